@@ -1,0 +1,236 @@
+"""The kinds of component, each a frozen record that one file declares and the registry finds.
+
+A component's file holds its options, its record and the function that builds it; it imports
+nothing of the machinery that runs it, and torch only inside functions (a grid is validated
+without torch). A module offers its records as `COMPONENTS`, a tuple; it may also offer
+`resolve(name)`, which returns a record for a name outside the tuple (any `torch.optim` class, say)
+or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.data import DataInfo, RawData, Task
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Numbers = Annotated[tuple[float, ...], Field(strict=False)]
+"""A list of numbers in an options class; YAML gives a list, the record keeps a tuple."""
+Integers = Annotated[tuple[int, ...], Field(strict=False)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Options(BaseModel):
+    """Base of every component's options: typed, ranged, unknown keys refused, nothing coerced.
+
+    Every field has a default and a description (`Field(default, description=…, gt=0)`).
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+def place(default: Any, description: str) -> Any:
+    """A field that says where content lies (a path). It has no part in a trial's id: the
+    content's checksum does."""
+    return Field(default, description=description, json_schema_extra={"place": True})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """What every component states of itself.
+
+    name: what an experiment file says. description: one line. reference: the paper or page.
+    tiny: option sets the contract tests run, small and fast; together they reach every branch.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    description: str
+    reference: str
+    options: type[Options] = Options
+    tiny: tuple[Mapping[str, Any], ...] = field(default=({},))
+
+
+def _no_files(options: Any) -> str:
+    return ""
+
+
+def _accept_all(options: Any, info: DataInfo) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Component):
+    """A network. `build(options, info, outputs)` returns a module of logits:
+    [B, *info.shape] float32 → [B, outputs] float32.
+
+    It draws its initial weights from torch's global generator, which the caller has seeded, and is
+    made of modules that torch, torchvision or this package can import by name, so that it pickles.
+    accepts: a reason why this data set cannot be its input, or None.
+    fingerprint: a SHA-256 of files it reads (pretrained weights), or empty; raises InputError
+        naming the file that is missing. Without torch.
+    """
+
+    kind = "models"
+    build: Callable[[Any, DataInfo, int], nn.Module]
+    accepts: Callable[[Any, DataInfo], str | None] = _accept_all
+    fingerprint: Callable[[Any], str] = _no_files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(Component):
+    """An update rule. `build(options, parameters, lr)` returns a `torch.optim.Optimizer`.
+
+    torch_class: the `torch.optim` class, for the contract tests that compare signatures.
+    """
+
+    kind = "optimizers"
+    torch_class: str
+    build: Callable[[Any, Iterable[nn.Parameter], float], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """The length of a training run, which some schedules need: epochs, and batches an epoch."""
+
+    epochs: int
+    steps_per_epoch: int
+
+    def units(self, by: str) -> int:
+        """The whole length counted in "epoch" or "batch"."""
+        return self.epochs if by == "epoch" else self.epochs * self.steps_per_epoch
+
+
+class SchedulerOptions(Options):
+    """What every scheduler has: a linear warm-up in front of it.
+
+    The learning rate rises linearly by batch from `warmup_start` × lr to lr over `warmup_epochs`;
+    then the schedule proper begins, over what is left of the run.
+    """
+
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up in front")
+    warmup_start: float = Field(
+        0.0, ge=0, le=1, description="the warm-up's first lr, as a fraction of lr"
+    )
+
+
+class TimedOptions(SchedulerOptions):
+    """Options of a schedule that is a function of time."""
+
+    by: Literal["epoch", "batch"] = Field("epoch", description="the unit of its steps")
+
+
+Schedule = Callable[[float, int], float]
+"""`schedule(lr, t)`: the learning rate at unit t (0, 1, 2, …) for the base rate lr. Pure."""
+
+
+class MetricSchedule(Protocol):
+    """A schedule that reads a metric after each epoch. Its state is a mapping of primitives."""
+
+    def observe(self, value: float) -> None: ...
+
+    def lr(self, base: float) -> float: ...
+
+    def state(self) -> dict[str, float]: ...
+
+    def load(self, state: Mapping[str, float]) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheduler(Component):
+    """A learning-rate schedule.
+
+    build: for `steps="time"` a `Schedule`, whose unit is the option `by` (a `TimedOptions`); for
+        `steps="metric"` a `MetricSchedule`, whose option `metric` names what it watches.
+    needs_total: whether the schedule depends on the run's length with these options; a finished
+        trial can be continued with more epochs only where it does not.
+    """
+
+    kind = "schedulers"
+    options: type[SchedulerOptions] = TimedOptions
+    steps: Literal["time", "metric"] = "time"
+    build: Callable[[Any, Horizon], Schedule | MetricSchedule]
+    needs_total: Callable[[Any], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset(Component):
+    """A data set. `root` is the data folder (`HARNESS_DATA`).
+
+    info: what is known before loading; cheap, without torch; may read a header or a folder list.
+    fingerprint: a SHA-256 (hex) of the bytes the data comes from, without importing torch or
+        scikit-learn; raises `DataMissing` naming the file wanted and where.
+    load: reads it. Deterministic; no randomness, no splitting.
+    """
+
+    kind = "datasets"
+    info: Callable[[Any, Path], DataInfo]
+    fingerprint: Callable[[Any, Path], str]
+    load: Callable[[Any, Path], RawData]
+
+
+LossFunction = Callable[["Tensor", "Tensor"], "Tensor"]
+"""(logits [B, outputs], targets [B] int64 or [B, T] float32) → the loss of each example, [B]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss(Component):
+    """What training minimises.
+
+    tasks: those it fits. outputs: the number of logits it wants of the model.
+    default_for: tasks whose default it is.
+    """
+
+    kind = "losses"
+    tasks: frozenset[Task]
+    outputs: Callable[[DataInfo], int]
+    build: Callable[[Any], LossFunction]
+    default_for: frozenset[Task] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Component):
+    """A measure of predictions over a whole split, exact over examples (never a mean of batches).
+
+    compute: (outputs [N, O] float32 logits, targets [N] int64 or [N, T] float32) → a number, or
+        NaN where it is undefined (ROC-AUC with one class). Both on any device. With one logit for
+        two classes, class 1 is predicted where the logit is above 0.
+    unit: "fraction", "target²", … direction: which way is better.
+    min_classes: fewest classes it says something about (top-5: 6).
+    default_for: tasks that record it at each epoch by default.
+    """
+
+    kind = "metrics"
+    tasks: frozenset[Task]
+    direction: Literal["max", "min"]
+    unit: str
+    compute: Callable[[Tensor, Tensor], float]
+    min_classes: int = 0
+    default_for: frozenset[Task] = frozenset()
+
+
+AugmentFunction = Callable[["Tensor", "torch.Generator"], "Tensor"]
+"""(prepared batch [B, C, H, W] float32, generator on the batch's device) → the same shape."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(Component):
+    """A random change of training images, drawn anew for each image of each batch."""
+
+    kind = "augmentations"
+    build: Callable[[Any], AugmentFunction]
+
+
+KINDS: Mapping[str, type[Component]] = {
+    cls.kind: cls for cls in (Model, Optimizer, Scheduler, Dataset, Loss, Metric, Augmentation)
+}

@@ -1,0 +1,87 @@
+"""What training yields, dispatch moves and tracking writes: the run side's only words.
+
+Records are plain values: they pickle, they hold no handle, and they are enough to write every
+metric and artifact of a trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Outcome(StrEnum):
+    """How a trial ended. `DIVERGED`: its loss was no longer finite; what it measured is kept."""
+
+    DONE = "done"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A trial begins. facts: what was found where it runs (device, its name, threads, number of
+    parameters, sizes of the splits, stream seeds …), for its provenance; JSON-able."""
+
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Metrics at the end of an epoch; epoch 0 is the untrained model. Every value is finite.
+
+    values: by MLflow's metric name ("train/loss", "val/accuracy", "lr", "time/train_s", …).
+    examples: training examples seen so far.
+    """
+
+    epoch: int
+    values: Mapping[str, float]
+    examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLosses:
+    """Mean training loss of single batches, every N batches, over examples seen."""
+
+    examples: tuple[int, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What figures and a saved model are made from, after the last epoch; tensors on the CPU.
+
+    state_dict: the model's. outputs [N, O] and targets [N] or [N, T]: on the test split.
+    inputs: the first test examples, unprepared ([n, C, H, W] uint8) or as stored ([n, features]).
+    """
+
+    state_dict: Mapping[str, Tensor]
+    outputs: Tensor
+    targets: Tensor
+    inputs: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A trial's last record.
+
+    reason: why it diverged, failed or was interrupted, in one line. traceback: of a failure.
+    final: metrics of the last epoch's model on every split ("test/accuracy": 0.97), including
+        those recorded only once; empty unless the outcome is done.
+    evidence: only where it was asked for, and the outcome is done.
+    """
+
+    outcome: Outcome
+    final: Mapping[str, float]
+    reason: str = ""
+    traceback: str = ""
+    evidence: Evidence | None = None
+
+
+Record = Started | Measured | BatchLosses | Ended

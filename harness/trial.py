@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from harness.kinds import Component, Options
+from harness.naming import text
 from harness.registry import find
 
 SEMANTICS_VERSION = 1
@@ -40,6 +41,16 @@ class Choice:
             if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("place")
         }
         return {key: value for key, value in self.resolved().items() if key not in places}
+
+    @property
+    def label(self) -> str:
+        """The name, and in brackets the options that are not at their defaults."""
+        changed = [
+            f"{name}={text(getattr(self.options, name))}"
+            for name, field in type(self.options).model_fields.items()
+            if getattr(self.options, name) != field.get_default(call_default_factory=True)
+        ]
+        return f"{self.name}({', '.join(changed)})" if changed else self.name
 
     @classmethod
     def of(cls, kind: str, resolved: Mapping[str, Any]) -> Choice:
@@ -96,6 +107,22 @@ class Trial:
     def identity(self) -> dict[str, Any]:
         """What the trial's id is made of: `resolved()` without paths."""
         return {f.name: _plain(getattr(self, f.name), identity=True) for f in fields(self)}
+
+    def flat(self) -> dict[str, str]:
+        """Every field and option as one canonical text each: {"model": "mlp",
+        "model.hidden": "[24, 24]", "lr": "0.001", …}."""
+        flat: dict[str, str] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, Choice):
+                flat[f.name] = value.name
+                options = value.options.model_dump(mode="json")
+                flat.update({f"{f.name}.{key}": text(option) for key, option in options.items()})
+            elif f.name == "augment":
+                flat[f.name] = text([choice.label for choice in value]) if value else "none"
+            else:
+                flat[f.name] = text(value)
+        return flat
 
     @classmethod
     def of(cls, resolved: Mapping[str, Any]) -> Trial:

@@ -1,0 +1,96 @@
+"""An experiment file after validation: what the plan, the commands and the report read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.kinds import Metric
+from harness.trial import Trial
+
+Artifacts = Literal["best", "all", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of the grid: a trial field, dotted where nested ("optimizer.weight_decay").
+
+    values: validated, in the file's order: a `Choice` for a component, else a scalar or tuple.
+    """
+
+    field: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SkipRule:
+    """Combinations left out. when: a condition by field (see `conditions`)."""
+
+    when: Mapping[str, Any]
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """A published figure. metric: "test/accuracy" reads the last epoch's; "best/test/accuracy"
+    the selected epoch's. It is reproduced where the mean over seeds lies within the tolerance."""
+
+    metric: str
+    value: float
+    tolerance: float
+    source: str
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """A validated experiment. metric: what trials are selected on, resolved ("val/accuracy").
+
+    search: the `search:` block, validated as far as this room knows; None where there is none.
+    """
+
+    name: str
+    path: Path
+    description: str
+    axes: tuple[Axis, ...]
+    skip: tuple[SkipRule, ...]
+    metric: str
+    metric_component: Metric | None
+    direction: Literal["max", "min"]
+    target: float | None
+    search: Mapping[str, Any] | None
+    expect: tuple[Expectation, ...]
+    artifacts: Artifacts
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTrial:
+    """A trial of the plan. name: for people, from what varies ("mlp adam lr=0.01 cosine seed=0").
+
+    axes: the value of each grid axis as its canonical text.
+    """
+
+    trial: Trial
+    trial_id: str
+    config_id: str
+    name: str
+    axes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedTrial:
+    """A combination left out, and why."""
+
+    axes: Mapping[str, str]
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that an experiment asks for, in grid order; every trial id once."""
+
+    experiment: Experiment
+    trials: tuple[PlannedTrial, ...]
+    skipped: tuple[SkippedTrial, ...]

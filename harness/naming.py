@@ -1,0 +1,83 @@
+"""Names and number formats of the store, which the run side writes and the read side reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+SWEEP: Final = "sweep"
+STUDY: Final = "study"
+TRIAL: Final = "trial"
+
+TAG_KIND: Final = "harness.kind"
+"""`SWEEP` or `STUDY` on a parent run, `TRIAL` on a child."""
+TAG_OUTCOME: Final = "harness.outcome"
+"""A `records.Outcome`; absent while a trial runs."""
+TAG_REASON: Final = "harness.reason"
+TAG_TRIAL: Final = "harness.trial"
+"""The resolved trial as JSON (`Trial.resolved()`), so that a reader needs no artifact."""
+TAG_METRIC: Final = "harness.metric"
+"""The experiment's selection metric, "val/accuracy"; on parents and children."""
+TAG_DIRECTION: Final = "harness.direction"
+TAG_TARGET: Final = "harness.target"
+TAG_EXPECT: Final = "harness.expect"
+"""On a parent: the experiment's `expect:` list as JSON."""
+TAG_DIVERGED_AT: Final = "harness.diverged_at"
+"""The first epoch (from 1) in which the loss was no longer finite."""
+TAG_EXCLUSIVE: Final = "harness.exclusive"
+""""true" where the trial had its device to itself, so that its times can be compared."""
+TAG_DEVICE: Final = "harness.device"
+"""The device that was used ("cpu", "cuda:0"), where the param `device` may say "auto"."""
+TAG_DEVICE_NAME: Final = "harness.device_name"
+TAG_SUPERSEDED: Final = "harness.superseded"
+"""On a trial's run that a later run replaces (`--rerun`): readers leave it out."""
+TAG_ARTIFACTS: Final = "harness.artifacts"
+""""complete" once figures, weights and model are all stored."""
+TAG_VERSION: Final = "harness.version"
+TAG_GIT_COMMIT: Final = "mlflow.source.git.commit"
+TAG_GIT_DIRTY: Final = "harness.git_dirty"
+TAG_HOST: Final = "harness.host"
+
+PARAM_TRIAL: Final = "trial_id"
+PARAM_CONFIG: Final = "config_id"
+ABSENT: Final = "-"
+"""Value of a param on a run whose component lacks the option, so that all runs share the keys."""
+
+FINAL: Final = "final/"
+"""Prefix of a metric of the last epoch's model ("final/test/accuracy")."""
+BEST: Final = "best/"
+"""Prefix of a metric at the epoch with the best selection metric ("best/test/accuracy")."""
+BEST_EPOCH: Final = "best/epoch"
+EPOCHS_TO_TARGET: Final = "epochs_to_target"
+EXAMPLES_TO_TARGET: Final = "examples_to_target"
+TRAIN_SECONDS: Final = "time/train_s"
+"""Seconds of training so far, evaluation not counted."""
+EVAL_SECONDS: Final = "time/eval_s"
+"""Seconds of evaluation so far."""
+THROUGHPUT: Final = "examples_per_s"
+"""Training examples a second over the last epochs since the measurement before."""
+BATCH_LOSS: Final = "batch/loss"
+"""Loss of single batches; its step is the number of examples seen."""
+
+
+def number(value: float | int) -> str:
+    """One canonical text for a number: 0.001, never 1e-3 beside 0.0010; 1 and 1.0 both "1"."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e16:
+        return str(int(value))
+    return repr(value)
+
+
+def text(value: Any) -> str:
+    """The canonical text of any option's value, as a param or in a label."""
+    if value is None:
+        return "none"
+    if isinstance(value, (bool, int, float)):
+        return number(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(text(item) for item in value) + "]"
+    if isinstance(value, Mapping):
+        return json.dumps(value, sort_keys=True)
+    return str(value)

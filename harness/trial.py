@@ -6,9 +6,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
-from harness.kinds import Component, Options
+from harness.kinds import (
+    Augmentation,
+    Component,
+    Dataset,
+    Loss,
+    Model,
+    Optimizer,
+    Options,
+    Scheduler,
+)
 from harness.naming import text
 from harness.registry import find
 
@@ -18,12 +27,22 @@ SEMANTICS_VERSION = 1
 Precision = Literal["fp32", "bf16"]
 
 
+ComponentT = TypeVar("ComponentT", bound=Component, covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Generic[ComponentT]):
     """A component with its options, all defaults filled in."""
 
-    component: Component
+    component: ComponentT
     options: Options
+
+    def __hash__(self) -> int:
+        return hash((self.component.kind, self.name, self.options.model_dump_json()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles by name: the other process finds its own component."""
+        return Choice.of, (self.component.kind, self.resolved())
 
     @property
     def name(self) -> str:
@@ -53,9 +72,9 @@ class Choice:
         return f"{self.name}({', '.join(changed)})" if changed else self.name
 
     @classmethod
-    def of(cls, kind: str, resolved: Mapping[str, Any]) -> Choice:
+    def of(cls, kind: str, resolved: Mapping[str, Any]) -> Choice[Any]:
         """From `resolved()`'s form. Raises InputError or pydantic's ValidationError."""
-        component = find(kind, resolved["name"])
+        component: Any = find(kind, resolved["name"])
         options = {key: value for key, value in resolved.items() if key != "name"}
         return cls(component, component.options.model_validate(options))
 
@@ -81,12 +100,12 @@ class Trial:
     besides the loss; all others of the task are recorded once, at the end.
     """
 
-    dataset: Choice
-    model: Choice
-    optimizer: Choice
+    dataset: Choice[Dataset]
+    model: Choice[Model]
+    optimizer: Choice[Optimizer]
     lr: float
-    scheduler: Choice
-    loss: Choice
+    scheduler: Choice[Scheduler]
+    loss: Choice[Loss]
     seed: int
     device: str
     epochs: int
@@ -95,7 +114,7 @@ class Trial:
     val_fraction: float
     eval_every: int
     log_every: int
-    augment: tuple[Choice, ...]
+    augment: tuple[Choice[Augmentation], ...]
     precision: Precision
     grad_clip: float | None
     metrics: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""Training: a generator of records over parts already built. No files, no MLflow, no callbacks."""

@@ -1,0 +1,103 @@
+"""Puts a trial's parts together: data, model, optimizer, learning rate, loss and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from harness.kinds import AugmentFunction, Horizon, LossFunction, Metric
+from harness.registry import components, find
+from harness.schedule import LearningRate
+from harness.seeding import STREAMS, stream_seed
+from harness.training import device as devices
+from harness.training.data import Splits, splits
+from harness.trial import Trial
+
+
+@dataclass(slots=True)
+class Parts:
+    """Everything a training run needs. metrics: at each evaluation; all_metrics: at the end."""
+
+    trial: Trial
+    device: torch.device
+    data: Splits
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    learning_rate: LearningRate
+    loss: LossFunction
+    metrics: dict[str, Metric]
+    all_metrics: dict[str, Metric]
+    augment: tuple[AugmentFunction, ...]
+    steps_per_epoch: int
+
+    def facts(self) -> dict[str, Any]:
+        """What a run's provenance wants to know of them; JSON-able."""
+        evaluated = self.data.evaluated().items()
+        return devices.facts(self.device) | {
+            "precision": self.trial.precision,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "examples": {"train": len(self.data.train)} | {k: len(v) for k, v in evaluated},
+            "streams": {name: stream_seed(self.trial.seed, name) for name in STREAMS},
+        }
+
+
+def assemble(trial: Trial, data_root: Path, device: torch.device | None = None) -> Parts:
+    """Build a trial's parts on a device (by default the one it names).
+
+    Raises InputError where the device or a file it needs is absent.
+    """
+    device = device or devices.resolve(trial.device)
+    devices.configure(device)
+    data = splits(trial, data_root, device)
+    model = initial_model(trial, data).to(device)
+    steps = -(-len(data.train) // trial.batch_size)
+    recordable = task_metrics(data)
+    return Parts(
+        trial=trial,
+        device=device,
+        data=data,
+        model=model,
+        optimizer=trial.optimizer.component.build(
+            trial.optimizer.options, model.parameters(), trial.lr
+        ),
+        learning_rate=LearningRate(trial.scheduler, trial.lr, Horizon(trial.epochs, steps)),
+        loss=trial.loss.component.build(trial.loss.options),
+        metrics={name: cast("Metric", find("metrics", name)) for name in trial.metrics},
+        all_metrics=recordable,
+        augment=tuple(choice.component.build(choice.options) for choice in trial.augment),
+        steps_per_epoch=steps,
+    )
+
+
+def initial_model(trial: Trial, data: Splits) -> nn.Module:
+    """The untrained model, on the CPU: its weights depend on the seed, never on the device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(trial.seed, "init"))
+        return build_model(trial, data)
+
+
+def build_model(trial: Trial, data: Splits) -> nn.Module:
+    """A model of the trial's kind, its weights drawn from torch's global generator."""
+    outputs = trial.loss.component.outputs(data.info)
+    return trial.model.component.build(trial.model.options, data.info, outputs)
+
+
+def task_metrics(data: Splits) -> dict[str, Metric]:
+    """Every registered metric that says something about this data."""
+    found = {name: cast("Metric", metric) for name, metric in components("metrics").items()}
+    return {
+        name: metric
+        for name, metric in found.items()
+        if data.info.task in metric.tasks and len(data.info.classes) >= metric.min_classes
+    }
+
+
+def augmented(parts: Parts, inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """A batch after the trial's augmentations, in their order."""
+    for change in parts.augment:
+        inputs = change(inputs, generator)
+    return inputs

@@ -1,0 +1,140 @@
+"""From a loaded data set to splits on a device: cut, standardise, prepare, move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.data import DataInfo, Examples, LazyInputs, RawData, SplitRule
+from harness.errors import InputError
+from harness.kinds import Dataset
+from harness.seeding import generator, stream_seed
+from harness.training.features import standardised
+from harness.training.sources import Resident, Source, Streamed
+from harness.trial import Choice, Trial
+
+KEPT_DATASETS = 2
+"""Loaded data sets kept in memory between trials."""
+KEPT_SPLITS = 4
+"""Prepared splits kept between trials: one for each (data set, seed, fraction, device)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """A data set ready to train on. val is None where `val_fraction` is 0."""
+
+    info: DataInfo
+    train: Source
+    val: Source | None
+    test: Source
+
+    def evaluated(self) -> dict[str, Source]:
+        """The splits measured at each evaluation."""
+        return {"test": self.test} if self.val is None else {"val": self.val, "test": self.test}
+
+
+def splits(trial: Trial, data_root: Path, device: torch.device) -> Splits:
+    """The splits of a trial's data set, on its device; shared with other trials that ask the same.
+
+    Raises DataMissing where a file is absent, InputError where a split would be empty.
+    """
+    seed = trial.seed if _follows_seed(trial, data_root) else None
+    return _splits(trial.dataset, data_root, trial.val_fraction, seed, device)
+
+
+def forget() -> None:
+    """Drop all data kept between trials."""
+    _splits.cache_clear()
+    _load.cache_clear()
+
+
+def _follows_seed(trial: Trial, data_root: Path) -> bool:
+    """Whether another seed would cut other splits; where not, seeds share one copy."""
+    rule = _load(trial.dataset, data_root).split
+    return trial.val_fraction > 0 or (rule is not None and rule.seed is None)
+
+
+@lru_cache(maxsize=KEPT_DATASETS)
+def _load(choice: Choice[Dataset], data_root: Path) -> RawData:
+    return choice.component.load(choice.options, data_root)
+
+
+@lru_cache(maxsize=KEPT_SPLITS)
+def _splits(
+    choice: Choice[Dataset],
+    data_root: Path,
+    val_fraction: float,
+    seed: int | None,
+    device: torch.device,
+) -> Splits:
+    raw = _load(choice, data_root)
+    train, test = _with_test(raw, seed)
+    kept, held_out = _validation_indices(len(train), val_fraction, seed)
+    val = _take(train, held_out) if len(held_out) else None
+    train = _take(train, kept) if len(held_out) else train
+    if raw.standardise:
+        train, val, test = standardised(train, val, test)
+
+    def source(examples: Examples) -> Source:
+        if isinstance(examples.inputs, Tensor):
+            return Resident.of(examples.inputs, examples.targets, raw.prepare, device)
+        return Streamed(examples.inputs, examples.targets, raw.prepare, device)
+
+    return Splits(raw.info, source(train), source(val) if val else None, source(test))
+
+
+def _with_test(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
+    if raw.test is not None:
+        return raw.train, raw.test
+    rule = raw.split or SplitRule()
+    if rule.test_fraction == 0:
+        return raw.train, raw.train
+    from sklearn.model_selection import train_test_split
+
+    random_state = (
+        stream_seed(seed or 0, "split", "test") % 2**32 if rule.seed is None else rule.seed
+    )
+    kept, held_out = train_test_split(
+        torch.arange(len(raw.train)).numpy(),
+        test_size=rule.test_fraction,
+        random_state=random_state,
+        stratify=raw.train.targets.numpy() if rule.stratify else None,
+    )
+    return _take(raw.train, torch.from_numpy(kept)), _take(raw.train, torch.from_numpy(held_out))
+
+
+def _validation_indices(n: int, fraction: float, seed: int | None) -> tuple[Tensor, Tensor]:
+    """Indices kept for training and held out for validation, each in ascending order."""
+    size = ceil(n * fraction)
+    if size >= n:
+        raise InputError(
+            f"val_fraction: {fraction} of {n} training examples leaves none to train on"
+        )
+    shuffled = torch.randperm(n, generator=generator(seed or 0, "split", "val"))
+    return shuffled[size:].sort().values, shuffled[:size].sort().values
+
+
+def _take(examples: Examples, indices: Tensor) -> Examples:
+    inputs = examples.inputs
+    if isinstance(inputs, Tensor):
+        return Examples(inputs[indices], examples.targets[indices])
+    return Examples(_Subset(inputs, tuple(indices.tolist())), examples.targets[indices])
+
+
+@dataclass(frozen=True, slots=True)
+class _Subset:
+    """Some of a data set's lazy inputs, in a given order."""
+
+    inputs: LazyInputs
+    indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.inputs[self.indices[index]]

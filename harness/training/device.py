@@ -1,0 +1,84 @@
+"""Devices: which one a trial runs on, and how it is set up."""
+
+from __future__ import annotations
+
+import platform
+import re
+from typing import Any
+
+import torch
+
+from harness.errors import InputError, Problem
+
+
+def resolve(name: str) -> torch.device:
+    """The device that `name` means here: "auto" takes a GPU where there is one, else the CPU.
+
+    Raises InputError where the machine lacks the device that was asked for by name.
+    """
+    if name == "auto":
+        return torch.device(_best())
+    if name == "cpu":
+        return torch.device("cpu")
+    if name == "mps":
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        raise InputError(Problem("device: 'mps' is not available on this machine", hint=_present()))
+    index = int(re.sub(r"\D", "", name) or 0)
+    if index >= torch.cuda.device_count():
+        raise InputError(
+            Problem(f"device: {name!r} is not available on this machine", hint=_present())
+        )
+    return torch.device("cuda", index)
+
+
+def configure(device: torch.device) -> None:
+    """Make results repeatable on `device`, and fp32 mean fp32."""
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device, so that a clock read next tells the truth."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def facts(device: torch.device) -> dict[str, Any]:
+    """What the device is, for a run's provenance; JSON-able."""
+    found: dict[str, Any] = {
+        "device": str(device),
+        "device_name": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "matmul_precision": torch.get_float32_matmul_precision(),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        found |= {
+            "device_name": properties.name,
+            "device_memory_bytes": properties.total_memory,
+            "cuda": torch.version.cuda,
+        }
+    return found
+
+
+def _best() -> str:
+    if torch.cuda.is_available():
+        return "cuda:0"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _present() -> str:
+    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return f"this machine has: {', '.join(found)}"

@@ -1,0 +1,71 @@
+"""Evaluation: a model's outputs on a split, and the measures taken from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import Tensor, nn
+
+from harness.kinds import LossFunction, Metric
+from harness.training.sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """outputs [N, O] float32, targets [N] or [N, T], losses [N]; of one split, on the device."""
+
+    outputs: Tensor
+    targets: Tensor
+    losses: Tensor
+
+    @property
+    def loss(self) -> float:
+        """The mean over examples, summed in double precision."""
+        return mean(self.losses)
+
+
+def mean(values: Tensor) -> float:
+    """The mean of a vector, summed in double precision where the device has it."""
+    if values.device.type == "mps":
+        return float(values.mean())
+    return float(values.mean(dtype=torch.float64))
+
+
+def evaluate(
+    model: nn.Module,
+    source: Source,
+    loss: LossFunction,
+    batch_size: int,
+    autocast: AbstractContextManager[None],
+) -> Scores:
+    """A model's outputs on a split, in evaluation mode and without gradients.
+
+    The model is left in training mode.
+    """
+    outputs: list[Tensor] = []
+    losses: list[Tensor] = []
+    targets: list[Tensor] = []
+    model.eval()
+    with torch.inference_mode():
+        for inputs, wanted in source.batches(batch_size):
+            with autocast:
+                logits = model(inputs).float()
+            outputs.append(logits)
+            losses.append(loss(logits, wanted))
+            targets.append(wanted)
+    model.train()
+    return Scores(torch.cat(outputs), torch.cat(targets), torch.cat(losses))
+
+
+def measure(prefix: str, scores: Scores, metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """{"val/loss": …, "val/accuracy": …}: the loss, and each metric that is defined here."""
+    values = {f"{prefix}/loss": scores.loss}
+    for name, metric in metrics.items():
+        value = metric.compute(scores.outputs, scores.targets)
+        if isfinite(value):
+            values[f"{prefix}/{name}"] = value
+    return values

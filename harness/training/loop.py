@@ -1,0 +1,217 @@
+"""The training loop: a generator that yields what it measures and leaves the rest to its caller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.naming import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
+from harness.records import BatchLosses, Ended, Evidence, Measured, Outcome, Record, Started
+from harness.seeding import generator, stream_seed
+from harness.training.build import Parts, augmented
+from harness.training.device import synchronize
+from harness.training.evaluation import Scores, evaluate, mean, measure
+
+FINITE_CHECK_BATCHES = 200
+"""Batches between looks at the loss inside an epoch, so that a diverged trial of long epochs stops
+early without the device being asked at every batch."""
+EVIDENCE_INPUTS = 64
+
+
+class Diverged(Exception):
+    """The loss is no longer finite."""
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds spent on training and on evaluation so far."""
+
+    device: torch.device
+    train: float = 0.0
+    evaluation: float = 0.0
+    started: float = 0.0
+
+    def start(self) -> None:
+        synchronize(self.device)
+        self.started = time.perf_counter()
+
+    def lap(self) -> float:
+        synchronize(self.device)
+        return time.perf_counter() - self.started
+
+
+def train(parts: Parts, evidence: bool = False) -> Iterator[Record]:
+    """Train one trial, yielding records: Started, Measured for epoch 0 (untrained) and each epoch,
+    BatchLosses where asked, and Ended, which is always the last unless the caller stops it.
+
+    evidence: whether `Ended` carries weights and test outputs. Closing the generator stops the
+    trial between two epochs' records; an exception in a part goes through to the caller.
+    """
+    yield Started(parts.facts())
+    clock = Clock(parts.device)
+    examples = 0
+    try:
+        values, scores = _evaluated(parts, clock)
+        yield Measured(0, values | _progress(parts, clock, 0), examples)
+        for epoch in range(1, parts.trial.epochs + 1):
+            before = clock.train
+            trained, batches = _train_epoch(parts, epoch, clock)
+            if batches is not None:
+                yield batches
+            values = measure("train", _finite(trained, epoch), parts.metrics)
+            last = epoch == parts.trial.epochs
+            if last or epoch % parts.trial.eval_every == 0:
+                measured, scores = _evaluated(parts, clock)
+                values |= measured
+            parts.learning_rate.observe(values)
+            examples += len(parts.data.train)
+            pace = {THROUGHPUT: len(parts.data.train) / max(clock.train - before, 1e-9)}
+            yield Measured(epoch, values | pace | _progress(parts, clock, epoch), examples)
+    except Diverged as reason:
+        yield Ended(Outcome.DIVERGED, {}, reason=str(reason))
+        return
+    yield Ended(
+        Outcome.DONE,
+        _final(parts, scores),
+        evidence=_evidence(parts, scores["test"]) if evidence else None,
+    )
+
+
+def _train_epoch(parts: Parts, epoch: int, clock: Clock) -> tuple[Scores, BatchLosses | None]:
+    """One pass over the training split. Returns what the model put out while it was trained."""
+    trial = parts.trial
+    # Dropout draws from the global generators, which nothing else here uses; seeded anew for each
+    # epoch, they need no state to resume and cannot be disturbed between epochs.
+    torch.manual_seed(stream_seed(trial.seed, "dropout", epoch))
+    order = torch.randperm(len(parts.data.train), generator=generator(trial.seed, "order", epoch))
+    chance = generator(trial.seed, "augmentation", epoch, device=str(parts.device))
+    losses: list[Tensor] = []
+    outputs: list[Tensor] = []
+    targets: list[Tensor] = []
+    step = (epoch - 1) * parts.steps_per_epoch
+    precision = autocast(parts)
+    clock.start()
+    for index, (inputs, wanted) in enumerate(parts.data.train.batches(trial.batch_size, order)):
+        if parts.augment:
+            inputs = augmented(parts, inputs, chance)
+        logits, loss = _step(parts, step + index, inputs, wanted, precision)
+        outputs.append(logits)
+        losses.append(loss)
+        targets.append(wanted)
+        if index % FINITE_CHECK_BATCHES == FINITE_CHECK_BATCHES - 1 and not loss.isfinite().all():
+            break
+    clock.train += clock.lap()
+    scores = Scores(torch.cat(outputs), torch.cat(targets), torch.cat(losses))
+    return scores, _batch_losses(parts, epoch, losses)
+
+
+def _step(
+    parts: Parts,
+    step: int,
+    inputs: Tensor,
+    wanted: Tensor,
+    precision: AbstractContextManager[None],
+) -> tuple[Tensor, Tensor]:
+    """One update. Returns the batch's logits [B, O] and losses [B], detached."""
+    lr = parts.learning_rate.at(step)
+    for group in parts.optimizer.param_groups:
+        group["lr"] = lr
+    parts.optimizer.zero_grad(set_to_none=True)
+    with precision:
+        logits = parts.model(inputs)
+    losses = parts.loss(logits.float(), wanted)
+    losses.mean().backward()
+    if parts.trial.grad_clip is not None:
+        nn.utils.clip_grad_norm_(parts.model.parameters(), parts.trial.grad_clip)
+    parts.optimizer.step()
+    return logits.detach().float(), losses.detach()
+
+
+def autocast(parts: Parts) -> AbstractContextManager[Any]:
+    """The context of a forward pass at the trial's precision; may be entered many times."""
+    if parts.trial.precision == "bf16":
+        return torch.autocast(parts.device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def _finite(scores: Scores, epoch: int) -> Scores:
+    if not scores.losses.isfinite().all():
+        raise Diverged(f"the training loss was not finite in epoch {epoch}")
+    return scores
+
+
+def _evaluated(parts: Parts, clock: Clock) -> tuple[dict[str, float], dict[str, Scores]]:
+    """Metrics and scores of the evaluated splits, on the evaluation clock."""
+    clock.start()
+    values: dict[str, float] = {}
+    scores = {}
+    for name, source in parts.data.evaluated().items():
+        scores[name] = evaluate(
+            parts.model, source, parts.loss, parts.trial.eval_batch_size, autocast(parts)
+        )
+        values |= measure(name, scores[name], parts.metrics)
+    clock.evaluation += clock.lap()
+    for name in scores:
+        if not isfinite(values[f"{name}/loss"]):
+            raise Diverged(f"the {name} loss was not finite")
+    return values, scores
+
+
+def _progress(parts: Parts, clock: Clock, epoch: int) -> dict[str, float]:
+    """The clocks, and the learning rate of the epoch's last batch (of the first at epoch 0)."""
+    step = max(epoch * parts.steps_per_epoch - 1, 0)
+    values = {
+        "lr": parts.learning_rate.at(step),
+        TRAIN_SECONDS: clock.train,
+        EVAL_SECONDS: clock.evaluation,
+    }
+    if parts.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(parts.device)
+        values["memory/peak_mib"] = peak / 2**20
+    return values
+
+
+def _batch_losses(parts: Parts, epoch: int, losses: list[Tensor]) -> BatchLosses | None:
+    """Every N-th batch's mean loss up to the first that is not finite, where asked for."""
+    every = parts.trial.log_every
+    if every == 0:
+        return None
+    size, n = parts.trial.batch_size, len(parts.data.train)
+    examples, values = [], []
+    for index in range(0, len(losses), every):
+        value = mean(losses[index])
+        if not isfinite(value):
+            break
+        examples.append((epoch - 1) * n + min((index + 1) * size, n))
+        values.append(value)
+    return BatchLosses(tuple(examples), tuple(values))
+
+
+def _final(parts: Parts, scores: dict[str, Scores]) -> dict[str, float]:
+    """Every metric of the task on every split, of the model as it is after the last epoch."""
+    train = evaluate(
+        parts.model, parts.data.train, parts.loss, parts.trial.eval_batch_size, autocast(parts)
+    )
+    values: dict[str, float] = {}
+    for name, split in {"train": train, **scores}.items():
+        values |= measure(name, split, parts.all_metrics)
+    return values
+
+
+def _evidence(parts: Parts, test: Scores) -> Evidence:
+    state = {
+        name: tensor.detach().cpu().clone() for name, tensor in parts.model.state_dict().items()
+    }
+    return Evidence(
+        state_dict=state,
+        outputs=test.outputs.cpu(),
+        targets=test.targets.cpu(),
+        inputs=parts.data.test.first(EVIDENCE_INPUTS),
+    )

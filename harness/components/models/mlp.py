@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from harness.data import DataInfo
-from harness.kinds import Integers, Model, Options
+from harness.kinds import Model, Options
+from harness.layers import Activation, Init, Widths, activation, initialise
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 class MLPOptions(Options):
-    hidden: Integers = Field((24, 24), description="units of each hidden layer")
-    activation: Literal["relu", "sigmoid", "tanh", "gelu"] = Field(
-        "relu", description="after each hidden layer"
-    )
+    hidden: Widths = Field((24, 24), description="units of each hidden layer")
+    activation: Activation = Field("relu", description="after each hidden layer")
     dropout: float = Field(0.0, ge=0, lt=1, description="after each hidden activation")
+    init: Init = Field(
+        "default",
+        description="first weights; kaiming_xavier is Kaiming's draw, with Xavier's for the output",
+    )
 
 
 def build(options: MLPOptions, info: DataInfo, outputs: int) -> nn.Module:
     from torch import nn
 
-    activation = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU}
     layers: list[nn.Module] = [nn.Flatten()]
-    for fan_in, fan_out in pairwise((info.features, *options.hidden)):
-        layers += [nn.Linear(fan_in, fan_out), activation[options.activation]()]
+    widths = (info.features, *options.hidden)
+    for fan_in, fan_out in pairwise(widths):
+        layers += [nn.Linear(fan_in, fan_out), activation(options.activation)]
         if options.dropout:
             layers.append(nn.Dropout(options.dropout))
-    widest = options.hidden[-1] if options.hidden else info.features
-    return nn.Sequential(*layers, nn.Linear(widest, outputs))
+    network = nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+    initialise(network, options.init)
+    return network
 
 
 COMPONENTS = (
@@ -41,7 +45,14 @@ COMPONENTS = (
         description="multilayer perceptron: linear layers with an activation between",
         reference="Rumelhart, Hinton and Williams, Nature 323 (1986)",
         options=MLPOptions,
-        tiny=({"hidden": [8]}, {"hidden": [], "activation": "tanh"}, {"dropout": 0.5}),
+        tiny=(
+            {"hidden": [8]},
+            {"hidden": []},
+            {"hidden": [8, 8], "activation": "sigmoid", "init": "xavier_uniform"},
+            {"hidden": [8], "activation": "tanh", "init": "kaiming_xavier"},
+            {"hidden": [8], "activation": "gelu", "init": "kaiming_uniform"},
+            {"dropout": 0.5},
+        ),
         build=build,
     ),
 )

@@ -1,0 +1,45 @@
+"""Rosenblatt's perceptron criterion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.data import DataInfo, Task
+from harness.kinds import Loss, LossFunction, Options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def outputs(info: DataInfo) -> int:
+    return 1 if info.task is Task.BINARY else len(info.classes)
+
+
+def build(options: Options) -> LossFunction:
+    import torch
+    from torch.nn import functional
+
+    def perceptron(logits: Tensor, targets: Tensor) -> Tensor:
+        """logits: [B, classes], or [B, 1] for two classes. targets: [B] int64. Returns [B]."""
+        if logits.shape[1] == 1:
+            is_class = targets.unsqueeze(1)
+        else:
+            is_class = functional.one_hot(targets, logits.shape[1])
+        margin = (2 * is_class - 1).to(logits.dtype) * logits
+        # At a margin of exactly 0, where zero weights begin, the perceptron updates: relu would
+        # give no gradient there. Written so that NaN stays NaN.
+        return torch.where(margin > 0, torch.zeros_like(margin), -margin).sum(dim=1)
+
+    return perceptron
+
+
+COMPONENTS = (
+    Loss(
+        name="perceptron",
+        description="max(0, −y·z) with y = ±1; over several classes, each against the rest, summed",
+        reference="Rosenblatt, Psychological Review 65 (1958); scikit-learn's Perceptron",
+        tasks=frozenset({Task.MULTICLASS, Task.BINARY}),
+        outputs=outputs,
+        build=build,
+    ),
+)

@@ -1,0 +1,92 @@
+"""Convolutional network: blocks of convolution and pooling, one hidden layer, the output."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from harness.data import DataInfo
+from harness.kinds import Model, Options
+from harness.layers import (
+    Activation,
+    Init,
+    Padding,
+    Widths,
+    activation,
+    image_refusal,
+    initialise,
+    pooled_side,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+KERNEL = 3
+
+
+class CNNOptions(Options):
+    channels: Widths = Field(
+        (32, 32), min_length=1, description="of each 3×3 convolution; pooling by 2 after each"
+    )
+    hidden: int = Field(100, gt=0, description="units of the layer before the output")
+    activation: Activation = Field("relu", description="after each layer but the output")
+    padding: Padding = Field(
+        "same", description="of the convolutions; valid pads nothing and needs larger images"
+    )
+    init: Init = Field(
+        "default",
+        description="first weights; kaiming_xavier is Kaiming's draw, with Xavier's for the output",
+    )
+
+    @property
+    def kernels(self) -> tuple[int, ...]:
+        return (KERNEL,) * len(self.channels)
+
+
+def accepts(options: CNNOptions, info: DataInfo) -> str | None:
+    return image_refusal(info, options.kernels, options.padding)
+
+
+def build(options: CNNOptions, info: DataInfo, outputs: int) -> nn.Module:
+    from torch import nn
+
+    depth, height, width = info.shape
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise((depth, *options.channels)):
+        layers += [
+            nn.Conv2d(fan_in, fan_out, KERNEL, padding=options.padding),
+            activation(options.activation),
+            nn.MaxPool2d(2),
+        ]
+    area = pooled_side(height, options.kernels, options.padding) * pooled_side(
+        width, options.kernels, options.padding
+    )
+    network = nn.Sequential(
+        *layers,
+        nn.Flatten(),
+        nn.Linear(options.channels[-1] * area, options.hidden),
+        activation(options.activation),
+        nn.Linear(options.hidden, outputs),
+    )
+    initialise(network, options.init)
+    return network
+
+
+COMPONENTS = (
+    Model(
+        name="cnn",
+        description="convolutional network: conv3-32, pool, conv3-32, pool, 100 units, the output",
+        reference="LeCun et al., Proceedings of the IEEE 86 (1998)",
+        options=CNNOptions,
+        tiny=(
+            {"channels": [4], "hidden": 8},
+            {"channels": [4, 4], "hidden": 8, "padding": "valid", "init": "kaiming_xavier"},
+            {"channels": [4, 4], "hidden": 8, "activation": "tanh", "init": "xavier_uniform"},
+            {"channels": [4], "hidden": 8, "init": "kaiming_uniform"},
+        ),
+        accepts=accepts,
+        build=build,
+    ),
+)

@@ -1,0 +1,227 @@
+"""Every classification model of torchvision, by its name there."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from harness.data import DataInfo
+from harness.errors import did_you_mean
+from harness.kinds import Model, Options, place
+from harness.pretrained import cached_file, checksum, load, local_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DROPOUT_NAMES = ("dropout", "drop_rate")
+WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+
+
+class TorchvisionOptions(Options):
+    """Images of one channel have it repeated to three, whatever these options say."""
+
+    arch: str = Field("resnet18", description="name in torchvision.models.list_models()")
+    weights: str | None = place(
+        None,
+        "first weights: torchvision's name for them (IMAGENET1K_V1, DEFAULT), which are "
+        "downloaded once, or the path of a state dict; none draws them. The output layer is new "
+        "where its size differs",
+    )
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="in place of the architecture's own; none keeps that"
+    )
+    resize: int | Literal["auto"] | None = Field(
+        "auto",
+        description="side in pixels that images are resized to, as part of the model; auto "
+        "enlarges those smaller than torchvision's minimum for the architecture (and fits any "
+        "size to vision transformers, which take one size); none leaves them as they are",
+    )
+
+    # Validators run only on what is set, so that listing components imports no torchvision.
+    @field_validator("arch")
+    @classmethod
+    def _known_architecture(cls, arch: str) -> str:
+        if arch not in _architectures():
+            raise ValueError(f"torchvision has no {arch!r}; {did_you_mean(arch, _architectures())}")
+        return arch
+
+    @field_validator("weights")
+    @classmethod
+    def _known_weights(cls, weights: str | None, fields: ValidationInfo) -> str | None:
+        arch = fields.data.get("arch")  # absent where it is itself refused
+        if weights and arch and not _is_path(weights) and weights not in _weights(arch):
+            raise ValueError(
+                f"torchvision has no {weights!r} for {arch} (a path has a slash, or ends in .pt "
+                f"or .pth); {did_you_mean(weights, _weights(arch))}"
+            )
+        return weights
+
+    @field_validator("dropout")
+    @classmethod
+    def _has_dropout(cls, dropout: float | None, fields: ValidationInfo) -> float | None:
+        arch = fields.data.get("arch")
+        if dropout is not None and arch and _dropout_name(arch) is None:
+            raise ValueError(f"{arch} has no dropout")
+        return dropout
+
+    @field_validator("resize")
+    @classmethod
+    def _at_least_a_pixel(cls, resize: int | str | None) -> int | str | None:
+        if isinstance(resize, int) and resize < 1:
+            raise ValueError("should be 1 pixel or more")
+        return resize
+
+
+@cache
+def _architectures() -> frozenset[str]:
+    from torchvision import models
+
+    return frozenset(models.list_models(module=models))
+
+
+@cache
+def _weights(arch: str) -> dict[str, Any]:
+    from torchvision import models
+
+    return dict(models.get_model_weights(arch).__members__)
+
+
+def _is_path(weights: str) -> bool:
+    return "/" in weights or weights.endswith((".pt", ".pth"))
+
+
+@cache
+def _dropout_name(arch: str) -> str | None:
+    """What the architecture calls its dropout. Read from its class, as some builders take any
+    keyword and drop it."""
+    import inspect
+
+    from torchvision import models
+
+    network = get_type_hints(models.get_model_builder(arch))["return"]
+    parameters = inspect.signature(network).parameters
+    return next((name for name in DROPOUT_NAMES if name in parameters), None)
+
+
+def _file(options: TorchvisionOptions) -> Path | None:
+    if options.weights is None:
+        return None
+    if _is_path(options.weights):
+        return local_file(options.weights)
+    return cached_file(_weights(options.arch)[options.weights].url)
+
+
+def fingerprint(options: TorchvisionOptions) -> str:
+    file = _file(options)
+    return checksum(file) if file else ""
+
+
+def _input_size(options: TorchvisionOptions, info: DataInfo) -> tuple[int, int]:
+    """(height, width) of the images that reach the architecture."""
+    _, height, width = info.shape
+    if options.resize is None:
+        return height, width
+    if options.resize != "auto":
+        return options.resize, options.resize
+    known = _weights(options.arch)
+    named = [known[options.weights]] if options.weights in known else known.values()
+    least: int = min(weights.meta["min_size"][0] for weights in named)
+    if options.arch.startswith(("vit_", "maxvit_")):
+        return least, least
+    scale = max(1.0, least / min(height, width))
+    return round(height * scale), round(width * scale)
+
+
+def _network(options: TorchvisionOptions, size: tuple[int, int], outputs: int) -> nn.Module:
+    """The architecture with its first weights; [B, 3, *size] → [B, outputs]."""
+    from torchvision import models
+
+    settings: dict[str, Any] = {"num_classes": outputs}
+    if options.dropout is not None:
+        settings[str(_dropout_name(options.arch))] = options.dropout
+    if options.arch.startswith("vit_"):
+        settings["image_size"] = size[0]
+    if options.arch.startswith("maxvit_"):
+        settings["input_size"] = size
+    if options.arch in WITH_AUXILIARY_HEADS:
+        settings |= {"aux_logits": False, "init_weights": True}
+        # As torchvision: its weights for these two were trained on another normalisation than
+        # ImageNet's, which the network then converts from.
+        settings["transform_input"] = options.weights is not None
+    network: nn.Module = models.get_model(options.arch, weights=None, **settings)
+    return network
+
+
+@cache
+def _failure(options: TorchvisionOptions, size: tuple[int, int]) -> str:
+    """Why the architecture cannot take images of this size; empty where it can. Tried on torch's
+    meta device, which computes shapes alone."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            _network(options, size, 2)(torch.empty(2, 3, *size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        return str(error).partition("\n")[0] or type(error).__name__
+    return ""
+
+
+def accepts(options: TorchvisionOptions, info: DataInfo) -> str | None:
+    if not info.is_image:
+        return f"needs images; this data set has examples of shape {list(info.shape)}"
+    if info.shape[0] not in (1, 3):
+        return f"needs images of 1 or 3 channels; this data set's have {info.shape[0]}"
+    if options.resize == "auto":
+        return None
+    height, width = _input_size(options, info)
+    why = _failure(options, (height, width))
+    return f"{options.arch} cannot take images of {height}×{width} pixels: {why}" if why else None
+
+
+def build(options: TorchvisionOptions, info: DataInfo, outputs: int) -> nn.Module:
+    from torch import nn
+    from torchvision.transforms import v2
+
+    size = _input_size(options, info)
+    network = _network(options, size, outputs)
+    file = _file(options)
+    if file:
+        load(network, file, head=_head(options, size))
+    front: OrderedDict[str, nn.Module] = OrderedDict()
+    if size != info.shape[1:]:
+        front["resize"] = v2.Resize(list(size), antialias=True)
+    if info.shape[0] == 1:
+        front["repeat"] = v2.RGB()
+    return nn.Sequential(OrderedDict(**front, network=network)) if front else network
+
+
+def _head(options: TorchvisionOptions, size: tuple[int, int]) -> frozenset[str]:
+    """Names of the entries whose shapes follow from the number of outputs."""
+    import torch
+
+    with torch.device("meta"):
+        two = _network(options, size, 2).state_dict()
+        three = _network(options, size, 3).state_dict()
+    return frozenset(name for name in two if two[name].shape != three[name].shape)
+
+
+COMPONENTS = (
+    Model(
+        name="torchvision",
+        description="any classification model of torchvision, with or without its weights",
+        reference="https://docs.pytorch.org/vision/stable/models.html",
+        options=TorchvisionOptions,
+        tiny=(
+            {"arch": "squeezenet1_1", "dropout": 0.1},
+            {"arch": "shufflenet_v2_x0_5", "resize": 32},
+            {"arch": "mobilenet_v3_small", "resize": None},
+        ),
+        accepts=accepts,
+        fingerprint=fingerprint,
+        build=build,
+    ),
+)

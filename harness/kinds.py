@@ -101,21 +101,30 @@ class Optimizer(Component):
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """The length of a training run, which some schedules need: epochs, and batches an epoch."""
+    """The length of a training run, which some schedules need: epochs, and batches an epoch.
+
+    warmup: batches at the beginning that a warm-up takes, before the schedule's own time.
+    """
 
     epochs: int
     steps_per_epoch: int
+    warmup: int = 0
 
     def units(self, by: str) -> int:
-        """The whole length counted in "epoch" or "batch"."""
-        return self.epochs if by == "epoch" else self.epochs * self.steps_per_epoch
+        """The length after the warm-up, counted in "epoch" or "batch"; at least 1.
+
+        The last epoch counted is shorter than the others where the warm-up ends in mid-epoch.
+        """
+        batches = max(self.epochs * self.steps_per_epoch - self.warmup, 1)
+        return batches if by == "batch" else -(-batches // self.steps_per_epoch)
 
 
 class SchedulerOptions(Options):
     """What every scheduler has: a linear warm-up in front of it.
 
     The learning rate rises linearly by batch from `warmup_start` × lr to lr over `warmup_epochs`;
-    then the schedule proper begins, over what is left of the run.
+    then the schedule proper begins, over what is left of the run. With a fraction of an epoch of
+    warm-up, the schedule's epochs are counted from there and end in mid-epoch.
     """
 
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up in front")
@@ -128,6 +137,12 @@ class TimedOptions(SchedulerOptions):
     """Options of a schedule that is a function of time."""
 
     by: Literal["epoch", "batch"] = Field("epoch", description="the unit of its steps")
+
+
+class MetricOptions(SchedulerOptions):
+    """Options of a schedule that reads a metric."""
+
+    metric: str = Field("val/loss", description="what it watches, measured after each evaluation")
 
 
 Schedule = Callable[[float, int], float]
@@ -151,7 +166,8 @@ class Scheduler(Component):
     """A learning-rate schedule.
 
     build: for `steps="time"` a `Schedule`, whose unit is the option `by` (a `TimedOptions`); for
-        `steps="metric"` a `MetricSchedule`, whose option `metric` names what it watches.
+        `steps="metric"` a `MetricSchedule`, whose option `metric` names what it watches (a
+        `MetricOptions`).
     needs_total: whether the schedule depends on the run's length with these options; a finished
         trial can be continued with more epochs only where it does not.
     """

@@ -1,0 +1,47 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from harness.kinds import Optimizer, Options
+from harness.optim import Decay
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class RMSpropOptions(Options):
+    alpha: Decay = Field(0.99, description="decay of the average of squared gradients")
+    eps: float = Field(1e-8, ge=0, description="added to the denominator")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty added to the gradient")
+    momentum: Decay = Field(0.0, description="weight of the past updates")
+    centered: bool = Field(False, description="divide by the gradient's estimated deviation")
+
+
+def build(
+    options: RMSpropOptions, parameters: Iterable[nn.Parameter], lr: float
+) -> torch.optim.Optimizer:
+    import torch
+
+    return torch.optim.RMSprop(parameters, lr=lr, **options.model_dump())
+
+
+COMPONENTS = (
+    Optimizer(
+        name="rmsprop",
+        description="divides the gradient by a running root mean square of itself",
+        reference="Tieleman and Hinton, COURSERA: Neural Networks for Machine Learning 6.5 (2012)",
+        options=RMSpropOptions,
+        tiny=(
+            {},
+            {"alpha": 0.9, "eps": 1e-6, "weight_decay": 0.1, "momentum": 0.5, "centered": True},
+        ),
+        torch_class="RMSprop",
+        build=build,
+    ),
+)

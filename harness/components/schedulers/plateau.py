@@ -1,0 +1,123 @@
+"""Drops by a factor when a metric no longer improves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from harness.kinds import Horizon, MetricOptions, Scheduler
+
+
+class PlateauOptions(MetricOptions):
+    """As torch's ReduceLROnPlateau. It counts evaluations, those in its warm-up too; the untrained
+    model's is not among them. An experiment that does not record `metric` is refused."""
+
+    mode: Literal["min", "max"] = Field("min", description="whether less or more is better")
+    factor: float = Field(0.1, gt=0, lt=1, description="of the learning rate, at each drop")
+    patience: int = Field(10, ge=0, description="evaluations without improvement it bears")
+    threshold: float = Field(1e-4, ge=0, description="the least change that is an improvement")
+    threshold_mode: Literal["rel", "abs"] = Field(
+        "rel", description="whether the threshold is a fraction of the best value"
+    )
+    cooldown: int = Field(0, ge=0, description="evaluations after a drop that do not count")
+    min_lr: float = Field(0.0, ge=0, description="the learning rate falls no lower")
+    eps: float = Field(1e-8, ge=0, description="a smaller drop than this is left out")
+
+    @field_validator("metric")
+    @classmethod
+    def _of_a_split(cls, metric: str) -> str:
+        split, _, name = metric.partition("/")
+        if split == "test":
+            raise ValueError(f"{metric!r}: the test split is reported and never steers training")
+        if split not in ("val", "train") or not name:
+            raise ValueError(f"{metric!r} should be a split and a metric, such as 'val/loss'")
+        return metric
+
+    @model_validator(mode="after")
+    def _knows_its_direction(self) -> PlateauOptions:
+        if not self.metric.endswith("/loss") and "mode" not in self.model_fields_set:
+            raise ValueError(f"mode should say whether {self.metric!r} is better at 'max' or 'min'")
+        return self
+
+
+class Plateau:
+    """Its state is what it has counted; the learning rate follows from the number of drops."""
+
+    def __init__(self, options: PlateauOptions) -> None:
+        self._options = options
+        self._best = inf if options.mode == "min" else -inf
+        self._bad = 0
+        self._cooldown = 0
+        self._drops = 0
+
+    def observe(self, value: float) -> None:
+        """value: of the watched metric. NaN is no improvement."""
+        if self._improves(value):
+            self._best = value
+            self._bad = 0
+        else:
+            self._bad += 1
+        if self._cooldown > 0:
+            self._cooldown -= 1
+            self._bad = 0
+        if self._bad > self._options.patience:
+            self._drops += 1
+            self._cooldown = self._options.cooldown
+            self._bad = 0
+
+    def _improves(self, value: float) -> bool:
+        options, best = self._options, self._best
+        sign = -1.0 if options.mode == "min" else 1.0
+        if options.threshold_mode == "rel":
+            bar = best * (1.0 + sign * options.threshold)
+        else:
+            bar = best + sign * options.threshold
+        return value < bar if options.mode == "min" else value > bar
+
+    def lr(self, base: float) -> float:
+        options = self._options
+        rate = base
+        for _ in range(self._drops):
+            lower = max(rate * options.factor, options.min_lr)
+            if rate - lower <= options.eps:
+                break
+            rate = lower
+        return rate
+
+    def state(self) -> dict[str, float]:
+        return {
+            "best": self._best,
+            "bad": self._bad,
+            "cooldown": self._cooldown,
+            "drops": self._drops,
+        }
+
+    def load(self, state: Mapping[str, float]) -> None:
+        self._best = state["best"]
+        self._bad = int(state["bad"])
+        self._cooldown = int(state["cooldown"])
+        self._drops = int(state["drops"])
+
+
+def build(options: PlateauOptions, horizon: Horizon) -> Plateau:
+    return Plateau(options)
+
+
+COMPONENTS = (
+    Scheduler(
+        name="plateau",
+        description="drops when a metric has stopped improving, as ReduceLROnPlateau",
+        reference="https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ReduceLROnPlateau.html",
+        options=PlateauOptions,
+        tiny=(
+            {"patience": 0},
+            {"metric": "train/accuracy", "mode": "max", "threshold_mode": "abs", "cooldown": 1},
+        ),
+        steps="metric",
+        build=build,
+        needs_total=lambda _: False,
+    ),
+)

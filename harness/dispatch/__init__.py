@@ -1,0 +1,1 @@
+"""Dispatch: moves tasks to where they train, and their records back."""

@@ -1,0 +1,55 @@
+# The two commands: `make sweep` and `make test`. `make help` lists the rest.
+# EXPERIMENT=experiments/mnist_mlp.yaml ARGS="lr=0.01" pass through.
+
+PYTHON ?= python3
+VENV ?= .venv
+EXPERIMENT ?= experiments/digits.yaml
+ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install sweep test test-all compare ui bench check lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## create .venv with the locked dependencies
+
+# A stamp, so that an installed environment costs nothing; made anew when the lock changes.
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "harness needs Python 3.11 or newer; set PYTHON=")'
+	@echo "Installing into $(VENV) (torch is large: this takes a minute or two) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+sweep: $(READY) ## run EXPERIMENT (default: digits) and print the comparison
+	@$(BIN)/python -m harness.sweep $(EXPERIMENT) $(ARGS)
+
+compare: $(READY) ## compare the runs of EXPERIMENT
+	@$(BIN)/python -m harness.compare $(EXPERIMENT) $(ARGS)
+
+ui: $(READY) ## MLflow's UI on 127.0.0.1 (PORT=5000)
+	@$(BIN)/python -m harness.ui $(ARGS)
+
+test: $(READY) ## all tests but the long ones
+	@$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)
+
+test-all: $(READY) ## all tests
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+bench: $(READY) ## the benchmarks, side by side, as ratios
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+check: $(READY) ## lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+lock: $(READY) ## write requirements.lock from what is installed
+	@$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+
+clean: ## remove .venv and caches; results under mlruns/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,39 @@
+"""What all commands share at their edge: errors become messages, and exit codes keep their word."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from harness.errors import HarnessError, InputError
+
+OK = 0
+SOME_FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def guard(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
+    """Run a command; what the harness refuses is told on stderr, without a traceback.
+
+    Returns its exit code: 0 all done, 1 some trial failed, 2 bad input, 130 interrupted.
+    """
+    try:
+        return command(sys.argv[1:] if argv is None else argv)
+    except InputError as error:
+        many = len(error.problems) > 1
+        title = f"error: {len(error.problems)} problems\n" if many else "error: "
+        text = "\n".join(f"  {line}" for line in str(error).splitlines()) if many else str(error)
+        print(title + text, file=sys.stderr)
+        return error.exit_code
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`| head`); nothing more can be said, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK

@@ -1,0 +1,62 @@
+"""The protocol between a sweep and whatever trains its trials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from harness.records import Record
+from harness.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One trial to train. key: its trial id. evidence: whether `Ended` carries weights."""
+
+    key: str
+    trial: Trial
+    data_root: Path
+    evidence: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A record of the task with this key. A task's last event holds an `Ended`."""
+
+    key: str
+    record: Record
+
+
+class Engine(Protocol):
+    """Trains tasks and hands back their records.
+
+    Events of one task come in the order they were yielded; those of different tasks may
+    interleave. Every submitted task ends with exactly one `Ended`, also when its part of the
+    machine dies, unless the engine is closed first. An exception of a trial never leaves the
+    engine: it is an `Ended` with the outcome failed. Not thread-safe: one caller.
+    """
+
+    @property
+    def slots(self) -> int:
+        """How many tasks can train at once."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """Where tasks train, for people: "1 process, 2 threads"."""
+        ...
+
+    def submit(self, task: Task) -> None: ...
+
+    def next(self, timeout: float | None = None) -> Event | None:
+        """The next event; None where nothing came within `timeout` seconds or nothing is left."""
+        ...
+
+    def cancel(self, key: str) -> None:
+        """Stop a task; its `Ended` says interrupted. Nothing happens where it has ended."""
+        ...
+
+    def close(self) -> None:
+        """Stop everything and free what is held. May be called twice."""
+        ...

@@ -1,0 +1,57 @@
+"""The engine that trains in the process that asks: one task after another."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+
+from harness.dispatch.engine import Event, Task
+from harness.dispatch.runner import run
+from harness.records import Ended, Outcome, Record
+
+
+class InlineEngine:
+    """One slot, all of torch's threads. Nothing trains between two calls of `next`."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self._waiting: deque[Task] = deque()
+        self._running: tuple[Task, Iterator[Record]] | None = None
+        self._cancelled: deque[str] = deque()
+
+    @property
+    def description(self) -> str:
+        return f"in this process, up to {os.cpu_count() or 1} threads"
+
+    def submit(self, task: Task) -> None:
+        self._waiting.append(task)
+
+    def next(self, timeout: float | None = None) -> Event | None:  # noqa: ARG002
+        """Trains until the next record; `timeout` is no concern of an engine that never waits."""
+        if self._cancelled:
+            return Event(self._cancelled.popleft(), Ended(Outcome.INTERRUPTED, {}, "cancelled"))
+        if self._running is None:
+            if not self._waiting:
+                return None
+            task = self._waiting.popleft()
+            self._running = (task, run(task))
+        task, records = self._running
+        record = next(records)
+        if isinstance(record, Ended):
+            self._running = None
+        return Event(task.key, record)
+
+    def cancel(self, key: str) -> None:
+        if self._running is not None and self._running[0].key == key:
+            self._running = None
+            self._cancelled.append(key)
+        elif any(task.key == key for task in self._waiting):
+            self._waiting = deque(task for task in self._waiting if task.key != key)
+            self._cancelled.append(key)
+
+    def close(self) -> None:
+        self._waiting.clear()
+        self._cancelled.clear()
+        self._running = None

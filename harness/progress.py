@@ -1,0 +1,156 @@
+"""Progress of a sweep: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from harness.experiment.spec import PlannedTrial
+from harness.history import Goal, best
+from harness.records import Ended, Measured, Outcome, Record
+
+PLAIN_SECONDS = 10.0
+"""The shortest time between two plain lines."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has happened so far in a sweep."""
+
+    total: int
+    goal: Goal
+    outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    running: dict[str, list[Measured]] = field(default_factory=dict)
+    best: tuple[float, str] | None = None
+
+    @property
+    def ended(self) -> int:
+        return sum(self.outcomes.values())
+
+    def add(self, planned: PlannedTrial, record: Record) -> None:
+        """Count one record."""
+        history = self.running.setdefault(planned.trial_id, [])
+        if isinstance(record, Measured):
+            history.append(record)
+        if isinstance(record, Ended):
+            del self.running[planned.trial_id]
+            self.outcomes[record.outcome] += 1
+            top = best(history, self.goal)
+            if record.outcome is Outcome.DONE and top is not None:
+                self._offer(top.values[self.goal.metric], planned.name)
+
+    def _offer(self, value: float, name: str) -> None:
+        if self.best is None or self.goal.better(value, self.best[0]):
+            self.best = (value, name)
+
+    def counts(self) -> str:
+        """ "40 done, 1 diverged, 2 running": only what there is."""
+        parts = [f"{n} {outcome}" for outcome, n in self.outcomes.items() if n]
+        if self.running:
+            parts.append(f"{len(self.running)} running")
+        return ", ".join(parts) or "starting"
+
+    def leader(self) -> str:
+        """ "best val/accuracy 0.9821 (mlp adam lr=0.01)", or nothing yet."""
+        if self.best is None:
+            return ""
+        value, name = self.best
+        return f"best {self.goal.metric} {value:.4f} ({name})"
+
+
+class Display(Protocol):
+    """Shows a tally as it grows."""
+
+    def __enter__(self) -> Display: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    def show(self, tally: Tally, planned: PlannedTrial, record: Record) -> None: ...
+
+
+def display(console: Console, total: int) -> Display:
+    """A live bar where the console is a terminal, else plain lines."""
+    return LiveBar(console, total) if console.is_terminal else PlainLines(console)
+
+
+def _mishap(planned: PlannedTrial, record: Record) -> str:
+    """What is said of a trial that did not go well, at once."""
+    if isinstance(record, Ended) and record.outcome in (Outcome.FAILED, Outcome.DIVERGED):
+        return f"{record.outcome}: {planned.name}: {record.reason}"
+    return ""
+
+
+class PlainLines:
+    """A line every few seconds, and one at once for each trial that fails or diverges."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = self._last = time.monotonic()
+
+    def __enter__(self) -> PlainLines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+    def show(self, tally: Tally, planned: PlannedTrial, record: Record) -> None:
+        if mishap := _mishap(planned, record):
+            self._say(mishap)
+        now = time.monotonic()
+        last_trial = isinstance(record, Ended) and tally.ended == tally.total
+        if now - self._last < PLAIN_SECONDS and not last_trial:
+            return
+        self._last = now
+        parts = [f"{tally.ended}/{tally.total} trials", tally.counts(), tally.leader()]
+        if 0 < tally.ended < tally.total:
+            left = (now - self._started) / tally.ended * (tally.total - tally.ended)
+            parts.append(f"about {left:.0f} s left")
+        self._say("; ".join(part for part in parts if part))
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveBar:
+    """One live bar: trials ended, running, failed, time left, best so far."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("starting", total=total)
+
+    def __enter__(self) -> LiveBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def show(self, tally: Tally, planned: PlannedTrial, record: Record) -> None:
+        if mishap := _mishap(planned, record):
+            self._progress.console.print(mishap, markup=False, highlight=False)
+        text = "; ".join(part for part in (tally.counts(), tally.leader()) if part)
+        self._progress.update(self._task, completed=tally.ended, description=escape(text))

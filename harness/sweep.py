@@ -1,0 +1,164 @@
+"""`python -m harness.sweep FILE [key=value…]`: run what an experiment asks for and is not done."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.cli import OK, SOME_FAILED, guard
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.experiment.spec import Plan, PlannedTrial
+    from harness.tracking.store import Store
+
+EPILOG = """\
+key=value overrides any field of the file: trial.epochs=1, grid.seed=[0,1], lr=0.01.
+exit codes: 0 all done; 1 some trial failed; 2 bad input, nothing was run; 130 interrupted: run the
+same command again and it goes on.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m harness.sweep",
+        description="Run every trial of an experiment file that is not done yet.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("file", help="the experiment file (YAML)")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="override a field")
+    made.add_argument(
+        "--dry-run", action="store_true", help="list trials, skips and reasons; run nothing"
+    )
+    again = made.add_mutually_exclusive_group()
+    again.add_argument(
+        "--retry-failed", action="store_true", help="also run trials that failed before"
+    )
+    again.add_argument(
+        "--rerun", action="store_true", help="run every trial again; newer runs replace older ones"
+    )
+    made.add_argument(
+        "--no-compare", action="store_true", help="do not print the comparison at the end"
+    )
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    return guard(_main, argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    arguments = parser().parse_intermixed_args(list(argv))
+
+    from harness.experiment.loading import load
+    from harness.paths import data_root
+    from harness.plan import make_plan
+
+    plan = make_plan(load(arguments.file, arguments.overrides), data_root())
+    if arguments.dry_run:
+        sys.stdout.write(listing(plan))
+        return OK
+    return _run(plan, arguments)
+
+
+def listing(plan: Plan) -> str:
+    """What `--dry-run` prints: every trial with its id, every skip with its reason."""
+    lines = [f"{planned.trial_id}  {planned.name}" for planned in plan.trials]
+    lines += [
+        f"skipped           {' '.join(f'{k}={v}' for k, v in skip.axes.items())}: {skip.because}"
+        for skip in plan.skipped
+    ]
+    configs = len({planned.config_id for planned in plan.trials})
+    lines.append(
+        f"{plan.experiment.name}: {len(plan.trials)} trials of {configs} configs, "
+        f"{len(plan.skipped)} combinations skipped; selected on {plan.experiment.metric}"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _run(plan: Plan, arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from harness.tracking.store import open_store
+
+    console = Console()
+    store = open_store()
+    todo, standing = _left(plan, store, arguments)
+    _announce(console, plan, todo, standing)
+    failed = standing.get("failed", 0)
+    if todo:
+        failed += _train(console, plan, todo, store)
+    if not arguments.no_compare:
+        _compare(console, plan, store)
+    return SOME_FAILED if failed else OK
+
+
+def _left(
+    plan: Plan, store: Store, arguments: argparse.Namespace
+) -> tuple[list[PlannedTrial], dict[str, int]]:
+    """The trials to run, and how many are not run because they stand in the store, by outcome."""
+    found = {} if arguments.rerun else store.finished(store.experiment(plan.experiment.name))
+    settled = {"done", "diverged"} | (set() if arguments.retry_failed else {"failed"})
+    todo, standing = [], dict.fromkeys(("done", "diverged", "failed"), 0)
+    for planned in plan.trials:
+        info = found.get(planned.trial_id)
+        if info is not None and info.outcome in settled:
+            standing[info.outcome] += 1
+        else:
+            todo.append(planned)
+    return todo, standing
+
+
+def _announce(
+    console: Console, plan: Plan, todo: list[PlannedTrial], standing: dict[str, int]
+) -> None:
+    there = ", ".join(f"{n} {outcome}" for outcome, n in standing.items() if n)
+    text = f"{plan.experiment.name}: {len(plan.trials)} trials"
+    if plan.skipped:
+        text += f" ({len(plan.skipped)} combinations skipped)"
+    text += f"; already in the store: {there}" if there else ""
+    text += f"; {len(todo)} to run" if todo else "; nothing to run"
+    console.print(text, highlight=False, markup=False)
+    if standing["failed"]:
+        console.print("--retry-failed runs the failed ones again", highlight=False)
+
+
+def _train(console: Console, plan: Plan, todo: list[PlannedTrial], store: Store) -> int:
+    """Train what is left. Returns how many trials failed."""
+    from harness.dispatch.inline import InlineEngine
+    from harness.execution import execute
+    from harness.history import Goal
+    from harness.interrupts import Interrupts
+    from harness.paths import data_root
+    from harness.progress import Tally, display
+    from harness.records import Outcome
+    from harness.tracking.writer import SweepWriter
+
+    experiment = plan.experiment
+    goal = Goal(experiment.metric, experiment.direction, experiment.target)
+    tally = Tally(len(todo), goal)
+    evidence = experiment.artifacts != "none"
+    with (
+        Interrupts() as interrupts,
+        SweepWriter(store, plan, goal) as writer,
+        display(console, len(todo)) as shown,
+    ):
+        engine = InlineEngine()
+        for planned, record in execute(todo, engine, writer, interrupts, data_root(), evidence):
+            tally.add(planned, record)
+            shown.show(tally, planned, record)
+    return tally.outcomes[Outcome.FAILED]
+
+
+def _compare(console: Console, plan: Plan, store: Store) -> None:
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    sys.exit(main())

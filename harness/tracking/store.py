@@ -1,0 +1,222 @@
+"""Opens the MLflow store: this project's SQLite file, or what `MLFLOW_TRACKING_URI` names."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import paths
+from harness.errors import StoreError, did_you_mean
+from harness.tracking.index import RunInfo, finished, finished_in_database
+from harness.tracking.persist import persist, reason
+from harness.tracking.quiet import quiet
+from harness.tracking.uris import redact, scheme
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LOCK_SECONDS = 120.0
+ANSWER_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store. Every method raises StoreError where the store cannot be read or written.
+
+    uri: with its credentials; never shown. home: the folder for what stands beside the store (the
+    spool). database: the SQLite file, or None for a server. artifacts: where new experiments keep
+    their files, or None where the server decides.
+    """
+
+    uri: str
+    client: MlflowClient
+    home: Path
+    database: Path | None
+    artifacts: str | None
+
+    @property
+    def label(self) -> str:
+        """The address as people may see it."""
+        return redact(self.uri)
+
+    def experiment(self, name: str, create: bool) -> str:
+        """The id of the experiment of this name.
+
+        create: make it where it is absent; otherwise its absence raises StoreError.
+        """
+        found = persist(f"read {self.label}", lambda: self.client.get_experiment_by_name(name))
+        if found is None:
+            return self._create(name) if create else self._absent(name)
+        if found.lifecycle_stage != "active":
+            raise StoreError(
+                f"the experiment {name!r} was deleted in MLflow, and its name is still taken: "
+                f"restore it (mlflow experiments restore -x {found.experiment_id}), "
+                "purge it (mlflow gc), or give the new one another name"
+            )
+        return str(found.experiment_id)
+
+    def finished(self, experiment_id: str) -> dict[str, RunInfo]:
+        """The latest run of each trial id that no later run replaces, whatever its outcome."""
+        if self.database is not None:
+            try:
+                return finished_in_database(self.database, experiment_id)
+            except sqlite3.Error:
+                pass  # Another release's schema: MLflow's own reading is slower but knows it.
+        return persist(f"read {self.label}", lambda: finished(self.client, experiment_id))
+
+    def spool(self, experiment_id: str) -> Path:
+        """The folder where evidence of an experiment waits until its sweep ends."""
+        name = re.sub(r"[^\w-]", "_", experiment_id)
+        if self.database is None:
+            # Two servers may both have an experiment 1.
+            name = f"{hashlib.sha256(self.label.encode()).hexdigest()[:12]}-{name}"
+        return self.home / "spool" / name
+
+    def _create(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self.client.create_experiment(name, artifact_location=self.artifacts))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise StoreError(
+                    f"cannot create the experiment {name!r}: {reason(error)}"
+                ) from None
+        return self.experiment(name, create=False)  # Another process was faster.
+
+    def _absent(self, name: str) -> str:
+        known = persist(
+            f"read {self.label}",
+            lambda: [experiment.name for experiment in self.client.search_experiments()],
+        )
+        raise StoreError(
+            f"no experiment is named {name!r} in {self.label}; "
+            + did_you_mean(name, (other for other in known if other != "Default"))
+        )
+
+
+def open_store(root: Path | None = None, uri: str | None = None) -> Store:
+    """Open the store, creating it where it is a SQLite file that does not exist yet.
+
+    root: the project's folder (`paths.root()`), for the default `sqlite:///<root>/mlruns/mlflow.db`.
+    uri: instead of `MLFLOW_TRACKING_URI` and of the default. Raises StoreError at once where a
+    server does not answer.
+    """
+    home = (root or paths.root()).resolve() / "mlruns"
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+    quiet()
+    kind = scheme(uri)
+    if kind == "sqlite":
+        return _open_database(uri)
+    if kind in ("", "file"):
+        raise StoreError(
+            f"MLflow no longer keeps runs in plain folders ({redact(uri)}): "
+            "use sqlite:///<path of a file> or a server's http(s) address"
+        )
+    return _open_server(uri, home)
+
+
+def _open_database(uri: str) -> Store:
+    location = uri.removeprefix("sqlite:///").split("?")[0]
+    if location == uri or location in ("", ":memory:"):
+        raise StoreError(f"{uri}: a store needs a file, as in sqlite:///mlruns/mlflow.db")
+    path = Path(location).absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes that create the tables at once break each other.
+        with _locked(path.with_name(path.name + ".lock")):
+            _write_ahead(path)
+            client = _answering(uri)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"cannot open the store {path}: {error}") from error
+    artifacts = (path.parent / "artifacts").as_uri()
+    return Store(uri, client, home=path.parent, database=path, artifacts=artifacts)
+
+
+def _open_server(uri: str, home: Path) -> Store:
+    hurry = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS),
+    }
+    with _environment(hurry):
+        client = _answering(uri)
+    return Store(uri, client, home=home, database=None, artifacts=None)
+
+
+def _answering(uri: str) -> MlflowClient:
+    """A client whose store has answered one question."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = MlflowClient(uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        raise StoreError(f"the store {redact(uri)} does not answer: {reason(error)}") from None
+    except Exception as error:  # noqa: BLE001 - drivers raise what they like
+        raise StoreError(f"cannot open the store {redact(uri)}: {reason(error)}") from None
+    return client
+
+
+def _write_ahead(path: Path) -> None:
+    """Let readers read while a run is written. File systems that cannot stay as they are."""
+    with closing(sqlite3.connect(path, timeout=20)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock between processes; it goes with the process that holds it."""
+    with path.open("a+b") as file:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _take(file):
+            if time.monotonic() > deadline:
+                raise StoreError(f"another process has been opening the store too long: {path}")
+            time.sleep(0.05)
+        yield
+
+
+def _take(file: Any) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return _take_on_windows(file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _take_on_windows(file: Any) -> bool:
+    import importlib
+
+    msvcrt = importlib.import_module("msvcrt")
+    try:
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    except OSError:
+        return False
+    return True

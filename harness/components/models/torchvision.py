@@ -53,7 +53,7 @@ class TorchvisionOptions(Options):
     @classmethod
     def _known_weights(cls, weights: str | None, fields: ValidationInfo) -> str | None:
         arch = fields.data.get("arch")  # absent where it is itself refused
-        if weights and arch and not _is_path(weights) and weights not in _weights(arch):
+        if weights is not None and arch and not _is_path(weights) and weights not in _weights(arch):
             raise ValueError(
                 f"torchvision has no {weights!r} for {arch} (a path has a slash, or ends in .pt "
                 f"or .pth); {did_you_mean(weights, _weights(arch))}"

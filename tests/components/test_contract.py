@@ -1,0 +1,77 @@
+"""What every component of every kind owes its users, whoever wrote it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from harness.kinds import KINDS
+from harness.registry import SINGULAR, components, find
+from harness.trial import Choice
+
+ALL = [
+    pytest.param(component, id=f"{SINGULAR[kind]}-{component.name}")
+    for kind in KINDS
+    for component in components(kind).values()
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_has_components(kind):
+    assert components(kind)
+
+
+@pytest.mark.parametrize("component", ALL)
+def test_says_what_it_is(component):
+    assert component.description
+    assert "\n" not in component.description
+    assert not component.description.endswith(".")
+    assert component.reference
+
+
+@pytest.mark.parametrize("component", ALL)
+def test_has_a_name_for_an_experiment_file(component):
+    assert component.name.isidentifier()
+    assert component.name == component.name.lower()
+    assert find(component.kind, component.name) is component
+
+
+@pytest.mark.parametrize("component", ALL)
+def test_every_option_has_a_default_and_a_description(component):
+    for name, field in component.options.model_fields.items():
+        assert not field.is_required(), name
+        assert field.description, name
+
+
+@pytest.mark.parametrize("component", ALL)
+def test_refuses_an_option_it_lacks(component):
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        component.options.model_validate({"no_such_option": 1})
+
+
+@pytest.mark.parametrize("component", ALL)
+def test_tiny_sets_survive_the_way_through_json(component):
+    assert component.tiny
+    for options in component.tiny:
+        choice = Choice.of(component.kind, {"name": component.name, **options})
+        resolved = json.loads(json.dumps(choice.resolved(), allow_nan=False))
+        assert Choice.of(component.kind, resolved) == choice
+
+
+def test_the_list_of_components_needs_no_heavy_library():
+    """A grid is validated, and help is shown, without waiting for torch."""
+    code = """
+import sys
+from harness.kinds import KINDS
+from harness.registry import components
+for kind in KINDS:
+    for component in components(kind).values():
+        component.options.model_json_schema()
+print(*sorted({"torch", "torchvision", "sklearn", "pandas", "mlflow", "scipy"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []

@@ -1,0 +1,243 @@
+"""The contract of losses, run over every registered one, and each against torch's own."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from harness.data import DataInfo, Task
+from harness.registry import components
+from harness.trial import Choice
+
+INFOS = {
+    Task.MULTICLASS: DataInfo(Task.MULTICLASS, (6,), ("a", "b", "c", "d")),
+    Task.BINARY: DataInfo(Task.BINARY, (6,), ("no", "yes")),
+    Task.REGRESSION: DataInfo(Task.REGRESSION, (6,), targets=3),
+}
+EXAMPLES = 5
+
+
+def choose(name: str, **options: object) -> Choice:
+    return Choice.of("losses", {"name": name, **options})
+
+
+def make(name: str, **options: object):
+    choice = choose(name, **options)
+    return choice.component.build(choice.options)
+
+
+def outputs_and_targets(choice: Choice, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
+    """[B, outputs] float64 and targets as training gives them."""
+    generator = torch.Generator().manual_seed(0)
+    info = INFOS[task]
+    width = choice.component.outputs(info)
+    outputs = 2 * torch.randn(EXAMPLES, width, generator=generator, dtype=torch.float64)
+    if task is Task.REGRESSION:
+        targets = torch.randn(EXAMPLES, info.targets, generator=generator, dtype=torch.float64)
+    else:
+        targets = torch.randint(len(info.classes), (EXAMPLES,), generator=generator)
+    return outputs, targets
+
+
+CASES = [
+    pytest.param(choose(loss.name, **tiny), task, id=f"{choose(loss.name, **tiny).label}-{task}")
+    for loss in components("losses").values()
+    for tiny in loss.tiny
+    for task in sorted(loss.tasks)
+]
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_each_task_has_one_default(task):
+    defaults = [loss for loss in components("losses").values() if task in loss.default_for]
+    assert len(defaults) == 1
+    assert task in defaults[0].tasks
+
+
+@pytest.mark.parametrize(("choice", "task"), CASES)
+def test_gives_one_finite_value_for_each_example(choice, task):
+    outputs, targets = outputs_and_targets(choice, task)
+    losses = choice.component.build(choice.options)(outputs, targets)
+    assert losses.shape == (EXAMPLES,)
+    assert losses.isfinite().all()
+    assert (losses >= 0).all()
+
+
+@pytest.mark.parametrize(("choice", "task"), CASES)
+def test_an_example_has_no_part_in_anothers_loss(choice, task):
+    loss = choice.component.build(choice.options)
+    outputs, targets = outputs_and_targets(choice, task)
+    alone = torch.cat([loss(outputs[i : i + 1], targets[i : i + 1]) for i in range(EXAMPLES)])
+    torch.testing.assert_close(loss(outputs, targets), alone)
+
+
+@pytest.mark.parametrize(("choice", "task"), CASES)
+def test_gradient_is_the_losss_slope(choice, task):
+    loss = choice.component.build(choice.options)
+    outputs, targets = outputs_and_targets(choice, task)
+    assert torch.autograd.gradcheck(lambda z: loss(z, targets), outputs.requires_grad_())
+
+
+@pytest.mark.parametrize(("choice", "task"), CASES)
+def test_what_is_not_a_number_stays_so(choice, task):
+    """Else a trial that diverged would be taken for one that learned."""
+    loss = choice.component.build(choice.options)
+    outputs, targets = outputs_and_targets(choice, task)
+    outputs[1] = math.nan
+    assert loss(outputs, targets).isnan().tolist() == [i == 1 for i in range(EXAMPLES)]
+
+
+@pytest.mark.parametrize(("choice", "task"), CASES)
+def test_float32_as_training_gives_it(choice, task):
+    loss = choice.component.build(choice.options)
+    outputs, targets = outputs_and_targets(choice, task)
+    expected = loss(outputs, targets)
+    targets = targets.float() if task is Task.REGRESSION else targets
+    single = loss(outputs.float(), targets)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("choice", "torch_loss"),
+    [
+        (choose("cross_entropy"), functional.cross_entropy),
+        (
+            choose("cross_entropy", label_smoothing=0.1),
+            lambda z, t: functional.cross_entropy(z, t, label_smoothing=0.1),
+        ),
+        (choose("nll"), functional.cross_entropy),
+        (
+            choose("softmax_twice"),
+            lambda z, t: functional.cross_entropy(functional.softmax(z, 1), t),
+        ),
+        (choose("perceptron"), lambda z, t: _multi_margin(z, t)),
+    ],
+    ids=lambda value: value.label if isinstance(value, Choice) else "",
+)
+def test_mean_over_examples_is_torchs_for_classes(choice, torch_loss):
+    outputs, targets = outputs_and_targets(choice, Task.MULTICLASS)
+    losses = choice.component.build(choice.options)(outputs, targets)
+    torch.testing.assert_close(losses.mean(), torch_loss(outputs, targets))
+
+
+def _multi_margin(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The perceptron criterion away from 0, by torch's hinge of margin 0 on each class alone."""
+    signs = 2.0 * functional.one_hot(targets, logits.shape[1]) - 1
+    each = functional.margin_ranking_loss(
+        logits, torch.zeros_like(logits), signs, margin=0.0, reduction="none"
+    )
+    return each.sum(dim=1).mean()
+
+
+@pytest.mark.parametrize(
+    ("choice", "torch_loss"),
+    [
+        (choose("mse"), functional.mse_loss),
+        (choose("l1"), functional.l1_loss),
+        (choose("huber"), functional.huber_loss),
+        (choose("huber", delta=0.5), lambda z, t: functional.huber_loss(z, t, delta=0.5)),
+    ],
+    ids=lambda value: value.label if isinstance(value, Choice) else "",
+)
+def test_mean_over_examples_is_torchs_for_regression(choice, torch_loss):
+    outputs, targets = outputs_and_targets(choice, Task.REGRESSION)
+    losses = choice.component.build(choice.options)(outputs, targets)
+    torch.testing.assert_close(losses.mean(), torch_loss(outputs, targets))
+    assert losses.unique().numel() == EXAMPLES
+
+
+def test_bce_by_hand():
+    """log(1 + e^−z) for class 1, log(1 + e^z) for class 0."""
+    losses = make("bce")(torch.tensor([[0.0], [2.0], [2.0], [-200.0]]), torch.tensor([1, 1, 0, 1]))
+    expected = [math.log(2), math.log1p(math.exp(-2)), math.log1p(math.exp(2)), 200.0]
+    torch.testing.assert_close(losses, torch.tensor(expected))
+
+
+def test_two_classes_by_one_logit_or_two_cost_the_same():
+    z = torch.tensor([[-1.5], [0.3], [4.0]])
+    targets = torch.tensor([0, 1, 0])
+    two = torch.cat([torch.zeros_like(z), z], dim=1)
+    torch.testing.assert_close(make("bce")(z, targets), make("cross_entropy")(two, targets))
+
+
+def test_perceptron_by_hand():
+    loss = make("perceptron")
+    one = loss(torch.tensor([[2.0], [-3.0], [-3.0]]), torch.tensor([1, 1, 0]))
+    torch.testing.assert_close(one, torch.tensor([0.0, 3.0, 0.0]))
+    several = loss(torch.tensor([[2.0, 1.0, -1.0]]), torch.tensor([0]))
+    torch.testing.assert_close(several, torch.tensor([1.0]))
+    wrong = loss(torch.tensor([[2.0, 1.0, -4.0]]), torch.tensor([2]))
+    torch.testing.assert_close(wrong, torch.tensor([7.0]))
+
+
+def test_perceptron_updates_at_a_margin_of_zero():
+    logits = torch.zeros(2, 3, requires_grad=True)
+    make("perceptron")(logits, torch.tensor([0, 2])).sum().backward()
+    assert logits.grad.tolist() == [[-1, 1, 1], [1, 1, -1]]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_perceptron_learns_the_weights_that_scikit_learn_learns(classes):
+    """One example at a time from zeros with a rate of 1: every update is the same."""
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import Perceptron
+
+    inputs, targets = load_iris(return_X_y=True)
+    order = torch.randperm(150, generator=torch.Generator().manual_seed(0)).numpy()
+    order = order[targets[order] < classes]
+    inputs, targets = inputs[order], targets[order]
+    reference = Perceptron(shuffle=False, max_iter=3, tol=None).fit(inputs, targets)
+
+    loss = make("perceptron")
+    linear = torch.nn.Linear(4, 1 if classes == 2 else classes, dtype=torch.float64)
+    torch.nn.init.zeros_(linear.weight)
+    torch.nn.init.zeros_(linear.bias)
+    optimizer = torch.optim.SGD(linear.parameters(), lr=1.0)
+    for _ in range(3):
+        for x, y in zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True):
+            optimizer.zero_grad()
+            loss(linear(x.unsqueeze(0)), y.unsqueeze(0)).mean().backward()
+            optimizer.step()
+    torch.testing.assert_close(linear.weight.detach(), torch.from_numpy(reference.coef_))
+    torch.testing.assert_close(linear.bias.detach(), torch.from_numpy(reference.intercept_))
+
+
+def test_softmax_twice_has_a_floor_and_hardly_a_slope_where_it_is_sure_and_wrong():
+    """What makes it a mistake: being right is not rewarded, being badly wrong not mended."""
+    logits = torch.tensor([[50.0, 0.0, 0.0], [0.0, 50.0, 0.0]], requires_grad=True)
+    losses = make("softmax_twice")(logits, torch.tensor([0, 0]))
+    assert losses[0].item() == pytest.approx(math.log(1 + 2 / math.e))
+    losses.sum().backward()
+    assert logits.grad.abs().max() < 1e-12
+    plain = logits.detach().requires_grad_()
+    make("cross_entropy")(plain, torch.tensor([0, 0])).sum().backward()
+    assert plain.grad[1].abs().max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("cross_entropy", {"label_smoothing": 1.0}), ("huber", {"delta": 0.0})],
+)
+def test_options_out_of_range_are_refused(name, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        choose(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "wanted"),
+    [
+        ("cross_entropy", Task.MULTICLASS, 4),
+        ("cross_entropy", Task.BINARY, 2),
+        ("bce", Task.BINARY, 1),
+        ("nll", Task.BINARY, 2),
+        ("perceptron", Task.MULTICLASS, 4),
+        ("perceptron", Task.BINARY, 1),
+        ("mse", Task.REGRESSION, 3),
+    ],
+)
+def test_says_how_many_outputs_it_wants(name, task, wanted):
+    assert choose(name).component.outputs(INFOS[task]) == wanted

@@ -1,0 +1,41 @@
+"""What all tests share: quiet libraries, one thread each, and where real data lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before torch or mlflow is imported by anything.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_SHARED = REPOSITORY.parent / "shared" / "data"
+if "HARNESS_DATA" not in os.environ:
+    os.environ["HARNESS_DATA"] = str(_SHARED if _SHARED.is_dir() else REPOSITORY / "data")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets; may be empty."""
+    return Path(os.environ["HARNESS_DATA"])
+
+
+@pytest.fixture(scope="session")
+def mnist_root(data_root: Path) -> Path:
+    """The data folder where it holds MNIST; tests that ask for it are skipped elsewhere."""
+    if not (data_root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
+        pytest.skip(f"MNIST is not in {data_root} (set HARNESS_DATA)")
+    return data_root
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh project folder, entered: its own `mlruns/` and `experiments/`."""
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "experiments").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

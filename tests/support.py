@@ -1,0 +1,42 @@
+"""Helpers for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.registry import components
+from harness.trial import COMPONENT_FIELDS, Trial
+
+
+def make_trial(**fields: Any) -> Trial:
+    """A small trial on digits; components by name, or as a mapping with `name` and options."""
+    values: dict[str, Any] = {
+        "dataset": "digits",
+        "model": {"name": "mlp", "hidden": [16]},
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "scheduler": "constant",
+        "loss": "cross_entropy",
+        "seed": 0,
+        "device": "cpu",
+        "epochs": 2,
+        "batch_size": 64,
+        "eval_batch_size": 512,
+        "val_fraction": 0.1,
+        "eval_every": 1,
+        "log_every": 0,
+        "augment": [],
+        "precision": "fp32",
+        "grad_clip": None,
+        "metrics": ["accuracy"],
+    } | fields
+    for name, kind in COMPONENT_FIELDS.items():
+        values[name] = _whole(kind, values[name])
+    values["augment"] = [_whole("augmentations", choice) for choice in values["augment"]]
+    return Trial.of(values)
+
+
+def _whole(kind: str, choice: str | dict[str, Any]) -> dict[str, Any]:
+    whole = {"name": choice} if isinstance(choice, str) else choice
+    assert whole["name"] in components(kind), f"no {whole['name']} among {kind}"
+    return whole

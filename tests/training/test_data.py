@@ -1,0 +1,174 @@
+"""Splits and sources: what is cut from what, and that streaming changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import make_trial
+from torch import Tensor
+
+from harness.data import Examples, ImagePrepare
+from harness.errors import InputError
+from harness.training import sources
+from harness.training.data import Splits, splits
+from harness.training.features import Scaler, standardised
+from harness.training.sources import Resident, Streamed
+from harness.trial import Trial
+
+CPU = torch.device("cpu")
+IRIS = {"name": "iris", "standardise": False}
+
+
+def cut(root: Path, **fields: object) -> Splits:
+    return splits(make_trial(**fields), root, CPU)
+
+
+def rows(source: sources.Source) -> set[tuple[float, ...]]:
+    ((inputs, _),) = source.batches(len(source))
+    return {tuple(row) for row in inputs.flatten(1).tolist()}
+
+
+def test_the_test_split_is_scikit_learns(data_root: Path) -> None:
+    from sklearn.datasets import load_iris
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_iris(return_X_y=True)
+    x_train, x_test, _, y_test = train_test_split(x, y, test_size=0.25, random_state=0)
+    data = cut(data_root, dataset={**IRIS, "test_fraction": 0.25}, val_fraction=0.0)
+    ((inputs, targets),) = data.test.batches(1000)
+    assert np.array_equal(inputs.numpy(), x_test.astype("float32"))
+    assert np.array_equal(targets.numpy(), y_test)
+    assert len(data.train) == len(x_train)
+
+
+def test_splits_are_disjoint_and_whole(data_root: Path) -> None:
+    data = cut(data_root, val_fraction=0.25)
+    assert data.val is not None
+    sizes = [len(data.train), len(data.val), len(data.test)]
+    assert sum(sizes) == 1797
+    assert len(data.val) == pytest.approx(0.25 * (sizes[0] + sizes[1]), abs=1)
+    # The bundled digits hold no two equal images, so equal rows would be shared examples.
+    train, val, test = rows(data.train), rows(data.val), rows(data.test)
+    assert not train & val
+    assert not train & test
+    assert not val & test
+
+
+def test_seeds_draw_other_validation_examples_and_the_same_test(data_root: Path) -> None:
+    first, second = (cut(data_root, seed=seed) for seed in (0, 1))
+    assert first.val is not None
+    assert second.val is not None
+    assert rows(first.val) != rows(second.val)
+    assert rows(first.test) == rows(second.test)
+
+
+def test_a_null_split_seed_follows_the_trials_seed(data_root: Path) -> None:
+    dataset = {"name": "digits", "split_seed": None}
+    first, second = (cut(data_root, dataset=dataset, seed=seed) for seed in (0, 1))
+    assert rows(first.test) != rows(second.test)
+
+
+def test_stratified_splits_keep_the_classes_proportions(data_root: Path) -> None:
+    data = cut(data_root, dataset={**IRIS, "stratify": True, "test_fraction": 0.2})
+    assert torch.bincount(data.test.targets).tolist() == [10, 10, 10]
+
+
+def test_trials_with_equal_splits_share_them(data_root: Path) -> None:
+    assert cut(data_root, lr=0.1) is cut(data_root, lr=0.2)
+    assert cut(data_root, val_fraction=0.0, seed=0) is cut(data_root, val_fraction=0.0, seed=1)
+
+
+def test_nothing_left_to_train_on_is_refused(data_root: Path) -> None:
+    with pytest.raises(InputError, match="none to train on"):
+        cut(data_root, val_fraction=0.9999)
+
+
+def test_standardisation_sees_the_training_split_alone(data_root: Path) -> None:
+    data = cut(data_root, dataset={"name": "wine"}, val_fraction=0.3)
+    ((inputs, _),) = data.train.batches(1000)
+    assert inputs.mean(0).abs().max() < 1e-6
+    assert (inputs.std(0, correction=0) - 1).abs().max() < 1e-6
+    assert data.val is not None
+    ((held_out, _),) = data.val.batches(1000)
+    assert held_out.mean(0).abs().max() > 1e-3
+
+
+def test_scaling_is_scikit_learns() -> None:
+    from sklearn.preprocessing import StandardScaler
+
+    drawn = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * 100 + 7
+    drawn[:, 2] = 3.3
+    ours = Scaler.fit(drawn)(drawn)
+    theirs = StandardScaler().fit_transform(drawn.double().numpy())
+    assert np.allclose(ours.numpy(), theirs, atol=1e-6)
+
+
+def test_a_constant_feature_stays_finite_on_other_examples() -> None:
+    train = Examples(torch.full((10, 1), 5.0), torch.zeros(10))
+    test = Examples(torch.tensor([[6.0]]), torch.zeros(1))
+    _, _, scaled = standardised(train, None, test)
+    assert isinstance(scaled.inputs, Tensor)
+    assert scaled.inputs.item() == 1.0
+
+
+class Lazy:
+    """Images read one at a time."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+@pytest.fixture
+def images() -> Tensor:
+    drawn = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (23, 1, 6, 6), dtype=torch.uint8, generator=drawn)
+
+
+PREPARE = ImagePrepare(mean=(0.5,), std=(0.2,), size=(9, 9), channels=3)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_streamed_batches_equal_resident_ones(images: Tensor, shuffled: bool) -> None:
+    targets = torch.arange(23)
+    order = torch.randperm(23) if shuffled else None
+    resident = Resident.of(images, targets, PREPARE, CPU)
+    streamed = Streamed(Lazy(images), targets, PREPARE, CPU)
+    state = torch.get_rng_state()
+    pairs = list(zip(resident.batches(5, order), streamed.batches(5, order), strict=True))
+    assert len(pairs) == 5
+    for (x, y), (x2, y2) in pairs:
+        assert torch.equal(x, x2)
+        assert torch.equal(y, y2)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(resident.first(3), streamed.first(3))
+
+
+def test_preparing_once_equals_preparing_each_batch(
+    images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = Resident.of(images, torch.arange(23), PREPARE, CPU)
+    monkeypatch.setattr(sources, "PREPARE_ONCE_BYTES", 0)
+    each = Resident.of(images, torch.arange(23), PREPARE, CPU)
+    assert once.prepare is None
+    assert each.prepare is not None
+    assert each.inputs.dtype == torch.uint8
+    for (x, _), (x2, _) in zip(once.batches(4), each.batches(4), strict=True):
+        assert torch.equal(x, x2)
+
+
+def test_a_trial_pickles_by_name() -> None:
+    import pickle
+
+    trial = make_trial(optimizer={"name": "adam", "weight_decay": 0.1})
+    copy: Trial = pickle.loads(pickle.dumps(trial))
+    assert copy == trial
+    assert copy.optimizer.component is trial.optimizer.component

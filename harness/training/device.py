@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 import re
+from functools import cache
 from typing import Any
 
 import torch
+from torch import nn
 
 from harness.errors import InputError, Problem
 
@@ -38,9 +40,21 @@ def configure(device: torch.device) -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+    warm_up(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats(device)
+
+
+@cache
+def warm_up(device: torch.device) -> None:
+    """Train a throw-away layer once a process, so that no trial's clock pays for what torch
+    imports and sets up at its first step."""
+    layer = nn.Linear(2, 2, device=device)
+    for kind in (torch.optim.SGD, torch.optim.Adam):
+        layer(torch.ones(1, 2, device=device)).sum().backward()
+        kind(layer.parameters(), lr=0.0).step()
+    synchronize(device)
 
 
 def synchronize(device: torch.device) -> None:

@@ -1,0 +1,61 @@
+"""Handwritten digits of 8×8 pixels: real images that need no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field
+
+from harness.data import DataInfo, Examples, RawData
+from harness.datafiles import fingerprint as of_files
+from harness.images import ImageOptions, image_info, prepare
+from harness.kinds import Dataset
+from harness.splitting import StratifiedSplitOptions
+from harness.tables import bundled
+
+CLASSES: Final = tuple("0123456789")
+DARKEST: Final = 16
+
+
+class DigitsOptions(ImageOptions, StratifiedSplitOptions):
+    limit: int | None = Field(
+        None, ge=1, description="at most this many examples, the first ones, before the split"
+    )
+
+
+def info(options: DigitsOptions, root: Path) -> DataInfo:
+    return image_info("digits", options, (1, 8, 8), CLASSES)
+
+
+def fingerprint(options: DigitsOptions, root: Path) -> str:
+    return of_files(bundled("digits.csv.gz"))
+
+
+def load(options: DigitsOptions, root: Path) -> RawData:
+    import torch
+    from sklearn.datasets import load_digits
+
+    pixels, targets = load_digits(return_X_y=True)
+    images = torch.tensor(pixels, dtype=torch.uint8).reshape(-1, 1, 8, 8)
+    kept = slice(options.limit)
+    return RawData(
+        info(options, root),
+        Examples(images[kept], torch.tensor(targets, dtype=torch.int64)[kept]),
+        split=options.rule(),
+        prepare=prepare(options, maximum=DARKEST),
+    )
+
+
+COMPONENTS = (
+    Dataset(
+        name="digits",
+        description="1,797 handwritten digits of 8×8 pixels; with scikit-learn",
+        reference="Kaynak (1995); UCI Optical Recognition of Handwritten Digits",
+        options=DigitsOptions,
+        tiny=({"limit": 200}, {"limit": 60, "size": 12, "channels": 3, "stratify": True}),
+        info=info,
+        fingerprint=fingerprint,
+        load=load,
+    ),
+)

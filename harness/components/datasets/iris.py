@@ -1,0 +1,26 @@
+"""Fisher's irises."""
+
+from __future__ import annotations
+
+from harness.data import DataInfo, Task
+from harness.kinds import Dataset
+from harness.tables import BundledTable, ClassTableOptions
+
+TABLE = BundledTable(
+    DataInfo(Task.MULTICLASS, (4,), ("setosa", "versicolor", "virginica")),
+    loader="load_iris",
+    files=("iris.csv",),
+)
+
+COMPONENTS = (
+    Dataset(
+        name="iris",
+        description="150 irises of 3 species by 4 lengths; with scikit-learn",
+        reference="Fisher, Annals of Eugenics 7 (1936)",
+        options=ClassTableOptions,
+        tiny=({}, {"stratify": True, "split_seed": None}),
+        info=TABLE.info,
+        fingerprint=TABLE.fingerprint,
+        load=TABLE.load,
+    ),
+)

@@ -1,0 +1,56 @@
+"""Truth tables of two inputs: what one linear layer can learn, and what it cannot."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import Field
+
+from harness.data import DataInfo, Examples, RawData, SplitRule, Task
+from harness.kinds import Dataset, Options
+
+INPUTS: Final = ((0, 0), (0, 1), (1, 0), (1, 1))
+OUTPUTS: Final[Mapping[str, tuple[int, int, int, int]]] = {
+    "and": (0, 0, 0, 1),
+    "or": (0, 1, 1, 1),
+    "nor": (1, 0, 0, 0),
+    "nand": (1, 1, 1, 0),
+    "xor": (0, 1, 1, 0),
+}
+
+
+class LogicGateOptions(Options):
+    gate: Literal["and", "or", "nor", "nand", "xor"] = Field("and", description="the truth table")
+
+
+def info(options: LogicGateOptions, root: Path) -> DataInfo:
+    return DataInfo(Task.BINARY, (2,), ("false", "true"))
+
+
+def fingerprint(options: LogicGateOptions, root: Path) -> str:
+    return hashlib.sha256(repr((INPUTS, OUTPUTS[options.gate])).encode()).hexdigest()
+
+
+def load(options: LogicGateOptions, root: Path) -> RawData:
+    import torch
+
+    inputs = torch.tensor(INPUTS, dtype=torch.float32)
+    targets = torch.tensor(OUTPUTS[options.gate], dtype=torch.int64)
+    return RawData(info(options, root), Examples(inputs, targets), split=SplitRule(test_fraction=0))
+
+
+COMPONENTS = (
+    Dataset(
+        name="logic_gate",
+        description="the truth table of a logic gate, tested on the four rows trained on",
+        reference="Minsky and Papert, Perceptrons (1969)",
+        options=LogicGateOptions,
+        tiny=tuple({"gate": gate} for gate in OUTPUTS),
+        info=info,
+        fingerprint=fingerprint,
+        load=load,
+    ),
+)

@@ -3,7 +3,8 @@ through convolutions. Torch is imported only inside functions, as in the compone
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -56,6 +57,33 @@ def initialise(network: nn.Module, init: Init) -> None:
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
         else:
             nn.init.xavier_uniform_(layer.weight)
+
+
+def skeleton(build: Callable[[], nn.Module]) -> nn.Module:
+    """What `build` builds, without values: on torch's meta device, which computes shapes alone.
+
+    Leaves torch's random state as it was. Only `torch.empty`, which layers call for their
+    parameters, is sent to that device while building: RegNet computes its widths with tensors.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class EmptyOnMeta(TorchFunctionMode):
+        def __torch_function__(
+            self,
+            func: Callable[..., Any],
+            types: Iterable[type],
+            args: tuple[Any, ...] = (),
+            kwargs: dict[str, Any] | None = None,
+        ) -> Any:
+            kwargs = dict(kwargs or {})
+            if func is torch.empty:
+                kwargs["device"] = "meta"
+            return func(*args, **kwargs)
+
+    with torch.random.fork_rng(devices=[]), EmptyOnMeta():
+        network = build()
+    return network.to("meta")
 
 
 def pooled_side(side: int, kernels: tuple[int, ...], padding: Padding) -> int:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from harness.data import DataInfo
 from harness.errors import did_you_mean
 from harness.kinds import Model, Options, place
+from harness.layers import skeleton
 from harness.pretrained import cached_file, checksum, load, local_file
 
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ def _network(options: TorchvisionOptions, size: tuple[int, int], outputs: int) -
     if options.arch in WITH_AUXILIARY_HEADS:
         settings |= {"aux_logits": False, "init_weights": True}
         # As torchvision: its weights for these two were trained on another normalisation than
-        # ImageNet's, which the network then converts from.
+        # ImageNet's, which the network then converts from. So too with a file of one's own, as
+        # the same content is the same trial.
         settings["transform_input"] = options.weights is not None
     network: nn.Module = models.get_model(options.arch, weights=None, **settings)
     return network
@@ -158,13 +160,12 @@ def _network(options: TorchvisionOptions, size: tuple[int, int], outputs: int) -
 
 @cache
 def _failure(options: TorchvisionOptions, size: tuple[int, int]) -> str:
-    """Why the architecture cannot take images of this size; empty where it can. Tried on torch's
-    meta device, which computes shapes alone."""
+    """Why the architecture cannot take images of this size; empty where it can."""
     import torch
 
     try:
-        with torch.device("meta"):
-            _network(options, size, 2)(torch.empty(2, 3, *size))
+        network = skeleton(lambda: _network(options, size, 2))
+        network(torch.empty(2, 3, *size, device="meta"))
     except (RuntimeError, ValueError, AssertionError) as error:
         return str(error).partition("\n")[0] or type(error).__name__
     return ""
@@ -201,11 +202,8 @@ def build(options: TorchvisionOptions, info: DataInfo, outputs: int) -> nn.Modul
 
 def _head(options: TorchvisionOptions, size: tuple[int, int]) -> frozenset[str]:
     """Names of the entries whose shapes follow from the number of outputs."""
-    import torch
-
-    with torch.device("meta"):
-        two = _network(options, size, 2).state_dict()
-        three = _network(options, size, 3).state_dict()
+    two = skeleton(lambda: _network(options, size, 2)).state_dict()
+    three = skeleton(lambda: _network(options, size, 3)).state_dict()
     return frozenset(name for name in two if two[name].shape != three[name].shape)
 
 

@@ -19,7 +19,12 @@ class CosineOptions(TimedOptions):
 def build(options: CosineOptions, horizon: Horizon) -> Schedule:
     floor = options.eta_min
     t_max = options.t_max or horizon.units(options.by)
-    return lambda lr, t: floor + (lr - floor) * (1 + cos(pi * t / t_max)) / 2
+
+    def schedule(lr: float, t: int) -> float:
+        height = (1 + cos(pi * t / t_max)) / 2
+        return lr * height + floor * (1 - height)
+
+    return schedule
 
 
 COMPONENTS = (

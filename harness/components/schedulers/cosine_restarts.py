@@ -23,7 +23,8 @@ def build(options: CosineRestartsOptions, horizon: Horizon) -> Schedule:
 
     def schedule(lr: float, t: int) -> float:
         since, cycle = _since_restart(t, first, options.t_mult)
-        return floor + (lr - floor) * (1 + cos(pi * since / cycle)) / 2
+        height = (1 + cos(pi * since / cycle)) / 2
+        return lr * height + floor * (1 - height)
 
     return schedule
 

@@ -19,7 +19,12 @@ class LinearOptions(TimedOptions):
 def build(options: LinearOptions, horizon: Horizon) -> Schedule:
     start, end = options.start_factor, options.end_factor
     total = options.total or horizon.units(options.by)
-    return lambda lr, t: lr * (start + (end - start) * min(t, total) / total)
+
+    def schedule(lr: float, t: int) -> float:
+        done = min(t, total) / total
+        return lr * (start * (1 - done) + end * done)  # never below 0, as rounding of a sum may be
+
+    return schedule
 
 
 COMPONENTS = (

@@ -39,7 +39,7 @@ class OneCycleOptions(TimedOptions):
 
 def build(options: OneCycleOptions, horizon: Horizon) -> Schedule:
     total = horizon.units(options.by)
-    anneal = _cosine if options.anneal_strategy == "cos" else _straight
+    left = _cosine if options.anneal_strategy == "cos" else _straight
     start = 1 / options.div_factor
     # The corners: (unit, factor of lr there).
     corners = [(0.0, start), (options.pct_start * total - 1, 1.0)]
@@ -52,17 +52,17 @@ def build(options: OneCycleOptions, horizon: Horizon) -> Schedule:
         t = min(t, total - 1)
         (began, here), (ends, there) = next(phase for phase in phases if t <= phase[1][0])
         done = (t - began) / (ends - began) if ends > began else 1.0
-        return anneal(lr * here, lr * there, done)
+        return lr * (here * left(done) + there * (1 - left(done)))
 
     return schedule
 
 
-def _cosine(start: float, end: float, done: float) -> float:
-    return end + (start - end) / 2 * (cos(pi * done) + 1)
+def _cosine(done: float) -> float:
+    return (1 + cos(pi * done)) / 2
 
 
-def _straight(start: float, end: float, done: float) -> float:
-    return start + (end - start) * done
+def _straight(done: float) -> float:
+    return 1 - done
 
 
 COMPONENTS = (

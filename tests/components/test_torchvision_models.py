@@ -136,6 +136,21 @@ def test_resizing_is_that_of_prepared_images():
     torch.testing.assert_close(front(images), expected)
 
 
+def test_several_networks_run_as_one_with_resizing_and_a_repeated_channel():
+    """Fused training maps over networks with torch.func.vmap."""
+    info = image(1, 8, 8)
+    networks = [build(choose(arch=SMALL), info).eval() for _ in range(2)]
+    stacked = torch.func.stack_module_state(networks)
+
+    def run(state: tuple[dict, dict], images: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(networks[0], state, (images,))
+
+    images = torch.randn(2, 3, *info.shape)
+    together = torch.func.vmap(run)(stacked, images)
+    one_by_one = torch.stack([net(x) for net, x in zip(networks, images, strict=True)])
+    torch.testing.assert_close(together, one_by_one)
+
+
 @pytest.mark.parametrize(
     ("options", "info", "why"),
     [

@@ -185,7 +185,7 @@ def accepts(options: TorchvisionOptions, info: DataInfo) -> str | None:
 
 def build(options: TorchvisionOptions, info: DataInfo, outputs: int) -> nn.Module:
     from torch import nn
-    from torchvision.transforms import v2
+    from torchvision.transforms import Resize, v2
 
     size = _input_size(options, info)
     network = _network(options, size, outputs)
@@ -194,7 +194,8 @@ def build(options: TorchvisionOptions, info: DataInfo, outputs: int) -> nn.Modul
         load(network, file, head=_head(options, size))
     front: OrderedDict[str, nn.Module] = OrderedDict()
     if size != info.shape[1:]:
-        front["resize"] = v2.Resize(list(size), antialias=True)
+        # v2's does not run under torch.func.vmap, which trains several networks as one.
+        front["resize"] = Resize(list(size), antialias=True)
     if info.shape[0] == 1:
         front["repeat"] = v2.RGB()
     return nn.Sequential(OrderedDict(**front, network=network)) if front else network

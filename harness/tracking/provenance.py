@@ -86,14 +86,14 @@ class Process:
         return tags
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Times:
-    """Start and end of a run: milliseconds since 1970 (UTC), and seconds by a steady clock."""
+    """Start and end of a run in milliseconds since 1970 (UTC), and its seconds by a clock that
+    nobody sets."""
 
     start: int
-    steady_start: float
-    end: int = 0
-    seconds: float = 0.0
+    end: int
+    seconds: float
 
 
 @cache

@@ -47,7 +47,7 @@ class Store:
         """The address as people may see it."""
         return redact(self.uri)
 
-    def experiment(self, name: str, create: bool) -> str:
+    def experiment(self, name: str, create: bool = True) -> str:
         """The id of the experiment of this name.
 
         create: make it where it is absent; otherwise its absence raises StoreError.

@@ -1,0 +1,102 @@
+"""Chooses whose figures, weights and model are stored: the best trial of each group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from harness.experiment.spec import PlannedTrial
+from harness.history import Goal
+from harness.records import Outcome
+from harness.tracking.index import RunInfo
+from harness.tracking.spool import Kept, Spool
+
+Group = tuple[str, str, str]
+
+
+def group(planned: PlannedTrial) -> Group:
+    """Trials among which one is kept: those of one data set, model and optimizer, by name."""
+    trial = planned.trial
+    return trial.dataset.name, trial.model.name, trial.optimizer.name
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A done trial whose evidence lies in the spool, or whose artifacts are stored already."""
+
+    planned: PlannedTrial
+    run_id: str
+    score: float | None
+    stored: bool
+
+    def beats(self, other: Candidate | None, goal: Goal) -> bool:
+        """Of equals the earlier stays; a trial's newer run replaces its older one."""
+        if other is None or other.planned.trial_id == self.planned.trial_id:
+            return True
+        if self.score is None:
+            return False
+        return other.score is None or goal.better(self.score, other.score)
+
+
+class Keeper:
+    """The best candidate of each group so far; only theirs stay in the spool.
+
+    earlier: runs that stand in the store. What an interrupted sweep left in the spool takes part.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        goal: Goal,
+        trials: Iterable[PlannedTrial],
+        earlier: Mapping[str, RunInfo],
+    ) -> None:
+        self._spool = spool
+        self._goal = goal
+        self._best: dict[Group, Candidate] = {}
+        self._trials = {planned.trial_id: planned for planned in trials}
+        for candidate in candidates(spool, self._trials.values(), earlier):
+            self._consider(candidate)
+
+    def offer(self, planned: PlannedTrial, kept: Kept) -> None:
+        """A trial has ended: spool its evidence if it is the best of its group so far."""
+        candidate = Candidate(planned, kept.run_id, kept.score(self._goal), stored=False)
+        if candidate.beats(self._best.get(group(planned)), self._goal):
+            self._spool.save(kept)  # before the beaten one goes
+            self._consider(candidate)
+
+    def winners(self) -> list[Candidate]:
+        """Those whose artifacts are still to be stored."""
+        return [candidate for candidate in self._best.values() if not candidate.stored]
+
+    def evidence(self, candidate: Candidate) -> Kept | None:
+        """What the spool holds of a winner; None, with a warning, where it is damaged."""
+        return self._spool.load(candidate.planned.trial_id, candidate.run_id)
+
+    def clear(self) -> None:
+        """Empty the spool of this plan's trials, whoever left them."""
+        for trial_id, run_id in list(self._spool.held()):
+            if trial_id in self._trials:
+                self._spool.remove(trial_id, run_id)
+
+    def _consider(self, candidate: Candidate) -> None:
+        key = group(candidate.planned)
+        before = self._best.get(key)
+        loser: Candidate | None = candidate
+        if candidate.beats(before, self._goal):
+            self._best[key], loser = candidate, before
+        if loser is not None and not loser.stored and loser.run_id != self._best[key].run_id:
+            self._spool.remove(loser.planned.trial_id, loser.run_id)
+
+
+def candidates(
+    spool: Spool, trials: Iterable[PlannedTrial], earlier: Mapping[str, RunInfo]
+) -> Iterator[Candidate]:
+    """The plan's done trials that can be kept, in the plan's order."""
+    held = set(spool.held())
+    for planned in trials:
+        run = earlier.get(planned.trial_id)
+        if run is None or run.outcome is not Outcome.DONE:
+            continue
+        if run.has_artifacts or (planned.trial_id, run.run_id) in held:
+            yield Candidate(planned, run.run_id, run.best, stored=run.has_artifacts)

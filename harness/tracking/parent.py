@@ -1,0 +1,116 @@
+"""The parent run of a sweep or study: its name, its note, and what its children share."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from harness import naming
+from harness.experiment.spec import Plan
+from harness.history import Goal
+from harness.tracking.owner import owner
+from harness.tracking.persist import persist
+from harness.tracking.provenance import process
+from harness.tracking.run_log import RunLog
+from harness.tracking.store import Store
+
+
+def start_parent(
+    store: Store, experiment_id: str, plan: Plan, goal: Goal, kind: str, trials: int
+) -> RunLog:
+    """Open the parent run, with the experiment file and the whole provenance as its files.
+
+    kind: `naming.SWEEP` or `naming.STUDY`. trials: how many will run.
+    """
+    _describe_experiment(store, experiment_id, plan)
+    tags = common_tags(goal) | {
+        naming.TAG_KIND: kind,
+        naming.TAG_EXPECT: json.dumps([asdict(figure) for figure in plan.experiment.expect]),
+        "mlflow.note.content": parent_note(plan, kind, trials),
+    }
+    name = f"{kind} {datetime.now().astimezone():%Y-%m-%d %H:%M} ({counted(trials, 'trial')})"
+    parent = RunLog(store, experiment_id, name, tags)
+    files: dict[str, str | Mapping[str, Any]] = {"provenance.json": process().parent()}
+    if process().git.diff:
+        files["git.diff"] = process().git.diff
+    if plan.experiment.path.is_file():
+        files["experiment.yaml"] = plan.experiment.path.read_text(encoding="utf-8")
+    parent.files(files)
+    return parent
+
+
+def common_tags(goal: Goal) -> dict[str, str]:
+    """Tags that parent and children share."""
+    tags = process().tags() | {
+        naming.TAG_OWNER: owner(),
+        naming.TAG_METRIC: goal.metric,
+        naming.TAG_DIRECTION: goal.direction,
+    }
+    if goal.target is not None:
+        tags[naming.TAG_TARGET] = naming.number(goal.target)
+    return tags
+
+
+def parent_note(plan: Plan, kind: str, trials: int) -> str:
+    """What the run is and how to look at it, in Markdown."""
+    experiment = plan.experiment
+    better = "higher" if experiment.direction == "max" else "lower"
+    target = "" if experiment.target is None else f", target {naming.number(experiment.target)}"
+    planned = counted(len(plan.trials), "trial")
+    source = f"{code(experiment.name)}, from {code(experiment.path.name)}"
+    lines = [
+        f"A {kind} of {source}: {planned} planned, {trials} to run now.",
+        f"Selected on {code(experiment.metric)} ({better} is better{target}).",
+    ]
+    if experiment.description:
+        lines.insert(0, html.escape(experiment.description))
+    if experiment.axes:
+        axes = (f"{code(axis.field)} ({len(axis.values)})" for axis in experiment.axes)
+        lines.append(f"Axes: {' × '.join(axes)}.")
+    if plan.skipped:
+        reasons = sorted({skip.because for skip in plan.skipped})
+        lines.append(
+            f"{counted(len(plan.skipped), 'combination')} skipped: "
+            + "; ".join(html.escape(reason) for reason in reasons[:10])
+        )
+    lines.append(
+        "To compare: select the child runs and press *Compare*; in *Parallel coordinates* take "
+        f"`lr`, `optimizer` and `scheduler` with {code(naming.BEST + experiment.metric)}. "
+        "In the run table, *Group by* a param gives means over seeds. In a terminal: "
+        f"{code(f'python -m harness.compare {experiment.name}')}."
+    )
+    return "\n\n".join(lines)
+
+
+def code(text: str) -> str:
+    """`text` in Markdown's code marks, unable to leave them."""
+    return f"`{html.escape(text.replace('`', chr(39)))}`"
+
+
+def counted(n: int, noun: str) -> str:
+    """ "1 trial", "2 trials"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _describe_experiment(store: Store, experiment_id: str, plan: Plan) -> None:
+    """Let the UI open the experiment as one of training runs, with its metric first."""
+    experiment = plan.experiment
+    tags = {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.experiment.primaryMetric.name": naming.BEST + experiment.metric,
+        "mlflow.experiment.primaryMetric.greaterIsBetter": naming.text(
+            experiment.direction == "max"
+        ),
+    }
+    if experiment.description:
+        tags["mlflow.note.content"] = html.escape(experiment.description)
+
+    def write() -> None:
+        for name, value in tags.items():
+            store.client.set_experiment_tag(experiment_id, name, value)
+
+    persist("describe the experiment", write)

@@ -1,0 +1,46 @@
+"""Closes runs that a dead process left open; MLflow would show them as running for ever."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness import naming
+from harness.records import Outcome
+from harness.tracking.owner import is_dead
+from harness.tracking.persist import persist
+from harness.tracking.store import Store
+from harness.tracking.trial_run import STATUS
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+def close_dead_runs(store: Store, experiment_id: str) -> int:
+    """Close each running run whose process is known to be dead: as it ended where it says so,
+    else as interrupted. Returns how many. Runs of other hosts are left alone."""
+    running = persist(
+        f"read {store.label}",
+        lambda: store.client.search_runs(
+            [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=5000
+        ),
+    )
+    dead = [run for run in running if is_dead(run.data.tags.get(naming.TAG_OWNER, ""))]
+    for run in dead:
+        _close(store.client, run)
+    return len(dead)
+
+
+def _close(client: MlflowClient, run: Run) -> None:
+    run_id, tags = run.info.run_id, run.data.tags
+    outcome = Outcome(tags.get(naming.TAG_OUTCOME, Outcome.INTERRUPTED))
+    if naming.TAG_OUTCOME not in tags and tags.get(naming.TAG_KIND) == naming.TRIAL:
+        client.set_tag(run_id, naming.TAG_REASON, "its process died")
+        client.set_tag(run_id, naming.TAG_OUTCOME, outcome.value)
+    client.set_terminated(run_id, STATUS[outcome], end_time=_last_seen(client, run))
+
+
+def _last_seen(client: MlflowClient, run: Run) -> int:
+    """When the run last wrote a loss: the nearest that is known to when it died."""
+    points = client.get_metric_history(run.info.run_id, "train/loss")
+    return int(max((point.timestamp for point in points), default=run.info.start_time))

@@ -1,0 +1,158 @@
+"""A trial's run in MLflow, written from the trial's records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness import naming
+from harness.experiment.spec import PlannedTrial
+from harness.history import Goal, summarise
+from harness.records import BatchLosses, Ended, Measured, Outcome, Record, Started
+from harness.tracking.provenance import Times, trial_provenance
+from harness.tracking.run_log import RunLog, now
+from harness.tracking.spool import Kept
+from harness.tracking.uris import redact
+
+STATUS: Mapping[Outcome, str] = {
+    Outcome.DONE: "FINISHED",
+    Outcome.DIVERGED: "FINISHED",
+    Outcome.FAILED: "FAILED",
+    Outcome.INTERRUPTED: "KILLED",
+}
+FLUSH_SECONDS = 5.0
+FLUSH_COST = 0.05
+"""Seconds between flushes for each open run: with very many, writing never takes over."""
+
+ENDED_SUMMARISED = (Outcome.DONE, Outcome.DIVERGED)
+"""Outcomes whose best epoch says something; half a trial's best is not a result."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """What a sweep's runs share. open_runs: how many are being written. fingerprint: of a trial's
+    data set. keep: takes a done trial's evidence before its run is closed, and returns tags for
+    the run. closed: called with the run's outcome after it was closed."""
+
+    goal: Goal
+    fingerprint: Callable[[PlannedTrial], str]
+    keep: Callable[[PlannedTrial, Kept], Mapping[str, str]]
+    closed: Callable[[PlannedTrial, str, Outcome], None]
+    open_runs: int = 0
+
+
+@dataclass(slots=True)
+class TrialRun:
+    """Takes a trial's records in their order; `Ended` closes the run, after which more are an
+    error. Raises StoreError where the store cannot be written."""
+
+    planned: PlannedTrial
+    log: RunLog
+    shared: Shared
+    sampler: Mapping[str, Any] = field(default_factory=dict)
+    ended: Outcome | None = None
+    _facts: Mapping[str, Any] = field(default_factory=dict)
+    _history: list[Measured] = field(default_factory=list)
+    _steady_start: float = field(default_factory=time.monotonic)
+    _flushed: float = field(default_factory=time.monotonic)
+
+    @property
+    def run_id(self) -> str:
+        return self.log.run_id
+
+    def record(self, record: Record) -> None:
+        """Write a record, now or with the next ones."""
+        if self.ended is not None:
+            raise ValueError(f"the run of {self.planned.name!r} has ended")
+        match record:
+            case Started():
+                self._start(record)
+            case Measured():
+                self._history.append(record)
+                for name, value in record.values.items():
+                    self.log.metric(name, value, record.epoch)
+            case BatchLosses():
+                for examples, loss in zip(record.examples, record.losses, strict=True):
+                    self.log.metric(naming.BATCH_LOSS, loss, examples)
+            case Ended():
+                self._end(record)
+                return
+        self._flush_now_and_then()
+
+    def _start(self, record: Started) -> None:
+        self._facts = record.facts
+        device = {
+            naming.TAG_DEVICE: "device",
+            naming.TAG_DEVICE_NAME: "device_name",
+            naming.TAG_EXCLUSIVE: "exclusive",
+        }
+        self.log.tags(
+            {
+                tag: naming.text(record.facts[name])
+                for tag, name in device.items()
+                if name in record.facts
+            }
+        )
+
+    def _flush_now_and_then(self) -> None:
+        """So that the UI shows the curves of a long trial, and a short one is one call."""
+        clock = time.monotonic()
+        if clock - self._flushed >= max(FLUSH_SECONDS, FLUSH_COST * self.shared.open_runs):
+            self.log.flush()
+            self._flushed = clock
+
+    def _end(self, ended: Ended) -> None:
+        times = Times(
+            start=self.log.started,
+            end=now(),
+            seconds=time.monotonic() - self._steady_start,
+        )
+        last = self._history[-1].epoch if self._history else 0
+        if ended.outcome in ENDED_SUMMARISED:
+            scalars = summarise(self._history, ended.final, self.shared.goal)
+            for name, value in scalars.items():
+                self.log.metric(name, value, last)
+        self.log.tags(self._kept(ended))
+        self.log.files(self._files(ended, times))
+        self.log.tags(self._outcome(ended))
+        self.log.end(STATUS[ended.outcome], times.end)
+        self.ended = ended.outcome
+        self.shared.closed(self.planned, self.run_id, ended.outcome)
+
+    def _kept(self, ended: Ended) -> Mapping[str, str]:
+        if ended.outcome is not Outcome.DONE or ended.evidence is None:
+            return {}
+        kept = Kept(
+            trial_id=self.planned.trial_id,
+            run_id=self.run_id,
+            history=tuple(self._history),
+            evidence=ended.evidence,
+        )
+        return self.shared.keep(self.planned, kept)
+
+    def _files(self, ended: Ended, times: Times) -> dict[str, str | Mapping[str, Any]]:
+        files: dict[str, str | Mapping[str, Any]] = {
+            "provenance.json": trial_provenance(
+                self.planned,
+                self.shared.fingerprint(self.planned),
+                self._facts,
+                ended,
+                times,
+                self.sampler,
+            )
+        }
+        if ended.traceback:
+            files["traceback.txt"] = redact(ended.traceback)
+        return files
+
+    def _outcome(self, ended: Ended) -> dict[str, str]:
+        tags = {naming.TAG_OUTCOME: ended.outcome.value}
+        if ended.reason:
+            tags[naming.TAG_REASON] = redact(ended.reason)[:1000]
+        if ended.outcome is Outcome.DIVERGED:
+            # Each epoch whose loss is finite is measured, so the next is the one that was not.
+            after = self._history[-1].epoch + 1 if self._history else 0
+            tags[naming.TAG_DIVERGED_AT] = str(after)
+        return tags

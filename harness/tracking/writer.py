@@ -1,0 +1,154 @@
+"""Writes a sweep into MLflow: a parent run, and a child run for each trial."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from harness import naming
+from harness.errors import StoreError
+from harness.experiment.spec import Plan, PlannedTrial
+from harness.history import Goal
+from harness.records import Ended, Outcome
+from harness.tracking.artifacts import store_artifacts
+from harness.tracking.datasets import DatasetInputs
+from harness.tracking.finish import store_kept
+from harness.tracking.keep import Keeper
+from harness.tracking.params import ParamTable
+from harness.tracking.parent import common_tags, start_parent
+from harness.tracking.persist import persist
+from harness.tracking.reap import close_dead_runs
+from harness.tracking.run_log import RunLog
+from harness.tracking.spool import Kept, Spool
+from harness.tracking.store import Store
+from harness.tracking.trial_run import Shared, TrialRun
+
+FINISHED = (Outcome.DONE, Outcome.DIVERGED)
+
+
+class SweepWriter:
+    """The one writer of a sweep or study: `with SweepWriter(store, plan, goal) as writer`.
+
+    kind: `naming.SWEEP` or `naming.STUDY`. trials: how many will run; by default those of the plan
+    that the store has not finished. Where the block is left by an exception, the open trials are
+    written as interrupted, and the parent as KILLED (an interruption) or FAILED. Not thread-safe.
+    Every method raises StoreError where the store cannot be written.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        goal: Goal,
+        *,
+        kind: str = naming.SWEEP,
+        trials: int | None = None,
+    ) -> None:
+        self._store = store
+        self._artifacts = plan.experiment.artifacts
+        self._tags = common_tags(goal) | {naming.TAG_KIND: naming.TRIAL}
+        self._columns = ParamTable(plan)
+        self._datasets = DatasetInputs()
+        self._outcomes: Counter[Outcome] = Counter()
+        self._open: dict[str, TrialRun] = {}
+        self.experiment_id = store.experiment(plan.experiment.name)
+        close_dead_runs(store, self.experiment_id)
+        self._earlier = store.finished(self.experiment_id)
+        self._shared = Shared(goal, self._datasets.fingerprint, self._keep, self._closed)
+        spool = Spool(store.spool(self.experiment_id))
+        self._keeper = Keeper(spool, goal, plan.trials, self._earlier)
+        if trials is None:
+            trials = sum(not self._is_finished(planned) for planned in plan.trials)
+        self._parent = start_parent(store, self.experiment_id, plan, goal, kind, trials)
+
+    @property
+    def run_id(self) -> str:
+        """The parent run's."""
+        return self._parent.run_id
+
+    def __enter__(self) -> SweepWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self.close("KILLED")
+        elif not isinstance(error, StoreError):  # A store that failed would only hide its reason.
+            self.close("FAILED")
+
+    def start_trial(
+        self, planned: PlannedTrial, sampler: Mapping[str, Any] | None = None
+    ) -> TrialRun:
+        """Open a trial's run. sampler: of a search, for the provenance (its name, the trial's
+        number there). It supersedes an earlier run of the trial that did not finish."""
+        tags = self._tags | {
+            naming.TAG_TRIAL: json.dumps(planned.trial.resolved()),
+            "mlflow.parentRunId": self.run_id,
+        }
+        log = RunLog(self._store, self.experiment_id, planned.name, tags)
+        log.params(self._columns.of(planned))
+        log.dataset(self._datasets.input(planned))
+        if planned.trial_id in self._earlier and not self._is_finished(planned):
+            self._supersede(self._earlier[planned.trial_id].run_id, by=log.run_id)
+        run = TrialRun(planned, log, self._shared, sampler or {})
+        self._open[run.run_id] = run
+        self._shared.open_runs = len(self._open)
+        return run
+
+    def close(self, status: str | None = None) -> None:
+        """Store what was kept of the best trials, and end the parent run.
+
+        status: "KILLED" or "FAILED" of a sweep that was cut short; it leaves what was kept for the
+        next. By default FINISHED, or FAILED where a trial failed.
+        """
+        for run in list(self._open.values()):
+            run.record(Ended(Outcome.INTERRUPTED, {}, reason="the sweep was interrupted"))
+        try:
+            if status is None:
+                store_kept(self._store, self._keeper)
+                status = "FAILED" if self._outcomes[Outcome.FAILED] else "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            for outcome in Outcome:
+                self._parent.metric(f"trials/{outcome.value}", self._outcomes[outcome], 0)
+            self._parent.end(status or "FAILED")
+
+    def _is_finished(self, planned: PlannedTrial) -> bool:
+        run = self._earlier.get(planned.trial_id)
+        return run is not None and run.outcome in FINISHED
+
+    def _keep(self, planned: PlannedTrial, kept: Kept) -> Mapping[str, str]:
+        match self._artifacts:
+            case "best":
+                self._keeper.offer(planned, kept)
+            case "all":
+                return {naming.TAG_ARTIFACTS: store_artifacts(self._store, planned, kept)}
+        return {}
+
+    def _closed(self, planned: PlannedTrial, run_id: str, outcome: Outcome) -> None:
+        self._outcomes[outcome] += 1
+        del self._open[run_id]
+        self._shared.open_runs = len(self._open)
+        if self._is_finished(planned):
+            earlier = self._earlier[planned.trial_id].run_id
+            if outcome is Outcome.INTERRUPTED:
+                self._supersede(run_id, by=earlier)  # Half a rerun replaces nothing.
+            else:
+                self._supersede(earlier, by=run_id)
+
+    def _supersede(self, run_id: str, by: str) -> None:
+        persist(
+            "write to a run",
+            lambda: self._store.client.set_tag(run_id, naming.TAG_SUPERSEDED, by),
+        )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.kinds import Metric
 from harness.trial import Trial
+
+if TYPE_CHECKING:
+    from harness.experiment.grid import Grid
 
 Artifacts = Literal["best", "all", "none"]
 
@@ -49,6 +52,8 @@ class Experiment:
     """A validated experiment. metric: what trials are selected on, resolved ("val/accuracy").
 
     search: the `search:` block, validated as far as this room knows; None where there is none.
+    grid: what the plan is made from: each field's values, and the combinations that are kept;
+    None only for an experiment that was not loaded from a file.
     """
 
     name: str
@@ -63,13 +68,15 @@ class Experiment:
     search: Mapping[str, Any] | None
     expect: tuple[Expectation, ...]
     artifacts: Artifacts
+    grid: Grid | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedTrial:
     """A trial of the plan. name: for people, from what varies ("mlp adam lr=0.01 cosine seed=0").
 
-    axes: the value of each grid axis as its canonical text.
+    axes: the value of each grid axis as its canonical text. fingerprint: checksum of the data set
+    and of any weights file, a part of both ids.
     """
 
     trial: Trial
@@ -77,6 +84,7 @@ class PlannedTrial:
     config_id: str
     name: str
     axes: Mapping[str, str]
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

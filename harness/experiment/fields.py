@@ -1,0 +1,160 @@
+"""Every field an experiment file can have, declared once.
+
+Validation, the JSON Schema and the table in the docs all derive from these declarations. A field
+of a trial that holds a component is declared as `Reference`: a name, or a mapping of `name` and
+options; `components` resolves it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from harness.experiment.spec import Artifacts
+from harness.kinds import Names
+from harness.trial import COMPONENT_FIELDS, Precision
+
+KIND: Final = {**COMPONENT_FIELDS, "augment": "augmentations"}
+"""Trial fields that hold components, and their kind; `augment` holds a list of them."""
+
+NO_AUGMENTATION: Final = "none"
+
+Reference = Any
+"""A component's name, or `{name: …, option: value, …}`."""
+
+PREFIXES: Final = ("train", "val", "test")
+METRIC_PATTERN: Final = r"^(best/|final/)?(train|val|test)/[A-Za-z0-9_]+$"
+
+
+class Fields(BaseModel):
+    """Base of the declarations: unknown keys refused, nothing coerced, numbers finite."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class TrialFields(Fields):
+    """What one training run is made of. A field without a default must be given, in `trial:` or in
+    `grid:`; the default None of `loss` and `metrics` stands for the task's own."""
+
+    dataset: Reference = Field(description="what is learned from")
+    model: Reference = Field(description="the network")
+    optimizer: Reference = Field(description="the update rule")
+    lr: float = Field(gt=0, description="base learning rate")
+    scheduler: Reference = Field("constant", description="the learning rate's course")
+    loss: Reference = Field(None, description="what training minimises; by default the task's own")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="of all random streams: weights, order, dropout, split"
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]*))?)$",
+        examples=["auto", "cpu", "mps", "cuda", "cuda:0"],
+        description="where it trains; `auto` takes the best there is",
+    )
+    epochs: int = Field(10, ge=1, description="passes over the training examples")
+    batch_size: int = Field(64, ge=1, description="examples in a training batch")
+    eval_batch_size: int = Field(
+        2048, ge=1, description="examples in an evaluation batch; changes no result but rounding"
+    )
+    val_fraction: float = Field(
+        0.1, ge=0, lt=1, description="part of the training examples kept for validation"
+    )
+    eval_every: int = Field(
+        1, ge=1, description="epochs between evaluations; the last epoch is always evaluated"
+    )
+    log_every: int = Field(0, ge=0, description="batches between recorded batch losses; 0: none")
+    augment: Reference = Field(
+        NO_AUGMENTATION, description="random changes of training images: `none`, or a list"
+    )
+    precision: Precision = Field("fp32", description="of the arithmetic in training")
+    grad_clip: float | None = Field(
+        None, gt=0, description="largest global gradient norm; null: not clipped"
+    )
+    metrics: Names | None = Field(
+        None,
+        description="recorded at each evaluation, and always the one trials are selected on; "
+        "by default the task's own. All others of the task are recorded once, at the end",
+    )
+
+
+class SkipFields(Fields):
+    """Combinations of the grid left out."""
+
+    when: dict[str, Any] = Field(
+        min_length=1, description="fields and the values that are left out; a list means any of"
+    )
+    because: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
+        min_length=1, description="the reason, shown to readers"
+    )
+
+
+class ExpectFields(Fields):
+    """A published figure that compare checks."""
+
+    metric: str = Field(
+        pattern=METRIC_PATTERN,
+        examples=["test/accuracy", "best/val/loss", "final/train/r2"],
+        description="`test/accuracy` reads the last epoch, `best/test/accuracy` the selected one",
+    )
+    value: float = Field(description="the published figure")
+    tolerance: float = Field(gt=0, description="how far the mean over seeds may lie from it")
+    where: dict[str, Any] = Field({}, description="the trials it speaks of; all by default")
+    source: str = Field("", description="where it is published")
+
+
+class SearchFields(Fields):
+    """How hyper-parameters are searched; what `space` may hold is the search's own matter."""
+
+    per: Names = Field((), description="one study of equal budget for each value of these fields")
+    trials: int = Field(20, ge=1, description="trials of each study")
+    space: dict[str, Any] = Field({}, description="fields and the ranges to search")
+    retrain_seeds: int = Field(5, ge=0, description="the winners train again on so many seeds")
+    sampler: str | dict[str, Any] = Field("tpe", description="what proposes trials")
+    pruner: str | dict[str, Any] = Field("none", description="what stops hopeless trials early")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the sampler")
+
+
+class FileFields(Fields):
+    """The top level of an experiment file."""
+
+    name: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._ -]*$",
+        max_length=100,
+        examples=["letters", "digits", "-", "_", ".", "space"],
+        description="also the MLflow experiment; by default the file's name without its suffix",
+    )
+    description: str = Field("", description="what the experiment is for, shown in reports")
+    trial: dict[str, Any] = Field({}, description="what all trials share: any trial field")
+    grid: dict[str, Any] = Field({}, description="any trial field with a list of values: the axes")
+    skip: list[Any] = Field([], description="combinations left out, each with its reason")
+    metric: str = Field(
+        "",
+        pattern=METRIC_PATTERN.replace("(best/|final/)?", ""),
+        examples=["val/accuracy", "val/loss", "test/r2"],
+        description="what trials are selected on; by default the task's own, on val where there "
+        "are validation examples",
+    )
+    target: float | None = Field(None, description="value of the metric for time-to-target")
+    search: dict[str, Any] | None = Field(None, description="how hyper-parameters are searched")
+    expect: list[Any] = Field([], description="published figures, checked by compare")
+    artifacts: Artifacts = Field(
+        "best", description="whose figures and weights are kept: `best` of each optimizer and model"
+    )
+
+
+TRIAL_FIELDS: Final = tuple(TrialFields.model_fields)
+REQUIRED: Final = tuple(n for n, f in TrialFields.model_fields.items() if f.is_required())
+
+
+def split(field: str) -> tuple[str, str]:
+    """A field's root and option: "optimizer.eps" → ("optimizer", "eps"); "lr" → ("lr", "")."""
+    root, _, option = field.partition(".")
+    return root, option
+
+
+def is_known(field: str) -> bool:
+    """Whether this names a trial field, or could name an option of its component."""
+    root, option = split(field)
+    return field in TRIAL_FIELDS or (bool(option) and root in COMPONENT_FIELDS)

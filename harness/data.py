@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,6 +122,42 @@ class SplitRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Impute:
+    """How values missing from a table's inputs (NaN) are filled in: by what the training split
+    alone shows.
+
+    by: a column's mean or median over its known values.
+    columns: the inputs' names, for messages.
+    categories: ranges [start, stop) of columns that encode one category as 0s and a 1; a missing
+        one becomes the most frequent, the first of equals.
+    """
+
+    by: Literal["mean", "median"]
+    columns: tuple[str, ...]
+    categories: tuple[tuple[int, int], ...] = ()
+
+    def fit(self, train: Tensor) -> Tensor:
+        """What to put in place of each column's NaN: [features] of `train` [N, features].
+
+        Raises InputError naming the columns that have no known value.
+        """
+        import torch
+
+        unknown = train.isnan().all(0)
+        if unknown.any():
+            names = [self.columns[i] for i in unknown.nonzero().flatten().tolist()]
+            raise InputError(f"no value to impute from in the training split: {', '.join(names)}")
+        if self.by == "mean":
+            fill = train.double().nanmean(0).float()
+        else:  # a column at a time: torch has quantiles of 16 million values at most
+            fill = torch.stack([column.nanquantile(0.5) for column in train.T])
+        for start, stop in self.categories:
+            fill[start:stop] = 0
+            fill[start + int(torch.nansum(train[:, start:stop], 0).argmax())] = 1
+        return fill
+
+
+@dataclass(frozen=True, slots=True)
 class RawData:
     """A loaded data set, before it is split, standardised, prepared and moved to a device.
 
@@ -127,6 +165,7 @@ class RawData:
     standardise: subtract the mean and divide by the standard deviation of each feature, both
         taken from the training split alone (after validation examples are taken out).
     prepare: for images; None where inputs are ready as stored.
+    impute: how NaN in a table is filled in, before it is standardised; None where there is none.
     """
 
     info: DataInfo
@@ -135,3 +174,4 @@ class RawData:
     split: SplitRule | None = None
     standardise: bool = False
     prepare: ImagePrepare | None = None
+    impute: Impute | None = None

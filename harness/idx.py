@@ -15,12 +15,10 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pydantic import Field
-
 from harness.data import DataInfo, Examples, RawData
 from harness.datafiles import fetch, fingerprint, missing, opened
 from harness.errors import InputError
-from harness.images import ImageOptions, LimitOptions, image_info, prepare
+from harness.images import FetchedOptions, ImageOptions, image_info, prepare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,14 +33,8 @@ SHAPE: Final = (1, 28, 28)
 UNSIGNED_BYTE: Final = 0x08
 
 
-class MNISTOptions(ImageOptions, LimitOptions):
+class MNISTOptions(ImageOptions, FetchedOptions):
     """Options of the MNIST family."""
-
-    download: bool = Field(
-        True,
-        description="fetch the files where they are absent",
-        json_schema_extra={"place": True},  # the files' checksum says what is trained on
-    )
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,19 @@ class ImageOptions(Options):
     std: Deviations = Field((0.5,), description="each channel, or all, is divided by")
 
 
-class LimitOptions(Options):
-    """For tests and quick looks at a data set with test examples of its own."""
+class FetchedOptions(Options):
+    """Options of a public data set with test examples of its own, a limit for quick looks."""
 
     limit: int | None = Field(
         None, ge=1, description="at most this many training examples, the first ones"
     )
     test_limit: int | None = Field(
         None, ge=1, description="at most this many test examples, the first ones"
+    )
+    download: bool = Field(
+        True,
+        description="fetch the files where they are absent",
+        json_schema_extra={"place": True},  # the files' checksum says what is trained on
     )
 
 

@@ -47,7 +47,7 @@ def examples(info: DataInfo, inputs: NDArray[Any], targets: NDArray[Any]) -> Exa
 
 def bundled(*names: str) -> dict[str, Path]:
     """The files of these names among the data that scikit-learn's package holds."""
-    folder = _sklearn_data()
+    folder = bundled_folder()
     files = {name: folder / name for name in names}
     for path in files.values():
         if not path.is_file():
@@ -56,7 +56,8 @@ def bundled(*names: str) -> dict[str, Path]:
 
 
 @cache
-def _sklearn_data() -> Path:
+def bundled_folder() -> Path:
+    """Where the data files lie in scikit-learn's package, which is not imported for it."""
     spec = find_spec("sklearn")
     if spec is None or spec.origin is None:
         raise DataMissing("scikit-learn is not installed, and this data set comes with it")

@@ -14,7 +14,7 @@ from harness.data import DataInfo, Examples, LazyInputs, RawData, SplitRule
 from harness.errors import InputError
 from harness.kinds import Dataset
 from harness.seeding import generator, stream_seed
-from harness.training.features import standardised
+from harness.training.features import imputed, standardised
 from harness.training.sources import Resident, Source, Streamed
 from harness.trial import Choice, Trial
 
@@ -77,6 +77,8 @@ def _splits(
     kept, held_out = _validation_indices(len(train), val_fraction, seed)
     val = _take(train, held_out) if len(held_out) else None
     train = _take(train, kept) if len(held_out) else train
+    if raw.impute is not None:
+        train, val, test = imputed(raw.impute, train, val, test)
     if raw.standardise:
         train, val, test = standardised(train, val, test)
 

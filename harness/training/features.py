@@ -1,4 +1,4 @@
-"""Features of a table, scaled by what the training split alone shows."""
+"""Features of a table, filled in and scaled by what the training split alone shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.data import Examples
+from harness.data import Examples, Impute
 from harness.errors import HarnessError
 
 
@@ -32,6 +32,22 @@ class Scaler:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         return ((inputs.double() - self.mean) / self.deviation).float()
+
+
+def imputed(
+    impute: Impute, train: Examples, val: Examples | None, test: Examples
+) -> tuple[Examples, Examples | None, Examples]:
+    """The three splits with what is missing (NaN) filled in by what the training split shows.
+
+    Raises InputError where it shows nothing of a column.
+    """
+    fill = impute.fit(_resident(train))
+
+    def filled(examples: Examples) -> Examples:
+        inputs = _resident(examples)
+        return replace(examples, inputs=inputs.where(~inputs.isnan(), fill))
+
+    return filled(train), filled(val) if val else None, filled(test)
 
 
 def standardised(

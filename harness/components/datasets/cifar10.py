@@ -1,0 +1,161 @@
+"""Small colour photographs, in the pickled batches that torchvision lays out.
+
+The batches are read by an unpickler that knows arrays and nothing else, so that a file from an
+unknown hand cannot run code.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import Field
+
+from harness.data import DataInfo, Examples, RawData
+from harness.datafiles import fetch, missing
+from harness.datafiles import fingerprint as of_files
+from harness.errors import InputError
+from harness.images import (
+    Deviations,
+    FetchedOptions,
+    ImageOptions,
+    image_info,
+    prepare,
+    stored,
+)
+from harness.kinds import Dataset, Numbers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDER: Final = "cifar-10-batches-py"
+TRAIN: Final = tuple(f"{FOLDER}/data_batch_{n}" for n in range(1, 6))
+TEST: Final = (f"{FOLDER}/test_batch",)
+SHAPE: Final = (3, 32, 32)
+CLASSES: Final = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+
+class CIFAR10Options(ImageOptions, FetchedOptions):
+    """mean and std are those of the training images' pixels."""
+
+    mean: Numbers = Field(
+        (0.4914, 0.4822, 0.4465), min_length=1, max_length=3, description="taken off each channel"
+    )
+    std: Deviations = Field((0.2470, 0.2435, 0.2616), description="each channel is divided by")
+
+
+def info(options: CIFAR10Options, root: Path) -> DataInfo:
+    return image_info("cifar10", options, SHAPE, CLASSES)
+
+
+def fingerprint(options: CIFAR10Options, root: Path) -> str:
+    _require(options, root)
+    return of_files({name: root / name for name in (*TRAIN, *TEST)})
+
+
+def load(options: CIFAR10Options, root: Path) -> RawData:
+    _require(options, root)
+    return RawData(
+        info(options, root),
+        _examples([root / name for name in TRAIN], options, options.limit),
+        _examples([root / name for name in TEST], options, options.test_limit),
+        prepare=prepare(options),
+    )
+
+
+def _require(options: CIFAR10Options, root: Path) -> None:
+    absent = [name for name in (*TRAIN, *TEST) if not (root / name).is_file()]
+    if absent and not options.download:
+        raise missing("cifar10", absent[0], root)
+    if absent:
+        fetch("cifar10", (*TRAIN, *TEST), root, _download)
+
+
+def _download(folder: Path) -> None:
+    from torchvision.datasets import CIFAR10
+
+    CIFAR10(folder, download=True)
+
+
+def _examples(paths: Sequence[Path], options: CIFAR10Options, limit: int | None) -> Examples:
+    import torch
+
+    images: list[Tensor] = []
+    targets: list[Tensor] = []
+    for path in paths:
+        batch, labels = _read(path)
+        images.append(batch)
+        targets.append(labels)
+        if limit is not None and sum(map(len, images)) >= limit:
+            break
+    return Examples(stored(torch.cat(images)[:limit], options), torch.cat(targets)[:limit])
+
+
+def _read(path: Path) -> tuple[Tensor, Tensor]:
+    """Images [N, 3, 32, 32] uint8 and labels [N] of one batch file."""
+    import numpy as np
+    import torch
+
+    try:
+        with path.open("rb") as file:
+            batch = _ArraysOnly(file, encoding="latin1").load()
+        data, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
+        images = data.reshape(-1, *SHAPE)
+    except Exception as error:  # a damaged pickle raises whatever it meets
+        raise InputError(f"{path} is not a batch of CIFAR-10 ({error}): fetch it again") from error
+    known = labels.dtype.kind == "i" and ((labels >= 0) & (labels < len(CLASSES))).all()
+    if images.dtype != np.uint8 or labels.shape != images.shape[:1] or not known:
+        raise InputError(f"{path} is not a batch of CIFAR-10: fetch it again")
+    return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads primitives and numpy arrays; refuses every other name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        import numpy as np
+
+        wanted = (module.replace("numpy._core", "numpy.core"), name)
+        if wanted == ("numpy.core.multiarray", "_reconstruct"):
+            return np.empty(0).__reduce__()[0]
+        if wanted in {("numpy", "ndarray"), ("numpy", "dtype")}:
+            return getattr(np, name)
+        if wanted == ("_codecs", "encode"):  # how Python 3 writes bytes to an old protocol
+            return _latin1
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it holds bytes as {encoding}")
+    return text.encode("latin1")
+
+
+COMPONENTS = (
+    Dataset(
+        name="cifar10",
+        description="50,000 + 10,000 colour photographs of 10 things, 32×32",
+        reference="Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009)",
+        options=CIFAR10Options,
+        tiny=(
+            {"limit": 256, "test_limit": 128, "download": False},
+            {"limit": 64, "channels": 1, "mean": [0.5], "std": [0.25], "download": False},
+        ),
+        info=info,
+        fingerprint=fingerprint,
+        load=load,
+    ),
+)

@@ -38,6 +38,8 @@ TAG_VERSION: Final = "harness.version"
 TAG_GIT_COMMIT: Final = "mlflow.source.git.commit"
 TAG_GIT_DIRTY: Final = "harness.git_dirty"
 TAG_HOST: Final = "harness.host"
+TAG_OWNER: Final = "harness.owner"
+"""The process that writes a run, as JSON: a later one can tell whether it died."""
 
 PARAM_TRIAL: Final = "trial_id"
 PARAM_CONFIG: Final = "config_id"

@@ -70,10 +70,12 @@ def train(parts: Parts, evidence: bool = False) -> Iterator[Record]:
             if last or epoch % parts.trial.eval_every == 0:
                 measured, scores = _evaluated(parts, clock)
                 values |= measured
-            parts.learning_rate.observe(values)
             examples += len(parts.data.train)
             pace = {THROUGHPUT: len(parts.data.train) / max(clock.train - before, 1e-9)}
-            yield Measured(epoch, values | pace | _progress(parts, clock, epoch), examples)
+            values |= pace | _progress(parts, clock, epoch)
+            # After the rate was read: what a schedule observes changes the next epoch's.
+            parts.learning_rate.observe(values)
+            yield Measured(epoch, values, examples)
     except Diverged as reason:
         yield Ended(Outcome.DIVERGED, {}, reason=str(reason))
         return
@@ -120,9 +122,10 @@ def _step(
     precision: AbstractContextManager[None],
 ) -> tuple[Tensor, Tensor]:
     """One update. Returns the batch's logits [B, O] and losses [B], detached."""
-    lr = parts.learning_rate.at(step)
-    for group in parts.optimizer.param_groups:
-        group["lr"] = lr
+    if step % parts.steps_per_epoch == 0 or not parts.learning_rate.constant_within_epoch:
+        lr = parts.learning_rate.at(step)
+        for group in parts.optimizer.param_groups:
+            group["lr"] = lr
     parts.optimizer.zero_grad(set_to_none=True)
     with precision:
         logits = parts.model(inputs)

@@ -1,0 +1,155 @@
+"""Every engine keeps the protocol's word."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from support import make_trial
+
+from harness.dispatch.engine import Engine, Event, Task
+from harness.dispatch.inline import InlineEngine
+from harness.dispatch.process import ProcessEngine
+from harness.records import Ended, Measured, Outcome, Started
+
+ENGINES: dict[str, Callable[[], Engine]] = {
+    "inline": InlineEngine,
+    "process": lambda: ProcessEngine(workers=2, threads=1),
+}
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    made = ENGINES[request.param]()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def workers() -> Iterator[ProcessEngine]:
+    made = ProcessEngine(workers=2, threads=1)
+    yield made
+    made.close()
+
+
+def task(key: str, root: Path, **fields: object) -> Task:
+    return Task(key, make_trial(**{"epochs": 1, **fields}), root, evidence=False)
+
+
+def drain(engine: Engine) -> list[Event]:
+    found = []
+    while (event := engine.next()) is not None:
+        found.append(event)
+    return found
+
+
+def ends(events: list[Event]) -> dict[str, Ended]:
+    found = [(e.key, e.record) for e in events if isinstance(e.record, Ended)]
+    assert len(dict(found)) == len(found), "a task ended twice"
+    return dict(found)
+
+
+def test_each_task_ends_once_its_records_in_order(engine: Engine, data_root: Path) -> None:
+    for key in "abc":
+        engine.submit(task(key, data_root, seed=ord(key)))
+    events = drain(engine)
+    assert set(ends(events)) == set("abc")
+    for key in "abc":
+        kinds = [type(e.record) for e in events if e.key == key]
+        assert kinds == [Started, Measured, Measured, Ended]
+
+
+def test_a_trial_that_raises_fails_alone(engine: Engine, data_root: Path) -> None:
+    # An absurd width passes validation and fails in torch, as a user's model would.
+    engine.submit(task("broken", data_root, model={"name": "mlp", "hidden": [2**50]}))
+    engine.submit(task("whole", data_root))
+    found = ends(drain(engine))
+    assert found["broken"].outcome is Outcome.FAILED
+    assert "Error" in found["broken"].reason
+    assert "in build" in found["broken"].traceback
+    assert found["whole"].outcome is Outcome.DONE
+
+
+def test_an_absent_device_fails_the_trial_without_a_traceback(
+    engine: Engine, data_root: Path
+) -> None:
+    engine.submit(task("far", data_root, device="cuda:63"))
+    (ended,) = ends(drain(engine)).values()
+    assert "cuda:63" in ended.reason
+    assert ended.traceback == ""
+
+
+def test_a_cancelled_task_ends_as_interrupted(engine: Engine, data_root: Path) -> None:
+    for key in ("running", "waiting", "third", "fourth"):
+        engine.submit(task(key, data_root, epochs=10_000 if key == "running" else 1))
+    first = engine.next()
+    assert first is not None
+    for key in ("running", "fourth", "unknown"):
+        engine.cancel(key)
+    found = ends([first, *drain(engine)])
+    assert found["running"].outcome is Outcome.INTERRUPTED
+    assert found["fourth"].outcome is Outcome.INTERRUPTED
+    assert found["waiting"].outcome is found["third"].outcome is Outcome.DONE
+
+
+def test_closing_forgets_everything_and_may_be_repeated(engine: Engine, data_root: Path) -> None:
+    engine.submit(task("a", data_root, epochs=10_000))
+    engine.next()
+    engine.close()
+    engine.close()
+    assert engine.next() is None
+    assert not psutil.Process().children(recursive=True)
+
+
+def test_engines_measure_the_same(data_root: Path) -> None:
+    """To the last bit: threads are equal, and nothing depends on what ran beside a trial."""
+    measured: dict[str, dict[tuple[str, int], float]] = {}
+    for name, make in ENGINES.items():
+        engine = make()
+        for seed in range(3):
+            dropout = {"name": "mlp", "hidden": [16], "dropout": 0.2}
+            engine.submit(task(str(seed), data_root, seed=seed, model=dropout, epochs=2))
+        events = drain(engine)
+        engine.close()
+        measured[name] = {
+            (e.key, e.record.epoch): e.record.values["val/loss"]
+            for e in events
+            if isinstance(e.record, Measured)
+        }
+    assert len(measured["inline"]) == 9
+    assert measured["inline"] == measured["process"]
+
+
+def test_a_killed_worker_fails_its_task_alone_and_is_replaced(
+    workers: ProcessEngine, data_root: Path
+) -> None:
+    workers.submit(task("victim", data_root, epochs=10_000))
+    event = workers.next()
+    assert event is not None
+    (victim,) = psutil.Process().children()
+    workers.submit(task("other", data_root))
+    os.kill(victim.pid, signal.SIGKILL)
+    workers.submit(task("after", data_root))
+    found = ends(drain(workers))
+    assert found["victim"].outcome is Outcome.FAILED
+    assert "signal 9" in found["victim"].reason
+    assert found["other"].outcome is found["after"].outcome is Outcome.DONE
+
+
+def test_next_returns_none_when_time_is_up(workers: ProcessEngine, data_root: Path) -> None:
+    workers.submit(task("a", data_root, epochs=10_000))
+    assert workers.next(timeout=0.0) is None
+
+
+def test_evidence_comes_whole_from_another_process(workers: ProcessEngine, data_root: Path) -> None:
+    trial = make_trial(epochs=1)
+    workers.submit(Task("a", trial, data_root, evidence=True))
+    (ended,) = ends(drain(workers)).values()
+    workers.close()
+    assert ended.evidence is not None
+    assert ended.evidence.outputs.shape == (len(ended.evidence.targets), 10)
+    assert sum(t.numel() for t in ended.evidence.state_dict.values()) == 64 * 16 + 16 + 16 * 10 + 10

@@ -1,0 +1,156 @@
+"""One experiment's trials, brought into the form that every section of a report reads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from harness.analysis.configs import COUNTS, Config, rank, summarise
+from harness.analysis.expectations import Checked, check
+from harness.analysis.filters import Condition, natural, require_matching
+from harness.analysis.labels import label_configs, varying
+from harness.analysis.score import Score, choose_score
+from harness.analysis.tuned import Tuned, best_of_each
+from harness.errors import InputError, Problem, did_you_mean
+from harness.naming import PARAM_TRIAL
+from harness.tracking.results import Results
+
+TASK = "dataset"
+"""Trials of different data sets are never ranked against each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of an experiment's results.
+
+    metric: instead of the selection metric (see `score.choose_score`). where: only these trials.
+    by: whose best configs are shown and compared; by default each optimizer's.
+    top: the most rows of a table; None for all.
+    planned: trial ids of the experiment's file; others in the store are left out. None: all count.
+    expect: published figures, instead of those of the newest sweep.
+    """
+
+    metric: str | None = None
+    where: Condition = field(default_factory=dict)
+    by: tuple[str, ...] = ()
+    top: int | None = None
+    planned: Collection[str] | None = None
+    expect: Sequence[Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What the sections of a report are made from.
+
+    trials: those compared, as in `Results.trials`. configs: ranked, the best first; task by task.
+    shown: the fields that differ among configs, without the data set.
+    groups: the best config of each combination of `by`; without a question, of each model and
+    optimizer. contenders: those of which the verdict speaks; without a question, the best config
+    of each optimizer, or single configs where all have one optimizer. expectations: over all trials, `where`
+    or not. unplanned: trials in the store that the file no longer asks for, left out.
+    missing: trials of the file that are not in the store. filtered: left out by `where`.
+    """
+
+    experiment: str
+    question: Question
+    score: Score
+    trials: pd.DataFrame
+    configs: tuple[Config, ...]
+    tasks: tuple[str, ...]
+    shown: tuple[str, ...]
+    by: tuple[str, ...]
+    groups: tuple[Tuned, ...]
+    contenders: tuple[Tuned, ...]
+    contend_by: tuple[str, ...]
+    expectations: tuple[Checked, ...]
+    unplanned: int
+    missing: int
+    filtered: int
+    superseded: int
+
+    def outcomes(self) -> dict[str, int]:
+        """How many trials ended in each way."""
+        return {outcome: int((self.trials["outcome"] == outcome).sum()) for outcome in COUNTS}
+
+
+def compare(results: Results, question: Question) -> Comparison:
+    """Answer a question. Raises InputError for a field, value or metric that no trial has."""
+    everything, unplanned, missing = _planned(results, question.planned)
+    trials = require_matching(everything, results.fields, question.where)
+    score = choose_score(results.scalars, results.metric, results.direction, question.metric)
+    configs, shown = _ranked(trials, results.fields, score)
+    asked = _known(question.by, configs[0].labels)
+    by = asked or tuple(name for name in ("model", "optimizer") if name in shown)
+    contend_by = asked or (("optimizer",) if "optimizer" in shown else shown)
+    expect = results.expect if question.expect is None else question.expect
+    return Comparison(
+        experiment=results.experiment,
+        question=question,
+        score=score,
+        trials=trials,
+        configs=configs,
+        tasks=tuple(dict.fromkeys(config.task for config in configs)),
+        shown=tuple(name for name in shown if name != TASK),
+        by=by,
+        groups=best_of_each(configs, by),
+        contenders=best_of_each(configs, contend_by),
+        contend_by=contend_by,
+        expectations=_expectations(expect, everything, results),
+        unplanned=unplanned,
+        missing=missing,
+        filtered=len(everything) - len(trials),
+        superseded=results.superseded,
+    )
+
+
+def _planned(results: Results, planned: Collection[str] | None) -> tuple[pd.DataFrame, int, int]:
+    """The trials that count, how many do not, and how many are not there."""
+    if planned is None:
+        return results.trials, 0, 0
+    wanted = set(planned)
+    kept = results.trials[results.trials[PARAM_TRIAL].isin(wanted)]
+    if kept.empty:
+        raise InputError(
+            f"none of the {len(wanted)} trials of the file is in the store; experiment "
+            f"{results.experiment!r} holds {len(results.trials)} others: run the sweep, or give "
+            "the experiment's name in place of its file"
+        )
+    return kept, len(results.trials) - len(kept), len(wanted) - len(kept)
+
+
+def _ranked(
+    trials: pd.DataFrame, fields: Sequence[str], score: Score
+) -> tuple[tuple[Config, ...], tuple[str, ...]]:
+    labels = label_configs(trials, fields)
+    shown = varying(labels)
+    told = labels[TASK] if TASK in shown else pd.Series("", index=labels.index)
+    tasks = {str(config): str(task) for config, task in told.items()}
+    configs = summarise(trials, score, labels, tasks)
+    # Equal configs stand in the order of their labels, however their trials came to be run.
+    configs.sort(key=lambda config: [natural(config.labels[name]) for name in shown])
+    return rank(configs, score.direction), shown
+
+
+def _known(asked: Sequence[str], fields: Collection[str]) -> tuple[str, ...]:
+    unknown = [name for name in asked if name not in fields]
+    if unknown:
+        raise InputError(
+            [Problem(f"--by: no field {n!r}", hint=did_you_mean(n, fields)) for n in unknown]
+        )
+    return tuple(asked)
+
+
+def _expectations(
+    expect: Sequence[Mapping[str, Any]], trials: pd.DataFrame, results: Results
+) -> tuple[Checked, ...]:
+    """Published figures speak of the experiment, whatever is asked of it here: of several configs
+    that fit, the one is taken that the experiment itself selects."""
+    if not expect:
+        return ()
+    score = choose_score(results.scalars, results.metric, results.direction)
+    configs, _ = _ranked(trials, results.fields, score)
+    order = {config.config_id: place for place, config in enumerate(configs)}
+    return tuple(check(expected, trials, order) for expected in expect)

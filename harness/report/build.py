@@ -1,0 +1,43 @@
+"""A report: what every section says of one experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.analysis.comparison import Comparison, Question, compare
+from harness.report.blocks import Block
+from harness.report.section import Section, sections
+from harness.tracking.results import Results
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A section that has something to say."""
+
+    section: Section
+    record: Any
+
+    def blocks(self) -> tuple[Block, ...]:
+        return self.section.blocks(self.record)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An experiment's report, in no format yet."""
+
+    experiment: str
+    comparison: Comparison
+    parts: tuple[Part, ...]
+
+    def record(self, name: str) -> Any:
+        """The record of a section, None where it has nothing to say."""
+        return next((part.record for part in self.parts if part.section.name == name), None)
+
+
+def build_report(results: Results, question: Question | None = None) -> Report:
+    """Compare an experiment's trials. Raises InputError for a question they cannot answer."""
+    comparison = compare(results, question or Question())
+    records = ((section, section.record(comparison)) for section in sections())
+    parts = tuple(Part(section, record) for section, record in records if record is not None)
+    return Report(comparison.experiment, comparison, parts)

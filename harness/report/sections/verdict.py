@@ -1,0 +1,120 @@
+"""One sentence: who leads and by what, or why nobody can say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.analysis.comparison import Comparison
+from harness.analysis.tuned import Tuned
+from harness.analysis.verdict import Verdict, judge
+from harness.report.blocks import Paragraph
+from harness.report.numbers import counted, decimals_for, listed, spread
+from harness.report.rows import called
+from harness.report.section import Section
+
+CLAIM = "no claim of significance"
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """The best config of a group. name: the group's. settings: what else sets the config apart."""
+
+    name: str
+    settings: str
+    config_id: str
+    mean: float | None
+    sd: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Within one task; see `analysis.verdict.Verdict`. sentence: for people."""
+
+    task: str
+    leaders: tuple[Contender, ...]
+    runner_up: Contender | None
+    seeds: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """One standing for each task."""
+
+    metric: str
+    by: tuple[str, ...]
+    standings: tuple[Standing, ...]
+
+
+def record(comparison: Comparison) -> Verdicts:
+    judged = [
+        judge(task, [group for group in comparison.contenders if group.best.task == task])
+        for task in comparison.tasks
+    ]
+    standings = tuple(_standing(verdict, comparison) for verdict in judged)
+    return Verdicts(comparison.score.metric, comparison.contend_by, standings)
+
+
+def blocks(verdicts: Verdicts) -> tuple[Paragraph, ...]:
+    return tuple(Paragraph(standing.sentence, "claim") for standing in verdicts.standings)
+
+
+def _standing(verdict: Verdict, comparison: Comparison) -> Standing:
+    leaders = tuple(_contender(group, comparison) for group in verdict.leaders)
+    runner_up = _contender(verdict.runner_up, comparison) if verdict.runner_up else None
+    sentence = _sentence(verdict, leaders, runner_up, comparison.score.metric)
+    return Standing(
+        task=verdict.task,
+        leaders=leaders,
+        runner_up=runner_up,
+        seeds=verdict.seeds,
+        sentence=f"{verdict.task}: {sentence}" if verdict.task else sentence,
+    )
+
+
+def _contender(group: Tuned, comparison: Comparison) -> Contender:
+    best = group.best
+    name = {field: best.labels[field] for field in comparison.contend_by}
+    rest = [field for field in comparison.shown if field not in name]
+    settings = called({field: best.labels[field] for field in rest})
+    return Contender(called(name), settings, best.config_id, best.mean, best.sd, best.n)
+
+
+def _sentence(
+    verdict: Verdict, leaders: tuple[Contender, ...], runner_up: Contender | None, metric: str
+) -> str:
+    if not leaders:
+        return f"Insufficient data: no trial has a {metric}."
+    decimals = decimals_for(leader.mean for leader in leaders)
+    first = leaders[0]
+    value = f"{metric} {spread(first.mean, first.sd, decimals)} (n = {first.n})"
+    at = f" at {first.settings}" if first.settings else ""
+    if len(leaders) > 1:
+        told = f"{listed(_short([leader.name for leader in leaders]))} tie at {value}"
+    elif not first.name:
+        told = f"The only config reaches {value}"
+    elif runner_up is None:
+        told = f"{first.name} alone has results: {value}{at}"
+    else:
+        told = f"{first.name} leads with {value}{at}"
+    if runner_up is not None:
+        told += f"; next {runner_up.name}, {spread(runner_up.mean, runner_up.sd, decimals)}"
+    return f"{told}. {_caution(verdict, alone=runner_up is None and len(leaders) == 1)}"
+
+
+def _short(names: list[str], most: int = 4) -> list[str]:
+    return names if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
+
+
+def _caution(verdict: Verdict, alone: bool) -> str:
+    if verdict.seeds == 1:
+        return "Insufficient data: 1 seed proves nothing."
+    seeds = counted(verdict.seeds, "seed")
+    if alone:
+        return f"{seeds}, and nothing to compare it with."
+    flat = "" if verdict.spread else ", which all gave the same value"
+    return f"{seeds}{flat}: {CLAIM}."
+
+
+SECTION = Section(name="verdict", title="", place=0, record=record, blocks=blocks)

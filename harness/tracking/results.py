@@ -1,0 +1,263 @@
+"""MLflow's runs as one tidy table, one row a trial: where the read side begins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from harness import naming
+from harness.errors import InputError, Problem, StoreError, did_you_mean
+from harness.naming import ABSENT, PARAM_CONFIG, PARAM_TRIAL
+from harness.records import Outcome
+from harness.tracking.persist import persist
+from harness.tracking.runs import StoredRun, searched, stored_runs
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from harness.tracking.store import Store
+
+RUNNING = "running"
+"""Outcome of a trial that has none yet."""
+PARENT_KINDS = (naming.SWEEP, naming.STUDY)
+FACTS = (
+    "run_id",
+    "run_name",
+    "parent_id",
+    "experiment",
+    "started",
+    "outcome",
+    "reason",
+    "metric",
+    "direction",
+    "target",
+    "device_used",
+    "device_name",
+    "exclusive",
+    "diverged_at",
+    "trial",
+)
+"""Columns that every table has, besides those of fields and scalars."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """An experiment's trials.
+
+    trials: one row a trial, in the order they were started: the columns of `FACTS`; a column of
+        text for each field ("optimizer.momentum", `naming.ABSENT` where the component lacks it;
+        `seed` as a whole number); a column of float for each scalar ("best/val/accuracy", NaN
+        where the run has none). `outcome` is a `records.Outcome` or "running"; `started` is UTC;
+        `trial` is the resolved trial as JSON.
+    fields: the columns that say what a trial was: every field and option, and its ids.
+    metric, direction, target: what the newest sweep or study selects on.
+    expect: its published figures, as mappings of `experiment.spec.Expectation`'s fields.
+    superseded: runs left out because a later run replaces them.
+    """
+
+    experiment: str
+    trials: pd.DataFrame
+    fields: tuple[str, ...]
+    metric: str
+    direction: Literal["max", "min"]
+    target: float | None
+    expect: tuple[Mapping[str, Any], ...]
+    superseded: int
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """The columns that are scalars."""
+        known = {*FACTS, *self.fields}
+        return tuple(name for name in self.trials.columns if name not in known)
+
+
+def experiment_names(store: Store) -> list[str]:
+    """Names of the experiments that hold a sweep or a study, the most recently run first."""
+    names = _experiments(store)
+    parents = searched(
+        store, list(names), f"tags.`{naming.TAG_KIND}` != '{naming.TRIAL}'", newest_first=True
+    )
+    return list(dict.fromkeys(names[run.info.experiment_id] for run in parents))
+
+
+def read(store: Store, experiment: str) -> Results:
+    """All trials of an experiment.
+
+    Raises InputError, with the closest name, where there is no such experiment or it has no
+    trials; StoreError where the store cannot be read.
+    """
+    found = persist(f"read {store.label}", lambda: store.client.get_experiment_by_name(experiment))
+    if found is None or found.lifecycle_stage != "active":
+        known = experiment_names(store)
+        hint = did_you_mean(experiment, known) if known else "the store has no experiments yet"
+        raise InputError(Problem(f"no experiment is named {experiment!r}", hint=hint))
+    results = tabulate(experiment, stored_runs(store, found.experiment_id))
+    if results is None:
+        raise InputError(f"experiment {experiment!r} has no trials yet: run its sweep first")
+    return results
+
+
+def tabulate(experiment: str, runs: Iterable[StoredRun]) -> Results | None:
+    """The table of an experiment's runs, which come oldest first; None without a trial."""
+    gathered = _Gathered(experiment)
+    for run in runs:
+        gathered.take(run)
+    return gathered.results() if gathered.rows else None
+
+
+def find_trials(store: Store, reference: str) -> list[tuple[str, Run]]:
+    """Runs of trials, each with its experiment's name, whose run id or trial id begins with
+    `reference`; the oldest first."""
+    names, prefix = _experiments(store), reference.lower()
+    if not prefix.isalnum():
+        return []
+    found: dict[str, Run] = {}
+    for field in ("attributes.run_id", f"params.{PARAM_TRIAL}"):
+        matches = f"{field} LIKE '{prefix}%' AND tags.`{naming.TAG_KIND}` = '{naming.TRIAL}'"
+        found.update((run.info.run_id, run) for run in searched(store, list(names), matches))
+    return [(names[run.info.experiment_id], run) for run in found.values()]
+
+
+def outcome(status: str, tags: Mapping[str, str]) -> str:
+    """How a trial's run ended; `RUNNING` where it has not."""
+    if status in ("RUNNING", "SCHEDULED"):
+        return RUNNING
+    tagged = tags.get(naming.TAG_OUTCOME)
+    if tagged in set(Outcome):
+        return str(tagged)
+    # Without its tag nothing says that a run was completed.
+    return str(Outcome.FAILED if status == "FAILED" else Outcome.INTERRUPTED)
+
+
+class _Gathered:
+    """Rows so far, the newest parent, and what was left out."""
+
+    def __init__(self, experiment: str) -> None:
+        self.experiment = experiment
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.fields: dict[str, None] = {}
+        self.parent: Mapping[str, str] = {}
+        self.superseded = 0
+        self._configs: dict[str, dict[str, str]] = {}
+
+    def take(self, run: StoredRun) -> None:
+        """Runs come oldest first."""
+        kind = run.tags.get(naming.TAG_KIND)
+        if kind in PARENT_KINDS:
+            self.parent = run.tags
+        elif kind == naming.TRIAL and naming.TAG_SUPERSEDED in run.tags:
+            self.superseded += 1
+        elif kind == naming.TRIAL:
+            fields = self._fields(run)
+            self.fields.update(dict.fromkeys(fields))
+            row = fields | run.metrics | _facts(run, self.experiment)
+            self.rows[fields[PARAM_TRIAL]] = _counting(
+                row, self.rows.pop(fields[PARAM_TRIAL], None)
+            )
+
+    def _fields(self, run: StoredRun) -> dict[str, str]:
+        """A trial's fields. Its params have only those options that its own sweep moved from
+        their defaults; the resolved trial has all, so that sweeps can be read together."""
+        config = run.params.get(PARAM_CONFIG, run.run_id)
+        if config not in self._configs:
+            self._configs[config] = flatten(json.loads(run.tags.get(naming.TAG_TRIAL, "{}")))
+        ids = {PARAM_TRIAL: run.run_id, PARAM_CONFIG: config}
+        return ids | self._configs[config] | run.params
+
+    def results(self) -> Results:
+        rows = list(self.rows.values())
+        newest, parent = rows[-1], self.parent
+        target = _float(parent.get(naming.TAG_TARGET)) if parent else newest["target"]
+        direction = parent.get(naming.TAG_DIRECTION, newest["direction"])
+        return Results(
+            experiment=self.experiment,
+            trials=_table(rows, tuple(self.fields)),
+            fields=tuple(self.fields),
+            metric=parent.get(naming.TAG_METRIC, newest["metric"]),
+            direction="max" if direction == "max" else "min",
+            target=target,
+            expect=_expectations(parent.get(naming.TAG_EXPECT, "[]")),
+            superseded=self.superseded,
+        )
+
+
+def flatten(resolved: Mapping[str, Any]) -> dict[str, str]:
+    """What `Trial.flat` gives, from the resolved trial alone, so that trials can be read whose
+    components are not installed. `augment` is left to the param of that name."""
+    flat: dict[str, str] = {}
+    for field, value in resolved.items():
+        if isinstance(value, Mapping):
+            flat[field] = str(value["name"])
+            options = ((key, option) for key, option in value.items() if key != "name")
+            flat.update((f"{field}.{key}", naming.text(option)) for key, option in options)
+        elif field != "augment":
+            flat[field] = naming.text(value)
+    return flat
+
+
+def _counting(newer: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
+    """The newest run of a trial counts, as it does for the sweep; but of finished ones the newest
+    that is done."""
+    if before is None or newer["outcome"] != Outcome.DIVERGED:
+        return newer
+    return before if before["outcome"] == Outcome.DONE else newer
+
+
+def _facts(run: StoredRun, experiment: str) -> dict[str, Any]:
+    tags = run.tags
+    return {
+        "run_id": run.run_id,
+        "run_name": run.name or run.run_id,
+        "parent_id": tags.get("mlflow.parentRunId"),
+        "experiment": experiment,
+        "started": run.started,
+        "outcome": outcome(run.status, tags),
+        "reason": tags.get(naming.TAG_REASON, ""),
+        "metric": tags.get(naming.TAG_METRIC, ""),
+        "direction": tags.get(naming.TAG_DIRECTION, ""),
+        "target": _float(tags.get(naming.TAG_TARGET)),
+        "device_used": tags.get(naming.TAG_DEVICE),
+        "device_name": tags.get(naming.TAG_DEVICE_NAME),
+        "exclusive": tags.get(naming.TAG_EXCLUSIVE) == "true",
+        "diverged_at": _float(tags.get(naming.TAG_DIVERGED_AT)),
+        "trial": tags.get(naming.TAG_TRIAL),
+    }
+
+
+def _table(rows: list[dict[str, Any]], fields: tuple[str, ...]) -> pd.DataFrame:
+    table = pd.DataFrame.from_records(rows)
+    table["started"] = pd.to_datetime(table["started"], unit="ms", utc=True)
+    for name in fields:
+        table[name] = table[name].fillna(ABSENT)
+    if "seed" in fields:
+        table["seed"] = pd.to_numeric(table["seed"], errors="coerce").astype("Int64")
+    return table
+
+
+def _expectations(stored: str) -> tuple[Mapping[str, Any], ...]:
+    try:
+        return tuple(json.loads(stored))
+    except json.JSONDecodeError:
+        raise StoreError(f"the tag {naming.TAG_EXPECT} is not JSON: {stored[:60]!r}") from None
+
+
+def _float(value: str | None) -> float | None:
+    return float(value) if value else None
+
+
+def _experiments(store: Store) -> dict[str, str]:
+    """Every experiment's name, by its id."""
+    names: dict[str, str] = {}
+    token: str | None = None
+    while True:
+        ask = partial(store.client.search_experiments, page_token=token)
+        page = persist(f"read {store.label}", ask)
+        names.update((found.experiment_id, found.name) for found in page)
+        token = page.token
+        if not token:
+            return names

@@ -1,0 +1,100 @@
+"""Stored runs as the run side writes them, for tests of the read side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harness import naming
+from harness.tracking.results import Results, tabulate
+from harness.tracking.runs import StoredRun
+from harness.trial import digest
+from support import make_trial
+
+METRIC = "val/accuracy"
+
+
+def trial_run(
+    score: float | None = None,
+    *,
+    outcome: str | None = "done",
+    status: str = "FINISHED",
+    test: float | None = None,
+    started: int = 0,
+    run_id: str | None = None,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    **fields: Any,
+) -> StoredRun:
+    """A trial's run. score, test: the accuracy on val and test at the best epoch; the last epoch's
+    is 0.01 lower. fields: of the trial."""
+    trial = make_trial(**fields)
+    trial_id = digest(trial.identity(), "")
+    identity = {key: value for key, value in trial.identity().items() if key != "seed"}
+    held = {naming.TAG_KIND: naming.TRIAL, naming.TAG_TRIAL: json.dumps(trial.resolved())}
+    held |= {naming.TAG_METRIC: METRIC, naming.TAG_DIRECTION: "max", "mlflow.parentRunId": "p"}
+    if outcome is not None:
+        held[naming.TAG_OUTCOME] = outcome
+    values = {METRIC: score, "test/accuracy": test}
+    scalars = {f"best/{n}": v for n, v in values.items() if v is not None}
+    scalars |= {f"final/{n}": v - 0.01 for n, v in values.items() if v is not None}
+    flat = {key: value for key, value in trial.flat().items() if "." not in key}
+    label = f"{trial.model.name} {trial.optimizer.name} lr={naming.text(trial.lr)}"
+    return StoredRun(
+        run_id=run_id or f"{trial_id}{started:016x}",
+        name=name or f"{label} seed={trial.seed}",
+        status=status,
+        started=started,
+        params=flat | {naming.PARAM_TRIAL: trial_id, naming.PARAM_CONFIG: digest(identity, "")},
+        metrics=scalars | dict(metrics or {}),
+        tags=held | dict(tags or {}),
+    )
+
+
+def sweep_run(
+    expect: Iterable[Mapping[str, Any]] = (), metric: str = METRIC, direction: str = "max"
+) -> StoredRun:
+    """A sweep's own run."""
+    tags = {
+        naming.TAG_KIND: naming.SWEEP,
+        naming.TAG_METRIC: metric,
+        naming.TAG_DIRECTION: direction,
+        naming.TAG_EXPECT: json.dumps(list(expect)),
+    }
+    return StoredRun(run_id="p", name="sweep", status="FINISHED", started=0, tags=tags)
+
+
+def results(*runs: StoredRun, expect: Iterable[Mapping[str, Any]] = ()) -> Results:
+    """The table of an experiment named "demo"."""
+    made = tabulate("demo", [sweep_run(expect), *runs])
+    assert made is not None
+    return made
+
+
+def seeds(scores: Iterable[float | None], **fields: Any) -> list[StoredRun]:
+    """One run a seed; None for a score is a trial that diverged. Test is 0.02 below val."""
+    return [
+        trial_run(
+            score,
+            test=None if score is None else score - 0.02,
+            outcome="done" if score is not None else "diverged",
+            seed=seed,
+            **fields,
+        )
+        for seed, score in enumerate(scores)
+    ]
+
+
+def small_grid() -> list[StoredRun]:
+    """Two models, two optimizers, three learning rates, three seeds; adam on mlp leads."""
+    runs = []
+    for m, model in enumerate([{"name": "mlp", "hidden": [16]}, {"name": "mlp", "hidden": [32, 32]}]):
+        for o, optimizer in enumerate(("adam", "sgd")):
+            for place, lr in enumerate((0.001, 0.01, 0.1)):
+                base = 0.98 - 0.01 * o - 0.005 * m - 0.02 * abs(place - (1 + o))
+                runs += seeds(
+                    [base - 0.001, base, base + 0.002], model=model, optimizer=optimizer, lr=lr
+                )
+    return runs

@@ -1,0 +1,75 @@
+"""Random erasing: a rectangle of the image is blotted out."""
+
+from __future__ import annotations
+
+from math import log
+from typing import TYPE_CHECKING
+
+from pydantic import Field, model_validator
+
+from harness.kinds import Augmentation, AugmentFunction, Options
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class EraseOptions(Options):
+    p: float = Field(0.5, ge=0, le=1, description="chance of each image")
+    smallest: float = Field(0.02, gt=0, le=1, description="least part of the image's area")
+    largest: float = Field(0.33, gt=0, le=1, description="greatest part of the image's area")
+    aspect: float = Field(
+        3.3, ge=1, description="greatest ratio of the rectangle's longer side to the shorter"
+    )
+    fill: float = Field(0.0, description="in normalised units, where the mean pixel is 0")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> EraseOptions:
+        if self.smallest > self.largest:
+            raise ValueError(f"smallest ({self.smallest}) is above largest ({self.largest})")
+        return self
+
+
+def build(options: EraseOptions) -> AugmentFunction:
+    def erase(batch: Tensor, generator: torch.Generator) -> Tensor:
+        import torch
+
+        drawn = torch.rand(5, len(batch), generator=generator, device=batch.device)
+        inside = _rectangles(drawn[1:], batch.shape[-2], batch.shape[-1], options)
+        chosen = (drawn[0] < options.p).view(-1, 1, 1)
+        return torch.where((chosen & inside).unsqueeze(1), options.fill, batch)
+
+    return erase
+
+
+def _rectangles(drawn: Tensor, height: int, width: int, options: EraseOptions) -> Tensor:
+    """Masks [B, H, W], true inside one rectangle for each image.
+
+    drawn: [4, B] in [0, 1): for the area, the log of the aspect, and the place. A side longer than
+    the image's is cut to it, where the paper draws again.
+    """
+    import torch
+
+    area = height * width * (options.smallest + drawn[0] * (options.largest - options.smallest))
+    ratio = ((2 * drawn[1] - 1) * log(options.aspect)).exp()
+    tall = (area * ratio).sqrt().round().clamp(1, height)
+    wide = (area / ratio).sqrt().round().clamp(1, width)
+    top = (drawn[2] * (height - tall + 1)).floor()
+    left = (drawn[3] * (width - wide + 1)).floor()
+    rows = torch.arange(height, device=drawn.device)
+    columns = torch.arange(width, device=drawn.device)
+    in_rows = (rows >= top[:, None]) & (rows < (top + tall)[:, None])
+    in_columns = (columns >= left[:, None]) & (columns < (left + wide)[:, None])
+    return in_rows[:, :, None] & in_columns[:, None, :]
+
+
+COMPONENTS = (
+    Augmentation(
+        name="erase",
+        description="blot out a random rectangle",
+        reference="Zhong et al., Random Erasing Data Augmentation, arXiv:1708.04896 (2017)",
+        options=EraseOptions,
+        tiny=({}, {"p": 1.0, "fill": -1.0}),
+        build=build,
+    ),
+)

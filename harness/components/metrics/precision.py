@@ -1,0 +1,34 @@
+"""Precision, macro-averaged."""
+
+from __future__ import annotations
+
+from math import nan
+from typing import TYPE_CHECKING
+
+from harness.agreement import by_class
+from harness.data import Task
+from harness.kinds import Metric
+from harness.predictions import measurable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def compute(outputs: Tensor, targets: Tensor) -> float:
+    if not measurable(outputs):
+        return nan
+    values, _, _ = by_class(outputs, targets)
+    return float(values.mean())
+
+
+COMPONENTS = (
+    Metric(
+        name="precision",
+        description="of the examples given a class, the part that has it; mean over classes",
+        reference="Sokolova and Lapalme, Information Processing and Management 45 (2009)",
+        tasks=frozenset({Task.MULTICLASS, Task.BINARY}),
+        direction="max",
+        unit="fraction",
+        compute=compute,
+    ),
+)

@@ -62,6 +62,11 @@ def find(kind: str, name: str) -> Component:
     )
 
 
+def resolves(kind: str) -> bool:
+    """Whether this kind takes names beyond the registered ones."""
+    return any(hasattr(module, "resolve") for module in _modules(kind))
+
+
 @cache
 def _modules(kind: str) -> tuple[ModuleType, ...]:
     package = importlib.import_module(f"harness.components.{kind}")

@@ -23,8 +23,9 @@ NO_AUGMENTATION: Final = "none"
 Reference = Any
 """A component's name, or `{name: …, option: value, …}`."""
 
-PREFIXES: Final = ("train", "val", "test")
-METRIC_PATTERN: Final = r"^(best/|final/)?(train|val|test)/[A-Za-z0-9_]+$"
+SPLITS: Final = ("val", "test", "train")
+SELECTION_PATTERN: Final = r"^(train|val|test)/[A-Za-z0-9_]+$"
+FIGURE_PATTERN: Final = r"^(best/|final/)?(train|val|test)/[A-Za-z0-9_]+$"
 
 
 class Fields(BaseModel):
@@ -93,7 +94,7 @@ class ExpectFields(Fields):
     """A published figure that compare checks."""
 
     metric: str = Field(
-        pattern=METRIC_PATTERN,
+        pattern=FIGURE_PATTERN,
         examples=["test/accuracy", "best/val/loss", "final/train/r2"],
         description="`test/accuracy` reads the last epoch, `best/test/accuracy` the selected one",
     )
@@ -122,8 +123,8 @@ class FileFields(Fields):
         "",
         pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._ -]*$",
         max_length=100,
-        examples=["letters", "digits", "-", "_", ".", "space"],
-        description="also the MLflow experiment; by default the file's name without its suffix",
+        description="also the MLflow experiment: letters, digits, - _ . and spaces; by default the "
+        "file's name without its suffix",
     )
     description: str = Field("", description="what the experiment is for, shown in reports")
     trial: dict[str, Any] = Field({}, description="what all trials share: any trial field")
@@ -131,7 +132,7 @@ class FileFields(Fields):
     skip: list[Any] = Field([], description="combinations left out, each with its reason")
     metric: str = Field(
         "",
-        pattern=METRIC_PATTERN.replace("(best/|final/)?", ""),
+        pattern=SELECTION_PATTERN,
         examples=["val/accuracy", "val/loss", "test/r2"],
         description="what trials are selected on; by default the task's own, on val where there "
         "are validation examples",

@@ -110,6 +110,8 @@ def _hint(detail: ErrorDetails, field: FieldInfo) -> str:
         literals = [str(value) for value in get_args(field.annotation) if isinstance(value, str)]
         if literals:
             return did_you_mean(detail["input"], literals)
+    if detail["type"] == "string_pattern_mismatch" and not field.examples:
+        return field.description or ""
     return allowed(field)
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from harness.data import DataInfo, Task
 from harness.errors import InputError, did_you_mean
-from harness.experiment import checking
-from harness.experiment.checking import INVALID
 from harness.experiment.document import Document, Faults
 from harness.experiment.factors import UNUSABLE, Given, plain_factor
-from harness.experiment.fields import FileFields
+from harness.experiment.fields import SELECTION_PATTERN, SPLITS
 from harness.experiment.grid import Cell, Factor
+from harness.experiment.messages import shown
 from harness.experiment.yaml import Keys
 from harness.kinds import Metric
 from harness.registry import components, find
@@ -62,10 +62,10 @@ def select(
         split = "test" if len(without_val) == len(val_fraction.cells) else "val"
         metric = f"{split}/{first[0]}"
     else:
-        metric = checking.value(
-            FileFields, "metric", document.values["metric"], ("metric",), faults
-        )
-        if metric is INVALID:
+        metric = document.values["metric"]
+        if not isinstance(metric, str) or not re.fullmatch(SELECTION_PATTERN, metric):
+            rule = f"must be a split and a metric, given {shown(metric)}"
+            faults.add(("metric",), rule, did_you_mean(str(metric), _all_measures()))
             return None
     if metric.startswith("val/") and without_val:
         faults.add(
@@ -74,6 +74,11 @@ def select(
             "select on test/… or train/…, or keep validation examples",
         )
     return resolve(metric, infos.values(), ("metric",), faults)
+
+
+def _all_measures() -> list[str]:
+    names = (LOSS, *components("metrics"))
+    return [f"{split}/{name}" for split in SPLITS for name in names]
 
 
 def resolve(metric: str, infos: Iterable[DataInfo], keys: Keys, faults: Faults) -> Selection | None:

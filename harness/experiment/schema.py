@@ -1,0 +1,206 @@
+"""The JSON Schema of experiment files, for completion and checks in an editor.
+
+    python -m harness.experiment.schema                     prints it
+    python -m harness.experiment.schema --write [PATH]      writes it (experiments/schema.json)
+
+It follows from the declared fields and the registered components. An editor finds it by a file's
+first line: `# yaml-language-server: $schema=schema.json`. It knows no rule across fields (whether
+a loss fits a data set, say): loading a file checks those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from harness.experiment.fields import (
+    KIND,
+    NO_AUGMENTATION,
+    TRIAL_FIELDS,
+    ExpectFields,
+    FileFields,
+    SearchFields,
+    SkipFields,
+    TrialFields,
+)
+from harness.kinds import KINDS, Component
+from harness.registry import components, resolves
+from harness.trial import COMPONENT_FIELDS
+
+Schema = dict[str, Any]
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+DEFAULT_PATH: Final = Path("experiments/schema.json")
+CLASS_NAME: Final = "^[A-Z][A-Za-z0-9_]*$"
+"""Names beyond the registered ones that a kind resolves are those of classes."""
+
+
+def schema() -> Schema:
+    """The whole schema, draft 2020-12."""
+    definitions: Schema = {}
+    for kind in KINDS:
+        definitions |= _kind(kind)
+    definitions |= {f"field.{name}": value for name, value in _trial_values().items()}
+    properties = _properties(FileFields)
+    properties["trial"] |= _section(lambda value: value)
+    properties["grid"] |= _section(_axis)
+    definitions["condition"] = _section(_condition)
+    condition = {"$ref": "#/$defs/condition"}
+    properties["skip"]["items"] = _object(SkipFields, when=condition)
+    properties["expect"]["items"] = _object(ExpectFields, where=condition)
+    properties["search"]["anyOf"] = [_object(SearchFields), {"type": "null"}]
+    for name in ("trial", "grid", "skip", "expect"):  # an empty one is as an absent one
+        properties[name]["type"] = [properties[name]["type"], "null"]
+    return {
+        "$schema": DIALECT,
+        "title": "Experiment file of the harness",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "$defs": definitions,
+    }
+
+
+def text() -> str:
+    """The schema as the file holds it."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def _kind(kind: str) -> Schema:
+    """A definition for each component with its options, and one for any component of the kind."""
+    known = components(kind)
+    definitions: Schema = {}
+    for component in known.values():
+        definitions |= _component(component)
+    members: list[Schema] = [{"enum": list(known)}] if known else [{"type": "string"}]
+    members += [{"$ref": f"#/$defs/{kind}.{name}"} for name in known]
+    if resolves(kind):
+        name = {"type": "string", "pattern": CLASS_NAME}
+        members += [name, {"type": "object", "properties": {"name": name}, "required": ["name"]}]
+    return definitions | {kind: {"anyOf": members}}
+
+
+def _component(component: Component) -> Schema:
+    place = f"{component.kind}.{component.name}"
+    options, nested = _generated(component.options, f"#/$defs/{place}.{{model}}")
+    whole = {
+        "type": "object",
+        "description": component.description,
+        "properties": {"name": {"const": component.name}, **options},
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    return {place: whole, **{f"{place}.{name}": value for name, value in nested.items()}}
+
+
+def _trial_values() -> Schema:
+    """What each trial field may be, and each option behind a dot."""
+    values = _properties(TrialFields)
+    for name, kind in KIND.items():
+        one = {"$ref": f"#/$defs/{kind}"}
+        if name == "augment":
+            several = {"type": "array", "items": one, "minItems": 1}
+            values[name] |= {"anyOf": [{"const": NO_AUGMENTATION}, one, several]}
+        else:
+            values[name] |= one
+    metric_names = {"enum": list(components("metrics"))}
+    values["metrics"]["anyOf"][0]["items"] = metric_names
+    for name, kind in COMPONENT_FIELDS.items():
+        for option, choices in _options(kind).items():
+            values[f"{name}.{option}"] = choices[0] if len(choices) == 1 else {"anyOf": choices}
+    return values
+
+
+def _options(kind: str) -> dict[str, list[Schema]]:
+    """Every option of some component of a kind, with each distinct schema it has. Defaults and
+    descriptions, which differ between components, stay with the components."""
+    found: dict[str, list[Schema]] = {}
+    for component in components(kind).values():
+        template = f"#/$defs/{kind}.{component.name}.{{model}}"
+        for option, value in _generated(component.options, template)[0].items():
+            bare = {k: v for k, v in value.items() if k not in {"default", "description", "place"}}
+            if bare not in found.setdefault(option, []):
+                found[option].append(bare)
+    return found
+
+
+def _section(of: Callable[[Schema], Schema]) -> Schema:
+    """A mapping of trial fields and dotted options, each with what `of` makes of its value."""
+    names = [*TRIAL_FIELDS, *(name for name in _trial_values() if "." in name)]
+    made: Schema = {
+        "type": "object",
+        "properties": {name: of({"$ref": f"#/$defs/field.{name}"}) for name in names},
+        "additionalProperties": False,
+    }
+    unlisted = [name for name, kind in COMPONENT_FIELDS.items() if resolves(kind)]
+    if unlisted:
+        made["patternProperties"] = {rf"^({'|'.join(unlisted)})\.[A-Za-z0-9_]+$": of({})}
+    return made
+
+
+def _axis(value: Schema) -> Schema:
+    return {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
+
+
+def _condition(value: Schema) -> Schema:
+    return {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]}
+
+
+class _Untitled(GenerateJsonSchema):
+    """Pydantic's schema without its titles, which repeat the fields' names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
+        return False
+
+
+def _generated(model: type[BaseModel], template: str = "#/$defs/{model}") -> tuple[Schema, Schema]:
+    """The schemas of a model's fields, and the definitions they refer to."""
+    made = model.model_json_schema(ref_template=template, schema_generator=_Untitled)
+    return made.get("properties", {}), made.get("$defs", {})
+
+
+def _properties(model: type[BaseModel]) -> Schema:
+    return _generated(model)[0]
+
+
+def _object(model: type[BaseModel], **replaced: Schema) -> Schema:
+    """A mapping with a model's fields, some of them replaced but for their descriptions."""
+    properties = _properties(model)
+    for name, value in replaced.items():
+        properties[name] = {"description": properties[name].get("description", "")} | value
+    required = [name for name, field in model.model_fields.items() if field.is_required()]
+    made = {"type": "object", "additionalProperties": False, "properties": properties}
+    return made | ({"required": required} if required else {})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the schema, or writes it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.experiment.schema",
+        description="The JSON Schema of experiment files, from the registered components.",
+    )
+    parser.add_argument(
+        "--write",
+        metavar="PATH",
+        type=Path,
+        nargs="?",
+        const=DEFAULT_PATH,
+        help=f"write it to a file ({DEFAULT_PATH} by default) instead of printing it",
+    )
+    path: Path | None = parser.parse_args(argv).write
+    if path is None:
+        sys.stdout.write(text())
+    else:
+        path.write_text(text(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -5,10 +5,9 @@ from __future__ import annotations
 from math import nan
 from typing import TYPE_CHECKING
 
-from harness.agreement import by_class
 from harness.data import Task
 from harness.kinds import Metric
-from harness.predictions import measurable
+from harness.predictions import agreement, measurable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 def compute(outputs: Tensor, targets: Tensor) -> float:
     if not measurable(outputs):
         return nan
-    _, _, values = by_class(outputs, targets)
+    _, _, values = agreement(outputs, targets)
     return float(values.mean())
 
 

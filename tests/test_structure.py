@@ -16,9 +16,10 @@ PACKAGE = ROOT / "harness"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "naming", "seeding", "paths", "cells"),
-    ("data", "records"),
-    ("kinds", "history"),
-    ("bundled", "images", "layers", "optim", "predictions", "tables", "downloads"),
+    ("data", "records", "datafiles"),
+    ("kinds", "history", "frames"),
+    ("images", "layers", "optim", "predictions", "pretrained", "splitting"),
+    ("idx", "tables"),
     ("components",),
     ("registry",),
     ("trial",),

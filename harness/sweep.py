@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.experiment.spec import Plan, PlannedTrial
+    from harness.records import Outcome
     from harness.tracking.store import Store
 
 EPILOG = """\
@@ -43,9 +44,28 @@ def parser() -> argparse.ArgumentParser:
         "--rerun", action="store_true", help="run every trial again; newer runs replace older ones"
     )
     made.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="trials trained at once (default: one a core on CPUs, 1 on a GPU)",
+    )
+    made.add_argument(
+        "--executor",
+        choices=("inline", "process"),
+        help="train in this process, or in worker processes (default: by the number of workers)",
+    )
+    made.add_argument(
         "--no-compare", action="store_true", help="do not print the comparison at the end"
     )
     return made
+
+
+def _positive(text: str) -> int:
+    """A whole number from 1; argparse tells the user where it is not."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,15 +105,16 @@ def listing(plan: Plan) -> str:
 def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from harness.records import Outcome
     from harness.tracking.store import open_store
 
     console = Console()
     store = open_store()
     todo, standing = _left(plan, store, arguments)
     _announce(console, plan, todo, standing)
-    failed = standing.get("failed", 0)
+    failed = standing.get(Outcome.FAILED, 0)
     if todo:
-        failed += _train(console, plan, todo, store)
+        failed += _train(console, plan, todo, store, arguments)
     if not arguments.no_compare:
         _compare(console, plan, store)
     return SOME_FAILED if failed else OK
@@ -101,11 +122,15 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
 
 def _left(
     plan: Plan, store: Store, arguments: argparse.Namespace
-) -> tuple[list[PlannedTrial], dict[str, int]]:
+) -> tuple[list[PlannedTrial], dict[Outcome, int]]:
     """The trials to run, and how many are not run because they stand in the store, by outcome."""
+    from harness.records import Outcome
+
     found = {} if arguments.rerun else store.finished(store.experiment(plan.experiment.name))
-    settled = {"done", "diverged"} | (set() if arguments.retry_failed else {"failed"})
-    todo, standing = [], dict.fromkeys(("done", "diverged", "failed"), 0)
+    settled = [Outcome.DONE, Outcome.DIVERGED]
+    if not arguments.retry_failed:
+        settled.append(Outcome.FAILED)
+    todo, standing = [], dict.fromkeys(settled, 0)
     for planned in plan.trials:
         info = found.get(planned.trial_id)
         if info is not None and info.outcome in settled:
@@ -116,8 +141,10 @@ def _left(
 
 
 def _announce(
-    console: Console, plan: Plan, todo: list[PlannedTrial], standing: dict[str, int]
+    console: Console, plan: Plan, todo: list[PlannedTrial], standing: dict[Outcome, int]
 ) -> None:
+    from harness.records import Outcome
+
     there = ", ".join(f"{n} {outcome}" for outcome, n in standing.items() if n)
     text = f"{plan.experiment.name}: {len(plan.trials)} trials"
     if plan.skipped:
@@ -125,13 +152,19 @@ def _announce(
     text += f"; already in the store: {there}" if there else ""
     text += f"; {len(todo)} to run" if todo else "; nothing to run"
     console.print(text, highlight=False, markup=False)
-    if standing["failed"]:
+    if standing.get(Outcome.FAILED):
         console.print("--retry-failed runs the failed ones again", highlight=False)
 
 
-def _train(console: Console, plan: Plan, todo: list[PlannedTrial], store: Store) -> int:
+def _train(
+    console: Console,
+    plan: Plan,
+    todo: list[PlannedTrial],
+    store: Store,
+    arguments: argparse.Namespace,
+) -> int:
     """Train what is left. Returns how many trials failed."""
-    from harness.dispatch.inline import InlineEngine
+    from harness.dispatch.choose import engine
     from harness.execution import execute
     from harness.history import Goal
     from harness.interrupts import Interrupts
@@ -144,20 +177,22 @@ def _train(console: Console, plan: Plan, todo: list[PlannedTrial], store: Store)
     goal = Goal(experiment.metric, experiment.direction, experiment.target)
     tally = Tally(len(todo), goal)
     evidence = experiment.artifacts != "none"
+    trials = [planned.trial for planned in plan.trials]
+    trainer = engine(trials, arguments.executor, arguments.workers)
+    console.print(f"training: {trainer.description}", highlight=False)
     with (
         Interrupts() as interrupts,
-        SweepWriter(store, plan, goal) as writer,
+        SweepWriter(store, plan, goal, trials=len(todo)) as writer,
         display(console, len(todo)) as shown,
     ):
-        engine = InlineEngine()
-        for planned, record in execute(todo, engine, writer, interrupts, data_root(), evidence):
+        for planned, record in execute(todo, trainer, writer, interrupts, data_root(), evidence):
             tally.add(planned, record)
             shown.show(tally, planned, record)
     return tally.outcomes[Outcome.FAILED]
 
 
 def _compare(console: Console, plan: Plan, store: Store) -> None:
-    raise NotImplementedError
+    pass
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class Engine(Protocol):
 
     @property
     def description(self) -> str:
-        """Where tasks train, for people: "1 process, 2 threads"."""
+        """Where tasks train, for people: "2 workers, 1 thread each"."""
         ...
 
     def submit(self, task: Task) -> None: ...

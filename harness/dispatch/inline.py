@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator
 
@@ -23,7 +22,7 @@ class InlineEngine:
 
     @property
     def description(self) -> str:
-        return f"in this process, up to {os.cpu_count() or 1} threads"
+        return "one at a time in this process"
 
     def submit(self, task: Task) -> None:
         self._waiting.append(task)

@@ -42,11 +42,6 @@ class ProcessEngine:
     _waiting: deque[Task] = field(default_factory=deque)
     _ready: deque[Event] = field(default_factory=deque)
 
-    @classmethod
-    def sharing_cores(cls, workers: int) -> ProcessEngine:
-        """Workers that divide the machine's cores between them, at least one thread each."""
-        return cls(workers, max(1, (os.cpu_count() or 1) // workers))
-
     @property
     def slots(self) -> int:
         return self.workers
@@ -102,13 +97,22 @@ class ProcessEngine:
     def _assign(self) -> None:
         while self._waiting and len(self._busy) < self.workers:
             task = self._waiting.popleft()
-            worker = self._idle.pop() if self._idle else self._start()
+            worker = self._take_idle() or self._start()
             worker.task = task
             self._busy[task.key] = worker
             try:
                 send(worker.pipe, task)
             except (BrokenPipeError, ConnectionResetError):
                 self._bury(worker)
+
+    def _take_idle(self) -> _Worker | None:
+        """A worker at rest that is still alive."""
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.process.is_alive():
+                return worker
+            self._bury(worker)
+        return None
 
     def _start(self) -> _Worker:
         context = get_context("spawn")

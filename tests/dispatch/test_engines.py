@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import multiprocessing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from support import make_trial
 
@@ -102,7 +100,7 @@ def test_closing_forgets_everything_and_may_be_repeated(engine: Engine, data_roo
     engine.close()
     engine.close()
     assert engine.next() is None
-    assert not psutil.Process().children(recursive=True)
+    assert not multiprocessing.active_children()
 
 
 def test_engines_measure_the_same(data_root: Path) -> None:
@@ -130,14 +128,26 @@ def test_a_killed_worker_fails_its_task_alone_and_is_replaced(
     workers.submit(task("victim", data_root, epochs=10_000))
     event = workers.next()
     assert event is not None
-    (victim,) = psutil.Process().children()
+    (victim,) = multiprocessing.active_children()
     workers.submit(task("other", data_root))
-    os.kill(victim.pid, signal.SIGKILL)
+    victim.kill()
     workers.submit(task("after", data_root))
     found = ends(drain(workers))
     assert found["victim"].outcome is Outcome.FAILED
     assert "signal 9" in found["victim"].reason
     assert found["other"].outcome is found["after"].outcome is Outcome.DONE
+
+
+def test_a_worker_killed_while_idle_is_no_trials_fault(
+    workers: ProcessEngine, data_root: Path
+) -> None:
+    workers.submit(task("before", data_root))
+    drain(workers)
+    for idle in multiprocessing.active_children():
+        idle.kill()
+        idle.join()
+    workers.submit(task("after", data_root))
+    assert ends(drain(workers))["after"].outcome is Outcome.DONE
 
 
 def test_next_returns_none_when_time_is_up(workers: ProcessEngine, data_root: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -17,7 +19,7 @@ def neutral(cell: object) -> str:
     if cell is None or cell != cell:
         return ""
     text = repr(cell) if isinstance(cell, float) else str(cell)
-    if not text.lstrip(" ").startswith(_FORMULA) or _is_number(text):
+    if not text.lstrip(" ").startswith(_FORMULA) or _NUMBER.fullmatch(text):
         return text
     return "'" + text
 
@@ -29,11 +31,3 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow([neutral(cell) for cell in header])
     writer.writerows([neutral(cell) for cell in row] for row in rows)
     return out.getvalue()
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text.strip() == text and "_" not in text

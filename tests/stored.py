@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from support import make_trial
+
 from harness import naming
 from harness.tracking.results import Results, tabulate
 from harness.tracking.runs import StoredRun
 from harness.trial import digest
-from support import make_trial
 
 METRIC = "val/accuracy"
 
@@ -90,11 +91,11 @@ def seeds(scores: Iterable[float | None], **fields: Any) -> list[StoredRun]:
 def small_grid() -> list[StoredRun]:
     """Two models, two optimizers, three learning rates, three seeds; adam on mlp leads."""
     runs = []
-    for m, model in enumerate([{"name": "mlp", "hidden": [16]}, {"name": "mlp", "hidden": [32, 32]}]):
+    for m, hidden in enumerate(([16], [32, 32])):
+        model = {"name": "mlp", "hidden": hidden}
         for o, optimizer in enumerate(("adam", "sgd")):
             for place, lr in enumerate((0.001, 0.01, 0.1)):
                 base = 0.98 - 0.01 * o - 0.005 * m - 0.02 * abs(place - (1 + o))
-                runs += seeds(
-                    [base - 0.001, base, base + 0.002], model=model, optimizer=optimizer, lr=lr
-                )
+                scores = [base - 0.001, base, base + 0.002]
+                runs += seeds(scores, model=model, optimizer=optimizer, lr=lr)
     return runs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ from harness.analysis.labels import label_configs, varying
 from harness.analysis.score import Score, choose_score
 from harness.analysis.tuned import Tuned, best_of_each
 from harness.errors import InputError, Problem, did_you_mean
+from harness.experiment.spec import Plan
 from harness.naming import PARAM_TRIAL
 from harness.tracking.results import Results
 
@@ -40,6 +41,14 @@ class Question:
     planned: Collection[str] | None = None
     expect: Sequence[Mapping[str, Any]] | None = None
 
+    def of_plan(self, plan: Plan) -> Question:
+        """The same of what a file asks for now: its trials, and its published figures."""
+        return replace(
+            self,
+            planned={planned.trial_id for planned in plan.trials},
+            expect=tuple(asdict(figure) for figure in plan.experiment.expect),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
@@ -48,9 +57,11 @@ class Comparison:
     trials: those compared, as in `Results.trials`. configs: ranked, the best first; task by task.
     shown: the fields that differ among configs, without the data set.
     groups: the best config of each combination of `by`; without a question, of each model and
-    optimizer. contenders: those of which the verdict speaks; without a question, the best config
-    of each optimizer, or single configs where all have one optimizer. expectations: over all trials, `where`
-    or not. unplanned: trials in the store that the file no longer asks for, left out.
+    optimizer.
+    contenders: those of which the verdict speaks, the best config of each combination of
+    `contend_by`; without a question, of each optimizer, or single configs where all have one.
+    expectations: over all trials, `where` or not.
+    unplanned: trials in the store that the file no longer asks for, left out.
     missing: trials of the file that are not in the store. filtered: left out by `where`.
     """
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -19,6 +22,13 @@ from harness.report.clean import clean
 STYLES = {"plain": "", "claim": "bold", "caution": "yellow"}
 NARROWEST = 40
 NARROWEST_LABEL = 8
+
+
+def for_stdout(reports: Iterable[Report]) -> str:
+    """The reports for standard output: as wide as it is, 80 columns where that is not known, and
+    plain where it is no terminal."""
+    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return terminal(reports, shutil.get_terminal_size((80, 24)).columns, color)
 
 
 def terminal(reports: Iterable[Report], width: int = 80, color: bool = False) -> str:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from harness import naming
+from harness import naming, paths
 from harness.errors import InputError, Problem, StoreError, did_you_mean
 from harness.naming import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 from harness.records import Outcome
+from harness.tracking.owner import is_dead
 from harness.tracking.persist import persist
 from harness.tracking.runs import StoredRun, searched, stored_runs
+from harness.tracking.store import Store, open_store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-
-    from harness.tracking.store import Store
 
 RUNNING = "running"
 """Outcome of a trial that has none yet."""
@@ -41,6 +43,7 @@ FACTS = (
     "exclusive",
     "diverged_at",
     "trial",
+    "artifacts",
 )
 """Columns that every table has, besides those of fields and scalars."""
 
@@ -53,7 +56,8 @@ class Results:
         text for each field ("optimizer.momentum", `naming.ABSENT` where the component lacks it;
         `seed` as a whole number); a column of float for each scalar ("best/val/accuracy", NaN
         where the run has none). `outcome` is a `records.Outcome` or "running"; `started` is UTC;
-        `trial` is the resolved trial as JSON.
+        `trial` is the resolved trial as JSON;
+        `artifacts` is empty where no figures and weights were stored.
     fields: the columns that say what a trial was: every field and option, and its ids.
     metric, direction, target: what the newest sweep or study selects on.
     expect: its published figures, as mappings of `experiment.spec.Expectation`'s fields.
@@ -74,6 +78,18 @@ class Results:
         """The columns that are scalars."""
         known = {*FACTS, *self.fields}
         return tuple(name for name in self.trials.columns if name not in known)
+
+
+def open_existing() -> Store:
+    """Open the store to read it: unlike `open_store`, raises InputError where its file is not
+    there, in place of creating it."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.root()}/mlruns/mlflow.db"
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if uri.startswith("sqlite:///") and not path.is_file():
+        raise InputError(
+            Problem(f"no results yet: {path} does not exist", hint="run a sweep first")
+        )
+    return open_store()
 
 
 def experiment_names(store: Store) -> list[str]:
@@ -124,12 +140,12 @@ def find_trials(store: Store, reference: str) -> list[tuple[str, Run]]:
 
 
 def outcome(status: str, tags: Mapping[str, str]) -> str:
-    """How a trial's run ended; `RUNNING` where it has not."""
-    if status in ("RUNNING", "SCHEDULED"):
-        return RUNNING
+    """How a trial's run ended, by its status in MLflow and its tags; `RUNNING` where it has not."""
     tagged = tags.get(naming.TAG_OUTCOME)
     if tagged in set(Outcome):
         return str(tagged)
+    if status in ("RUNNING", "SCHEDULED") and not is_dead(tags.get(naming.TAG_OWNER, "")):
+        return RUNNING
     # Without its tag nothing says that a run was completed.
     return str(Outcome.FAILED if status == "FAILED" else Outcome.INTERRUPTED)
 
@@ -226,6 +242,7 @@ def _facts(run: StoredRun, experiment: str) -> dict[str, Any]:
         "exclusive": tags.get(naming.TAG_EXCLUSIVE) == "true",
         "diverged_at": _float(tags.get(naming.TAG_DIVERGED_AT)),
         "trial": tags.get(naming.TAG_TRIAL),
+        "artifacts": tags.get(naming.TAG_ARTIFACTS, ""),
     }
 
 

@@ -1,0 +1,42 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.report.numbers import counted, decimals_for, figure, listed, signed, spread
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals"),
+    [(0.98, 4), (9.99, 4), (10.0, 3), (123.4, 2), (54321.0, 0), (0.5, 4), (0.012345, 5), (1e-6, 9)],
+)
+def test_at_least_four_digits_tell(value: float, decimals: int) -> None:
+    assert decimals_for([value]) == decimals
+
+
+def test_a_column_follows_its_first_value_that_tells() -> None:
+    assert decimals_for([None, 0.0, 0.0123, 1e9]) == 5
+    assert decimals_for([None, 0.0]) == 4
+    assert decimals_for([float("inf"), 12.0]) == 3
+
+
+def test_spread() -> None:
+    assert spread(0.98316, 0.0021) == "0.9832 ± 0.0021"
+    assert spread(0.5, None) == "0.5000 ± –"
+    assert spread(None, None) == "–"
+    assert spread(0.5, 0.0) == "0.5000 ± 0.0000"
+
+
+def test_figures() -> None:
+    assert figure(4.3e8) == "4.300e+08"
+    assert signed(0.01, 3) == "+0.010"
+    assert signed(-0.01, 3) == "-0.010"
+    assert signed(None) == "–"
+
+
+def test_words() -> None:
+    assert counted(1, "seed") == "1 seed"
+    assert counted(0, "seed") == "0 seeds"
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"

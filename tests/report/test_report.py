@@ -1,0 +1,246 @@
+"""A report in each format, on good results and on poor ones."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from stored import results, seeds, small_grid, trial_run
+
+from harness.analysis.comparison import Question
+from harness.naming import TAG_REASON
+from harness.report.build import Report, build_report
+from harness.report.markdown import markdown
+from harness.report.section import sections
+from harness.report.tables import SCHEMA, json_text
+from harness.report.tables import csv as csv_of
+from harness.report.terminal import terminal
+from harness.tracking.runs import StoredRun
+
+SCRIPT = "<script>alert(1)</script>"
+FORMULA = "=cmd()"
+
+
+def report(*runs: StoredRun, expect: Any = (), **question: Any) -> Report:
+    return build_report(results(*runs, expect=expect), Question(**question))
+
+
+def rows(made: Report) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(csv_of([made]))))
+
+
+def parsed(made: Report) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    whole = json.loads(json_text([made]), parse_constant=refuse)
+    assert whole["schema"] == SCHEMA
+    (experiment,) = whole["experiments"]
+    return dict(experiment)
+
+
+def said(made: Report) -> str:
+    """The verdict's sentence."""
+    (standing,) = made.record("verdict").standings
+    return str(standing.sentence)
+
+
+POOR: dict[str, list[StoredRun]] = {
+    "nothing done": [trial_run(outcome="failed", status="FAILED"), trial_run(outcome=None, seed=1)],
+    "all diverged": seeds([None, None]),
+    "one seed": [trial_run(0.9, lr=0.1), trial_run(0.8, lr=0.2)],
+    "one trial": [trial_run(0.9)],
+    "ties": [*seeds([0.9, 0.8], lr=0.1), *seeds([0.8, 0.9], lr=0.2)],
+    "no variance": [*seeds([0.9, 0.9], lr=0.1), *seeds([0.8, 0.8], lr=0.2)],
+    "missing seeds": [*seeds([0.9, 0.8, 0.7], lr=0.1), *seeds([0.9], lr=0.2)],
+    "hostile names": [
+        trial_run(0.9, name=SCRIPT),
+        trial_run(
+            outcome="failed",
+            status="FAILED",
+            seed=1,
+            name=FORMULA,
+            tags={TAG_REASON: f"[bold]\x1b[31m |{SCRIPT}\n\n# `x` [a](javascript:b)"},
+        ),
+    ],
+    "no metric": [trial_run(None), trial_run(None, lr=0.2)],
+}
+
+
+@pytest.mark.parametrize("case", POOR)
+def test_poor_results_give_a_valid_report_in_every_format(case: str) -> None:
+    made = report(*POOR[case])
+
+    assert terminal([made]).startswith("demo\n")
+    assert markdown([made]).startswith("# demo\n")
+    assert len(rows(made)) == len(parsed(made)["leaderboard"]["rows"]) >= 1
+    for value in (terminal([made]), markdown([made]), csv_of([made]), json_text([made])):
+        assert not re.search(r"\bnan\b|\bNone\b|\binf\b", value)
+
+
+@pytest.mark.parametrize("case", ["nothing done", "all diverged", "one seed", "no metric"])
+def test_too_little_is_called_insufficient(case: str) -> None:
+    assert "nsufficient data" in said(report(*POOR[case]))
+
+
+def test_the_verdict_names_leader_and_runner_up_and_claims_nothing() -> None:
+    """adam's best: 0.979, 0.98, 0.982 at lr 0.01, so mean 0.98033…, sd 0.00153."""
+    assert said(report(*small_grid())) == (
+        "adam leads with val/accuracy 0.9803 ± 0.0015 (n = 3) at lr 0.01, mlp(hidden=[16]); "
+        "next sgd, 0.9703 ± 0.0015. 3 seeds: no claim of significance."
+    )
+
+
+def test_a_tie_is_no_lead() -> None:
+    sentence = said(report(*POOR["ties"]))
+
+    assert "lr 0.1 and lr 0.2 tie at val/accuracy 0.8500" in sentence
+    assert "leads" not in sentence
+
+
+def test_one_seed_proves_nothing() -> None:
+    assert said(report(*POOR["one seed"])).endswith("Insufficient data: 1 seed proves nothing.")
+
+
+def test_seeds_that_change_nothing_are_pointed_out() -> None:
+    assert "2 seeds, which all gave the same value" in said(report(*POOR["no variance"]))
+
+
+def test_fewer_seeds_are_marked() -> None:
+    made = report(*POOR["missing seeds"])
+
+    assert [row.fewer for row in made.record("leaderboard").rows] == [True, False]
+    assert "1*" in terminal([made])
+    assert "fewer seeds" in terminal([made])
+
+
+def test_selection_on_test_is_said_plainly() -> None:
+    from stored import sweep_run
+
+    from harness.naming import TAG_METRIC
+    from harness.tracking.results import tabulate
+
+    runs = [trial_run(None, test=0.9, tags={TAG_METRIC: "test/accuracy"})]
+    found = tabulate("demo", [sweep_run(metric="test/accuracy"), *runs])
+    assert found is not None
+
+    assert "Selected on the test split" in terminal([build_report(found)])
+    assert "Selected on the test split" not in terminal([report(*small_grid())])
+
+
+def test_divergence_is_a_rate_and_failures_are_counted() -> None:
+    runs = [*seeds([0.9, 0.9]), *seeds([0.9, None, None], lr=7.0)]
+    runs.append(trial_run(outcome="failed", status="FAILED", tags={TAG_REASON: "boom"}, lr=8.0))
+
+    text = terminal([report(*runs)])
+
+    assert "67%" in text
+    assert "1 failed" in text
+    assert "boom" in text
+    assert "3 done, 2 diverged, 1 failed" in text
+
+
+def test_expectations_are_told() -> None:
+    figures = [
+        {"metric": "test/accuracy", "value": 0.95, "tolerance": 0.01, "source": "A paper"},
+        {"metric": "test/accuracy", "value": 0.5, "tolerance": 0.01, "source": ""},
+        {"metric": "test/f1", "value": 0.5, "tolerance": 0.01, "source": ""},
+    ]
+
+    text = markdown([report(*small_grid(), expect=figures)])
+
+    assert "| reproduced |" in text
+    assert "off by +0.4503 (0.4403 too far)" in text
+    assert "insufficient data: no trial has it" in text
+    assert "Source: A paper" in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 132])
+def test_a_grid_fits_its_terminal(width: int) -> None:
+    runs = [*small_grid(), trial_run(outcome="failed", status="FAILED", scheduler="cosine")]
+
+    lines = terminal([report(*runs)], width).splitlines()
+
+    assert max(map(cell_len, lines)) <= width
+    assert "\x1b" not in "".join(lines)
+
+
+def test_no_column_vanishes_however_narrow() -> None:
+    runs = [trial_run(0.9, batch_size=b, epochs=e, lr=0.1 * b) for b in (8, 16) for e in (1, 2)]
+
+    text = terminal([report(*runs, *seeds([None, 0.1], optimizer="adam"))], 40)
+
+    for word in ("optimizer", "batch_si", "diverged", "0.9000"):
+        assert word in text
+
+
+def test_colour_only_where_asked_for() -> None:
+    assert "\x1b[" in terminal([report(*small_grid())], color=True)
+
+
+def test_top_keeps_the_best_and_says_how_many_are_left() -> None:
+    made = report(*small_grid(), top=3)
+
+    assert [row.rank for row in made.record("leaderboard").rows] == [1, 2, 3]
+    assert "9 configs more" in terminal([made])
+
+
+def test_hostile_names_do_no_harm() -> None:
+    made = report(*POOR["hostile names"])
+    text = markdown([made])
+
+    assert SCRIPT not in text
+    assert "&lt;script&gt;" in text
+    assert not re.search(r"(?<!\\)\]\(javascript", text)
+    assert not re.search(r"^#+ `x`", text, re.MULTILINE)
+    (line,) = (line for line in text.splitlines() if FORMULA in line)
+    assert len(re.findall(r"(?<!\\)\|", line)) == 4  # three cells, whatever is in them
+    assert "\x1b" not in terminal([made])
+    assert "[bold]" in terminal([made])
+    failures = {trial["run_name"]: trial for trial in parsed(made)["failures"]["trials"]}
+    assert "\x1b[31m" in failures[FORMULA]["reason"]  # JSON holds what the store holds
+
+
+def test_csv_is_tidy_and_exact() -> None:
+    found = rows(report(*small_grid(), *seeds([None], lr=9.0)))
+
+    assert len(found) == 13
+    first, last = found[0], found[-1]
+    assert (first["rank"], first["optimizer"], first["lr"]) == ("1", "adam", "0.01")
+    assert float(first["mean"]) == pytest.approx((0.979 + 0.98 + 0.982) / 3, abs=1e-12)
+    assert (last["mean"], last["sd"], last["diverged"]) == ("", "", "1")
+
+
+def test_json_holds_every_section_as_plain_values() -> None:
+    made = report(*small_grid(), expect=[{"metric": "test/r2", "value": 1, "tolerance": 0.1}])
+
+    held = parsed(made)
+
+    assert set(held) == {"experiment", *(part.section.name for part in made.parts)}
+    assert held["expectations"]["figures"][0]["mean"] is None
+    assert held["verdict"]["standings"][0]["leaders"][0]["name"] == "adam"
+
+
+def test_sections_are_found_with_distinct_names_and_places() -> None:
+    names = [section.name for section in sections()]
+
+    assert {"verdict", "overview", "leaderboard", "best_of_each", "expectations"} <= set(names)
+    assert len(set(names)) == len(names)
+    assert len({section.place for section in sections()}) == len(names)
+
+
+def test_configs_of_one_label_are_told_apart() -> None:
+    """The data set's files changed between two sweeps: the same fields, another config."""
+    other = trial_run(0.8, seed=1)
+    other.params["config_id"] = "f" * 16
+
+    made = report(trial_run(0.9), other)
+
+    told = [row.fields["config"] for row in made.record("leaderboard").rows]
+    assert told[1] == "ffffff"
+    assert told[0] != told[1]

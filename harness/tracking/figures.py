@@ -114,9 +114,12 @@ def _gallery(record: Gallery) -> Figure:
 
     columns = min(8, len(record.images))
     rows = ceil(len(record.images) / columns)
-    figure = Figure(figsize=(1.35 * columns, 1.6 * rows + 0.7), layout="constrained")
+    width, height = 1.35 * columns + 0.2, 1.55 * rows + 0.8
+    # Placed by hand: to lay out so many axes takes longer than to draw them.
+    figure = Figure(figsize=(max(width, 4.0), height))
     figure.suptitle(plain(record.title), fontsize="medium")
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    edges = {"left": 0.02, "right": 0.98, "bottom": 0.02, "top": 1 - 0.85 / height}
+    grid = list(figure.subplots(rows, columns, squeeze=False, gridspec_kw=edges).flat)
     for axes in grid:
         axes.axis("off")
     shown = zip(grid, record.images, record.captions, record.right, strict=False)

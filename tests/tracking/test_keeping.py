@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from tracking_support import GOAL, children, digits, done, evidence, make_plan, measured, write
+
+from harness.experiment.spec import PlannedTrial
+from harness.records import Ended, Evidence, Outcome, Record
+from harness.tracking.finish import finish_artifacts
+from harness.tracking.keep import Keeper
+from harness.tracking.spool import Kept, Spool
+from harness.tracking.store import Store
+from harness.tracking.writer import SweepWriter
+
+
+@pytest.fixture(autouse=True)
+def quick_artifacts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which runs get artifacts is what counts here; what these are, in test_run_artifacts."""
+
+    def mark(store: Store, planned: PlannedTrial, kept: Kept) -> str:
+        store.client.log_text(kept.run_id, planned.name, "weights/marker.txt")
+        return "complete"
+
+    for module in ("finish", "writer"):
+        monkeypatch.setattr(f"harness.tracking.{module}.store_artifacts", mark)
+
+
+def small() -> Evidence:
+    targets = torch.tensor([0, 1])
+    return Evidence(
+        {"weight": torch.arange(3.0)}, torch.eye(2), targets, torch.zeros(2, 1, 2, 2).byte()
+    )
+
+
+def kept(number: int, accuracy: float = 0.5, run_id: str = "") -> Kept:
+    history = (measured(0, 0.1), measured(1, accuracy))
+    return Kept(f"{number:016x}", run_id or f"run{number}", history, small())
+
+
+def trials() -> tuple[PlannedTrial, ...]:
+    """Two of SGD, two of Adam."""
+    plan = make_plan([digits(), digits(seed=1), digits(optimizer="adam"), digits(optimizer="adam")])
+    return plan.trials
+
+
+def test_what_is_spooled_comes_back(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool" / "1")
+    spool.save(kept(1, 0.75))
+    back = spool.load(f"{1:016x}", "run1")
+    assert back is not None
+    assert back.history == kept(1, 0.75).history
+    assert back.score(GOAL) == 0.75
+    assert torch.equal(back.evidence.state_dict["weight"], torch.arange(3.0))
+    assert torch.equal(back.evidence.outputs, small().outputs)
+    assert list(spool.held()) == [(f"{1:016x}", "run1")]
+
+
+def test_an_empty_spool_leaves_no_folder(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool" / "1")
+    assert list(spool.held()) == []
+    spool.save(kept(1))
+    spool.save(kept(2))
+    spool.remove(f"{1:016x}", "run1")
+    assert spool.folder.is_dir()
+    spool.remove(f"{2:016x}", "run2")
+    assert not (tmp_path / "spool").exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", None])
+def test_damage_is_found_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes | None
+) -> None:
+    spool = Spool(tmp_path)
+    spool.save(kept(1))
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[-200] ^= 1  # one flipped bit, which torch would not notice
+    path.write_bytes(bytes(content) if damage is None else damage)
+    with caplog.at_level(logging.WARNING):
+        assert spool.load(f"{1:016x}", "run1") is None
+    assert "damaged" in caplog.text
+
+
+def test_a_write_that_fails_leaves_the_file_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    spool.save(kept(1, 0.5))
+
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        spool.save(kept(1, 0.6))
+    back = spool.load(f"{1:016x}", "run1")
+    assert back is not None
+    assert back.score(GOAL) == 0.5
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("trial_id", "run_id"), [("../../x", "run"), ("00", "../run"), ("00", "a/b"), ("", "run")]
+)
+def test_ids_never_leave_the_spool(tmp_path: Path, trial_id: str, run_id: str) -> None:
+    with pytest.raises(ValueError, match="not a trial's"):
+        Spool(tmp_path).remove(trial_id, run_id)
+
+
+def test_only_the_best_of_each_group_stays(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    keeper = Keeper(spool, GOAL, trials(), {})
+    for number, accuracy in ((0, 0.5), (1, 0.6), (2, 0.9), (3, 0.9)):
+        keeper.offer(trials()[number], kept(number, accuracy))
+    assert [trial_id for trial_id, _ in spool.held()] == [f"{1:016x}", f"{2:016x}"]
+    assert {winner.run_id for winner in keeper.winners()} == {"run1", "run2"}
+
+
+def test_a_trial_without_the_metric_loses_to_any_with_it(tmp_path: Path) -> None:
+    keeper = Keeper(Spool(tmp_path), GOAL, trials(), {})
+    keeper.offer(trials()[0], Kept("0" * 16, "run0", (), small()))
+    keeper.offer(trials()[1], kept(1, 0.01))
+    assert [winner.run_id for winner in keeper.winners()] == ["run1"]
+
+
+def with_evidence(plan_trial: PlannedTrial, accuracy: float) -> list[Record]:
+    return done(accuracy, evidence(plan_trial.trial))
+
+
+def artifacts(store: Store) -> dict[str, str | None]:
+    return {name: run.data.tags.get("harness.artifacts") for name, run in children(store).items()}
+
+
+def test_the_best_of_each_optimizer_and_model_gets_artifacts(store: Store, workspace: Path) -> None:
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+    scores = (0.5, 0.6, 0.9, 0.3)
+    records = {n: with_evidence(plan.trials[n], score) for n, score in enumerate(scores)}
+    write(store, plan, records)
+    assert artifacts(store) == {
+        "trial 0": None,
+        "trial 1": "complete",
+        "trial 2": "complete",
+        "trial 3": None,
+    }
+    assert not (workspace / "mlruns" / "spool").exists()
+    found = store.finished(store.experiment("test"))
+    assert [found[f"{n:016x}"].has_artifacts for n in range(4)] == [False, True, True, False]
+
+
+def has_weights(store: Store, experiment: str) -> bool:
+    first = store.finished(store.experiment(experiment))["0" * 16]
+    return bool(store.client.list_artifacts(first.run_id, "weights"))
+
+
+def interrupted(store: Store, scores: dict[int, float]) -> None:
+    """A sweep that ends some trials and is then stopped."""
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+
+    def sweep() -> None:
+        with SweepWriter(store, plan, GOAL) as writer:
+            for number, score in scores.items():
+                run = writer.start_trial(plan.trials[number])
+                for record in with_evidence(plan.trials[number], score):
+                    run.record(record)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep()
+
+
+def test_what_an_interrupted_sweep_kept_is_a_candidate_of_the_next(
+    store: Store, workspace: Path
+) -> None:
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+    interrupted(store, {0: 0.9, 2: 0.4})
+    assert len(list((workspace / "mlruns" / "spool" / "1").iterdir())) == 2
+    assert set(artifacts(store).values()) == {None}
+    write(store, plan, {n: with_evidence(plan.trials[n], 0.6) for n in (1, 3)})
+    assert artifacts(store) == {
+        "trial 0": "complete",
+        "trial 1": None,
+        "trial 2": None,
+        "trial 3": "complete",
+    }
+    assert not (workspace / "mlruns" / "spool").exists()
+
+
+def test_artifacts_are_finished_with_no_trial_run_again(store: Store, workspace: Path) -> None:
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+    assert finish_artifacts(store, plan, GOAL) == 0
+    interrupted(store, {0: 0.9, 1: 0.5})
+    assert finish_artifacts(store, plan, GOAL) == 1
+    assert artifacts(store) == {"trial 0": "complete", "trial 1": None}
+    assert finish_artifacts(store, plan, GOAL) == 0
+
+
+def test_a_later_sweep_stores_only_what_beats_the_stored(store: Store) -> None:
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+    write(store, plan, {0: with_evidence(plan.trials[0], 0.8)})
+    write(store, plan, {1: with_evidence(plan.trials[1], 0.7)})
+    assert artifacts(store) == {"trial 0": "complete", "trial 1": None}
+
+
+def test_all_keeps_every_done_trial_and_none_keeps_nothing(store: Store) -> None:
+    both = [digits(), digits(seed=1)]
+    plan = make_plan(both, artifacts="all")
+    diverged: list[Record] = [measured(0, 0.1), Ended(Outcome.DIVERGED, {}, "not finite")]
+    write(store, plan, {0: with_evidence(plan.trials[0], 0.5), 1: diverged})
+    assert artifacts(store) == {"trial 0": "complete", "trial 1": None}
+    plan = make_plan(both, artifacts="none", name="none")
+    write(store, plan, {0: with_evidence(plan.trials[0], 0.5)})
+    assert not has_weights(store, "none")
+    assert has_weights(store, "test")

@@ -1,0 +1,118 @@
+"""Plans and records for tests of tracking, made without training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run
+from support import make_trial
+
+from harness.experiment.spec import Experiment, Plan, PlannedTrial
+from harness.history import Goal
+from harness.records import Ended, Evidence, Measured, Outcome, Record, Started
+from harness.tracking.store import Store
+from harness.tracking.writer import SweepWriter
+from harness.trial import Trial
+
+GOAL = Goal("val/accuracy", "max", target=0.7)
+CLASSES = 10
+
+
+def make_plan(
+    trials: Sequence[Trial], names: Sequence[str] | None = None, **experiment: Any
+) -> Plan:
+    """Trials with made-up ids: the n-th has n in hexadecimal."""
+    values: dict[str, Any] = {
+        "name": "test",
+        "path": Path("no-such-file.yaml"),
+        "description": "",
+        "axes": (),
+        "skip": (),
+        "metric": GOAL.metric,
+        "metric_component": None,
+        "direction": GOAL.direction,
+        "target": GOAL.target,
+        "search": None,
+        "expect": (),
+        "artifacts": "none",
+    } | experiment
+    planned = tuple(
+        PlannedTrial(
+            trial=trial,
+            trial_id=f"{number:016x}",
+            config_id=f"{number + 256:016x}",
+            name=names[number] if names else f"trial {number}",
+            axes={},
+        )
+        for number, trial in enumerate(trials)
+    )
+    return Plan(Experiment(**values), planned, ())
+
+
+def done(accuracy: float = 0.8, evidence: Evidence | None = None) -> list[Record]:
+    """Records of a trial of two epochs that reaches `accuracy`."""
+    return [
+        Started({"device": "cpu", "device_name": "a processor", "exclusive": True}),
+        measured(0, 0.1),
+        measured(1, accuracy),
+        measured(2, accuracy - 0.05),
+        Ended(
+            Outcome.DONE, {"test/accuracy": 0.75, "test/roc_auc": float("nan")}, "", "", evidence
+        ),
+    ]
+
+
+def measured(epoch: int, accuracy: float) -> Measured:
+    values = {"train/loss": 2.0 - epoch / 10, "val/accuracy": accuracy, "lr": 0.1}
+    return Measured(epoch, values, examples=1000 * epoch)
+
+
+def failed() -> Ended:
+    return Ended(Outcome.FAILED, {}, "ValueError: no", "Traceback …\nValueError: no")
+
+
+def evidence(trial: Trial, accuracy_of_test: float = 0.9, seed: int = 0) -> Evidence:
+    """Weights of the trial's network, and outputs for 60 test examples of digits."""
+    import torch
+
+    info = trial.dataset.component.info(trial.dataset.options, Path())
+    network = trial.model.component.build(trial.model.options, info, CLASSES)
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.arange(60) % CLASSES
+    shown = torch.where(
+        torch.rand(60, generator=generator) < accuracy_of_test, targets, (targets + 1) % CLASSES
+    )
+    logits = torch.nn.functional.one_hot(shown, CLASSES) * 4.0
+    inputs = torch.randint(0, 17, (30, *info.shape), generator=generator, dtype=torch.uint8)
+    return Evidence(network.state_dict(), logits, targets, inputs)
+
+
+def write(store: Store, plan: Plan, records: dict[int, list[Record]]) -> SweepWriter:
+    """One sweep in which the plan's n-th trial yields `records[n]`."""
+    with SweepWriter(store, plan, GOAL) as writer:
+        for number, yielded in records.items():
+            run = writer.start_trial(plan.trials[number])
+            for record in yielded:
+                run.record(record)
+    return writer
+
+
+def runs(store: Store, experiment: str = "test") -> list[Run]:
+    """All runs, the oldest first."""
+    found = store.client.search_runs([store.experiment(experiment)], max_results=1000)
+    return sorted(found, key=lambda run: run.info.start_time)
+
+
+def children(store: Store) -> dict[str, Run]:
+    """The newest run of each trial, by its name."""
+    return {
+        run.info.run_name: run
+        for run in runs(store)
+        if run.data.tags.get("harness.kind") == "trial"
+    }
+
+
+def digits(**fields: Any) -> Trial:
+    return make_trial(**({"metrics": []} | fields))

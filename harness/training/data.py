@@ -47,6 +47,25 @@ def splits(trial: Trial, data_root: Path, device: torch.device) -> Splits:
     return _splits(trial.dataset, data_root, trial.val_fraction, seed, device)
 
 
+def loaded(trial: Trial, data_root: Path) -> RawData:
+    """A trial's data set as it was read, unsplit and unprepared."""
+    return _load(trial.dataset, data_root)
+
+
+def unseen(trial: Trial, data_root: Path, device: torch.device, inputs: Tensor) -> Source:
+    """Inputs from elsewhere, made ready as the trial's test split is; their targets are all 0.
+
+    inputs: [N, …] as the data set stores its own; not kept, and not to be used afterwards.
+    """
+    raw = _load(trial.dataset, data_root)
+    seed = trial.seed if _follows_seed(trial, data_root) else None
+    train, _, _ = _cut(raw, trial.val_fraction, seed)
+    shape, kind = ((), torch.int64) if raw.info.classes else ((raw.info.targets,), torch.float32)
+    new = Examples(inputs, torch.zeros((len(inputs), *shape), dtype=kind))
+    _, _, new = _completed(raw, train, None, new)
+    return _source(raw, new, device)
+
+
 def forget() -> None:
     """Drop all data kept between trials."""
     _splits.cache_clear()
@@ -73,21 +92,41 @@ def _splits(
     device: torch.device,
 ) -> Splits:
     raw = _load(choice, data_root)
+    train, val, test = _completed(raw, *_cut(raw, val_fraction, seed))
+    return Splits(
+        raw.info,
+        _source(raw, train, device),
+        _source(raw, val, device) if val else None,
+        _source(raw, test, device),
+    )
+
+
+def _source(raw: RawData, examples: Examples, device: torch.device) -> Source:
+    if isinstance(examples.inputs, Tensor):
+        return Resident.of(examples.inputs, examples.targets, raw.prepare, device)
+    return Streamed(examples.inputs, examples.targets, raw.prepare, device)
+
+
+def _cut(
+    raw: RawData, val_fraction: float, seed: int | None
+) -> tuple[Examples, Examples | None, Examples]:
+    """The three splits, as stored."""
     train, test = _with_test(raw, seed)
     kept, held_out = _validation_indices(len(train), val_fraction, seed)
-    val = _take(train, held_out) if len(held_out) else None
-    train = _take(train, kept) if len(held_out) else train
+    if not len(held_out):
+        return train, None, test
+    return _take(train, kept), _take(train, held_out), test
+
+
+def _completed(
+    raw: RawData, train: Examples, val: Examples | None, test: Examples
+) -> tuple[Examples, Examples | None, Examples]:
+    """The splits with gaps filled and features scaled by what the training split shows."""
     if raw.impute is not None:
         train, val, test = imputed(raw.impute, train, val, test)
     if raw.standardise:
         train, val, test = standardised(train, val, test)
-
-    def source(examples: Examples) -> Source:
-        if isinstance(examples.inputs, Tensor):
-            return Resident.of(examples.inputs, examples.targets, raw.prepare, device)
-        return Streamed(examples.inputs, examples.targets, raw.prepare, device)
-
-    return Splits(raw.info, source(train), source(val) if val else None, source(test))
+    return train, val, test
 
 
 def _with_test(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:

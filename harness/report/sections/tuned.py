@@ -89,7 +89,7 @@ def _table(best: BestOfEach, groups: list[Best]) -> Table:
 def _place(group: Best) -> str:
     if group.edge == "only":
         return "only one"
-    return f"{group.edge or 'inside'} of {len(group.tried)}"
+    return f"{group.edge} of {len(group.tried)}" if group.edge else "inside"
 
 
 SECTION = Section(

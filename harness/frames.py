@@ -6,6 +6,7 @@ what is computed from values (means, deviations) is left to the training split.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +59,18 @@ def read(path: Path, separator: str, decimal: str) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path, sep=separator, decimal=decimal, low_memory=False)
+        with warnings.catch_warnings():
+            # Rows longer than the first line would lose their last values.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path, sep=separator, decimal=decimal, index_col=False, low_memory=False
+            )
+    except pd.errors.ParserWarning as error:
+        raise InputError(f"{path} has rows with more columns than its first line names") from error
     except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
         raise InputError(f"{path} cannot be read as a table: {error}") from error
     if frame.empty:
         raise InputError(f"{path} has no rows")
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise InputError(f"{path} has rows with more columns than its first line names")
     return frame.rename(columns=str)
 
 

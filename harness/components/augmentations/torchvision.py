@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping
 from enum import Enum
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -73,7 +73,7 @@ class TorchvisionOptions(Options):
             _transform(name, given)
         except Exception as error:  # whatever the class's own checks raise
             raise ValueError(f"{name}: {error}") from error
-        return {key: value for key, value in given.items() if value != _plain(allowed[key])}
+        return {key: value for key, value in given.items() if value != _plain(allowed[key].default)}
 
 
 def build(options: TorchvisionOptions) -> AugmentFunction:
@@ -121,20 +121,25 @@ def _classes() -> Mapping[str, type]:
     }
 
 
-def _parameters(name: str) -> Mapping[str, Any]:
-    """The class's parameters with their defaults."""
-    parameters = inspect.signature(_classes()[name]).parameters
-    return {key: parameter.default for key, parameter in parameters.items()}
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(_classes()[name]).parameters
 
 
 def _transform(name: str, given: Mapping[str, Any]) -> Any:
     """The transform. An enumeration's member is found by its value."""
-    defaults = _parameters(name)
+    parameters = _parameters(name)
     arguments = {
-        key: type(defaults[key])(value) if isinstance(defaults[key], Enum) else value
+        key: _member(parameters[key].annotation, value) if isinstance(value, str) else value
         for key, value in given.items()
     }
     return _classes()[name](**arguments)
+
+
+def _member(annotation: Any, value: str) -> Any:
+    for kind in get_args(annotation) or (annotation,):
+        if inspect.isclass(kind) and issubclass(kind, Enum):
+            return kind(value)
+    return value
 
 
 def _plain(default: Any) -> Any:

@@ -25,7 +25,7 @@ KEPT_TABLES: Final = 2
 
 class CSVOptions(ClassTableOptions):
     path: str = place(
-        "", "the file, from the data folder or absolute; its first line names columns"
+        "", "the file, absolute or below the data folder; its first line names columns"
     )
     target: str = Field("", description="the column to predict")
     numeric: Names = Field((), description="columns to read as numbers; the others by their type")

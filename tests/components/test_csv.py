@@ -1,0 +1,184 @@
+"""Tables of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import make_trial
+
+from harness.components.datasets import csv
+from harness.data import Impute, Task
+from harness.errors import InputError
+from harness.training.data import splits
+
+PETS = """\
+weight,colour,indoor,age,kind
+4.5,black,yes,3,cat
+30,brown,no,5,dog
+,white,yes,2,cat
+25,,no,7,dog
+3.5,black,yes,,cat
+28,brown,no,4,dog
+"""
+
+
+def table(tmp_path: Path, text: str = PETS, **options):
+    (tmp_path / "pets.csv").write_text(text)
+    values = {"path": "pets.csv", "target": "kind"} | options
+    return csv.load(csv.CSVOptions.model_validate(values), tmp_path)
+
+
+def test_columns_are_encoded_by_their_type(tmp_path):
+    raw = table(tmp_path, missing="drop")
+    # weight, age, colour=black, colour=brown, indoor=no, indoor=yes
+    assert raw.train.inputs.tolist() == [
+        [4.5, 3, 1, 0, 0, 1],
+        [30, 5, 0, 1, 1, 0],
+        [28, 4, 0, 1, 1, 0],
+    ]
+    assert raw.info.task is Task.BINARY
+    assert raw.info.classes == ("cat", "dog")
+    assert raw.train.targets.tolist() == [0, 1, 1]
+
+
+def test_columns_can_be_named(tmp_path):
+    options = {"missing": "drop", "categorical": ["age"], "ignore": ["weight", "indoor"]}
+    raw = table(tmp_path, **options)
+    # three colours and four ages, one of each to a row
+    assert raw.info.features == 3 + 4
+    assert raw.train.inputs.sum(1).tolist() == [2, 2, 2, 2]
+
+
+def test_missing_values_are_named_and_counted(tmp_path):
+    with pytest.raises(InputError) as caught:
+        table(tmp_path)
+    assert "missing in: weight (1), colour (1), age (1)" in str(caught.value)
+    assert "drop, mean or median" in str(caught.value)
+    assert "pets.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize("by", ["mean", "median"])
+def test_missing_targets_are_never_filled_in(by, tmp_path):
+    with pytest.raises(InputError, match=r"missing in: kind \(1\)"):
+        table(tmp_path, PETS + "1,black,yes,1,\n", missing=by)
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "task", "classes"),
+    [
+        (["0", "1", "1"], {}, Task.BINARY, ("0", "1")),
+        (["10", "9", "2"], {}, Task.MULTICLASS, ("2", "9", "10")),
+        (["true", "false", "true"], {}, Task.BINARY, ("False", "True")),
+        (["b", "a", "c"], {}, Task.MULTICLASS, ("a", "b", "c")),
+        (["0.5", "1", "2"], {}, Task.REGRESSION, ()),
+        ([str(n) for n in range(21)], {}, Task.REGRESSION, ()),
+        ([str(n) for n in range(20)], {}, Task.MULTICLASS, tuple(map(str, range(20)))),
+        (["0", "1", "2"], {"task": "regression"}, Task.REGRESSION, ()),
+        (["0.5", "1.5", "0.5"], {"task": "classification"}, Task.BINARY, ("0.5", "1.5")),
+    ],
+)
+def test_the_task_is_read_off_the_target(values, options, task, classes, tmp_path):
+    text = "x,kind\n" + "".join(f"{n},{value}\n" for n, value in enumerate(values))
+    raw = table(tmp_path, text, **options)
+    assert raw.info.task is task
+    assert raw.info.classes == classes
+    if classes and "true" not in values:
+        assert [classes[t] for t in raw.train.targets] == values
+    if not classes:
+        assert raw.train.targets[:, 0].tolist() == [float(value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        ({"target": ""}, ["target is not set", "the columns are: weight, colour"]),
+        ({"target": "knid"}, ["target: no column 'knid'", "did you mean 'kind'?"]),
+        ({"ignore": ["agee"], "numeric": ["wieght"]}, ["no column 'agee'", "no column 'wieght'"]),
+        ({"ignore": ["age"], "numeric": ["age"]}, ["'age' is named twice"]),
+        ({"numeric": ["colour"], "missing": "drop"}, ["'black' in row 1 is no finite number"]),
+        ({"path": ""}, ["path is not set"]),
+        ({"path": "cats.csv"}, ["cats.csv does not exist"]),
+        ({"target": "weight", "missing": "drop", "stratify": True}, ["stratify"]),
+        ({"separator": ";"}, ["no column 'kind'"]),
+    ],
+)
+def test_a_wrong_description_of_a_table_is_explained(options, messages, tmp_path):
+    with pytest.raises(InputError) as caught:
+        table(tmp_path, **options)
+    for message in messages:
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be read as a table"),
+        ("x,kind\n", "has no rows"),
+        ("x,kind\n1,a\n2,a\n", "one class alone: a"),
+        ("kind\na\nb\n", "no column is left"),
+        ("x,kind\n1,2,a\n3,4,b\n", "more columns than its first line"),
+        ("x,kind\ninf,a\n1,b\n", "is no finite number"),
+        ("x,kind\n" + "".join(f"n{n},{n % 2}\n" for n in range(101)), "101 different values"),
+    ],
+)
+def test_a_table_that_teaches_nothing_is_refused(text, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        table(tmp_path, text)
+
+
+def test_other_separators_and_decimal_points(tmp_path):
+    raw = table(tmp_path, "x;kind\n1,5;a\n2,5;b\n", separator=";", decimal=",")
+    assert raw.train.inputs.tolist() == [[1.5], [2.5]]
+
+
+def test_a_changed_table_is_read_again(tmp_path):
+    assert len(table(tmp_path, "x,kind\n1,a\n2,b\n").train) == 2
+    assert len(table(tmp_path, "x,kind\n1,a\n2,b\n3,b\n").train) == 3
+
+
+@pytest.mark.parametrize("by", ["mean", "median"])
+def test_imputation_is_scikit_learns(by):
+    from sklearn.impute import SimpleImputer
+
+    inputs = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    inputs[torch.rand(50, 4, generator=torch.Generator().manual_seed(1)) < 0.3] = torch.nan
+    fill = Impute(by, tuple("abcd")).fit(inputs)
+    reference = SimpleImputer(strategy=by).fit(inputs.double().numpy()).statistics_
+    assert np.allclose(fill, reference, rtol=1e-6)
+
+
+def test_a_missing_category_becomes_the_most_frequent():
+    nan = torch.nan
+    train = torch.tensor([[1, 0, 5], [0, 1, 6], [0, 1, 7], [nan, nan, nan]])
+    fill = Impute("mean", ("a", "b", "c"), categories=((0, 2),)).fit(train)
+    assert fill.tolist() == [0, 1, 6]
+
+
+def test_a_column_without_a_known_value_cannot_be_imputed():
+    train = torch.tensor([[1.0, torch.nan], [2.0, torch.nan]])
+    with pytest.raises(InputError, match=r"training split: b$"):
+        Impute("mean", ("a", "b")).fit(train)
+
+
+def test_what_is_filled_in_comes_from_the_training_split_alone(tmp_path):
+    chance = np.random.default_rng(0)
+    column = chance.normal(size=60)
+    rows = [f"{'' if n % 4 == 0 else value},{n % 2}\n" for n, value in enumerate(column)]
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(rows))
+    dataset = {"name": "csv", "path": "t.csv", "target": "y", "missing": "mean"}
+    parts = splits(
+        make_trial(dataset={**dataset, "standardise": False}, val_fraction=0.2),
+        tmp_path,
+        torch.device("cpu"),
+    )
+    known = set(np.float32(column[np.arange(60) % 4 != 0]).tolist())
+    held = {name: part.inputs[:, 0].tolist() for name, part in parts.evaluated().items()}
+    train = parts.train.inputs[:, 0].tolist()
+    mean = np.mean([value for value in train if value in known])
+    filled = [v for part in (train, *held.values()) for v in part if v not in known]
+    assert len(filled) == 15
+    assert all(part for part in held.values())
+    assert filled == pytest.approx([mean] * 15, rel=1e-5)

@@ -1,0 +1,251 @@
+"""Files of public data sets: fetched, read as torchvision reads them, refused when damaged."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_data import (
+    FAMILY,
+    Evil,
+    idx_bytes,
+    write_all,
+    write_cifar10,
+    write_family,
+)
+from PIL import Image
+
+from harness.components.datasets import cifar10, mnist
+from harness.datafiles import fetch, sha256
+from harness.errors import DataMissing, InputError
+from harness.idx import FILES, MNISTFamily, read_idx
+from harness.images import ImageOptions, stored
+from harness.registry import components
+
+
+@pytest.fixture(scope="module")
+def made_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with small files in the true formats."""
+    return write_all(tmp_path_factory.mktemp("data"))
+
+
+# Downloads
+
+
+def test_a_download_puts_every_file_in_its_place(tmp_path):
+    def download(folder: Path) -> None:
+        (folder / "a").mkdir()
+        (folder / "a" / "b").write_text("x")
+        (folder / "other").write_text("y")
+
+    fetch("toy", ["a/b"], tmp_path, download)
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["a", "a/b"]
+
+
+def test_a_failed_download_says_why_and_leaves_nothing(tmp_path):
+    def download(folder: Path) -> None:
+        (folder / "half").write_text("x")
+        raise OSError("no route\nto host")
+
+    with pytest.raises(DataMissing, match=r"whole.* could not be downloaded \(no route to host\)"):
+        fetch("toy", ["whole"], tmp_path, download)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_absent_data_is_downloaded_when_it_is_first_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(MNISTFamily, "_download", lambda self, at: write_family(at, self.folder))
+    family = mnist.FAMILY
+    assert family.fingerprint(mnist.MNISTDigitsOptions(), tmp_path)
+    monkeypatch.setattr(MNISTFamily, "_download", None)
+    assert len(family.load(mnist.MNISTDigitsOptions(), tmp_path).train) == 40
+
+
+def test_a_checksum_follows_the_content(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    first = sha256(file)
+    file.write_bytes(b"two!")
+    assert sha256(file) != first
+
+
+# The MNIST family
+
+
+@pytest.mark.parametrize("folder", FAMILY)
+def test_idx_files_read_as_torchvision_reads_them(folder, made_root):
+    import torchvision
+
+    dataset = components("datasets")[FAMILY[folder]]
+    raw = dataset.load(dataset.options(), made_root)
+    for examples, train in ((raw.train, True), (raw.test, False)):
+        reference = getattr(torchvision.datasets, folder)(made_root, train=train)
+        assert torch.equal(examples.inputs.squeeze(1), reference.data)
+        assert torch.equal(examples.targets, reference.targets)
+    if folder != "MNIST":
+        assert list(raw.info.classes) == reference.classes
+
+
+def test_packed_files_are_the_same_data(made_root, tmp_path):
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for name in FILES:
+        content = (made_root / "MNIST" / "raw" / name).read_bytes()
+        with gzip.open(tmp_path / "MNIST" / "raw" / f"{name}.gz", "wb") as packed:
+            packed.write(content)
+    options = mnist.MNISTDigitsOptions(download=False)
+    family = mnist.FAMILY
+    assert family.fingerprint(options, tmp_path) == family.fingerprint(options, made_root)
+    assert torch.equal(
+        family.load(options, tmp_path).train.inputs, family.load(options, made_root).train.inputs
+    )
+
+
+def test_limits_keep_the_first_examples(made_root):
+    whole = mnist.FAMILY.load(mnist.MNISTDigitsOptions(), made_root)
+    part = mnist.FAMILY.load(mnist.MNISTDigitsOptions(limit=7, test_limit=1000), made_root)
+    assert torch.equal(part.train.inputs, whole.train.inputs[:7])
+    assert torch.equal(part.train.targets, whole.train.targets[:7])
+    assert len(part.test) == 20
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda b: b[:-1], "cut short"),
+        (lambda b: b[:9], "not an idx file"),
+        (lambda b: b[:8], "not an idx file"),
+        (lambda b: b"\0\0\x0d" + b[3:], "not an idx file"),
+        (lambda b: b"", "not an idx file"),
+        (lambda b: b[:8] + (27).to_bytes(4, "big") + b[12:], r"shape \[27, 28\]"),
+    ],
+)
+def test_damaged_idx_files_are_refused(change, message, made_root, tmp_path):
+    file = tmp_path / "images"
+    file.write_bytes(change((made_root / "MNIST" / "raw" / FILES[0]).read_bytes()))
+    with pytest.raises(InputError, match=message):
+        read_idx(file, (28, 28))
+
+
+def test_a_damaged_packed_file_is_refused(made_root, tmp_path):
+    file = tmp_path / "images.gz"
+    packed = gzip.compress((made_root / "MNIST" / "raw" / FILES[0]).read_bytes())
+    for content in (packed[: len(packed) // 2], b"no gzip at all"):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match="fetch it again"):
+            read_idx(file, (28, 28))
+
+
+def test_images_without_their_labels_are_refused(tmp_path):
+    write_family(tmp_path, "MNIST")
+    labels = tmp_path / "MNIST" / "raw" / FILES[1]
+    labels.write_bytes(idx_bytes(np.zeros(39, np.uint8)))
+    with pytest.raises(InputError, match=r"40 images.* 39 labels"):
+        mnist.FAMILY.load(mnist.MNISTDigitsOptions(), tmp_path)
+    labels.write_bytes(idx_bytes(np.full(40, 10, np.uint8)))
+    with pytest.raises(InputError, match="label above 9"):
+        mnist.FAMILY.load(mnist.MNISTDigitsOptions(), tmp_path)
+
+
+def test_the_default_normalisation_is_that_of_the_training_images(mnist_root):
+    options = mnist.MNISTDigitsOptions(test_limit=1)
+    pixels = mnist.FAMILY.load(options, mnist_root).train.inputs
+    counts = pixels.flatten().bincount(minlength=256).double()
+    values = torch.arange(256).double() / 255
+    mean = (counts * values).sum() / counts.sum()
+    std = ((counts * (values - mean) ** 2).sum() / counts.sum()).sqrt()
+    assert float(mean) == pytest.approx(options.mean[0], abs=5e-5)
+    assert float(std) == pytest.approx(options.std[0], abs=5e-5)
+
+
+# CIFAR-10
+
+
+def test_cifar_batches_read_as_torchvision_reads_them(made_root, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    unchecked = {"train_list": [[Path(n).name, None] for n in cifar10.TRAIN]}
+    unchecked["test_list"] = [[Path(n).name, None] for n in cifar10.TEST]
+    unchecked["meta"] = {**CIFAR10.meta, "md5": None}
+    for name, value in unchecked.items():
+        monkeypatch.setattr(CIFAR10, name, value)
+    raw = cifar10.load(cifar10.CIFAR10Options(), made_root)
+    for examples, train in ((raw.train, True), (raw.test, False)):
+        reference = CIFAR10(made_root, train=train)
+        assert np.array_equal(examples.inputs.permute(0, 2, 3, 1), reference.data)
+        assert examples.targets.tolist() == reference.targets
+    assert list(cifar10.CLASSES) == reference.classes
+
+
+def test_cifar_reads_the_pickles_of_python_2(tmp_path):
+    """The published files hold arrays' bytes as Python 2 strings, under numpy's old name."""
+    import pickletools
+
+    write_cifar10(tmp_path, each=1)
+    path = tmp_path / cifar10.TEST[0]
+    content = path.read_bytes()
+    assert any(op.name == "BINUNICODE" for op, _, _ in pickletools.genops(content))
+    old = (
+        b"\x80\x02}q\x01(U\x06labels]K\x03aU\x04datacnumpy.core.multiarray\n_reconstruct\n"
+        b"cnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x01M\x00\x0c\x86cnumpy\ndtype\n"
+        b"U\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"\x89T\x00\x0c\x00\x00" + bytes(range(256)) * 12 + b"tbu."
+    )
+    path.write_bytes(old)
+    raw = cifar10.load(cifar10.CIFAR10Options(), tmp_path)
+    assert raw.test.targets.tolist() == [3]
+    assert raw.test.inputs.flatten().tolist() == list(range(256)) * 12
+
+
+def test_a_pickle_that_runs_code_is_refused_before_it_does(tmp_path):
+    write_cifar10(tmp_path, each=1)
+    trace = tmp_path / "trace"
+    batch = {"labels": [1], "data": Evil(trace)}
+    (tmp_path / cifar10.TRAIN[0]).write_bytes(pickle.dumps(batch, protocol=2))
+    with pytest.raises(InputError, match=r"data_batch_1 .*mkdir"):
+        cifar10.load(cifar10.CIFAR10Options(), tmp_path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"labels": [10], "data": np.zeros((1, 3072), np.uint8)},
+        {"labels": [1, 2], "data": np.zeros((1, 3072), np.uint8)},
+        {"labels": [1], "data": np.zeros((1, 3072), np.float32)},
+        {"labels": [1], "data": np.zeros((1, 3071), np.uint8)},
+        {"labels": [1]},
+        [],
+    ],
+)
+def test_a_pickle_of_something_else_is_refused(batch, tmp_path):
+    write_cifar10(tmp_path, each=1)
+    (tmp_path / cifar10.TEST[0]).write_bytes(pickle.dumps(batch, protocol=2))
+    with pytest.raises(InputError, match="test_batch is not a batch of CIFAR-10"):
+        cifar10.load(cifar10.CIFAR10Options(), tmp_path)
+
+
+def test_grey_is_pillows():
+    images = torch.randint(256, (50, 3, 16, 16), dtype=torch.uint8)
+    grey = stored(images, ImageOptions(channels=1))
+    for image, result in zip(images, grey, strict=True):
+        reference = Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L")
+        assert np.array_equal(result[0], np.asarray(reference))
+
+
+# Image options
+
+
+def test_normalisation_has_one_value_a_channel(made_root):
+    options = mnist.MNISTDigitsOptions(channels=3, mean=(0.1, 0.2), std=(0.1, 0.2))
+    with pytest.raises(InputError, match=r"mean has 2 values for 3 channel") as caught:
+        mnist.FAMILY.info(options, made_root)
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"std": [0.0]}, {"mean": []}, {"size": 0}, {"channels": 2}])
+def test_image_options_are_checked(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ImageOptions.model_validate(wrong)

@@ -1,0 +1,209 @@
+"""Every data set against its own word, and the bundled ones against scikit-learn."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+from made_data import (
+    Evil,
+    write_all,
+)
+from support import make_trial
+
+from harness.components.datasets import california_housing
+from harness.data import SplitRule, Task
+from harness.errors import DataMissing, InputError
+from harness.registry import components
+
+
+@pytest.fixture(scope="module")
+def made_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with small files in the true formats."""
+    return write_all(tmp_path_factory.mktemp("data"))
+
+
+EVERY = [
+    pytest.param(dataset, dict(options), id=f"{dataset.name}-{n}")
+    for dataset in components("datasets").values()
+    for n, options in enumerate(dataset.tiny)
+]
+
+
+@pytest.mark.parametrize(("dataset", "given"), EVERY)
+def test_keeps_its_word(dataset, given, made_root, data_root):
+    root = data_root if dataset.name == "california_housing" else made_root
+    options = dataset.options.model_validate(given)
+    try:
+        info, checksum = dataset.info(options, root), dataset.fingerprint(options, root)
+    except DataMissing as error:
+        assert dataset.name == "california_housing", "every other one can be had or made"
+        pytest.skip(str(error))
+    assert len(bytes.fromhex(checksum)) == 32
+    raw = dataset.load(options, root)
+    assert raw.info == info
+    assert (raw.test is None) != (raw.split is None)
+    for examples in filter(None, (raw.train, raw.test)):
+        lazy = not isinstance(examples.inputs, torch.Tensor)
+        inputs = torch.stack(list(map(examples.inputs.__getitem__, range(len(examples)))))
+        assert lazy or torch.equal(inputs, examples.inputs)
+        assert inputs.dtype == (torch.uint8 if info.is_image else torch.float32)
+        ready = raw.prepare(inputs) if raw.prepare else inputs
+        assert ready.dtype == torch.float32
+        assert ready.shape == (len(examples), *info.shape)
+        if info.task is Task.REGRESSION:
+            assert examples.targets.dtype == torch.float32
+            assert examples.targets.shape == (len(examples), info.targets)
+        else:
+            assert examples.targets.dtype == torch.int64
+            assert examples.targets.shape == (len(examples),)
+            assert set(examples.targets.tolist()) <= set(range(len(info.classes)))
+            assert (info.task is Task.BINARY) == (len(info.classes) == 2)
+    again = dataset.load(options, root)
+    assert torch.equal(again.train.targets, raw.train.targets)
+    assert dataset.fingerprint(options, root) == checksum
+
+
+def test_described_and_fingerprinted_without_heavy_libraries(made_root):
+    """pandas alone is let in, by a CSV file's description."""
+    code = """
+import sys
+from pathlib import Path
+from harness.errors import DataMissing
+from harness.registry import components
+root = Path(sys.argv[1])
+done = 0
+for dataset in components("datasets").values():
+    options = dataset.options.model_validate(dataset.tiny[0])
+    try:
+        dataset.fingerprint(options, root)
+        assert "pandas" not in sys.modules or dataset.name > "csv"
+        dataset.info(options, root)
+        done += 1
+    except DataMissing:
+        assert dataset.name == "california_housing"
+print(done, *sorted({"torch", "torchvision", "sklearn", "scipy"} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", code, str(made_root)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(len(components("datasets")) - 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("mnist", "MNIST/raw/train-images-idx3-ubyte"),
+        ("cifar10", "cifar-10-batches-py/data_batch_1"),
+        ("california_housing", "sklearn/cal_housing_py3.pkz"),
+    ],
+)
+def test_absent_data_names_the_file_and_the_folder(name, wanted, tmp_path):
+    dataset = components("datasets")[name]
+    options = dataset.options(download=False)
+    for ask in (dataset.fingerprint, dataset.load):
+        with pytest.raises(DataMissing) as caught:
+            ask(options, tmp_path)
+        assert str(tmp_path / wanted) in str(caught.value)
+        assert "HARNESS_DATA" in str(caught.value)
+
+
+def test_the_place_of_data_has_no_part_in_a_trials_identity():
+    paths = [make_trial(dataset={"name": "image_folder", "path": path}) for path in ("a", "b")]
+    assert paths[0].identity() == paths[1].identity()
+    fetched = make_trial(dataset="mnist")
+    kept = make_trial(dataset={"name": "mnist", "download": False})
+    assert fetched.identity() == kept.identity()
+
+
+# scikit-learn's tables
+
+
+@pytest.mark.parametrize("name", ["iris", "breast_cancer", "wine", "diabetes"])
+def test_bundled_tables_are_scikit_learns(name):
+    import sklearn.datasets
+
+    loader = getattr(sklearn.datasets, f"load_{name}")
+    bunch = loader(scaled=False) if name == "diabetes" else loader()
+    dataset = components("datasets")[name]
+    raw = dataset.load(dataset.options(), Path("nowhere"))
+    assert torch.equal(raw.train.inputs, torch.tensor(bunch.data, dtype=torch.float32))
+    assert raw.train.targets.flatten().tolist() == bunch.target.tolist()
+    assert raw.split == SplitRule(test_fraction=0.2, seed=0, stratify=False)
+    assert raw.standardise
+    if name != "diabetes":
+        assert list(raw.info.classes) == list(bunch.target_names)
+
+
+def test_a_regression_cannot_be_stratified():
+    with pytest.raises(ValueError, match="stratify"):
+        components("datasets")["diabetes"].options.model_validate({"stratify": True})
+
+
+def test_digits_are_scaled_by_their_darkest_value():
+    dataset = components("datasets")["digits"]
+    raw = dataset.load(dataset.options(mean=(0.0,), std=(1.0,)), Path("nowhere"))
+    assert len(raw.train) == 1797
+    part = dataset.load(dataset.options(limit=7), Path("nowhere"))
+    assert torch.equal(part.train.inputs, raw.train.inputs[:7])
+    ready = raw.prepare(raw.train.inputs)
+    assert (float(ready.min()), float(ready.max())) == (0.0, 1.0)
+
+
+@pytest.fixture(scope="session")
+def housing(data_root: Path) -> Path:
+    if not (data_root / california_housing.FILE).is_file():
+        pytest.skip(f"California housing is not in {data_root} (set HARNESS_DATA)")
+    return data_root
+
+
+def test_housing_is_scikit_learns(housing):
+    from sklearn.datasets import fetch_california_housing
+
+    inputs, targets = fetch_california_housing(
+        data_home=housing / "sklearn", download_if_missing=False, return_X_y=True
+    )
+    raw = california_housing.load(california_housing.CaliforniaHousingOptions(), housing)
+    assert torch.equal(raw.train.inputs, torch.tensor(inputs, dtype=torch.float32))
+    assert torch.equal(raw.train.targets[:, 0], torch.tensor(targets, dtype=torch.float32))
+
+
+def test_the_housing_file_is_never_unpickled(tmp_path):
+    file = tmp_path / california_housing.FILE
+    file.parent.mkdir()
+    trace = tmp_path / "trace"
+    for content in (zlib.compress(pickle.dumps(Evil(trace))), b"not packed"):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match="delete it and run again"):
+            california_housing.load(california_housing.CaliforniaHousingOptions(), tmp_path)
+    assert not trace.exists()
+
+
+# Truth tables
+
+
+@pytest.mark.parametrize(
+    ("gate", "rule"),
+    [
+        ("and", lambda a, b: a and b),
+        ("or", lambda a, b: a or b),
+        ("nor", lambda a, b: not (a or b)),
+        ("nand", lambda a, b: not (a and b)),
+        ("xor", lambda a, b: a != b),
+    ],
+)
+def test_gates(gate, rule):
+    dataset = components("datasets")["logic_gate"]
+    raw = dataset.load(dataset.options(gate=gate), Path("nowhere"))
+    rows = {(int(a), int(b)): int(y) for (a, b), y in zip(*raw_rows(raw), strict=True)}
+    assert rows == {(a, b): int(rule(a, b)) for a in (0, 1) for b in (0, 1)}
+    assert raw.split.test_fraction == 0
+
+
+def raw_rows(raw):
+    return raw.train.inputs.tolist(), raw.train.targets.tolist()

@@ -1,0 +1,248 @@
+"""Metrics against scikit-learn's, on cases with ties, absent classes and one class alone."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from sklearn import metrics as reference
+
+from harness import predictions
+from harness.data import Task
+from harness.registry import components
+
+METRICS = components("metrics")
+SETTINGS = settings(max_examples=80, deadline=None)
+
+
+def measure(name: str, outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    return METRICS[name].compute(outputs, targets)
+
+
+@st.composite
+def classifications(draw, fewest=1, most=8):
+    """Logits [N, O] and targets [N]. Logits are few whole numbers, so that ties abound."""
+    outputs = draw(st.integers(fewest, most))
+    n = draw(st.integers(1, 30))
+    logits = draw(st.lists(st.integers(-3, 3), min_size=n * outputs, max_size=n * outputs))
+    classes = draw(st.lists(st.integers(0, max(outputs, 2) - 1), min_size=1, unique=True))
+    targets = draw(st.lists(st.sampled_from(classes), min_size=n, max_size=n))
+    return torch.tensor(logits).float().reshape(n, outputs), torch.tensor(targets)
+
+
+@st.composite
+def regressions(draw):
+    targets = draw(st.integers(1, 3))
+    n = draw(st.integers(2, 30))
+    values = st.floats(-100, 100, width=32)
+    both = draw(st.lists(values, min_size=2 * n * targets, max_size=2 * n * targets))
+    return torch.tensor(both).float().reshape(2, n, targets).unbind()
+
+
+def predicted(outputs: torch.Tensor) -> np.ndarray:
+    """By numpy, whose argmax takes the first of equals."""
+    if outputs.shape[1] == 1:
+        return (outputs[:, 0] > 0).numpy().astype(int)
+    return outputs.numpy().argmax(1)
+
+
+@SETTINGS
+@given(classifications())
+def test_accuracy_is_scikit_learns(case):
+    outputs, targets = case
+    expected = reference.accuracy_score(targets, predicted(outputs))
+    assert measure("accuracy", outputs, targets) == pytest.approx(expected)
+
+
+@SETTINGS
+@given(classifications(fewest=6))
+def test_top5_is_scikit_learns(case):
+    """scikit-learn ranks the last of equals first, so it is asked with the classes turned about."""
+    outputs, targets = case
+    classes = outputs.shape[1]
+    expected = reference.top_k_accuracy_score(
+        classes - 1 - targets, outputs.flip(1), k=5, labels=range(classes)
+    )
+    assert measure("top5", outputs, targets) == pytest.approx(expected)
+
+
+def test_top5_of_equal_logits_is_not_perfect():
+    outputs, targets = torch.zeros(10, 10), torch.arange(10)
+    assert measure("top5", outputs, targets) == 0.5
+
+
+@SETTINGS
+@given(classifications())
+def test_precision_recall_and_f1_are_scikit_learns(case):
+    outputs, targets = case
+    *expected, _ = reference.precision_recall_fscore_support(
+        targets, predicted(outputs), average="macro", zero_division=0
+    )
+    found = [measure(name, outputs, targets) for name in ("precision", "recall", "f1")]
+    assert found == pytest.approx(expected)
+
+
+@SETTINGS
+@given(classifications())
+def test_roc_auc_is_scikit_learns(case):
+    outputs, targets = case
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", reference._ranking.UndefinedMetricWarning)
+        expected = expected_auc(outputs, targets)
+    assert measure("roc_auc", outputs, targets) == pytest.approx(expected, nan_ok=True)
+
+
+def expected_auc(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    if outputs.shape[1] == 1:
+        return one_auc(targets == 1, outputs[:, 0])
+    if outputs.shape[1] == 2:
+        return one_auc(targets == 1, outputs[:, 1] - outputs[:, 0])
+    # Rounded, so that equal probabilities of other logits are equal.
+    p = outputs.double().softmax(1).numpy().round(12)
+    return float(np.mean([one_auc(targets == c, p[:, c]) for c in range(outputs.shape[1])]))
+
+
+def one_auc(positive, score) -> float:
+    if bool(positive.all()) or not bool(positive.any()):
+        return math.nan
+    return float(reference.roc_auc_score(positive, score))
+
+
+def test_roc_auc_is_scikit_learns_one_versus_rest():
+    chance = torch.Generator().manual_seed(0)
+    outputs = torch.randn(200, 4, generator=chance)
+    targets = torch.randint(4, (200,), generator=chance)
+    expected = reference.roc_auc_score(
+        targets, outputs.double().softmax(1), multi_class="ovr", average="macro"
+    )
+    assert measure("roc_auc", outputs, targets) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_roc_auc_tells_apart_what_rounds_to_certainty(classes):
+    """All probabilities are 1 in single precision, and the wrong ones are the least certain."""
+    logits = torch.zeros(4, classes)
+    logits[:, -1] = torch.tensor([200.0, 300.0, 400.0, 500.0])
+    targets = torch.tensor([0, 0, 1, 1]) * max(classes - 1, 1)
+    score = predictions.scores(logits)[:, -1]
+    assert (score.diff() > 0).all()
+    if classes < 3:
+        assert measure("roc_auc", logits, targets) == 1
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets"),
+    [
+        (torch.zeros(3, 1), torch.tensor([1, 1, 1])),
+        (torch.zeros(3, 2), torch.tensor([0, 0, 0])),
+        (torch.eye(3), torch.tensor([0, 1, 1])),
+    ],
+)
+def test_roc_auc_is_undefined_where_a_class_is_absent(outputs, targets):
+    assert math.isnan(measure("roc_auc", outputs, targets))
+
+
+@SETTINGS
+@given(regressions())
+def test_errors_are_scikit_learns(case):
+    outputs, targets = case
+    wanted, given_ = targets.double().numpy(), outputs.double().numpy()
+    expected = {
+        "mse": reference.mean_squared_error(wanted, given_),
+        "rmse": reference.root_mean_squared_error(wanted, given_),
+        "mae": reference.mean_absolute_error(wanted, given_),
+    }
+    for name, value in expected.items():
+        assert measure(name, outputs, targets) == pytest.approx(value)
+
+
+@SETTINGS
+@given(regressions())
+def test_r2_is_scikit_learns_and_undefined_for_constant_targets(case):
+    outputs, targets = case
+    found = measure("r2", outputs, targets)
+    if (targets == targets[0]).all(0).any():
+        assert math.isnan(found)
+    else:
+        expected = reference.r2_score(targets.double(), outputs.double(), force_finite=False)
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["mse", "rmse", "mae", "r2"])
+def test_targets_of_another_shape_are_refused_not_broadcast(name):
+    with pytest.raises(ValueError, match=r"outputs \[5, 1\] and targets \[5\] differ"):
+        measure(name, torch.zeros(5, 1), torch.zeros(5))
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("outputs", [torch.zeros(0, 6), torch.full((3, 6), torch.nan)])
+def test_nothing_is_measured_where_there_is_nothing_to_measure(name, outputs):
+    regression = Task.REGRESSION in METRICS[name].tasks
+    targets = torch.zeros(len(outputs), 6) if regression else torch.zeros(len(outputs)).long()
+    assert math.isnan(measure(name, outputs, targets))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_no_metric_is_bettered_by_worse_predictions(name):
+    """Directions are right: a perfect prediction against one that is always wrong."""
+    metric = METRICS[name]
+    if Task.REGRESSION in metric.tasks:
+        targets = torch.arange(12.0)[:, None]
+        perfect, wrong = targets, -targets
+    else:
+        targets = torch.arange(12) % 6
+        perfect = torch.nn.functional.one_hot(targets, 6).float()
+        wrong = -perfect
+    sign = 1 if metric.direction == "max" else -1
+    assert sign * metric.compute(perfect, targets) > sign * metric.compute(wrong, targets)
+
+
+def test_each_task_has_metrics_it_records_by_default():
+    defaults = {
+        task: {name for name, metric in METRICS.items() if task in metric.default_for}
+        for task in Task
+    }
+    assert defaults == {
+        Task.MULTICLASS: {"accuracy"},
+        Task.BINARY: {"accuracy"},
+        Task.REGRESSION: {"r2", "rmse"},
+    }
+    assert all(metric.default_for <= metric.tasks for metric in METRICS.values())
+
+
+# What metrics and figures share
+
+
+@SETTINGS
+@given(classifications())
+def test_confusion_matrix_is_scikit_learns(case):
+    outputs, targets = case
+    classes = predictions.class_count(outputs)
+    expected = reference.confusion_matrix(targets, predicted(outputs), labels=range(classes))
+    found = predictions.confusion_matrix(outputs, targets, classes)
+    assert np.array_equal(found.numpy(), expected)
+    assert found.dtype == torch.int64
+
+
+@SETTINGS
+@given(classifications())
+def test_probabilities_sum_to_one_and_agree_with_the_classes(case):
+    outputs, _ = case
+    p = predictions.probabilities(outputs)
+    assert p.shape == (len(outputs), predictions.class_count(outputs))
+    assert torch.allclose(p.sum(1), torch.ones(len(p)))
+    chosen = p.gather(1, predictions.predicted_classes(outputs)[:, None])
+    assert torch.allclose(chosen, p.max(1, keepdim=True).values)
+
+
+def test_one_logit_is_the_odds_of_class_one():
+    logits = torch.tensor([[-40.0], [0.0], [2.0]])
+    p = predictions.probabilities(logits)
+    assert p[:, 1].tolist() == pytest.approx([math.exp(-40), 0.5, 1 / (1 + math.exp(-2))])
+    assert p[2, 0].item() == pytest.approx(1 / (1 + math.exp(2)))
+    assert predictions.predicted_classes(logits).tolist() == [0, 0, 1]

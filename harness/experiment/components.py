@@ -126,14 +126,17 @@ def augmentations(given: Any, keys: Keys, faults: Faults) -> tuple[Choice[Any], 
     return tuple(choices) if len(choices) == (len(given) if listed else 1) else None
 
 
-def takes_list(field: str) -> bool:
-    """Whether the value of a trial field, or of an option of any component, is a list."""
+def takes_list(field: str, named: set[str]) -> bool:
+    """Whether the value of a trial field is a list, or that of an option of one of the components
+    named (of any component, where none of those is registered)."""
     root, option = split(field)
     if not option:
         return root in {"augment", "metrics"}
+    known = components(KIND[root])
+    chosen = [known[name] for name in named if name in known] or known.values()
     return any(
         option in component.options.model_fields and _is_list(component, option)
-        for component in components(KIND[root]).values()
+        for component in chosen
     )
 
 

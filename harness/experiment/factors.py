@@ -13,6 +13,7 @@ from harness.experiment.checking import INVALID
 from harness.experiment.components import Option, Reference, augmentations, choose, refer
 from harness.experiment.document import Document, Faults, dotted
 from harness.experiment.fields import (
+    BY_TASK,
     REQUIRED,
     TRIAL_FIELDS,
     TrialFields,
@@ -54,6 +55,8 @@ def gather(document: Document, faults: Faults) -> Given:
     """Reads `trial:` and `grid:`, reporting fields that do not exist and axes that are none."""
     given = Given()
     for name, value in document.section("trial").items():
+        if value is None and name in BY_TASK:
+            continue
         if _exists(name, ("trial", name), faults):
             given.fixed[name] = Option(value, ("trial", name))
     for name, values in document.section("grid").items():
@@ -64,7 +67,8 @@ def gather(document: Document, faults: Faults) -> Given:
             place = document.where(("trial", name))
             faults.add(keys, f"is set in trial too ({place})", "keep one of the two")
         elif not isinstance(values, list):
-            faults.add(keys, f"an axis must be a list, given {shown(values)}")
+            hint = "a single value belongs in trial"
+            faults.add(keys, f"an axis must be a list, given {shown(values)}", hint)
         elif not values:
             faults.add(keys, "an axis must not be empty")
         if isinstance(values, list) and values:

@@ -148,6 +148,9 @@ class FileFields(Fields):
 TRIAL_FIELDS: Final = tuple(TrialFields.model_fields)
 REQUIRED: Final = tuple(n for n, f in TrialFields.model_fields.items() if f.is_required())
 
+BY_TASK: Final = ("loss", "metrics")
+"""Fields whose null means the task's own."""
+
 
 def split(field: str) -> tuple[str, str]:
     """A field's root and option: "optimizer.eps" → ("optimizer", "eps"); "lr" → ("lr", "")."""

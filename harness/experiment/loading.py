@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import paths
-from harness.errors import InputError
+from harness.errors import InputError, did_you_mean
 from harness.experiment import checking, document, overrides
 from harness.experiment.checking import INVALID
 from harness.experiment.checks import cross_check, report_unusable
@@ -66,7 +66,7 @@ def load(
     return Experiment(
         name=top["name"],
         path=Path(path),
-        description=top["description"],
+        description=top["description"].strip(),
         axes=grid.axes,
         skip=rules,
         metric=space.selection.metric,
@@ -132,5 +132,6 @@ def _search(source: Document, faults: Faults) -> Mapping[str, Any] | None:
     per = values.get("per", INVALID)
     for position, name in enumerate(per if per is not INVALID else ()):
         if not is_known(name):
-            faults.unknown(("search", "per", position), TRIAL_FIELDS)
+            hint = did_you_mean(name, TRIAL_FIELDS)
+            faults.add(("search", "per", position), f"unknown field {name!r}", hint)
     return dict(given)

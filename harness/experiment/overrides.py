@@ -18,8 +18,9 @@ from harness.experiment.document import Document
 from harness.experiment.fields import TRIAL_FIELDS, FileFields, is_known, split
 from harness.experiment.yaml import Keys
 
-TakesList = Callable[[str], bool]
-"""Whether a trial field's own value is a list, as that of `augment` and `model.hidden`."""
+TakesList = Callable[[str, set[str]], bool]
+"""Whether a trial field's own value is a list, as that of `augment` and, of some of the models
+named, `model.hidden`."""
 
 
 def apply(document: Document, overrides: Iterable[str], takes_list: TakesList) -> None:
@@ -79,13 +80,23 @@ def _set_field(
 ) -> None:
     """A bare field: one value for all trials, or an axis, whatever the file said of it."""
     is_axis = isinstance(value, list) and (
-        not takes_list(field) or (bool(value) and all(isinstance(item, list) for item in value))
+        not takes_list(field, _named(document, split(field)[0]))
+        or (bool(value) and all(isinstance(item, list) for item in value))
     )
     section, other = ("grid", "trial") if is_axis else ("trial", "grid")
     for either in (section, other):
         _drop_option(document, either, field)
     _remove(document, other, field)
     _set(document, (section, field), value, given)
+
+
+def _named(document: Document, root: str) -> set[str]:
+    """The names of the components that the file gives for a field."""
+    fixed = document.section("trial").get(root)
+    axis = document.section("grid").get(root)
+    given = [fixed, *(axis if isinstance(axis, list) else [])]
+    names = [item.get("name") if isinstance(item, dict) else item for item in given]
+    return {name for name in names if isinstance(name, str)}
 
 
 def _drop_option(document: Document, section: str, field: str) -> None:

@@ -142,8 +142,11 @@ def metrics_factor(
 
 
 def _checked(cell: Cell, always: list[str], faults: Faults) -> Cell:
-    if not cell.sound or cell.value is None:
+    if not cell.sound:
         return cell
+    if cell.value is None:
+        faults.add(cell.keys, "must be a list, given null")
+        return UNUSABLE
     found = [
         metric_component(name, (*cell.keys, position), faults)
         for position, name in enumerate(cell.value)

@@ -1,0 +1,13 @@
+"""Types of the fixtures that load experiments from text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.errors import Problem
+from harness.experiment.spec import Experiment
+
+Load = Callable[..., Experiment]
+"""(text, *overrides) → the experiment."""
+Problems = Callable[..., list[Problem]]
+"""(text, *overrides) → what is wrong with it."""

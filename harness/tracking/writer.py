@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
@@ -27,6 +28,7 @@ from harness.tracking.store import Store
 from harness.tracking.trial_run import Shared, TrialRun
 
 FINISHED = (Outcome.DONE, Outcome.DIVERGED)
+_logger = logging.getLogger(__name__)
 
 
 class SweepWriter:
@@ -131,7 +133,10 @@ class SweepWriter:
     def _keep(self, planned: PlannedTrial, kept: Kept) -> Mapping[str, str]:
         match self._artifacts:
             case "best":
-                self._keeper.offer(planned, kept)
+                try:
+                    self._keeper.offer(planned, kept)
+                except OSError as error:  # Its figures are lost, its results need not be.
+                    _logger.warning("%s: nothing is kept for figures: %s", planned.name, error)
             case "all":
                 return {naming.TAG_ARTIFACTS: store_artifacts(self._store, planned, kept)}
         return {}

@@ -214,3 +214,17 @@ def test_all_keeps_every_done_trial_and_none_keeps_nothing(store: Store) -> None
     write(store, plan, {0: with_evidence(plan.trials[0], 0.5)})
     assert not has_weights(store, "none")
     assert has_weights(store, "test")
+
+
+def test_a_full_disk_costs_the_figures_and_not_the_results(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    plan = make_plan([digits()], artifacts="best")
+    write(store, plan, {0: with_evidence(plan.trials[0], 0.8)})
+    assert store.finished(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
+    assert artifacts(store) == {"trial 0": None}
+    assert "No space left" in caplog.text

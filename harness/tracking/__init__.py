@@ -1,0 +1,1 @@
+"""The MLflow store: opening it, writing sweeps into it, reading results from it."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from harness.records import Outcome
     from harness.tracking.store import Store
 
+SHOWN_CONFIGS = 10
+"""Configs in the comparison at the end; `harness.compare` shows all."""
+
 EPILOG = """\
 key=value overrides any field of the file: trial.epochs=1, grid.seed=[0,1], lr=0.01.
 exit codes: 0 all done; 1 some trial failed; 2 bad input, nothing was run; 130 interrupted: run the
@@ -116,7 +119,7 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     if todo:
         failed += _train(console, plan, todo, store, arguments)
     if not arguments.no_compare:
-        _compare(console, plan, store)
+        _compare(plan, store)
     return SOME_FAILED if failed else OK
 
 
@@ -191,8 +194,19 @@ def _train(
     return tally.outcomes[Outcome.FAILED]
 
 
-def _compare(console: Console, plan: Plan, store: Store) -> None:
-    pass
+def _compare(plan: Plan, store: Store) -> None:
+    """Print how the plan's trials compare, and where to look next."""
+    from harness.analysis.comparison import Question
+    from harness.report.build import build_report
+    from harness.report.terminal import for_stdout
+    from harness.tracking.results import read
+
+    name = plan.experiment.name
+    report = build_report(read(store, name), Question(top=SHOWN_CONFIGS).of_plan(plan))
+    sys.stdout.write("\n" + for_stdout([report]))
+    sys.stdout.write(
+        f"\nNext: `make ui` shows every run; `python -m harness.compare {name} --help` asks more.\n"
+    )
 
 
 if __name__ == "__main__":

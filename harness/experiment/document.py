@@ -99,9 +99,9 @@ class Faults:
         problem = Problem(what, self._document.where(keys), hint)
         self._found.setdefault(problem, self._document.order(keys))
 
-    def unknown(self, keys: Keys, allowed: Iterable[str], what: str = "unknown field") -> None:
+    def unknown(self, keys: Keys, allowed: Iterable[str]) -> None:
         """The last of `keys` is not among the allowed names."""
-        self.add(keys, what, did_you_mean(str(keys[-1]), allowed))
+        self.add(keys, "unknown field", did_you_mean(str(keys[-1]), allowed))
 
     def take(self, keys: Keys, error: InputError) -> None:
         """Problems found elsewhere, placed at `keys` unless they say where themselves."""

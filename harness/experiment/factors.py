@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
 from typing import Any, Final
 
 from harness.errors import did_you_mean
@@ -28,6 +29,9 @@ from harness.naming import text
 from harness.trial import COMPONENT_FIELDS, Choice
 
 MAX_COMBINATIONS: Final = 100_000
+
+UNUSABLE: Final = Cell(None, None, (), sound=False)
+"""A value whose fault is reported already."""
 
 
 @dataclass(slots=True)
@@ -97,15 +101,10 @@ def _exists(name: str, keys: Keys, faults: Faults) -> bool:
 
 def too_many(given: Given, faults: Faults) -> bool:
     """Whether the grid is too large to be meant; reports it."""
-    count = 1
-    for options in given.axes.values():
-        count *= len(options)
+    count = prod(len(options) for options in given.axes.values())
     if count > MAX_COMBINATIONS:
         faults.add(("grid",), f"asks for {count} combinations; at most {MAX_COMBINATIONS} are run")
     return count > MAX_COMBINATIONS
-
-
-UNUSABLE: Final = Cell(None, None, (), sound=False)
 
 
 def plain_factor(name: str, given: Given, faults: Faults) -> Factor:
@@ -121,8 +120,6 @@ def plain_factor(name: str, given: Given, faults: Faults) -> Factor:
     option = given.fixed.get(name)
     if option is None:
         option = Option(TrialFields.model_fields[name].default, ("trial", name))
-        if name == "metrics":
-            return Factor(name, (), {(): Cell(None, None, option.keys)})
     return Factor(name, (), {(): _plain_cell(name, option, faults)})
 
 

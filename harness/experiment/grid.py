@@ -7,10 +7,9 @@ depends on into its `Cell`. So ten thousand trials cost ten thousand look-ups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from math import prod
 from operator import itemgetter
 from typing import Any
 
@@ -88,10 +87,6 @@ def picker(axes: Sequence[int]) -> Callable[[Indices], Indices]:
         only = axes[0]
         return lambda combination: (combination[only],)
     return itemgetter(*axes)
-
-
-def size(axes: Iterable[Axis]) -> int:
-    return prod(len(axis.values) for axis in axes)
 
 
 def enumerate_grid(

@@ -12,19 +12,15 @@ from typing import Any
 
 from harness import paths
 from harness.errors import InputError, did_you_mean
-from harness.experiment import checking, document, overrides
+from harness.experiment import checking, document
 from harness.experiment.checking import INVALID
 from harness.experiment.checks import cross_check, report_unusable
 from harness.experiment.components import takes_list
 from harness.experiment.document import Document, Faults
-from harness.experiment.factors import (
-    Given,
-    axes_of,
-    gather,
-    too_many,
-)
+from harness.experiment.factors import Given, axes_of, gather, too_many
 from harness.experiment.fields import TRIAL_FIELDS, FileFields, SearchFields, is_known
 from harness.experiment.grid import Factor, Grid, enumerate_grid
+from harness.experiment.overrides import apply as apply_overrides
 from harness.experiment.rules import chosen_components, expectations, skip_rules
 from harness.experiment.space import Space, build_space
 from harness.experiment.spec import Experiment, SkipRule
@@ -33,7 +29,7 @@ from harness.experiment.yaml import Keys
 
 def load(
     path: str | PathLike[str],
-    given_overrides: Iterable[str] = (),
+    overrides: Iterable[str] = (),
     data_root: Path | None = None,
 ) -> Experiment:
     """The experiment that a file describes, with `key=value` overrides applied.
@@ -42,7 +38,7 @@ def load(
     Raises InputError with every fault, each with its file and line or its override.
     """
     source = document.read(Path(path))
-    overrides.apply(source, given_overrides, takes_list)
+    apply_overrides(source, overrides, takes_list)
     faults = Faults(source)
     top = _top_level(source, faults)
     given = gather(source, faults)

@@ -55,18 +55,17 @@ def select(
 ) -> Selection | None:
     """The selection metric, given or by default; None after reporting why there is none."""
     without_val = [cell for cell in val_fraction.cells.values() if cell.value == 0]
-    if "metric" not in document.values:
+    metric = document.values.get("metric")
+    if metric is None:
         first = next((default_metrics(info) for info in infos.values()), [])
         if not first:
             return None
         split = "test" if len(without_val) == len(val_fraction.cells) else "val"
         metric = f"{split}/{first[0]}"
-    else:
-        metric = document.values["metric"]
-        if not isinstance(metric, str) or not re.fullmatch(SELECTION_PATTERN, metric):
-            rule = f"must be a split and a metric, given {shown(metric)}"
-            faults.add(("metric",), rule, did_you_mean(str(metric), _all_measures()))
-            return None
+    elif not isinstance(metric, str) or not re.fullmatch(SELECTION_PATTERN, metric):
+        rule = f"must be a split and a metric, given {shown(metric)}"
+        faults.add(("metric",), rule, did_you_mean(str(metric), _all_measures()))
+        return None
     if metric.startswith("val/") and without_val:
         faults.add(
             without_val[0].keys,
@@ -116,9 +115,12 @@ def misfit(metric: Metric, info: DataInfo) -> str:
 
 
 def hint_for(info: DataInfo, prefix: str = "") -> str:
-    """The metrics that do fit a data set."""
+    """The metrics that do fit a data set, and the loss where a split stands in front."""
     metrics = cast("Mapping[str, Metric]", components("metrics"))
-    return "allowed: " + ", ".join(prefix + n for n, m in metrics.items() if fits(m, info))
+    names = [prefix + name for name, metric in metrics.items() if fits(metric, info)]
+    if prefix:
+        names.append(prefix + LOSS)
+    return "allowed: " + ", ".join(names)
 
 
 def metrics_factor(

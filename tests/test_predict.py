@@ -1,0 +1,304 @@
+"""`harness.predict` on runs with real weights."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mlflow.entities import Metric, Param, RunTag
+from PIL import Image
+from sklearn.datasets import load_diabetes, load_digits
+from stored import sweep_run, trial_run
+from support import make_trial
+
+from harness.naming import TAG_ARTIFACTS
+from harness.predict import main
+from harness.records import Ended
+from harness.tracking.artifacts import WEIGHTS, write_weights
+from harness.tracking.runs import StoredRun
+from harness.tracking.store import Store, open_store
+from harness.training.build import assemble
+from harness.training.loop import train
+from harness.trial import digest
+
+TABLE: dict[str, Any] = {
+    "dataset": "diabetes",
+    "loss": "mse",
+    "metrics": ["r2"],
+    "lr": 0.01,
+    "model": {"name": "mlp", "hidden": []},
+}
+DIGITS: dict[str, Any] = {"epochs": 5}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Runs of digits (two with weights, the second better; one without) and of a regression."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("project")
+        (folder / "mlruns").mkdir()
+        patch.chdir(folder)
+        store = open_store(folder)
+        digits = store.experiment("digits", create=True)
+        trained(store, digits, 0.7, seed=0, **DIGITS)
+        trained(store, digits, 0.9, seed=1, **DIGITS)
+        add(store, digits, trial_run(0.99, seed=2, name="untold", **DIGITS))
+        add(store, digits, sweep_run())
+        table = store.experiment("table", create=True)
+        trained(store, table, 0.5, **TABLE)
+        add(store, table, sweep_run())
+        none = store.experiment("none", create=True)
+        add(store, none, trial_run(0.9))
+        add(store, none, sweep_run())
+        yield store
+
+
+def add(store: Store, experiment_id: str, run: StoredRun) -> str:
+    run_id = store.client.create_run(experiment_id, run_name=run.name).info.run_id
+    store.client.log_batch(
+        run_id,
+        [Metric(k, v, 0, 0) for k, v in run.metrics.items()],
+        [Param(k, v) for k, v in run.params.items()],
+        [RunTag(k, v) for k, v in run.tags.items()],
+    )
+    store.client.set_terminated(run_id)
+    return str(run_id)
+
+
+def trained(store: Store, experiment_id: str, score: float, **fields: Any) -> None:
+    """A run as a sweep leaves it: its weights, and what its model scored."""
+    trial = make_trial(**fields)
+    *_, ended = train(assemble(trial, Path()), evidence=True)
+    assert isinstance(ended, Ended)
+    assert ended.evidence is not None
+    final = {f"final/{name}": value for name, value in ended.final.items()}
+    tags = {TAG_ARTIFACTS: "complete"}
+    run = trial_run(score, tags=tags, name=f"seed={trial.seed}", **fields)
+    fingerprint = trial.dataset.component.fingerprint(trial.dataset.options, Path())
+    ids = {"trial_id": digest(trial.identity(), fingerprint)}
+    run = replace(run, metrics=run.metrics | final, params=run.params | ids)
+    run_id = add(store, experiment_id, run)
+    folder = Path(f"weights-{run_id}")
+    write_weights(folder, ended.evidence)
+    store.client.log_artifacts(run_id, str(folder))
+
+
+def run_of(store: Store, experiment: str, seed: int) -> Any:
+    found = store.client.search_runs(
+        [store.experiment(experiment, create=False)], f"params.seed = '{seed}'"
+    )
+    return found[0]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_test_split_scores_what_it_did_at_training(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(store, "digits", 0)
+
+    assert main([run.info.run_id, "--output", str(tmp_path), "--device", "cpu"]) == 0
+
+    told = capsys.readouterr().out
+    assert f"test/accuracy   {run.data.metrics['final/test/accuracy']:.4f}\n" in told
+    assert "at training" not in told
+    found = rows(tmp_path / "predictions.csv")
+    right = sum(row["true"] == row["predicted"] for row in found) / len(found)
+    assert right == pytest.approx(run.data.metrics["final/test/accuracy"])
+    assert Image.open(tmp_path / "gallery.png").width > 500
+
+
+def test_an_experiment_means_its_best_run_with_weights(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run of seed 2 scores higher, but has none."""
+    assert main(["digits", "--output", str(tmp_path)]) == 0
+
+    assert run_of(store, "digits", 1).info.run_id in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("length", [8, 16])
+def test_a_run_is_found_by_the_beginning_of_its_ids(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], length: int
+) -> None:
+    run = run_of(store, "table", 0)
+
+    for reference in (run.info.run_id[:length], run.data.params["trial_id"][:length]):
+        assert main([reference, "--output", str(tmp_path)]) == 0
+        assert run.info.run_id in capsys.readouterr().out
+
+
+def test_a_regression_writes_values_and_a_scatter(store: Store, tmp_path: Path) -> None:
+    run = run_of(store, "table", 0)
+
+    assert main(["table", "--output", str(tmp_path)]) == 0
+
+    found = rows(tmp_path / "predictions.csv")
+    true = np.array([float(row["true"]) for row in found])
+    predicted = np.array([float(row["predicted"]) for row in found])
+    r2 = 1 - ((true - predicted) ** 2).sum() / ((true - true.mean()) ** 2).sum()
+    assert r2 == pytest.approx(run.data.metrics["final/test/r2"], abs=1e-4)
+    assert (tmp_path / "predicted_over_true_target_1.png").is_file()
+
+
+def test_image_files_are_read_as_the_data_set_stores_its_own(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Digits saved as files, enlarged, and read back are taken for the same as the originals."""
+    digits = load_digits()
+    paths = []
+    for i in range(40):
+        grey = (digits.images[i] * 255 / 16).round().astype("uint8")
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(grey).resize((80, 80), Image.Resampling.NEAREST).save(paths[-1])
+
+    assert main(["digits", *map(str, paths), "--output", str(tmp_path)]) == 0
+
+    found = [int(row["predicted"]) for row in rows(tmp_path / "predictions.csv")]
+    assert np.mean(np.array(found) == digits.target[:40]) > 0.8
+    assert "0.png: 0 (" in capsys.readouterr().out
+    assert (tmp_path / "gallery.png").is_file()
+
+
+def test_rows_of_a_file_are_scaled_as_in_training(store: Store, tmp_path: Path) -> None:
+    """The test split's own rows, given as a file, get the predictions of the test split."""
+    main(["table", "--output", str(tmp_path / "test")])
+    from sklearn.model_selection import train_test_split
+
+    inputs, _ = load_diabetes(return_X_y=True, scaled=False)
+    _, held_out = train_test_split(inputs, test_size=0.2, random_state=0)
+    lines = [",".join(f"f{i}" for i in range(10))]
+    lines += [",".join(map(repr, map(float, row))) for row in held_out]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines) + "\n")
+
+    assert main(["table", str(path), "--output", str(tmp_path / "file")]) == 0
+
+    from_file = rows(tmp_path / "file" / "predictions.csv")
+    of_split = rows(tmp_path / "test" / "predictions.csv")
+    assert from_file[0]["input"] == "rows.csv:2"
+    torch.testing.assert_close(
+        [float(row["predicted"]) for row in from_file],
+        [float(row["predicted"]) for row in of_split],
+        rtol=1e-4,
+        atol=1e-3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ("digit", r"did you mean 'digits'"),
+        ("0000ffff0000", r"no run or experiment"),
+        ("none", r"no run of 'none' has weights.*\n.*artifacts: best"),
+        ("../../etc", r"no run or experiment"),
+    ],
+)
+def test_what_cannot_be_found(
+    store: Store, capsys: pytest.CaptureFixture[str], reference: str, told: str
+) -> None:
+    assert main([reference]) == 2
+    assert re.search(told, capsys.readouterr().err)
+
+
+def test_a_run_without_weights_names_those_that_have(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([run_of(store, "digits", 2).info.run_id]) == 2
+
+    told = capsys.readouterr().err
+    assert "untold) has no weights" in told
+    assert run_of(store, "digits", 0).info.run_id in told
+
+
+def test_an_ambiguous_beginning_lists_what_it_could_mean(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.predict import reference
+    from harness.tracking import results
+
+    runs = [("digits", run_of(store, "digits", seed)) for seed in (0, 1)]
+    monkeypatch.setattr(results, "find_trials", lambda store, text: runs)
+
+    assert main(["ab"]) == 2
+    assert "2 runs' ids" in capsys.readouterr().err
+    assert reference.MOST_NAMED > 1
+
+
+def test_damaged_weights_are_refused(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(store, "digits", 0)
+    path = Path(run.info.artifact_uri.removeprefix("file://"), WEIGHTS)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    path.write_bytes(flipped)
+    try:
+        assert main([run.info.run_id]) == 2
+    finally:
+        path.write_bytes(whole)
+    assert "damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("1,2,3\n", "3 columns; the model takes 10"),
+        ("a,b,c,d,e,f,g,h,i,j\n1,2,3,4,x,6,7,8,9,10\n", "bad.csv:2: column 5 is no number: 'x'"),
+        ("1,2,3,4,,6,7,8,9,10\n", "bad.csv:1: has an empty cell"),
+        ("", "no CSV table"),
+    ],
+)
+def test_bad_tables(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, told: str
+) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(content)
+
+    assert main(["table", str(path)]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_all_bad_files_are_told_at_once(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+
+    assert main(["digits", str(text), str(tmp_path / "absent.png")]) == 2
+    told = capsys.readouterr().err
+    assert "text.png: is no image" in told
+    assert "absent.png: does not exist" in told
+
+
+def test_class_names_cannot_act_as_formulas(tmp_path: Path) -> None:
+    from harness.cells import csv_text
+    from harness.predict.outputs import _file_rows
+    from harness.tracking.figure_data import Predictions
+
+    found = Predictions(np.zeros(1), np.zeros(1, int), np.ones((1, 1)), ("=cmd()",))
+
+    assert "'=cmd()" in csv_text(*_file_rows(["=x.png"], found))
+    assert "'=x.png" in csv_text(*_file_rows(["=x.png"], found))
+
+
+def test_help_needs_no_heavy_library() -> None:
+    code = (
+        "import sys\nfrom harness.predict import parser\nparser().format_help()\n"
+        "print({'torch', 'mlflow', 'pandas', 'matplotlib', 'pydantic'} & set(sys.modules))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "set()"

@@ -70,7 +70,8 @@ def _fill(
 ) -> None:
     while len(planned) < engine.slots and (one := next(waiting, None)) is not None:
         planned[one.trial_id] = one
-        engine.submit(Task(one.trial_id, one.trial, data_root, evidence))
+        alone = engine.slots == 1
+        engine.submit(Task(one.trial_id, one.trial, data_root, evidence, alone))
 
 
 def _interrupt(runs: Mapping[str, RunWriter]) -> None:

@@ -133,7 +133,23 @@ def _digest(content: str) -> str:
 
 def _labels(axes: Iterable[Axis]) -> list[list[str]]:
     """For each axis, its values' texts."""
-    return [[_label(axis.field, value) for value in axis.values] for axis in axes]
+    return [_axis_labels(axis) for axis in axes]
+
+
+def _axis_labels(axis: Axis) -> list[str]:
+    """Components by name alone where that tells an axis's values apart; else with the options in
+    which those of one name differ."""
+    if axis.field not in COMPONENT_FIELDS:
+        return [_label(axis.field, value) for value in axis.values]
+    return [_among(choice, axis.values) for choice in axis.values]
+
+
+def _among(choice: Choice[Any], others: Iterable[Choice[Any]]) -> str:
+    options = [other.options.model_dump() for other in others if other.name == choice.name]
+    own = choice.options.model_dump()
+    differing = [key for key in own if any(other[key] != own[key] for other in options)]
+    told = ", ".join(f"{key}={text(own[key])}" for key in differing)
+    return f"{choice.name}({told})" if told else choice.name
 
 
 def _label(name: str, value: Any) -> str:

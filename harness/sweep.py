@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.experiment.spec import Plan, PlannedTrial
+    from harness.history import Goal
     from harness.records import Outcome
     from harness.tracking.store import Store
 
@@ -109,6 +110,7 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from harness.records import Outcome
+    from harness.tracking.finish import finish_artifacts
     from harness.tracking.store import open_store
 
     console = Console()
@@ -118,6 +120,9 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     failed = standing.get(Outcome.FAILED, 0)
     if todo:
         failed += _train(console, plan, todo, store, arguments)
+    else:
+        # What a sweep that was killed at its very end had still to store.
+        finish_artifacts(store, plan, goal_of(plan))
     if not arguments.no_compare:
         _compare(plan, store)
     return SOME_FAILED if failed else OK
@@ -169,17 +174,15 @@ def _train(
     """Train what is left. Returns how many trials failed."""
     from harness.dispatch.choose import engine
     from harness.execution import execute
-    from harness.history import Goal
     from harness.interrupts import Interrupts
     from harness.paths import data_root
     from harness.progress import Tally, display
     from harness.records import Outcome
     from harness.tracking.writer import SweepWriter
 
-    experiment = plan.experiment
-    goal = Goal(experiment.metric, experiment.direction, experiment.target)
+    goal = goal_of(plan)
     tally = Tally(len(todo), goal)
-    evidence = experiment.artifacts != "none"
+    evidence = plan.experiment.artifacts != "none"
     trials = [planned.trial for planned in plan.trials]
     trainer = engine(trials, arguments.executor, arguments.workers)
     console.print(f"training: {trainer.description}", highlight=False)
@@ -192,6 +195,13 @@ def _train(
             tally.add(planned, record)
             shown.show(tally, planned, record)
     return tally.outcomes[Outcome.FAILED]
+
+
+def goal_of(plan: Plan) -> Goal:
+    """What a plan's trials are selected on."""
+    from harness.history import Goal
+
+    return Goal(plan.experiment.metric, plan.experiment.direction, plan.experiment.target)
 
 
 def _compare(plan: Plan, store: Store) -> None:

@@ -56,15 +56,15 @@ def fake_digits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_grid_order_names_and_skips(plan_text: MakePlan) -> None:
     plan = plan_text(FILE)
     assert [planned.name for planned in plan.trials[:4]] == [
-        "mlp sgd lr=0.01 seed=0",
-        "mlp sgd lr=0.01 seed=1",
-        "mlp sgd lr=0.1 seed=0",
-        "mlp sgd lr=0.1 seed=1",
+        "mlp(hidden=[24, 24]) sgd lr=0.01 seed=0",
+        "mlp(hidden=[24, 24]) sgd lr=0.01 seed=1",
+        "mlp(hidden=[24, 24]) sgd lr=0.1 seed=0",
+        "mlp(hidden=[24, 24]) sgd lr=0.1 seed=1",
     ]
-    assert plan.trials[-1].name == "mlp(hidden=[8]) adam(eps=1e-06) lr=0.01 seed=1"
+    assert plan.trials[-1].name == "mlp(hidden=[8]) adam lr=0.01 seed=1"
     assert dict(plan.trials[-1].axes) == {
         "model": "mlp(hidden=[8])",
-        "optimizer": "adam(eps=1e-06)",
+        "optimizer": "adam",
         "lr": "0.01",
         "seed": "1",
     }

@@ -16,10 +16,9 @@ PACKAGE = ROOT / "harness"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "naming", "seeding", "paths", "cells"),
-    ("data", "records", "datafiles"),
-    ("kinds", "history", "frames"),
-    ("images", "layers", "optim", "predictions", "pretrained", "splitting"),
-    ("idx", "tables"),
+    ("data", "records"),
+    ("kinds", "history"),
+    ("kit",),
     ("components",),
     ("registry",),
     ("trial",),
@@ -49,6 +48,7 @@ LIGHT = (
     "data",
     "kinds",
     "components",
+    "kit",
     "registry",
     "trial",
     "experiment",

@@ -12,12 +12,17 @@ from harness.trial import Trial
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One trial to train. key: its trial id. evidence: whether `Ended` carries weights."""
+    """One trial to train.
+
+    key: its trial id. evidence: whether `Ended` carries weights. exclusive: whether no other task
+    trains on its device at the same time, so that its times can be compared.
+    """
 
     key: str
     trial: Trial
     data_root: Path
     evidence: bool
+    exclusive: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from harness.dispatch.engine import Task
 from harness.errors import HarnessError
-from harness.records import Ended, Outcome, Record
+from harness.records import Ended, Outcome, Record, Started
 
 
 def run(task: Task) -> Iterator[Record]:
@@ -19,7 +19,10 @@ def run(task: Task) -> Iterator[Record]:
     from harness.training.loop import train
 
     try:
-        yield from train(assemble(task.trial, task.data_root), task.evidence)
+        for record in train(assemble(task.trial, task.data_root), task.evidence):
+            if isinstance(record, Started):
+                record = Started({**record.facts, "exclusive": task.exclusive})
+            yield record
     except HarnessError as error:
         yield Ended(Outcome.FAILED, {}, reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever a model or a library raises

@@ -20,10 +20,10 @@ from made_data import (
 from PIL import Image
 
 from harness.components.datasets import cifar10, mnist
-from harness.datafiles import fetch, sha256
 from harness.errors import DataMissing, InputError
-from harness.idx import FILES, MNISTFamily, read_idx
-from harness.images import ImageOptions, stored
+from harness.kit.datafiles import fetch, sha256
+from harness.kit.idx import FILES, MNISTFamily, read_idx
+from harness.kit.images import ImageOptions, stored
 from harness.registry import components
 
 

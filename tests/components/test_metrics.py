@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from sklearn import metrics as reference
 
-from harness import predictions
 from harness.data import Task
+from harness.kit import predictions
 from harness.registry import components
 
 METRICS = components("metrics")

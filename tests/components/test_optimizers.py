@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from harness.components.optimizers.torch_optim import HAVE_A_FILE, OTHERS, REFUSED
 from harness.errors import InputError
-from harness.optim import NOT_OPTIONS, fused
+from harness.kit.optim import NOT_OPTIONS, fused
 from harness.registry import UnknownComponent, components, find
 from harness.trial import Choice
 

@@ -15,7 +15,7 @@ from torchvision import models
 
 from harness.data import DataInfo, Task
 from harness.errors import InputError
-from harness.layers import skeleton
+from harness.kit.layers import skeleton
 from harness.trial import Choice
 
 CLASSES = tuple(str(digit) for digit in range(10))

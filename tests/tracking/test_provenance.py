@@ -154,6 +154,7 @@ def test_a_living_owner_is_not_dead() -> None:
         ("[]", False),
         ('{"host": 1}', False),
     ],
+    ids=["host", "host and boot", "boot", "born", "pid", "none", "list", "wrong type"],
 )
 def test_death_is_certain_or_not_told(tag: str, dead: bool) -> None:
     assert not psutil.pid_exists(2**22 + 1)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field
 
 from harness.data import DataInfo, RawData, Task
-from harness.datafiles import Version, fetch, missing
 from harness.errors import InputError
 from harness.kinds import Dataset
-from harness.tables import TableOptions, examples
+from harness.kit.datafiles import Version, fetch, missing
+from harness.kit.tables import TableOptions, examples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

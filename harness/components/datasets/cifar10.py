@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field
 
 from harness.data import DataInfo, Examples, RawData
-from harness.datafiles import fetch, missing
-from harness.datafiles import fingerprint as of_files
 from harness.errors import InputError
-from harness.images import (
+from harness.kinds import Dataset, Numbers
+from harness.kit.datafiles import fetch, missing
+from harness.kit.datafiles import fingerprint as of_files
+from harness.kit.images import (
     Deviations,
     FetchedOptions,
     ImageOptions,
@@ -25,7 +26,6 @@ from harness.images import (
     prepare,
     stored,
 )
-from harness.kinds import Dataset, Numbers
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
-from harness import frames
 from harness.data import DataInfo, Impute, RawData
-from harness.datafiles import Version, missing, sha256
 from harness.errors import InputError, Problem
-from harness.frames import Inputs, Target
 from harness.kinds import Dataset, Names, place
-from harness.tables import ClassTableOptions, bundled_folder, examples
+from harness.kit import frames
+from harness.kit.datafiles import Version, missing, sha256
+from harness.kit.frames import Inputs, Target
+from harness.kit.tables import ClassTableOptions, bundled_folder, examples
 
 if TYPE_CHECKING:
     import pandas as pd

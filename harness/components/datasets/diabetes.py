@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.data import DataInfo, Task
 from harness.kinds import Dataset
-from harness.tables import BundledTable, TableOptions
+from harness.kit.tables import BundledTable, TableOptions
 
 TABLE = BundledTable(
     DataInfo(Task.REGRESSION, (10,)),

@@ -8,11 +8,11 @@ from typing import Final
 from pydantic import Field
 
 from harness.data import DataInfo, Examples, RawData
-from harness.datafiles import fingerprint as of_files
-from harness.images import ImageOptions, image_info, prepare
 from harness.kinds import Dataset
-from harness.splitting import StratifiedSplitOptions
-from harness.tables import bundled
+from harness.kit.datafiles import fingerprint as of_files
+from harness.kit.images import ImageOptions, image_info, prepare
+from harness.kit.splitting import StratifiedSplitOptions
+from harness.kit.tables import bundled
 
 CLASSES: Final = tuple("0123456789")
 DARKEST: Final = 16

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import Field
 
 from harness.data import DataInfo, Examples, ImagePrepare, LazyInputs, RawData
-from harness.datafiles import fingerprint as of_files
-from harness.datafiles import missing
 from harness.errors import InputError
-from harness.images import ImageOptions, Shape, image_info
 from harness.kinds import Dataset, place
-from harness.splitting import StratifiedSplitOptions
+from harness.kit.datafiles import fingerprint as of_files
+from harness.kit.datafiles import missing
+from harness.kit.images import ImageOptions, Shape, image_info
+from harness.kit.splitting import StratifiedSplitOptions
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.data import DataInfo, Task
 from harness.kinds import Dataset
-from harness.tables import BundledTable, ClassTableOptions
+from harness.kit.tables import BundledTable, ClassTableOptions
 
 TABLE = BundledTable(
     DataInfo(Task.MULTICLASS, (4,), ("setosa", "versicolor", "virginica")),

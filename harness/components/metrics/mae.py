@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.data import Task
 from harness.kinds import Metric
-from harness.predictions import measurable, residuals
+from harness.kit.predictions import measurable, residuals
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.data import Task
 from harness.kinds import Metric
-from harness.predictions import agreement, measurable
+from harness.kit.predictions import agreement, measurable
 
 if TYPE_CHECKING:
     from torch import Tensor

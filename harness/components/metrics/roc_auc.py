@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.data import Task
 from harness.kinds import Metric
-from harness.predictions import measurable, scores
+from harness.kit.predictions import measurable, scores
 
 if TYPE_CHECKING:
     from torch import Tensor

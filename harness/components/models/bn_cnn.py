@@ -8,7 +8,7 @@ from pydantic import Field
 
 from harness.data import DataInfo
 from harness.kinds import Model, Options
-from harness.layers import Activation, activation, image_refusal
+from harness.kit.layers import Activation, activation, image_refusal
 
 if TYPE_CHECKING:
     from torch import nn

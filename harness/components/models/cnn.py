@@ -9,7 +9,7 @@ from pydantic import Field
 
 from harness.data import DataInfo
 from harness.kinds import Model, Options
-from harness.layers import (
+from harness.kit.layers import (
     Activation,
     Init,
     Padding,

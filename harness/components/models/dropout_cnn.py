@@ -8,7 +8,7 @@ from pydantic import Field
 
 from harness.data import DataInfo
 from harness.kinds import Model, Options
-from harness.layers import Padding, image_refusal, pooled_side
+from harness.kit.layers import Padding, image_refusal, pooled_side
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from harness.data import DataInfo
 from harness.kinds import Model, Options
-from harness.layers import Activation, Init, Widths, activation, initialise
+from harness.kit.layers import Activation, Init, Widths, activation, initialise
 
 if TYPE_CHECKING:
     from torch import nn

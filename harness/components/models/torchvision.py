@@ -12,8 +12,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from harness.data import DataInfo
 from harness.errors import did_you_mean
 from harness.kinds import Model, Options, place
-from harness.layers import skeleton
-from harness.pretrained import cached_file, checksum, load, local_file
+from harness.kit.layers import skeleton
+from harness.kit.pretrained import cached_file, checksum, load, local_file
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from harness.kinds import Optimizer, Options
-from harness.optim import Betas
+from harness.kit.optim import Betas
 
 if TYPE_CHECKING:
     import torch

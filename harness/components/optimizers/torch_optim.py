@@ -17,7 +17,7 @@ from pydantic import Field, create_model, model_validator
 
 from harness.errors import InputError, Problem
 from harness.kinds import Optimizer, Options
-from harness.optim import NOT_OPTIONS
+from harness.kit.optim import NOT_OPTIONS
 
 if TYPE_CHECKING:
     import torch

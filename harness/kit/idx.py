@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.data import DataInfo, Examples, RawData
-from harness.datafiles import fetch, fingerprint, missing, opened
 from harness.errors import InputError
-from harness.images import FetchedOptions, ImageOptions, image_info, prepare
+from harness.kit.datafiles import fetch, fingerprint, missing, opened
+from harness.kit.images import FetchedOptions, ImageOptions, image_info, prepare
 
 if TYPE_CHECKING:
     from torch import Tensor

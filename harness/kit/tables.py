@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from harness.data import DataInfo, Examples, RawData
-from harness.datafiles import fingerprint
 from harness.errors import DataMissing
-from harness.splitting import SplitOptions, StratifiedSplitOptions
+from harness.kit.datafiles import fingerprint
+from harness.kit.splitting import SplitOptions, StratifiedSplitOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

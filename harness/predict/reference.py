@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, Problem, did_you_mean
+from harness.naming import BEST, FINAL, PARAM_TRIAL, TAG_ARTIFACTS, TAG_TRIAL
+from harness.records import Outcome
 
 if TYPE_CHECKING:
     from harness.tracking.results import Results
@@ -48,7 +52,7 @@ def choose(store: Store, reference: str) -> Chosen:
         return _best(store, reference)
     found = find_trials(store, reference)
     whole = [one for one in found if one[1].info.run_id == reference] or found
-    if len({run.data.params.get("trial_id") for _, run in whole}) > 1:
+    if len({run.data.params.get(PARAM_TRIAL) for _, run in whole}) > 1:
         listed = [f"{run.info.run_id}  {run.info.run_name}" for _, run in whole]
         problem = f"{reference!r} is the beginning of {len(whole)} runs' ids; give more of it"
         raise InputError(Problem(problem, hint=_lines(listed)))
@@ -56,21 +60,20 @@ def choose(store: Store, reference: str) -> Chosen:
         hint = did_you_mean(reference, experiments) if experiments else "no experiment has run yet"
         raise InputError(Problem(f"no run or experiment is called {reference!r}", hint=hint))
     # Of several runs of one trial the newest that has weights, or simply the newest.
-    stored = [one for one in whole if "harness.artifacts" in one[1].data.tags]
+    stored = [one for one in whole if TAG_ARTIFACTS in one[1].data.tags]
     experiment, run = (stored or whole)[-1]
     return _chosen(
         experiment,
         run.info.run_id,
         run.info.run_name or run.info.run_id,
-        run.data.params.get("trial_id", ""),
-        run.data.tags.get("harness.trial"),
+        run.data.params.get(PARAM_TRIAL, ""),
+        run.data.tags.get(TAG_TRIAL),
         run.data.metrics,
     )
 
 
 def _best(store: Store, experiment: str) -> Chosen:
     """The experiment's best run by its selection metric, of those that have weights."""
-    from harness.naming import BEST
     from harness.tracking.results import read
 
     results = read(store, experiment)
@@ -101,11 +104,6 @@ def _chosen(
     resolved: str | None,
     metrics: Mapping[str, float],
 ) -> Chosen:
-    import json
-    from math import isnan
-
-    from harness.naming import FINAL
-
     if not resolved:
         raise InputError(f"run {run_id} does not say what was trained: its trial is not stored")
     final = {
@@ -118,7 +116,7 @@ def _chosen(
 
 def _stored(results: Results) -> Any:
     trials = results.trials
-    return trials[(trials["outcome"] == "done") & (trials["artifacts"] != "")]
+    return trials[(trials["outcome"] == Outcome.DONE) & (trials["artifacts"] != "")]
 
 
 def _with_weights(results: Results) -> str:

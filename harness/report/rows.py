@@ -27,6 +27,7 @@ class Row:
     rank: int | None
     config_id: str
     task: str
+    dataset: str
     fields: dict[str, str]
     mean: float | None
     sd: float | None
@@ -62,6 +63,7 @@ def _row(config: Config, shown: Sequence[str], most: int, unique: bool) -> Row:
         rank=config.rank,
         config_id=config.config_id,
         task=config.task,
+        dataset=config.labels["dataset"],
         fields=fields,
         mean=config.mean,
         sd=config.sd,

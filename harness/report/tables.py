@@ -45,7 +45,7 @@ def _cells(report: Report, row: Row, fields: list[str]) -> list[object]:
     score = report.comparison.score
     held = [row.fields.get(name) for name in fields]
     return [
-        *(report.experiment, row.rank, row.config_id, row.task),
+        *(report.experiment, row.rank, row.config_id, row.dataset),
         *(None if value == ABSENT else value for value in held),
         *(score.metric, score.epoch, row.mean, row.sd, row.n),
         *(score.test, row.test_mean, row.test_sd),

@@ -212,6 +212,7 @@ def test_csv_is_tidy_and_exact() -> None:
     assert len(found) == 13
     first, last = found[0], found[-1]
     assert (first["rank"], first["optimizer"], first["lr"]) == ("1", "adam", "0.01")
+    assert first["dataset"] == "digits"
     assert float(first["mean"]) == pytest.approx((0.979 + 0.98 + 0.982) / 3, abs=1e-12)
     assert (last["mean"], last["sd"], last["diverged"]) == ("", "", "1")
 

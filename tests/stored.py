@@ -54,6 +54,17 @@ def trial_run(
     )
 
 
+def without(run: StoredRun, *fields: str) -> StoredRun:
+    """The run as a version of the harness left it that did not have these fields or options."""
+    resolved = json.loads(run.tags[naming.TAG_TRIAL])
+    for field in fields:
+        root, _, option = field.partition(".")
+        del (resolved[root] if option else resolved)[option or root]
+        run.params.pop(field, None)
+    run.tags[naming.TAG_TRIAL] = json.dumps(resolved)
+    return run
+
+
 def sweep_run(
     expect: Iterable[Mapping[str, Any]] = (), metric: str = METRIC, direction: str = "max"
 ) -> StoredRun:

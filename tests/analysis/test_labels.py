@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stored import results, trial_run
+from stored import results, trial_run, without
 
 from harness.analysis.comparison import Question, compare
 
@@ -43,3 +43,11 @@ def test_a_seed_is_no_difference_between_configs() -> None:
 
     assert fields == ()
     assert len(labels) == 1
+
+
+def test_an_option_that_an_older_run_lacks_is_not_told_of_it() -> None:
+    older = without(trial_run(0.8, lr=0.5), "model.dropout")
+
+    _, labels = shown(trial_run(0.9), older)
+
+    assert [label["model"] for label in labels] == ["mlp(dropout=0)", "mlp"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from rich.cells import cell_len
-from stored import results, seeds, small_grid, trial_run
+from stored import results, seeds, small_grid, trial_run, without
 
 from harness.analysis.comparison import Question
 from harness.naming import TAG_REASON
@@ -215,6 +215,12 @@ def test_csv_is_tidy_and_exact() -> None:
     assert first["dataset"] == "digits"
     assert float(first["mean"]) == pytest.approx((0.979 + 0.98 + 0.982) / 3, abs=1e-12)
     assert (last["mean"], last["sd"], last["diverged"]) == ("", "", "1")
+
+
+def test_a_field_that_an_older_run_lacks_is_an_empty_cell() -> None:
+    found = rows(report(trial_run(0.9), without(trial_run(0.8, lr=0.5), "precision")))
+
+    assert [row["precision"] for row in found] == ["fp32", ""]
 
 
 def test_json_holds_every_section_as_plain_values() -> None:

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.comparison import Comparison, Question, compare
-from harness.experiment.spec import Plan
 from harness.report.blocks import Block
 from harness.report.section import Section, sections
-from harness.tracking.results import Results, read
-from harness.tracking.store import Store
+from harness.tracking.results import Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +42,3 @@ def build_report(results: Results, question: Question | None = None) -> Report:
     parts = tuple(Part(section, record) for section, record in records if record is not None)
     return Report(comparison.experiment, comparison, parts)
 
-
-def report_on_plan(store: Store, plan: Plan, top: int | None = None) -> Report:
-    """The report of a sweep's own trials, as `harness.compare FILE` gives it.
-
-    top: the most configs a table shows. Raises InputError where none of the trials has a run.
-    """
-    return build_report(read(store, plan.experiment.name), Question(top=top).of_plan(plan))

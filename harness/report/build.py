@@ -41,4 +41,3 @@ def build_report(results: Results, question: Question | None = None) -> Report:
     records = ((section, section.record(comparison)) for section in sections())
     parts = tuple(Part(section, record) for section, record in records if record is not None)
     return Report(comparison.experiment, comparison, parts)
-

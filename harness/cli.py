@@ -31,7 +31,7 @@ def guard(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted: run the same command again and it goes on", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone (`| head`); nothing more can be said, at exit neither.

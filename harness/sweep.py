@@ -100,10 +100,16 @@ def listing(plan: Plan) -> str:
     ]
     configs = len({planned.config_id for planned in plan.trials})
     lines.append(
-        f"{plan.experiment.name}: {len(plan.trials)} trials of {configs} configs, "
-        f"{len(plan.skipped)} combinations skipped; selected on {plan.experiment.metric}"
+        f"{plan.experiment.name}: {counted(len(plan.trials), 'trial')} of "
+        f"{counted(configs, 'config')}, {counted(len(plan.skipped), 'combination')} skipped; "
+        f"selected on {plan.experiment.metric}"
     )
     return "\n".join(lines) + "\n"
+
+
+def counted(n: int, what: str) -> str:
+    """ "1 trial", "2 trials"."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _run(plan: Plan, arguments: argparse.Namespace) -> int:
@@ -154,12 +160,12 @@ def _announce(
     from harness.records import Outcome
 
     there = ", ".join(f"{n} {outcome}" for outcome, n in standing.items() if n)
-    text = f"{plan.experiment.name}: {len(plan.trials)} trials"
+    text = f"{plan.experiment.name}: {counted(len(plan.trials), 'trial')}"
     if plan.skipped:
-        text += f" ({len(plan.skipped)} combinations skipped)"
+        text += f" ({counted(len(plan.skipped), 'combination')} skipped)"
     text += f"; already in the store: {there}" if there else ""
     text += f"; {len(todo)} to run" if todo else "; nothing to run"
-    console.print(text, highlight=False, markup=False)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
     if standing.get(Outcome.FAILED):
         console.print("--retry-failed runs the failed ones again", highlight=False)
 

@@ -57,6 +57,10 @@ class StoreError(HarnessError):
     exit_code = 2
 
 
+class StoreUnreachable(StoreError):
+    """The MLflow store does not answer, or is busy; the same call may succeed later."""
+
+
 def closest(name: str, allowed: Iterable[str]) -> str | None:
     """The allowed name most like `name`, or None where none is near.
 

@@ -121,6 +121,7 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
 
     console = Console()
     store = open_store()
+    _take_in(console, plan, store)
     todo, standing = _left(plan, store, arguments)
     _announce(console, plan, todo, standing)
     failed = standing.get(Outcome.FAILED, 0)
@@ -132,6 +133,19 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     if not arguments.no_compare:
         _compare(plan, store)
     return SOME_FAILED if failed else OK
+
+
+def _take_in(console: Console, plan: Plan, store: Store) -> None:
+    """Write the trials that an earlier sweep trained while the store did not answer."""
+    from harness.tracking.background import replay
+    from harness.tracking.outbox import Outbox
+    from harness.tracking.writer import SweepWriter
+
+    waiting = list(Outbox(store.outbox(store.experiment(plan.experiment.name))).held())
+    if waiting:
+        with SweepWriter(store, plan, goal_of(plan), trials=len(waiting)) as writer:
+            written = replay(writer)
+        console.print(f"written from the outbox: {written} trials", highlight=False)
 
 
 def _left(
@@ -184,6 +198,7 @@ def _train(
     from harness.paths import data_root
     from harness.progress import Tally, display
     from harness.records import Outcome
+    from harness.tracking.background import BackgroundWriter
     from harness.tracking.writer import SweepWriter
 
     goal = goal_of(plan)
@@ -195,11 +210,16 @@ def _train(
     with (
         Interrupts() as interrupts,
         SweepWriter(store, plan, goal, trials=len(todo)) as writer,
+        BackgroundWriter(writer, in_step=trainer.is_local) as background,
         display(console, len(todo)) as shown,
     ):
-        for planned, record in execute(todo, trainer, writer, interrupts, data_root(), evidence):
+        for planned, record in execute(
+            todo, trainer, background, interrupts, data_root(), evidence
+        ):
             tally.add(planned, record)
             shown.show(tally, planned, record)
+    if background.trials:
+        console.print(background.cost(), highlight=False)
     return tally.outcomes[Outcome.FAILED]
 
 

@@ -48,6 +48,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def is_local(self) -> bool:
+        """Whether tasks train in this process, while `next` is called."""
+        ...
+
+    @property
     def description(self) -> str:
         """Where tasks train, for people: "2 workers, 1 thread each"."""
         ...

@@ -14,6 +14,7 @@ class InlineEngine:
     """One slot, all of torch's threads. Nothing trains between two calls of `next`."""
 
     slots = 1
+    is_local = True
 
     def __init__(self) -> None:
         self._waiting: deque[Task] = deque()

@@ -47,6 +47,10 @@ class ProcessEngine:
         return self.workers
 
     @property
+    def is_local(self) -> bool:
+        return False
+
+    @property
     def description(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''} each"
         return f"{self.workers} worker{'s' if self.workers > 1 else ''}, {threads}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
-from harness.errors import StoreError
+from harness.errors import StoreError, StoreUnreachable
 from harness.tracking.uris import redact
 
 T = TypeVar("T")
@@ -15,26 +17,57 @@ PAUSES = (0.5, 2.0, 5.0)
 """Seconds between tries. SQLite itself waits 20 s for a lock at each try, so that a database
 locked for a minute loses nothing."""
 
+PATIENT_PAUSE = 2.0
+"""Seconds between tries of a caller who has time."""
+
 _PASSING = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+_patience: ContextVar[Callable[[], bool]] = ContextVar("patience", default=lambda: False)
+
+
+@contextmanager
+def patient(waits: Callable[[], bool]) -> Iterator[None]:
+    """In this block, in this thread, calls of a store that does not answer are tried again for as
+    long as `waits()`."""
+    token = _patience.set(waits)
+    try:
+        yield
+    finally:
+        _patience.reset(token)
 
 
 def persist(what: str, action: Callable[[], T]) -> T:
     """`action()`, tried again while the store is busy or a file cannot be written.
 
     action: idempotent, as writes are that carry their own timestamps. what: completes the sentence
-    "cannot …". Raises StoreError when it stays so, or at once for any other fault of the store.
+    "cannot …". Raises StoreUnreachable when it stays so, or StoreError at once for any other fault
+    of the store.
     """
     from mlflow.exceptions import MlflowException
 
-    for pause in (*PAUSES, None):
+    pauses = iter(PAUSES)
+    while True:
         try:
             return action()
         except (MlflowException, OSError) as error:
-            passing = isinstance(error, OSError) or error.error_code in _PASSING
-            if pause is None or not passing:
-                raise StoreError(f"cannot {what}: {reason(error)}") from None
-        time.sleep(pause)
-    raise AssertionError("the last try returns or raises")
+            told = f"cannot {what}: {reason(error)}"
+            if not _is_passing(error):
+                raise StoreError(told) from None
+            pause = next(pauses, None)
+            if pause is None and not _patience.get()():
+                raise StoreUnreachable(told) from None
+        time.sleep(PATIENT_PAUSE if pause is None else pause)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether the same call may succeed later."""
+    if isinstance(error, OSError):
+        return True
+    from requests.exceptions import InvalidURL, RequestException
+
+    # MLflow wraps what a connection raises in an error like any other of its own.
+    if isinstance(error.__context__, RequestException):
+        return not isinstance(error.__context__, InvalidURL)
+    return getattr(error, "error_code", "") in _PASSING
 
 
 def reason(error: Exception) -> str:

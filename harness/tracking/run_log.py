@@ -6,6 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,21 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something happened, which may be long before it is written.
+
+    utc: milliseconds since 1970, UTC. steady: seconds of a clock that nobody sets.
+    """
+
+    utc: int
+    steady: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        return cls(now(), time.monotonic())
+
+
 def fitting(tags: Mapping[str, str]) -> dict[str, str]:
     """`tags` without those that MLflow would cut."""
     return {name: value for name, value in tags.items() if len(value) <= TAG_LENGTH}
@@ -39,14 +55,19 @@ class RunLog:
     """
 
     def __init__(
-        self, store: Store, experiment_id: str, name: str, tags: Mapping[str, str]
+        self,
+        store: Store,
+        experiment_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        started: int | None = None,
     ) -> None:
         self._store = store
         self._written: set[tuple[str, int]] = set()
         self._metrics: list[Metric] = []
         self._params: dict[str, str] = {}
         self._tags: dict[str, str] = {}
-        self.started = now()
+        self.started = now() if started is None else started
         run: Run = persist(
             "create a run",
             lambda: store.client.create_run(
@@ -56,15 +77,15 @@ class RunLog:
         self.run_id: str = run.info.run_id
         self._artifact_uri: str = run.info.artifact_uri
 
-    def metric(self, name: str, value: float, step: int) -> None:
+    def metric(self, name: str, value: float, step: int, at: int | None = None) -> None:
         """Ignored where the run has this metric at this step, and where the value is not finite:
-        MLflow stores infinity as a number that nobody measured."""
+        MLflow stores infinity as a number that nobody measured. at: when, by default now."""
         from mlflow.entities import Metric
 
         if (name, step) in self._written or not isfinite(value):
             return
         self._written.add((name, step))
-        self._metrics.append(Metric(name, float(value), now(), step))
+        self._metrics.append(Metric(name, float(value), now() if at is None else at, step))
 
     def params(self, values: Mapping[str, str]) -> None:
         self._params.update(values)

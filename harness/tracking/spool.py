@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import logging
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +9,10 @@ from pathlib import Path
 
 from harness.history import Goal, best
 from harness.records import Evidence, Measured
+from harness.tracking.sealed import read_sealed, write_sealed
 
 _SUFFIX = ".pt"
 _NAME = re.compile(r"[0-9a-f]{1,64}\.[\w-]{1,64}")
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +32,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """A folder of one file a trial: a line with the SHA-256 of what follows, then tensors and
-    primitives as torch saves them. Empty and absent are the same."""
+    """A folder of one sealed file a trial. Empty and absent are the same."""
 
     folder: Path
 
@@ -49,38 +44,14 @@ class Spool:
                 yield trial_id, run_id
 
     def save(self, kept: Kept) -> None:
-        """Whole or not at all: written beside its place, synced, then moved there."""
-        import torch
-
-        buffer = io.BytesIO()
-        torch.save(_primitives(kept), buffer)
-        content = buffer.getvalue()
-        path = self._path(kept.trial_id, kept.run_id)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        """Whole or not at all."""
+        write_sealed(self._path(kept.trial_id, kept.run_id), _primitives(kept))
 
     def load(self, trial_id: str, run_id: str) -> Kept | None:
         """None, with a warning, where the file is damaged."""
-        import torch
-
         path = self._path(trial_id, run_id)
-        try:
-            checksum, _, content = path.read_bytes().partition(b"\n")
-        except OSError as error:
-            _logger.warning("cannot read %s: %s", path, error)
-            return None
-        if hashlib.sha256(content).hexdigest().encode() != checksum:
-            _logger.warning("%s is damaged; the trial's figures and weights are lost", path)
-            return None
-        return _kept(torch.load(io.BytesIO(content), weights_only=True))
+        stored = read_sealed(path, "the trial's figures and weights are lost")
+        return None if stored is None else _kept(stored)
 
     def remove(self, trial_id: str, run_id: str) -> None:
         """Forget a trial's evidence; folders go with the last."""

@@ -74,11 +74,18 @@ class Store:
 
     def spool(self, experiment_id: str) -> Path:
         """The folder where evidence of an experiment waits until its sweep ends."""
+        return self.home / "spool" / self._folder(experiment_id)
+
+    def outbox(self, experiment_id: str) -> Path:
+        """The folder where an experiment's trials wait for a store that does not answer."""
+        return self.home / "outbox" / self._folder(experiment_id)
+
+    def _folder(self, experiment_id: str) -> str:
         name = re.sub(r"[^\w-]", "_", experiment_id)
         if self.database is None:
             # Two servers may both have an experiment 1.
             name = f"{hashlib.sha256(self.label.encode()).hexdigest()[:12]}-{name}"
-        return self.home / "spool" / name
+        return name
 
     def _create(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
@@ -148,6 +155,9 @@ def _open_server(uri: str, home: Path) -> Store:
     }
     with _environment(hurry):
         client = _answering(uri)
+    # The harness tries again by itself, and knows when to give up; MLflow's own 7 tries hold one
+    # call up for four minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     return Store(uri, client, home=home, database=None, artifacts=None)
 
 

@@ -12,7 +12,7 @@ from harness.experiment.spec import PlannedTrial
 from harness.history import Goal, summarise
 from harness.records import BatchLosses, Ended, Measured, Outcome, Record, Started
 from harness.tracking.provenance import Times, trial_provenance
-from harness.tracking.run_log import RunLog, now
+from harness.tracking.run_log import Moment, RunLog
 from harness.tracking.spool import Kept
 from harness.tracking.uris import redact
 
@@ -52,18 +52,19 @@ class TrialRun:
     log: RunLog
     shared: Shared
     sampler: Mapping[str, Any] = field(default_factory=dict)
+    started: Moment = field(default_factory=Moment.now)
     ended: Outcome | None = None
     _facts: Mapping[str, Any] = field(default_factory=dict)
     _history: list[Measured] = field(default_factory=list)
-    _steady_start: float = field(default_factory=time.monotonic)
     _flushed: float = field(default_factory=time.monotonic)
 
     @property
     def run_id(self) -> str:
         return self.log.run_id
 
-    def record(self, record: Record) -> None:
-        """Write a record, now or with the next ones."""
+    def record(self, record: Record, at: Moment | None = None) -> None:
+        """Write a record, now or with the next ones. at: when it came, by default now."""
+        at = at or Moment.now()
         if self.ended is not None:
             raise ValueError(f"the run of {self.planned.name!r} has ended")
         match record:
@@ -72,12 +73,12 @@ class TrialRun:
             case Measured():
                 self._history.append(record)
                 for name, value in record.values.items():
-                    self.log.metric(name, value, record.epoch)
+                    self.log.metric(name, value, record.epoch, at.utc)
             case BatchLosses():
                 for examples, loss in zip(record.examples, record.losses, strict=True):
-                    self.log.metric(naming.BATCH_LOSS, loss, examples)
+                    self.log.metric(naming.BATCH_LOSS, loss, examples, at.utc)
             case Ended():
-                self._end(record)
+                self._end(record, at)
                 return
         self._flush_now_and_then()
 
@@ -103,17 +104,13 @@ class TrialRun:
             self.log.flush()
             self._flushed = clock
 
-    def _end(self, ended: Ended) -> None:
-        times = Times(
-            start=self.log.started,
-            end=now(),
-            seconds=time.monotonic() - self._steady_start,
-        )
+    def _end(self, ended: Ended, at: Moment) -> None:
+        times = Times(start=self.started.utc, end=at.utc, seconds=at.steady - self.started.steady)
         last = self._history[-1].epoch if self._history else 0
         if ended.outcome in ENDED_SUMMARISED:
             scalars = summarise(self._history, ended.final, self.shared.goal)
             for name, value in scalars.items():
-                self.log.metric(name, value, last)
+                self.log.metric(name, value, last, at.utc)
         self.log.tags(self._kept(ended))
         self.log.files(self._files(ended, times))
         self.log.tags(self._outcome(ended))

@@ -18,11 +18,12 @@ from harness.tracking.artifacts import store_artifacts
 from harness.tracking.datasets import DatasetInputs
 from harness.tracking.finish import store_kept
 from harness.tracking.keep import Keeper
+from harness.tracking.outbox import Outbox
 from harness.tracking.params import ParamTable
 from harness.tracking.parent import common_tags, start_parent
 from harness.tracking.persist import persist
 from harness.tracking.reap import close_dead_runs
-from harness.tracking.run_log import RunLog
+from harness.tracking.run_log import Moment, RunLog
 from harness.tracking.spool import Kept, Spool
 from harness.tracking.store import Store
 from harness.tracking.trial_run import Shared, TrialRun
@@ -59,11 +60,13 @@ class SweepWriter:
         self.experiment_id = store.experiment(plan.experiment.name)
         close_dead_runs(store, self.experiment_id)
         self._earlier = store.finished(self.experiment_id)
+        self._plan = {planned.trial_id: planned for planned in plan.trials}
+        self.outbox = Outbox(store.outbox(self.experiment_id))
         self._shared = Shared(goal, self._datasets.fingerprint, self._keep, self._closed)
         spool = Spool(store.spool(self.experiment_id))
         self._keeper = Keeper(spool, goal, plan.trials, self._earlier)
         if trials is None:
-            trials = sum(not self._is_finished(planned) for planned in plan.trials)
+            trials = sum(not self.is_finished(planned) for planned in plan.trials)
         self._parent = start_parent(store, self.experiment_id, plan, goal, kind, trials)
 
     @property
@@ -88,20 +91,25 @@ class SweepWriter:
             self.close("FAILED")
 
     def start_trial(
-        self, planned: PlannedTrial, sampler: Mapping[str, Any] | None = None
+        self,
+        planned: PlannedTrial,
+        sampler: Mapping[str, Any] | None = None,
+        at: Moment | None = None,
     ) -> TrialRun:
         """Open a trial's run. sampler: of a search, for the provenance (its name, the trial's
-        number there). It supersedes an earlier run of the trial that did not finish."""
+        number there). at: when it began, by default now. It supersedes an earlier run of the trial
+        that did not finish."""
+        at = at or Moment.now()
         tags = self._tags | {
             naming.TAG_TRIAL: json.dumps(planned.trial.resolved()),
             "mlflow.parentRunId": self.run_id,
         }
-        log = RunLog(self._store, self.experiment_id, planned.name, tags)
+        log = RunLog(self._store, self.experiment_id, planned.name, tags, at.utc)
         log.params(self._columns.of(planned))
         log.dataset(self._datasets.input(planned))
-        if planned.trial_id in self._earlier and not self._is_finished(planned):
+        if planned.trial_id in self._earlier and not self.is_finished(planned):
             self._supersede(self._earlier[planned.trial_id].run_id, by=log.run_id)
-        run = TrialRun(planned, log, self._shared, sampler or {})
+        run = TrialRun(planned, log, self._shared, sampler or {}, at)
         self._open[run.run_id] = run
         self._shared.open_runs = len(self._open)
         return run
@@ -126,7 +134,12 @@ class SweepWriter:
                 self._parent.metric(f"trials/{outcome.value}", self._outcomes[outcome], 0)
             self._parent.end(status or "FAILED")
 
-    def _is_finished(self, planned: PlannedTrial) -> bool:
+    def planned(self, trial_id: str) -> PlannedTrial | None:
+        """The plan's trial of this id."""
+        return self._plan.get(trial_id)
+
+    def is_finished(self, planned: PlannedTrial) -> bool:
+        """Whether the trial stood in the store, done or diverged, when this writer was made."""
         run = self._earlier.get(planned.trial_id)
         return run is not None and run.outcome in FINISHED
 
@@ -145,7 +158,7 @@ class SweepWriter:
         self._outcomes[outcome] += 1
         del self._open[run_id]
         self._shared.open_runs = len(self._open)
-        if self._is_finished(planned):
+        if self.is_finished(planned):
             earlier = self._earlier[planned.trial_id].run_id
             if outcome is Outcome.INTERRUPTED:
                 self._supersede(run_id, by=earlier)  # Half a rerun replaces nothing.

@@ -1,0 +1,229 @@
+"""Writes a sweep's records in a thread of its own, so that training never waits for the store."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any
+
+from harness.errors import StoreUnreachable
+from harness.experiment.spec import PlannedTrial
+from harness.records import Ended, Outcome, Record
+from harness.tracking.outbox import Outbox, Timed
+from harness.tracking.persist import patient
+from harness.tracking.run_log import Moment
+from harness.tracking.trial_run import TrialRun
+from harness.tracking.writer import SweepWriter
+
+STUCK_SECONDS = 10.0
+"""A write that takes longer means that the store does not answer: trials that end go to disk."""
+
+FAREWELL_SECONDS = 60.0
+"""How long a sweep whose training is over waits for a store that does not answer."""
+
+_logger = logging.getLogger(__name__)
+ENDED_BY_ITSELF = (Outcome.DONE, Outcome.DIVERGED, Outcome.FAILED)
+"""Outcomes that training again would only repeat."""
+
+Job = Callable[[], None]
+
+
+class BackgroundWriter:
+    """A SweepWriter's trials, written by one thread in the order of their records.
+
+    `with BackgroundWriter(writer) as background`: leaving the block waits until all is written,
+    also where it is left by an exception. A store that does not answer is asked again for as long
+    as training goes on, and `FAREWELL_SECONDS` more; meanwhile each trial that ends is kept whole
+    in the outbox, from where `replay` writes it in a later process if this one dies or gives up.
+
+    in_step: wait for each write, unless the store does not answer. For training in this very
+    process, whose clocks a second thread would disturb.
+    Methods raise what the thread could not write. To be called from one thread.
+    """
+
+    def __init__(self, writer: SweepWriter, in_step: bool = False) -> None:
+        self.seconds = 0.0
+        self.trials = 0
+        self._writer = writer
+        self._in_step = in_step
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="writer", daemon=True)
+        self._idle = threading.Event()
+        self._idle.set()
+        self._pending = 0
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._deadline: float | None = None
+        self._error: BaseException | None = None
+        self._unwritten: dict[int, BackgroundRun] = {}
+
+    def __enter__(self) -> BackgroundWriter:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._deadline = time.monotonic() + FAREWELL_SECONDS
+        self._jobs.put(None)
+        if self.is_stuck():
+            _logger.warning("waiting for the store to answer (at most %.0f s)", FAREWELL_SECONDS)
+        try:
+            self._thread.join()
+        except KeyboardInterrupt:  # A second one ends the process; the first cuts no write.
+            self._thread.join()
+            raise
+        finally:
+            self._leave_rest()
+        if error is None:
+            self._raise()
+
+    def start_trial(
+        self, planned: PlannedTrial, sampler: Mapping[str, Any] | None = None
+    ) -> BackgroundRun:
+        """As `SweepWriter.start_trial`."""
+        run = BackgroundRun(planned, self, self._writer.outbox, Moment.now())
+        self._unwritten[id(run)] = run
+        self.put(lambda: run.open(self._writer, sampler))
+        return run
+
+    def wrote(self, run: BackgroundRun) -> None:
+        """A run's last record is in the store. In the writer's thread."""
+        self.trials += 1
+        del self._unwritten[id(run)]
+
+    def is_stuck(self) -> bool:
+        """Whether the store does not answer."""
+        since = self._since
+        return since is not None and time.monotonic() - since > STUCK_SECONDS
+
+    def cost(self) -> str:
+        """What writing took, for people; empty before a trial is written."""
+        if not self.trials:
+            return ""
+        return f"MLflow: {1000 * self.seconds / self.trials:.0f} ms a trial"
+
+    def put(self, job: Job) -> None:
+        """Have the thread do a job after those before it."""
+        self._raise()
+        with self._lock:
+            self._pending += 1
+            self._idle.clear()
+        self._jobs.put(job)
+        while self._in_step and not self.is_stuck() and not self._idle.wait(0.1):
+            pass
+        if self._in_step:
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _write(self) -> None:
+        with patient(self._has_time):
+            while (job := self._jobs.get()) is not None:
+                if self._error is None:
+                    self._do(job)
+                with self._lock:
+                    self._pending -= 1
+                    if self._pending == 0:
+                        self._idle.set()
+
+    def _do(self, job: Job) -> None:
+        self._since = time.monotonic()
+        try:
+            job()
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._error = error
+        self.seconds += time.monotonic() - self._since
+        self._since = None
+
+    def _leave_rest(self) -> None:
+        """Put on disk what ended and was never written, for `replay`."""
+        if not isinstance(self._error, StoreUnreachable):
+            return
+        left = sum(run.leave() for run in self._unwritten.values())
+        if left:
+            self._error = StoreUnreachable(
+                f"{self._error}\n{left} trials that ended wait in {self._writer.outbox.folder}: "
+                "run the same command again once the store answers, and it takes them in"
+            )
+
+    def _has_time(self) -> bool:
+        return self._deadline is None or time.monotonic() < self._deadline
+
+
+@dataclass(slots=True)
+class BackgroundRun:
+    """A trial's run that another thread opens and writes."""
+
+    planned: PlannedTrial
+    background: BackgroundWriter
+    outbox: Outbox
+    started: Moment
+    _run: TrialRun | None = None
+    _records: list[Timed] = field(default_factory=list)
+    _on_disk: bool = False
+
+    def record(self, record: Record) -> None:
+        """Hand a record over. Where the store does not answer, a trial that ends is first put on
+        disk, whole."""
+        at = Moment.now()
+        self._records.append((record, at))
+        if isinstance(record, Ended) and self.background.is_stuck() and self.leave():
+            # Memory does not hold the weights while nothing can be written.
+            record = replace(record, evidence=None)
+            self._records[-1] = (record, at)
+        self.background.put(lambda: self._write(record, at))
+
+    def open(self, writer: SweepWriter, sampler: Mapping[str, Any] | None) -> None:
+        """In the writer's thread."""
+        self._run = writer.start_trial(self.planned, sampler, self.started)
+
+    def leave(self) -> bool:
+        """Put the trial on disk where it has ended; whether it lies there."""
+        last = self._records[-1][0] if self._records else None
+        if not self._on_disk and isinstance(last, Ended) and last.outcome in ENDED_BY_ITSELF:
+            try:
+                self.outbox.put(self.planned.trial_id, self.started, self._records)
+                self._on_disk = True
+            except OSError as error:
+                _logger.warning("%s cannot be kept on disk: %s", self.planned.name, error)
+        return self._on_disk
+
+    def _write(self, record: Record, at: Moment) -> None:
+        if self._run is None:
+            raise StoreUnreachable(f"the run of {self.planned.name!r} was never opened")
+        if isinstance(record, Ended) and self._on_disk:
+            kept = self.outbox.take(self.planned.trial_id)
+            record = kept.records[-1][0] if kept is not None else record
+        self._run.record(record, at)
+        if isinstance(record, Ended):
+            if self._on_disk:
+                self.outbox.remove(self.planned.trial_id)
+            self.background.wrote(self)
+
+
+def replay(writer: SweepWriter) -> int:
+    """Write the trials that an earlier process had to leave in the outbox, unless they stand in
+    the store. Returns how many it wrote."""
+    written = 0
+    for kept in writer.outbox.orphans():
+        planned = writer.planned(kept.trial_id)
+        if planned is None:
+            continue  # Of the experiment as its file was; it may come back.
+        if not writer.is_finished(planned):
+            run = writer.start_trial(planned, at=kept.started)
+            for record, at in kept.records:
+                run.record(record, at)
+            written += 1
+        writer.outbox.remove(kept.trial_id)
+    return written

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from harness.experiment.spec import Artifacts
+from harness.experiment.tuning import PRUNERS, SAMPLERS
 from harness.kinds import Names
 from harness.trial import COMPONENT_FIELDS, Precision
 
@@ -105,15 +106,48 @@ class ExpectFields(Fields):
 
 
 class SearchFields(Fields):
-    """How hyper-parameters are searched; what `space` may hold is the search's own matter."""
+    """How hyper-parameters are searched."""
 
     per: Names = Field((), description="one study of equal budget for each value of these fields")
-    trials: int = Field(20, ge=1, description="trials of each study")
-    space: dict[str, Any] = Field({}, description="fields and the ranges to search")
+    space: dict[str, Any] = Field(
+        {},
+        description="fields to search: `{low: …, high: …}`, with `log: true` or `step: …` where "
+        "wanted, or a list of values",
+    )
+    trials: int | None = Field(
+        None, ge=1, description="points of each study; 20 where `minutes` is not given either"
+    )
+    minutes: float | None = Field(
+        None, gt=0, description="minutes of training of each study, summed over its points"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="a study ends after so many points without a better one"
+    )
     retrain_seeds: int = Field(5, ge=0, description="the winners train again on so many seeds")
-    sampler: str | dict[str, Any] = Field("tpe", description="what proposes trials")
-    pruner: str | dict[str, Any] = Field("none", description="what stops hopeless trials early")
-    seed: int = Field(0, ge=0, lt=2**32, description="of the sampler")
+    known: list[Any] = Field(
+        [],
+        description="points tried first, as `{optimizer: adam, lr: 1e-3}`; the first that fits a "
+        "study is its default. By default what `trial` and `grid` say",
+    )
+    also: Names = Field(
+        (),
+        description="objectives beside `metric`: `time/train_s`, `parameters` or a measure",
+    )
+    sampler: str | dict[str, Any] = Field(
+        "tpe",
+        description="what proposes points: a name, or `name` and options. "
+        + ", ".join(f"`{name}`" for name in SAMPLERS),
+    )
+    pruner: str | dict[str, Any] = Field(
+        "none",
+        description="what stops hopeless points early: a name, or `name` and options. "
+        + ", ".join(f"`{name}`" for name in PRUNERS),
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="of the sampler and of the winners' seeds")
+    storage: str = Field(
+        "",
+        description="Optuna's storage: a journal's path, or a URL; by default a journal in mlruns",
+    )
 
 
 class FileFields(Fields):

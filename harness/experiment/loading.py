@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from harness import paths
-from harness.errors import InputError, did_you_mean
+from harness.errors import InputError
 from harness.experiment import checking, document
-from harness.experiment.checking import INVALID
 from harness.experiment.checks import cross_check, report_unusable
 from harness.experiment.components import takes_list
 from harness.experiment.document import Document, Faults
 from harness.experiment.factors import Given, axes_of, gather, too_many
-from harness.experiment.fields import TRIAL_FIELDS, FileFields, SearchFields, is_known
+from harness.experiment.fields import FileFields
 from harness.experiment.grid import Factor, Grid, enumerate_grid
 from harness.experiment.overrides import apply as apply_overrides
 from harness.experiment.rules import chosen_components, expectations, skip_rules
+from harness.experiment.search import read_search
 from harness.experiment.space import Space, build_space
 from harness.experiment.spec import Experiment, SkipRule
 from harness.experiment.yaml import Keys
@@ -55,7 +55,7 @@ def load(
         space.always_recorded(),
         faults,
     )
-    search = _search(source, faults)
+    search = read_search(source, given, space, grid, faults)
     faults.raise_any()
     if space.selection is None:
         raise InputError("metric: no metric is registered for this data set's task")
@@ -118,16 +118,3 @@ def _excused(rule: SkipRule, source: Document, factors: Mapping[str, Factor]) ->
         or any(not cell.sound and not cell.faults for cell in factors[root].cells.values())
         for root in roots
     )
-
-
-def _search(source: Document, faults: Faults) -> Mapping[str, Any] | None:
-    given = source.values.get("search")
-    if not isinstance(given, Mapping):
-        return None  # absent, or reported with the top level
-    values = checking.members(SearchFields, given, ("search",), faults)
-    per = values.get("per", INVALID)
-    for position, name in enumerate(per if per is not INVALID else ()):
-        if not is_known(name):
-            hint = did_you_mean(name, TRIAL_FIELDS)
-            faults.add(("search", "per", position), f"unknown field {name!r}", hint)
-    return dict(given)

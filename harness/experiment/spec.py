@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.experiment.tuning import Search
 from harness.kinds import Metric
 from harness.trial import Trial
 
@@ -51,7 +52,7 @@ class Expectation:
 class Experiment:
     """A validated experiment. metric: what trials are selected on, resolved ("val/accuracy").
 
-    search: the `search:` block, validated as far as this room knows; None where there is none.
+    search: the `search:` block; None where there is none.
     grid: what the plan is made from: each field's values, and the combinations that are kept;
     None only for an experiment that was not loaded from a file.
     """
@@ -65,7 +66,7 @@ class Experiment:
     metric_component: Metric | None
     direction: Literal["max", "min"]
     target: float | None
-    search: Mapping[str, Any] | None
+    search: Search | None
     expect: tuple[Expectation, ...]
     artifacts: Artifacts
     grid: Grid | None = field(default=None, repr=False, compare=False)

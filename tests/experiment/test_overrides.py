@@ -8,6 +8,7 @@ import pytest
 from experiment_support import Load, Problems
 
 from harness.experiment.spec import Experiment
+from harness.experiment.tuning import Range
 
 FILE = """\
 name: base
@@ -92,9 +93,12 @@ def test_an_option_replaces_those_in_the_file(load_text: Load) -> None:
 
 
 def test_other_fields_of_the_file(load_text: Load) -> None:
-    experiment = load_text(FILE, "name=mine", "search.trials=5", "search.space.lr.low=1e-4")
+    space = ("search.space.lr.low=1e-4", "search.space.lr.high=1")
+    experiment = load_text(FILE, "name=mine", "search.trials=5", *space)
     assert experiment.name == "mine"
-    assert experiment.search == {"trials": 5, "space": {"lr": {"low": 0.0001}}}
+    assert experiment.search is not None
+    assert experiment.search.trials == 5
+    assert Range("lr", 1e-4, 1.0) in experiment.search.space
 
 
 def test_the_last_of_equal_keys_wins(load_text: Load) -> None:

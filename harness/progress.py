@@ -23,6 +23,8 @@ from harness.records import Ended, Measured, Outcome, Record
 
 PLAIN_SECONDS = 10.0
 """The shortest time between two plain lines."""
+ENOUGH_TO_TELL = 4
+"""Trials that must have ended before the time left is told."""
 
 
 @dataclass(slots=True)
@@ -102,7 +104,8 @@ class PlainLines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._started = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._first_end: float | None = None
 
     def __enter__(self) -> PlainLines:
         return self
@@ -114,14 +117,17 @@ class PlainLines:
         if mishap := _mishap(planned, record):
             self._say(mishap)
         now = time.monotonic()
+        if tally.ended == 1 and self._first_end is None:
+            self._first_end = now
         last_trial = isinstance(record, Ended) and tally.ended == tally.total
         if now - self._last < PLAIN_SECONDS and not last_trial:
             return
         self._last = now
         parts = [f"{tally.ended}/{tally.total} trials", tally.counts(), tally.leader()]
-        if 0 < tally.ended < tally.total:
-            left = (now - self._started) / tally.ended * (tally.total - tally.ended)
-            parts.append(f"about {left:.0f} s left")
+        if self._first_end is not None and ENOUGH_TO_TELL <= tally.ended < tally.total:
+            # Counted from the first trial's end: starting up is no measure of what is to come.
+            pace = (now - self._first_end) / (tally.ended - 1)
+            parts.append(f"about {pace * (tally.total - tally.ended):.0f} s left")
         self._say("; ".join(part for part in parts if part))
 
     def _say(self, text: str) -> None:

@@ -20,11 +20,17 @@ from harness.tracking.store import Store
 
 
 def start_parent(
-    store: Store, experiment_id: str, plan: Plan, goal: Goal, kind: str, trials: int
+    store: Store,
+    experiment_id: str,
+    plan: Plan,
+    goal: Goal,
+    kind: str,
+    trials: int,
+    title: str = "",
 ) -> RunLog:
     """Open the parent run, with the experiment file and the whole provenance as its files.
 
-    kind: `naming.SWEEP` or `naming.STUDY`. trials: how many will run.
+    kind: `naming.SWEEP` or `naming.STUDY`. trials: how many will run. title: in place of the kind.
     """
     _describe_experiment(store, experiment_id, plan)
     tags = common_tags(goal) | {
@@ -32,7 +38,9 @@ def start_parent(
         naming.TAG_EXPECT: json.dumps([asdict(figure) for figure in plan.experiment.expect]),
         "mlflow.note.content": parent_note(plan, kind, trials),
     }
-    name = f"{kind} {datetime.now().astimezone():%Y-%m-%d %H:%M} ({counted(trials, 'trial')})"
+    name = (
+        f"{title or kind} {datetime.now().astimezone():%Y-%m-%d %H:%M} ({counted(trials, 'trial')})"
+    )
     parent = RunLog(store, experiment_id, name, tags)
     files: dict[str, str | Mapping[str, Any]] = {"provenance.json": process().parent()}
     if process().git.diff:

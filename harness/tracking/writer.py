@@ -36,9 +36,10 @@ class SweepWriter:
     """The one writer of a sweep or study: `with SweepWriter(store, plan, goal) as writer`.
 
     kind: `naming.SWEEP` or `naming.STUDY`. trials: how many will run; by default those of the plan
-    that the store has not finished. Where the block is left by an exception, the open trials are
-    written as interrupted, and the parent as KILLED (an interruption) or FAILED. Not thread-safe.
-    Every method raises StoreError where the store cannot be written.
+    that the store has not finished. title: what to call the parent run, by default its kind. Where
+    the block is left by an exception, the open trials are written as interrupted, and the parent as
+    KILLED (an interruption) or FAILED. Not thread-safe. Every method raises StoreError where the
+    store cannot be written.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class SweepWriter:
         *,
         kind: str = naming.SWEEP,
         trials: int | None = None,
+        title: str = "",
     ) -> None:
         self._store = store
         self._artifacts = plan.experiment.artifacts
@@ -67,7 +69,7 @@ class SweepWriter:
         self._keeper = Keeper(spool, goal, plan.trials, self._earlier)
         if trials is None:
             trials = sum(not self.is_finished(planned) for planned in plan.trials)
-        self._parent = start_parent(store, self.experiment_id, plan, goal, kind, trials)
+        self._parent = start_parent(store, self.experiment_id, plan, goal, kind, trials, title)
 
     @property
     def run_id(self) -> str:
@@ -96,14 +98,15 @@ class SweepWriter:
         sampler: Mapping[str, Any] | None = None,
         at: Moment | None = None,
     ) -> TrialRun:
-        """Open a trial's run. sampler: of a search, for the provenance (its name, the trial's
-        number there). at: when it began, by default now. It supersedes an earlier run of the trial
-        that did not finish."""
+        """Open a trial's run. sampler: of a search, for tags and provenance (its study, its name,
+        the trial's number there). at: when it began, by default now. It supersedes an earlier run
+        of the trial that did not finish."""
         at = at or Moment.now()
         tags = self._tags | {
             naming.TAG_TRIAL: json.dumps(planned.trial.resolved()),
             "mlflow.parentRunId": self.run_id,
         }
+        tags |= {naming.TAG_SEARCH + key: naming.text(v) for key, v in (sampler or {}).items()}
         log = RunLog(self._store, self.experiment_id, planned.name, tags, at.utc)
         log.params(self._columns.of(planned))
         log.dataset(self._datasets.input(planned))

@@ -38,8 +38,11 @@ def load(
     Raises InputError with every fault, each with its file and line or its override.
     """
     source = document.read(Path(path))
-    apply_overrides(source, overrides, takes_list)
     faults = Faults(source)
+    try:
+        apply_overrides(source, overrides, takes_list)
+    except InputError as error:
+        faults.take((), error)
     top = _top_level(source, faults)
     given = gather(source, faults)
     if too_many(given, faults):

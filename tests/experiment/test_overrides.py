@@ -141,3 +141,10 @@ def test_a_skip_rule_may_match_nothing_once_its_field_is_overridden(
     assert load_text(FILE, "lr=0.1").grid.kept  # type: ignore[union-attr]
     (problem,) = problems(FILE.replace("lr: 0.01,", "lr: 0.5,"), "epochs=1")
     assert problem.what == "skip[0]: matches no combination of the grid"
+
+
+def test_a_bad_override_is_reported_beside_bad_values(problems: Problems) -> None:
+    found = problems(FILE, "optimiser=adam", "lr=-1")
+    assert len(found) == 2
+    assert "optimizer" in found[0].hint
+    assert "greater than 0" in found[1].what

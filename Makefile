@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 EXPERIMENT ?= experiments/digits.yaml
 ARGS ?=
+PORT ?= 5000
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -31,7 +32,7 @@ compare: $(READY) ## compare the runs of EXPERIMENT
 	@$(BIN)/python -m harness.compare $(EXPERIMENT) $(ARGS)
 
 ui: $(READY) ## MLflow's UI on 127.0.0.1 (PORT=5000)
-	@$(BIN)/python -m harness.ui $(ARGS)
+	@$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlruns/mlflow.db}" $(ARGS)
 
 test: $(READY) ## all tests but the long ones
 	@$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+from zlib import crc32
 
+import numpy as np
 import pandas as pd
 
 from harness.analysis.configs import COUNTS, Config, rank, summarise
@@ -17,6 +19,7 @@ from harness.analysis.tuned import Tuned, best_of_each
 from harness.errors import InputError, Problem, did_you_mean
 from harness.experiment.spec import Plan
 from harness.naming import PARAM_TRIAL
+from harness.tracking.archive import Archive
 from harness.tracking.results import Results
 
 TASK = "dataset"
@@ -32,6 +35,7 @@ class Question:
     top: the most rows of a table; None for all.
     planned: trial ids of the experiment's file; others in the store are left out. None: all count.
     expect: published figures, instead of those of the newest sweep.
+    baseline: the contender that all others are compared with; by default all pairs are.
     """
 
     metric: str | None = None
@@ -40,6 +44,7 @@ class Question:
     top: int | None = None
     planned: Collection[str] | None = None
     expect: Sequence[Mapping[str, Any]] | None = None
+    baseline: str | None = None
 
     def of_plan(self, plan: Plan) -> Question:
         """The same of what a file asks for now: its trials, and its published figures."""
@@ -63,6 +68,8 @@ class Comparison:
     expectations: over all trials, `where` or not.
     unplanned: trials in the store that the file no longer asks for, left out.
     missing: trials of the file that are not in the store. filtered: left out by `where`.
+    fields: as in `Results`. target: the value of the selection metric to be reached.
+    archive: see `Results.archive`.
     """
 
     experiment: str
@@ -81,6 +88,14 @@ class Comparison:
     missing: int
     filtered: int
     superseded: int
+    fields: tuple[str, ...]
+    target: float | None
+    archive: Archive | None
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """A generator for one purpose, the same at every reading: a report's intervals must not
+        change with the sections that are made beside them."""
+        return np.random.default_rng(crc32(purpose.encode()))
 
     def outcomes(self) -> dict[str, int]:
         """How many trials ended in each way."""
@@ -95,7 +110,7 @@ def compare(results: Results, question: Question) -> Comparison:
     configs, shown = _ranked(trials, results.fields, score)
     asked = _known(question.by, configs[0].labels)
     by = asked or tuple(name for name in ("model", "optimizer") if name in shown)
-    contend_by = asked or (("optimizer",) if "optimizer" in shown else shown)
+    contend_by = asked or _default_contenders(shown)
     expect = results.expect if question.expect is None else question.expect
     return Comparison(
         experiment=results.experiment,
@@ -114,7 +129,15 @@ def compare(results: Results, question: Question) -> Comparison:
         missing=missing,
         filtered=len(everything) - len(trials),
         superseded=results.superseded,
+        fields=results.fields,
+        target=results.target,
+        archive=results.archive,
     )
+
+
+def _default_contenders(shown: Sequence[str]) -> tuple[str, ...]:
+    """Optimizers; single configs where all have one."""
+    return ("optimizer",) if "optimizer" in shown else tuple(shown)
 
 
 def _planned(results: Results, planned: Collection[str] | None) -> tuple[pd.DataFrame, int, int]:

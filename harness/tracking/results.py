@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +16,7 @@ from harness import naming, paths
 from harness.errors import InputError, Problem, StoreError, did_you_mean
 from harness.naming import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 from harness.records import Outcome
+from harness.tracking.archive import Archive
 from harness.tracking.owner import is_dead
 from harness.tracking.persist import persist
 from harness.tracking.runs import StoredRun, searched, stored_runs
@@ -44,6 +45,10 @@ FACTS = (
     "diverged_at",
     "trial",
     "artifacts",
+    "version",
+    "host",
+    "git_commit",
+    "git_dirty",
 )
 """Columns that every table has, besides those of fields and scalars."""
 
@@ -62,6 +67,8 @@ class Results:
     metric, direction, target: what the newest sweep or study selects on.
     expect: its published figures, as mappings of `experiment.spec.Expectation`'s fields.
     superseded: runs left out because a later run replaces them.
+    parent_id: the newest sweep's or study's run; empty where there is none.
+    archive: where curves and files of these runs are read; None where the table is all there is.
     """
 
     experiment: str
@@ -72,6 +79,8 @@ class Results:
     target: float | None
     expect: tuple[Mapping[str, Any], ...]
     superseded: int
+    parent_id: str = ""
+    archive: Archive | None = None
 
     @property
     def scalars(self) -> tuple[str, ...]:
@@ -115,7 +124,7 @@ def read(store: Store, experiment: str) -> Results:
     results = tabulate(experiment, stored_runs(store, found.experiment_id))
     if results is None:
         raise InputError(f"experiment {experiment!r} has no trials yet: run its sweep first")
-    return results
+    return replace(results, archive=Archive(store, results.parent_id))
 
 
 def tabulate(experiment: str, runs: Iterable[StoredRun]) -> Results | None:
@@ -158,6 +167,7 @@ class _Gathered:
         self.rows: dict[str, dict[str, Any]] = {}
         self.fields: dict[str, None] = {}
         self.parent: Mapping[str, str] = {}
+        self.parent_id = ""
         self.superseded = 0
         self._configs: dict[str, dict[str, str]] = {}
 
@@ -165,7 +175,7 @@ class _Gathered:
         """Runs come oldest first."""
         kind = run.tags.get(naming.TAG_KIND)
         if kind in PARENT_KINDS:
-            self.parent = run.tags
+            self.parent, self.parent_id = run.tags, run.run_id
         elif kind == naming.TRIAL and naming.TAG_SUPERSEDED in run.tags:
             self.superseded += 1
         elif kind == naming.TRIAL:
@@ -199,6 +209,7 @@ class _Gathered:
             target=target,
             expect=_expectations(parent.get(naming.TAG_EXPECT, "[]")),
             superseded=self.superseded,
+            parent_id=self.parent_id,
         )
 
 
@@ -243,6 +254,10 @@ def _facts(run: StoredRun, experiment: str) -> dict[str, Any]:
         "diverged_at": _float(tags.get(naming.TAG_DIVERGED_AT)),
         "trial": tags.get(naming.TAG_TRIAL),
         "artifacts": tags.get(naming.TAG_ARTIFACTS, ""),
+        "version": tags.get(naming.TAG_VERSION, ""),
+        "host": tags.get(naming.TAG_HOST, ""),
+        "git_commit": tags.get(naming.TAG_GIT_COMMIT, ""),
+        "git_dirty": tags.get(naming.TAG_GIT_DIRTY, "") == "true",
     }
 
 

@@ -10,7 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.naming import BEST, EPOCHS_TO_TARGET, EXAMPLES_TO_TARGET, FINAL, THROUGHPUT
+from harness.naming import (
+    BEST,
+    EPOCHS_TO_TARGET,
+    EXAMPLES_TO_TARGET,
+    FINAL,
+    TAG_GIT_COMMIT,
+    THROUGHPUT,
+)
 from harness.tracking.persist import persist
 
 if TYPE_CHECKING:
@@ -20,9 +27,9 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 """Runs a request: bounds memory, and is small enough for a server's answer."""
-PREFIXES = (FINAL, BEST, "time/")
+PREFIXES = (FINAL, BEST, "time/", "memory/")
 LONE = (EPOCHS_TO_TARGET, EXAMPLES_TO_TARGET, THROUGHPUT)
-TAGS = ("harness.", "mlflow.parentRunId")
+TAGS = ("harness.", "mlflow.parentRunId", TAG_GIT_COMMIT)
 
 
 @dataclass(frozen=True, slots=True)

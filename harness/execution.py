@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -34,11 +35,14 @@ def execute(
 ) -> Iterator[tuple[PlannedTrial, Record]]:
     """Train `trials`, yielding each record after it was handed to the writer.
 
-    The engine holds only as many tasks as it can train, so that an interruption finds the rest
-    untouched. Where the loop is left early, by an exception or by the caller, every run that was
-    open is written as interrupted, and the engine is closed.
+    The engine holds only tasks that it has room for, so that an interruption finds the rest
+    untouched; a trial that waits for its device holds up none on another. Where the loop is left
+    early, by an exception or by the caller, every run that was open is written as interrupted, and
+    the engine is closed.
     """
-    waiting = iter(trials)
+    waiting: dict[str, deque[PlannedTrial]] = {}
+    for one in trials:
+        waiting.setdefault(one.trial.device, deque()).append(one)
     planned: dict[str, PlannedTrial] = {}
     runs: dict[str, RunWriter] = {}
     try:
@@ -63,15 +67,16 @@ def execute(
 
 def _fill(
     engine: Engine,
-    waiting: Iterator[PlannedTrial],
+    waiting: Mapping[str, deque[PlannedTrial]],
     planned: dict[str, PlannedTrial],
     data_root: Path,
     evidence: bool,
 ) -> None:
-    while len(planned) < engine.slots and (one := next(waiting, None)) is not None:
-        planned[one.trial_id] = one
-        alone = engine.slots == 1
-        engine.submit(Task(one.trial_id, one.trial, data_root, evidence, alone))
+    for device, trials in waiting.items():
+        while trials and engine.room(device):
+            one = trials.popleft()
+            planned[one.trial_id] = one
+            engine.submit(Task(one.trial_id, one.trial, data_root, evidence))
 
 
 def _interrupt(runs: Mapping[str, RunWriter]) -> None:

@@ -49,9 +49,22 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--workers",
+        type=_workers,
+        metavar="N|auto",
+        help="trials trained at once on the CPU (default: one a core; auto: as many as a short "
+        "measurement finds fastest)",
+    )
+    made.add_argument(
+        "--slots",
         type=_positive,
+        default=1,
         metavar="N",
-        help="trials trained at once (default: one a core on CPUs, 1 on a GPU)",
+        help="trials trained at once on each GPU (default: 1)",
+    )
+    made.add_argument(
+        "--exclusive",
+        action="store_true",
+        help="one trial at a time on each device, so that their times can be compared",
     )
     made.add_argument(
         "--executor",
@@ -66,10 +79,13 @@ def parser() -> argparse.ArgumentParser:
 
 def _positive(text: str) -> int:
     """A whole number from 1; argparse tells the user where it is not."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _workers(text: str) -> int | str:
+    return text if text == "auto" else _positive(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -192,10 +208,10 @@ def _train(
     arguments: argparse.Namespace,
 ) -> int:
     """Train what is left. Returns how many trials failed."""
-    from harness.dispatch.choose import engine
+    from harness.dispatch.choose import engine, measured_workers
     from harness.execution import execute
     from harness.interrupts import Interrupts
-    from harness.paths import data_root
+    from harness.paths import data_root, root
     from harness.progress import Tally, display
     from harness.records import Outcome
     from harness.tracking.background import BackgroundWriter
@@ -205,7 +221,17 @@ def _train(
     tally = Tally(len(todo), goal)
     evidence = plan.experiment.artifacts != "none"
     trials = [planned.trial for planned in plan.trials]
-    trainer = engine(trials, arguments.executor, arguments.workers)
+    workers = arguments.workers
+    if workers == "auto":
+        workers, how = measured_workers(trials, data_root(), root() / "mlruns" / "workers.json")
+        console.print(f"workers: {how}", highlight=False, markup=False)
+    trainer = engine(
+        trials,
+        arguments.executor,
+        workers,
+        slots=arguments.slots,
+        exclusive=arguments.exclusive,
+    )
     console.print(f"training: {trainer.description}", highlight=False)
     with (
         Interrupts() as interrupts,

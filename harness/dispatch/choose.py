@@ -1,4 +1,4 @@
-"""Which engine a sweep gets, and how many workers of how many threads."""
+"""Which engine a sweep gets: on which devices, how many workers, of how many threads."""
 
 from __future__ import annotations
 
@@ -7,35 +7,95 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from harness.dispatch import measure
 from harness.dispatch.engine import Engine
+from harness.dispatch.gpus import gpus
 from harness.dispatch.inline import InlineEngine
+from harness.dispatch.places import GPU_KINDS, Place, Places
 from harness.dispatch.process import ProcessEngine
+from harness.errors import InputError, Problem
 from harness.trial import Trial
 
 Executor = Literal["inline", "process"]
 
 
-def engine(trials: Sequence[Trial], executor: Executor | None, workers: int | None) -> Engine:
+def engine(
+    trials: Sequence[Trial],
+    executor: Executor | None = None,
+    workers: int | None = None,
+    *,
+    slots: int = 1,
+    exclusive: bool = False,
+) -> Engine:
     """The engine for these trials: all of a plan, so that what is left of it after an interruption
     trains with as many threads as what was trained before.
 
-    executor, workers: as the user set them, or None. By default trials on the CPU get one worker a
-    core, of one thread each, and never more workers than trials; trials on a GPU, and single
-    trials, train in this process.
+    executor: as the user set it, or None, which trains in this process what trains one at a time.
+    For the others see `places`. Raises InputError where they contradict each other.
     """
+    chosen = places(
+        [trial.device for trial in trials],
+        gpus() if any(trial.device != "cpu" for trial in trials) else (),
+        cores(),
+        workers,
+        slots,
+        exclusive,
+    )
     if executor is None:
-        executor = "process" if (workers or default_workers(trials)) > 1 else "inline"
-    if executor == "inline":
-        return InlineEngine()
-    count = workers or default_workers(trials)
-    return ProcessEngine(count, threads=max(1, cores() // count))
+        executor = "process" if sum(place.slots for place in chosen) > 1 else "inline"
+    return InlineEngine() if executor == "inline" else ProcessEngine(chosen)
 
 
-def default_workers(trials: Sequence[Trial]) -> int:
-    """How many trials to train at once."""
-    if any(_may_use_gpu(trial.device) for trial in trials):
-        return 1
-    return max(1, min(cores(), len(trials)))
+def measured_workers(trials: Sequence[Trial], data_root: Path, memory: Path) -> tuple[int, str]:
+    """The number of workers for those of the trials that train on the CPU, by a short measurement,
+    and what was measured, for people. See `measure.workers`."""
+    found = gpus() if any(trial.device != "cpu" for trial in trials) else ()
+    here = [trial for trial in trials if trial.device == "cpu" or not found]
+    if not here:
+        raise InputError("--workers auto: none of these trials trains on the CPU")
+    return measure.workers(here, data_root, cores(), memory)
+
+
+def places(
+    devices: Sequence[str],
+    found: Sequence[str],
+    cores: int,
+    workers: int | None = None,
+    slots: int = 1,
+    exclusive: bool = False,
+) -> list[Place]:
+    """Where trials of these `device` fields train, on a machine with the GPUs `found`.
+
+    workers: trials at once on the CPU; by default one a core, and never more than there are
+    trials. slots: trials at once on each GPU. exclusive: one trial at once on each device, with
+    all cores but one for each GPU.
+    """
+    if exclusive and ((workers or 1) > 1 or slots > 1):
+        raise InputError(
+            "--exclusive trains one trial at a time on each device: leave --workers "
+            "and --slots out, or at 1"
+        )
+    machine = Places([*(Place(gpu, slots) for gpu in found), Place("cpu", 1)])
+    wanted = [machine.suiting(device) or (Place("cpu", 1),) for device in devices]
+    used = {place.device for suiting in wanted for place in suiting}
+    graphic = [gpu for gpu in found if gpu in used]
+    on_cpu = sum(any(place.kind not in GPU_KINDS for place in suiting) for suiting in wanted)
+    if workers is not None and not on_cpu:
+        raise InputError(
+            Problem(
+                "--workers: none of these trials trains on the CPU",
+                hint="--slots says how many train at once on each GPU",
+            )
+        )
+    left = max(1, cores - len(graphic) * slots)
+    count = 0
+    if on_cpu:
+        count = 1 if exclusive else workers or min(left, on_cpu)
+    of_gpu = 1 if on_cpu else max(1, cores // max(1, len(graphic) * slots))
+    chosen = [Place(gpu, slots, of_gpu) for gpu in graphic]
+    if count:
+        chosen.append(Place("cpu", count, max(1, left // count)))
+    return chosen
 
 
 def cores() -> int:
@@ -43,10 +103,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _may_use_gpu(device: str) -> bool:
-    """Told without torch, which takes seconds to import: "auto" means a GPU where one is there."""
-    if device == "auto":
-        return any(Path("/dev").glob("nvidia[0-9]*")) or os.uname().sysname == "Darwin"
-    return device != "cpu"

@@ -14,14 +14,17 @@ from harness.trial import Trial
 class Task:
     """One trial to train.
 
-    key: its trial id. evidence: whether `Ended` carries weights. exclusive: whether no other task
-    trains on its device at the same time, so that its times can be compared.
+    key: its trial id. evidence: whether `Ended` carries weights.
+    Set by the engine: device, where it placed the task (None leaves it to the trial's own field);
+    exclusive, whether no other task trains on its device at the same time, so that its times can
+    be compared.
     """
 
     key: str
     trial: Trial
     data_root: Path
     evidence: bool
+    device: str | None = None
     exclusive: bool = False
 
 
@@ -55,6 +58,10 @@ class Engine(Protocol):
     @property
     def description(self) -> str:
         """Where tasks train, for people: "2 workers, 1 thread each"."""
+        ...
+
+    def room(self, device: str) -> bool:
+        """Whether a task of this `device` would start at once."""
         ...
 
     def submit(self, task: Task) -> None: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 
 from harness.dispatch.engine import Event, Task
 from harness.dispatch.runner import run
@@ -25,8 +26,11 @@ class InlineEngine:
     def description(self) -> str:
         return "one at a time in this process"
 
+    def room(self, device: str) -> bool:  # noqa: ARG002 - one place for every device
+        return self._running is None and not self._waiting
+
     def submit(self, task: Task) -> None:
-        self._waiting.append(task)
+        self._waiting.append(replace(task, exclusive=True))
 
     def next(self, timeout: float | None = None) -> Event | None:  # noqa: ARG002
         """Trains until the next record; `timeout` is no concern of an engine that never waits."""

@@ -1,18 +1,20 @@
-"""The engine of worker processes: as many tasks at once as there are workers."""
+"""The engine of worker processes: as many tasks at once as the machine's places have slots."""
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
-from collections import deque
-from dataclasses import dataclass, field
-from multiprocessing import connection, get_context
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import connection
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 
 from harness.dispatch.engine import Event, Task
-from harness.dispatch.worker import Cancel, send, work
+from harness.dispatch.places import Place, Places
+from harness.dispatch.processes import SharedFolder, start
+from harness.dispatch.worker import Cancel, send
 from harness.records import Ended, Outcome
 
 GRACE_SECONDS = 0.5
@@ -23,37 +25,44 @@ GRACE_SECONDS = 0.5
 class _Worker:
     """A process and what it is at. task: None while it is idle."""
 
-    process: SpawnProcess
+    process: BaseProcess
     pipe: Connection
+    place: Place
     task: Task | None = None
 
 
-@dataclass(slots=True)
 class ProcessEngine:
-    """`workers` processes of `threads` torch threads each, started at the first task and kept.
+    """Workers that are started at the first task and kept, one for each slot of each place.
 
-    A worker that dies fails its task alone, with the signal or status it died of, and is replaced.
+    A worker serves one place alone. One that dies fails its task alone, with the signal or status
+    it died of, and is replaced. Workers share their prepared data in memory.
     """
 
-    workers: int
-    threads: int
-    _idle: list[_Worker] = field(default_factory=list)
-    _busy: dict[str, _Worker] = field(default_factory=dict)
-    _waiting: deque[Task] = field(default_factory=deque)
-    _ready: deque[Event] = field(default_factory=deque)
+    is_local = False
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self._all = tuple(places)
+        self._places = Places(places)
+        self._idle: dict[Place, list[_Worker]] = defaultdict(list)
+        self._busy: dict[str, _Worker] = {}
+        self._waiting: deque[Task] = deque()
+        self._ready: deque[Event] = deque()
+        self._shared: SharedFolder | None = None
+
+    @classmethod
+    def on_cpu(cls, workers: int, threads: int) -> ProcessEngine:
+        return cls([Place("cpu", workers, threads)])
 
     @property
     def slots(self) -> int:
-        return self.workers
-
-    @property
-    def is_local(self) -> bool:
-        return False
+        return self._places.slots
 
     @property
     def description(self) -> str:
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''} each"
-        return f"{self.workers} worker{'s' if self.workers > 1 else ''}, {threads}"
+        return "; ".join(_described(place) for place in self._all)
+
+    def room(self, device: str) -> bool:
+        return not self._waiting and self._places.find(device) is not None
 
     def submit(self, task: Task) -> None:
         self._waiting.append(task)
@@ -81,7 +90,7 @@ class ProcessEngine:
             self._ready.append(Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
 
     def close(self) -> None:
-        everyone = [*self._idle, *self._busy.values()]
+        everyone = [*self._busy.values(), *(w for idle in self._idle.values() for w in idle)]
         for worker in self._busy.values():
             worker.process.terminate()
         for worker in everyone:
@@ -93,39 +102,55 @@ class ProcessEngine:
                 worker.process.kill()
                 worker.process.join()
             worker.process.close()
+        for worker in self._busy.values():
+            self._places.release(worker.place)
         self._idle.clear()
         self._busy.clear()
         self._waiting.clear()
         self._ready.clear()
+        if self._shared is not None:
+            self._shared.remove()
+            self._shared = None
 
     def _assign(self) -> None:
-        while self._waiting and len(self._busy) < self.workers:
+        """Start what fits, in its order; a task that waits for its device holds up no other."""
+        still: deque[Task] = deque()
+        while self._waiting and len(self._busy) < self.slots:
             task = self._waiting.popleft()
-            worker = self._take_idle() or self._start()
-            worker.task = task
-            self._busy[task.key] = worker
-            try:
-                send(worker.pipe, task)
-            except (BrokenPipeError, ConnectionResetError):
-                self._bury(worker)
+            place = self._places.find(task.trial.device)
+            if place is None:
+                still.append(task)
+            else:
+                self._begin(task, place)
+        self._waiting.extendleft(reversed(still))
 
-    def _take_idle(self) -> _Worker | None:
+    def _begin(self, task: Task, place: Place) -> None:
+        worker = self._take_idle(place) or self._start(place)
+        suits = place in self._places.suiting(task.trial.device)
+        worker.task = replace(
+            task, device=place.device if suits else None, exclusive=place.slots == 1
+        )
+        self._busy[task.key] = worker
+        self._places.take(place)
+        try:
+            send(worker.pipe, worker.task)
+        except (BrokenPipeError, ConnectionResetError):
+            self._bury(worker)
+
+    def _take_idle(self, place: Place) -> _Worker | None:
         """A worker at rest that is still alive."""
-        while self._idle:
-            worker = self._idle.pop()
+        while self._idle[place]:
+            worker = self._idle[place].pop()
             if worker.process.is_alive():
                 return worker
             self._bury(worker)
         return None
 
-    def _start(self) -> _Worker:
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, self.threads), daemon=False)
-        with _threads_in_environment(self.threads):
-            process.start()
-        theirs.close()
-        return _Worker(process, ours)
+    def _start(self, place: Place) -> _Worker:
+        if self._shared is None:
+            self._shared = SharedFolder.make()
+        process, pipe = start(place.threads, self._shared)
+        return _Worker(process, pipe, place)
 
     def _collect(self, timeout: float | None) -> None:
         """Take what the workers have sent, or bury those that died."""
@@ -139,9 +164,13 @@ class ProcessEngine:
                 continue
             self._ready.append(event)
             if isinstance(event.record, Ended):
-                del self._busy[event.key]
-                worker.task = None
-                self._idle.append(worker)
+                self._release(event.key, worker)
+                self._idle[worker.place].append(worker)
+
+    def _release(self, key: str, worker: _Worker) -> None:
+        del self._busy[key]
+        self._places.release(worker.place)
+        worker.task = None
 
     def _bury(self, worker: _Worker) -> None:
         """A worker's pipe has closed: it is dead, or as good as dead."""
@@ -155,7 +184,7 @@ class ProcessEngine:
         worker.process.close()
         if task is None:
             return
-        del self._busy[task.key]
+        self._release(task.key, worker)
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
         hint = "; out of memory, perhaps" if status == -9 else ""
         self._ready.append(
@@ -163,22 +192,9 @@ class ProcessEngine:
         )
 
 
-class _threads_in_environment:  # noqa: N801 - used as a function
-    """Sets the thread count that numerical libraries read as they are loaded, for a child."""
-
-    NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-    def __init__(self, threads: int) -> None:
-        self._threads = str(threads)
-        self._before: dict[str, str | None] = {}
-
-    def __enter__(self) -> None:
-        self._before = {name: os.environ.get(name) for name in self.NAMES}
-        os.environ.update(dict.fromkeys(self.NAMES, self._threads))
-
-    def __exit__(self, *error: object) -> None:
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def _described(place: Place) -> str:
+    """ "2 workers, 1 thread each", "cuda:0: 1 worker, 8 threads"."""
+    workers = f"{place.slots} worker{'s' if place.slots > 1 else ''}"
+    threads = f"{place.threads} thread{'s' if place.threads > 1 else ''}"
+    where = "" if place.device == "cpu" else f"{place.device}: "
+    return f"{where}{workers}, {threads} each"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import traceback
 from collections.abc import Iterator
 
@@ -15,16 +17,42 @@ def run(task: Task) -> Iterator[Record]:
 
     torch is imported here and not before, so that a sweep with nothing to do is quick.
     """
+    import torch
+
     from harness.training.build import assemble
     from harness.training.loop import train
 
+    device = None if task.device is None else torch.device(task.device)
     try:
-        for record in train(assemble(task.trial, task.data_root), task.evidence):
+        for record in train(assemble(task.trial, task.data_root, device), task.evidence):
             if isinstance(record, Started):
                 record = Started({**record.facts, "exclusive": task.exclusive})
             yield record
     except HarnessError as error:
         yield Ended(Outcome.FAILED, {}, reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever a model or a library raises
+        told = traceback.format_exc()
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        yield Ended(Outcome.FAILED, {}, reason=reason, traceback=traceback.format_exc())
+        if is_out_of_memory(error):
+            reason = f"out of memory on {task.device or task.trial.device}: {reason}"
+        _free(error)
+        yield Ended(Outcome.FAILED, {}, reason=reason, traceback=told)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the device or of the host."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # torch has no class of its own for the host's memory.
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _free(error: BaseException) -> None:
+    """Let go of what a failed trial holds, so that the next finds its device as this one did."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    torch = sys.modules["torch"]
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -1,6 +1,6 @@
 """A worker process: trains the tasks that come down its pipe and sends their records up.
 
-Started by spawning, so that it shares no state, no lock and no thread with its parent.
+It shares no state, no lock and no thread with its parent.
 """
 
 from __future__ import annotations
@@ -8,13 +8,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from harness.dispatch.engine import Event, Task
 from harness.records import Ended, Outcome
+from harness.trial import Trial
 
 PARENT_DIED = 3
 """Exit status of a worker that found itself alone."""
@@ -27,28 +30,67 @@ class Cancel:
     key: str
 
 
-Order = Task | Cancel | None
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Make ready to train this trial with so many threads; at `Go`, see how fast it trains."""
+
+    trial: Trial
+    data_root: Path
+    threads: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """All that measure together are ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker waits for `Go`. problem: why it never will, where it cannot train the trial."""
+
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a worker trained."""
+
+    epochs_per_second: float
+
+
+Order = Task | Cancel | Measure | Go | None
 """What the parent sends; None ends the worker."""
+Answer = Event | Ready | Pace
 
 
-def send(pipe: Connection, content: Event | Order) -> None:
+def send(pipe: Connection, content: Answer | Order) -> None:
     """By value: multiprocessing's own pickler would pass tensors as handles into the memory of a
     process that may be dead when they are read."""
     pipe.send_bytes(pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
 
 
-def work(pipe: Connection, threads: int) -> None:
-    """Serve the pipe until it says None or closes. threads: for torch, in this process."""
+def work(pipe: Connection, threads: int, shared: Path, budget: int) -> None:
+    """Serve the pipe until it says None or closes.
+
+    threads: for torch, in this process. shared: the folder of data shared between workers, of at
+    most `budget` bytes.
+    """
     # Ctrl-C goes to every process of a terminal; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_leave_with_parent, args=(shared,), daemon=True).start()
     import torch
 
+    from harness.training import shelf
+
     torch.set_num_threads(threads)
+    shelf.use(shelf.Shelf(shared, budget))
     try:
-        while isinstance(order := _receive(pipe), Task | Cancel):
+        while (order := _receive(pipe)) is not None:
             if isinstance(order, Task):
                 _train(pipe, order)
+            elif isinstance(order, Measure):
+                _measure(pipe, order)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(PARENT_DIED)
 
@@ -65,14 +107,31 @@ def _train(pipe: Connection, task: Task) -> None:
                 return
 
 
+def _measure(pipe: Connection, order: Measure) -> None:
+    import torch
+
+    from harness.training.pace import Stepper
+
+    torch.set_num_threads(order.threads)
+    try:
+        stepper = Stepper(order.trial, order.data_root)
+    except Exception as error:  # noqa: BLE001 - the trial itself will fail with the whole story
+        send(pipe, Ready(f"{type(error).__name__}: {error}"))
+        return
+    send(pipe, Ready())
+    if isinstance(_receive(pipe), Go):
+        send(pipe, Pace(stepper.pace(order.seconds)))
+
+
 def _receive(pipe: Connection) -> Order:
     order: Order = pickle.loads(pipe.recv_bytes())  # noqa: S301 - a pipe to our own parent
     return order
 
 
-def _leave_with_parent() -> None:
+def _leave_with_parent(shared: Path) -> None:
     """A killed parent cannot say goodbye; a worker in mid-epoch would go on for nobody."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        shutil.rmtree(shared, ignore_errors=True)
         os._exit(PARENT_DIED)

@@ -15,6 +15,7 @@ from harness.errors import InputError
 from harness.kinds import Dataset
 from harness.seeding import generator, stream_seed
 from harness.training.features import imputed, standardised
+from harness.training.shelf import shared
 from harness.training.sources import Resident, Source, Streamed
 from harness.trial import Choice, Trial
 
@@ -80,7 +81,17 @@ def _follows_seed(trial: Trial, data_root: Path) -> bool:
 
 @lru_cache(maxsize=KEPT_DATASETS)
 def _load(choice: Choice[Dataset], data_root: Path) -> RawData:
-    return choice.component.load(choice.options, data_root)
+    return shared(
+        f"{choice.resolved()} {data_root}",
+        lambda: choice.component.load(choice.options, data_root),
+        _all_tensors,
+    )
+
+
+def _all_tensors(raw: RawData) -> bool:
+    """Whether the examples are in memory; those read one at a time have nothing to share."""
+    splits = [raw.train] if raw.test is None else [raw.train, raw.test]
+    return all(isinstance(examples.inputs, Tensor) for examples in splits)
 
 
 @lru_cache(maxsize=KEPT_SPLITS)
@@ -91,7 +102,20 @@ def _splits(
     seed: int | None,
     device: torch.device,
 ) -> Splits:
-    raw = _load(choice, data_root)
+    def make() -> Splits:
+        return _prepared(_load(choice, data_root), val_fraction, seed, device)
+
+    if device.type != "cpu":
+        return make()
+    key = f"{choice.resolved()} {data_root} {val_fraction} {seed}"
+    return shared(key, make, _all_resident, kinds=(Splits, Resident))
+
+
+def _all_resident(made: Splits) -> bool:
+    return all(isinstance(s, Resident) for s in (made.train, *made.evaluated().values()))
+
+
+def _prepared(raw: RawData, val_fraction: float, seed: int | None, device: torch.device) -> Splits:
     train, val, test = _completed(raw, *_cut(raw, val_fraction, seed))
     return Splits(
         raw.info,

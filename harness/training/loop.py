@@ -103,7 +103,7 @@ def _train_epoch(parts: Parts, epoch: int, clock: Clock) -> tuple[Scores, BatchL
     for index, (inputs, wanted) in enumerate(parts.data.train.batches(trial.batch_size, order)):
         if parts.augment:
             inputs = augmented(parts, inputs, chance)
-        logits, loss = _step(parts, step + index, inputs, wanted, precision)
+        logits, loss = update(parts, step + index, inputs, wanted, precision)
         outputs.append(logits)
         losses.append(loss)
         targets.append(wanted)
@@ -114,7 +114,7 @@ def _train_epoch(parts: Parts, epoch: int, clock: Clock) -> tuple[Scores, BatchL
     return scores, _batch_losses(parts, epoch, losses)
 
 
-def _step(
+def update(
     parts: Parts,
     step: int,
     inputs: Tensor,

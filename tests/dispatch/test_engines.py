@@ -16,7 +16,7 @@ from harness.records import Ended, Measured, Outcome, Started
 
 ENGINES: dict[str, Callable[[], Engine]] = {
     "inline": InlineEngine,
-    "process": lambda: ProcessEngine(workers=2, threads=1),
+    "process": lambda: ProcessEngine.on_cpu(workers=2, threads=1),
 }
 
 
@@ -29,7 +29,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 @pytest.fixture
 def workers() -> Iterator[ProcessEngine]:
-    made = ProcessEngine(workers=2, threads=1)
+    made = ProcessEngine.on_cpu(workers=2, threads=1)
     yield made
     made.close()
 

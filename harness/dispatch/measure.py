@@ -1,0 +1,186 @@
+"""How many workers train a plan fastest: measured by real training in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from harness.dispatch.processes import SharedFolder, start
+from harness.dispatch.worker import Answer, Go, Measure, Pace, Ready, send
+from harness.trial import Trial
+
+SECONDS = 1.5
+"""Of training in each measurement, after everything is loaded and warm."""
+KINDS = 4
+"""Kinds of trials measured at most, the most frequent first: the others count as these do."""
+
+Paces = Mapping[int, float]
+"""By the number of workers: epochs a second of all of them together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Trials whose epochs take equally long. example: one of them. epochs: of all of them."""
+
+    name: str
+    example: Trial
+    epochs: float
+
+
+def counts(cores: int, trials: int) -> list[int]:
+    """Numbers of workers worth a measurement: 1, 2, 4, … and one a core."""
+    found = {1, min(cores, trials)}
+    count = 2
+    while count < min(cores, trials):
+        found.add(count)
+        count *= 2
+    return sorted(found)
+
+
+def kinds(trials: Sequence[Trial]) -> list[Kind]:
+    """The most frequent kinds of a plan's trials: by model, data set, batch size and precision."""
+    passes: Counter[str] = Counter()
+    examples: dict[str, Trial] = {}
+    for trial in trials:
+        name = json.dumps(
+            [
+                trial.model.resolved(),
+                trial.dataset.identity(),
+                trial.batch_size,
+                trial.precision,
+                [choice.resolved() for choice in trial.augment],
+            ],
+            sort_keys=True,
+        )
+        passes[name] += trial.epochs
+        examples.setdefault(name, trial)
+    return [Kind(name, examples[name], float(n)) for name, n in passes.most_common(KINDS)]
+
+
+def fastest(measured: Sequence[tuple[Kind, Paces]], candidates: Sequence[int]) -> int:
+    """The number of workers with which the kinds together take the least time; of equals the
+    fewest."""
+    return min(
+        candidates,
+        key=lambda n: (sum(kind.epochs / paces[n] for kind, paces in measured), n),
+    )
+
+
+def workers(trials: Sequence[Trial], data_root: Path, cores: int, memory: Path) -> tuple[int, str]:
+    """The number of workers for a plan's trials on the CPU, and how it was found, for people.
+
+    memory: a file of what was measured before on this machine, so that the rest of a plan that was
+    interrupted trains with as many threads as its beginning.
+    """
+    candidates = counts(cores, len(trials))
+    if len(candidates) == 1:
+        return candidates[0], "one trial at a time: there is nothing to measure"
+    known = _recall(memory)
+    measured: list[tuple[Kind, Paces]] = []
+    fresh = False
+    with _Bench(cores) as bench:
+        for kind in kinds(trials):
+            entry = known.setdefault(f"{machine(cores)} {kind.name}", {})
+            for count in candidates:
+                if str(count) not in entry:
+                    fresh = True
+                    threads = max(1, cores // count)
+                    entry[str(count)] = bench.pace(kind.example, data_root, count, threads)
+            measured.append((kind, {count: entry[str(count)] for count in candidates}))
+    if fresh:
+        _remember(memory, known)
+    count = fastest(measured, candidates)
+    told = "; ".join(
+        f"{kind.example.model.name} on {kind.example.dataset.name}: "
+        + ", ".join(f"{paces[n]:.3g} epochs/s with {n}" for n in candidates)
+        for kind, paces in measured
+    )
+    how = "measured now" if fresh else "measured before"
+    return count, f"{count} {'worker' if count == 1 else 'workers'} ({how}: {told})"
+
+
+def machine(cores: int) -> str:
+    """This machine, as far as speed depends on it."""
+    return f"{platform.node()} {platform.machine()} {cores} cores"
+
+
+class _Bench:
+    """Workers that measure, started when first asked for."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._shared: SharedFolder | None = None
+        self._workers: list[tuple[BaseProcess, Connection]] = []
+
+    def __enter__(self) -> _Bench:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process, pipe in self._workers:
+            process.kill()
+            process.join()
+            process.close()
+            pipe.close()
+        if self._shared is not None:
+            self._shared.remove()
+
+    def pace(self, trial: Trial, data_root: Path, count: int, threads: int) -> float:
+        """Epochs a second of `count` workers that train the trial at the same time; a trial that
+        cannot be trained is as fast in every way."""
+        pipes = self._started(count)
+        for pipe in pipes:
+            send(pipe, Measure(trial, data_root, threads, SECONDS))
+        answers = [_answer(pipe) for pipe in pipes]
+        if any(not isinstance(answer, Ready) or answer.problem for answer in answers):
+            self.__exit__()
+            self._workers, self._shared = [], None
+            return 1.0
+        for pipe in pipes:
+            send(pipe, Go())
+        return sum(_epochs_per_second(_answer(pipe)) for pipe in pipes)
+
+    def _started(self, count: int) -> list[Connection]:
+        if self._shared is None:
+            self._shared = SharedFolder.make()
+        while len(self._workers) < count:
+            self._workers.append(start(1, self._shared))
+        return [pipe for _, pipe in self._workers[:count]]
+
+
+def _answer(pipe: Connection) -> Answer | None:
+    """None of a worker that died."""
+    try:
+        answer: Answer = pickle.loads(pipe.recv_bytes())  # noqa: S301 - our own worker
+    except (EOFError, OSError):
+        return None
+    return answer
+
+
+def _epochs_per_second(answer: Answer | None) -> float:
+    return answer.epochs_per_second if isinstance(answer, Pace) else 1.0
+
+
+def _recall(memory: Path) -> dict[str, dict[str, float]]:
+    """Empty where the file is absent or damaged: measuring again costs seconds."""
+    with suppress(OSError, ValueError):
+        known: Any = json.loads(memory.read_text(encoding="utf-8"))
+        if isinstance(known, dict) and all(isinstance(v, dict) for v in known.values()):
+            return known
+    return {}
+
+
+def _remember(memory: Path, known: Mapping[str, Mapping[str, float]]) -> None:
+    partial = memory.with_suffix(f".{os.getpid()}.partial")
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_text(json.dumps(known, indent=1), encoding="utf-8")
+    partial.replace(memory)

@@ -1,0 +1,77 @@
+"""Starting worker processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from harness.dispatch.worker import work
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - only a folder of our own in it is used
+LEAST_MEMORY = 1 << 30
+"""Free bytes below which shared data goes to the temporary folder instead (containers)."""
+SHARE = 8
+"""Shared data takes at most an eighth of what is free where it lies."""
+_NUMERICAL = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFolder:
+    """Where workers share prepared data. budget: bytes."""
+
+    path: Path
+    budget: int
+
+    @classmethod
+    def make(cls) -> SharedFolder:
+        """A folder in memory where there is room, else among temporary files."""
+        memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= LEAST_MEMORY
+        path = Path(tempfile.mkdtemp(prefix="harness-", dir=MEMORY if memory else None))
+        return cls(path, shutil.disk_usage(path).free // SHARE)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def start(threads: int, shared: SharedFolder) -> tuple[BaseProcess, Connection]:
+    """A worker of `threads` torch threads, and our end of its pipe.
+
+    On Linux it is forked from a process that has imported everything once and has no thread, so
+    that many workers start, and are replaced, in no time; elsewhere it starts from nothing.
+    """
+    linux = sys.platform == "linux"
+    context = multiprocessing.get_context("forkserver" if linux else "spawn")
+    context.set_forkserver_preload(["harness.dispatch.preload"])
+    ours, theirs = context.Pipe()
+    arguments = (theirs, threads, shared.path, shared.budget)
+    process = context.Process(  # type: ignore[attr-defined]
+        target=work, args=arguments, daemon=False
+    )
+    with _threads_in_environment(threads):
+        process.start()
+    theirs.close()
+    return process, ours
+
+
+@contextmanager
+def _threads_in_environment(threads: int) -> Iterator[None]:
+    """Sets the thread count that numerical libraries read as they are loaded, for a child."""
+    before = {name: os.environ.get(name) for name in _NUMERICAL}
+    os.environ.update(dict.fromkeys(_NUMERICAL, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

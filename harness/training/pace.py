@@ -1,0 +1,54 @@
+"""How fast a trial trains: its own steps on its own data, without records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import repeat
+from pathlib import Path
+
+import torch
+
+from harness.training.build import assemble, augmented
+from harness.training.device import synchronize
+from harness.training.loop import autocast, update
+from harness.training.sources import Batch
+from harness.trial import Trial
+
+WARM_UP_STEPS = 3
+
+
+class Stepper:
+    """A trial made ready to train, and warmed up. Its results are thrown away.
+
+    Raises what building the trial's parts raises.
+    """
+
+    def __init__(self, trial: Trial, data_root: Path) -> None:
+        self._parts = assemble(trial, data_root)
+        self._batches = self._endless()
+        self._chance = torch.Generator(self._parts.device)
+        for _ in range(WARM_UP_STEPS):
+            self._step()
+        synchronize(self._parts.device)
+
+    def pace(self, seconds: float) -> float:
+        """Epochs a second, from the batches trained in at least so many seconds."""
+        steps = 0
+        start = time.perf_counter()
+        while steps == 0 or time.perf_counter() - start < seconds:
+            self._step()
+            steps += 1
+        synchronize(self._parts.device)
+        return steps / self._parts.steps_per_epoch / (time.perf_counter() - start)
+
+    def _step(self) -> None:
+        inputs, wanted = next(self._batches)
+        if self._parts.augment:
+            inputs = augmented(self._parts, inputs, self._chance)
+        update(self._parts, 0, inputs, wanted, autocast(self._parts))
+
+    def _endless(self) -> Iterator[Batch]:
+        for _ in repeat(None):
+            order = torch.randperm(len(self._parts.data.train))
+            yield from self._parts.data.train.batches(self._parts.trial.batch_size, order)

@@ -24,8 +24,8 @@ class Task:
     trial: Trial
     data_root: Path
     evidence: bool
-    device: str | None = None
     exclusive: bool = False
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

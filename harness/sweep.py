@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.cli import OK, SOME_FAILED, guard
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.experiment.spec import Plan, PlannedTrial
     from harness.history import Goal
     from harness.records import Outcome
+    from harness.tracking.index import RunInfo
     from harness.tracking.store import Store
 
 SHOWN_CONFIGS = 10
@@ -138,11 +139,12 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     console = Console()
     store = open_store()
     _take_in(console, plan, store)
-    todo, standing = _left(plan, store, arguments)
+    known = store.finished(store.experiment(plan.experiment.name))
+    todo, standing = _left(plan, known, arguments)
     _announce(console, plan, todo, standing)
     failed = standing.get(Outcome.FAILED, 0)
     if todo:
-        failed += _train(console, plan, todo, store, arguments)
+        failed += _train(console, plan, todo, store, known, arguments)
     else:
         # What a sweep that was killed at its very end had still to store.
         finish_artifacts(store, plan, goal_of(plan))
@@ -165,12 +167,12 @@ def _take_in(console: Console, plan: Plan, store: Store) -> None:
 
 
 def _left(
-    plan: Plan, store: Store, arguments: argparse.Namespace
+    plan: Plan, known: Mapping[str, RunInfo], arguments: argparse.Namespace
 ) -> tuple[list[PlannedTrial], dict[Outcome, int]]:
     """The trials to run, and how many are not run because they stand in the store, by outcome."""
     from harness.records import Outcome
 
-    found = {} if arguments.rerun else store.finished(store.experiment(plan.experiment.name))
+    found = {} if arguments.rerun else known
     settled = [Outcome.DONE, Outcome.DIVERGED]
     if not arguments.retry_failed:
         settled.append(Outcome.FAILED)
@@ -205,6 +207,7 @@ def _train(
     plan: Plan,
     todo: list[PlannedTrial],
     store: Store,
+    known: Mapping[str, RunInfo],
     arguments: argparse.Namespace,
 ) -> int:
     """Train what is left. Returns how many trials failed."""
@@ -215,6 +218,7 @@ def _train(
     from harness.progress import Tally, display
     from harness.records import Outcome
     from harness.tracking.background import BackgroundWriter
+    from harness.tracking.claims import Claims
     from harness.tracking.writer import SweepWriter
 
     goal = goal_of(plan)
@@ -234,16 +238,23 @@ def _train(
     )
     console.print(f"training: {trainer.description}", highlight=False)
     with (
+        Claims(store, store.experiment(plan.experiment.name), known) as claims,
         Interrupts() as interrupts,
         SweepWriter(store, plan, goal, trials=len(todo)) as writer,
         BackgroundWriter(writer, in_step=trainer.is_local) as background,
         display(console, len(todo)) as shown,
     ):
         for planned, record in execute(
-            todo, trainer, background, interrupts, data_root(), evidence
+            todo, trainer, background, interrupts, data_root(), evidence, claims.take
         ):
-            tally.add(planned, record)
-            shown.show(tally, planned, record)
+            if record is None:
+                tally.total -= 1
+            else:
+                tally.add(planned, record)
+                shown.show(tally, planned, record)
+    if tally.total < len(todo):
+        elsewhere = counted(len(todo) - tally.total, "trial")
+        console.print(f"{elsewhere} run by another harness meanwhile", highlight=False)
     if background.trials:
         console.print(background.cost(), highlight=False)
     return tally.outcomes[Outcome.FAILED]

@@ -80,6 +80,10 @@ class Store:
         """The folder where an experiment's trials wait for a store that does not answer."""
         return self.home / "outbox" / self._folder(experiment_id)
 
+    def claims(self, experiment_id: str) -> Path:
+        """The file by which harnesses agree on who runs which trial of an experiment."""
+        return self.home / "claims" / self._folder(experiment_id)
+
     def _folder(self, experiment_id: str) -> str:
         name = re.sub(r"[^\w-]", "_", experiment_id)
         if self.database is None:

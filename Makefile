@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-all compare ui bench check lock clean
+.PHONY: help install sweep search test test-all compare ui bench check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ $(READY): pyproject.toml requirements.lock
 sweep: $(READY) ## run EXPERIMENT (default: digits) and print the comparison
 	@$(BIN)/python -m harness.sweep $(EXPERIMENT) $(ARGS)
 
+ifeq ($(origin EXPERIMENT),file)
+search: EXPERIMENT := experiments/digits_search.yaml
+endif
+search: $(READY) ## tune what EXPERIMENT names (default: digits_search), compare default and tuned
+	@$(BIN)/python -m harness.search $(EXPERIMENT) $(ARGS)
+
 compare: $(READY) ## compare the runs of EXPERIMENT
 	@$(BIN)/python -m harness.compare $(EXPERIMENT) $(ARGS)
 
@@ -37,8 +43,10 @@ ui: $(READY) ## MLflow's UI on 127.0.0.1 (PORT=5000)
 test: $(READY) ## all tests but the long ones
 	@$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)
 
-test-all: $(READY) ## all tests
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+test-slow: $(READY) ## the long tests
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-all: test test-slow ## all tests
 
 bench: $(READY) ## the benchmarks, side by side, as ratios
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trial",),
     ("schedule", "conditions"),
     ("experiment",),
-    ("plan",),
+    ("plan", "groups"),
     ("training",),
     ("dispatch",),
     ("tracking",),
@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("interrupts", "progress"),
     ("execution",),
-    ("sweep", "compare", "predict"),
+    ("sweep", "search", "compare", "predict"),
     ("__main__",),
 )
 """Rooms, lowest first. A room imports those below it and itself, never one beside or above."""
@@ -53,6 +53,7 @@ LIGHT = (
     "trial",
     "experiment",
     "plan",
+    "groups",
     "sweep",
     "compare",
     "predict",

@@ -136,7 +136,7 @@ def _cut(
 ) -> tuple[Examples, Examples | None, Examples]:
     """The three splits, as stored."""
     train, test = _with_test(raw, seed)
-    kept, held_out = _validation_indices(len(train), val_fraction, seed)
+    kept, held_out = validation_indices(len(train), val_fraction, seed)
     if not len(held_out):
         return train, None, test
     return _take(train, kept), _take(train, held_out), test
@@ -173,7 +173,7 @@ def _with_test(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
     return _take(raw.train, torch.from_numpy(kept)), _take(raw.train, torch.from_numpy(held_out))
 
 
-def _validation_indices(n: int, fraction: float, seed: int | None) -> tuple[Tensor, Tensor]:
+def validation_indices(n: int, fraction: float, seed: int | None) -> tuple[Tensor, Tensor]:
     """Indices kept for training and held out for validation, each in ascending order."""
     size = ceil(n * fraction)
     if size >= n:

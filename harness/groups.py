@@ -1,0 +1,92 @@
+"""Which trials of a plan can train together as one stack, and why the others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Final
+
+from harness.experiment.spec import PlannedTrial
+from harness.trial import Choice, Trial
+
+EACH_ITS_OWN: Final = frozenset({"optimizer", "lr", "scheduler", "seed", "grad_clip"})
+"""Trial fields in which the trials of one stack may differ; in all others they are alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """groups: of two trials or more, in the plan's order. alone: the others, each with the reason
+    for people."""
+
+    groups: tuple[tuple[PlannedTrial, ...], ...]
+    alone: tuple[tuple[PlannedTrial, str], ...]
+
+
+def group(trials: Sequence[PlannedTrial], most: int) -> Grouping:
+    """Put together what can train together, in groups of at most `most` and of like sizes.
+
+    Told without building anything: a model may still turn out to be one that cannot be stacked
+    (`Unstackable`), and its trials then train one by one.
+    """
+    alike: dict[Hashable, list[PlannedTrial]] = {}
+    alone: list[tuple[PlannedTrial, str]] = []
+    key = _Key()
+    for planned in trials:
+        reason = refusal(planned.trial)
+        if reason is None:
+            alike.setdefault(key.of(planned), []).append(planned)
+        else:
+            alone.append((planned, reason))
+    groups: list[tuple[PlannedTrial, ...]] = []
+    for members in alike.values():
+        for part in _parts(members, most):
+            if len(part) > 1:
+                groups.append(tuple(part))
+            else:
+                alone.append((part[0], "no other trial is like it but for what a stack may vary"))
+    return Grouping(tuple(groups), tuple(alone))
+
+
+def refusal(trial: Trial) -> str | None:
+    """Why this trial cannot train in a stack, as far as it can be told from what it says."""
+    if trial.precision != "fp32":
+        return f"precision {trial.precision} is not stacked"
+    if trial.augment:
+        return "augmentations draw for each trial on its own"
+    reason = trial.model.component.unstackable(trial.model.options)
+    return None if reason is None else f"model {trial.model.name}: {reason}"
+
+
+def _parts(members: list[PlannedTrial], most: int) -> Iterable[list[PlannedTrial]]:
+    """As few parts as `most` allows, whose sizes differ by one at most."""
+    if most < 1:
+        raise ValueError(f"a group of at most {most}")
+    count = -(-len(members) // most)
+    size, larger = divmod(len(members), count)
+    start = 0
+    for part in range(count):
+        stop = start + size + (part < larger)
+        yield members[start:stop]
+        start = stop
+
+
+class _Key:
+    """What the trials of one stack have in common.
+
+    A grid's trials share their choices, whose texts are made once for each object.
+    """
+
+    def __init__(self) -> None:
+        self._names = [f.name for f in fields(Trial) if f.name not in EACH_ITS_OWN]
+        self._texts: dict[int, tuple[Choice[object], str]] = {}  # type: ignore[type-var]
+
+    def of(self, planned: PlannedTrial) -> Hashable:
+        values = (getattr(planned.trial, name) for name in self._names)
+        return (planned.fingerprint, *(self._text(v) for v in values))
+
+    def _text(self, value: Hashable) -> Hashable:
+        if not isinstance(value, Choice):
+            return value
+        if id(value) not in self._texts:
+            self._texts[id(value)] = (value, str(value.resolved()))
+        return self._texts[id(value)][1]

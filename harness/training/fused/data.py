@@ -1,0 +1,170 @@
+"""One stack's examples: trials whose splits differ by seed share what they can, and gather the rest
+by index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.data import ImagePrepare
+from harness.seeding import generator
+from harness.training.data import Splits, loaded, splits, validation_indices
+from harness.training.fused.layers import Unstackable
+from harness.training.sources import Resident, Source
+from harness.trial import Trial
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One split, of all the trials of a stack.
+
+    inputs [M, …], targets [M] or [M, T]: of all seeds, on the device. prepare: what a batch of
+    inputs still wants. rows: int64 [V, N], the examples of each of V versions of the split; None
+    where there is one version, of all M. version: which one each seed has.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    prepare: ImagePrepare | None
+    rows: Tensor | None
+    version: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.targets) if self.rows is None else self.rows.shape[1]
+
+    def at(self, index: Tensor) -> Batch:
+        """Inputs [K, B, …] and targets [K, B, …] at places [K, B] of the pool."""
+        flat = index.flatten()
+        inputs = self.inputs.index_select(0, flat)
+        if self.prepare is not None:
+            inputs = self.prepare(inputs)
+        targets = self.targets.index_select(0, flat)
+        return (
+            inputs.view(*index.shape, *inputs.shape[1:]),
+            targets.view(*index.shape, *targets.shape[1:]),
+        )
+
+    def shuffled(self, seeds: Sequence[int], epoch: int) -> Tensor:
+        """Each seed's order in an epoch as places of the pool: int64 [seeds, N].
+
+        The very order that a trial of that seed has when it trains alone.
+        """
+        n = len(self)
+        orders = []
+        for place, seed in enumerate(seeds):
+            order = torch.randperm(n, generator=generator(seed, "order", epoch))
+            order = order.to(self.inputs.device)
+            orders.append(order if self.rows is None else self.rows[self.version[place]][order])
+        return torch.stack(orders)
+
+    def in_order(self, owner: Tensor, size: int) -> Iterator[Batch]:
+        """Each trial's examples as stored, [K, B, …]. owner: int64 [K], the trials' seeds."""
+        shared = self.rows is None or len(self.rows) == 1
+        if self.rows is None:
+            rows = torch.arange(len(self), device=self.inputs.device).unsqueeze(0)
+        else:
+            rows = self.rows
+        if not shared:
+            rows = rows[torch.tensor(self.version, device=rows.device)[owner]]
+        for chosen in rows.split(size, dim=1):
+            inputs, targets = self.at(chosen)
+            if shared:
+                inputs = inputs.expand(len(owner), *inputs.shape[1:])
+                targets = targets.expand(len(owner), *targets.shape[1:])
+            yield inputs, targets
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The splits of a stack. val is None where nothing is held out.
+
+    seeds: splits of each seed that hold its description and its test examples as stored.
+    """
+
+    train: Pool
+    val: Pool | None
+    test: Pool
+    seeds: tuple[Splits, ...]
+
+    def evaluated(self) -> dict[str, Pool]:
+        return {"test": self.test} if self.val is None else {"val": self.val, "test": self.test}
+
+
+def pools(trial: Trial, seeds: Sequence[int], data_root: Path, device: torch.device) -> Pools:
+    """The splits of a trial's data set for each of some seeds.
+
+    Raises Unstackable where they do not lie on the device or differ in size, and what
+    `training.data.splits` raises.
+    """
+    raw = loaded(trial, data_root)
+    cut_by_seed = raw.split is not None and raw.split.seed is None and raw.test is None
+    if raw.standardise or raw.impute is not None or cut_by_seed:
+        return _one_after_another(trial, seeds, data_root, device)
+    return _from_one_copy(trial, seeds, data_root, device)
+
+
+def _from_one_copy(
+    trial: Trial, seeds: Sequence[int], data_root: Path, device: torch.device
+) -> Pools:
+    """Examples are the same whichever split they are in: seeds differ in what they hold out."""
+    whole = splits(replace(trial, val_fraction=0.0), data_root, device)
+    train, test = _resident(whole.train), _resident(whole.test)
+    described = (whole,) * len(seeds)
+    everywhere = (0,) * len(seeds)
+    testing = Pool(test.inputs, test.targets, test.prepare, None, everywhere)
+    parts = [validation_indices(len(train), trial.val_fraction, seed) for seed in seeds]
+    if not len(parts[0][1]):
+        pool = Pool(train.inputs, train.targets, train.prepare, None, everywhere)
+        return Pools(pool, None, testing, described)
+    each = tuple(range(len(seeds)))
+    kept, held_out = (
+        Pool(
+            train.inputs,
+            train.targets,
+            train.prepare,
+            torch.stack([part[which] for part in parts]).to(device),
+            each,
+        )
+        for which in (0, 1)
+    )
+    return Pools(kept, held_out, testing, described)
+
+
+def _one_after_another(
+    trial: Trial, seeds: Sequence[int], data_root: Path, device: torch.device
+) -> Pools:
+    """Each seed's splits as they are, their examples behind one another."""
+    found = [splits(replace(trial, seed=seed), data_root, device) for seed in seeds]
+    val = [one.val for one in found if one.val is not None]
+    return Pools(
+        _joined([one.train for one in found]),
+        _joined(val) if val else None,
+        _joined([one.test for one in found]),
+        tuple(found),
+    )
+
+
+def _joined(sources: Sequence[Source]) -> Pool:
+    distinct = list({id(source): _resident(source) for source in sources}.values())
+    version = tuple(next(i for i, one in enumerate(distinct) if one is s) for s in sources)
+    sizes = {len(one) for one in distinct}
+    if len(sizes) > 1:
+        raise Unstackable(f"its seeds' splits differ in size: {sorted(sizes)}")
+    inputs = torch.cat([one.inputs for one in distinct])
+    targets = torch.cat([one.targets for one in distinct])
+    rows = torch.arange(len(inputs), device=inputs.device).view(len(distinct), -1)
+    return Pool(inputs, targets, distinct[0].prepare, rows, version)
+
+
+def _resident(source: Source) -> Resident:
+    if not isinstance(source, Resident):
+        raise Unstackable("its data is read from disk, batch by batch")
+    if source.inputs.device != source.device:
+        raise Unstackable(f"its data does not fit on {source.device}")
+    return source

@@ -1,0 +1,223 @@
+"""Trains a stack: the records of `training.loop.train` for each of its trials, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.kinds import Metric
+from harness.naming import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
+from harness.records import BatchLosses, Ended, Evidence, Measured, Outcome, Record, Started
+from harness.training import device as devices
+from harness.training.evaluation import Scores
+from harness.training.fused.data import Pool
+from harness.training.fused.dropout import EpochMasks
+from harness.training.fused.stack import Member, Stack
+from harness.training.loop import EVIDENCE_INPUTS, Clock
+from harness.trial import Trial
+
+EVALUATED_AT_ONCE = 1 << 15
+"""Examples of all trials together in one batch of an evaluation, so that what lies between two
+layers stays small; its results do not depend on it but in rounding."""
+
+Keyed = tuple[str, Record]
+
+
+def train_stack(
+    trials: Sequence[tuple[str, Trial]],
+    data_root: Path,
+    device: torch.device | None = None,
+    evidence: bool = False,
+) -> Iterator[Keyed]:
+    """Train trials as one stack, yielding each one's records with its key.
+
+    Of each trial they are those of `training.loop.train`, in that order: Started, Measured for
+    epoch 0 and each epoch, BatchLosses where asked, Ended. Those of different trials come side by
+    side. Clocks are the stack's; `Started.facts["fused"]` says how many shared them.
+
+    trials: with their keys; such as `harness.groups` puts together. evidence: as in `train`.
+    Raises Unstackable, before anything is yielded, where they cannot train as a stack. An
+    exception in a part goes through to the caller, and is the end of all trials.
+    """
+    found = device or devices.resolve(trials[0][1].device)
+    devices.configure(found)
+    return _records(Stack(trials, data_root, found), evidence)
+
+
+def _records(stack: Stack, evidence: bool) -> Iterator[Keyed]:
+    for member in stack.members:
+        yield member.key, Started(stack.facts(member))
+    clock = Clock(stack.device)
+    n = len(stack.pools.train)
+    _evaluate(stack, clock)
+    yield from _leave(stack)
+    for member in stack.members:
+        yield member.key, Measured(0, member.values | _progress(stack, member, clock, 0), 0)
+    for epoch in range(1, stack.trial.epochs + 1):
+        if not stack.members:
+            return
+        before = clock.train
+        yield from _train_epoch(stack, epoch, clock)
+        yield from _leave(stack)
+        if epoch == stack.trial.epochs or epoch % stack.trial.eval_every == 0:
+            _evaluate(stack, clock)
+            yield from _leave(stack)
+        pace = {THROUGHPUT: n / max(clock.train - before, 1e-9)}
+        for member in stack.members:
+            values = member.values | pace | _progress(stack, member, clock, epoch)
+            # After the rate was read: what a schedule observes changes the next epoch's.
+            member.rate.observe(values)
+            yield member.key, Measured(epoch, values, epoch * n)
+    yield from _finish(stack, evidence)
+
+
+def _leave(stack: Stack) -> Iterator[Keyed]:
+    """End the trials that have a reason to, and go on with the others."""
+    for member in stack.leave():
+        yield member.key, Ended(Outcome.DIVERGED, {}, reason=member.reason)
+
+
+def _train_epoch(stack: Stack, epoch: int, clock: Clock) -> Iterator[Keyed]:
+    """One pass over each trial's training split, in its own order; yields batch losses."""
+    network, size = stack.network, stack.trial.batch_size
+    places = stack.pools.train.shuffled(stack.seeds, epoch)
+    masks = EpochMasks(stack.seeds, stack.owner, epoch, network.values.dtype)
+    rates = stack.rates.of_epoch(epoch)
+    outputs: list[Tensor] = []
+    losses: list[Tensor] = []
+    targets: list[Tensor] = []
+    clock.start()
+    for chosen, lr in zip(places.split(size, dim=1), rates, strict=True):
+        inputs, wanted = stack.pools.train.at(chosen[stack.owner])
+        logits = network.forward(inputs, masks)
+        each = stack.losses(logits, wanted)
+        network.backward(each)
+        stack.updates.step(lr)
+        outputs.append(logits.detach())
+        losses.append(each.detach())
+        targets.append(wanted)
+    clock.train += clock.lap()
+    whole = torch.cat(losses, 1)
+    yield from _batch_losses(stack, epoch, whole)
+    finite = whole.isfinite().all(1).tolist()
+    for member in stack.members:
+        if not finite[member.row]:
+            member.reason = f"the training loss was not finite in epoch {epoch}"
+    _measure(stack, "train", torch.cat(outputs, 1), torch.cat(targets, 1), whole, stack.metrics)
+
+
+def _batch_losses(stack: Stack, epoch: int, losses: Tensor) -> Iterator[Keyed]:
+    """Every N-th batch's mean loss up to the first that is not finite, where asked for."""
+    every, size, n = stack.trial.log_every, stack.trial.batch_size, losses.shape[1]
+    if every == 0:
+        return
+    starts = range(0, n, size * every)
+    means = [_means(losses[:, start : start + size]) for start in starts]
+    seen = tuple((epoch - 1) * n + min(start + size, n) for start in starts)
+    for member in stack.members:
+        values = [mean[member.row] for mean in means]
+        sound = next((i for i, value in enumerate(values) if not isfinite(value)), len(values))
+        yield member.key, BatchLosses(seen[:sound], tuple(values[:sound]))
+
+
+def _evaluate(stack: Stack, clock: Clock) -> None:
+    """Measure every member on the evaluated splits, on the evaluation clock."""
+    clock.start()
+    for name, pool in stack.pools.evaluated().items():
+        _measure(stack, name, *_outputs(stack, pool), stack.metrics)
+        for member in stack.members:
+            if not isfinite(member.values[f"{name}/loss"]) and not member.reason:
+                member.reason = f"the {name} loss was not finite"
+    clock.evaluation += clock.lap()
+
+
+def _outputs(stack: Stack, pool: Pool) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits [K, N, O], targets [K, N, …] and losses [K, N] of a split, in evaluation mode."""
+    at_once = max(1, min(stack.trial.eval_batch_size, EVALUATED_AT_ONCE // len(stack.network)))
+    outputs: list[Tensor] = []
+    losses: list[Tensor] = []
+    targets: list[Tensor] = []
+    with torch.inference_mode():
+        for inputs, wanted in pool.in_order(stack.owner, at_once):
+            logits = stack.network.forward(inputs, None)
+            outputs.append(logits)
+            losses.append(stack.losses(logits, wanted))
+            targets.append(wanted)
+        return torch.cat(outputs, 1), torch.cat(targets, 1), torch.cat(losses, 1)
+
+
+def _measure(
+    stack: Stack,
+    split: str,
+    outputs: Tensor,
+    targets: Tensor,
+    losses: Tensor,
+    metrics: Mapping[str, Metric],
+) -> None:
+    """Put a split's scores and metrics in place of each member's older ones."""
+    means = _means(losses)
+    for member in stack.members:
+        row = member.row
+        scores = member.scores[split] = Scores(outputs[row], targets[row], losses[row])
+        # The training split is an epoch's first.
+        before = {} if split == "train" else member.values
+        found = {f"{split}/loss": means[row]} | _metrics(split, scores, metrics)
+        member.values = before | found
+
+
+def _metrics(split: str, scores: Scores, metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Each metric that is defined here, of one trial."""
+    values = {
+        f"{split}/{name}": metric.compute(scores.outputs, scores.targets)
+        for name, metric in metrics.items()
+    }
+    return {name: value for name, value in values.items() if isfinite(value)}
+
+
+def _means(losses: Tensor) -> list[float]:
+    """The mean over examples of each row, summed in double precision where the device has it."""
+    kind = None if losses.device.type == "mps" else torch.float64
+    means: list[float] = losses.mean(1, dtype=kind).tolist()
+    return means
+
+
+def _progress(stack: Stack, member: Member, clock: Clock, epoch: int) -> dict[str, float]:
+    """The stack's clocks, and the rate of the epoch's last batch (of the first at epoch 0)."""
+    step = max(epoch * stack.steps_per_epoch - 1, 0)
+    values = {
+        "lr": member.rate.at(step),
+        TRAIN_SECONDS: clock.train,
+        EVAL_SECONDS: clock.evaluation,
+    }
+    if stack.device.type == "cuda":
+        values["memory/peak_mib"] = torch.cuda.max_memory_allocated(stack.device) / 2**20
+    return values
+
+
+def _finish(stack: Stack, evidence: bool) -> Iterator[Keyed]:
+    """Every metric of the task on every split, of each model as it is after the last epoch."""
+    splits = list(stack.pools.evaluated())
+    _measure(stack, "train", *_outputs(stack, stack.pools.train), {})
+    for member in stack.members:
+        final: dict[str, float] = {}
+        for split in ("train", *splits):
+            scores = member.scores[split]
+            final[f"{split}/loss"] = scores.loss
+            final |= _metrics(split, scores, stack.all_metrics)
+        kept = _evidence(stack, member) if evidence else None
+        yield member.key, Ended(Outcome.DONE, final, evidence=kept)
+
+
+def _evidence(stack: Stack, member: Member) -> Evidence:
+    test = member.scores["test"]
+    return Evidence(
+        state_dict=stack.network.state_dict(member.row),
+        # Copies, as a record that holds one trial's part of a stack would pickle all of it.
+        outputs=test.outputs.cpu().clone(),
+        targets=test.targets.cpu().clone(),
+        inputs=stack.pools.seeds[int(stack.owner[member.row])].test.first(EVIDENCE_INPUTS),
+    )

@@ -1,0 +1,148 @@
+"""K networks of one architecture as one: their parameters as the rows of one matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from harness.training.fused.layers import Masks, Pass, Unstackable, translate
+
+ROW_ALIGNMENT = 64
+"""A row's length in numbers is a multiple of this, so that an update's vector instructions fall on
+the same numbers of a trial whatever its row and the number of rows: trials around it then change
+nothing in its last bits."""
+PROBE_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a parameter lies in a row. transposed: whether it is held as [in, out]."""
+
+    name: str
+    start: int
+    shape: tuple[int, ...]
+    transposed: bool
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    def stored(self, rows: Tensor) -> Tensor:
+        """Its part of rows [K, P], as it is held: [K, *shape], or [K, in, out]; a view."""
+        shape = self.shape[::-1] if self.transposed else self.shape
+        return rows[:, self.start : self.start + self.size].view(len(rows), *shape)
+
+    def own(self, row: Tensor) -> Tensor:
+        """Its part of one row [P] in the shape that the model gives it; a view."""
+        stored = self.stored(row.unsqueeze(0))[0]
+        return stored.T if self.transposed else stored
+
+
+class Network:
+    """K models that differ in their values alone.
+
+    models: on the CPU, of one architecture; the first is kept for its structure.
+    values, gradient: [K, P], one trial's parameters and their gradients in each row.
+    Raises Unstackable where the architecture cannot be stacked, or where stacking it would compute
+    something else.
+    """
+
+    def __init__(self, models: Sequence[nn.Module], device: torch.device) -> None:
+        first = models[0]
+        self._layers, transposed = translate(first)
+        self._names = list(first.state_dict())
+        self.places = _places(first, transposed)
+        width = sum(place.size for place in self.places)
+        self._padding = -width % ROW_ALIGNMENT
+        self.values = torch.stack([self._row(model) for model in models]).to(device)
+        self.gradient = torch.zeros_like(self.values)
+        self.buffers = {
+            name: torch.stack([dict(m.named_buffers())[name] for m in models]).to(device)
+            for name, _ in first.named_buffers()
+        }
+        self._views()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def forward(self, x: Tensor, masks: Masks | None) -> Tensor:
+        """Logits [K, B, O] of inputs [K, B, …]. masks: of dropout, in training; None evaluates."""
+        run = Pass(self._leaves if masks is not None else self._frozen, self.buffers, masks)
+        for layer in self._layers:
+            x = layer(x, run)
+        return x
+
+    def backward(self, losses: Tensor) -> None:
+        """Fill `gradient` from the examples' losses [K, B]: of each trial's mean, and never of the
+        mean over trials."""
+        share = losses.new_full((1, 1), 1 / losses.shape[1]).expand_as(losses)
+        leaves = list(self._leaves.values())
+        found = torch.autograd.grad(losses, leaves, share, allow_unused=True)
+        parts = [
+            torch.zeros_like(leaf).flatten(1) if g is None else g.flatten(1)
+            for leaf, g in zip(leaves, found, strict=True)
+        ]
+        if self._padding:
+            parts.append(self._zeros)
+        torch.cat(parts, dim=1, out=self.gradient)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone (int64, ascending)."""
+        self.values = self.values[rows]
+        self.gradient = self.gradient[rows]
+        self.buffers = {name: buffer[rows] for name, buffer in self.buffers.items()}
+        self._views()
+
+    def state_dict(self, row: int) -> Mapping[str, Tensor]:
+        """One trial's parameters and buffers by the model's names, copied to the CPU."""
+        values = self.values[row].cpu()
+        found = {place.name: place.own(values).contiguous().clone() for place in self.places}
+        found |= {name: buffer[row].cpu().clone() for name, buffer in self.buffers.items()}
+        return {name: found[name] for name in self._names}
+
+    def check(self, models: Sequence[nn.Module], x: Tensor) -> None:
+        """Raises Unstackable where the stack's outputs are not the models'.
+
+        x: [K, B, …], a few examples of each trial. In evaluation mode, so that nothing is drawn.
+        """
+        try:
+            with torch.no_grad():
+                ours = self.forward(x, None).cpu()
+        except (RuntimeError, NotImplementedError) as error:
+            raise Unstackable(f"torch cannot stack it: {error}".splitlines()[0]) from error
+        for model, mine, inputs in zip(models, ours, x.cpu(), strict=True):
+            model.eval()
+            with torch.no_grad():
+                theirs = model(inputs)
+            model.train()
+            if mine.shape != theirs.shape or not torch.allclose(
+                mine, theirs, rtol=PROBE_TOLERANCE, atol=PROBE_TOLERANCE, equal_nan=True
+            ):
+                raise Unstackable("as a stack it computes something else")
+
+    def _row(self, model: nn.Module) -> Tensor:
+        own = dict(model.named_parameters())
+        parts = [
+            (own[p.name].detach().T if p.transposed else own[p.name].detach()).flatten()
+            for p in self.places
+        ]
+        return torch.cat([*parts, parts[0].new_zeros(self._padding)])
+
+    def _views(self) -> None:
+        """The parameters as tensors: leaves that autograd differentiates, and plain ones."""
+        self._frozen = {place.name: place.stored(self.values) for place in self.places}
+        self._leaves = {name: view.detach().requires_grad_() for name, view in self._frozen.items()}
+        self._zeros = self.values.new_zeros((len(self.values), self._padding))
+
+
+def _places(model: nn.Module, transposed: set[str]) -> list[Place]:
+    places = []
+    start = 0
+    for name, parameter in model.named_parameters():
+        places.append(Place(name, start, tuple(parameter.shape), name in transposed))
+        start += parameter.numel()
+    return places

@@ -1,0 +1,122 @@
+"""A stack of trials, put together: network, updates, data, and what each trial alone has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from harness.kinds import Horizon, LossFunction, Metric
+from harness.registry import find
+from harness.schedule import LearningRate
+from harness.seeding import STREAMS, stream_seed
+from harness.training import device as devices
+from harness.training.build import initial_model, task_metrics
+from harness.training.evaluation import Scores
+from harness.training.fused.data import pools
+from harness.training.fused.network import Network
+from harness.training.fused.updates import Rates, Updates, in_order
+from harness.trial import Trial
+
+PROBED_EXAMPLES = 4
+PROBED_TRIALS = 4
+
+
+@dataclass(slots=True)
+class Member:
+    """One trial of a stack. row: its place in everything that is stacked. values, scores: of the
+    epoch so far. reason: why it leaves, or ""."""
+
+    key: str
+    trial: Trial
+    rate: LearningRate
+    row: int
+    values: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, Scores] = field(default_factory=dict)
+    reason: str = ""
+
+
+class Stack:
+    """Trials that train together.
+
+    members: those that still train. A trial that leaves gives up its row only when half of the rows
+    or more are given up: the others then move together, and where numbers lie in memory decides how
+    a matrix product rounds. Until then they are, to the last bit, what they would be without it.
+    Raises Unstackable where their model or data cannot be stacked.
+    """
+
+    def __init__(
+        self, trials: Sequence[tuple[str, Trial]], data_root: Path, device: torch.device
+    ) -> None:
+        first = trials[0][1]
+        self.trial = first
+        self.device = device
+        self.size = len(trials)
+        self.seeds = list(dict.fromkeys(trial.seed for _, trial in trials))
+        self.pools = pools(first, self.seeds, data_root, device)
+        models = {seed: self._initial_model(seed) for seed in self.seeds}
+        order = in_order([trial for _, trial in trials], models[first.seed])
+        self.steps_per_epoch = -(-len(self.pools.train) // first.batch_size)
+        horizon = Horizon(first.epochs, self.steps_per_epoch)
+        self.members = [
+            Member(key, trial, LearningRate(trial.scheduler, trial.lr, horizon), row)
+            for row, (key, trial) in enumerate(trials[i] for i in order)
+        ]
+        own = [models[member.trial.seed] for member in self.members]
+        self.network = Network(own, device)
+        self.updates = Updates(self.network, [m.trial for m in self.members], own[0])
+        self.owner = torch.tensor([self.seeds.index(m.trial.seed) for m in self.members]).to(device)
+        self.rates = Rates(
+            [m.rate for m in self.members], self.steps_per_epoch, self.network.values
+        )
+        self.loss: LossFunction = first.loss.component.build(first.loss.options)
+        self.metrics = {name: cast("Metric", find("metrics", name)) for name in first.metrics}
+        self.all_metrics = task_metrics(self.pools.seeds[0])
+        self.parameters = sum(place.size for place in self.network.places)
+        self.network.check(own, self._examples())
+
+    def leave(self) -> list[Member]:
+        """Take out, and return, the members that have a reason to go."""
+        leaving = [member for member in self.members if member.reason]
+        self.members = [member for member in self.members if not member.reason]
+        if self.members and 2 * len(self.members) <= len(self.network):
+            self._close_ranks()
+        return leaving
+
+    def _close_ranks(self) -> None:
+        rows = [member.row for member in self.members]
+        chosen = torch.tensor(rows, device=self.device)
+        self.network.keep(chosen)
+        self.updates.keep(chosen)
+        self.rates.keep(rows)
+        self.owner = self.owner[chosen]
+        for row, member in enumerate(self.members):
+            member.row = row
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The examples' losses [K, B] of logits [K, B, O]; a loss sees each example by itself."""
+        return self.loss(logits.flatten(0, 1), targets.flatten(0, 1)).view(logits.shape[:2])
+
+    def facts(self, member: Member) -> dict[str, Any]:
+        """What `Parts.facts` says of a trial, and how many trained together."""
+        evaluated = self.pools.evaluated().items()
+        return devices.facts(self.device) | {
+            "precision": member.trial.precision,
+            "parameters": self.parameters,
+            "examples": {"train": len(self.pools.train)} | {k: len(v) for k, v in evaluated},
+            "streams": {name: stream_seed(member.trial.seed, name) for name in STREAMS},
+            "fused": self.size,
+            "exclusive": False,
+        }
+
+    def _initial_model(self, seed: int) -> torch.nn.Module:
+        return initial_model(replace(self.trial, seed=seed), self.pools.seeds[0])
+
+    def _examples(self) -> Tensor:
+        """The first test examples for each row, [K, B, …]."""
+        inputs, _ = next(self.pools.test.in_order(self.owner, PROBED_EXAMPLES))
+        return inputs

@@ -1,0 +1,174 @@
+"""Which rows of a stack are updated by which rule, and the learning rate of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from harness.kinds import Optimizer
+from harness.schedule import LearningRate
+from harness.training.fused.network import Network
+from harness.training.fused.rules import Rule, rule_for
+from harness.trial import Choice, Trial
+
+
+@dataclass(slots=True)
+class _Slice:
+    """Rows start to stop, and what updates them: a rule, or None for each trial's own optimizer."""
+
+    start: int
+    stop: int
+    rule: Rule | None
+
+
+@dataclass(slots=True)
+class _Alone:
+    """A trial whose optimizer has no stacked rule: torch's own, on views of its row."""
+
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+
+
+def in_order(trials: Sequence[Trial], model: nn.Module) -> list[int]:
+    """The trials' places sorted so that those of one rule lie side by side, as slices want."""
+    built = _built(trials, model)
+    kinds = [rule_for(built[trial.optimizer]) for trial in trials]
+    names = ["~" if kind is None else kind.__name__ for kind in kinds]
+    return sorted(range(len(trials)), key=lambda i: (names[i], trials[i].seed, i))
+
+
+class Updates:
+    """The update of a whole stack.
+
+    trials: of its rows, in the order of `in_order`. model: one of the architecture.
+    """
+
+    def __init__(self, network: Network, trials: Sequence[Trial], model: nn.Module) -> None:
+        self._network = network
+        self._slices: list[_Slice] = []
+        self._alone: dict[int, _Alone] = {}
+        built = _built(trials, model)
+        optimizers = [built[trial.optimizer] for trial in trials]
+        kinds = [rule_for(optimizer) for optimizer in optimizers]
+        start = 0
+        for stop in range(1, len(trials) + 1):
+            if stop == len(trials) or kinds[stop] is not kinds[start]:
+                self._slices.append(self._slice(start, stop, kinds[start], optimizers))
+                if kinds[start] is None:
+                    self._add_alone(range(start, stop), trials)
+                start = stop
+        self._clip = _clips(trials, network.values)
+        self._clips = bool(self._clip.isfinite().any())
+
+    def step(self, lr: Tensor) -> None:
+        """Update the network by its gradient, which is used up. lr: [K, 1]."""
+        values, gradient = self._network.values, self._network.gradient
+        if self._clips:
+            norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+            share = (self._clip / (norm + 1e-6)).clamp(max=1.0)
+            gradient.mul_(torch.where(self._clip.isfinite(), share, torch.ones_like(share)))
+        for part in self._slices:
+            rows = slice(part.start, part.stop)
+            if part.rule is not None:
+                part.rule.step(values[rows], gradient[rows], lr[rows])
+            else:
+                for row in range(part.start, part.stop):
+                    self._step_alone(self._alone[row], float(lr[row]))
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone (int64, ascending); after `Network.keep`."""
+        kept = rows.tolist()
+        self._clip = self._clip[rows]
+        slices: list[_Slice] = []
+        alone: dict[int, _Alone] = {}
+        for part in self._slices:
+            own = [(new, old) for new, old in enumerate(kept) if part.start <= old < part.stop]
+            if not own:
+                continue
+            if part.rule is not None:
+                part.rule.keep(torch.tensor([old - part.start for _, old in own]).to(rows.device))
+            else:
+                alone |= {new: self._alone[old] for new, old in own}
+            slices.append(_Slice(own[0][0], own[-1][0] + 1, part.rule))
+        self._slices, self._alone = slices, alone
+        for row, trial in alone.items():
+            self._point_at(trial.parameters, row)
+
+    def _slice(
+        self,
+        start: int,
+        stop: int,
+        kind: type[Rule] | None,
+        optimizers: Sequence[torch.optim.Optimizer],
+    ) -> _Slice:
+        if kind is None:
+            return _Slice(start, stop, None)
+        options = [optimizer.param_groups[0] for optimizer in optimizers[start:stop]]
+        return _Slice(start, stop, kind(options, self._network.values))
+
+    def _add_alone(self, rows: range, trials: Sequence[Trial]) -> None:
+        for row in rows:
+            choice = trials[row].optimizer
+            empty = self._network.values.new_empty(0)
+            parameters = [nn.Parameter(empty) for _ in self._network.places]
+            self._point_at(parameters, row)
+            built = choice.component.build(choice.options, parameters, trials[row].lr)
+            self._alone[row] = _Alone(parameters, built)
+
+    def _point_at(self, parameters: Sequence[nn.Parameter], row: int) -> None:
+        """Make a trial's parameters and their gradients views of its row."""
+        values, gradient = self._network.values[row], self._network.gradient[row]
+        for parameter, place in zip(parameters, self._network.places, strict=True):
+            parameter.grad = None
+            parameter.data = place.own(values)
+            parameter.grad = place.own(gradient)
+
+    def _step_alone(self, trial: _Alone, lr: float) -> None:
+        for group in trial.optimizer.param_groups:
+            group["lr"] = lr
+        trial.optimizer.step()
+
+
+class Rates:
+    """The learning rates of a stack's rows, batch by batch."""
+
+    def __init__(self, rates: Sequence[LearningRate], steps_per_epoch: int, like: Tensor) -> None:
+        self._rates = list(rates)
+        self._steps = steps_per_epoch
+        self._like = like
+
+    def of_epoch(self, epoch: int) -> list[Tensor]:
+        """[K, 1] for each batch of an epoch (from 1), in the parameters' precision."""
+        first = (epoch - 1) * self._steps
+        varying = not all(rate.constant_within_epoch for rate in self._rates)
+        steps = range(first, first + self._steps) if varying else range(first, first + 1)
+        table = [[_at(rate, step, first) for rate in self._rates] for step in steps]
+        made = torch.tensor(table, dtype=torch.float64).to(self._like).unsqueeze(2)
+        return list(made) if varying else [made[0]] * self._steps
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self._rates = [self._rates[row] for row in rows]
+
+
+def _at(rate: LearningRate, step: int, first: int) -> float:
+    return rate.at(first if rate.constant_within_epoch else step)
+
+
+def _clips(trials: Sequence[Trial], like: Tensor) -> Tensor:
+    """[K, 1]: the largest gradient norm of each, infinite where there is no limit."""
+    limits = [float("inf") if t.grad_clip is None else t.grad_clip for t in trials]
+    return torch.tensor(limits).to(like).unsqueeze(1)
+
+
+def _built(
+    trials: Sequence[Trial], model: nn.Module
+) -> dict[Choice[Optimizer], torch.optim.Optimizer]:
+    """Each optimizer on a model of the architecture, to read what it is and its options from; the
+    learning rate is set at each step."""
+    return {
+        choice: choice.component.build(choice.options, model.parameters(), 1.0)
+        for choice in dict.fromkeys(trial.optimizer for trial in trials)
+    }

@@ -1,0 +1,173 @@
+"""Faults injected for real: memory that runs out, two harnesses on one sweep, a killed parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from support import make_trial
+
+from harness.dispatch.engine import Task
+from harness.dispatch.inline import InlineEngine
+from harness.dispatch.process import ProcessEngine
+from harness.dispatch.processes import MEMORY
+from harness.naming import PARAM_TRIAL, TAG_KIND, TRIAL
+from harness.records import Ended, Outcome, Started
+
+HUGE = {"name": "mlp", "hidden": [1 << 30, 1 << 30]}
+"""A layer of 4 EiB of weights passes validation; no allocator grants it."""
+HEAVY = {"name": "mlp", "hidden": [8192, 8192]}
+"""256 MiB of weights, and as much again for their gradients."""
+
+FILE = """\
+name: shared
+trial: {dataset: iris, model: perceptron, epochs: 3, batch_size: 16, lr: 0.1}
+grid: {optimizer: [sgd, adam, momentum, adamw], seed: [0, 1, 2, 3]}
+artifacts: none
+"""
+
+
+def task(key: str, root: Path, **fields: object) -> Task:
+    return Task(key, make_trial(**{"epochs": 1, **fields}), root, evidence=False)
+
+
+def ends(engine: InlineEngine | ProcessEngine) -> dict[str, Ended]:
+    found = {}
+    while (event := engine.next()) is not None:
+        if isinstance(event.record, Ended):
+            found[event.key] = event.record
+    return found
+
+
+@pytest.fixture
+def worker() -> Iterator[ProcessEngine]:
+    engine = ProcessEngine.on_cpu(workers=1, threads=1)
+    yield engine
+    engine.close()
+
+
+def test_memory_that_no_machine_has_fails_the_trial_alone(data_root: Path) -> None:
+    engine = InlineEngine()
+    engine.submit(task("huge", data_root, model=HUGE))
+    engine.submit(task("next", data_root))
+    found = ends(engine)
+    assert found["huge"].outcome is Outcome.FAILED
+    assert "out of memory on cpu" in found["huge"].reason
+    assert found["next"].outcome is Outcome.DONE
+
+
+def test_a_worker_out_of_memory_gives_it_back(worker: ProcessEngine, data_root: Path) -> None:
+    """The limit is set on the living worker, so that the heavy trial fails half-way: with some of
+    what it needs in its hands."""
+    worker.submit(task("before", data_root))
+    ends(worker)
+    process = _only_worker()
+    before = process.memory_info()
+    limit = before.vms + (400 << 20)
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    for key in "abc":
+        worker.submit(task(key, data_root, model=HEAVY))
+    worker.submit(task("after", data_root))
+    found = ends(worker)
+    for key in "abc":
+        assert found[key].outcome is Outcome.FAILED
+        assert "out of memory on cpu" in found[key].reason
+    assert found["after"].outcome is Outcome.DONE
+    assert _only_worker().pid == process.pid, "the worker itself lives on"
+    assert process.memory_info().rss - before.rss < 100 << 20
+
+
+def _only_worker() -> psutil.Process:
+    (worker,) = multiprocessing.active_children()
+    return psutil.Process(worker.pid)
+
+
+def test_a_cpu_trial_says_where_it_ran_and_whether_alone(
+    worker: ProcessEngine, data_root: Path
+) -> None:
+    facts = []
+    for engine in (worker, InlineEngine(), ProcessEngine.on_cpu(workers=2, threads=1)):
+        engine.submit(task("a", data_root, device="auto"))
+        while (event := engine.next()) is not None:
+            if isinstance(event.record, Started):
+                facts.append((event.record.facts["device"], event.record.facts["exclusive"]))
+        engine.close()
+    assert facts == [("cpu", True), ("cpu", True), ("cpu", False)]
+
+
+@pytest.mark.slow
+def test_a_killed_parent_leaves_no_worker_and_no_shared_data(workspace: Path) -> None:
+    before = set(MEMORY.glob("harness-*"))
+    (workspace / "shared.yaml").write_text(FILE.replace("epochs: 3", "epochs: 1000000"))
+    parent = _sweep("--workers", "2")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not _runs_by_trial(workspace):
+        time.sleep(0.2)
+    workers = psutil.Process(parent.pid).children(recursive=True)
+    assert workers
+    parent.kill()
+    parent.communicate()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+    assert set(MEMORY.glob("harness-*")) <= before
+
+
+def test_two_first_starts_at_once_run_each_trial_once(workspace: Path) -> None:
+    """One schema, one experiment, and no trial twice."""
+    (workspace / "shared.yaml").write_text(FILE)
+    both = [_sweep("--workers", "1"), _sweep("--workers", "1")]
+    told = [one.communicate(timeout=120)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], told
+    found = _runs_by_trial(workspace)
+    assert len(found) == 16
+    assert set(found.values()) == {1}
+
+
+@pytest.mark.slow
+def test_a_harness_takes_over_what_a_killed_one_held(workspace: Path) -> None:
+    (workspace / "shared.yaml").write_text(FILE.replace("epochs: 3", "epochs: 300"))
+    first, second = _sweep("--workers", "1"), _sweep("--workers", "1")
+    while len(_runs_by_trial(workspace)) < 4:
+        time.sleep(0.2)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert second.wait(timeout=120) == 0, second.communicate()[0]
+    finished = _runs_by_trial(workspace, "FINISHED")
+    assert len(finished) == 16
+    assert set(finished.values()) == {1}
+
+
+def _sweep(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.sweep", "shared.yaml", "--no-compare", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _runs_by_trial(workspace: Path, status: str = "") -> Counter[str]:
+    """How many runs each trial has."""
+    from harness.tracking.store import open_store
+
+    if not (workspace / "mlruns" / "mlflow.db").is_file():
+        return Counter()
+    client = open_store(workspace).client
+    experiments = client.search_experiments()
+    assert len(experiments) <= 2, "the default one, and ours"
+    found = client.search_runs([one.experiment_id for one in experiments], max_results=1000)
+    return Counter(
+        run.data.params[PARAM_TRIAL]
+        for run in found
+        if run.data.tags[TAG_KIND] == TRIAL and status in ("", run.info.status)
+        if PARAM_TRIAL in run.data.params
+    )

@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from support import make_trial
 
@@ -104,22 +105,74 @@ def test_closing_forgets_everything_and_may_be_repeated(engine: Engine, data_roo
 
 
 def test_engines_measure_the_same(data_root: Path) -> None:
-    """To the last bit: threads are equal, and nothing depends on what ran beside a trial."""
-    measured: dict[str, dict[tuple[str, int], float]] = {}
-    for name, make in ENGINES.items():
-        engine = make()
-        for seed in range(3):
-            dropout = {"name": "mlp", "hidden": [16], "dropout": 0.2}
-            engine.submit(task(str(seed), data_root, seed=seed, model=dropout, epochs=2))
-        events = drain(engine)
-        engine.close()
-        measured[name] = {
-            (e.key, e.record.epoch): e.record.values["val/loss"]
-            for e in events
-            if isinstance(e.record, Measured)
+    """To the last bit, in any order, with any number of workers: threads are equal, and nothing
+    depends on what ran before a trial or beside it."""
+    dropout = {"name": "mlp", "hidden": [16], "dropout": 0.2}
+    tasks = [
+        task(f"{optimizer} {seed}", data_root, seed=seed, optimizer=optimizer, model=dropout)
+        for seed in range(3)
+        for optimizer in ("adam", "momentum")
+    ]
+    forward = measured(InlineEngine(), tasks)
+    assert len(forward) == 12
+    assert measured(InlineEngine(), tasks[::-1]) == forward
+    for workers in (1, 2, 3):
+        shuffled = tasks[workers:] + tasks[:workers]
+        assert measured(ProcessEngine.on_cpu(workers, threads=1), shuffled) == forward
+
+
+def measured(engine: Engine, tasks: list[Task]) -> dict[tuple[str, int], dict[str, float]]:
+    """What an engine measures of each trial at each epoch, apart from the clocks."""
+    for one in tasks:
+        engine.submit(one)
+    events = drain(engine)
+    engine.close()
+    return {
+        (e.key, e.record.epoch): {
+            name: value
+            for name, value in e.record.values.items()
+            if not name.startswith(("time/", "examples_per_s"))
         }
-    assert len(measured["inline"]) == 9
-    assert measured["inline"] == measured["process"]
+        for e in events
+        if isinstance(e.record, Measured)
+    }
+
+
+def test_workers_share_what_they_prepare(workers: ProcessEngine, data_root: Path) -> None:
+    """One copy on the shelf for each cut of the data, whoever made it, and none left behind."""
+    for number in range(6):
+        workers.submit(task(str(number), data_root, lr=0.1 + number / 100, seed=number % 2))
+    drain(workers)
+    assert workers._shared is not None
+    folder = workers._shared.path
+    assert len(list(folder.glob("*.pt"))) == 3, "the data set, and its splits for two seeds"
+    workers.close()
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_a_thousand_trials(workers: ProcessEngine, data_root: Path) -> None:
+    started = ended = 0
+    after: dict[int, int] = {}
+    while ended < 1000:
+        while started < 1000 and workers.room("cpu"):
+            workers.submit(task(str(started), data_root, dataset="iris", seed=started))
+            started += 1
+        event = workers.next()
+        assert event is not None
+        if isinstance(event.record, Ended):
+            assert event.record.outcome is Outcome.DONE
+            ended += 1
+            if ended in (200, 1000):
+                after[ended] = _own_memory()
+    growth = after[1000] - after[200]
+    assert growth < 20 << 20, f"{growth / 2**20:.0f} MiB more after 800 trials"
+
+
+def _own_memory() -> int:
+    """Bytes that this process and its workers hold for themselves, shared pages counted once."""
+    everyone = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    return sum(process.memory_full_info().uss for process in everyone)
 
 
 def test_a_killed_worker_fails_its_task_alone_and_is_replaced(

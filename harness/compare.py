@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli import OK, guard
@@ -14,10 +16,11 @@ if TYPE_CHECKING:
     from harness.analysis.comparison import Question
     from harness.experiment.spec import Plan
     from harness.report.build import Report
+    from harness.tracking.results import Results
     from harness.tracking.store import Store
 
-FORMATS = ("table", "markdown", "csv", "json")
-FOR_PEOPLE = ("table", "markdown")
+FORMATS = ("table", "markdown", "latex", "csv", "json")
+FOR_PEOPLE = ("table", "markdown", "latex")
 DEFAULT_TOP = 20
 SUFFIXES = (".yaml", ".yml")
 EPILOG = """\
@@ -25,6 +28,16 @@ Reads the MLflow store alone: nothing is trained. A FILE counts only the trials 
 now; a NAME counts all that the experiment ever ran.
 exit codes: 0 compared; 2 no such experiment, no runs, or a question they cannot answer.
 """
+
+
+@dataclass(frozen=True)
+class Found:
+    """An experiment's results and what is asked of them. label: its name, and its store's where
+    there are several."""
+
+    label: str
+    results: Results
+    question: Question
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,7 +78,34 @@ def parser() -> argparse.ArgumentParser:
         "--top",
         type=_count,
         metavar="N",
-        help=f"the best N configs, 0 for all (default: {DEFAULT_TOP}; all for csv and json)",
+        help=f"the best N configs, 0 for all (default: {DEFAULT_TOP}; all for csv, json and HTML)",
+    )
+    made.add_argument(
+        "--baseline",
+        metavar="NAME",
+        help="compare all others with this contender (an optimizer, or a value of --by)",
+    )
+    made.add_argument(
+        "--section",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="show this section, or `all` (repeat; default: the short ones; json has all)",
+    )
+    made.add_argument(
+        "--html", type=Path, metavar="PATH", help="also write a report with figures as one file"
+    )
+    made.add_argument(
+        "--store",
+        action="append",
+        default=[],
+        metavar="URI",
+        help="read this MLflow store in place of the project's (repeat: each experiment in each)",
+    )
+    made.add_argument(
+        "--join",
+        action="store_true",
+        help="take all experiments as one, told apart by the field `experiment`",
     )
     return made
 
@@ -81,14 +121,40 @@ def _main(argv: Sequence[str]) -> int:
     # Files are read first: a mistake in one is told before the store is opened.
     asked = [_planned(given) for given in arguments.experiments]
 
-    from harness.tracking.results import open_existing
-
-    store = open_existing()
-    if not asked:
-        asked = [(_newest(store), None)]
-    reports = [_report(store, name, _question(arguments, where, plan)) for name, plan in asked]
-    _write(_render(reports, arguments.format))
+    found = list(_found(asked, arguments, where))
+    if arguments.join:
+        found = [_joined(found)]
+    _write(_render(found, arguments))
+    if arguments.html is not None:
+        _write_html(found, arguments.html)
     return OK
+
+
+def _found(
+    asked: Sequence[tuple[str, Plan | None]], arguments: argparse.Namespace, where: dict[str, Any]
+) -> Iterator[Found]:
+    """Each experiment of each store, with what is asked of it."""
+    from harness.tracking.results import open_existing, read
+
+    for uri in arguments.store or [None]:
+        store = open_existing(uri)
+        for name, plan in asked or [(_newest(store), None)]:
+            label = f"{name} @ {store.label}" if len(arguments.store) > 1 else name
+            yield Found(label, read(store, name), _question(arguments, where, plan))
+
+
+def _joined(found: Sequence[Found]) -> Found:
+    from harness.analysis.joining import join
+    from harness.errors import InputError
+
+    if len(found) < 2:
+        raise InputError("--join needs two experiments or two stores")
+    planned = [one.question.planned for one in found]
+    question = replace(found[0].question, planned=None, expect=())
+    if all(ids is not None for ids in planned):
+        question = replace(question, planned={i for ids in planned for i in ids or ()})
+    together = join([one.results for one in found], [one.label for one in found])
+    return Found(together.experiment, together, question)
 
 
 def conditions(given: Sequence[str]) -> dict[str, Any]:
@@ -148,34 +214,63 @@ def _newest(store: Store) -> str:
 def _question(arguments: argparse.Namespace, where: dict[str, Any], plan: Plan | None) -> Question:
     from harness.analysis.comparison import Question
 
-    top = arguments.top
-    if top is None and arguments.format in FOR_PEOPLE:
-        top = DEFAULT_TOP
     question = Question(
-        metric=arguments.metric, where=where, by=tuple(arguments.by), top=top or None
+        metric=arguments.metric,
+        where=where,
+        by=tuple(arguments.by),
+        top=arguments.top or None,
+        baseline=arguments.baseline,
     )
     return question if plan is None else question.of_plan(plan)
 
 
-def _report(store: Store, name: str, question: Question) -> Report:
+def _render(found: Sequence[Found], arguments: argparse.Namespace) -> str:
     from harness.report.build import build_report
-    from harness.tracking.results import read
+    from harness.report.section import chosen, sections
 
-    return build_report(read(store, name), question)
-
-
-def _render(reports: Sequence[Report], form: str) -> str:
-    if form == "markdown":
-        from harness.report.markdown import markdown
-
-        return markdown(reports)
+    form = arguments.format
+    of = sections() if form == "json" and not arguments.section else chosen(arguments.section)
+    if form == "csv":
+        of = chosen(["leaderboard"])
+    reports = []
+    for one in found:
+        question = one.question
+        if form in FOR_PEOPLE and arguments.top is None:
+            question = replace(question, top=DEFAULT_TOP)
+        reports.append(build_report(one.results, question, of))
     if form in ("csv", "json"):
         from harness.report import tables
 
         return tables.csv(reports) if form == "csv" else tables.json_text(reports)
+    return _text(reports, form)
+
+
+def _text(reports: Sequence[Report], form: str) -> str:
+    if form == "markdown":
+        from harness.report.markdown import markdown
+
+        return markdown(reports)
+    if form == "latex":
+        from harness.report.latex import latex
+
+        return latex(reports)
     from harness.report.terminal import for_stdout
 
     return for_stdout(reports)
+
+
+def _write_html(found: Sequence[Found], path: Path) -> None:
+    """All sections, all configs, whatever the terminal shows."""
+    from harness.errors import InputError
+    from harness.report.build import build_report
+    from harness.report.html import html
+
+    page = html([build_report(one.results, one.question) for one in found])
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--html {path}: cannot be written: {error.strerror}") from None
+    print(f"report: {path}", file=sys.stderr)
 
 
 def _write(text: str) -> None:

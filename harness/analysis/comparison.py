@@ -159,7 +159,7 @@ def _ranked(
     trials: pd.DataFrame, fields: Sequence[str], score: Score
 ) -> tuple[tuple[Config, ...], tuple[str, ...]]:
     labels = label_configs(trials, fields)
-    shown = varying(labels)
+    shown = varying(labels, TASK)
     told = labels[TASK] if TASK in shown else pd.Series("", index=labels.index)
     tasks = {str(config): str(task) for config, task in told.items()}
     configs = summarise(trials, score, labels, tasks)

@@ -26,9 +26,18 @@ def label_configs(trials: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(labels, index=configs.index)
 
 
-def varying(labels: pd.DataFrame) -> tuple[str, ...]:
-    """The fields that differ among configs."""
-    return tuple(str(name) for name in labels.columns if labels[name].nunique() > 1)
+def varying(labels: pd.DataFrame, within: str = "") -> tuple[str, ...]:
+    """The fields that differ among configs. within: a field that differs too, and of whose values
+    the others must set configs apart: what only follows from it (the loss that a data set asks
+    for) is left out."""
+    if within not in labels.columns:
+        return tuple(str(name) for name in labels.columns if labels[name].nunique() > 1)
+    most = labels.groupby(within).nunique().max()
+    return tuple(
+        str(name)
+        for name in labels.columns
+        if (labels[name].nunique() if name == within else most[name]) > 1
+    )
 
 
 def _in_order(fields: Sequence[str]) -> list[str]:

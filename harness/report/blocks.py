@@ -31,4 +31,12 @@ class Table:
     caption: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A long text behind its summary; HTML shows it where it is opened."""
+
+    summary: str
+    text: str
+
+
 Block = Paragraph | Table

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.comparison import Comparison, Question, compare
-from harness.report.blocks import Block
+from harness.report.blocks import Block, Folded
+from harness.report.figures import Figure
 from harness.report.section import Section, sections
 from harness.tracking.results import Results
 
@@ -20,6 +22,12 @@ class Part:
 
     def blocks(self) -> tuple[Block, ...]:
         return self.section.blocks(self.record)
+
+    def figures(self) -> tuple[Figure, ...]:
+        return self.section.figures(self.record) if self.section.figures else ()
+
+    def folded(self) -> tuple[Folded, ...]:
+        return self.section.folded(self.record) if self.section.folded else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +43,15 @@ class Report:
         return next((part.record for part in self.parts if part.section.name == name), None)
 
 
-def build_report(results: Results, question: Question | None = None) -> Report:
-    """Compare an experiment's trials. Raises InputError for a question they cannot answer."""
+def build_report(
+    results: Results, question: Question | None = None, of: Sequence[Section] | None = None
+) -> Report:
+    """Compare an experiment's trials. of: the sections to make; by default all.
+
+    Raises InputError for a question they cannot answer.
+    """
     comparison = compare(results, question or Question())
-    records = ((section, section.record(comparison)) for section in sections())
+    wanted = sections() if of is None else of
+    records = ((section, section.record(comparison)) for section in wanted)
     parts = tuple(Part(section, record) for section, record in records if record is not None)
     return Report(comparison.experiment, comparison, parts)

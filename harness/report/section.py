@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from harness.analysis.comparison import Comparison
-from harness.report.blocks import Block
+from harness.errors import InputError, Problem, did_you_mean
+from harness.report.blocks import Block, Folded
+from harness.report.figures import Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,9 @@ class Section:
     record: what it says, as a dataclass of plain values (None for what is missing), which is what
         JSON holds and tests read; None where it has nothing to say.
     blocks: that record for people to read.
+    figures: that record as figures, which HTML draws.
+    folded: long texts of that record, for HTML.
+    brief: whether it stands in a report for a terminal when nobody asks for more.
     """
 
     name: str
@@ -29,6 +34,9 @@ class Section:
     place: int
     record: Callable[[Comparison], Any | None]
     blocks: Callable[[Any], tuple[Block, ...]]
+    figures: Callable[[Any], tuple[Figure, ...]] | None = None
+    folded: Callable[[Any], tuple[Folded, ...]] | None = None
+    brief: bool = False
 
 
 @cache
@@ -40,3 +48,18 @@ def sections() -> tuple[Section, ...]:
         for module in pkgutil.iter_modules(package.__path__)
     ]
     return tuple(sorted(found, key=lambda section: section.place))
+
+
+def chosen(names: Iterable[str]) -> tuple[Section, ...]:
+    """Sections by name, in their order: the brief ones for none, all of them for "all". Raises
+    InputError, with the closest name, for one that is not there."""
+    asked = set(names)
+    if not asked:
+        return tuple(section for section in sections() if section.brief)
+    known = {section.name for section in sections()}
+    unknown = sorted(asked - known - {"all"})
+    if unknown:
+        raise InputError(
+            [Problem(f"--section: no section {n!r}", hint=did_you_mean(n, known)) for n in unknown]
+        )
+    return tuple(s for s in sections() if "all" in asked or s.name in asked)

@@ -89,16 +89,17 @@ class Results:
         return tuple(name for name in self.trials.columns if name not in known)
 
 
-def open_existing() -> Store:
-    """Open the store to read it: unlike `open_store`, raises InputError where its file is not
-    there, in place of creating it."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.root()}/mlruns/mlflow.db"
+def open_existing(given: str | None = None) -> Store:
+    """Open the store to read it, or the one that is given. Unlike `open_store`, raises InputError
+    where its file is not there, in place of creating it."""
+    default = f"sqlite:///{paths.root()}/mlruns/mlflow.db"
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or default
     path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     if uri.startswith("sqlite:///") and not path.is_file():
         raise InputError(
             Problem(f"no results yet: {path} does not exist", hint="run a sweep first")
         )
-    return open_store()
+    return open_store(uri=given)
 
 
 def experiment_names(store: Store) -> list[str]:

@@ -65,5 +65,10 @@ def _finding(checked: Checked, decimals: int) -> str:
 
 
 SECTION = Section(
-    name="expectations", title="Published figures", place=40, record=record, blocks=blocks
+    name="expectations",
+    title="Published figures",
+    place=110,
+    record=record,
+    blocks=blocks,
+    brief=True,
 )

@@ -6,22 +6,25 @@ from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
 from harness.records import Outcome
-from harness.report.blocks import Block, Column, Paragraph, Table
+from harness.report.blocks import Block, Column, Folded, Paragraph, Table
 from harness.report.numbers import counted
 from harness.report.section import Section
 
 MOST = 10
 """Trials that are named in a report for people."""
+TRACEBACK = "traceback.txt"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A trial that did not come to its end. reason: one line."""
+    """A trial that did not come to its end. reason: one line. traceback: of the first that failed;
+    empty where it cannot be had."""
 
     run_name: str
     run_id: str
     outcome: str
     reason: str
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,15 @@ def record(comparison: Comparison) -> Failures | None:
     if unfinished.empty:
         return None
     columns = unfinished[["run_name", "run_id", "outcome", "reason"]]
-    return Failures(tuple(Failure(*map(str, row)) for row in columns.itertuples(index=False)))
+    failed = set(unfinished.loc[unfinished["outcome"] == Outcome.FAILED, "run_id"][:MOST])
+    archive = comparison.archive
+    tracebacks = {run: archive.text(run, TRACEBACK) or "" for run in failed} if archive else {}
+    return Failures(
+        tuple(
+            Failure(str(name), str(run), str(outcome), str(reason), tracebacks.get(run, ""))
+            for name, run, outcome, reason in columns.itertuples(index=False)
+        )
+    )
 
 
 def blocks(failures: Failures) -> tuple[Block, ...]:
@@ -49,6 +60,19 @@ def blocks(failures: Failures) -> tuple[Block, ...]:
     return (table, Paragraph(f"{counted(left, 'trial')} more.")) if left > 0 else (table,)
 
 
+def folded(failures: Failures) -> tuple[Folded, ...]:
+    return tuple(
+        Folded(f"{trial.run_name}: {trial.reason}", trial.traceback)
+        for trial in failures.trials
+        if trial.traceback
+    )
+
+
 SECTION = Section(
-    name="failures", title="Trials without a result", place=50, record=record, blocks=blocks
+    name="failures",
+    title="Trials without a result",
+    place=120,
+    record=record,
+    blocks=blocks,
+    brief=True,
 )

@@ -76,4 +76,6 @@ def _note(row: Row) -> str:
     return ", ".join((*told, *(f"{n} {outcome}" for outcome, n in counts if n)))
 
 
-SECTION = Section(name="leaderboard", title="Configs", place=20, record=record, blocks=blocks)
+SECTION = Section(
+    name="leaderboard", title="Configs", place=20, record=record, blocks=blocks, brief=True
+)

@@ -109,4 +109,4 @@ def _ranked_on(overview: Overview) -> str:
     return f"Ranked on {overview.metric} ({better} is better) {when}{test}.{selected}"
 
 
-SECTION = Section(name="overview", title="", place=10, record=record, blocks=blocks)
+SECTION = Section(name="overview", title="", place=10, record=record, blocks=blocks, brief=True)

@@ -42,6 +42,8 @@ def record(comparison: Comparison) -> BestOfEach | None:
     groups = comparison.groups
     if not comparison.by or len(groups) < 2:
         return None
+    if not comparison.question.by and not {"lr", "optimizer"} & set(comparison.shown):
+        return None  # Nothing was tuned.
     first = (*comparison.by, *(name for name in comparison.shown if name not in comparison.by))
     fields = tuple(name for name in first if name != "dataset")
     rows = rows_of([group.best for group in groups], fields)
@@ -93,5 +95,10 @@ def _place(group: Best) -> str:
 
 
 SECTION = Section(
-    name="best_of_each", title="Best learning rates", place=30, record=record, blocks=blocks
+    name="best_of_each",
+    title="Best learning rates",
+    place=30,
+    record=record,
+    blocks=blocks,
+    brief=True,
 )

@@ -1,13 +1,17 @@
-"""One sentence: who leads and by what, or why nobody can say."""
+"""One sentence over all tasks: who beats whom and how surely; then who leads on each data set."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
+from harness.analysis.headline import Headline, headline
+from harness.analysis.tournament import MOST_CONTENDERS, Tournament, tournament
 from harness.analysis.tuned import Tuned
 from harness.analysis.verdict import Verdict, judge
+from harness.errors import InputError
 from harness.report.blocks import Paragraph
+from harness.report.intervals import probable
 from harness.report.numbers import counted, decimals_for, listed, spread
 from harness.report.rows import called
 from harness.report.section import Section
@@ -40,10 +44,14 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """One standing for each task."""
+    """sentence: over all tasks, from `headline`; None and empty where nothing competes.
+    standings: one for each data set."""
 
     metric: str
     by: tuple[str, ...]
+    compared_on: str
+    headline: Headline | None
+    sentence: str
     standings: tuple[Standing, ...]
 
 
@@ -53,11 +61,52 @@ def record(comparison: Comparison) -> Verdicts:
         for task in comparison.tasks
     ]
     standings = tuple(_standing(verdict, comparison) for verdict in judged)
-    return Verdicts(comparison.score.metric, comparison.contend_by, standings)
+    games = tournament(comparison)
+    if games is None:
+        _refuse_baseline(comparison)
+        return Verdicts(comparison.score.metric, comparison.contend_by, "", None, "", standings)
+    found = headline(games, comparison.generator("headline"), comparison.question.baseline)
+    return Verdicts(
+        metric=comparison.score.metric,
+        by=comparison.contend_by,
+        compared_on=games.metric,
+        headline=found,
+        sentence=_over_all(found, games),
+        standings=standings,
+    )
 
 
 def blocks(verdicts: Verdicts) -> tuple[Paragraph, ...]:
-    return tuple(Paragraph(standing.sentence, "claim") for standing in verdicts.standings)
+    told = [Paragraph(standing.sentence, "claim") for standing in verdicts.standings]
+    return (Paragraph(verdicts.sentence, "claim"), *told) if verdicts.sentence else tuple(told)
+
+
+def _over_all(found: Headline, games: Tournament) -> str:
+    """ "adamw beats sgd on 3 of 3 tasks, P(better) .94 [.81, .99], n = 5 (test/accuracy)." """
+    left_out = f" Not finished by all: {counted(found.left_out, 'task')}." if found.left_out else ""
+    pair = found.improvement
+    if pair is None:
+        return f"Insufficient data: {found.reason}.{left_out}"
+    tasks = counted(pair.tasks, "task")
+    sure = f"P(better) {probable(pair.better, pair.interval)}, n = {pair.seeds} ({games.metric})"
+    if found.finding == "insufficient data":
+        ahead = f"{pair.first} is ahead of {pair.second} on {pair.won} of {tasks}"
+        return f"Insufficient data: {found.reason}. {ahead}, {sure}.{left_out}"
+    if found.finding == "beats":
+        return f"{pair.first} beats {pair.second} on {pair.won} of {tasks}, {sure}.{left_out}"
+    return (
+        f"No clear winner: {pair.first} is ahead of {pair.second} on {pair.won} of {tasks}, "
+        f"{sure}.{left_out}"
+    )
+
+
+def _refuse_baseline(comparison: Comparison) -> None:
+    baseline = comparison.question.baseline
+    if baseline is not None:
+        raise InputError(
+            f"--baseline {baseline!r}: {listed(comparison.contend_by or ('nothing',))} does not "
+            f"give 2 to {MOST_CONTENDERS} contenders; name others by --by"
+        )
 
 
 def _standing(verdict: Verdict, comparison: Comparison) -> Standing:
@@ -117,4 +166,4 @@ def _caution(verdict: Verdict, alone: bool) -> str:
     return f"{seeds}{flat}: {CLAIM}."
 
 
-SECTION = Section(name="verdict", title="", place=0, record=record, blocks=blocks)
+SECTION = Section(name="verdict", title="", place=0, record=record, blocks=blocks, brief=True)

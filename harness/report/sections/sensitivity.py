@@ -1,0 +1,202 @@
+"""How much depends on the learning rate, and which are too low, good, too high, or diverge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+import pandas as pd
+
+from harness.analysis.comparison import Comparison
+from harness.analysis.sensitivity import KEPT, Finals, Sensitivity, group_finals, sensitivity
+from harness.analysis.tournament import TASK_FIELDS, name_of
+from harness.naming import FINAL, PARAM_CONFIG, number
+from harness.records import Outcome
+from harness.report.blocks import Block, Column, Paragraph, Table
+from harness.report.figures import Figure, Line, LineChart, Point
+from harness.report.numbers import MISSING, figure
+from harness.report.section import Section
+
+LEAVES_OUT = ("optimizer", "lr", "scheduler")
+"""What an untrained net does not depend on: one trial of each other combination tells its score."""
+MOST_GROUPS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    metric: str
+    direction: str
+    groups: tuple[Sensitivity, ...]
+    left_out: int
+    insufficient: str
+
+
+def record(comparison: Comparison) -> Rates | None:
+    if "lr" not in comparison.shown:
+        return None
+    metric, direction = comparison.score.metric, comparison.score.direction
+    column = FINAL + metric
+    if column not in comparison.trials:
+        return Rates(metric, direction, (), 0, f"no trial has {metric} after its last epoch")
+    tasks = tuple(
+        name
+        for name in TASK_FIELDS
+        if len({config.labels.get(name) for config in comparison.configs}) > 1
+    )
+    contend = ("optimizer",) if "optimizer" in comparison.shown else ()
+    groups = group_finals(_finals(comparison, column, tasks, contend))
+    untrained = _untrained(comparison, metric, tasks)
+    generator = comparison.generator("sensitivity")
+    found = [
+        sensitivity(task, name, finals, untrained.get(task), direction, generator)
+        for (task, name), finals in _in_order(groups)[:MOST_GROUPS]
+        if len({of.lr for of in finals}) > 1
+    ]
+    return Rates(metric, direction, tuple(found), max(len(groups) - MOST_GROUPS, 0), "")
+
+
+def blocks(rates: Rates) -> tuple[Block, ...]:
+    if rates.insufficient or not rates.groups:
+        reason = rates.insufficient or "no contender has two learning rates"
+        return (Paragraph(f"Insufficient data: {reason}."),)
+    tasks = dict.fromkeys(group.task for group in rates.groups)
+    tables = [
+        _table(task, [group for group in rates.groups if group.task == task]) for task in tasks
+    ]
+    notes = [
+        Paragraph(
+            f"Of {rates.metric} after the last epoch, at the best of whatever else varies. Good "
+            f"keeps {KEPT:.0%} of the best lr's gain over the untrained net; too low and too high "
+            "lie below and above it; diverged: half of the trials or more. Sensitivity: mean part "
+            "of the gain that is lost over the grid; 0 is none."
+        )
+    ]
+    if any(group.untrained is None for group in rates.groups):
+        notes.append(
+            Paragraph(
+                "Insufficient data for regimes where the untrained net's score is not known.",
+                "caution",
+            )
+        )
+    return (*notes, *tables)
+
+
+def figures(rates: Rates) -> tuple[Figure, ...]:
+    tasks = dict.fromkeys(group.task for group in rates.groups)
+    return tuple(
+        LineChart(
+            title=f"{rates.metric} after the last epoch over lr{f': {task}' if task else ''}",
+            x="lr",
+            y=rates.metric,
+            log_x=True,
+            band="95% interval over seeds",
+            lines=tuple(
+                Line(
+                    group.contender or "all",
+                    tuple(
+                        Point(rate.lr, shown, rate.interval.low, rate.interval.high)
+                        for rate in group.rates
+                        if (shown := rate.final) is not None and rate.lr > 0
+                    ),
+                )
+                for group in rates.groups
+                if group.task == task
+            ),
+        )
+        for task in tasks
+    )
+
+
+def _finals(
+    comparison: Comparison, column: str, tasks: Sequence[str], contend: Sequence[str]
+) -> list[tuple[str, str, Finals]]:
+    trials = comparison.trials
+    done = trials[(trials["outcome"] == Outcome.DONE) & np.isfinite(trials[column].astype(float))]
+    values = {str(config): tuple(of) for config, of in done.groupby(PARAM_CONFIG)[column]}
+    made = []
+    for config in comparison.configs:
+        of = values.get(config.config_id, ())
+        if of or config.diverged:
+            finals = Finals(lr=float(config.labels["lr"]), values=of, diverged=config.diverged)
+            made.append((name_of(config.labels, tasks), name_of(config.labels, contend), finals))
+    return made
+
+
+def _in_order(
+    groups: Mapping[tuple[str, str], list[Finals]],
+) -> list[tuple[tuple[str, str], list[Finals]]]:
+    """Contenders in the same order on each task, so that their colours stay theirs."""
+    tasks = list(dict.fromkeys(task for task, _ in groups))
+    names = list(dict.fromkeys(name for _, name in groups))
+    return sorted(
+        groups.items(), key=lambda item: (tasks.index(item[0][0]), names.index(item[0][1]))
+    )
+
+
+def _untrained(
+    comparison: Comparison, metric: str, tasks: Sequence[str]
+) -> dict[str, float | None]:
+    """Mean score of the untrained nets of each task: weights at epoch 0 depend on model and seed
+    alone, so that one run of each tells it."""
+    if comparison.archive is None:
+        return {}
+    labels = {config.config_id: config.labels for config in comparison.configs}
+    trials = comparison.trials[comparison.trials["outcome"].isin((Outcome.DONE, Outcome.DIVERGED))]
+    same = [
+        name
+        for name in comparison.fields
+        if name.partition(".")[0] not in (*LEAVES_OUT, "trial_id", PARAM_CONFIG) and name in trials
+    ]
+    kept = trials.drop_duplicates(same) if same else trials
+    history = comparison.archive.histories(list(kept["run_id"]), [metric])
+    first = history[history["step"] == 0].set_index("run_id")["value"]
+    task_of = pd.Series(
+        [name_of(labels[str(config)], tasks) for config in kept[PARAM_CONFIG]],
+        index=list(kept["run_id"]),
+    )
+    means = first.groupby(task_of.reindex(first.index)).mean()
+    return {
+        str(task): float(mean) if isfinite(mean) else None
+        for task, mean in zip(means.index, means, strict=True)
+    }
+
+
+def _table(task: str, groups: list[Sensitivity]) -> Table:
+    every = sorted({rate.lr for group in groups for rate in group.rates})
+    columns = (
+        Column("contender"),
+        *(Column(f"lr {number(lr)}") for lr in every),
+        Column("good over", numeric=True),
+        Column("sensitivity", numeric=True),
+        Column("best lr"),
+    )
+    rows = []
+    for group in groups:
+        regimes = {rate.lr: rate.regime for rate in group.rates}
+        width = MISSING
+        if group.decades is not None:
+            width = f"{'≥ ' if group.open_ended else ''}{group.decades:.1f} decades"
+        at = MISSING if group.best is None else number(group.best)
+        edge = f" ({group.edge})" if group.edge in ("lowest", "highest") else ""
+        rows.append(
+            (
+                group.contender or "all",
+                *(str(regimes.get(lr, MISSING)) for lr in every),
+                width,
+                figure(group.sensitivity, 2),
+                at + edge,
+            )
+        )
+    return Table(columns, tuple(rows), caption=task)
+
+
+SECTION = Section(
+    name="sensitivity",
+    title="Learning-rate sensitivity",
+    place=70,
+    record=record,
+    blocks=blocks,
+    figures=figures,
+)

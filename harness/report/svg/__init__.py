@@ -1,0 +1,1 @@
+"""Figures drawn as inline SVG: small, printable, and readable without a script."""

@@ -1,0 +1,191 @@
+"""The ground of every figure: an SVG under construction, scales, ticks and axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, isfinite, log10
+
+from markupsafe import Markup
+
+WIDTH = 480
+"""User units; narrow, so that text is still legible where a phone shrinks it."""
+COLOURS = 8
+CHARACTER = 7.2
+"""Mean width of a character of the figures' font, for placing; never for cutting."""
+
+
+class Canvas:
+    """Collects shapes. Every text goes through `Markup.format`, which escapes it.
+
+    Classes, not colours: the page's style gives both themes. label: what a screen reader says.
+    """
+
+    def __init__(self, height: float, label: str, width: float = WIDTH) -> None:
+        self.width, self.height, self.label = width, height, label
+        self._parts: list[Markup] = []
+
+    def add(self, template: str, *values: object, **named: object) -> None:
+        self._parts.append(Markup(template).format(*values, **named))  # noqa: S704 - own templates
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> None:
+        self.add(
+            '<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>',
+            *map(short, (x1, y1, x2, y2)),
+            kind,
+        )
+
+    def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> None:
+        self.add(
+            '<text x="{}" y="{}" class="{}" text-anchor="{}">{}</text>',
+            short(x),
+            short(y),
+            kind,
+            anchor,
+            text,
+        )
+
+    def path(self, points: Iterable[tuple[float, float]], kind: str, close: bool = False) -> None:
+        steps = "L".join(f"{short(x)} {short(y)}" for x, y in points)
+        if steps:
+            self.add('<path d="M{}{}" class="{}"/>', steps, "Z" if close else "", kind)
+
+    def rect(
+        self, x: float, y: float, wide: float, high: float, kind: str, title: str = ""
+    ) -> None:
+        self.add(
+            '<rect x="{}" y="{}" width="{}" height="{}" class="{}"><title>{}</title></rect>',
+            *map(short, (x, y, wide, high)),
+            kind,
+            title,
+        )
+
+    def mark(self, x: float, y: float, series: int, title: str = "", kind: str = "mark") -> None:
+        """A point whose shape, not its colour alone, tells its series."""
+        self.add(
+            '<path d="{}" transform="translate({} {})" class="{} s{}"><title>{}</title></path>',
+            SHAPES[series % len(SHAPES)],
+            short(x),
+            short(y),
+            kind,
+            series % COLOURS,
+            title,
+        )
+
+    def svg(self) -> Markup:
+        body = Markup("").join(self._parts)
+        return Markup(
+            '<svg class="figure" viewBox="0 0 {} {}" role="img" aria-label="{}" '
+            'xmlns="http://www.w3.org/2000/svg">{}</svg>'
+        ).format(short(self.width), short(self.height), self.label, body)
+
+
+SHAPES = (
+    "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0Z",
+    "M-3 -3H3V3H-3Z",
+    "M0 -4L4 3H-4Z",
+    "M0 -4.5L4.5 0L0 4.5L-4.5 0Z",
+    "M0 4L4 -3H-4Z",
+    "M-4 -1H-1V-4H1V-1H4V1H1V4H-1V1H-4Z",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Values from `low` to `high` onto places from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high = self.low, self.high
+        if self.log:
+            value, low, high = log10(value), log10(low), log10(high)
+        return self.start + (value - low) / ((high - low) or 1) * (self.end - self.start)
+
+    def ticks(self, wanted: int = 5) -> list[float]:
+        return log_ticks(self.low, self.high) if self.log else ticks(self.low, self.high, wanted)
+
+
+def scale(values: Sequence[float], start: float, end: float, log: bool = False) -> Scale:
+    """Over these values, with a little room at both ends."""
+    known = [value for value in values if isfinite(value) and (value > 0 or not log)]
+    if not known:
+        return Scale(1 if log else 0, 10 if log else 1, start, end, log)
+    low, high = min(known), max(known)
+    if log:
+        room = 10 ** (0.04 * (log10(high) - log10(low)) or 0.2)
+        return Scale(low / room, high * room, start, end, log)
+    room = 0.05 * (high - low) or abs(high) * 0.05 or 0.5
+    return Scale(low - room, high + room, start, end)
+
+
+def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+    """Round values within, at steps of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / max(wanted, 1)
+    power = 10.0 ** floor(log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    return [round(i * step, 12) for i in range(ceil(low / step), floor(high / step) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten within; every second or third of many."""
+    first, last = ceil(log10(low)), floor(log10(high))
+    every = max(1, -(-(last - first + 1) // 8))
+    return [10.0**power for power in range(first, last + 1, every)]
+
+
+def axes(
+    canvas: Canvas, x: Scale, y: Scale, x_label: str, y_label: str, x_ticks: Sequence[float] = ()
+) -> None:
+    """Grid, ticks and names of both axes; y runs upward."""
+    for tick in y.ticks():
+        canvas.line(x.start, y(tick), x.end, y(tick), "grid")
+        canvas.text(x.start - 6, y(tick) + 4, told(tick), "tick", "end")
+    for tick in x_ticks or x.ticks():
+        canvas.line(x(tick), y.start, x(tick), y.start + 4, "axis")
+        canvas.text(x(tick), y.start + 17, told(tick), "tick", "middle")
+    canvas.line(x.start, y.start, x.end, y.start, "axis")
+    canvas.text((x.start + x.end) / 2, y.start + 34, x_label, "name", "middle")
+    canvas.text(x.start - 50, y.end - 8, y_label, "name")
+
+
+def legend(canvas: Canvas, names: Sequence[str], top: float, left: float = 16) -> None:
+    """Names beside their marks, in rows."""
+    x, y = left, top
+    for series, name in enumerate(names):
+        wide = 34 + CHARACTER * len(name)
+        if x + wide > canvas.width and x > left:
+            x, y = left, y + 18
+        canvas.mark(x + 5, y - 4, series)
+        canvas.text(x + 14, y, name, "tick")
+        x += wide
+
+
+def legend_height(names: Sequence[str], width: float = WIDTH, left: float = 16) -> float:
+    x, rows = left, 1
+    for name in names:
+        wide = 34 + CHARACTER * len(name)
+        if x + wide > width and x > left:
+            x, rows = left, rows + 1
+        x += wide
+    return 18.0 * rows
+
+
+def told(value: float) -> str:
+    """A tick's text."""
+    if value == 0:
+        return "0"
+    return (
+        f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+        if (abs(value) >= 1e5 or abs(value) < 1e-3)
+        else f"{value:g}"
+    )
+
+
+def short(number: float) -> str:
+    """A coordinate with one decimal: a tenth of a unit is less than a pixel."""
+    return f"{number:.1f}".removesuffix(".0")

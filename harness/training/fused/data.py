@@ -14,6 +14,7 @@ from harness.data import ImagePrepare
 from harness.seeding import generator
 from harness.training.data import Splits, loaded, splits, validation_indices
 from harness.training.fused.layers import Unstackable
+from harness.training.fused.sharing import Sharing
 from harness.training.sources import Resident, Source
 from harness.trial import Trial
 
@@ -63,21 +64,19 @@ class Pool:
             orders.append(order if self.rows is None else self.rows[self.version[place]][order])
         return torch.stack(orders)
 
-    def in_order(self, owner: Tensor, size: int) -> Iterator[Batch]:
-        """Each trial's examples as stored, [K, B, …]. owner: int64 [K], the trials' seeds."""
-        shared = self.rows is None or len(self.rows) == 1
+    def sharing(self, owner: Tensor) -> Sharing:
+        """Which version of the split, as stored, each row has. owner: int64 [K], its seed."""
+        versions = torch.tensor(self.version, device=owner.device)
+        return Sharing.of(versions[owner], 1 if self.rows is None else len(self.rows))
+
+    def in_order(self, size: int) -> Iterator[Batch]:
+        """Each version's examples as stored, [V, B, …]."""
         if self.rows is None:
             rows = torch.arange(len(self), device=self.inputs.device).unsqueeze(0)
         else:
             rows = self.rows
-        if not shared:
-            rows = rows[torch.tensor(self.version, device=rows.device)[owner]]
         for chosen in rows.split(size, dim=1):
-            inputs, targets = self.at(chosen)
-            if shared:
-                inputs = inputs.expand(len(owner), *inputs.shape[1:])
-                targets = targets.expand(len(owner), *targets.shape[1:])
-            yield inputs, targets
+            yield self.at(chosen)
 
 
 @dataclass(frozen=True, slots=True)

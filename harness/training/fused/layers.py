@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from harness.errors import HarnessError
+from harness.training.fused.sharing import Sharing
 
 ELEMENTWISE = (
     nn.ReLU,
@@ -56,20 +57,34 @@ class Pass:
     """What a forward pass needs beside the inputs.
 
     parameters, buffers: stacked, by the model's names for them. masks: of dropout while training;
-    None in evaluation.
+    None in evaluation. sharing: which inputs each row has.
     """
 
     parameters: Mapping[str, Tensor]
     buffers: Mapping[str, Tensor]
     masks: Masks | None
+    sharing: Sharing
 
     @property
     def training(self) -> bool:
         return self.masks is not None
 
 
-Layer = Callable[[Tensor, Pass], Tensor]
+Function = Callable[[Tensor, Pass], Tensor]
 """[K, B, …] → [K, B, …]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a stack.
+
+    bare: whether it has nothing of each trial's own, so that it serves shared inputs [S, B, …] as
+    well. shared: what takes shared inputs to [K, B, …], where that has a quicker way.
+    """
+
+    run: Function
+    bare: bool = False
+    shared: Function | None = None
 
 
 def translate(model: nn.Module) -> tuple[list[Layer], set[str]]:
@@ -119,21 +134,21 @@ def _layer(module: nn.Module, prefix: str, names: Mapping[int, str], index: int)
     if _hooked(module):
         return _generic(module, prefix)
     if type(module) in ELEMENTWISE:
-        return partial(_elementwise, module)
+        return Layer(partial(_elementwise, module), bare=True)
     if type(module) in PER_EXAMPLE:
-        return partial(_per_example, module)
+        return Layer(partial(_per_example, module), bare=True)
     if type(module) is nn.Flatten and module.start_dim >= 1:
-        return partial(_flatten, module)
+        return Layer(partial(_flatten, module), bare=True)
     if type(module) is nn.Dropout or type(module) is nn.Dropout2d:
-        return partial(_dropout, module, index)
+        return Layer(partial(_dropout, module, index))
     weight = names.get(id(getattr(module, "weight", None)), "")
     bias = names.get(id(getattr(module, "bias", None)), "")
     if type(module) is nn.Linear:
-        return partial(_linear, weight, bias)
+        return Layer(partial(_linear, weight, bias), shared=partial(_shared_linear, weight, bias))
     if type(module) is nn.Conv2d and module.padding_mode == "zeros":
-        return partial(_conv2d, module, weight, bias)
+        return Layer(partial(_conv2d, module, weight, bias))
     if type(module) is nn.BatchNorm1d or type(module) is nn.BatchNorm2d:
-        return partial(_batch_norm, module, weight, bias, prefix)
+        return Layer(partial(_batch_norm, module, weight, bias, prefix))
     return _generic(module, prefix)
 
 
@@ -160,6 +175,13 @@ def _linear(weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:
     if not bias:
         return torch.bmm(x, w)
     return torch.baddbmm(run.parameters[bias].unsqueeze(1), x, w)
+
+
+def _shared_linear(weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:
+    """x: [S, B, in]."""
+    if x.dim() != 3:
+        return _linear(weight, bias, run.sharing.spread(x), run)
+    return run.sharing.linear(x, run.parameters[weight], run.parameters[bias] if bias else None)
 
 
 def _conv2d(module: nn.Conv2d, weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:
@@ -252,7 +274,8 @@ def _generic(module: nn.Module, prefix: str) -> Layer:
             raise Unstackable(f"{where}: a {type(part).__name__} keeps state of its own")
         if isinstance(part, nn.modules.rnn.RNNBase):
             raise Unstackable(f"{where}: torch cannot vectorise a {type(part).__name__}")
-    return partial(_vectorised, module, prefix, tuple(n for n, _ in module.named_parameters()))
+    names = tuple(name for name, _ in module.named_parameters())
+    return Layer(partial(_vectorised, module, prefix, names))
 
 
 def _vectorised(

@@ -92,8 +92,9 @@ def _train_epoch(stack: Stack, epoch: int, clock: Clock) -> Iterator[Keyed]:
     targets: list[Tensor] = []
     clock.start()
     for chosen, lr in zip(places.split(size, dim=1), rates, strict=True):
-        inputs, wanted = stack.pools.train.at(chosen[stack.owner])
-        logits = network.forward(inputs, masks)
+        inputs, wanted = stack.pools.train.at(chosen)
+        wanted = stack.sharing.spread(wanted)
+        logits = network.forward(inputs, stack.sharing, masks)
         each = stack.losses(logits, wanted)
         network.backward(each)
         stack.updates.step(lr)
@@ -141,9 +142,11 @@ def _outputs(stack: Stack, pool: Pool) -> tuple[Tensor, Tensor, Tensor]:
     outputs: list[Tensor] = []
     losses: list[Tensor] = []
     targets: list[Tensor] = []
+    sharing = pool.sharing(stack.owner)
     with torch.inference_mode():
-        for inputs, wanted in pool.in_order(stack.owner, at_once):
-            logits = stack.network.forward(inputs, None)
+        for inputs, wanted in pool.in_order(at_once):
+            wanted = sharing.spread(wanted)
+            logits = stack.network.forward(inputs, sharing, None)
             outputs.append(logits)
             losses.append(stack.losses(logits, wanted))
             targets.append(wanted)

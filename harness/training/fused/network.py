@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.training.fused.layers import Masks, Pass, Unstackable, translate
+from harness.training.fused.sharing import Sharing
 
 ROW_ALIGNMENT = 64
 """A row's length in numbers is a multiple of this, so that an update's vector instructions fall on
@@ -69,12 +70,23 @@ class Network:
     def __len__(self) -> int:
         return len(self.values)
 
-    def forward(self, x: Tensor, masks: Masks | None) -> Tensor:
-        """Logits [K, B, O] of inputs [K, B, …]. masks: of dropout, in training; None evaluates."""
-        run = Pass(self._leaves if masks is not None else self._frozen, self.buffers, masks)
+    def forward(self, x: Tensor, sharing: Sharing, masks: Masks | None) -> Tensor:
+        """Logits [K, B, O] of inputs [S, B, …].
+
+        sharing: which of the S inputs each row has. masks: of dropout, in training; None evaluates.
+        """
+        parameters = self._leaves if masks is not None else self._frozen
+        run = Pass(parameters, self.buffers, masks, sharing)
+        shared = True
         for layer in self._layers:
-            x = layer(x, run)
-        return x
+            if shared and not layer.bare:
+                shared = False
+                if layer.shared is not None:
+                    x = layer.shared(x, run)
+                    continue
+                x = sharing.spread(x)
+            x = layer.run(x, run)
+        return sharing.spread(x) if shared else x
 
     def backward(self, losses: Tensor) -> None:
         """Fill `gradient` from the examples' losses [K, B]: of each trial's mean, and never of the
@@ -104,17 +116,17 @@ class Network:
         found |= {name: buffer[row].cpu().clone() for name, buffer in self.buffers.items()}
         return {name: found[name] for name in self._names}
 
-    def check(self, models: Sequence[nn.Module], x: Tensor) -> None:
+    def check(self, models: Sequence[nn.Module], x: Tensor, sharing: Sharing) -> None:
         """Raises Unstackable where the stack's outputs are not the models'.
 
-        x: [K, B, …], a few examples of each trial. In evaluation mode, so that nothing is drawn.
+        x: [S, B, …], a few examples. In evaluation mode, so that nothing is drawn.
         """
         try:
             with torch.no_grad():
-                ours = self.forward(x, None).cpu()
+                ours = self.forward(x, sharing, None).cpu()
         except (RuntimeError, NotImplementedError) as error:
             raise Unstackable(f"torch cannot stack it: {error}".splitlines()[0]) from error
-        for model, mine, inputs in zip(models, ours, x.cpu(), strict=True):
+        for model, mine, inputs in zip(models, ours, sharing.spread(x).cpu(), strict=True):
             model.eval()
             with torch.no_grad():
                 theirs = model(inputs)

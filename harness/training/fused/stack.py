@@ -19,11 +19,11 @@ from harness.training.build import initial_model, task_metrics
 from harness.training.evaluation import Scores
 from harness.training.fused.data import pools
 from harness.training.fused.network import Network
+from harness.training.fused.sharing import Sharing
 from harness.training.fused.updates import Rates, Updates, in_order
 from harness.trial import Trial
 
 PROBED_EXAMPLES = 4
-PROBED_TRIALS = 4
 
 
 @dataclass(slots=True)
@@ -70,6 +70,7 @@ class Stack:
         self.network = Network(own, device)
         self.updates = Updates(self.network, [m.trial for m in self.members], own[0])
         self.owner = torch.tensor([self.seeds.index(m.trial.seed) for m in self.members]).to(device)
+        self.sharing = Sharing.of(self.owner, len(self.seeds))
         self.rates = Rates(
             [m.rate for m in self.members], self.steps_per_epoch, self.network.values
         )
@@ -77,7 +78,8 @@ class Stack:
         self.metrics = {name: cast("Metric", find("metrics", name)) for name in first.metrics}
         self.all_metrics = task_metrics(self.pools.seeds[0])
         self.parameters = sum(place.size for place in self.network.places)
-        self.network.check(own, self._examples())
+        inputs, _ = next(self.pools.test.in_order(PROBED_EXAMPLES))
+        self.network.check(own, inputs, self.pools.test.sharing(self.owner))
 
     def leave(self) -> list[Member]:
         """Take out, and return, the members that have a reason to go."""
@@ -94,6 +96,7 @@ class Stack:
         self.updates.keep(chosen)
         self.rates.keep(rows)
         self.owner = self.owner[chosen]
+        self.sharing = Sharing.of(self.owner, len(self.seeds))
         for row, member in enumerate(self.members):
             member.row = row
 
@@ -115,8 +118,3 @@ class Stack:
 
     def _initial_model(self, seed: int) -> torch.nn.Module:
         return initial_model(replace(self.trial, seed=seed), self.pools.seeds[0])
-
-    def _examples(self) -> Tensor:
-        """The first test examples for each row, [K, B, …]."""
-        inputs, _ = next(self.pools.test.in_order(self.owner, PROBED_EXAMPLES))
-        return inputs

@@ -17,6 +17,7 @@ from harness.registry import components
 from harness.schedule import LearningRate
 from harness.training.fused.dropout import EpochMasks
 from harness.training.fused.network import Network
+from harness.training.fused.sharing import Sharing
 from harness.training.fused.updates import Rates, Updates, in_order
 from harness.trial import Choice, Trial
 
@@ -171,9 +172,9 @@ def stacked(trials: Sequence[Trial], dtype: torch.dtype) -> list[dict[str, Tenso
         steps = range((epoch - 1) * STEPS, epoch * STEPS)
         for step, lr in zip(steps, table.of_epoch(epoch), strict=True):
             by_seed = [batch(seed, step, dtype, size_of(step)) for seed in seeds]
-            inputs = torch.stack([one for one, _ in by_seed])[owner]
+            inputs = torch.stack([one for one, _ in by_seed])
             targets = torch.stack([one for _, one in by_seed])[owner]
-            logits = network.forward(inputs, masks)
+            logits = network.forward(inputs, Sharing.of(owner, len(seeds)), masks)
             losses = losses_of(logits.flatten(0, 1), targets.flatten())
             network.backward(losses.view(logits.shape[:2]))
             updates.step(lr)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 COMMANDS: Mapping[str, str] = {
     "sweep": "FILE [key=value…]     run what is not done yet",
+    "search": "FILE [key=value…]    tune each optimizer with the same budget (search: block)",
     "compare": "[NAME or FILE…]     rank what was run, with its spread over seeds",
     "predict": "RUN [FILES…]        a trained model on the test split or on files",
     "components": "[KIND or NAME…]  every registered component with its options",

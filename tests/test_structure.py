@@ -55,6 +55,7 @@ LIGHT = (
     "plan",
     "groups",
     "sweep",
+    "search",
     "compare",
     "predict",
     "__main__",

@@ -20,7 +20,7 @@ from harness.experiment.components import (
     choose,
     refer,
 )
-from harness.experiment.document import Faults
+from harness.experiment.document import Document, Faults
 from harness.experiment.factors import Given
 from harness.experiment.fields import TRIAL_FIELDS, TrialFields, is_known, split
 from harness.experiment.messages import shown
@@ -47,6 +47,7 @@ NOT_SEARCHED: Final = {
 class Reader:
     """Reads entries against what the file says of the trials. chosen: the components it names."""
 
+    source: Document
     given: Given
     space: Space
     chosen: Chosen
@@ -63,6 +64,11 @@ class Reader:
         rule = f"must be a range {{low: …, high: …}} or a list of values, given {shown(asked)}"
         self.faults.add(keys, rule)
         return None
+
+    def axis(self, name: str, options: list[Option]) -> Among | None:
+        """An axis of the grid, searched as a list; None where a value of it is reported."""
+        values = [self.value(name, option.value, option.keys) for option in options]
+        return None if INVALID in values else Among(name, tuple(values))
 
     def value(self, name: str, given: Any, keys: Keys) -> Any:
         """One value of a field as `Trial` takes it, or INVALID after a report."""
@@ -91,6 +97,8 @@ class Reader:
         if not check_option(name, chosen, keys, self.faults):
             return False
         if not self._owners(root, option):
+            if self.source.overridden(root):
+                return False  # An override narrowed the components to those without it.
             names = ", ".join(dict.fromkeys(component.name for component in chosen))
             kind = SINGULAR[COMPONENT_FIELDS[root]]
             self.faults.add(keys, f"no {kind} of this file has an option {option!r}: {names}")
@@ -121,7 +129,8 @@ class Reader:
 
     def _component(self, root: str, given: Any, keys: Keys) -> Any:
         reference = refer(root, given, keys, self.faults)
-        choice = choose(reference, {}, self.faults.add) if reference else None
+        fixed = self.given.fixed_options(root)
+        choice = choose(reference, fixed, self.faults.add) if reference else None
         if choice is None:
             return INVALID
         for info in self.space.infos.values():

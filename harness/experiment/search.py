@@ -95,6 +95,10 @@ class _Block:
         self.check(search)
         return None if self.faults else search
 
+    def reader(self) -> Reader:
+        chosen = chosen_components(self.space.factors)
+        return Reader(self.source, self.given, self.space, chosen, self.faults)
+
     def per(self) -> tuple[str, ...]:
         per: tuple[str, ...] = self.values["per"]
         for position, name in enumerate(per):
@@ -112,11 +116,11 @@ class _Block:
 
     def dimensions(self, per: tuple[str, ...]) -> tuple[Dimension, ...]:
         """What `space` names, and the axes of the grid that nothing else speaks of."""
-        reader = Reader(self.given, self.space, chosen_components(self.space.factors), self.faults)
+        reader = self.reader()
         found: dict[str, Dimension | None] = {
-            axis.field: Among(axis.field, axis.values)
-            for axis in self.grid.axes
-            if axis.field not in {*per, "seed"}
+            name: reader.axis(name, options)
+            for name, options in self.given.axes.items()
+            if name not in {*per, "seed", *self.values["space"]}
         }
         for name, asked in self.values["space"].items():
             found[name] = reader.dimension(name, asked, (HERE, "space", name))
@@ -132,7 +136,7 @@ class _Block:
     def known(self, per: tuple[str, ...], space: Iterable[Dimension]) -> tuple[Known, ...]:
         dimensions = {dimension.field: dimension for dimension in space}
         chosen = chosen_components(self.space.factors)
-        reader = Reader(self.given, self.space, chosen, self.faults)
+        reader = self.reader()
         found = []
         for position, item in enumerate(self.values["known"]):
             keys: Keys = (HERE, "known", position)

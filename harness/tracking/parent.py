@@ -70,8 +70,9 @@ def parent_note(plan: Plan, kind: str, trials: int) -> str:
     target = "" if experiment.target is None else f", target {naming.number(experiment.target)}"
     planned = counted(len(plan.trials), "trial")
     source = f"{code(experiment.name)}, from {code(experiment.path.name)}"
+    plans = "" if kind == naming.STUDY else f"{planned} planned, "
     lines = [
-        f"A {kind} of {source}: {planned} planned, {trials} to run now.",
+        f"A {kind} of {source}: {plans}{trials} to run now.",
         f"Selected on {code(experiment.metric)} ({better} is better{target}).",
     ]
     if experiment.description:

@@ -192,3 +192,11 @@ def test_all_faults_are_reported_at_once_each_with_its_line(problems: Problems) 
 """
     )
     assert [p.where for p in found] == [f"grid.yaml:{n}" for n in (9, 10, 11, 12)]
+
+
+def test_an_override_may_leave_no_component_with_an_option_that_is_searched(
+    load_text: Load,
+) -> None:
+    search = load_text(FILE + "  space: {optimizer.momentum: [0.5, 0.9]}\n", "optimizer=sgd").search
+    assert search is not None
+    assert [dimension.field for dimension in search.space] == ["scheduler"]

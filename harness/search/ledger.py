@@ -1,0 +1,287 @@
+"""A study's book: which points were asked, what became of them, and how much budget is left.
+
+All of it stands in Optuna's storage and is read from there, so that a search goes on where it was
+killed, and several machines share one budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.experiment.spec import PlannedTrial
+from harness.experiment.tuning import Range, Search
+from harness.search.methods import decoded, encoded, make_pruner, make_sampler, suggest
+from harness.search.points import Point, Refused, StudyPlan, with_field
+from harness.search.storage import Opened
+from harness.tracking.owner import is_dead, owner
+
+OWNER: Final = "owner"
+"""User attribute: the process that trains the point."""
+UNCOUNTED: Final = "uncounted"
+"""User attribute: why a point is no part of the budget."""
+RETRY_OF: Final = "retry_of"
+"""User attribute: the number of the lost point that this one repeats."""
+RETRIES: Final = "retries"
+KNOWN: Final = "known"
+"""User attribute: the known point that this one is."""
+TRIALS: Final = "trial_ids"
+SECONDS: Final = "seconds"
+OUTCOME: Final = "outcome"
+MOST_RETRIES: Final = 2
+"""How often a point is tried again whose worker died."""
+MOST_REFUSED: Final = 1000
+"""Points in a row that may be no trials before the study is given up."""
+_UNSIGNED = timedelta(seconds=60)
+"""How long a point of a shared storage may be without an owner."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """A point being tried. planned: its trial on each of the search's seeds. at: the seed in hand.
+    values: of the objectives, for each seed done. pruned_at: the epoch (or the seed's place, from
+    1) after which the pruner stopped it."""
+
+    ledger: Ledger
+    trial: optuna.Trial
+    planned: list[PlannedTrial]
+    at: int = 0
+    values: list[Sequence[float]] = field(default_factory=list)
+    seconds: float = 0.0
+    pruned_at: int | None = None
+
+    @property
+    def current(self) -> PlannedTrial:
+        return self.planned[self.at]
+
+    @property
+    def number(self) -> int:
+        return int(self.trial.number)
+
+
+class Ledger:
+    """The book of one study. Not thread-safe; others may write to the same storage."""
+
+    def __init__(self, opened: Opened, plan: StudyPlan, experiment: str) -> None:
+        self.plan = plan
+        self.search: Search = plan.search
+        self._shared = opened.shared
+        epochs = max((plan.base.trial.epochs, *_bounds(plan, "epochs")))
+        directions: list[Literal["minimize", "maximize"]] = [
+            "maximize" if o.direction == "max" else "minimize" for o in self.objectives
+        ]
+        self._storage = opened.storage
+        self.study = optuna.create_study(
+            study_name=f"{experiment}/{plan.label} [{plan.key}]",
+            storage=opened.storage,
+            directions=directions,
+            pruner=make_pruner(self.search, epochs),
+            load_if_exists=True,
+        )
+        self._enqueue_known()
+
+    @property
+    def objectives(self) -> tuple[Any, ...]:
+        return self.search.objectives
+
+    def recover(self) -> int:
+        """Tell points that died with their process as failed, and queue them again. Returns how
+        many."""
+        lost = [trial for trial in self._trials() if self._is_orphan(trial)]
+        for trial in lost:
+            self._requeue(trial, "its process died", retries=0)
+        return len(lost)
+
+    def begun(self) -> int:
+        """Points of the budget that were asked, finished or not."""
+        return sum(1 for trial in self._trials() if _counts(trial))
+
+    def left(self) -> int | None:
+        """Points still to be asked; None where only time limits them."""
+        if self.is_over():
+            return 0
+        return None if self.search.trials is None else max(0, self.search.trials - self.begun())
+
+    def is_over(self) -> bool:
+        """Whether the budget is used up, or nothing has improved for too long."""
+        trials = [trial for trial in self._trials() if _counts(trial)]
+        search = self.search
+        if search.trials is not None and len(trials) >= search.trials:
+            return True
+        if search.minutes is not None:
+            spent = sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials)
+            if spent >= search.minutes * 60:
+                return True
+        return search.patience is not None and self._stale(trials) >= search.patience
+
+    def ask(self) -> Asked | None:
+        """The next point; None where the study is over.
+
+        Raises Refused where the space gives no trial any more.
+        """
+        for _ in range(MOST_REFUSED):
+            if self.is_over():
+                return None
+            self.study.sampler = make_sampler(self.plan, self.begun())
+            trial = self.study.ask()
+            if self._shared:
+                trial.set_user_attr(OWNER, owner())
+            try:
+                made = self._trial(trial)
+            except Refused as refused:
+                self._drop(trial, str(refused))
+                continue
+            if self._shared and self._is_surplus(trial.number):
+                self._drop(trial, "another process was faster")
+                return None
+            name = f"{self.plan.label} #{trial.number} {self.plan.described(made)}".strip()
+            planned = self.plan.planned(made, self.search.seeds, name)
+            trial.set_user_attr(TRIALS, [one.trial_id for one in planned])
+            return Asked(self, trial, planned)
+        raise Refused(
+            f"study {self.plan.label!r}: {MOST_REFUSED} points in a row were no trials; the last: "
+            f"{self._trials()[-1].user_attrs.get(UNCOUNTED, '')}"
+        )
+
+    def tell(self, asked: Asked, state: TrialState, outcome: str) -> None:
+        """Close a point. Where it is complete, its value is the mean over its seeds."""
+        if self.search.minutes is not None:
+            asked.trial.set_user_attr(SECONDS, asked.seconds)
+        if state is TrialState.COMPLETE:
+            columns = zip(*asked.values, strict=True)
+            self.study.tell(asked.trial, [sum(c) / len(c) for c in columns], state)
+            return
+        asked.trial.set_user_attr(OUTCOME, outcome)
+        self.study.tell(asked.trial, state=state)
+
+    def requeue(self, asked: Asked, why: str) -> bool:
+        """Queue a point again whose worker died; False where that has happened too often."""
+        retries = int(asked.trial.user_attrs.get(RETRIES, 0)) + 1
+        if retries > MOST_RETRIES:
+            return False
+        frozen = next(trial for trial in self._trials() if trial.number == asked.number)
+        self._requeue(frozen, why, retries)
+        return True
+
+    def best(self) -> FrozenTrial | None:
+        """The best complete point by the first objective; the earliest of equals."""
+        complete = [t for t in self._trials() if t.state is TrialState.COMPLETE]
+        sign = -1 if self.objectives[0].direction == "max" else 1
+        return min(complete, key=lambda t: (sign * t.values[0], t.number), default=None)
+
+    def front(self) -> list[FrozenTrial]:
+        """The complete points that no other beats in every objective."""
+        return sorted(self.study.best_trials, key=lambda trial: trial.number)
+
+    def point(self, trial: FrozenTrial) -> Point:
+        """A stored point's values, as a trial takes them."""
+        by_field = {dimension.field: dimension for dimension in self.plan.dimensions}
+        return {name: decoded(by_field[name], value) for name, value in trial.params.items()}
+
+    def counts(self) -> Mapping[str, int]:
+        """Points of the budget by how they ended: "done", "pruned", "diverged", "failed"; and
+        "running"."""
+        found = dict.fromkeys(("done", "pruned", "diverged", "failed", "running"), 0)
+        for trial in self._trials():
+            if _counts(trial):
+                found[_ending(trial)] += 1
+        return found
+
+    def _trial(self, trial: optuna.Trial) -> Any:
+        """Draw each field that the components drawn before it have."""
+        made, point = self.plan.base.trial, {}
+        for dimension in self.plan.dimensions:
+            root = dimension.field.partition(".")[0]
+            if any(d.field == dimension.field for d in self.plan.applying(made)):
+                point[dimension.field] = suggest(trial, dimension)
+                if root == dimension.field:
+                    made = with_field(made, root, point[root])
+        return self.plan.trial(point)
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _enqueue_known(self) -> None:
+        if self.search.sampler.name == "grid":
+            return  # Its points are the grid's, each once.
+        by_field = {dimension.field: dimension for dimension in self.plan.dimensions}
+        there = {trial.user_attrs.get(KNOWN) for trial in self._trials()}
+        for point in self.plan.known:
+            params = {name: encoded(by_field[name], value) for name, value in point.items()}
+            key = str(sorted(params.items()))
+            if key not in there:
+                self.study.enqueue_trial(params, user_attrs={KNOWN: key})
+
+    def _requeue(self, trial: FrozenTrial, why: str, retries: int) -> None:
+        """Queued before it is told as failed, and never twice: a kill in between loses nothing."""
+        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        attributes = {RETRY_OF: trial.number, RETRIES: retries}
+        if KNOWN in trial.user_attrs:
+            attributes[KNOWN] = trial.user_attrs[KNOWN]
+        repeated = {other.user_attrs.get(RETRY_OF) for other in self._trials()}
+        if params and trial.number not in repeated:
+            self.study.enqueue_trial(params, user_attrs=attributes)
+        self._storage.set_trial_user_attr(trial._trial_id, UNCOUNTED, why)
+        self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _drop(self, trial: optuna.Trial, why: str) -> None:
+        trial.set_user_attr(UNCOUNTED, why)
+        self.study.tell(trial, state=TrialState.FAIL)
+
+    def _is_orphan(self, trial: FrozenTrial) -> bool:
+        if trial.state is not TrialState.RUNNING:
+            return False
+        if not self._shared:
+            return True  # The journal is ours alone, and this process has asked nothing yet.
+        signed = trial.user_attrs.get(OWNER)
+        if signed is not None:
+            return is_dead(signed)
+        started = trial.datetime_start
+        return started is not None and datetime.now(UTC) - started.astimezone(UTC) > _UNSIGNED
+
+    def _is_surplus(self, number: int) -> bool:
+        """Whether, of points asked by several processes at once, this one is beyond the budget."""
+        if self.search.trials is None:
+            return False
+        earlier = sum(1 for t in self._trials() if t.number < number and _counts(t))
+        return earlier >= self.search.trials
+
+    def _stale(self, trials: Sequence[FrozenTrial]) -> int:
+        """Finished points since the last that was better than all before it."""
+        best: float | None = None
+        since = 0
+        for trial in trials:
+            if trial.state is TrialState.RUNNING:
+                continue
+            since += 1
+            if trial.state is TrialState.COMPLETE:
+                value = trial.values[0]
+                upward = self.objectives[0].direction == "max"
+                if best is None or (value > best if upward else value < best):
+                    best, since = value, 0
+        return since
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    return trial.state is not TrialState.WAITING and UNCOUNTED not in trial.user_attrs
+
+
+def _ending(trial: FrozenTrial) -> str:
+    if trial.state is TrialState.COMPLETE:
+        return "done"
+    if trial.state is TrialState.RUNNING:
+        return "running"
+    return str(trial.user_attrs.get(OUTCOME, "failed"))
+
+
+def _bounds(plan: StudyPlan, name: str) -> list[int]:
+    """The largest values that a searched field of integers may take."""
+    for dimension in plan.dimensions:
+        if dimension.field == name:
+            return [int(dimension.high)] if isinstance(dimension, Range) else [*dimension.values]
+    return []

@@ -1,0 +1,78 @@
+"""What became of a trial, trained now or found in the store, in the words of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.experiment.tuning import PARAMETERS, TRAIN_SECONDS, Objective
+from harness.history import Goal, best
+from harness.records import Ended, Measured, Outcome, Record, Started
+from harness.tracking.index import RunInfo
+from harness.tracking.recall import recall_history, recall_parameters
+from harness.tracking.store import Store
+
+SETTLED = (Outcome.DONE, Outcome.DIVERGED)
+"""Outcomes that are not run again."""
+
+
+@dataclass(slots=True)
+class Result:
+    """A trial as it is trained, or as it was. parameters: of its model."""
+
+    history: list[Measured] = field(default_factory=list)
+    parameters: int | None = None
+    outcome: Outcome | None = None
+    reason: str = ""
+
+    def take(self, record: Record) -> None:
+        """Add one record."""
+        match record:
+            case Started():
+                self.parameters = record.facts.get("parameters")
+            case Measured():
+                self.history.append(record)
+            case Ended():
+                self.outcome, self.reason = record.outcome, record.reason
+
+    @property
+    def seconds(self) -> float:
+        """Of training."""
+        return self.history[-1].values.get(TRAIN_SECONDS, 0.0) if self.history else 0.0
+
+    def values(self, objectives: Sequence[Objective], goal: Goal) -> list[float] | None:
+        """The objectives' values: measures at the epoch with the best selection metric. None
+        where one was not measured."""
+        top = best(self.history, goal)
+        if top is None:
+            return None
+        costs: Mapping[str, float | None] = {
+            TRAIN_SECONDS: self.seconds,
+            PARAMETERS: self.parameters,
+        }
+        found = [costs.get(o.metric, top.values.get(o.metric)) for o in objectives]
+        return None if None in found else [float(value) for value in found if value is not None]
+
+
+class Archive:
+    """The trials of an experiment that stand in the store already."""
+
+    def __init__(self, store: Store, runs: Mapping[str, RunInfo], objectives: Sequence[Objective]):
+        self._store = store
+        self._runs = runs
+        self._objectives = objectives
+
+    def find(self, trial_id: str, goal: Goal) -> Result | None:
+        """A finished trial's result; None where it has none, or where an objective is not among
+        what was recorded."""
+        run = self._runs.get(trial_id)
+        if run is None or run.outcome not in SETTLED:
+            return None
+        wanted = [o.metric for o in self._objectives if o.metric != PARAMETERS]
+        history = recall_history(self._store, run.run_id, {*wanted, TRAIN_SECONDS})
+        found = Result(list(history), outcome=run.outcome)
+        if PARAMETERS in {objective.metric for objective in self._objectives}:
+            found.parameters = recall_parameters(self._store, run.run_id)
+        if run.outcome is Outcome.DONE and found.values(self._objectives, goal) is None:
+            return None
+        return found

@@ -1,0 +1,67 @@
+"""What a search says of itself in plain lines: before, and after its studies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.experiment.tuning import Search
+from harness.search import budget
+from harness.search.ledger import Ledger
+from harness.search.retrain import Winner
+
+MOST_OF_FRONT = 10
+
+
+def announcement(
+    name: str, search: Search, ledgers: Sequence[Ledger], lost: int, storage: str
+) -> list[str]:
+    """What is about to run."""
+    studies = "1 study" if len(ledgers) == 1 else f"{len(ledgers)} studies"
+    begun = sum(ledger.begun() for ledger in ledgers)
+    left = [ledger.left() for ledger in ledgers]
+    labels = ", ".join(ledger.plan.label for ledger in ledgers)
+    methods = f"sampler {search.sampler}, pruner {search.pruner}"
+    lines = [
+        f"{name}: {studies} ({labels}), {budget(search)}; {methods}",
+        f"studies in {storage}",
+    ]
+    if begun or lost:
+        known = [number for number in left if number is not None]
+        rest = f"; {sum(known)} to go" if len(known) == len(left) else ""
+        lines.append(f"going on: {begun} points are asked already{rest}")
+    if lost:
+        lines.append(f"{lost} points were lost with their process; they are asked again")
+    return lines
+
+
+def outcome_lines(
+    search: Search, ledgers: Sequence[Ledger], winners: Sequence[Winner]
+) -> list[str]:
+    """What each study found."""
+    metric = search.objectives[0].metric
+    width = max(len(found.label) for found in winners)
+    lines = []
+    for ledger, found in zip(ledgers, winners, strict=True):
+        counts = ", ".join(f"{n} {what}" for what, n in ledger.counts().items() if n)
+        line = f"study {found.label:<{width}}  {counts}"
+        if found.tuned is not None and found.value is not None:
+            described = ledger.plan.described(found.tuned)
+            line += f"; best {metric} {found.value:.4f} at {described} (#{found.number})"
+        lines.append(line)
+        if len(search.objectives) > 1:
+            lines += _front(search, ledger)
+    return lines
+
+
+def _front(search: Search, ledger: Ledger) -> list[str]:
+    """The points that no other beats in every objective."""
+    front = ledger.front()
+    lines = [f"  Pareto front: {len(front)} points"]
+    for trial in front[:MOST_OF_FRONT]:
+        named = zip(search.objectives, trial.values, strict=True)
+        told = ", ".join(f"{objective.metric} {value:.4g}" for objective, value in named)
+        point = ledger.plan.described(ledger.plan.trial(ledger.point(trial)))
+        lines.append(f"    #{trial.number} {point}: {told}")
+    if len(front) > MOST_OF_FRONT:
+        lines.append(f"    {len(front) - MOST_OF_FRONT} more in the study's figures")
+    return lines

@@ -264,8 +264,9 @@ def _write_html(found: Sequence[Found], path: Path) -> None:
     from harness.errors import InputError
     from harness.report.build import build_report
     from harness.report.html import html
+    from harness.report.section import sections
 
-    page = html([build_report(one.results, one.question) for one in found])
+    page = html([build_report(one.results, one.question, sections()) for one in found])
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import Any
 from harness.analysis.comparison import Comparison, Question, compare
 from harness.report.blocks import Block, Folded
 from harness.report.figures import Figure
-from harness.report.section import Section, sections
+from harness.report.section import Section, chosen
 from harness.tracking.results import Results
 
 
@@ -46,12 +46,12 @@ class Report:
 def build_report(
     results: Results, question: Question | None = None, of: Sequence[Section] | None = None
 ) -> Report:
-    """Compare an experiment's trials. of: the sections to make; by default all.
+    """Compare an experiment's trials. of: the sections to make; by default the brief ones.
 
     Raises InputError for a question they cannot answer.
     """
     comparison = compare(results, question or Question())
-    wanted = sections() if of is None else of
+    wanted = chosen(()) if of is None else of
     records = ((section, section.record(comparison)) for section in wanted)
     parts = tuple(Part(section, record) for section, record in records if record is not None)
     return Report(comparison.experiment, comparison, parts)

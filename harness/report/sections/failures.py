@@ -74,5 +74,6 @@ SECTION = Section(
     place=120,
     record=record,
     blocks=blocks,
+    folded=folded,
     brief=True,
 )

@@ -118,7 +118,8 @@ def scale(values: Sequence[float], start: float, end: float, log: bool = False) 
     low, high = min(known), max(known)
     if log:
         room = 10 ** (0.04 * (log10(high) - log10(low)) or 0.2)
-        return Scale(low / room, high * room, start, end, log)
+        # A loss may have grown to the end of what a float holds.
+        return Scale(max(low / room, 1e-300), min(high * room, 1e300), start, end, log)
     room = 0.05 * (high - low) or abs(high) * 0.05 or 0.5
     return Scale(low - room, high + room, start, end)
 

@@ -1,0 +1,32 @@
+"""Several experiments as one table."""
+
+from __future__ import annotations
+
+import pytest
+from stored import results, seeds, sweep_run
+
+from harness.analysis.comparison import Question, compare
+from harness.analysis.joining import join
+from harness.errors import InputError
+from harness.tracking.results import tabulate
+
+
+def test_experiments_compete_by_their_names_and_are_paired_by_seed() -> None:
+    before, after = results(*seeds([0.8, 0.7, 0.6])), results(*seeds([0.9, 0.8, 0.7]))
+
+    joined = join([before, after], ["before", "after"])
+    found = compare(joined, Question(by=("experiment",)))
+
+    assert joined.experiment == "before + after"
+    assert len(joined.trials) == 6
+    assert [tuned.best.labels["experiment"] for tuned in found.groups] == ["after", "before"]
+    assert [config.n for config in found.configs] == [3, 3]
+
+
+def test_experiments_of_two_metrics_are_refused() -> None:
+    other = tabulate("o", [sweep_run(metric="val/loss", direction="min"), *seeds([0.8])])
+    assert other is not None
+    with pytest.raises(
+        InputError, match="selected on one metric: a on val/accuracy, b on val/loss"
+    ):
+        join([results(*seeds([0.9])), other], ["a", "b"])

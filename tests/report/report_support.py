@@ -1,0 +1,111 @@
+"""Results rich enough for every section, without a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from stored import results, trial_run
+
+from harness.analysis.comparison import Question
+from harness.naming import EPOCHS_TO_TARGET, TAG_DEVICE, TAG_EXCLUSIVE, TAG_TARGET, TRAIN_SECONDS
+from harness.report.build import Report, build_report
+from harness.report.section import chosen, sections
+from harness.tracking.results import Results
+from harness.tracking.runs import StoredRun
+
+
+@dataclass
+class Shelf:
+    """Stands for `tracking.archive.Archive`: the same curve for every run. asked: the runs of each
+    request."""
+
+    tracebacks: dict[str, str] = field(default_factory=dict)
+    asked: list[list[str]] = field(default_factory=list)
+    parent: dict[str, Any] = field(default_factory=lambda: {"python": "3.11", "packages": {}})
+
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+        self.asked.append(list(run_ids))
+        rows = [
+            (run, metric, step, 0.1 + 0.2 * step)
+            for run in run_ids
+            for metric in metrics
+            for step in range(5)
+        ]
+        return pd.DataFrame(rows, columns=["run_id", "metric", "step", "value"])
+
+    def text(self, run_id: str, name: str) -> str | None:
+        return self.tracebacks.get(run_id)
+
+    def provenance(self) -> dict[str, Any]:
+        return self.parent
+
+
+def tournament_runs(
+    seeds: int = 5, optimizers: Sequence[str] = ("sgd", "momentum", "adam"), exclusive: bool = True
+) -> list[StoredRun]:
+    """Three data sets, two nets, three optimizers, four learning rates, two schedulers. adam leads
+    everywhere; the highest learning rate of sgd diverges."""
+    runs = []
+    chance = np.random.default_rng(0)
+    grid = [
+        (dataset, hidden, optimizer, lr, scheduler, seed)
+        for dataset in ("digits", "wine", "breast_cancer")
+        for hidden in ([16], [32, 32])
+        for optimizer in optimizers
+        for lr in (0.001, 0.01, 0.1, 1.0)
+        for scheduler in ("constant", "cosine")
+        for seed in range(seeds)
+    ]
+    for dataset, hidden, optimizer, lr, scheduler, seed in grid:
+        place = optimizers.index(optimizer)
+        diverged = optimizer == "sgd" and lr == 1.0
+        score = 0.9 + 0.03 * place - 0.1 * abs(np.log10(lr) + 2) + chance.normal(0, 0.004)
+        metrics = {TRAIN_SECONDS: 1.0 + place, "time/eval_s": 0.1, "best/epoch": 3.0}
+        metrics |= {"examples_per_s": 1e4, "memory/peak_mib": 100.0 + place}
+        if score > 0.85:
+            metrics[EPOCHS_TO_TARGET] = 4.0 - place
+        runs.append(
+            trial_run(
+                None if diverged else float(score),
+                test=None if diverged else float(score) - 0.01,
+                outcome="diverged" if diverged else "done",
+                metrics={} if diverged else metrics,
+                tags={
+                    TAG_TARGET: "0.85",
+                    TAG_EXCLUSIVE: "true" if exclusive else "false",
+                    TAG_DEVICE: "cpu",
+                    "harness.device_name": "a processor",
+                },
+                dataset=dataset,
+                model={"name": "mlp", "hidden": hidden},
+                optimizer=optimizer,
+                lr=lr,
+                scheduler=scheduler,
+                seed=seed,
+            )
+        )
+    return runs
+
+
+def with_shelf(found: Results, shelf: Shelf | None = None) -> Results:
+    return replace(found, target=0.85, archive=shelf or Shelf())  # type: ignore[arg-type]
+
+
+def whole(found: Results, question: Any = None) -> Report:
+    return build_report(found, question, sections())
+
+
+def said(found: Results, name: str, **question: Any) -> Any:
+    """The record of one section alone."""
+    made = build_report(found, Question(**question), chosen([name]))
+    return made.record(name)
+
+
+@cache
+def rich() -> Results:
+    return with_shelf(results(*tournament_runs()))

@@ -1,0 +1,251 @@
+"""Every section on good results and on poor ones, and what its record says."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from report_support import Shelf, rich, said, tournament_runs, whole, with_shelf
+from rich.cells import cell_len
+from stored import results, seeds, small_grid, trial_run
+from test_report import FORMULA, POOR, SCRIPT
+
+from harness.analysis.comparison import Question
+from harness.errors import InputError
+from harness.report.build import Report, build_report
+from harness.report.html import html
+from harness.report.latex import latex
+from harness.report.markdown import markdown
+from harness.report.section import chosen, sections
+from harness.report.tables import json_text
+from harness.report.terminal import terminal
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return whole(rich())
+
+
+def test_every_section_has_something_to_say_of_a_whole_grid(report: Report) -> None:
+    silent = {"expectations"}
+    assert {part.section.name for part in report.parts} == {s.name for s in sections()} - silent
+
+
+def test_every_section_gives_text_and_figures_with_their_data(report: Report) -> None:
+    for part in report.parts:
+        assert part.blocks(), part.section.name
+        for figure in part.figures():
+            assert figure.table().rows, figure.title
+    drawn = {part.section.name for part in report.parts if part.figures()}
+    assert drawn >= {
+        "curves", "seeds", "paired", "across_tasks", "time_to_target", "sensitivity", "budget",
+        "grid", "cost", "importance",
+    }  # fmt: skip
+
+
+def test_the_headline_says_who_how_often_and_how_surely(report: Report) -> None:
+    sentence = report.record("verdict").sentence
+    assert re.fullmatch(
+        r"adam beats momentum on 6 of 6 tasks, P\(better\) (1\.00|\.\d\d) "
+        r"(\[\.\d\d, (1\.00|\.\d\d)\]|\(interval degenerate\)), n = 5 \(test/accuracy\)\.",
+        sentence,
+    ), sentence
+
+
+def test_few_seeds_are_insufficient_data() -> None:
+    sentence = said(results(*tournament_runs(seeds=3)), "verdict").sentence
+    assert sentence.startswith("Insufficient data: 3 seeds in common, and 5 are the fewest")
+    assert "beats" not in sentence
+
+
+def test_contenders_that_do_not_differ_have_no_winner() -> None:
+    same = [0.9, 0.91, 0.92, 0.93, 0.94]
+    other = [0.94, 0.9, 0.93, 0.91, 0.92]
+    made = whole(results(*seeds(same, optimizer="adam"), *seeds(other, optimizer="sgd")))
+    assert made.record("verdict").sentence.startswith("No clear winner: ")
+
+
+def test_a_baseline_is_in_every_pair_and_in_the_headline() -> None:
+    assert "beats sgd on" in said(rich(), "verdict", baseline="sgd").sentence
+    pairs = said(rich(), "paired", baseline="sgd").pairs
+    assert all("sgd" in (pair.first, pair.second) for pair in pairs)
+    assert len(pairs) == 2 * 6
+
+
+def test_an_unknown_baseline_is_refused_with_the_closest() -> None:
+    with pytest.raises(InputError, match="did you mean 'adam'"):
+        said(rich(), "verdict", baseline="adan")
+    with pytest.raises(InputError, match="--baseline"):
+        said(results(*seeds([0.9, 0.8])), "verdict", baseline="adam")
+
+
+def test_the_lowest_p_that_n_allows_is_printed(report: Report) -> None:
+    assert "With n = 5 no unadjusted p can be below .062" in terminal([report])
+
+
+def test_pairs_are_of_the_test_split_at_the_config_chosen_on_val() -> None:
+    """adam's best on val is lr 0.1 (test .7), though lr 0.01 has the better test score."""
+    runs = [
+        *[trial_run(0.9, test=0.7, seed=s, optimizer="adam", lr=0.1) for s in range(3)],
+        *[trial_run(0.8, test=0.99, seed=s, optimizer="adam", lr=0.01) for s in range(3)],
+        *[trial_run(0.85, test=0.75, seed=s, optimizer="sgd", lr=0.1) for s in range(3)],
+    ]
+    (pair,) = whole(results(*runs)).record("paired").pairs
+    assert (pair.first, pair.second, pair.n) == ("adam", "sgd", 3)
+    assert pair.difference == pytest.approx(-0.05)
+    assert pair.better == 0.0
+    assert pair.interval.method == "degenerate"
+
+
+def test_a_lower_metric_that_is_better_keeps_its_sign() -> None:
+    runs = [
+        trial_run(0.9, seed=s, optimizer=name, metrics={"final/val/loss": loss + s / 100})
+        for name, loss in (("adam", 0.1), ("sgd", 0.3))
+        for s in range(5)
+    ]
+    made = whole(results(*runs), Question(metric="val/loss"))
+    (pair,) = made.record("paired").pairs
+    assert (pair.first, pair.better, pair.wins) == ("adam", 1.0, 5)
+    assert pair.difference == pytest.approx(-0.2)
+    found = made.record("seeds").contenders[0].summary
+    assert found.mean == pytest.approx(0.12)
+    assert found.interval.low < 0.12 < found.interval.high
+
+
+def test_time_to_target_in_seconds_only_where_devices_were_exclusive() -> None:
+    alone = said(rich(), "time_to_target")
+    shared = said(with_shelf(results(*tournament_runs(exclusive=False))), "time_to_target")
+    assert alone.unit == "seconds"
+    assert shared.unit == "epochs"
+    # sgd takes 4 epochs, momentum 3, adam 2 on every task.
+    scores = {score.contender: score.score for score in shared.scores}
+    assert scores == {
+        "adam": 1.0,
+        "momentum": pytest.approx(2.5 / 3),
+        "sgd": pytest.approx(2 / 3),
+    }
+
+
+def test_without_a_target_or_a_hit_there_is_insufficient_data() -> None:
+    made = whole(results(*small_grid()))
+    assert made.record("time_to_target").insufficient == "the experiment has no target"
+
+
+def test_untrained_nets_are_read_once_a_task_and_seed() -> None:
+    shelf = Shelf()
+    said(with_shelf(results(*tournament_runs()), shelf), "sensitivity")
+    # Of 720 runs one a data set, net and seed.
+    assert [len(asked) for asked in shelf.asked] == [3 * 2 * 5]
+
+
+def test_curves_are_read_of_what_is_drawn_alone() -> None:
+    shelf = Shelf()
+    found = said(with_shelf(results(*tournament_runs()), shelf), "curves")
+    assert [len(asked) for asked in shelf.asked] == [3 * 2 * 3 * 5]
+    first = found.curves[0].epochs[1]
+    assert (first.epoch, first.n, first.mean) == (1, 5, pytest.approx(0.3))
+
+
+def test_regimes_are_told(report: Report) -> None:
+    groups = {(g.task, g.contender): g for g in report.record("sensitivity").groups}
+    sgd = groups["digits, mlp(hidden=[16])", "sgd"]
+    assert sgd.rates[-1].regime == "diverged"
+    assert sgd.best == 0.01
+    assert sgd.untrained == pytest.approx(0.1)
+
+
+def test_the_front_and_the_means_of_cost(report: Report) -> None:
+    costs = report.record("cost")
+    assert costs.unit == "training seconds"
+    by_name = {(g.task, g.contender): g.cost for g in costs.groups}
+    assert by_name["digits, mlp(hidden=[16])", "adam"].train_s == pytest.approx(3.0)
+    assert by_name["digits, mlp(hidden=[16])", "sgd"].trials == 30  # those that are done
+    assert all(not one.priced.front or one.priced.score for one in costs.configs)
+
+
+def test_shared_devices_forbid_comparing_seconds() -> None:
+    found = with_shelf(results(*tournament_runs(exclusive=False)))
+    made = build_report(found, of=chosen(["cost"]))
+    assert made.record("cost").unit == "best epoch"
+    assert "do not compare" in " ".join(terminal([made]).split())
+
+
+def test_nothing_tuned_has_no_best_learning_rates() -> None:
+    runs = [
+        trial_run(0.9 + s / 100, dataset={"name": "logic_gate", "gate": gate}, model=model, seed=s)
+        for gate in ("and", "xor")
+        for model in ("perceptron", "mlp")
+        for s in range(2)
+    ]
+    made = whole(results(*runs))
+    assert made.record("best_of_each") is None
+    assert "Best learning rates" not in terminal([made])
+
+
+def test_what_follows_from_the_data_set_is_not_told() -> None:
+    runs = [
+        *seeds([0.9, 0.8], dataset="digits", loss="cross_entropy", optimizer="sgd"),
+        *seeds([0.9, 0.8], dataset="digits", loss="cross_entropy", optimizer="adam"),
+        *seeds([0.7, 0.8], dataset="breast_cancer", loss="bce", optimizer="sgd"),
+    ]
+    assert whole(results(*runs)).comparison.shown == ("optimizer",)
+
+
+def test_the_same_results_give_the_same_report(report: Report) -> None:
+    assert json_text([whole(rich())]) == json_text([report])
+
+
+@pytest.mark.parametrize("case", POOR)
+def test_poor_results_give_a_valid_report_in_all_sections(case: str) -> None:
+    made = whole(with_shelf(results(*POOR[case])))
+    parsed = json.loads(json_text([made]))
+    assert parsed["experiments"][0]["experiment"] == "demo"
+    for text in (terminal([made]), markdown([made]), latex([made]), html([made])):
+        assert not re.search(r"\bnan\b|>None<|\binf\b", text)
+    assert SCRIPT not in html([made])
+
+
+def test_sections_fit_80_columns(report: Report) -> None:
+    lines = terminal([report]).splitlines()
+    assert max(map(cell_len, lines)) <= 80
+
+
+def test_sections_are_chosen_by_name() -> None:
+    assert {s.name for s in chosen([])} == {s.name for s in sections() if s.brief}
+    assert [s.name for s in chosen(["cost", "paired"])] == ["paired", "cost"]
+    assert chosen(["all"]) == sections()
+    with pytest.raises(InputError, match="did you mean 'paired'"):
+        chosen(["pared"])
+
+
+@pytest.mark.parametrize(
+    "text", [r"\input{/etc/passwd}", "50% of $x_1$ & {y} ~ ^ #", SCRIPT, FORMULA, '"`|<>']
+)
+def test_latex_prints_text_as_it_is(text: str) -> None:
+    from harness.report.latex import escape
+
+    bare = re.sub(r"\\text[a-z]+\{\}|\\[{}$&#%_]", "", escape(text))
+    assert not re.search(r"[\\{}$&#%_^~]", bare)
+
+
+def test_latex_tables_are_whole(report: Report) -> None:
+    text = latex([report])
+    for table in re.findall(r"\\begin\{longtable\}\{([lr]+)\}(.*?)\\end", text, re.DOTALL):
+        for row in re.findall(r"^(\{.*\}) \\\\", table[1], re.MULTILINE):
+            assert len(re.findall(r"(?<!\\)&", row)) == len(table[0]) - 1
+
+
+def test_tracebacks_are_folded_and_escaped() -> None:
+    failed = trial_run(outcome="failed", status="FAILED", seed=1, tags={"harness.reason": "boom"})
+    shelf = Shelf(tracebacks={failed.run_id: f"Traceback\n  {SCRIPT}"})
+    page = html([whole(with_shelf(results(trial_run(0.9), failed), shelf))])
+    assert re.search(r"<details><summary>[^<]*boom</summary><pre>Traceback\n", page)
+    assert SCRIPT not in page
+
+
+def test_json_has_every_record(report: Report) -> None:
+    held: dict[str, Any] = json.loads(json_text([report]))["experiments"][0]
+    assert set(held) == {"experiment", *(part.section.name for part in report.parts)}
+    assert held["across_tasks"]["friedman"]["tasks"] == 6

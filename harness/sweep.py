@@ -149,7 +149,7 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
         # What a sweep that was killed at its very end had still to store.
         finish_artifacts(store, plan, goal_of(plan))
     if not arguments.no_compare:
-        _compare(plan, store)
+        _compare(plan, store, trained=bool(todo))
     return SOME_FAILED if failed else OK
 
 
@@ -267,16 +267,21 @@ def goal_of(plan: Plan) -> Goal:
     return Goal(plan.experiment.metric, plan.experiment.direction, plan.experiment.target)
 
 
-def _compare(plan: Plan, store: Store) -> None:
-    """Print how the plan's trials compare, and where to look next."""
+def _compare(plan: Plan, store: Store, trained: bool) -> None:
+    """Print how the plan's trials compare, and where to look next. trained: whether some are new,
+    so that the whole report is stored with the sweep's run."""
     from harness.analysis.comparison import Question
     from harness.report.build import build_report
+    from harness.report.closing import attach_report
     from harness.report.terminal import for_stdout
     from harness.tracking.results import read
 
     name = plan.experiment.name
-    report = build_report(read(store, name), Question(top=SHOWN_CONFIGS).of_plan(plan))
+    results = read(store, name)
+    report = build_report(results, Question(top=SHOWN_CONFIGS).of_plan(plan))
     sys.stdout.write("\n" + for_stdout([report]))
+    if trained:
+        attach_report(store, results, Question().of_plan(plan))
     sys.stdout.write(
         f"\nNext: `make ui` shows every run; `python -m harness.compare {name} --help` asks more.\n"
     )

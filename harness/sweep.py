@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.cli import OK, SOME_FAILED, guard
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,8 +70,20 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--executor",
-        choices=("inline", "process"),
-        help="train in this process, or in worker processes (default: by the number of workers)",
+        choices=("inline", "process", "ray"),
+        help="train in this process, in worker processes, or on a Ray cluster (default: by the "
+        "number of workers)",
+    )
+    made.add_argument(
+        "--address", help="of the Ray cluster (default: one is started on this machine)"
+    )
+    made.add_argument(
+        "--fuse",
+        type=_fuse,
+        default="off",
+        metavar="auto|off|K",
+        help="train trials that differ in optimizer, lr, scheduler, seed or clipping alone as one "
+        "stack of at most K; auto: where a short measurement finds that faster (default: off)",
     )
     made.add_argument(
         "--no-compare", action="store_true", help="do not print the comparison at the end"
@@ -83,6 +96,10 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def _fuse(text: str) -> int | str:
+    return text if text in ("auto", "off") else _positive(text)
 
 
 def _workers(text: str) -> int | str:
@@ -101,20 +118,27 @@ def _main(argv: Sequence[str]) -> int:
     from harness.paths import data_root
     from harness.plan import make_plan
 
+    if arguments.fuse != "off" and arguments.executor == "ray":
+        raise InputError("--fuse: Ray trains trials one by one; leave --executor or --fuse out")
     plan = make_plan(load(arguments.file, arguments.overrides), data_root())
     if arguments.dry_run:
-        sys.stdout.write(listing(plan))
+        sys.stdout.write(listing(plan, arguments.fuse))
         return OK
     return _run(plan, arguments)
 
 
-def listing(plan: Plan) -> str:
-    """What `--dry-run` prints: every trial with its id, every skip with its reason."""
+def listing(plan: Plan, fuse: int | str = "off") -> str:
+    """What `--dry-run` prints: every trial with its id, every skip with its reason; where trials
+    train as stacks, how many, and why the others do not."""
+    from harness.groups import group, largest
+
     lines = [f"{planned.trial_id}  {planned.name}" for planned in plan.trials]
     lines += [
         f"skipped           {' '.join(f'{k}={v}' for k, v in skip.axes.items())}: {skip.because}"
         for skip in plan.skipped
     ]
+    if fuse != "off":
+        lines += group(plan.trials, largest(fuse)).lines()
     configs = len({planned.config_id for planned in plan.trials})
     lines.append(
         f"{plan.experiment.name}: {counted(len(plan.trials), 'trial')} of "
@@ -212,7 +236,8 @@ def _train(
 ) -> int:
     """Train what is left. Returns how many trials failed."""
     from harness.dispatch.choose import engine, measured_workers
-    from harness.execution import execute
+    from harness.execution import Stacks, execute
+    from harness.groups import group, largest
     from harness.interrupts import Interrupts
     from harness.paths import data_root, root
     from harness.progress import Tally, display
@@ -235,8 +260,15 @@ def _train(
         workers,
         slots=arguments.slots,
         exclusive=arguments.exclusive,
+        address=arguments.address,
     )
     console.print(f"training: {trainer.description}", highlight=False)
+    stacks = Stacks()
+    if arguments.fuse != "off":
+        grouping = group(todo, largest(arguments.fuse, len(todo), trainer.slots))
+        stacks = Stacks(grouping.groups, measured=arguments.fuse == "auto")
+        for line in grouping.lines():
+            console.print(line, highlight=False, markup=False)
     with (
         Claims(store, store.experiment(plan.experiment.name), known) as claims,
         Interrupts() as interrupts,
@@ -245,7 +277,7 @@ def _train(
         display(console, len(todo)) as shown,
     ):
         for planned, record in execute(
-            todo, trainer, background, interrupts, data_root(), evidence, claims.take
+            todo, trainer, background, interrupts, data_root(), evidence, claims.take, stacks
         ):
             if record is None:
                 tally.total -= 1

@@ -16,7 +16,7 @@ from harness.dispatch.process import ProcessEngine
 from harness.errors import InputError, Problem
 from harness.trial import Trial
 
-Executor = Literal["inline", "process"]
+Executor = Literal["inline", "process", "ray"]
 
 
 def engine(
@@ -26,13 +26,19 @@ def engine(
     *,
     slots: int = 1,
     exclusive: bool = False,
+    address: str | None = None,
 ) -> Engine:
     """The engine for these trials: all of a plan, so that what is left of it after an interruption
     trains with as many threads as what was trained before.
 
     executor: as the user set it, or None, which trains in this process what trains one at a time.
-    For the others see `places`. Raises InputError where they contradict each other.
+    address: of a Ray cluster; None starts one here. For the others see `places`.
+    Raises InputError where they contradict each other.
     """
+    if address is not None and executor != "ray":
+        raise InputError("--address is of a Ray cluster: it needs --executor ray")
+    if executor == "ray":
+        return _on_ray(workers, slots, exclusive, address)
     chosen = places(
         [trial.device for trial in trials],
         gpus() if any(trial.device != "cpu" for trial in trials) else (),
@@ -44,6 +50,14 @@ def engine(
     if executor is None:
         executor = "process" if sum(place.slots for place in chosen) > 1 else "inline"
     return InlineEngine() if executor == "inline" else ProcessEngine(chosen)
+
+
+def _on_ray(workers: int | None, slots: int, exclusive: bool, address: str | None) -> Engine:
+    from harness.dispatch.ray import RayEngine
+
+    if exclusive:
+        raise InputError("--exclusive: Ray places trials by itself, beside each other")
+    return RayEngine(address, slots=slots, limit=workers)
 
 
 def measured_workers(trials: Sequence[Trial], data_root: Path, memory: Path) -> tuple[int, str]:

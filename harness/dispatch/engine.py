@@ -12,9 +12,11 @@ from harness.trial import Trial
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One trial to train.
+    """One trial to train, or several as one stack.
 
-    key: its trial id. evidence: whether `Ended` carries weights.
+    key: its trial id. evidence: whether `Ended` carries weights. others: trials that train with it
+    as one stack, with their keys; Ray's engine takes none.
+    measure: whether to see first if the stack is faster than one by one.
     Set by the engine: device, where it placed the task (None leaves it to the trial's own field);
     exclusive, whether no other task trains on its device at the same time, so that its times can
     be compared.
@@ -26,11 +28,18 @@ class Task:
     evidence: bool
     exclusive: bool = False
     device: str | None = None
+    others: tuple[tuple[str, Trial], ...] = ()
+    measure: bool = False
+
+    @property
+    def trials(self) -> tuple[tuple[str, Trial], ...]:
+        """All of its trials, with their keys."""
+        return ((self.key, self.trial), *self.others)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A record of the task with this key. A task's last event holds an `Ended`."""
+    """A record of the trial with this key. A trial's last event holds an `Ended`."""
 
     key: str
     record: Record
@@ -39,8 +48,8 @@ class Event:
 class Engine(Protocol):
     """Trains tasks and hands back their records.
 
-    Events of one task come in the order they were yielded; those of different tasks may
-    interleave. Every submitted task ends with exactly one `Ended`, also when its part of the
+    Events of one trial come in the order they were yielded; those of different trials may
+    interleave. Every submitted trial ends with exactly one `Ended`, also when its part of the
     machine dies, unless the engine is closed first. An exception of a trial never leaves the
     engine: it is an `Ended` with the outcome failed. Not thread-safe: one caller.
     """
@@ -71,7 +80,8 @@ class Engine(Protocol):
         ...
 
     def cancel(self, key: str) -> None:
-        """Stop a task; its `Ended` says interrupted. Nothing happens where it has ended."""
+        """Stop the task of this key, with all its trials; their `Ended` says interrupted. Nothing
+        happens where it has ended."""
         ...
 
     def close(self) -> None:

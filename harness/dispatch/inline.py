@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.dispatch.engine import Event, Task
-from harness.dispatch.runner import run
-from harness.records import Ended, Outcome, Record
+from harness.dispatch.stacks import events
+from harness.records import Ended, Outcome
 
 
 class InlineEngine:
@@ -19,7 +19,8 @@ class InlineEngine:
 
     def __init__(self) -> None:
         self._waiting: deque[Task] = deque()
-        self._running: tuple[Task, Iterator[Record]] | None = None
+        self._running: tuple[Task, Iterator[Event]] | None = None
+        self._left: set[str] = set()
         self._cancelled: deque[str] = deque()
 
     @property
@@ -40,20 +41,23 @@ class InlineEngine:
             if not self._waiting:
                 return None
             task = self._waiting.popleft()
-            self._running = (task, run(task))
-        task, records = self._running
-        record = next(records)
-        if isinstance(record, Ended):
-            self._running = None
-        return Event(task.key, record)
+            self._running = (task, events(task))
+            self._left = {key for key, _ in task.trials}
+        event = next(self._running[1])
+        if isinstance(event.record, Ended):
+            self._left.discard(event.key)
+            if not self._left:
+                self._running = None
+        return event
 
     def cancel(self, key: str) -> None:
         if self._running is not None and self._running[0].key == key:
             self._running = None
-            self._cancelled.append(key)
+            self._cancelled.extend(sorted(self._left))
         elif any(task.key == key for task in self._waiting):
-            self._waiting = deque(task for task in self._waiting if task.key != key)
-            self._cancelled.append(key)
+            (found,) = (task for task in self._waiting if task.key == key)
+            self._waiting.remove(found)
+            self._cancelled.extend(one for one, _ in found.trials)
 
     def close(self) -> None:
         self._waiting.clear()

@@ -6,7 +6,7 @@ import pickle
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -23,12 +23,14 @@ GRACE_SECONDS = 0.5
 
 @dataclass(slots=True)
 class _Worker:
-    """A process and what it is at. task: None while it is idle."""
+    """A process and what it is at. task: None while it is idle. left: the keys of its trials that
+    have not ended."""
 
     process: BaseProcess
     pipe: Connection
     place: Place
     task: Task | None = None
+    left: set[str] = field(default_factory=set)
 
 
 class ProcessEngine:
@@ -85,9 +87,11 @@ class ProcessEngine:
         """A task in training stops at its next record."""
         if key in self._busy:
             send(self._busy[key].pipe, Cancel(key))
-        elif any(task.key == key for task in self._waiting):
-            self._waiting = deque(task for task in self._waiting if task.key != key)
-            self._ready.append(Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
+            return
+        for task in [task for task in self._waiting if task.key == key]:
+            self._waiting.remove(task)
+            for one, _ in task.trials:
+                self._ready.append(Event(one, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
 
     def close(self) -> None:
         everyone = [*self._busy.values(), *(w for idle in self._idle.values() for w in idle)]
@@ -130,6 +134,7 @@ class ProcessEngine:
         worker.task = replace(
             task, device=place.device if suits else None, exclusive=place.slots == 1
         )
+        worker.left = {key for key, _ in task.trials}
         self._busy[task.key] = worker
         self._places.take(place)
         try:
@@ -164,11 +169,13 @@ class ProcessEngine:
                 continue
             self._ready.append(event)
             if isinstance(event.record, Ended):
-                self._release(event.key, worker)
-                self._idle[worker.place].append(worker)
+                worker.left.discard(event.key)
+                if worker.task is not None and not worker.left:
+                    self._release(worker.task, worker)
+                    self._idle[worker.place].append(worker)
 
-    def _release(self, key: str, worker: _Worker) -> None:
-        del self._busy[key]
+    def _release(self, task: Task, worker: _Worker) -> None:
+        del self._busy[task.key]
         self._places.release(worker.place)
         worker.task = None
 
@@ -184,12 +191,11 @@ class ProcessEngine:
         worker.process.close()
         if task is None:
             return
-        self._release(task.key, worker)
+        self._release(task, worker)
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
         hint = "; out of memory, perhaps" if status == -9 else ""
-        self._ready.append(
-            Event(task.key, Ended(Outcome.FAILED, {}, f"its worker process died {how}{hint}"))
-        )
+        ended = Ended(Outcome.FAILED, {}, f"its worker process died {how}{hint}")
+        self._ready.extend(Event(key, ended) for key, _ in task.trials if key in worker.left)
 
 
 def _described(place: Place) -> str:

@@ -28,15 +28,21 @@ def run(task: Task) -> Iterator[Record]:
             if isinstance(record, Started):
                 record = Started({**record.facts, "exclusive": task.exclusive})
             yield record
-    except HarnessError as error:
-        yield Ended(Outcome.FAILED, {}, reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever a model or a library raises
-        told = traceback.format_exc()
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-        if is_out_of_memory(error):
-            reason = f"out of memory on {task.device or task.trial.device}: {reason}"
-        _free(error)
-        yield Ended(Outcome.FAILED, {}, reason=reason, traceback=told)
+        yield failure(error, task)
+
+
+def failure(error: Exception, task: Task) -> Ended:
+    """What an exception of a task says, with its traceback where it is not meant for people. Lets
+    go of what the task holds."""
+    if isinstance(error, HarnessError):
+        return Ended(Outcome.FAILED, {}, reason=str(error))
+    told = "".join(traceback.format_exception(error))
+    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    if is_out_of_memory(error):
+        reason = f"out of memory on {task.device or task.trial.device}: {reason}"
+    _free(error)
+    return Ended(Outcome.FAILED, {}, reason=reason, traceback=told)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -96,14 +96,18 @@ def work(pipe: Connection, threads: int, shared: Path, budget: int) -> None:
 
 
 def _train(pipe: Connection, task: Task) -> None:
-    from harness.dispatch.runner import run
+    from harness.dispatch.stacks import events
 
-    for record in run(task):
-        send(pipe, Event(task.key, record))
-        while not isinstance(record, Ended) and pipe.poll():
+    left = dict(task.trials)
+    for event in events(task):
+        send(pipe, event)
+        if isinstance(event.record, Ended):
+            del left[event.key]
+        while left and pipe.poll():
             order = _receive(pipe)
             if order is None or (isinstance(order, Cancel) and order.key == task.key):
-                send(pipe, Event(task.key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
+                for key in left:
+                    send(pipe, Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
                 return
 
 

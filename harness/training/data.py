@@ -82,13 +82,18 @@ def _follows_seed(trial: Trial, data_root: Path) -> bool:
 @lru_cache(maxsize=KEPT_DATASETS)
 def _load(choice: Choice[Dataset], data_root: Path) -> RawData:
     return shared(
-        f"{choice.resolved()} {data_root}",
+        loading_key(choice, data_root),
         lambda: choice.component.load(choice.options, data_root),
-        _all_tensors,
+        all_tensors,
     )
 
 
-def _all_tensors(raw: RawData) -> bool:
+def loading_key(choice: Choice[Dataset], data_root: Path) -> str:
+    """What a loaded data set is shared under."""
+    return f"{choice.resolved()} {data_root}"
+
+
+def all_tensors(raw: RawData) -> bool:
     """Whether the examples are in memory; those read one at a time have nothing to share."""
     splits = [raw.train] if raw.test is None else [raw.train, raw.test]
     return all(isinstance(examples.inputs, Tensor) for examples in splits)
@@ -107,7 +112,7 @@ def _splits(
 
     if device.type != "cpu":
         return make()
-    key = f"{choice.resolved()} {data_root} {val_fraction} {seed}"
+    key = f"{loading_key(choice, data_root)} {val_fraction} {seed}"
     return shared(key, make, _all_resident, kinds=(Splits, Resident))
 
 

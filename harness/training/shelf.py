@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,10 +87,27 @@ class Shelf:
             path.unlink()
 
 
-_current: Shelf | None = None
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Things that came with a task, by their keys; all others this process makes for itself."""
+
+    things: Mapping[str, Any]
+
+    def get(
+        self,
+        key: str,
+        make: Callable[[], T],
+        worth: Callable[[T], bool],  # noqa: ARG002 - as Shelf.get
+        kinds: Sequence[type] = (),  # noqa: ARG002
+    ) -> T:
+        """What lies under `key`, or else `make()`."""
+        return cast("T", self.things[key]) if key in self.things else make()
 
 
-def use(shelf: Shelf | None) -> None:
+_current: Shelf | Given | None = None
+
+
+def use(shelf: Shelf | Given | None) -> None:
     """Share through `shelf` what this process loads from now on; None shares nothing."""
     global _current
     _current = shelf

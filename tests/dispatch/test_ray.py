@@ -1,0 +1,110 @@
+"""The Ray engine on a real cluster: a head and two worker nodes on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import make_trial
+
+from harness.dispatch.engine import Task
+from harness.dispatch.inline import InlineEngine
+from harness.dispatch.ray import RayEngine
+from harness.records import Ended, Measured, Outcome, Started
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'harness[ray]')")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False},
+    )
+    made.add_node(num_cpus=1)
+    made.wait_for_nodes()
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture
+def engine(cluster: Any) -> Iterator[RayEngine]:
+    made = RayEngine()
+    yield made
+    made.close()
+
+
+def task(key: str, root: Path, **fields: object) -> Task:
+    return Task(key, make_trial(**{"epochs": 2, **fields}), root, evidence=True)
+
+
+def drain(engine: RayEngine | InlineEngine) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    while (event := engine.next()) is not None:
+        found.setdefault(event.key, []).append(event.record)
+    return found
+
+
+def measured(records: list[Any]) -> list[dict[str, float]]:
+    return [
+        {k: v for k, v in r.values.items() if not k.startswith(("time/", "examples_per_s"))}
+        for r in records
+        if isinstance(r, Measured)
+    ]
+
+
+def test_measures_what_inline_measures(engine: RayEngine, data_root: Path) -> None:
+    inline = InlineEngine()
+    for one in (engine, inline):
+        for seed in range(3):
+            one.submit(task(str(seed), data_root, seed=seed))
+    on_ray, here = drain(engine), drain(inline)
+    for key in here:
+        assert [type(r) for r in on_ray[key]] == [Started, Measured, Measured, Measured, Ended]
+        assert measured(on_ray[key]) == measured(here[key])
+        assert on_ray[key][-1].evidence.outputs.equal(here[key][-1].evidence.outputs)
+
+
+def test_failures_and_cancellations_end_once(engine: RayEngine, data_root: Path) -> None:
+    engine.submit(task("broken", data_root, model={"name": "mlp", "hidden": [2**50]}))
+    assert drain(engine)["broken"][-1].outcome is Outcome.FAILED
+    engine.submit(task("endless", data_root, epochs=1_000_000))
+    assert engine.next() is not None
+    engine.cancel("endless")
+    assert drain(engine)["endless"][-1].outcome is Outcome.INTERRUPTED
+    engine.submit(task("after", data_root))
+    assert drain(engine)["after"][-1].outcome is Outcome.DONE
+
+
+def test_a_node_killed_in_mid_sweep_loses_nothing(cluster: Any, data_root: Path) -> None:
+    doomed = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    engine = RayEngine()
+    assert engine.slots == 2
+    for seed in range(6):
+        engine.submit(task(str(seed), data_root, seed=seed, epochs=40))
+    seen: dict[str, list[Any]] = {}
+    while len(seen) < 2:
+        event = engine.next()
+        assert event is not None
+        seen.setdefault(event.key, []).append(event.record)
+    cluster.remove_node(doomed, allow_graceful=False)
+    for key, records in drain(engine).items():
+        seen.setdefault(key, []).extend(records)
+    engine.close()
+    assert len(seen) == 6
+    inline = InlineEngine()
+    for key, records in seen.items():
+        assert records[-1].outcome is Outcome.DONE
+        assert [r.epoch for r in records if isinstance(r, Measured)] == list(range(41))
+        inline.submit(task(key, data_root, seed=int(key), epochs=40))
+        assert measured(records) == measured(drain(inline)[key])

@@ -31,10 +31,13 @@ class Goal:
 
 
 def best(history: Iterable[Measured], goal: Goal) -> Measured | None:
-    """The measurement with the best selection metric; the earliest of equals; None without one."""
+    """The measurement with the best selection metric; the earliest of equals; None without one.
+
+    The untrained model (epoch 0) is no candidate: what is selected is what training made.
+    """
     found: Measured | None = None
     for point in history:
-        if goal.metric not in point.values:
+        if goal.metric not in point.values or point.epoch == 0:
             continue
         if found is None or goal.better(point.values[goal.metric], found.values[goal.metric]):
             found = point
@@ -57,7 +60,7 @@ def summarise(
             {BEST + name: v for name, v in top.values.items() if not name.startswith(TIMES)}
         )
     for point in history:
-        if goal.metric in point.values and goal.reached(point.values[goal.metric]):
+        if point.epoch and goal.metric in point.values and goal.reached(point.values[goal.metric]):
             scalars[EPOCHS_TO_TARGET] = float(point.epoch)
             scalars[EXAMPLES_TO_TARGET] = float(point.examples)
             break

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 
 from harness.experiment.spec import PlannedTrial
 from harness.history import Goal
+from harness.kinds import Dataset, Model
 from harness.records import Outcome
 from harness.tracking.index import RunInfo
 from harness.tracking.spool import Kept, Spool
+from harness.trial import Choice
 
-Group = tuple[str, str, str]
+Group = tuple[Choice[Dataset], Choice[Model], str]
 
 
 def group(planned: PlannedTrial) -> Group:
-    """Trials among which one is kept: those of one data set, model and optimizer, by name."""
+    """Trials among which one is kept: those of one data set and one model, each with its options,
+    and of one optimizer by name."""
     trial = planned.trial
-    return trial.dataset.name, trial.model.name, trial.optimizer.name
+    return trial.dataset, trial.model, trial.optimizer.name
 
 
 @dataclass(frozen=True, slots=True)

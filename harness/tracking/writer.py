@@ -163,10 +163,12 @@ class SweepWriter:
         self._shared.open_runs = len(self._open)
         if self.is_finished(planned):
             earlier = self._earlier[planned.trial_id].run_id
-            if outcome is Outcome.INTERRUPTED:
-                self._supersede(run_id, by=earlier)  # Half a rerun replaces nothing.
-            else:
+            if outcome in FINISHED:
                 self._supersede(earlier, by=run_id)
+            else:
+                self._supersede(
+                    run_id, by=earlier
+                )  # A rerun that came to nothing replaces nothing.
 
     def _supersede(self, run_id: str, by: str) -> None:
         persist(

@@ -10,7 +10,7 @@ from tracking_support import GOAL, children, digits, done, evidence, make_plan, 
 from harness.experiment.spec import PlannedTrial
 from harness.records import Ended, Evidence, Outcome, Record
 from harness.tracking.finish import finish_artifacts
-from harness.tracking.keep import Keeper
+from harness.tracking.keep import Keeper, group
 from harness.tracking.spool import Kept, Spool
 from harness.tracking.store import Store
 from harness.tracking.writer import SweepWriter
@@ -117,6 +117,22 @@ def test_only_the_best_of_each_group_stays(tmp_path: Path) -> None:
         keeper.offer(trials()[number], kept(number, accuracy))
     assert [trial_id for trial_id, _ in spool.held()] == [f"{1:016x}", f"{2:016x}"]
     assert {winner.run_id for winner in keeper.winners()} == {"run1", "run2"}
+
+
+def test_models_and_data_sets_of_other_options_are_kept_apart(tmp_path: Path) -> None:
+    variants = [
+        digits(model={"name": "mlp", "hidden": [4]}),
+        digits(model={"name": "mlp", "hidden": [8]}),
+        digits(dataset={"name": "digits", "limit": 500}),
+        digits(optimizer={"name": "sgd", "weight_decay": 0.1}),
+    ]
+    planned = make_plan(variants).trials
+    keeper = Keeper(Spool(tmp_path), GOAL, planned, {})
+    for number, accuracy in enumerate((0.5, 0.6, 0.7, 0.8)):
+        keeper.offer(planned[number], kept(number, accuracy))
+    # The last differs from a trial of the default model in its optimizer's options alone.
+    assert {winner.run_id for winner in keeper.winners()} == {"run0", "run1", "run2", "run3"}
+    assert len({group(one) for one in make_plan([variants[3], digits()]).trials}) == 1
 
 
 def test_a_trial_without_the_metric_loses_to_any_with_it(tmp_path: Path) -> None:

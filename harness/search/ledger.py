@@ -218,8 +218,13 @@ class Ledger:
                 self.study.enqueue_trial(params, user_attrs={KNOWN: key})
 
     def _requeue(self, trial: FrozenTrial, why: str, retries: int) -> None:
-        """Queued before it is told as failed, and never twice: a kill in between loses nothing."""
-        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        """Queued before it is told as failed, and never twice: a kill in between loses nothing.
+
+        A point that was not drawn to its end is drawn anew, as if it had never been begun.
+        """
+        params = {**trial.system_attrs.get("fixed_params", {})}
+        if TRIALS in trial.user_attrs:
+            params |= trial.params
         attributes = {RETRY_OF: trial.number, RETRIES: retries}
         if KNOWN in trial.user_attrs:
             attributes[KNOWN] = trial.user_attrs[KNOWN]

@@ -25,12 +25,12 @@ def announcement(
         f"{name}: {studies} ({labels}), {budget(search)}; {methods}",
         f"studies in {storage}",
     ]
-    if begun or lost:
+    if begun:
         known = [number for number in left if number is not None]
         rest = f"; {sum(known)} to go" if len(known) == len(left) else ""
-        lines.append(f"going on: {begun} points are asked already{rest}")
+        lines.append(f"going on: {_points(begun)} asked before{rest}")
     if lost:
-        lines.append(f"{lost} points were lost with their process; they are asked again")
+        lines.append(f"{_points(lost)} lost with their process, to be asked again")
     return lines
 
 
@@ -56,7 +56,7 @@ def outcome_lines(
 def _front(search: Search, ledger: Ledger) -> list[str]:
     """The points that no other beats in every objective."""
     front = ledger.front()
-    lines = [f"  Pareto front: {len(front)} points"]
+    lines = [f"  Pareto front: {_points(len(front))}"]
     for trial in front[:MOST_OF_FRONT]:
         named = zip(search.objectives, trial.values, strict=True)
         told = ", ".join(f"{objective.metric} {value:.4g}" for objective, value in named)
@@ -65,3 +65,7 @@ def _front(search: Search, ledger: Ledger) -> list[str]:
     if len(front) > MOST_OF_FRONT:
         lines.append(f"    {len(front) - MOST_OF_FRONT} more in the study's figures")
     return lines
+
+
+def _points(number: int) -> str:
+    return "1 point" if number == 1 else f"{number} points"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,15 @@ from harness.tracking.claims import Claim
 
 HELD_SECONDS = 1.0
 """Between two looks at what another harness is running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stacks:
+    """Trials that train together. groups: none in two of them. measured: whether each is to be seen
+    first to be faster than one by one."""
+
+    groups: Sequence[Sequence[PlannedTrial]] = ()
+    measured: bool = False
 
 
 class RunWriter(Protocol):
@@ -38,29 +48,35 @@ def execute(
     data_root: Path,
     evidence: bool,
     claim: Callable[[PlannedTrial], Claim] = lambda _: Claim.GRANTED,
+    stacks: Stacks | None = None,
 ) -> Iterator[tuple[PlannedTrial, Record | None]]:
     """Train `trials`, yielding each record after it was handed to the writer; None in its place
     for a trial that another harness has run.
 
     claim: asked before a trial is begun. A trial that another harness holds waits until that one
-    has run it, or is gone.
-
+    has run it, or is gone. stacks: which of the trials begin together.
 
     The engine holds only tasks that it has room for, so that an interruption finds the rest
     untouched; a trial that waits for its device holds up none on another. Where the loop is left
     early, by an exception or by the caller, every run that was open is written as interrupted, and
     the engine is closed.
     """
-    queue = _Queue(trials, claim)
+    stacks = stacks or Stacks()
+    queue = _Queue(trials, claim, stacks)
     planned: dict[str, PlannedTrial] = {}
     runs: dict[str, RunWriter] = {}
+
+    def task(members: Sequence[PlannedTrial]) -> Task:
+        (key, trial), *others = ((one.trial_id, one.trial) for one in members)
+        return Task(key, trial, data_root, evidence, others=tuple(others), measure=stacks.measured)
+
     try:
-        yield from _fill(engine, queue, planned, data_root, evidence)
+        yield from _fill(engine, queue, planned, task)
         while planned or queue.held:
             if not planned:
                 time.sleep(HELD_SECONDS)
                 queue.ask_again()
-                yield from _fill(engine, queue, planned, data_root, evidence)
+                yield from _fill(engine, queue, planned, task)
                 continue
             event = engine.next()
             if event is None:
@@ -73,60 +89,67 @@ def execute(
                 if isinstance(event.record, Ended):
                     del runs[event.key], planned[event.key]
             yield one, event.record
-            yield from _fill(engine, queue, planned, data_root, evidence)
+            yield from _fill(engine, queue, planned, task)
     finally:
         engine.close()
         _interrupt(runs)
 
 
 class _Queue:
-    """Trials not begun, by device. held: those that another harness has claimed."""
+    """Trials not begun, by device; those of a stack together, where its first one stands. held:
+    those that another harness has claimed."""
 
     def __init__(
-        self, trials: Sequence[PlannedTrial], claim: Callable[[PlannedTrial], Claim]
+        self,
+        trials: Sequence[PlannedTrial],
+        claim: Callable[[PlannedTrial], Claim],
+        stacks: Stacks,
     ) -> None:
-        self.waiting: dict[str, deque[PlannedTrial]] = {}
+        self.waiting: dict[str, deque[Sequence[PlannedTrial]]] = {}
         self.held: list[PlannedTrial] = []
         self._claim = claim
-        self._add(trials)
+        stack_of = {one.trial_id: members for members in stacks.groups for one in members}
+        for one in trials:
+            members = stack_of.get(one.trial_id, (one,))
+            if members[0].trial_id == one.trial_id:
+                self._add(members)
 
     def ask_again(self) -> None:
-        """Let the trials that were held be claimed again."""
+        """Let the trials that were held be claimed again, each by itself."""
         held, self.held = self.held, []
-        self._add(held)
+        for one in held:
+            self._add((one,))
 
-    def next(self, device: str) -> tuple[PlannedTrial, Claim] | None:
-        """The next trial of a `device` that is ours, or that another harness has run."""
-        trials = self.waiting[device]
-        while trials:
-            one = trials.popleft()
-            claim = self._claim(one)
-            if claim is not Claim.HELD:
-                return one, claim
-            self.held.append(one)
-        return None
+    def next(self, device: str) -> list[tuple[PlannedTrial, Claim]]:
+        """The next trial of a `device`, or the trials of a stack, that are ours or that another
+        harness has run; empty where there are none."""
+        waiting = self.waiting[device]
+        while waiting:
+            asked = [(one, self._claim(one)) for one in waiting.popleft()]
+            self.held += [one for one, claim in asked if claim is Claim.HELD]
+            found = [pair for pair in asked if pair[1] is not Claim.HELD]
+            if found:
+                return found
+        return []
 
-    def _add(self, trials: Sequence[PlannedTrial]) -> None:
-        for one in trials:
-            self.waiting.setdefault(one.trial.device, deque()).append(one)
+    def _add(self, members: Sequence[PlannedTrial]) -> None:
+        self.waiting.setdefault(members[0].trial.device, deque()).append(members)
 
 
 def _fill(
     engine: Engine,
     queue: _Queue,
     planned: dict[str, PlannedTrial],
-    data_root: Path,
-    evidence: bool,
+    task: Callable[[Sequence[PlannedTrial]], Task],
 ) -> Iterator[tuple[PlannedTrial, None]]:
     """Begin what there is room for."""
     for device in queue.waiting:
-        while engine.room(device) and (found := queue.next(device)) is not None:
-            one, claim = found
-            if claim is Claim.DONE:
-                yield one, None
-                continue
-            planned[one.trial_id] = one
-            engine.submit(Task(one.trial_id, one.trial, data_root, evidence))
+        while engine.room(device) and (found := queue.next(device)):
+            ours = [one for one, claim in found if claim is not Claim.DONE]
+            if ours:
+                planned |= {one.trial_id: one for one in ours}
+                engine.submit(task(ours))
+            yield from ((one, None) for one, claim in found if claim is Claim.DONE)
 
 
 def _interrupt(runs: Mapping[str, RunWriter]) -> None:

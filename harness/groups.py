@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
@@ -13,6 +14,11 @@ EACH_ITS_OWN: Final = frozenset({"optimizer", "lr", "scheduler", "seed", "grad_c
 """Trial fields in which the trials of one stack may differ; in all others they are alike."""
 
 
+LARGEST: Final = 256
+"""Trials in a stack of `--fuse auto`: beyond it a small network gains no more, and what a stack
+holds grows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grouping:
     """groups: of two trials or more, in the plan's order. alone: the others, each with the reason
@@ -20,6 +26,16 @@ class Grouping:
 
     groups: tuple[tuple[PlannedTrial, ...], ...]
     alone: tuple[tuple[PlannedTrial, str], ...]
+
+    def lines(self) -> list[str]:
+        """What is stacked and what is not, with the reasons, for people."""
+        sizes = Counter(len(members) for members in self.groups)
+        told = [f"{n} of {size} trials" for size, n in sorted(sizes.items(), reverse=True)]
+        reasons = Counter(reason for _, reason in self.alone)
+        return [
+            f"stacks: {', '.join(told) or 'none'}",
+            *(f"one by one: {n} of the trials: {reason}" for reason, n in reasons.most_common()),
+        ]
 
 
 def group(trials: Sequence[PlannedTrial], most: int) -> Grouping:
@@ -45,6 +61,16 @@ def group(trials: Sequence[PlannedTrial], most: int) -> Grouping:
             else:
                 alone.append((part[0], "no other trial is like it but for what a stack may vary"))
     return Grouping(tuple(groups), tuple(alone))
+
+
+def largest(fuse: int | str, trials: int = 0, slots: int = 1) -> int:
+    """The most trials of one stack. fuse: as the user set it, a number or "auto".
+
+    auto: as many as leave a stack for each slot, so that no core is idle.
+    """
+    if isinstance(fuse, int):
+        return fuse
+    return min(LARGEST, max(1, -(-trials // slots))) if trials else LARGEST
 
 
 def refusal(trial: Trial) -> str | None:

@@ -88,6 +88,8 @@ class TrialRun:
             naming.TAG_DEVICE: "device",
             naming.TAG_DEVICE_NAME: "device_name",
             naming.TAG_EXCLUSIVE: "exclusive",
+            naming.TAG_FUSED: "fused",
+            naming.TAG_NOT_FUSED: "not_fused",
         }
         self.log.tags(
             {

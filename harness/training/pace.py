@@ -21,11 +21,11 @@ WARM_UP_STEPS = 3
 class Stepper:
     """A trial made ready to train, and warmed up. Its results are thrown away.
 
-    Raises what building the trial's parts raises.
+    device: where it trains, by default the one it names. Raises what building its parts raises.
     """
 
-    def __init__(self, trial: Trial, data_root: Path) -> None:
-        self._parts = assemble(trial, data_root)
+    def __init__(self, trial: Trial, data_root: Path, device: torch.device | None = None) -> None:
+        self._parts = assemble(trial, data_root, device)
         self._batches = self._endless()
         self._chance = torch.Generator(self._parts.device)
         for _ in range(WARM_UP_STEPS):

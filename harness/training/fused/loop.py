@@ -83,23 +83,18 @@ def _leave(stack: Stack) -> Iterator[Keyed]:
 
 def _train_epoch(stack: Stack, epoch: int, clock: Clock) -> Iterator[Keyed]:
     """One pass over each trial's training split, in its own order; yields batch losses."""
-    network, size = stack.network, stack.trial.batch_size
+    size = stack.trial.batch_size
     places = stack.pools.train.shuffled(stack.seeds, epoch)
-    masks = EpochMasks(stack.seeds, stack.owner, epoch, network.values.dtype)
+    masks = EpochMasks(stack.seeds, stack.owner, epoch, stack.network.values.dtype)
     rates = stack.rates.of_epoch(epoch)
     outputs: list[Tensor] = []
     losses: list[Tensor] = []
     targets: list[Tensor] = []
     clock.start()
     for chosen, lr in zip(places.split(size, dim=1), rates, strict=True):
-        inputs, wanted = stack.pools.train.at(chosen)
-        wanted = stack.sharing.spread(wanted)
-        logits = network.forward(inputs, stack.sharing, masks)
-        each = stack.losses(logits, wanted)
-        network.backward(each)
-        stack.updates.step(lr)
-        outputs.append(logits.detach())
-        losses.append(each.detach())
+        logits, each, wanted = stack.step(chosen, lr, masks)
+        outputs.append(logits)
+        losses.append(each)
         targets.append(wanted)
     clock.train += clock.lap()
     whole = torch.cat(losses, 1)

@@ -18,6 +18,7 @@ from harness.training import device as devices
 from harness.training.build import initial_model, task_metrics
 from harness.training.evaluation import Scores
 from harness.training.fused.data import pools
+from harness.training.fused.layers import Masks
 from harness.training.fused.network import Network
 from harness.training.fused.sharing import Sharing
 from harness.training.fused.updates import Rates, Updates, in_order
@@ -99,6 +100,19 @@ class Stack:
         self.sharing = Sharing.of(self.owner, len(self.seeds))
         for row, member in enumerate(self.members):
             member.row = row
+
+    def step(self, places: Tensor, lr: Tensor, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
+        """One update of every row. Returns logits [K, B, O], losses [K, B] and targets [K, B, …].
+
+        places: int64 [seeds, B], each seed's batch in the training pool. lr: [K, 1].
+        """
+        inputs, targets = self.pools.train.at(places)
+        targets = self.sharing.spread(targets)
+        logits = self.network.forward(inputs, self.sharing, masks)
+        losses = self.losses(logits, targets)
+        self.network.backward(losses)
+        self.updates.step(lr)
+        return logits.detach(), losses.detach(), targets
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The examples' losses [K, B] of logits [K, B, O]; a loss sees each example by itself."""

@@ -71,6 +71,7 @@ class Ledger:
         self.plan = plan
         self.search: Search = plan.search
         self._shared = opened.shared
+        self._read: list[FrozenTrial] | None = None
         epochs = max((plan.base.trial.epochs, *_bounds(plan, "epochs")))
         directions: list[Literal["minimize", "maximize"]] = [
             "maximize" if o.direction == "max" else "minimize" for o in self.objectives
@@ -129,6 +130,7 @@ class Ledger:
                 return None
             self.study.sampler = make_sampler(self.plan, self.begun())
             trial = self.study.ask()
+            self._read = None
             if self._shared:
                 trial.set_user_attr(OWNER, owner())
             try:
@@ -142,6 +144,7 @@ class Ledger:
             name = f"{self.plan.label} #{trial.number} {self.plan.described(made)}".strip()
             planned = self.plan.planned(made, self.search.seeds, name)
             trial.set_user_attr(TRIALS, [one.trial_id for one in planned])
+            self._read = None
             return Asked(self, trial, planned)
         raise Refused(
             f"study {self.plan.label!r}: {MOST_REFUSED} points in a row were no trials; the last: "
@@ -150,6 +153,7 @@ class Ledger:
 
     def tell(self, asked: Asked, state: TrialState, outcome: str) -> None:
         """Close a point. Where it is complete, its value is the mean over its seeds."""
+        self._read = None
         if self.search.minutes is not None:
             asked.trial.set_user_attr(SECONDS, asked.seconds)
         if state is TrialState.COMPLETE:
@@ -204,7 +208,10 @@ class Ledger:
         return self.plan.trial(point)
 
     def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        """All points. Of a storage that nobody else writes to, read again only once changed."""
+        if self._shared or self._read is None:
+            self._read = self.study.get_trials(deepcopy=False)
+        return self._read
 
     def _enqueue_known(self) -> None:
         if self.search.sampler.name == "grid":
@@ -216,6 +223,7 @@ class Ledger:
             key = str(sorted(params.items()))
             if key not in there:
                 self.study.enqueue_trial(params, user_attrs={KNOWN: key})
+                self._read = None
 
     def _requeue(self, trial: FrozenTrial, why: str, retries: int) -> None:
         """Queued before it is told as failed, and never twice: a kill in between loses nothing.
@@ -229,12 +237,14 @@ class Ledger:
         if KNOWN in trial.user_attrs:
             attributes[KNOWN] = trial.user_attrs[KNOWN]
         repeated = {other.user_attrs.get(RETRY_OF) for other in self._trials()}
+        self._read = None
         if params and trial.number not in repeated:
             self.study.enqueue_trial(params, user_attrs=attributes)
         self._storage.set_trial_user_attr(trial._trial_id, UNCOUNTED, why)
         self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _drop(self, trial: optuna.Trial, why: str) -> None:
+        self._read = None
         trial.set_user_attr(UNCOUNTED, why)
         self.study.tell(trial, state=TrialState.FAIL)
 

@@ -1,0 +1,145 @@
+"""What a search adds to bare Optuna: 1,000 points of a trivial objective, the same storage.
+
+The trials are not trained: a stub engine ends each at once, so that what is left is to ask, to
+tell, to plan and, in the last row, to write runs to MLflow.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import chdir
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import optuna
+
+from harness.dispatch.engine import Event, Task
+from harness.experiment.loading import load
+from harness.history import Goal
+from harness.interrupts import Interrupts
+from harness.plan import make_plan
+from harness.records import Ended, Measured, Outcome, Record, Started
+from harness.search.drive import Drive
+from harness.search.ledger import Asked, Ledger
+from harness.search.points import studies
+from harness.search.runs import StudyRuns, search_plan
+from harness.search.storage import open_storage
+from harness.tracking.store import open_store
+
+POINTS = 1000
+FILE = f"""\
+name: overhead
+trial: {{dataset: iris, model: perceptron, optimizer: sgd, lr: 0.1, epochs: 1, val_fraction: 0.3}}
+artifacts: none
+search:
+  trials: {POINTS}
+  space: {{lr: {{low: 1e-4, high: 1, log: true}}}}
+  sampler: random
+"""
+
+
+@dataclass
+class Instant:
+    """An engine of one slot whose trials score their learning rate."""
+
+    slots: int = 1
+    is_local: bool = True
+    description: str = "nothing"
+    events: deque[Event] = field(default_factory=deque)
+
+    def room(self, device: str) -> bool:  # noqa: ARG002 - the protocol's
+        return not self.events
+
+    def submit(self, task: Task) -> None:
+        values = {"val/accuracy": task.trial.lr, "train/loss": 1.0}
+        records: tuple[Record, ...] = (
+            Started({"parameters": 1, "device": "cpu"}),
+            Measured(1, values, 100),
+            Ended(Outcome.DONE, {"val/accuracy": task.trial.lr}),
+        )
+        self.events.extend(Event(task.key, record) for record in records)
+
+    def next(self, timeout: float | None = None) -> Event | None:  # noqa: ARG002
+        return self.events.popleft() if self.events else None
+
+    def cancel(self, key: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NoRun:
+    """Writes nothing."""
+
+    def start(self, asked: Asked) -> NoRun:  # noqa: ARG002
+        return self
+
+    def record(self, record: Record) -> None: ...
+
+    def tag(self, name: str, value: str) -> None: ...
+
+
+def bare(folder: Path) -> None:
+    """Optuna's own ask and tell."""
+    with open_storage("", folder, "bare") as opened:
+        study = optuna.create_study(
+            storage=opened.storage,
+            direction="maximize",
+            sampler=optuna.samplers.RandomSampler(seed=0),
+        )
+        for _ in range(POINTS):
+            trial = study.ask()
+            study.tell(trial, trial.suggest_float("lr", 1e-4, 1, log=True))
+
+
+def searched(folder: Path, with_mlflow: bool) -> None:
+    """The same through the search's own loop."""
+    path = folder / "overhead.yaml"
+    path.write_text(FILE)
+    experiment = load(path)
+    assert experiment.search is not None
+    plans = studies(make_plan(experiment), experiment.search, folder)
+    goal = Goal(experiment.metric, experiment.direction)
+    with open_storage("", folder, "search") as opened, Interrupts() as interrupts:
+        ledgers = [Ledger(opened, plan, experiment.name) for plan in plans]
+
+        def go(runs: NoRun | StudyRuns) -> None:
+            drive = Drive(ledgers, Instant(), runs, lambda *_: None, goal, interrupts, folder)
+            for _ in drive.records():
+                pass
+
+        if with_mlflow:
+            plan = search_plan(experiment, plans, experiment.search)
+            with StudyRuns(open_store(folder), plan, goal, {"all": POINTS}) as runs:
+                go(runs)
+        else:
+            go(NoRun())
+        assert ledgers[0].counts()["done"] == POINTS
+
+
+def main() -> None:
+    cases: dict[str, Callable[[Path], None]] = {
+        "bare Optuna, journal storage": bare,
+        "search, without MLflow": lambda folder: searched(folder, with_mlflow=False),
+        "search, with MLflow (SQLite)": lambda folder: searched(folder, with_mlflow=True),
+    }
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    first: float | None = None
+    for name, case in cases.items():
+        with tempfile.TemporaryDirectory() as created, chdir(created):
+            folder = Path(created)
+            (folder / "mlruns").mkdir()
+            if "with MLflow" in name:
+                open_store(folder)  # Making the tables is no part of a trial.
+            begun = time.perf_counter()
+            case(folder)
+            each = (time.perf_counter() - begun) / POINTS * 1000
+        first = first or each
+        print(f"{name:<32} {each:7.2f} ms a point   {each / first:6.1f}×")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from harness.groups import EACH_ITS_OWN, refusal
 from harness.kinds import Horizon, LossFunction, Metric
 from harness.registry import find
 from harness.schedule import LearningRate
@@ -18,7 +19,7 @@ from harness.training import device as devices
 from harness.training.build import initial_model, task_metrics
 from harness.training.evaluation import Scores
 from harness.training.fused.data import pools
-from harness.training.fused.layers import Masks
+from harness.training.fused.layers import Masks, Unstackable
 from harness.training.fused.network import Network
 from harness.training.fused.sharing import Sharing
 from harness.training.fused.updates import Rates, Updates, in_order
@@ -54,6 +55,7 @@ class Stack:
         self, trials: Sequence[tuple[str, Trial]], data_root: Path, device: torch.device
     ) -> None:
         first = trials[0][1]
+        _check([trial for _, trial in trials])
         self.trial = first
         self.device = device
         self.size = len(trials)
@@ -132,3 +134,16 @@ class Stack:
 
     def _initial_model(self, seed: int) -> torch.nn.Module:
         return initial_model(replace(self.trial, seed=seed), self.pools.seeds[0])
+
+
+def _check(trials: Sequence[Trial]) -> None:
+    """Raises Unstackable for a trial that no stack takes, ValueError for trials not alike."""
+    for trial in trials:
+        reason = refusal(trial)
+        if reason is not None:
+            raise Unstackable(reason)
+        for part in fields(Trial):
+            if part.name not in EACH_ITS_OWN and part.name != "device":
+                one, other = getattr(trials[0], part.name), getattr(trial, part.name)
+                if one != other:
+                    raise ValueError(f"the trials of a stack differ in {part.name}")

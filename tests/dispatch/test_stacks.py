@@ -1,0 +1,186 @@
+"""Tasks of several trials: as one stack, and what becomes of them where that cannot be."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import make_trial
+
+from harness.dispatch import stacks
+from harness.dispatch.engine import Engine, Event, Task
+from harness.dispatch.inline import InlineEngine
+from harness.dispatch.process import ProcessEngine
+from harness.records import Ended, Measured, Outcome, Started
+from harness.training.fused import loop, pace
+
+ENGINES: dict[str, Callable[[], Engine]] = {
+    "inline": InlineEngine,
+    "process": lambda: ProcessEngine.on_cpu(workers=1, threads=1),
+}
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    made = ENGINES[request.param]()
+    yield made
+    made.close()
+
+
+def stack_of(keys: str, root: Path, measure: bool = False, **fields: Any) -> Task:
+    trials = [(key, make_trial(**{"epochs": 2, **fields, "seed": i})) for i, key in enumerate(keys)]
+    (key, trial), *others = trials
+    return Task(key, trial, root, evidence=False, others=tuple(others), measure=measure)
+
+
+def drain(engine: Engine) -> list[Event]:
+    found = []
+    while (event := engine.next()) is not None:
+        found.append(event)
+    return found
+
+
+def of(events: list[Event], kind: type[Any]) -> dict[str, Any]:
+    found = [(event.key, event.record) for event in events if isinstance(event.record, kind)]
+    return dict(found)
+
+
+def ends(events: list[Event]) -> dict[str, Ended]:
+    found = of(events, Ended)
+    assert len(found) == sum(isinstance(event.record, Ended) for event in events)
+    return found
+
+
+def test_a_stack_ends_each_of_its_trials_once(engine: Engine, data_root: Path) -> None:
+    engine.submit(stack_of("abc", data_root))
+    events = drain(engine)
+    assert {key: end.outcome for key, end in ends(events).items()} == dict.fromkeys("abc", "done")
+    started = of(events, Started)
+    assert {key: one.facts["fused"] for key, one in started.items()} == dict.fromkeys("abc", 3)
+    assert not any(one.facts["exclusive"] for one in started.values())
+    assert engine.room("cpu")
+
+
+def test_a_stack_and_a_trial_share_an_engine(engine: Engine, data_root: Path) -> None:
+    engine.submit(stack_of("abc", data_root))
+    engine.submit(stack_of("d", data_root))
+    events = drain(engine)
+    assert set(ends(events)) == set("abcd")
+    assert "fused" not in of(events, Started)["d"].facts
+
+
+def test_a_trial_that_diverges_ends_alone(engine: Engine, data_root: Path) -> None:
+    task = stack_of("ab", data_root)
+    bad = make_trial(epochs=2, lr=1e30, seed=9)
+    engine.submit(Task(task.key, task.trial, data_root, False, others=(*task.others, ("x", bad))))
+    outcomes = {key: end.outcome for key, end in ends(drain(engine)).items()}
+    assert outcomes == {"a": Outcome.DONE, "b": Outcome.DONE, "x": Outcome.DIVERGED}
+
+
+def test_a_cancelled_stack_is_interrupted_whole(engine: Engine, data_root: Path) -> None:
+    engine.submit(stack_of("abc", data_root, epochs=10_000))
+    assert engine.next() is not None
+    engine.cancel("a")
+    outcomes = {key: end.outcome for key, end in ends(drain(engine)).items()}
+    assert outcomes == dict.fromkeys("abc", Outcome.INTERRUPTED)
+    engine.submit(stack_of("d", data_root))
+    assert ends(drain(engine))["d"].outcome is Outcome.DONE
+
+
+def test_a_killed_worker_fails_the_trials_it_had_left(data_root: Path) -> None:
+    engine = ProcessEngine.on_cpu(workers=1, threads=1)
+    engine.submit(stack_of("abc", data_root, epochs=10_000))
+    assert engine.next() is not None
+    (worker,) = engine._busy.values()
+    assert worker.process.pid is not None
+    os.kill(worker.process.pid, signal.SIGKILL)
+    found = ends(drain(engine))
+    engine.close()
+    assert {key: end.outcome for key, end in found.items()} == dict.fromkeys("abc", Outcome.FAILED)
+    assert "signal 9" in found["c"].reason
+
+
+def test_what_does_not_stack_trains_one_by_one(engine: Engine, data_root: Path) -> None:
+    engine.submit(stack_of("ab", data_root, precision="bf16"))
+    events = drain(engine)
+    assert {end.outcome for end in ends(events).values()} == {Outcome.DONE}
+    reasons = {one.facts["not_fused"] for one in of(events, Started).values()}
+    assert reasons == {"precision bf16 is not stacked"}
+
+
+@pytest.mark.parametrize("gain", [0.5, 2.0])
+def test_a_stack_that_is_slower_is_not_one(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch, gain: float
+) -> None:
+    monkeypatch.setattr(stacks, "_verdicts", {})
+    monkeypatch.setattr(pace, "compare", lambda *_: pace.Verdict(gain))
+    started = of(list(stacks.events(stack_of("ab", data_root, measure=True))), Started)["b"]
+    if gain < 1:
+        assert started.facts["not_fused"] == "measured: a stack trains 0.5 times as fast"
+    else:
+        assert (started.facts["fused"], started.facts["fused_gain"]) == (2, 2.0)
+
+
+def test_both_ways_are_measured(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks, "_verdicts", {})
+    task = stack_of("abcdefgh", data_root, measure=True)
+    assert set(ends(list(stacks.events(task)))) == set("abcdefgh")
+    (verdict,) = stacks._verdicts.values()
+    assert 0 < verdict.gain < float("inf")
+
+
+def test_a_stack_without_memory_is_halved(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = loop.train_stack
+    sizes = []
+
+    def scarce(trials: Any, *rest: Any) -> Iterator[Any]:
+        sizes.append(len(trials))
+        for number, keyed in enumerate(whole(trials, *rest)):
+            if len(trials) > 2 and number > len(trials):
+                raise MemoryError
+            yield keyed
+
+    monkeypatch.setattr(loop, "train_stack", scarce)
+    events = list(stacks.events(stack_of("abcde", data_root)))
+    assert sizes == [5, 2, 3, 2]
+    assert {end.outcome for end in ends(events).values()} == {Outcome.DONE}
+    assert [e.key for e in events if isinstance(e.record, Measured) and e.record.epoch == 0] == [
+        *"abcde"
+    ]
+    facts = {key: one.facts for key, one in of(events, Started).items()}
+    assert facts["a"]["fused"] == 2
+    assert "fused" not in facts["c"]
+
+
+def test_a_stack_that_fails_early_leaves_its_trials_their_own_end(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Iterator[Any]:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(loop, "train_stack", broken)
+    events = list(stacks.events(stack_of("ab", data_root)))
+    assert {end.outcome for end in ends(events).values()} == {Outcome.DONE}
+    assert of(events, Started)["a"].facts["not_fused"] == "the stack failed: no such kernel"
+
+
+def test_a_stack_that_fails_later_fails_what_is_left(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = loop.train_stack
+
+    def breaks(trials: Any, *rest: Any) -> Iterator[Any]:
+        for key, record in whole(trials, *rest):
+            yield key, record
+            if isinstance(record, Measured) and record.epoch == 1:
+                raise RuntimeError("gone")
+
+    monkeypatch.setattr(loop, "train_stack", breaks)
+    found = ends(list(stacks.events(stack_of("ab", data_root))))
+    assert {end.outcome for end in found.values()} == {Outcome.FAILED}
+    assert "RuntimeError: gone" in found["b"].reason
+    assert "gone" in found["b"].traceback

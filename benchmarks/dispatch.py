@@ -1,0 +1,175 @@
+"""Engines side by side: `python -m benchmarks.dispatch`.
+
+The same trials, trained by the inline engine with all threads, by worker processes of one thread
+each, and by Ray Core used by hand on the same training function. Each way runs in a process of its
+own, from start to the last record; ways are interleaved; medians and ranges are printed. Then the
+memory of a thousand tabular trials, and what MLflow's writer costs a trial.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WAYS = ("inline", "process", "ray by hand")
+CNN = {"name": "cnn", "channels": [32, 32]}
+
+
+def main() -> None:
+    """The whole comparison; options shorten it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.dispatch", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=4, help="MNIST CNN trials of one epoch")
+    parser.add_argument("--way", choices=[*WAYS, "flat"], help=argparse.SUPPRESS)
+    options, _ = parser.parse_known_args()
+    if options.way == "flat":
+        print(json.dumps(flat()))
+    elif options.way:
+        print(json.dumps(one(options.way, options.trials)))
+    else:
+        compare(options.repeats, options.trials)
+
+
+def compare(repeats: int, trials: int) -> None:
+    """Print the table."""
+    import torch
+
+    print(
+        f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
+        f"Python {platform.python_version()}, torch {torch.__version__}"
+    )
+    ways = [way for way in WAYS if way != "ray by hand" or _has_ray()]
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(repeats):
+        for way in ways:
+            start = time.perf_counter()
+            _spawn(way, trials)
+            seconds[way].append(time.perf_counter() - start)
+    base = statistics.median(seconds["inline"])
+    print(f"\n{trials} MNIST CNN trials of one epoch, whole process, {repeats} interleaved repeats")
+    for way, found in seconds.items():
+        middle = statistics.median(found)
+        print(
+            f"  {way:<12} {middle:7.1f} s  ({min(found):.1f} to {max(found):.1f})  "
+            f"{base / middle:.2f} times as fast as inline"
+        )
+    memory = json.loads(_spawn("flat", 0))
+    print("\n1,000 iris trials, MiB that parent and workers hold for themselves, after each 200")
+    print(
+        "  "
+        + "  ".join(f"{mib:.0f}" for mib in memory["mib"])
+        + f"; {1000 / memory['seconds']:.0f} trials/s"
+    )
+
+
+def one(way: str, trials: int) -> float:
+    """Train the trials in one way; the last validation accuracy, to see that all did."""
+    tasks = _tasks(trials)
+    if way == "ray by hand":
+        return _by_hand(tasks)
+    from harness.dispatch.choose import cores
+    from harness.dispatch.inline import InlineEngine
+    from harness.dispatch.process import ProcessEngine
+
+    engine = InlineEngine() if way == "inline" else ProcessEngine.on_cpu(cores(), 1)
+    for task in tasks:
+        engine.submit(task)
+    last = 0.0
+    while (event := engine.next()) is not None:
+        last = _accuracy(event.record, last)
+    engine.close()
+    return last
+
+
+def _by_hand(tasks: list) -> float:
+    """What a user of Ray Core would write around the training function."""
+    import ray
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+    @ray.remote(num_cpus=1)
+    def train(task: object) -> float:
+        import torch
+
+        from harness.dispatch.runner import run
+
+        torch.set_num_threads(1)
+        last = 0.0
+        for record in run(task):
+            last = _accuracy(record, last)
+        return last
+
+    found = ray.get([train.remote(task) for task in tasks])
+    ray.shutdown()
+    return found[-1]
+
+
+def flat() -> dict[str, object]:
+    """Memory over a thousand tiny trials."""
+    import psutil
+
+    from harness.dispatch.choose import cores
+    from harness.dispatch.process import ProcessEngine
+    from harness.records import Ended
+
+    engine, held, ended = ProcessEngine.on_cpu(cores(), 1), [], 0
+    waiting = iter(_tasks(1000, dataset="iris", model={"name": "perceptron"}))
+    start = time.perf_counter()
+    while ended < 1000:
+        while engine.room("cpu") and (task := next(waiting, None)) is not None:
+            engine.submit(task)
+        event = engine.next()
+        if event is not None and isinstance(event.record, Ended):
+            ended += 1
+            if ended % 200 == 0:
+                everyone = [psutil.Process(), *psutil.Process().children(recursive=True)]
+                held.append(sum(p.memory_full_info().uss for p in everyone) / 2**20)
+    seconds = time.perf_counter() - start
+    engine.close()
+    return {"mib": held, "seconds": seconds}
+
+
+def _tasks(count: int, **fields: object) -> list:
+    sys.path.insert(0, str(ROOT / "tests"))
+    from support import make_trial
+
+    from harness.dispatch.engine import Task
+    from harness.paths import data_root
+
+    common = {"dataset": "mnist", "model": CNN, "epochs": 1, "lr": 0.05} | fields
+    return [
+        Task(str(seed), make_trial(**common, seed=seed), data_root(), evidence=False)
+        for seed in range(count)
+    ]
+
+
+def _accuracy(record: object, last: float) -> float:
+    from harness.records import Ended, Measured
+
+    if isinstance(record, Ended) and record.outcome != "done":
+        raise RuntimeError(record.reason)
+    return record.values["val/accuracy"] if isinstance(record, Measured) else last
+
+
+def _spawn(way: str, trials: int) -> str:
+    command = [sys.executable, "-m", "benchmarks.dispatch", "--way", way, "--trials", str(trials)]
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.splitlines()[-1]
+
+
+def _has_ray() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("ray") is not None
+
+
+if __name__ == "__main__":
+    main()

@@ -140,7 +140,8 @@ def _found(
         store = open_existing(uri)
         for name, plan in asked or [(_newest(store), None)]:
             label = f"{name} @ {store.label}" if len(arguments.store) > 1 else name
-            yield Found(label, read(store, name), _question(arguments, where, plan))
+            goal = plan.experiment.goal if plan else None
+            yield Found(label, read(store, name, goal), _question(arguments, where, plan))
 
 
 def _joined(found: Sequence[Found]) -> Found:
@@ -266,7 +267,8 @@ def _write_html(found: Sequence[Found], path: Path) -> None:
     from harness.report.html import html
     from harness.report.section import sections
 
-    page = html([build_report(one.results, one.question, sections()) for one in found])
+    asked = [(one.results, replace(one.question, top=None)) for one in found]
+    page = html([build_report(results, question, sections()) for results, question in asked])
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:

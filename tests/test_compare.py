@@ -151,6 +151,10 @@ def test_csv_has_all_configs_and_a_table_the_first(
         (["grid", "--metric", "val/acuracy"], "did you mean 'val/accuracy'"),
         (["grid", "--by", "optimiser"], "did you mean 'optimizer'"),
         (["absent.yaml"], "absent.yaml"),
+        (["grid", "--baseline", "adan"], "did you mean 'adam'"),
+        (["grid", "--section", "pared"], "did you mean 'paired'"),
+        (["grid", "--join"], "--join needs two"),
+        (["grid", "--store", "sqlite:////nowhere/mlflow.db"], "does not exist"),
     ],
 )
 def test_bad_questions_end_with_2(
@@ -170,6 +174,87 @@ def test_without_a_store_nothing_is_created(
 
     assert "no results yet" in capsys.readouterr().err
     assert list((workspace / "mlruns").iterdir()) == []
+
+
+def test_html_is_written_beside_what_is_printed(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "report.html"
+
+    assert main(["grid", "--html", str(path), "--top", "2"]) == 0
+
+    page = path.read_text(encoding="utf-8")
+    captured = capsys.readouterr()
+    assert "adam leads" in captured.out
+    assert str(path) in captured.err
+    # All configs stand in the page, whatever the terminal shows.
+    assert page.count('<tr><td class="n">') >= 12
+    assert "Learning-rate sensitivity" in page
+
+
+def test_html_that_cannot_be_written_is_bad_input(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["grid", "--html", str(tmp_path / "absent" / "a.html")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_latex(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["grid", "--format", "latex"]) == 0
+    told = capsys.readouterr().out
+    assert "\\begin{longtable}" in told
+    assert "val/accuracy" in told
+
+
+def test_sections_and_baseline(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["grid", "--section", "paired", "--baseline", "sgd"]) == 0
+
+    told = capsys.readouterr().out
+    assert "Pairs, seed by seed" in told
+    assert "adam − sgd" in told
+    assert "Configs" not in told
+
+
+def test_json_has_all_sections_unless_some_are_asked_for(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["grid", "--format", "json"])
+    whole = json.loads(capsys.readouterr().out)["experiments"][0]
+    main(["grid", "--format", "json", "--section", "cost"])
+    part = json.loads(capsys.readouterr().out)["experiments"][0]
+
+    assert {"paired", "budget", "sensitivity", "provenance"} <= set(whole)
+    assert set(part) == {"experiment", "cost"}
+
+
+def test_joined_experiments_compete(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["grid", "from-file", "--join", "--by", "experiment"]) == 0
+
+    told = capsys.readouterr().out
+    assert told.startswith("grid + from-file\n")
+    assert "39 trials" in told
+    assert "grid leads" in told or "from-file leads" in told
+
+
+def test_stores_are_read_side_by_side(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mlruns").mkdir()
+    other = open_store(tmp_path)
+    add(other, "grid", [sweep_run(), *small_grid()[:9]], begin=1)
+    stores = [
+        argument
+        for folder in (project, tmp_path)
+        for argument in ("--store", f"sqlite:///{folder}/mlruns/mlflow.db")
+    ]
+
+    assert main(["grid", *stores]) == 0
+    apart = capsys.readouterr().out
+    assert main(["grid", *stores, "--join", "--by", "experiment"]) == 0
+
+    assert "36 trials" in apart
+    assert "9 trials" in apart
+    assert "45 trials" in capsys.readouterr().out
 
 
 def test_conditions_are_read_as_in_an_experiment_file() -> None:

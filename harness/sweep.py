@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.experiment.spec import Plan, PlannedTrial
-    from harness.history import Goal
     from harness.records import Outcome
     from harness.tracking.index import RunInfo
     from harness.tracking.store import Store
@@ -171,7 +171,7 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
         failed += _train(console, plan, todo, store, known, arguments)
     else:
         # What a sweep that was killed at its very end had still to store.
-        finish_artifacts(store, plan, goal_of(plan))
+        finish_artifacts(store, plan, plan.experiment.goal)
     if not arguments.no_compare:
         _compare(plan, store, trained=bool(todo))
     return SOME_FAILED if failed else OK
@@ -185,7 +185,7 @@ def _take_in(console: Console, plan: Plan, store: Store) -> None:
 
     waiting = list(Outbox(store.outbox(store.experiment(plan.experiment.name))).held())
     if waiting:
-        with SweepWriter(store, plan, goal_of(plan), trials=len(waiting)) as writer:
+        with SweepWriter(store, plan, plan.experiment.goal, trials=len(waiting)) as writer:
             written = replay(writer)
         console.print(f"written from the outbox: {written} trials", highlight=False)
 
@@ -246,7 +246,7 @@ def _train(
     from harness.tracking.claims import Claims
     from harness.tracking.writer import SweepWriter
 
-    goal = goal_of(plan)
+    goal = plan.experiment.goal
     tally = Tally(len(todo), goal)
     evidence = plan.experiment.artifacts != "none"
     trials = [planned.trial for planned in plan.trials]
@@ -292,13 +292,6 @@ def _train(
     return tally.outcomes[Outcome.FAILED]
 
 
-def goal_of(plan: Plan) -> Goal:
-    """What a plan's trials are selected on."""
-    from harness.history import Goal
-
-    return Goal(plan.experiment.metric, plan.experiment.direction, plan.experiment.target)
-
-
 def _compare(plan: Plan, store: Store, trained: bool) -> None:
     """Print how the plan's trials compare, and where to look next. trained: whether some are new,
     so that the whole report is stored with the sweep's run."""
@@ -309,13 +302,14 @@ def _compare(plan: Plan, store: Store, trained: bool) -> None:
     from harness.tracking.results import read
 
     name = plan.experiment.name
-    results = read(store, name)
+    results = read(store, name, plan.experiment.goal)
     report = build_report(results, Question(top=SHOWN_CONFIGS).of_plan(plan))
     sys.stdout.write("\n" + for_stdout([report]))
     if trained:
         attach_report(store, results, Question().of_plan(plan))
+    asking = f"python -m harness.compare {shlex.quote(name)}"
     sys.stdout.write(
-        f"\nNext: `make ui` shows every run; `python -m harness.compare {name} --help` asks more.\n"
+        f"\nNext: `make ui` shows every run; `{asking} --html report.html` draws the report.\n"
     )
 
 

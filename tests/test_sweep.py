@@ -256,3 +256,34 @@ def test_help_imports_nothing_heavy(module: str) -> None:
         "assert not found, found\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_changed_goal_counts_for_trials_that_ran_before(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Best epochs and times to target of one metric and target are never shown as another's."""
+    from harness.history import Goal, summarise
+    from harness.tracking.recall import recall_history
+    from harness.tracking.results import open_existing, read
+
+    some = ("small.yaml", "optimizer=sgd", "lr=0.1", "epochs=8")
+    run(*some, "target=0.1")
+    capsys.readouterr()
+    assert sweep.main([*some, "metric=val/loss", "target=0.9", "--executor", "inline"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "nothing to run" in told
+    assert "Ranked on val/loss (lower is better) at each trial's best epoch by val/loss" in told
+
+    store, goal = open_existing(), Goal("val/loss", "min", 0.9)
+    results = read(store, "small", goal)
+    assert (results.metric, results.target) == ("val/loss", 0.9)
+    assert len(results.trials) == 2
+    for _, trial in results.trials.iterrows():
+        history = recall_history(store, trial["run_id"], ["val/loss", "test/loss"])
+        wanted = summarise(history, {}, goal)
+        for name in ("best/val/loss", "best/test/loss", "best/epoch"):
+            assert trial[name] == wanted[name]
+        assert trial["epochs_to_target"] == wanted["epochs_to_target"] > 0
+    before = read(store, "small")
+    assert before.metric == "val/accuracy"
+    assert (before.trials["epochs_to_target"] == 1).all()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.experiment.tuning import Search
+from harness.history import Goal
 from harness.kinds import Metric
 from harness.trial import Trial
 
@@ -70,6 +71,11 @@ class Experiment:
     expect: tuple[Expectation, ...]
     artifacts: Artifacts
     grid: Grid | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def goal(self) -> Goal:
+        """What its trials are selected on."""
+        return Goal(self.metric, self.direction, self.target)
 
 
 @dataclass(frozen=True, slots=True)

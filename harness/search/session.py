@@ -173,6 +173,6 @@ def _compare(store: Store, plan: Plan) -> None:
     """Print default against tuned on the fresh seeds, and where to look next."""
     name = plan.experiment.name
     question = Question(top=SHOWN_CONFIGS).of_plan(plan)
-    results = read(store, name)
+    results = read(store, name, plan.experiment.goal)
     sys.stdout.write("\n" + for_stdout([build_report(results, question)]))
     sys.stdout.write("\nNext: `make ui` shows every run, and each study's figures at its parent.\n")

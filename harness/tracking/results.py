@@ -14,11 +14,13 @@ import pandas as pd
 
 from harness import naming, paths
 from harness.errors import InputError, Problem, StoreError, did_you_mean
+from harness.history import Goal
 from harness.naming import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 from harness.records import Outcome
 from harness.tracking.archive import Archive
 from harness.tracking.owner import is_dead
 from harness.tracking.persist import persist
+from harness.tracking.reselect import under_goal
 from harness.tracking.runs import StoredRun, searched, stored_runs
 from harness.tracking.store import Store, open_store
 
@@ -64,7 +66,7 @@ class Results:
         `trial` is the resolved trial as JSON;
         `artifacts` is empty where no figures and weights were stored.
     fields: the columns that say what a trial was: every field and option, and its ids.
-    metric, direction, target: what the newest sweep or study selects on.
+    metric, direction, target: what trials are selected on, the same for all.
     expect: its published figures, as mappings of `experiment.spec.Expectation`'s fields.
     superseded: runs left out because a later run replaces them.
     parent_id: the newest sweep's or study's run; empty where there is none.
@@ -111,9 +113,11 @@ def experiment_names(store: Store) -> list[str]:
     return list(dict.fromkeys(names[run.info.experiment_id] for run in parents))
 
 
-def read(store: Store, experiment: str) -> Results:
+def read(store: Store, experiment: str, goal: Goal | None = None) -> Results:
     """All trials of an experiment.
 
+    goal: what they are selected on, by default as the newest sweep or study has it. Best epochs of
+    trials that ran under another are taken anew from their curves.
     Raises InputError, with the closest name, where there is no such experiment or it has no
     trials; StoreError where the store cannot be read.
     """
@@ -125,7 +129,16 @@ def read(store: Store, experiment: str) -> Results:
     results = tabulate(experiment, stored_runs(store, found.experiment_id))
     if results is None:
         raise InputError(f"experiment {experiment!r} has no trials yet: run its sweep first")
-    return replace(results, archive=Archive(store, results.parent_id))
+    archive = Archive(store, results.parent_id)
+    goal = goal or Goal(results.metric, results.direction, results.target)
+    return replace(
+        results,
+        trials=under_goal(results.trials, goal, archive),
+        metric=goal.metric,
+        direction=goal.direction,
+        target=goal.target,
+        archive=archive,
+    )
 
 
 def tabulate(experiment: str, runs: Iterable[StoredRun]) -> Results | None:

@@ -158,6 +158,44 @@ class Impute:
 
 
 @dataclass(frozen=True, slots=True)
+class TableColumns:
+    """Which columns of a table are a data set's inputs, so that new rows become the same inputs.
+
+    numeric: columns taken as numbers, in the order of the inputs.
+    categorical: then columns with their categories, each category an input of 0 or 1.
+    header: whether such a table always begins with a line of names; otherwise it may.
+    separator, decimal: how such a table is written.
+    """
+
+    numeric: tuple[str, ...]
+    categorical: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    header: bool = False
+    separator: str = ","
+    decimal: str = "."
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names, in the order of the inputs."""
+        return self.numeric + tuple(name for name, _ in self.categorical)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The inputs' names: "age", "colour=black"."""
+        encoded = (f"{name}={level}" for name, levels in self.categorical for level in levels)
+        return (*self.numeric, *encoded)
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """The inputs [start, stop) that encode each categorical column."""
+        found = []
+        start = len(self.numeric)
+        for _, levels in self.categorical:
+            found.append((start, start + len(levels)))
+            start += len(levels)
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
 class RawData:
     """A loaded data set, before it is split, standardised, prepared and moved to a device.
 
@@ -166,6 +204,7 @@ class RawData:
         taken from the training split alone (after validation examples are taken out).
     prepare: for images; None where inputs are ready as stored.
     impute: how NaN in a table is filled in, before it is standardised; None where there is none.
+    columns: what a table's inputs are made of; None for images, and where no names are known.
     """
 
     info: DataInfo
@@ -175,3 +214,4 @@ class RawData:
     standardise: bool = False
     prepare: ImagePrepare | None = None
     impute: Impute | None = None
+    columns: TableColumns | None = None

@@ -177,10 +177,11 @@ def test_rows_of_a_file_are_scaled_as_in_training(store: Store, tmp_path: Path) 
     main(["table", "--output", str(tmp_path / "test")])
     from sklearn.model_selection import train_test_split
 
-    inputs, _ = load_diabetes(return_X_y=True, scaled=False)
-    _, held_out = train_test_split(inputs, test_size=0.2, random_state=0)
-    lines = [",".join(f"f{i}" for i in range(10))]
-    lines += [",".join(map(repr, map(float, row))) for row in held_out]
+    table = load_diabetes(scaled=False)
+    _, held_out = train_test_split(table.data, test_size=0.2, random_state=0)
+    # In another order than the data set's, and with a column that is no feature.
+    lines = [",".join([*reversed(table.feature_names), "remark"])]
+    lines += [",".join([*map(repr, map(float, row[::-1])), "none"]) for row in held_out]
     path = tmp_path / "rows.csv"
     path.write_text("\n".join(lines) + "\n")
 
@@ -251,12 +252,124 @@ def test_damaged_weights_are_refused(store: Store, capsys: pytest.CaptureFixture
     assert "damaged" in capsys.readouterr().err
 
 
+PETS = """\
+weight,colour,age,indoor,kind
+4.5,black,3,true,cat
+30,brown,5,false,dog
+5,white,3,true,cat
+25,brown,7,false,dog
+3.5,black,7,true,cat
+28,brown,3,false,dog
+4,white,5,true,cat
+27,black,7,false,dog
+"""
+
+
+@pytest.fixture(scope="module")
+def pets(store: Store) -> Path:
+    """A run on a table of one's own, with categories as text, numbers and truth values."""
+    path = Path.cwd() / "pets.csv"
+    path.write_text(PETS)
+    dataset = {"name": "csv", "path": str(path), "target": "kind", "categorical": ["age"]}
+    trained(
+        store,
+        store.experiment("pets", create=True),
+        1.0,
+        dataset={**dataset, "missing": "mean", "test_fraction": 0.0},
+        epochs=20,
+        val_fraction=0.0,
+    )
+    add(store, store.experiment("pets", create=False), sweep_run())
+    return path
+
+
+def predicted(arguments: list[str], folder: Path) -> list[dict[str, str]]:
+    assert main([*arguments, "--output", str(folder)]) == 0
+    return rows(folder / "predictions.csv")
+
+
+def test_a_table_as_trained_on_is_read_as_it_was_in_training(
+    store: Store, pets: Path, tmp_path: Path
+) -> None:
+    """The training table's own rows, with the target beside them."""
+    of_split = predicted(["pets"], tmp_path / "split")
+
+    from_file = predicted(["pets", str(pets)], tmp_path / "file")
+
+    assert [row["input"] for row in from_file] == [f"pets.csv:{line}" for line in range(2, 10)]
+    assert [row["predicted"] for row in from_file] == [row["predicted"] for row in of_split]
+    for row, same in zip(from_file, of_split, strict=True):
+        assert float(row["probability"]) == pytest.approx(float(same["probability"]), abs=1e-5)
+
+
+def test_columns_are_found_by_their_names(store: Store, pets: Path, tmp_path: Path) -> None:
+    """In any order, without the target, with other columns, and spelt as another program does."""
+    whole = predicted(["pets", str(pets)], tmp_path / "whole")
+    table = [line.split(",") for line in PETS.splitlines()]
+    lines = [["indoor", "colour", "name", "age", "weight"]]
+    lines += [[r[3].upper(), r[1], "Rex", f"{r[2]}.0", f"{float(r[0]):e}"] for r in table[1:]]
+    other = tmp_path / "other.csv"
+    other.write_text("\n\n".join(map(",".join, lines)))
+
+    found = predicted(["pets", str(other)], tmp_path / "other")
+
+    assert [row["probability"] for row in found] == [row["probability"] for row in whole]
+    assert [row["input"] for row in found][:2] == ["other.csv:3", "other.csv:5"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("weight,colour,age\n4,black,3\n", ["no column 'indoor'", "allowed: age, colour"]),
+        (
+            "weight,colour,age,indoor\n4,blakc,3,true\n5,green,4,false\n",
+            ["'colour' has 'blakc'", "did you mean 'black'?", "'green'", "'age' has '4'"],
+        ),
+        ("weight,colour,age,indoor\nheavy,black,3,true\n", ["'weight': 'heavy' in row 1"]),
+        ("4,black,3,true\n5,white,3,true\n", ["no column 'weight'"]),
+        ("weight,colour,age,indoor\n", ["has no rows"]),
+    ],
+)
+def test_a_table_of_another_kind_is_refused(
+    store: Store,
+    pets: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+    told: list[str],
+) -> None:
+    path = tmp_path / "other.csv"
+    path.write_text(content)
+
+    assert main(["pets", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "other.csv" in error
+    assert [text for text in told if text not in error] == []
+
+
+def test_gaps_are_filled_as_in_training(store: Store, pets: Path, tmp_path: Path) -> None:
+    path = tmp_path / "gaps.csv"
+    path.write_text(
+        "weight,colour,age,indoor\n,,3,true\n15.875,black,3,true\n15.875,brown,3,true\n"
+    )
+
+    gaps, black, brown = predicted(["pets", str(path)], tmp_path)
+
+    # black and brown are equally frequent; the first of equals counts.
+    assert gaps["probability"] == black["probability"] != brown["probability"]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
         ("1,2,3\n", "3 columns; the model takes 10"),
-        ("a,b,c,d,e,f,g,h,i,j\n1,2,3,4,x,6,7,8,9,10\n", "bad.csv:2: column 5 is no number: 'x'"),
-        ("1,2,3,4,,6,7,8,9,10\n", "bad.csv:1: has an empty cell"),
+        (
+            "age,sex,bmi,bp,s1,s2,s3,s4,s5,s6\n1,2,3,4,x,6,7,8,9,10\n",
+            "bad.csv:2: column 5 is no number: 'x'",
+        ),
+        ("1,2,3,4,,6,7,8,9,10\n", "bad.csv:1: has an empty cell in column 's1'"),
+        ("a,b,c,d,e,f,g,h,i,j\n1,2,3,4,5,6,7,8,9,10\n", "none of the names"),
+        ("age,sex,bmi,bp,s1,s2,s3,s4,s5,s7\n1,2,3,4,5,6,7,8,9,10\n", "no column 's6'"),
         ("", "no CSV table"),
     ],
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from harness.data import Task
+from harness.data import TableColumns, Task
 from harness.errors import InputError, Problem, did_you_mean
 
 if TYPE_CHECKING:
@@ -34,18 +34,6 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """Encoded inputs. values: [N, features] float32, NaN where missing. names: one a feature.
-
-    categories: ranges [start, stop) of the features that encode one categorical column.
-    """
-
-    values: NDArray[Any]
-    names: tuple[str, ...]
-    categories: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Target:
     """An encoded target. values: [N] int64 class numbers or [N, 1] float32."""
 
@@ -54,8 +42,11 @@ class Target:
     classes: tuple[str, ...] = ()
 
 
-def read(path: Path, separator: str, decimal: str) -> pd.DataFrame:
-    """A table with a header line. Raises InputError where pandas cannot read it."""
+def read(path: Path, separator: str, decimal: str, texts: Sequence[str] = ()) -> pd.DataFrame:
+    """A table with a header line. texts: columns to leave as they are spelt.
+
+    Raises InputError where pandas cannot read it.
+    """
     import pandas as pd
 
     try:
@@ -63,7 +54,12 @@ def read(path: Path, separator: str, decimal: str) -> pd.DataFrame:
             # Rows longer than the first line would lose their last values.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(
-                path, sep=separator, decimal=decimal, index_col=False, low_memory=False
+                path,
+                sep=separator,
+                decimal=decimal,
+                index_col=False,
+                low_memory=False,
+                dtype=dict.fromkeys(texts, str),
             )
     except pd.errors.ParserWarning as error:
         raise InputError(f"{path} has rows with more columns than its first line names") from error
@@ -126,29 +122,81 @@ def missing_counts(frame: pd.DataFrame) -> dict[str, int]:
     return {str(name): int(count) for name, count in counts.items() if count}
 
 
-def encode_inputs(frame: pd.DataFrame, columns: Columns) -> Inputs:
-    """Numeric columns as they are, then each category as one column of 0 and 1."""
+def with_levels(frame: pd.DataFrame, columns: Columns) -> TableColumns:
+    """The columns with each category that the table shows, sorted. Raises InputError for none."""
+    levels = []
+    for name in columns.categorical:
+        known = frame[name].dropna().astype(object)
+        levels.append((name, tuple(sorted({str(value) for value in known}))))
+    found = TableColumns(columns.numeric, tuple(levels), header=True)
+    if not found.inputs:
+        raise InputError("no column is left to learn from")
+    return found
+
+
+def encode_inputs(frame: pd.DataFrame, columns: TableColumns) -> NDArray[Any]:
+    """Inputs [N, features] float32: numbers, then each category as 0 or 1; NaN where missing."""
     import numpy as np
 
-    parts: list[NDArray[Any]] = []
-    names: list[str] = []
-    ranges: list[tuple[int, int]] = []
-    for name in columns.numeric:
-        parts.append(numbers(frame[name])[:, None])
-        names.append(name)
-    for name in columns.categorical:
+    parts = [numbers(frame[name])[:, None] for name in columns.numeric]
+    for name, levels in columns.categorical:
         text = frame[name].astype(object)
         known = text.notna().to_numpy()
         labels = np.array([str(value) for value in text], dtype=object)
-        levels = sorted(set(labels[known]))
         encoded = (labels[:, None] == np.array(levels, dtype=object)).astype(np.float32)
         encoded[~known] = np.nan
-        ranges.append((len(names), len(names) + len(levels)))
         parts.append(encoded)
-        names += [f"{name}={level}" for level in levels]
-    if not names:
-        raise InputError("no column is left to learn from")
-    return Inputs(np.concatenate(parts, axis=1, dtype=np.float32), tuple(names), tuple(ranges))
+    return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def read_alike(path: Path, columns: TableColumns) -> pd.DataFrame:
+    """The columns of another table of the same kind, its categories as `columns` writes them.
+
+    Other columns are left out. Raises InputError naming each column that is absent and each
+    category that `columns` does not list.
+    """
+    texts = tuple(name for name, _ in columns.categorical)
+    frame = read(path, columns.separator, columns.decimal, texts)
+    absent = [name for name in columns.names if name not in frame.columns]
+    if absent:
+        raise InputError(
+            [
+                Problem(f"has no column {name!r}", str(path), did_you_mean(name, frame.columns))
+                for name in absent
+            ]
+        )
+    problems: list[Problem] = []
+    for name, levels in columns.categorical:
+        known = {value: _level(value, levels, columns.decimal) for value in frame[name].dropna()}
+        problems += [
+            Problem(
+                f"column {name!r} has {value!r}, a category that the model was not trained on",
+                where=str(path),
+                hint=did_you_mean(value, levels),
+            )
+            for value, level in known.items()
+            if level is None
+        ]
+        frame[name] = frame[name].map(known)
+    if problems:
+        raise InputError(problems)
+    return frame[list(columns.names)]
+
+
+def _level(text: str, levels: Sequence[str], decimal: str) -> str | None:
+    """The category that a cell's text means. Of a column of numbers or truth values the training
+    table's categories are spelt as pandas prints what it read: "3.0", "True"."""
+    if text in levels:
+        return text
+
+    def meaning(spelt: str) -> float | str:
+        try:
+            return float(spelt.replace(decimal, "."))
+        except ValueError:
+            return spelt.lower() if spelt.lower() in ("true", "false") else spelt
+
+    wanted = meaning(text)
+    return next((level for level in levels if meaning(level) == wanted), None)
 
 
 def encode_target(

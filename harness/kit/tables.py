@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from harness.data import DataInfo, Examples, RawData
+from harness.data import DataInfo, Examples, RawData, TableColumns
 from harness.errors import DataMissing
 from harness.kit.datafiles import fingerprint
 from harness.kit.splitting import SplitOptions, StratifiedSplitOptions
@@ -85,10 +85,11 @@ class BundledTable:
     def load(self, options: TableOptions, root: Path) -> RawData:
         import sklearn.datasets
 
-        inputs, targets = getattr(sklearn.datasets, self.loader)(return_X_y=True, **self.arguments)
+        table = getattr(sklearn.datasets, self.loader)(**self.arguments)
         return RawData(
             self.what,
-            examples(self.what, inputs, targets),
+            examples(self.what, table.data, table.target),
             split=options.rule(),
             standardise=options.standardise,
+            columns=TableColumns(tuple(map(str, table.feature_names))),
         )

@@ -11,7 +11,6 @@ from harness.data import RawData
 from harness.errors import InputError, Problem
 
 if TYPE_CHECKING:
-    import pandas as pd
     from PIL import Image
     from torch import Tensor
 
@@ -84,46 +83,15 @@ def _open(path: Path, mode: str) -> Image.Image:
 
 
 def _table(path: Path, raw: RawData) -> Given:
-    """Rows of features, in the order of the data set's own. A first line of names is passed over.
-    Gaps are filled as in training where the data set says how."""
+    """Rows of features, by name where names are known, else in the order of the data set's own."""
     import torch
+
+    from harness.predict.tables import rows
 
     if path.suffix.lower() not in TABLES:
         raise InputError(Problem("must be a .csv table: the model takes features", str(path)))
-    frame, first = _frame(path)
-    features = raw.info.features
-    if frame.shape[1] != features:
-        raise InputError(
-            Problem(
-                f"has {frame.shape[1]} columns; the model takes {features} features",
-                where=str(path),
-                hint="leave out the target; categories take a column of 0 and 1 each",
-            )
-        )
-    gaps = frame.isna().any(axis=1)
-    if gaps.any() and raw.impute is None:
-        line = int(gaps.to_numpy().argmax()) + first
-        raise InputError(Problem("has an empty cell", where=f"{path}:{line}"))
-    names = tuple(f"{path.name}:{line}" for line in range(first, first + len(frame)))
-    return Given(names, torch.tensor(frame.to_numpy(), dtype=torch.float32))
-
-
-def _frame(path: Path) -> tuple[pd.DataFrame, int]:
-    """The table's numbers, and the line of its first row."""
-    import pandas as pd
-
-    try:
-        cells = pd.read_csv(path, header=None, dtype=str, skip_blank_lines=False)
-    except (OSError, ValueError) as error:
-        what = "does not exist" if not path.exists() else f"is no CSV table: {error}"
-        raise InputError(Problem(what, where=str(path))) from error
-    numbers = cells.apply(pd.to_numeric, errors="coerce")
-    wrong = numbers.isna() & cells.notna()
-    skipped = int(len(cells) > 1 and wrong.iloc[0].any())
-    wrong = wrong.iloc[skipped:]
-    if wrong.to_numpy().any():
-        row, column = (int(places[0]) for places in wrong.to_numpy().nonzero())
-        cell = cells.iloc[row + skipped, column]
-        where = f"{path}:{row + skipped + 1}"
-        raise InputError(Problem(f"column {column + 1} is no number: {cell!r}", where))
-    return numbers.iloc[skipped:], skipped + 1
+    if not path.is_file():
+        raise InputError(Problem("does not exist", where=str(path)))
+    lines, values = rows(path, raw)
+    names = tuple(f"{path.name}:{line}" for line in lines)
+    return Given(names, torch.tensor(values, dtype=torch.float32))

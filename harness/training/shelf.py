@@ -23,12 +23,13 @@ from harness.data import (
     Impute,
     RawData,
     SplitRule,
+    TableColumns,
     Task,
 )
 
 T = TypeVar("T")
 
-_SHAREABLE = (DataInfo, Examples, ImagePrepare, Impute, RawData, SplitRule, Task)
+_SHAREABLE = (DataInfo, Examples, ImagePrepare, Impute, RawData, SplitRule, TableColumns, Task)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
-from harness.data import DataInfo, RawData, Task
+from harness.data import DataInfo, RawData, TableColumns, Task
 from harness.errors import InputError
 from harness.kinds import Dataset
 from harness.kit.datafiles import Version, fetch, missing
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE: Final = "sklearn/cal_housing_py3.pkz"
+FEATURES: Final = (
+    "MedInc",
+    "HouseAge",
+    "AveRooms",
+    "AveBedrms",
+    "Population",
+    "AveOccup",
+    "Latitude",
+    "Longitude",
+)
+"""scikit-learn's names."""
 ROWS: Final = 20640
 COLUMNS: Final = 9
 CHECKSUM: Final = "5a6e1850914c2dc94eba36c5f025d01a90c49c13269281ea222a3c38a957ab60"
@@ -56,6 +67,7 @@ def load(options: CaliforniaHousingOptions, root: Path) -> RawData:
         examples(what, inputs, price),
         split=options.rule(),
         standardise=options.standardise,
+        columns=TableColumns(FEATURES),
     )
 
 

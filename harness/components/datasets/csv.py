@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
-from harness.data import DataInfo, Impute, RawData
+from harness.data import DataInfo, Impute, RawData, TableColumns
 from harness.errors import InputError, Problem
 from harness.kinds import Dataset, Names, place
 from harness.kit import frames
 from harness.kit.datafiles import Version, missing, sha256
-from harness.kit.frames import Inputs, Target
+from harness.kit.frames import Target
 from harness.kit.tables import ClassTableOptions, bundled_folder, examples
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 KEPT_TABLES: Final = 2
 
@@ -48,8 +49,11 @@ class CSVOptions(ClassTableOptions):
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """inputs: [N, features] float32, NaN where missing."""
+
     info: DataInfo
-    inputs: Inputs
+    columns: TableColumns
+    inputs: NDArray[Any]
     target: Target
 
 
@@ -64,13 +68,14 @@ def fingerprint(options: CSVOptions, root: Path) -> str:
 def load(options: CSVOptions, root: Path) -> RawData:
     table = _table(options, root)
     fills = options.missing if options.missing in ("mean", "median") else None
-    impute = Impute(fills, table.inputs.names, table.inputs.categories) if fills else None
+    impute = Impute(fills, table.columns.inputs, table.columns.ranges) if fills else None
     return RawData(
         table.info,
-        examples(table.info, table.inputs.values, table.target.values),
+        examples(table.info, table.inputs, table.target.values),
         split=options.rule(),
         standardise=options.standardise,
         impute=impute,
+        columns=replace(table.columns, separator=options.separator, decimal=options.decimal),
     )
 
 
@@ -103,8 +108,8 @@ def _read(version: Version, options: CSVOptions) -> Table:
 
 def _encoded(frame: pd.DataFrame, options: CSVOptions) -> Table:
     if not options.target:
-        columns = ", ".join(frame.columns)
-        raise InputError(Problem("target is not set", hint=f"the columns are: {columns}"))
+        names = ", ".join(frame.columns)
+        raise InputError(Problem("target is not set", hint=f"the columns are: {names}"))
     problems = frames.unknown_columns(
         frame,
         options.target,
@@ -119,9 +124,11 @@ def _encoded(frame: pd.DataFrame, options: CSVOptions) -> Table:
     if options.stratify and not target.task.is_classification:
         raise InputError("stratify: a regression has no classes")
     features = frame.drop(columns=options.target)
-    columns_by_kind = frames.sort_columns(features, options.numeric, options.categorical)
-    inputs = frames.encode_inputs(features, columns_by_kind)
-    return Table(DataInfo(target.task, (len(inputs.names),), target.classes), inputs, target)
+    by_kind = frames.sort_columns(features, options.numeric, options.categorical)
+    columns = frames.with_levels(features, by_kind)
+    inputs = frames.encode_inputs(features, columns)
+    what = DataInfo(target.task, (len(columns.inputs),), target.classes)
+    return Table(what, columns, inputs, target)
 
 
 def _complete(frame: pd.DataFrame, options: CSVOptions) -> pd.DataFrame:

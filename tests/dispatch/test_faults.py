@@ -171,3 +171,21 @@ def _runs_by_trial(workspace: Path, status: str = "") -> Counter[str]:
         if run.data.tags[TAG_KIND] == TRIAL and status in ("", run.info.status)
         if PARAM_TRIAL in run.data.params
     )
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_at_once_and_leaves_a_sound_store(workspace: Path) -> None:
+    (workspace / "shared.yaml").write_text(FILE.replace("epochs: 3", "epochs: 1000000"))
+    parent = _sweep("--workers", "2")
+    while not _runs_by_trial(workspace):
+        time.sleep(0.2)
+    workers = psutil.Process(parent.pid).children(recursive=True)
+    parent.send_signal(signal.SIGINT)
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(timeout=20) == 130
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+    (workspace / "shared.yaml").write_text(FILE)
+    assert _sweep("--workers", "2").wait(timeout=120) == 0
+    assert len(_runs_by_trial(workspace, "FINISHED")) == 16
+    assert not _runs_by_trial(workspace, "RUNNING")

@@ -3,7 +3,7 @@
 The same trials, trained by the inline engine with all threads, by worker processes of one thread
 each, and by Ray Core used by hand on the same training function. Each way runs in a process of its
 own, from start to the last record; ways are interleaved; medians and ranges are printed. Then the
-memory of a thousand tabular trials, and what MLflow's writer costs a trial.
+memory of a thousand tabular trials.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ def main() -> None:
     """The whole comparison; options shorten it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dispatch", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=4, help="MNIST CNN trials of one epoch")
+    parser.add_argument("--trials", type=int, default=4, help="CNN trials of one epoch")
+    parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--way", choices=[*WAYS, "flat"], help=argparse.SUPPRESS)
     options, _ = parser.parse_known_args()
     if options.way == "flat":
         print(json.dumps(flat()))
     elif options.way:
-        print(json.dumps(one(options.way, options.trials)))
+        print(json.dumps(one(options.way, options.trials, options.dataset)))
     else:
-        compare(options.repeats, options.trials)
+        compare(options.repeats, options.trials, options.dataset)
 
 
-def compare(repeats: int, trials: int) -> None:
+def compare(repeats: int, trials: int, dataset: str) -> None:
     """Print the table."""
     import torch
 
@@ -51,17 +52,20 @@ def compare(repeats: int, trials: int) -> None:
     for _ in range(repeats):
         for way in ways:
             start = time.perf_counter()
-            _spawn(way, trials)
+            _spawn(way, trials, dataset)
             seconds[way].append(time.perf_counter() - start)
     base = statistics.median(seconds["inline"])
-    print(f"\n{trials} MNIST CNN trials of one epoch, whole process, {repeats} interleaved repeats")
+    print(
+        f"\n{trials} CNN trials of one epoch on {dataset}, whole process, "
+        f"{repeats} interleaved repeats"
+    )
     for way, found in seconds.items():
         middle = statistics.median(found)
         print(
             f"  {way:<12} {middle:7.1f} s  ({min(found):.1f} to {max(found):.1f})  "
             f"{base / middle:.2f} times as fast as inline"
         )
-    memory = json.loads(_spawn("flat", 0))
+    memory = json.loads(_spawn("flat", 0, dataset))
     print("\n1,000 iris trials, MiB that parent and workers hold for themselves, after each 200")
     print(
         "  "
@@ -70,9 +74,9 @@ def compare(repeats: int, trials: int) -> None:
     )
 
 
-def one(way: str, trials: int) -> float:
+def one(way: str, trials: int, dataset: str) -> float:
     """Train the trials in one way; the last validation accuracy, to see that all did."""
-    tasks = _tasks(trials)
+    tasks = _tasks(trials, dataset=dataset)
     if way == "ray by hand":
         return _by_hand(tasks)
     from harness.dispatch.choose import cores
@@ -159,8 +163,9 @@ def _accuracy(record: object, last: float) -> float:
     return record.values["val/accuracy"] if isinstance(record, Measured) else last
 
 
-def _spawn(way: str, trials: int) -> str:
+def _spawn(way: str, trials: int, dataset: str) -> str:
     command = [sys.executable, "-m", "benchmarks.dispatch", "--way", way, "--trials", str(trials)]
+    command += ["--dataset", dataset]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.splitlines()[-1]
 

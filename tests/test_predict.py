@@ -20,7 +20,7 @@ from sklearn.datasets import load_diabetes, load_digits
 from stored import sweep_run, trial_run
 from support import make_trial
 
-from harness.naming import TAG_ARTIFACTS
+from harness.naming import BEST_EPOCH, TAG_ARTIFACTS, TAG_SUPERSEDED
 from harness.predict import main
 from harness.records import Ended
 from harness.tracking.artifacts import WEIGHTS, write_weights
@@ -250,6 +250,47 @@ def test_damaged_weights_are_refused(store: Store, capsys: pytest.CaptureFixture
     finally:
         path.write_bytes(whole)
     assert "damaged" in capsys.readouterr().err
+
+
+def test_runs_of_one_data_set_with_other_options_are_not_ranked_together(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gates = store.experiment("gates", create=True)
+    for gate in ("and", "xor"):
+        fields = {"dataset": {"name": "logic_gate", "gate": gate}, "name": gate}
+        add(store, gates, trial_run(0.5, tags={TAG_ARTIFACTS: "complete"}, **fields))
+    add(store, gates, sweep_run())
+
+    assert main(["gates"]) == 2
+    assert "models of several data sets" in capsys.readouterr().err
+
+
+def test_a_run_that_was_replaced_is_found_by_its_whole_id_alone(store: Store) -> None:
+    from harness.predict.reference import choose
+
+    again = store.experiment("again", create=True)
+    tags = {TAG_ARTIFACTS: "complete"}
+    new = add(store, again, trial_run(0.6, seed=77))
+    old = add(store, again, trial_run(0.5, seed=77, tags=tags | {TAG_SUPERSEDED: "true"}))
+    trial_id = store.client.get_run(new).data.params["trial_id"]
+
+    assert choose(store, trial_id).run_id == new
+    assert choose(store, old).run_id == old
+
+
+def test_weights_of_another_epoch_than_the_ranked_one_are_told_of(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(store, "digits", 0)
+    told = []
+    for best in (3, 5):
+        store.client.log_metric(run.info.run_id, BEST_EPOCH, best)
+        assert main([run.info.run_id, "--output", str(tmp_path)]) == 0
+        told.append(capsys.readouterr().out)
+
+    line = "ranked at epoch 3 (val/accuracy 0.7000); the weights are of the last epoch, 5\n"
+    assert line in told[0]
+    assert "ranked" not in told[1]
 
 
 PETS = """\

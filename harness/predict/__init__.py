@@ -59,6 +59,9 @@ def _main(argv: Sequence[str]) -> int:
     store = open_existing()
     chosen = choose(store, arguments.run)
     _say(f"{chosen.name} of {chosen.experiment} (run {chosen.run_id})")
+    if chosen.ranked:
+        last = chosen.resolved["epochs"]
+        _say(f"ranked at {chosen.ranked}; the weights are of the last epoch, {last}")
     weights = fetch_weights(store, chosen.run_id)
     if weights is None:
         raise chosen.without_weights(store)

@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import InputError, Problem, did_you_mean
-from harness.naming import BEST, FINAL, PARAM_TRIAL, TAG_ARTIFACTS, TAG_TRIAL
+from harness.naming import (
+    BEST,
+    BEST_EPOCH,
+    FINAL,
+    PARAM_TRIAL,
+    TAG_ARTIFACTS,
+    TAG_METRIC,
+    TAG_SUPERSEDED,
+    TAG_TRIAL,
+)
 from harness.records import Outcome
 
 if TYPE_CHECKING:
@@ -23,7 +32,8 @@ MOST_NAMED = 8
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """A trial's run. resolved: the trial as JSON holds it. final: "test/accuracy" and the like of
-    its last epoch, whose weights are stored."""
+    its last epoch, whose weights are stored. ranked: at which epoch `compare` ranks it, and by
+    what ("epoch 3 (val/accuracy 0.9312)"), where that is another one; else empty."""
 
     experiment: str
     run_id: str
@@ -31,6 +41,7 @@ class Chosen:
     trial_id: str
     resolved: Mapping[str, Any]
     final: Mapping[str, float]
+    ranked: str = ""
 
     def without_weights(self, store: Store) -> InputError:
         """The error that this run has no weights; names runs of the experiment that have."""
@@ -51,7 +62,8 @@ def choose(store: Store, reference: str) -> Chosen:
     if reference in experiments:
         return _best(store, reference)
     found = find_trials(store, reference)
-    whole = [one for one in found if one[1].info.run_id == reference] or found
+    current = [one for one in found if TAG_SUPERSEDED not in one[1].data.tags]
+    whole = [one for one in found if one[1].info.run_id == reference] or current or found
     if len({run.data.params.get(PARAM_TRIAL) for _, run in whole}) > 1:
         listed = [f"{run.info.run_id}  {run.info.run_name}" for _, run in whole]
         problem = f"{reference!r} is the beginning of {len(whole)} runs' ids; give more of it"
@@ -69,6 +81,7 @@ def choose(store: Store, reference: str) -> Chosen:
         run.data.params.get(PARAM_TRIAL, ""),
         run.data.tags.get(TAG_TRIAL),
         run.data.metrics,
+        run.data.tags.get(TAG_METRIC, ""),
     )
 
 
@@ -82,7 +95,7 @@ def _best(store: Store, experiment: str) -> Chosen:
         raise InputError(
             Problem(f"no run of {experiment!r} has weights stored", hint=_with_weights(results))
         )
-    if stored["dataset"].nunique() > 1:
+    if len({_dataset(resolved) for resolved in stored["trial"]}) > 1:
         told = f"{experiment!r} has models of several data sets, which no score ranks: give a run"
         raise InputError(Problem(told, hint=_with_weights(results)))
     column = BEST + results.metric
@@ -91,9 +104,13 @@ def _best(store: Store, experiment: str) -> Chosen:
         stored = stored.sort_values(column, ascending=ascending, kind="stable", na_position="last")
     row = stored.iloc[0]
     metrics = {name: float(row[name]) for name in results.scalars}
-    return _chosen(
-        experiment, row["run_id"], row["run_name"], row["trial_id"], row["trial"], metrics
-    )
+    ids = row["run_id"], row["run_name"], row["trial_id"]
+    return _chosen(experiment, *ids, row["trial"], metrics, results.metric)
+
+
+def _dataset(resolved: str | None) -> str:
+    """A trial's data set with its options, as text."""
+    return json.dumps(json.loads(resolved or "{}").get("dataset"), sort_keys=True)
 
 
 def _chosen(
@@ -103,6 +120,7 @@ def _chosen(
     trial_id: str,
     resolved: str | None,
     metrics: Mapping[str, float],
+    selection: str,
 ) -> Chosen:
     if not resolved:
         raise InputError(f"run {run_id} does not say what was trained: its trial is not stored")
@@ -111,7 +129,11 @@ def _chosen(
         for metric, value in metrics.items()
         if metric.startswith(FINAL) and not isnan(value)
     }
-    return Chosen(experiment, run_id, name, trial_id, json.loads(resolved), final)
+    trial = json.loads(resolved)
+    ranked, best = "", metrics.get(BEST_EPOCH)
+    if best is not None and not isnan(best) and best != trial.get("epochs"):
+        ranked = f"epoch {best:.0f} ({selection} {metrics.get(BEST + selection, nan):.4f})"
+    return Chosen(experiment, run_id, name, trial_id, trial, final, ranked)
 
 
 def _stored(results: Results) -> Any:

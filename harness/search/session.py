@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from harness.paths import data_root
 from harness.progress import Tally, display
 from harness.records import Outcome
 from harness.report.build import build_report
+from harness.report.closing import attach_report
 from harness.report.terminal import for_stdout
 from harness.search.drive import Drive
 from harness.search.figures import write_figures
@@ -33,6 +35,7 @@ from harness.search.retrain import retrain_plan, winner
 from harness.search.runs import StudyRuns, search_plan
 from harness.search.storage import open_storage
 from harness.search.summary import announcement, outcome_lines
+from harness.tracking.claims import Claims
 from harness.tracking.finish import finish_artifacts
 from harness.tracking.persist import persist
 from harness.tracking.results import read
@@ -41,6 +44,8 @@ from harness.tracking.writer import SweepWriter
 from harness.trial import Trial
 
 SHOWN_CONFIGS = 20
+POLL_SECONDS = 1.0
+"""Between two looks at the points of other processes."""
 FIGURES = "figures"
 """User attribute of a study: how many points its figures in MLflow show."""
 
@@ -95,7 +100,13 @@ def _tune(
     search = ledgers[0].search
     left = {ledger.plan.label: (ledger.left() or 0) * len(search.seeds) for ledger in ledgers}
     with Interrupts() as interrupts, StudyRuns(store, plan, goal, left) as runs:
-        if any(not ledger.is_over() for ledger in ledgers):
+        while not _is_done(ledgers):
+            if all(ledger.is_over() for ledger in ledgers):
+                # Others have the last points; those of a process that dies are taken over.
+                time.sleep(POLL_SECONDS)
+                for ledger in ledgers:
+                    ledger.recover()
+                continue
             budget = (search.trials or len(ledgers)) * len(search.seeds)
             bases = [ledger.plan.base.trial for ledger in ledgers for _ in range(budget)]
             trainer = _engine(bases, arguments)
@@ -116,6 +127,11 @@ def _tune(
             _follow(console, drive, Tally(sum(left.values()), goal), trainer)
         _figures(console, store, runs, ledgers)
     return sum(ledger.counts()["failed"] for ledger in ledgers)
+
+
+def _is_done(ledgers: Sequence[Ledger]) -> bool:
+    """Whether every study has had its budget, and nobody trains a point of it any more."""
+    return all(ledger.is_over() and not ledger.counts()["running"] for ledger in ledgers)
 
 
 def _follow(console: Console, drive: Drive, tally: Tally, trainer: Engine) -> None:
@@ -145,9 +161,11 @@ def _figures(console: Console, store: Store, runs: StudyRuns, ledgers: Sequence[
 
 
 def _retrain(console: Console, store: Store, plan: Plan, arguments: argparse.Namespace) -> int:
-    """Train what the store has not got of the winners. Returns how many trials failed."""
+    """Train what the store has not got of the winners, and store the whole report beside them.
+    Returns how many trials failed."""
     goal = _goal(plan.experiment)
-    found = store.finished(store.experiment(plan.experiment.name))
+    experiment_id = store.experiment(plan.experiment.name)
+    found = store.finished(experiment_id)
     settled = {trial_id for trial_id, info in found.items() if info.outcome in SETTLED}
     todo = [planned for planned in plan.trials if planned.trial_id not in settled]
     if not todo:
@@ -158,14 +176,19 @@ def _retrain(console: Console, store: Store, plan: Plan, arguments: argparse.Nam
     _say(console, [f"training winners and defaults on fresh seeds: {len(todo)} trials"])
     evidence = plan.experiment.artifacts != "none"
     with (
+        Claims(store, experiment_id, found) as claims,
         Interrupts() as interrupts,
         SweepWriter(store, plan, goal, trials=len(todo), title="retrain winners") as writer,
         display(console, len(todo)) as shown,
     ):
-        for planned, record in execute(todo, trainer, writer, interrupts, data_root(), evidence):
+        for planned, record in execute(
+            todo, trainer, writer, interrupts, data_root(), evidence, claims.take
+        ):
             if record is not None:  # None where another harness has run it meanwhile
                 tally.add(planned, record)
                 shown.show(tally, planned, record)
+    results = read(store, plan.experiment.name)
+    attach_report(store, results, Question().of_plan(plan))
     return tally.outcomes[Outcome.FAILED]
 
 

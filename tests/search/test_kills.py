@@ -96,6 +96,7 @@ def test_a_search_killed_ten_times_ends_as_if_it_had_not_been(
             assert points(study) == points(studies[label])
 
 
+@pytest.mark.slow
 def test_a_point_whose_worker_is_killed_is_queued_again(project: Path) -> None:
     content = FILE.replace("trials: 4", "trials: 3").replace("[sgd, momentum]", "[momentum]")
     content = content.replace("retrain_seeds: 2", "retrain_seeds: 0").replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,7 @@ def test_a_dry_run_lists_studies_and_runs_nothing(
     assert [path.name for path in (project / "mlruns").iterdir()] == ["mlflow.db"]
 
 
+@pytest.mark.slow
 @quick
 def test_a_database_holds_the_studies_where_one_is_named(project: Path) -> None:
     url = f"sqlite:///{project}/studies.db"
@@ -322,3 +324,23 @@ def test_a_database_holds_the_studies_where_one_is_named(project: Path) -> None:
     assert len(names) == 2
     assert len(optuna.load_study(study_name=names[0], storage=url).trials) == 4
     assert not (project / "mlruns" / "studies").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_database_share_one_budget(project: Path) -> None:
+    import optuna
+
+    url = f"sqlite:///{project}/studies.db"
+    path = write(project, FILE.replace("trials: 4", "trials: 15"))
+    first = start(path, "--storage", url, "--workers", "1")
+    deadline = time.monotonic() + 120
+    while "studies.db" not in {entry.name for entry in project.iterdir()}:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    second = start(path, "--storage", url, "--workers", "1")
+    for process in (first, second):
+        out, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, out
+    for name in optuna.get_all_study_names(url):
+        study = optuna.load_study(study_name=name, storage=url)
+        assert [t.state for t in counted(study)] == [TrialState.COMPLETE] * 15

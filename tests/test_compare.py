@@ -292,3 +292,20 @@ def test_help_needs_no_heavy_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "set()"
+
+
+def test_a_sweeps_report_is_stored_with_its_run(project: Path) -> None:
+    from harness.analysis.comparison import Question
+    from harness.report.closing import NAME, attach_report
+    from harness.tracking.results import read
+
+    store = open_store(project)
+    results = read(store, "grid")
+
+    attach_report(store, results, Question())
+
+    assert results.archive is not None
+    held = results.archive.text(results.parent_id, NAME)
+    assert held is not None
+    assert held.startswith("<!doctype html>")
+    assert "adam leads" in held

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from report_support import Shelf, rich, said, tournament_runs, whole, with_shelf
 from rich.cells import cell_len
@@ -249,3 +250,17 @@ def test_json_has_every_record(report: Report) -> None:
     held: dict[str, Any] = json.loads(json_text([report]))["experiments"][0]
     assert set(held) == {"experiment", *(part.section.name for part in report.parts)}
     assert held["across_tasks"]["friedman"]["tasks"] == 6
+
+
+def test_learning_rates_drawn_at_random_make_no_endless_table() -> None:
+    chance = np.random.default_rng(0)
+    runs = [
+        trial_run(0.5 + i / 100, lr=float(10 ** chance.uniform(-4, 0)), optimizer=name)
+        for i in range(40)
+        for name in ("adam", "sgd")
+    ]
+    made = whole(with_shelf(results(*runs)))
+
+    assert made.record("grid").cells == ()
+    assert max(map(cell_len, terminal([made]).splitlines())) <= 80
+    assert html([made])

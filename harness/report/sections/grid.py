@@ -15,6 +15,7 @@ from harness.report.section import Section
 MOST_LINES = 600
 MOST_AXES = 8
 MOST_ROWS = 24
+MOST_COLUMNS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,9 @@ def _cells(comparison: Comparison) -> tuple[Cell, ...]:
     for config in comparison.configs:  # The best comes first.
         row = ", ".join(config.labels[name] for name in rows)
         best.setdefault((config.task, row, config.labels["lr"]), config)
-    if len({row for _, row, _ in best}) > MOST_ROWS:
-        return ()
+    rows_there, rates = {row for _, row, _ in best}, {lr for _, _, lr in best}
+    if len(rows_there) > MOST_ROWS or len(rates) > MOST_COLUMNS:
+        return ()  # Of rates drawn at random no two configs share one.
     return tuple(Cell(task, row, lr, config.mean) for (task, row, lr), config in best.items())
 
 

@@ -10,7 +10,7 @@ from harness.analysis.tournament import tournament
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Range, Ranges
 from harness.report.intervals import bracketed, p_value, probability
-from harness.report.numbers import decimals_for, signed
+from harness.report.numbers import DECIMALS, decimals_for, signed
 from harness.report.section import Section
 
 
@@ -96,7 +96,9 @@ def _notes(paired: Paired) -> list[str]:
 def _table(task: str, of_task: list[Pair]) -> Table:
     titles = ("difference", "interval", "P", "n", "p (Holm)")
     columns = (Column("pair"), *(Column(title, numeric=True) for title in titles))
-    decimals = decimals_for(pair.difference for pair in of_task)
+    largest = max((abs(pair.difference or 0.0) for pair in of_task), default=0.0)
+    # One digit less than a score: the last of a difference of means over few seeds is noise.
+    decimals = max(decimals_for([largest]) - 1, DECIMALS)
     rows = tuple(
         (
             f"{pair.first} − {pair.second}",

@@ -22,6 +22,8 @@ from harness.report.section import Section
 LEAVES_OUT = ("optimizer", "lr", "scheduler")
 """What an untrained net does not depend on: one trial of each other combination tells its score."""
 MOST_GROUPS = 60
+MOST_RATES = 30
+"""Learning rates that are listed; a figure shows more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ def blocks(rates: Rates) -> tuple[Block, ...]:
         return (Paragraph(f"Insufficient data: {reason}."),)
     tasks = dict.fromkeys(group.task for group in rates.groups)
     tables = [
-        _table(task, [group for group in rates.groups if group.task == task]) for task in tasks
+        table
+        for task in tasks
+        for table in _tables(task, [group for group in rates.groups if group.task == task])
     ]
     notes = [
         Paragraph(
@@ -163,30 +167,42 @@ def _untrained(
     }
 
 
-def _table(task: str, groups: list[Sensitivity]) -> Table:
+def _tables(task: str, groups: list[Sensitivity]) -> tuple[Table, ...]:
     every = sorted({rate.lr for group in groups for rate in group.rates})
+    summary = _summary(task, groups)
+    return (_regimes(every, groups), summary) if len(every) <= MOST_RATES else (summary,)
+
+
+def _regimes(every: list[float], groups: list[Sensitivity]) -> Table:
+    columns = (Column("lr", numeric=True), *(Column(g.contender or "all") for g in groups))
+    regimes = [{rate.lr: rate.regime for rate in group.rates} for group in groups]
+    rows = tuple((number(lr), *(str(of.get(lr, MISSING)) for of in regimes)) for lr in every)
+    return Table(columns, rows, caption=groups[0].task)
+
+
+def _summary(task: str, groups: list[Sensitivity]) -> Table:
     columns = (
         Column("contender"),
-        *(Column(f"lr {number(lr)}") for lr in every),
-        Column("good over", numeric=True),
+        Column("best lr", numeric=True),
+        Column("in grid"),
+        Column("good from", numeric=True),
+        Column("to", numeric=True),
+        Column("decades", numeric=True),
         Column("sensitivity", numeric=True),
-        Column("best lr"),
     )
     rows = []
     for group in groups:
-        regimes = {rate.lr: rate.regime for rate in group.rates}
-        width = MISSING
-        if group.decades is not None:
-            width = f"{'≥ ' if group.open_ended else ''}{group.decades:.1f} decades"
-        at = MISSING if group.best is None else number(group.best)
-        edge = f" ({group.edge})" if group.edge in ("lowest", "highest") else ""
+        low, high = (map(number, group.good)) if group.good else (MISSING, MISSING)
+        width = MISSING if group.decades is None else f"{group.decades:.1f}"
         rows.append(
             (
                 group.contender or "all",
-                *(str(regimes.get(lr, MISSING)) for lr in every),
-                width,
+                MISSING if group.best is None else number(group.best),
+                MISSING if group.edge is None else group.edge or "inside",
+                low,
+                high,
+                f"≥ {width}" if group.open_ended else width,
                 figure(group.sensitivity, 2),
-                at + edge,
             )
         )
     return Table(columns, tuple(rows), caption=task)

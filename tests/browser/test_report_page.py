@@ -3,15 +3,11 @@ pointer and by keyboard, in both themes and on a phone."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "report"))
-
 from report_support import Shelf, rich, whole, with_shelf
 from stored import results, trial_run
 

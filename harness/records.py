@@ -27,7 +27,7 @@ class Outcome(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Started:
     """A trial begins. facts: what was found where it runs (device, its name, threads, number of
-    parameters, sizes of the splits, stream seeds …), for its provenance; JSON-able."""
+    parameters, sizes of the splits …), for its provenance; JSON-able."""
 
     facts: Mapping[str, Any]
 

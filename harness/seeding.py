@@ -8,12 +8,28 @@ differs between them and in whatever order trials run.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import torch
 
-STREAMS = ("init", "order", "dropout", "split", "augmentation")
+STREAMS: Final = (
+    ("init",),
+    ("split", "val"),
+    ("split", "test"),
+    ("order", 1),
+    ("dropout", 1),
+    ("augmentation", 1),
+)
+"""A trial's streams; of those that restart with each epoch, the first epoch's."""
+
+RULE: Final = (
+    "the first 8 bytes of the SHA-256 of harness/<seed>/<stream>, big-endian, halved; order, "
+    "dropout and augmentation restart with each epoch, whose number (from 1) is the stream's last "
+    "part; split/test, drawn from only where split_seed is null, is scikit-learn's random_state, "
+    "the remainder by 2**32; a trial trained in a stack has a dropout stream for each layer, "
+    "dropout/<epoch>/<layer>"
+)
 
 
 def stream_seed(seed: int, *name: str | int) -> int:
@@ -24,6 +40,17 @@ def stream_seed(seed: int, *name: str | int) -> int:
     """
     text = "/".join(str(part) for part in ("harness", seed, *name))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def split_state(seed: int) -> int:
+    """scikit-learn's `random_state`, of 32 bits, for a test split that follows the seed."""
+    return stream_seed(seed, "split", "test") % 2**32
+
+
+def recorded(seed: int) -> dict[str, int]:
+    """The seeds of `STREAMS` as generators get them, by the streams' names: "order/1"."""
+    seeds = {"/".join(map(str, name)): stream_seed(seed, *name) for name in STREAMS}
+    return seeds | {"split/test": split_state(seed)}
 
 
 def generator(seed: int, *name: str | int, device: str = "cpu") -> torch.Generator:

@@ -20,7 +20,7 @@ import psutil
 from harness import __version__, naming, paths
 from harness.experiment.spec import PlannedTrial
 from harness.records import Ended
-from harness.seeding import STREAMS, stream_seed
+from harness.seeding import RULE, recorded
 from harness.tracking.git import GitState, git_state
 from harness.tracking.uris import redact
 from harness.trial import SEMANTICS_VERSION
@@ -135,14 +135,14 @@ def trial_provenance(
     fingerprint: SHA-256 of the data set. started: `Started.facts`. sampler: of a search (its name,
     the trial's number), or empty.
     """
-    seeds = {name: stream_seed(planned.trial.seed, name) for name in STREAMS}
     return {
         **process().facts,
         "trial": planned.trial.resolved(),
         "trial_id": planned.trial_id,
         "config_id": planned.config_id,
         "dataset_sha256": fingerprint,
-        "streams": seeds,
+        "streams": recorded(planned.trial.seed),
+        "streams_rule": RULE,
         "facts": dict(started),
         "sampler": dict(sampler),
         "start": utc(times.start),

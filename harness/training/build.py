@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harness.kinds import AugmentFunction, Horizon, LossFunction, Metric
 from harness.registry import components, find
 from harness.schedule import LearningRate
-from harness.seeding import STREAMS, stream_seed
+from harness.seeding import stream_seed
 from harness.training import device as devices
 from harness.training.data import Splits, splits
 from harness.trial import Trial
@@ -41,7 +41,6 @@ class Parts:
             "precision": self.trial.precision,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "examples": {"train": len(self.data.train)} | {k: len(v) for k, v in evaluated},
-            "streams": {name: stream_seed(self.trial.seed, name) for name in STREAMS},
         }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.data import DataInfo, Examples, LazyInputs, RawData, SplitRule
 from harness.errors import InputError
 from harness.kinds import Dataset
-from harness.seeding import generator, stream_seed
+from harness.seeding import generator, split_state
 from harness.training.features import imputed, standardised
 from harness.training.shelf import shared
 from harness.training.sources import Resident, Source, Streamed
@@ -166,9 +166,7 @@ def _with_test(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
         return raw.train, raw.train
     from sklearn.model_selection import train_test_split
 
-    random_state = (
-        stream_seed(seed or 0, "split", "test") % 2**32 if rule.seed is None else rule.seed
-    )
+    random_state = split_state(seed or 0) if rule.seed is None else rule.seed
     kept, held_out = train_test_split(
         torch.arange(len(raw.train)).numpy(),
         test_size=rule.test_fraction,

@@ -31,7 +31,8 @@ def test_a_run_says_where_its_numbers_come_from(store: Store) -> None:
     run = children(store)["trial 0"]
     found = provenance(store, run.info.run_id)
     assert found["trial"] == plan.trials[0].trial.resolved()
-    assert found["streams"]["init"] == stream_seed(7, "init")  # type: ignore[index]
+    assert found["streams"]["order/1"] == stream_seed(7, "order", 1)  # type: ignore[index]
+    assert "<seed>/<stream>" in str(found["streams_rule"])
     assert found["facts"] == {"threads": 2}
     assert found["outcome"] == "done"
     assert found["sampler"] == {}

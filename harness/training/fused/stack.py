@@ -14,7 +14,6 @@ from harness.groups import EACH_ITS_OWN, refusal
 from harness.kinds import Horizon, LossFunction, Metric
 from harness.registry import find
 from harness.schedule import LearningRate
-from harness.seeding import STREAMS, stream_seed
 from harness.training import device as devices
 from harness.training.build import initial_model, task_metrics
 from harness.training.evaluation import Scores
@@ -127,7 +126,6 @@ class Stack:
             "precision": member.trial.precision,
             "parameters": self.parameters,
             "examples": {"train": len(self.pools.train)} | {k: len(v) for k, v in evaluated},
-            "streams": {name: stream_seed(member.trial.seed, name) for name in STREAMS},
             "fused": self.size,
             "exclusive": False,
         }

@@ -1,0 +1,47 @@
+"""The seeds that provenance tells are those that generators get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sklearn.model_selection
+import torch
+from support import make_trial
+
+from harness.seeding import recorded
+from harness.training import data
+from harness.training.build import assemble
+from harness.training.loop import train
+
+
+def test_the_recorded_seeds_are_those_that_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Any] = []
+
+    class Noted(torch.Generator):
+        def manual_seed(self, seed: int) -> torch.Generator:
+            used.append(seed)
+            return super().manual_seed(seed)
+
+    globally = torch.manual_seed
+    cut = sklearn.model_selection.train_test_split
+
+    def noted_cut(*arrays: Any, random_state: int, **arguments: Any) -> Any:
+        used.append(random_state)
+        return cut(*arrays, random_state=random_state, **arguments)
+
+    monkeypatch.setattr(torch, "Generator", Noted)
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: (used.append(seed), globally(seed))[1])
+    monkeypatch.setattr(sklearn.model_selection, "train_test_split", noted_cut)
+    data.forget()
+    trial = make_trial(
+        seed=7, epochs=1, dataset={"name": "digits", "split_seed": None}, augment=["noise"]
+    )
+
+    list(train(assemble(trial, Path())))
+
+    told = recorded(7)
+    assert {name for name, seed in told.items() if seed not in used} == set()
+    # And nothing else is seeded, but by what warms the device up.
+    assert set(used) - {0} <= set(told.values())

@@ -7,8 +7,9 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -21,25 +22,63 @@ LEAST_MEMORY = 1 << 30
 """Free bytes below which shared data goes to the temporary folder instead (containers)."""
 SHARE = 8
 """Shared data takes at most an eighth of what is free where it lies."""
+YOUNG_SECONDS = 60.0
+_PREFIX, _MARK = "harness-data-", "owner"
 _NUMERICAL = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
 class SharedFolder:
-    """Where workers share prepared data. budget: bytes."""
+    """Where workers share prepared data. budget: bytes. mark: an open file, locked for as long as
+    this process lives."""
 
     path: Path
     budget: int
+    mark: int
 
     @classmethod
     def make(cls) -> SharedFolder:
-        """A folder in memory where there is room, else among temporary files."""
+        """A folder in memory where there is room, else among temporary files. Removes first what
+        processes left there that were killed together with their workers."""
         memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= LEAST_MEMORY
-        path = Path(tempfile.mkdtemp(prefix="harness-", dir=MEMORY if memory else None))
-        return cls(path, shutil.disk_usage(path).free // SHARE)
+        home = MEMORY if memory else Path(tempfile.gettempdir())
+        _remove_orphans(home)
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
+        mark = os.open(path / _MARK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _lock(mark)
+        return cls(path, shutil.disk_usage(path).free // SHARE, mark)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self.mark)
+
+
+def _remove_orphans(home: Path) -> None:
+    """Folders whose process is gone; a young one may not have its lock yet."""
+    for folder in home.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime < YOUNG_SECONDS:
+                continue
+            mark = os.open(folder / _MARK, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                orphan = _lock(mark)
+            finally:
+                os.close(mark)
+            if orphan:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lock(file: int) -> bool:
+    """Whether the lock is ours; never where the system has none (Windows)."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def start(threads: int, shared: SharedFolder) -> tuple[BaseProcess, Connection]:

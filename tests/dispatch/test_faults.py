@@ -16,10 +16,11 @@ import psutil
 import pytest
 from support import make_trial
 
+from harness.dispatch import processes
 from harness.dispatch.engine import Task
 from harness.dispatch.inline import InlineEngine
 from harness.dispatch.process import ProcessEngine
-from harness.dispatch.processes import MEMORY
+from harness.dispatch.processes import MEMORY, SharedFolder
 from harness.naming import PARAM_TRIAL, TAG_KIND, TRIAL
 from harness.records import Ended, Outcome, Started
 
@@ -102,6 +103,30 @@ def test_a_cpu_trial_says_where_it_ran_and_whether_alone(
                 facts.append((event.record.facts["device"], event.record.facts["exclusive"]))
         engine.close()
     assert facts == [("cpu", True), ("cpu", True), ("cpu", False)]
+
+
+def test_shared_data_of_processes_killed_together_goes_with_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "MEMORY", tmp_path / "absent")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(processes, "YOUNG_SECONDS", 0.0)
+    code = (
+        "import os, tempfile, harness.dispatch.processes as p\n"
+        f"p.MEMORY = p.Path('/absent'); tempfile.tempdir = {str(tmp_path)!r}\n"
+        "print(p.SharedFolder.make().path, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    left = Path(killed.stdout.strip())
+    assert left.is_dir(), killed.stderr
+    living = SharedFolder.make()
+    assert not left.exists()
+    other = SharedFolder.make()
+    assert living.path.is_dir(), "its process lives"
+    other.remove()
+    living.remove()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

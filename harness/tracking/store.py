@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LOCK_SECONDS = 120.0
 ANSWER_SECONDS = 5
+SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+"""Kinds of store that MLflow opens, by the beginning of their addresses."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,10 @@ def open_store(root: Path | None = None, uri: str | None = None) -> Store:
         raise StoreError(
             f"MLflow no longer keeps runs in plain folders ({redact(uri)}): "
             "use sqlite:///<path of a file> or a server's http(s) address"
+        )
+    if kind not in SCHEMES:
+        raise StoreError(
+            f"no store is of the kind of {redact(uri)}: {kind!r}; {did_you_mean(kind, SCHEMES)}"
         )
     return _open_server(uri, home)
 

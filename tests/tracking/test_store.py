@@ -104,6 +104,8 @@ def test_a_server_that_is_down_is_told_at_once_without_secrets(
         ("./mlruns", "no longer keeps runs in plain folders"),
         ("sqlite://", "a store needs a file"),
         ("gopher://bob:hunter2@host/", "gopher://***@host/"),
+        ("foo://bar", "'foo'; allowed: databricks, http, https, mssql, mysql, postgresql, sqlite"),
+        ("postgres://host/x", "did you mean 'postgresql'?"),
     ],
 )
 def test_a_store_of_no_use_is_refused(uri: str, told: str, tmp_path: Path) -> None:

@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("file", help="the experiment file (YAML)")
-    made.add_argument("overrides", nargs="*", metavar="key=value", help="override a field")
+    made.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="override a field"
+    )
     made.add_argument(
         "--dry-run", action="store_true", help="list trials, skips and reasons; run nothing"
     )

@@ -166,6 +166,21 @@ def test_missing_data_names_the_file_wanted_and_where(
     assert list((project / "mlruns").iterdir()) == []
 
 
+def test_an_absent_device_is_refused_before_anything_runs(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("small.yaml", "grid.device=[cpu, 'cuda:63']") == 2
+    told = capsys.readouterr().err
+    assert "'cuda:63' is not available on this machine" in told
+    assert "this machine has: cpu" in told
+    assert runs(project, "small") == []
+
+
+def test_contradicting_flags_are_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("small.yaml", "--workers", "3") == 2
+    assert "one trial at a time" in capsys.readouterr().err
+
+
 def test_an_absent_file_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("nowhere.yaml") == 2
     assert "nowhere.yaml" in capsys.readouterr().err

@@ -39,9 +39,14 @@ def engine(
         raise InputError("--address is of a Ray cluster: it needs --executor ray")
     if executor == "ray":
         return _on_ray(workers, slots, exclusive, address)
+    if executor == "inline" and (workers or 1) > 1:
+        raise InputError("--executor inline trains one trial at a time: leave --workers out")
+    devices = [trial.device for trial in trials]
+    found = gpus() if any(device != "cpu" for device in devices) else ()
+    require_present(devices, found)
     chosen = places(
-        [trial.device for trial in trials],
-        gpus() if any(trial.device != "cpu" for trial in trials) else (),
+        devices,
+        found,
         cores(),
         workers,
         slots,
@@ -50,6 +55,25 @@ def engine(
     if executor is None:
         executor = "process" if sum(place.slots for place in chosen) > 1 else "inline"
     return InlineEngine() if executor == "inline" else ProcessEngine(chosen)
+
+
+def require_present(devices: Sequence[str], found: Sequence[str]) -> None:
+    """Raises InputError for devices asked for by name that this machine, with the GPUs `found`,
+    does not have: their trials could only fail."""
+    machine = Places([Place(gpu, 1) for gpu in found])
+    absent = [
+        device
+        for device in dict.fromkeys(devices)
+        if device not in ("auto", "cpu") and not machine.suiting(device)
+    ]
+    if absent:
+        hint = f"this machine has: {', '.join(('cpu', *found))}"
+        raise InputError(
+            [
+                Problem(f"device: {one!r} is not available on this machine", "", hint)
+                for one in absent
+            ]
+        )
 
 
 def _on_ray(workers: int | None, slots: int, exclusive: bool, address: str | None) -> Engine:

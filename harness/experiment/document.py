@@ -34,6 +34,10 @@ class Document:
                 return f"{self.path}:{self.lines[near]}"
         return f"{self.path}:1"
 
+    def holds(self, keys: Keys) -> bool:
+        """Whether the file or an override gives something at just this place."""
+        return keys in self.overrides or keys in self.lines
+
     def order(self, keys: Keys) -> tuple[int, int]:
         """Where a problem stands among others: by line, overrides behind."""
         for length in range(len(keys), 0, -1):

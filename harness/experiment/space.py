@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import cast
 
 from harness.data import DataInfo, Task
-from harness.errors import InputError
+from harness.errors import InputError, Problem
 from harness.experiment.components import Reference
 from harness.experiment.document import Document, Faults
 from harness.experiment.factors import Base, Given, base_of, component_factor, plain_factor
 from harness.experiment.fields import TRIAL_FIELDS
 from harness.experiment.grid import Cell, Factor
 from harness.experiment.selection import LOSS, Infos, Selection, metrics_factor, select
+from harness.experiment.yaml import Keys
 from harness.kinds import Loss
 from harness.registry import components
 from harness.trial import COMPONENT_FIELDS
@@ -44,7 +45,7 @@ def build_space(source: Document, given: Given, data_root: Path, faults: Faults)
     for name, base in bases.items():
         factors[name] = component_factor(name, base, given, faults)
     dataset = factors["dataset"]
-    infos = _infos(dataset, data_root, faults)
+    infos = _infos(source, dataset, data_root, faults)
     by_task = "loss" not in given.fixed and "loss" not in given.axes
     bases["loss"] = _default_losses(dataset, infos) if by_task else base_of("loss", given, faults)
     factors["loss"] = component_factor("loss", bases["loss"], given, faults)
@@ -53,7 +54,9 @@ def build_space(source: Document, given: Given, data_root: Path, faults: Faults)
     return Space({name: factors[name] for name in TRIAL_FIELDS}, bases, infos, selection)
 
 
-def _infos(dataset: Factor, data_root: Path, faults: Faults) -> dict[Cell, DataInfo]:
+def _infos(
+    source: Document, dataset: Factor, data_root: Path, faults: Faults
+) -> dict[Cell, DataInfo]:
     infos: dict[Cell, DataInfo] = {}
     for cell in dataset.cells.values():
         if not cell.sound:
@@ -61,8 +64,21 @@ def _infos(dataset: Factor, data_root: Path, faults: Faults) -> dict[Cell, DataI
         try:
             infos[cell] = cell.value.component.info(cell.value.options, data_root)
         except InputError as error:
-            faults.take(cell.keys, error)
+            for problem in error.problems:
+                faults.take(_place(source, cell, problem), InputError(problem))
     return infos
+
+
+def _place(source: Document, cell: Cell, problem: Problem) -> Keys:
+    """Where the option was given that the problem names ("target: no column"), beside the data
+    set or apart from it; else where the data set was."""
+    for option in type(cell.value.options).model_fields:
+        if f": {option}: " in f": {problem.what}":
+            apart = f"dataset.{option}"
+            for keys in ((*cell.keys, option), ("grid", apart), ("trial", apart)):
+                if source.holds(keys):
+                    return keys
+    return cell.keys
 
 
 def _default_losses(dataset: Factor, infos: Infos) -> Base:

@@ -64,15 +64,14 @@ def fingerprint(files: Mapping[str, Path]) -> str:
 def missing(dataset: str, wanted: str, root: Path, why: str = "") -> DataMissing:
     """The error for a file that is not there.
 
-    wanted: its path below the data folder `root`. why: what a download came to.
+    wanted: its path, absolute or below the data folder `root`. why: what a download came to.
     """
+    path = root / Path(wanted).expanduser()
     reason = f", and it could not be downloaded ({why})" if why else ""
-    return DataMissing(
-        Problem(
-            f"dataset {dataset}: {root / wanted} does not exist{reason}",
-            hint=f"put {wanted} below {root}, or set HARNESS_DATA to the folder that has it",
-        )
-    )
+    below = f"put {wanted} below {root}, or set HARNESS_DATA to the folder that has it"
+    absolute = Path(wanted).expanduser().is_absolute()
+    hint = f"a relative path is looked for below {root}" if absolute else below
+    return DataMissing(Problem(f"dataset {dataset}: {path} does not exist{reason}", hint=hint))
 
 
 def fetch(

@@ -129,6 +129,40 @@ def test_a_table_that_teaches_nothing_is_refused(text, message, tmp_path):
         table(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "overrides", "where"),
+    [
+        (PETS, [], "pets.yaml:7: "),
+        (PETS, ["dataset.target=knidd"], "override 'dataset.target=knidd': "),
+        (PETS, ["dataset.standardise=false"], "pets.yaml:7: "),
+        ("weight,kind\n", [], "pets.yaml:4: "),
+    ],
+)
+def test_a_wrong_table_is_told_where_it_was_asked_for(text, overrides, where, tmp_path):
+    from harness.experiment.loading import load
+
+    path = tmp_path / "pets.csv"
+    path.write_text(text)
+    file = tmp_path / "pets.yaml"
+    file.write_text(
+        "trial:\n  lr: 0.1\n  optimizer: sgd\n  dataset:\n    name: csv\n"
+        f"    path: {path}\n    target: knid\n  model: mlp\n"
+    )
+    with pytest.raises(InputError) as caught:
+        load(file, overrides, tmp_path)
+    (problem,) = caught.value.problems
+    assert f"{where}dataset csv: {path}" in str(problem)
+    assert str(problem).count(str(path)) == 1
+
+
+def test_an_absolute_path_is_not_looked_for_elsewhere(tmp_path):
+    absent = tmp_path / "nope.csv"
+    with pytest.raises(InputError) as caught:
+        table(tmp_path, path=str(absent))
+    assert f"{absent} does not exist" in str(caught.value)
+    assert "put " not in str(caught.value)
+
+
 def test_other_separators_and_decimal_points(tmp_path):
     raw = table(tmp_path, "x;kind\n1,5;a\n2,5;b\n", separator=";", decimal=",")
     assert raw.train.inputs.tolist() == [[1.5], [2.5]]

@@ -94,14 +94,22 @@ def _table(options: CSVOptions, root: Path) -> Table:
 
 @lru_cache(maxsize=KEPT_TABLES)
 def _read(version: Version, options: CSVOptions) -> Table:
-    """Raises InputError naming the file, with all that is wrong at the first step that fails."""
+    """Raises InputError naming the file, with all that is wrong at the first step that fails.
+
+    Where the file was asked for is left to the caller to say: only it knows the line.
+    """
+    path = version.path
     try:
-        return _encoded(frames.read(version.path, options.separator, options.decimal), options)
+        return _encoded(frames.read(path, options.separator, options.decimal), options)
     except InputError as error:
+        named = [
+            problem.what if str(path) in problem.what else f"{path}: {problem.what}"
+            for problem in error.problems
+        ]
         raise InputError(
             [
-                Problem(f"dataset csv: {problem.what}", str(version.path), problem.hint)
-                for problem in error.problems
+                Problem(f"dataset csv: {what}", hint=problem.hint)
+                for what, problem in zip(named, error.problems, strict=True)
             ]
         ) from error
 

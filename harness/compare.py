@@ -187,19 +187,21 @@ def _planned(given: str) -> tuple[str, Plan | None]:
 
     from harness.errors import DataMissing
     from harness.experiment.loading import load
+    from harness.kit.datafiles import offline
     from harness.paths import data_root
     from harness.plan import make_plan
 
-    experiment = load(given)
-    try:
-        return experiment.name, make_plan(experiment, data_root())
-    except DataMissing as error:
-        print(
-            f"note: all trials of {experiment.name!r} are compared, not only those that {given} "
-            f"asks for now, which its data would tell: {error}",
-            file=sys.stderr,
-        )
-        return experiment.name, None
+    with offline("comparing downloads nothing"):
+        experiment = load(given)
+        try:
+            return experiment.name, make_plan(experiment, data_root())
+        except DataMissing as error:
+            print(
+                f"note: all trials of {experiment.name!r} are compared, not only those that "
+                f"{given} asks for now, which its data would tell: {error}",
+                file=sys.stderr,
+            )
+            return experiment.name, None
 
 
 def _newest(store: Store) -> str:

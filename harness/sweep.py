@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from harness.cli import OK, SOME_FAILED, guard
@@ -117,12 +118,14 @@ def _main(argv: Sequence[str]) -> int:
     arguments = parser().parse_intermixed_args(list(argv))
 
     from harness.experiment.loading import load
+    from harness.kit.datafiles import offline
     from harness.paths import data_root
     from harness.plan import make_plan
 
     if arguments.fuse != "off" and arguments.executor == "ray":
         raise InputError("--fuse: Ray trains trials one by one; leave --executor or --fuse out")
-    plan = make_plan(load(arguments.file, arguments.overrides), data_root())
+    with offline("a dry run downloads nothing") if arguments.dry_run else nullcontext():
+        plan = make_plan(load(arguments.file, arguments.overrides), data_root())
     if arguments.dry_run:
         sys.stdout.write(listing(plan, arguments.fuse))
         return OK

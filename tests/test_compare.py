@@ -18,6 +18,7 @@ from stored import small_grid, sweep_run, trial_run
 from harness.compare import conditions, main
 from harness.errors import InputError
 from harness.experiment.loading import load
+from harness.kit.idx import MNISTFamily
 from harness.plan import make_plan
 from harness.tracking.runs import StoredRun
 from harness.tracking.store import Store, open_store
@@ -91,6 +92,22 @@ def test_the_experiment_run_last_by_default(
 ) -> None:
     assert main([]) == 0
     assert capsys.readouterr().out.startswith("from-file\n")
+
+
+def test_comparing_downloads_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(MNISTFamily, "_download", lambda self, folder: asked.append(folder))
+    monkeypatch.setenv("HARNESS_DATA", str(project / "nothing"))
+    (project / "images.yaml").write_text(FILE.replace("digits", "mnist"))
+
+    assert main(["images.yaml"]) == 0
+
+    captured = capsys.readouterr()
+    assert "does not exist, and comparing downloads nothing" in captured.err
+    assert "3 trials (3 done)" in " ".join(captured.out.split())
+    assert asked == []
 
 
 def test_a_file_counts_only_what_it_asks_for(

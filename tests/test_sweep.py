@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from harness import sweep
+from harness import search, sweep
+from harness.kit.idx import MNISTFamily
 from harness.naming import TAG_KIND, TAG_OUTCOME, TAG_REASON, TAG_SUPERSEDED, TRIAL
 
 FILE = """\
@@ -32,6 +34,12 @@ name: endless
 trial: {dataset: iris, model: perceptron, optimizer: sgd, epochs: 1000000, eval_every: 1000}
 grid: {lr: [0.01, 0.1, 1]}
 artifacts: none
+"""
+
+
+IMAGES = """\
+trial: {dataset: mnist, model: mlp, optimizer: sgd, lr: 0.1}
+search: {trials: 1, space: {lr: {low: 0.01, high: 1}}}
 """
 
 
@@ -164,6 +172,24 @@ def test_missing_data_names_the_file_wanted_and_where(
     assert str(project / "nothing") in told
     assert "HARNESS_DATA" in told
     assert list((project / "mlruns").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [sweep, search])
+def test_a_dry_run_downloads_nothing(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: ModuleType,
+) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(MNISTFamily, "_download", lambda self, folder: asked.append(folder))
+    monkeypatch.setenv("HARNESS_DATA", str(project / "nothing"))
+    (project / "images.yaml").write_text(IMAGES)
+    assert command.main(["images.yaml", "--dry-run"]) == 2
+    told = capsys.readouterr().err
+    assert "train-images-idx3-ubyte does not exist, and a dry run downloads nothing" in told
+    assert asked == []
+    assert not (project / "nothing").exists()
 
 
 def test_an_absent_device_is_refused_before_anything_runs(

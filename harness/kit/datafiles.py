@@ -6,8 +6,10 @@ import gzip
 import hashlib
 import os
 import socket
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +20,26 @@ from harness.errors import DataMissing, Problem
 
 CONNECT_SECONDS: Final = 30.0
 """Longest wait for a server that does not answer; the system's own limit is minutes."""
+
+_forbidden: ContextVar[str] = ContextVar("_forbidden", default="")
+
+
+@contextmanager
+def offline(why: str) -> Iterator[None]:
+    """Nothing is downloaded within; what would be is missing instead.
+
+    why: for the message, as "a dry run downloads nothing".
+    """
+    before = _forbidden.set(why)
+    try:
+        yield
+    finally:
+        _forbidden.reset(before)
+
+
+def forbidden() -> str:
+    """Why nothing may be downloaded now; empty where it may."""
+    return _forbidden.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +86,10 @@ def fingerprint(files: Mapping[str, Path]) -> str:
 def missing(dataset: str, wanted: str, root: Path, why: str = "") -> DataMissing:
     """The error for a file that is not there.
 
-    wanted: its path, absolute or below the data folder `root`. why: what a download came to.
+    wanted: its path, absolute or below the data folder `root`. why: no download put it there.
     """
     path = root / Path(wanted).expanduser()
-    reason = f", and it could not be downloaded ({why})" if why else ""
+    reason = f", and {why}" if why else ""
     below = f"put {wanted} below {root}, or set HARNESS_DATA to the folder that has it"
     absolute = Path(wanted).expanduser().is_absolute()
     hint = f"a relative path is looked for below {root}" if absolute else below
@@ -80,17 +102,25 @@ def fetch(
     """Downloads a data set's files and puts them below `root`, each whole or not at all.
 
     wanted: their paths below `root`. download: fetches them to the same paths below the folder
-    it is given. Raises DataMissing where that fails.
+    it is given. Raises DataMissing where that fails, or at once within `offline`.
     """
+    if why := forbidden():
+        raise missing(dataset, wanted[0], root, why)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".download-", dir=root) as scratch, _patience():
+        with (
+            TemporaryDirectory(prefix=".download-", dir=root) as scratch,
+            _patience(),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # scikit-learn's, of each try; the error says it all
             download(Path(scratch))
             for name in wanted:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(Path(scratch) / name, root / name)
     except (OSError, RuntimeError) as error:  # URLError is an OSError
-        raise missing(dataset, wanted[0], root, why=" ".join(str(error).split())) from error
+        why = f"it could not be downloaded ({' '.join(str(error).split())})"
+        raise missing(dataset, wanted[0], root, why) from error
 
 
 @contextmanager

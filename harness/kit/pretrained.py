@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import InputError, Problem
+from harness.errors import DataMissing, InputError, Problem
+from harness.kit.datafiles import forbidden
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,7 +44,8 @@ def cached_file(url: str) -> Path:
     """The file of a URL in torch hub's cache, downloaded where it is not there yet.
 
     Its name ends, before the suffix, in the first digits of its SHA-256 ("alexnet-owt-7be5be79"),
-    which are checked. Raises InputError, naming the file wanted and where, if it cannot be had.
+    which are checked. Raises InputError, naming the file wanted and where, if it cannot be had, and
+    DataMissing where it is not there and `datafiles.offline` holds.
     """
     import torch
 
@@ -71,6 +73,9 @@ def _named_checksum(name: str) -> str:
 def _download(url: str, file: Path, prefix: str) -> None:
     import torch
 
+    if why := forbidden():
+        told = f"model.weights: {file} does not exist, and {why}"
+        raise DataMissing(Problem(told, hint=f"it is published at {url}"))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(file), prefix, progress=sys.stderr.isatty())

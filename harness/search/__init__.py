@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from harness.cli import OK, guard
@@ -80,6 +81,7 @@ def _main(argv: Sequence[str]) -> int:
 
     from harness.errors import InputError, Problem
     from harness.experiment.loading import load
+    from harness.kit.datafiles import offline
     from harness.paths import data_root
     from harness.plan import make_plan
     from harness.search.points import studies
@@ -93,8 +95,9 @@ def _main(argv: Sequence[str]) -> int:
                 hint="docs/search.md shows one",
             )
         )
-    plan = make_plan(experiment, data_root())
-    found = studies(plan, experiment.search, data_root())
+    with offline("a dry run downloads nothing") if arguments.dry_run else nullcontext():
+        plan = make_plan(experiment, data_root())
+        found = studies(plan, experiment.search, data_root())
     if arguments.dry_run:
         sys.stdout.write(listing(experiment.name, experiment.search, found))
         return OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from PIL import Image
 
 from harness.components.datasets import cifar10, mnist
 from harness.errors import DataMissing, InputError
-from harness.kit.datafiles import fetch, sha256
+from harness.kit.datafiles import fetch, offline, sha256
 from harness.kit.idx import FILES, MNISTFamily, read_idx
 from harness.kit.images import ImageOptions, stored
 from harness.registry import components
@@ -54,6 +55,28 @@ def test_a_failed_download_says_why_and_leaves_nothing(tmp_path):
     with pytest.raises(DataMissing, match=r"whole.* could not be downloaded \(no route to host\)"):
         fetch("toy", ["whole"], tmp_path, download)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_downloaded_offline(tmp_path):
+    def download(folder: Path) -> None:
+        raise AssertionError("asked for")
+
+    with (
+        offline("a dry run downloads nothing"),
+        pytest.raises(DataMissing, match=r"whole does not exist, and a dry run downloads nothing"),
+    ):
+        fetch("toy", ["whole"], tmp_path / "data", download)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_warnings_of_a_download_are_not_shown_beside_its_error(tmp_path):
+    def download(folder: Path) -> None:
+        warnings.warn("Retry downloading", UserWarning, stacklevel=1)
+        raise OSError("no route")
+
+    with warnings.catch_warnings(record=True) as shown, pytest.raises(DataMissing):
+        fetch("toy", ["whole"], tmp_path, download)
+    assert shown == []
 
 
 def test_absent_data_is_downloaded_when_it_is_first_asked_for(tmp_path, monkeypatch):

@@ -14,7 +14,8 @@ from torch.nn import functional
 from torchvision import models
 
 from harness.data import DataInfo, Task
-from harness.errors import InputError
+from harness.errors import DataMissing, InputError
+from harness.kit.datafiles import offline
 from harness.kit.layers import skeleton
 from harness.trial import Choice
 
@@ -254,6 +255,14 @@ def test_weights_that_cannot_be_had_are_named_with_their_place(tmp_path, monkeyp
         choice.component.fingerprint(choice.options)
     assert "could not be downloaded" in str(refused.value)
     assert f"wanted: {hub / 'checkpoints' / 'absent-0123abcd.pth'}" in str(refused.value)
+
+
+def test_weights_are_not_downloaded_offline(published, hub):
+    choice = choose(arch=SMALL, weights="IMAGENET1K_V1")
+    with offline("a dry run downloads nothing"), pytest.raises(DataMissing) as refused:
+        choice.component.fingerprint(choice.options)
+    assert "does not exist, and a dry run downloads nothing" in str(refused.value)
+    assert not (hub / "checkpoints").exists()
 
 
 def test_a_download_that_is_not_what_its_name_says_is_not_kept(tmp_path, monkeypatch, hub):

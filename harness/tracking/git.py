@@ -54,6 +54,13 @@ def git_state(folder: Path) -> GitState:
     )
 
 
+def checkout_state(folder: Path) -> GitState:
+    """The state of the repository whose top `folder` is; an empty one where it only lies in one,
+    as a package installed within a project does."""
+    top = _git(folder, "rev-parse", "--show-toplevel").strip()
+    return git_state(folder) if top and Path(top).resolve() == folder.resolve() else GitState()
+
+
 def _git(folder: Path, *arguments: str) -> str:
     """What git prints, or nothing where it fails. It takes no locks: others may be at work."""
     try:

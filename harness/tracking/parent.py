@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from harness import naming
@@ -33,7 +34,7 @@ def start_parent(
     kind: `naming.SWEEP` or `naming.STUDY`. trials: how many will run. title: in place of the kind.
     """
     _describe_experiment(store, experiment_id, plan)
-    tags = common_tags(goal) | {
+    tags = common_tags(plan, goal) | {
         naming.TAG_KIND: kind,
         naming.TAG_EXPECT: json.dumps([asdict(figure) for figure in plan.experiment.expect]),
         "mlflow.note.content": parent_note(plan, kind, trials),
@@ -42,18 +43,22 @@ def start_parent(
         f"{title or kind} {datetime.now().astimezone():%Y-%m-%d %H:%M} ({counted(trials, 'trial')})"
     )
     parent = RunLog(store, experiment_id, name, tags)
-    files: dict[str, str | Mapping[str, Any]] = {"provenance.json": process().parent()}
-    if process().git.diff:
-        files["git.diff"] = process().git.diff
+    found = process(folder_of(plan))
+    files: dict[str, str | Mapping[str, Any]] = {"provenance.json": found.parent(), **found.diffs()}
     if plan.experiment.path.is_file():
         files["experiment.yaml"] = plan.experiment.path.read_text(encoding="utf-8")
     parent.files(files)
     return parent
 
 
-def common_tags(goal: Goal) -> dict[str, str]:
+def folder_of(plan: Plan) -> Path:
+    """Where the experiment file lies."""
+    return plan.experiment.path.resolve().parent
+
+
+def common_tags(plan: Plan, goal: Goal) -> dict[str, str]:
     """Tags that parent and children share."""
-    tags = process().tags() | {
+    tags = process(folder_of(plan)).tags() | {
         naming.TAG_OWNER: owner(),
         naming.TAG_METRIC: goal.metric,
         naming.TAG_DIRECTION: goal.direction,

@@ -17,11 +17,11 @@ from typing import Any
 
 import psutil
 
-from harness import __version__, naming, paths
+from harness import __version__, naming
 from harness.experiment.spec import PlannedTrial
 from harness.records import Ended
 from harness.seeding import RULE, recorded
-from harness.tracking.git import GitState, git_state
+from harness.tracking.git import GitState, checkout_state, git_state
 from harness.tracking.uris import redact
 from harness.trial import SEMANTICS_VERSION
 
@@ -61,11 +61,13 @@ KEY_PACKAGES = (
 @dataclass(frozen=True, slots=True)
 class Process:
     """What all trials of this process share. facts: JSON-able, small, for every run. packages:
-    every installed one. git: with the diff."""
+    every installed one. git: of the experiment file's repository, with the diff. harness_git: of
+    the harness's own checkout, empty where it is installed."""
 
     facts: Mapping[str, Any]
     packages: Mapping[str, str]
     git: GitState
+    harness_git: GitState
 
     def parent(self) -> dict[str, Any]:
         """The provenance of a parent run: everything but the diff, which is a file of its own."""
@@ -83,7 +85,16 @@ class Process:
         if self.git.commit:
             tags[naming.TAG_GIT_COMMIT] = self.git.commit
             tags[naming.TAG_GIT_DIRTY] = str(self.git.dirty).lower()
+        if self.harness_git.commit:
+            tags[naming.TAG_HARNESS_COMMIT] = self.harness_git.commit
         return tags
+
+    def diffs(self) -> dict[str, str]:
+        """What was not committed, by the name of the file that keeps it."""
+        found = {"git.diff": self.git.diff}
+        if self.harness_git != self.git:
+            found["harness.diff"] = self.harness_git.diff
+        return {name: diff for name, diff in found.items() if diff}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +108,9 @@ class Times:
 
 
 @cache
-def process() -> Process:
-    """Found once; it takes some tenths of a second."""
-    git = git_state(paths.root())
+def process(folder: Path) -> Process:
+    """Found once; it takes some tenths of a second. folder: where the experiment file lies."""
+    git, harness_git = git_state(folder), checkout_state(Path(__file__).resolve().parents[2])
     packages = _packages()
     facts = {
         "harness": __version__,
@@ -117,12 +128,14 @@ def process() -> Process:
         "gpus": _gpus(),
         "packages": {name: packages[name] for name in KEY_PACKAGES if name in packages},
         "git": git.facts(),
+        "harness_git": harness_git.facts(),
         "environment": {n: redact(os.environ[n]) for n in ENVIRONMENT if n in os.environ},
     }
-    return Process(facts, packages, git)
+    return Process(facts, packages, git, harness_git)
 
 
 def trial_provenance(
+    folder: Path,
     planned: PlannedTrial,
     fingerprint: str,
     started: Mapping[str, Any],
@@ -132,11 +145,11 @@ def trial_provenance(
 ) -> dict[str, Any]:
     """The provenance of a trial's run, JSON-able.
 
-    fingerprint: SHA-256 of the data set. started: `Started.facts`. sampler: of a search (its name,
-    the trial's number), or empty.
+    folder: where the experiment file lies. fingerprint: SHA-256 of the data set. started:
+    `Started.facts`. sampler: of a search (its name, the trial's number), or empty.
     """
     return {
-        **process().facts,
+        **process(folder).facts,
         "trial": planned.trial.resolved(),
         "trial_id": planned.trial_id,
         "config_id": planned.config_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from harness import naming
@@ -32,11 +33,13 @@ ENDED_SUMMARISED = (Outcome.DONE, Outcome.DIVERGED)
 
 @dataclass(slots=True)
 class Shared:
-    """What a sweep's runs share. open_runs: how many are being written. fingerprint: of a trial's
-    data set. keep: takes a done trial's evidence before its run is closed, and returns tags for
-    the run. closed: called with the run's outcome after it was closed."""
+    """What a sweep's runs share. folder: where the experiment file lies. open_runs: how many are
+    being written. fingerprint: of a trial's data set. keep: takes a done trial's evidence before
+    its run is closed, and returns tags for the run. closed: called with the run's outcome after it
+    was closed."""
 
     goal: Goal
+    folder: Path
     fingerprint: Callable[[PlannedTrial], str]
     keep: Callable[[PlannedTrial, Kept], Mapping[str, str]]
     closed: Callable[[PlannedTrial, str, Outcome], None]
@@ -134,6 +137,7 @@ class TrialRun:
     def _files(self, ended: Ended, times: Times) -> dict[str, str | Mapping[str, Any]]:
         files: dict[str, str | Mapping[str, Any]] = {
             "provenance.json": trial_provenance(
+                self.shared.folder,
                 self.planned,
                 self.shared.fingerprint(self.planned),
                 self._facts,

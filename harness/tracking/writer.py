@@ -20,7 +20,7 @@ from harness.tracking.finish import store_kept
 from harness.tracking.keep import Keeper
 from harness.tracking.outbox import Outbox
 from harness.tracking.params import ParamTable
-from harness.tracking.parent import common_tags, start_parent
+from harness.tracking.parent import common_tags, folder_of, start_parent
 from harness.tracking.persist import persist
 from harness.tracking.reap import close_dead_runs
 from harness.tracking.run_log import Moment, RunLog
@@ -54,7 +54,7 @@ class SweepWriter:
     ) -> None:
         self._store = store
         self._artifacts = plan.experiment.artifacts
-        self._tags = common_tags(goal) | {naming.TAG_KIND: naming.TRIAL}
+        self._tags = common_tags(plan, goal) | {naming.TAG_KIND: naming.TRIAL}
         self._columns = ParamTable(plan)
         self._datasets = DatasetInputs()
         self._outcomes: Counter[Outcome] = Counter()
@@ -64,7 +64,9 @@ class SweepWriter:
         self._earlier = store.finished(self.experiment_id)
         self._plan = {planned.trial_id: planned for planned in plan.trials}
         self.outbox = Outbox(store.outbox(self.experiment_id))
-        self._shared = Shared(goal, self._datasets.fingerprint, self._keep, self._closed)
+        self._shared = Shared(
+            goal, folder_of(plan), self._datasets.fingerprint, self._keep, self._closed
+        )
         spool = Spool(store.spool(self.experiment_id))
         self._keeper = Keeper(spool, goal, plan.trials, self._earlier)
         if trials is None:

@@ -12,7 +12,7 @@ from tracking_support import children, digits, done, failed, make_plan, runs, wr
 from harness.records import Ended, Outcome, Started
 from harness.seeding import stream_seed
 from harness.tracking import git as git_module
-from harness.tracking.git import git_state
+from harness.tracking.git import GitState, checkout_state, git_state
 from harness.tracking.owner import is_dead, owner
 from harness.tracking.params import ParamTable
 from harness.tracking.provenance import ENVIRONMENT, process, utc
@@ -132,6 +132,35 @@ def test_git_state_outside_a_repository(tmp_path: Path, monkeypatch: pytest.Monk
     assert git_state(tmp_path).commit == ""
     monkeypatch.setenv("PATH", str(tmp_path))  # no git at all
     assert git_state(tmp_path).commit == ""
+
+
+def test_an_installed_harness_has_no_checkout(repository: Path) -> None:
+    (repository / "site-packages").mkdir()
+    assert checkout_state(repository / "site-packages") == GitState()
+    assert checkout_state(repository) == git_state(repository)
+
+
+def test_the_repositories_of_the_experiment_and_of_the_harness_are_told_apart(
+    store: Store, repository: Path
+) -> None:
+    """The sweep runs from elsewhere than its experiment's repository."""
+    (repository / "a.txt").write_text("two\n")
+    path = repository / "grid.yaml"
+    path.write_text("name: grid\n")
+    plan = make_plan([digits()], path=path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(git_module.__file__).parent)
+        writer = write(store, plan, {0: done()})
+    own = git_state(repository).commit
+    harness = checkout_state(Path(git_module.__file__).parents[2]).commit
+    for run in runs(store):
+        found = provenance(store, run.info.run_id)
+        assert run.data.tags["mlflow.source.git.commit"] == own == found["git"]["commit"]  # type: ignore[index]
+        assert run.data.tags.get("harness.git_commit", "") == harness
+        assert found["harness_git"]["commit"] == harness  # type: ignore[index]
+        assert own != harness
+    diff = store.client.download_artifacts(writer.run_id, "git.diff")
+    assert "-one\n+two" in Path(diff).read_text()
 
 
 def altered(**fields: object) -> str:

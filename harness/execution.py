@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -49,7 +49,7 @@ def execute(
     evidence: bool,
     claim: Callable[[PlannedTrial], Claim] = lambda _: Claim.GRANTED,
     stacks: Stacks | None = None,
-) -> Iterator[tuple[PlannedTrial, Record | None]]:
+) -> Generator[tuple[PlannedTrial, Record | None], None, None]:
     """Train `trials`, yielding each record after it was handed to the writer; None in its place
     for a trial that another harness has run.
 

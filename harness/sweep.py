@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 from harness.cli import OK, SOME_FAILED, guard
@@ -280,10 +280,14 @@ def _train(
         SweepWriter(store, plan, goal, trials=len(todo)) as writer,
         BackgroundWriter(writer, in_step=trainer.is_local) as background,
         display(console, len(todo)) as shown,
+        # Closed first, wherever it is left: training stops before anything else is wound up.
+        closing(
+            execute(
+                todo, trainer, background, interrupts, data_root(), evidence, claims.take, stacks
+            )
+        ) as records,
     ):
-        for planned, record in execute(
-            todo, trainer, background, interrupts, data_root(), evidence, claims.take, stacks
-        ):
+        for planned, record in records:
             if record is None:
                 tally.total -= 1
             else:

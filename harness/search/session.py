@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
@@ -180,10 +181,11 @@ def _retrain(console: Console, store: Store, plan: Plan, arguments: argparse.Nam
         Interrupts() as interrupts,
         SweepWriter(store, plan, goal, trials=len(todo), title="retrain winners") as writer,
         display(console, len(todo)) as shown,
+        closing(
+            execute(todo, trainer, writer, interrupts, data_root(), evidence, claims.take)
+        ) as records,
     ):
-        for planned, record in execute(
-            todo, trainer, writer, interrupts, data_root(), evidence, claims.take
-        ):
+        for planned, record in records:
             if record is not None:  # None where another harness has run it meanwhile
                 tally.add(planned, record)
                 shown.show(tally, planned, record)

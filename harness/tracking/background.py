@@ -26,6 +26,10 @@ STUCK_SECONDS = 10.0
 FAREWELL_SECONDS = 60.0
 """How long a sweep whose training is over waits for a store that does not answer."""
 
+MOST_PENDING = 2000
+"""Records that may wait to be written. Where trials measure faster than the store can write,
+training waits for it: memory is bounded, and an interruption never has long to write."""
+
 _logger = logging.getLogger(__name__)
 ENDED_BY_ITSELF = (Outcome.DONE, Outcome.DIVERGED, Outcome.FAILED)
 """Outcomes that training again would only repeat."""
@@ -114,6 +118,8 @@ class BackgroundWriter:
     def put(self, job: Job) -> None:
         """Have the thread do a job after those before it."""
         self._raise()
+        while self._pending >= MOST_PENDING and not self.is_stuck() and self._error is None:
+            time.sleep(0.005)
         with self._lock:
             self._pending += 1
             self._idle.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,13 @@ OK = 0
 SOME_FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
+
+
+def positive(text: str) -> int:
+    """A whole number from 1; argparse tells the user where it is not."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def guard(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:

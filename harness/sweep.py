@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
-from harness.cli import OK, SOME_FAILED, guard
+from harness.cli import OK, SOME_FAILED, guard, positive
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--slots",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="trials trained at once on each GPU (default: 1)",
@@ -94,19 +94,12 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _positive(text: str) -> int:
-    """A whole number from 1; argparse tells the user where it is not."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
 def _fuse(text: str) -> int | str:
-    return text if text in ("auto", "off") else _positive(text)
+    return text if text in ("auto", "off") else positive(text)
 
 
 def _workers(text: str) -> int | str:
-    return text if text == "auto" else _positive(text)
+    return text if text == "auto" else positive(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

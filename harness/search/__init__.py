@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from harness.cli import OK, guard
+from harness.cli import OK, guard, positive
 
 if TYPE_CHECKING:
     from harness.experiment.tuning import Search
@@ -36,13 +36,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dry-run", action="store_true", help="list the studies; run nothing")
     made.add_argument(
         "--workers",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="trials trained at once on the CPU (default: one a core); 1 is reproducible",
     )
     made.add_argument(
         "--slots",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="trials trained at once on each GPU (default: 1)",
@@ -63,12 +63,6 @@ def parser() -> argparse.ArgumentParser:
         "--no-compare", action="store_true", help="do not print the comparison at the end"
     )
     return made
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

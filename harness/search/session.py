@@ -19,7 +19,6 @@ from harness.dispatch.engine import Engine
 from harness.execution import execute
 from harness.experiment.spec import Experiment, Plan
 from harness.experiment.tuning import Search
-from harness.history import Goal
 from harness.interrupts import Interrupts
 from harness.paths import data_root
 from harness.progress import Tally, display
@@ -81,10 +80,6 @@ def _say(console: Console, lines: Sequence[str]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _goal(experiment: Experiment) -> Goal:
-    return Goal(experiment.metric, experiment.direction, experiment.target)
-
-
 def _engine(trials: Sequence[Trial], arguments: argparse.Namespace) -> Engine:
     return choose_engine(trials, arguments.executor, arguments.workers, slots=arguments.slots)
 
@@ -97,7 +92,7 @@ def _tune(
     arguments: argparse.Namespace,
 ) -> int:
     """Run every study to the end of its budget. Returns how many points failed."""
-    goal = _goal(plan.experiment)
+    goal = plan.experiment.goal
     search = ledgers[0].search
     left = {ledger.plan.label: (ledger.left() or 0) * len(search.seeds) for ledger in ledgers}
     with Interrupts() as interrupts, StudyRuns(store, plan, goal, left) as runs:
@@ -164,7 +159,7 @@ def _figures(console: Console, store: Store, runs: StudyRuns, ledgers: Sequence[
 def _retrain(console: Console, store: Store, plan: Plan, arguments: argparse.Namespace) -> int:
     """Train what the store has not got of the winners, and store the whole report beside them.
     Returns how many trials failed."""
-    goal = _goal(plan.experiment)
+    goal = plan.experiment.goal
     experiment_id = store.experiment(plan.experiment.name)
     found = store.finished(experiment_id)
     settled = {trial_id for trial_id, info in found.items() if info.outcome in SETTLED}

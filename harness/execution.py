@@ -18,6 +18,9 @@ from harness.tracking.claims import Claim
 HELD_SECONDS = 1.0
 """Between two looks at what another harness is running."""
 
+CHECK_SECONDS = 1.0
+"""The longest wait for a record before a signal that was missed is looked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
@@ -73,12 +76,13 @@ def execute(
     try:
         yield from _fill(engine, queue, planned, task)
         while planned or queue.held:
+            interrupts.check()
             if not planned:
                 time.sleep(HELD_SECONDS)
                 queue.ask_again()
                 yield from _fill(engine, queue, planned, task)
                 continue
-            event = engine.next()
+            event = engine.next(CHECK_SECONDS)
             if event is None:
                 continue
             one = planned[event.key]

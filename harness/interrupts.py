@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -18,17 +19,23 @@ class Interrupted(KeyboardInterrupt):
 
 class Interrupts:
     """While entered, the first SIGINT or SIGTERM raises Interrupted, after any `deferred` block;
-    the second ends the process at once. Only the main thread may enter."""
+    the second ends the process at once. Only the main thread may enter.
+
+    Python drops what is raised while the garbage collector calls a finaliser, and a signal may come
+    just then: a loop that runs for long calls `check` in every round.
+    """
 
     def __init__(self) -> None:
         self._before: dict[int, Any] = {}
         self._deferring = False
-        self._pending: str | None = None
-        self._asked = False
+        self._pending = False
+        self._asked: str | None = None
 
     def __enter__(self) -> Interrupts:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._handle)
+        self._report_unraisable = sys.unraisablehook
+        sys.unraisablehook = self._unraisable
         return self
 
     def __exit__(
@@ -37,8 +44,14 @@ class Interrupts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        sys.unraisablehook = self._report_unraisable
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise Interrupted where a signal came and what it raised was dropped on the way."""
+        if self._asked is not None:
+            raise Interrupted(self._asked)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -48,16 +61,20 @@ class Interrupts:
             yield
         finally:
             self._deferring = outer
-        if self._pending is not None and not outer:
-            name, self._pending = self._pending, None
-            raise Interrupted(name)
+        if self._pending and not outer:
+            self._pending = False
+            self.check()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if self._asked:
+        if self._asked is not None:
             os._exit(INTERRUPTED)
-        self._asked = True
-        name = signal.Signals(number).name
+        self._asked = signal.Signals(number).name
         if self._deferring:
-            self._pending = name
+            self._pending = True
         else:
-            raise Interrupted(name)
+            raise Interrupted(self._asked)
+
+    def _unraisable(self, dropped: sys.UnraisableHookArgs) -> None:
+        """An Interrupted that Python drops is no error to show: `check` raises it again."""
+        if not isinstance(dropped.exc_value, Interrupted):
+            self._report_unraisable(dropped)

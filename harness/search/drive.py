@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from harness import naming
 from harness.dispatch.engine import Engine, Task
+from harness.execution import CHECK_SECONDS
 from harness.experiment.spec import PlannedTrial
 from harness.history import Goal
 from harness.interrupts import Interrupts
@@ -83,7 +84,8 @@ class Drive:
                 yield self._shown.popleft()
             if not self._training:
                 continue
-            event = self.engine.next()
+            self.interrupts.check()
+            event = self.engine.next(CHECK_SECONDS)
             if event is None:
                 continue
             training = self._training[event.key]

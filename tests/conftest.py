@@ -11,6 +11,17 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no fault. CI draws the same cases each time: a new one is found at a desk, where
+# it can be looked at.
+settings.register_profile(
+    "unhurried",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
+settings.load_profile("unhurried")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _SHARED = REPOSITORY.parent / "shared" / "data"

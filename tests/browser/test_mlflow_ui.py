@@ -79,7 +79,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
         yield _shown(url, store)
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=20)
+        server.wait(timeout=60)
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "harness"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "naming", "seeding", "paths", "cells"),
+    ("errors", "naming", "seeding", "paths", "cells", "machine"),
     ("data", "records"),
     ("kinds", "history"),
     ("kit",),

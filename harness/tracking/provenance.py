@@ -19,6 +19,7 @@ import psutil
 
 from harness import __version__, naming
 from harness.experiment.spec import PlannedTrial
+from harness.machine import cpu_model
 from harness.records import Ended
 from harness.seeding import RULE, recorded
 from harness.tracking.git import GitState, checkout_state, git_state
@@ -172,17 +173,6 @@ def utc(milliseconds: int) -> str:
 
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return moment.isoformat(timespec="milliseconds")
-
-
-def cpu_model() -> str:
-    """The processor's name, as its maker writes it where the system tells."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _packages() -> dict[str, str]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from harness.errors import InputError, Problem
+from harness.machine import cpu_model
 
 
 def resolve(name: str) -> torch.device:
@@ -70,7 +69,7 @@ def facts(device: torch.device) -> dict[str, Any]:
     """What the device is, for a run's provenance; JSON-able."""
     found: dict[str, Any] = {
         "device": str(device),
-        "device_name": _cpu_name(),
+        "device_name": cpu_model(),
         "threads": torch.get_num_threads(),
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "allow_tf32": torch.backends.cuda.matmul.allow_tf32,
@@ -84,17 +83,6 @@ def facts(device: torch.device) -> dict[str, Any]:
             "cuda": torch.version.cuda,
         }
     return found
-
-
-@cache
-def _cpu_name() -> str:
-    """The processor's model, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, "") or platform.processor() or platform.machine()
 
 
 def _best() -> str:

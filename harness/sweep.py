@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli import OK, SOME_FAILED, guard, positive
 from harness.errors import InputError
+from harness.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -144,11 +145,6 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
         f"selected on {plan.experiment.metric}"
     )
     return "\n".join(lines) + "\n"
-
-
-def counted(n: int, what: str) -> str:
-    """ "1 trial", "2 trials"."""
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _run(plan: Plan, arguments: argparse.Namespace) -> int:

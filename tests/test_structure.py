@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "harness"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "naming", "seeding", "paths", "cells", "machine"),
+    ("errors", "naming", "seeding", "paths", "cells", "machine", "words"),
     ("data", "records"),
     ("kinds", "history"),
     ("kit",),
@@ -63,6 +63,7 @@ LIGHT = (
     "conditions",
     "naming",
     "records",
+    "words",
 )
 
 

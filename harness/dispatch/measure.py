@@ -18,6 +18,7 @@ from typing import Any
 from harness.dispatch.processes import SharedFolder, start
 from harness.dispatch.worker import Answer, Go, Measure, Pace, Ready, send
 from harness.trial import Trial
+from harness.words import counted
 
 SECONDS = 1.5
 """Of training in each measurement, after everything is loaded and warm."""
@@ -106,7 +107,7 @@ def workers(trials: Sequence[Trial], data_root: Path, cores: int, memory: Path) 
         for kind, paces in measured
     )
     how = "measured now" if fresh else "measured before"
-    return count, f"{count} {'worker' if count == 1 else 'workers'} ({how}: {told})"
+    return count, f"{counted(count, 'worker')} ({how}: {told})"
 
 
 def machine(cores: int) -> str:

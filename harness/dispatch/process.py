@@ -16,6 +16,7 @@ from harness.dispatch.places import Place, Places
 from harness.dispatch.processes import SharedFolder, start
 from harness.dispatch.worker import Cancel, send
 from harness.records import Ended, Outcome
+from harness.words import counted
 
 GRACE_SECONDS = 0.5
 """How long a worker that was told to stop may take before it is killed."""
@@ -200,7 +201,6 @@ class ProcessEngine:
 
 def _described(place: Place) -> str:
     """ "2 workers, 1 thread each", "cuda:0: 1 worker, 8 threads"."""
-    workers = f"{place.slots} worker{'s' if place.slots > 1 else ''}"
-    threads = f"{place.threads} thread{'s' if place.threads > 1 else ''}"
+    workers, threads = counted(place.slots, "worker"), counted(place.threads, "thread")
     where = "" if place.device == "cpu" else f"{place.device}: "
     return f"{where}{workers}, {threads} each"

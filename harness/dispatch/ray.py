@@ -17,6 +17,7 @@ from harness.dispatch.engine import Event, Task
 from harness.dispatch.places import GPU_KINDS
 from harness.errors import InputError
 from harness.records import Ended, Outcome, Record
+from harness.words import counted
 
 if TYPE_CHECKING:
     from harness.data import RawData
@@ -76,8 +77,8 @@ class RayEngine:
 
     @property
     def description(self) -> str:
-        nodes = f"{self._nodes} node{'s' if self._nodes > 1 else ''}"
-        return f"Ray, {nodes}, {self.slots} trials at once, {self._threads} thread each"
+        nodes, trials = counted(self._nodes, "node"), counted(self.slots, "trial")
+        return f"Ray, {nodes}, {trials} at once, {self._threads} thread each"
 
     def room(self, device: str) -> bool:
         if len(self._running) >= self.slots:

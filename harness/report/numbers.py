@@ -43,14 +43,3 @@ def signed(value: float | None, decimals: int = DECIMALS) -> str:
     if value is None:
         return MISSING
     return ("+" if value >= 0 else "-") + figure(abs(value), decimals)
-
-
-def counted(n: int, what: str, plural: str = "") -> str:
-    """ "1 seed", "3 seeds"."""
-    return f"{n} {what if n == 1 else plural or what + 's'}"
-
-
-def listed(words: Iterable[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last

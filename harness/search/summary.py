@@ -8,6 +8,7 @@ from harness.experiment.tuning import Search
 from harness.search import budget
 from harness.search.ledger import Ledger
 from harness.search.retrain import Winner
+from harness.words import counted
 
 MOST_OF_FRONT = 10
 
@@ -16,7 +17,7 @@ def announcement(
     name: str, search: Search, ledgers: Sequence[Ledger], lost: int, storage: str
 ) -> list[str]:
     """What is about to run."""
-    studies = "1 study" if len(ledgers) == 1 else f"{len(ledgers)} studies"
+    studies = counted(len(ledgers), "study", "studies")
     begun = sum(ledger.begun() for ledger in ledgers)
     left = [ledger.left() for ledger in ledgers]
     labels = ", ".join(ledger.plan.label for ledger in ledgers)
@@ -28,9 +29,9 @@ def announcement(
     if begun:
         known = [number for number in left if number is not None]
         rest = f"; {sum(known)} to go" if len(known) == len(left) else ""
-        lines.append(f"going on: {_points(begun)} asked before{rest}")
+        lines.append(f"going on: {counted(begun, 'point')} asked before{rest}")
     if lost:
-        lines.append(f"{_points(lost)} lost with their process, to be asked again")
+        lines.append(f"{counted(lost, 'point')} lost with their process, to be asked again")
     return lines
 
 
@@ -56,7 +57,7 @@ def outcome_lines(
 def _front(search: Search, ledger: Ledger) -> list[str]:
     """The points that no other beats in every objective."""
     front = ledger.front()
-    lines = [f"  Pareto front: {_points(len(front))}"]
+    lines = [f"  Pareto front: {counted(len(front), 'point')}"]
     for trial in front[:MOST_OF_FRONT]:
         named = zip(search.objectives, trial.values, strict=True)
         told = ", ".join(f"{objective.metric} {value:.4g}" for objective, value in named)
@@ -65,7 +66,3 @@ def _front(search: Search, ledger: Ledger) -> list[str]:
     if len(front) > MOST_OF_FRONT:
         lines.append(f"    {len(front) - MOST_OF_FRONT} more in the study's figures")
     return lines
-
-
-def _points(number: int) -> str:
-    return "1 point" if number == 1 else f"{number} points"

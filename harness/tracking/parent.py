@@ -18,6 +18,7 @@ from harness.tracking.persist import persist
 from harness.tracking.provenance import process
 from harness.tracking.run_log import RunLog
 from harness.tracking.store import Store
+from harness.words import counted
 
 
 def start_parent(
@@ -103,11 +104,6 @@ def parent_note(plan: Plan, kind: str, trials: int) -> str:
 def code(text: str) -> str:
     """`text` in Markdown's code marks, unable to leave them."""
     return f"`{html.escape(text.replace('`', chr(39)))}`"
-
-
-def counted(n: int, noun: str) -> str:
-    """ "1 trial", "2 trials"."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _describe_experiment(store: Store, experiment_id: str, plan: Plan) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.report.numbers import counted, decimals_for, figure, listed, signed, spread
+from harness.report.numbers import decimals_for, figure, signed, spread
 
 
 @pytest.mark.parametrize(
@@ -33,10 +33,3 @@ def test_figures() -> None:
     assert signed(0.01, 3) == "+0.010"
     assert signed(-0.01, 3) == "-0.010"
     assert signed(None) == "–"
-
-
-def test_words() -> None:
-    assert counted(1, "seed") == "1 seed"
-    assert counted(0, "seed") == "0 seeds"
-    assert listed(["a"]) == "a"
-    assert listed(["a", "b", "c"]) == "a, b and c"

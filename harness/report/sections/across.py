@@ -10,8 +10,9 @@ from harness.analysis.tournament import tournament
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Range, Ranges, RankLine
 from harness.report.intervals import bracketed, p_value
-from harness.report.numbers import counted, decimals_for, figure, listed
+from harness.report.numbers import decimals_for, figure
 from harness.report.section import Section
+from harness.words import counted, listed
 
 FEWEST_TASKS = 2
 

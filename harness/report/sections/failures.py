@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from harness.analysis.comparison import Comparison
 from harness.records import Outcome
 from harness.report.blocks import Block, Column, Folded, Paragraph, Table
-from harness.report.numbers import counted
 from harness.report.section import Section
+from harness.words import counted
 
 MOST = 10
 """Trials that are named in a report for people."""

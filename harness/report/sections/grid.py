@@ -9,8 +9,8 @@ from harness.analysis.configs import Config
 from harness.analysis.filters import natural
 from harness.report.blocks import Block, Paragraph
 from harness.report.figures import Figure, HeatMap, Parallel, ParallelAxis
-from harness.report.numbers import counted
 from harness.report.section import Section
+from harness.words import counted
 
 MOST_LINES = 600
 MOST_AXES = 8

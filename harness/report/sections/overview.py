@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
 from harness.report.blocks import Paragraph
-from harness.report.numbers import counted
 from harness.report.section import Section
+from harness.words import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from harness.analysis.tournament import Tournament, tournament
 from harness.naming import EPOCHS_TO_TARGET, TRAIN_SECONDS
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Line, LineChart, Point
-from harness.report.numbers import MISSING, counted, figure
+from harness.report.numbers import MISSING, figure
 from harness.report.section import Section
+from harness.words import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from harness.analysis.verdict import Verdict, judge
 from harness.errors import InputError
 from harness.report.blocks import Paragraph
 from harness.report.intervals import probable
-from harness.report.numbers import counted, decimals_for, listed, spread
+from harness.report.numbers import decimals_for, spread
 from harness.report.rows import called
 from harness.report.section import Section
+from harness.words import counted, listed
 
 CLAIM = "no claim of significance"
 

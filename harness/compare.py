@@ -224,7 +224,11 @@ def _question(arguments: argparse.Namespace, where: dict[str, Any], plan: Plan |
         top=arguments.top or None,
         baseline=arguments.baseline,
     )
-    return question if plan is None else question.of_plan(plan)
+    if plan is None:
+        return question
+    asked = question.of_plan(plan)
+    # Which points a search tried, and which of them won, its file does not say.
+    return asked if plan.experiment.search is None else replace(asked, planned=None)
 
 
 def _render(found: Sequence[Found], arguments: argparse.Namespace) -> str:

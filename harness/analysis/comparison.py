@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.analysis.configs import COUNTS, Config, rank, summarise
 from harness.analysis.expectations import Checked, check
-from harness.analysis.filters import Condition, natural, require_matching
+from harness.analysis.filters import Condition, matching, natural, require_matching
 from harness.analysis.labels import label_configs, varying
 from harness.analysis.score import Score, choose_score
 from harness.analysis.tuned import Tuned, best_of_each
@@ -34,6 +34,8 @@ class Question:
     by: whose best configs are shown and compared; by default each optimizer's.
     top: the most rows of a table; None for all.
     planned: trial ids of the experiment's file; others in the store are left out. None: all count.
+    tuning: whether points that a search chose by stand apart, and are no trials to be ranked where
+        there are others: they were chosen by the very seeds that they were trained on.
     expect: published figures, instead of those of the newest sweep.
     baseline: the contender that all others are compared with; by default all pairs are.
     """
@@ -43,14 +45,17 @@ class Question:
     by: tuple[str, ...] = ()
     top: int | None = None
     planned: Collection[str] | None = None
+    tuning: bool = True
     expect: Sequence[Mapping[str, Any]] | None = None
     baseline: str | None = None
 
     def of_plan(self, plan: Plan) -> Question:
-        """The same of what a file asks for now: its trials, and its published figures."""
+        """The same of what a file asks for now: its trials, and its published figures. Of a
+        search, the points that it tried stand beside them."""
         return replace(
             self,
             planned={planned.trial_id for planned in plan.trials},
+            tuning=plan.experiment.search is not None,
             expect=tuple(asdict(figure) for figure in plan.experiment.expect),
         )
 
@@ -70,6 +75,7 @@ class Comparison:
     missing: trials of the file that are not in the store. filtered: left out by `where`.
     fields: as in `Results`. target: the value of the selection metric to be reached.
     archive: see `Results.archive`.
+    tuning: the same of the points that a search chose by; None where there are none.
     """
 
     experiment: str
@@ -91,6 +97,12 @@ class Comparison:
     fields: tuple[str, ...]
     target: float | None
     archive: Archive | None
+    tuning: Comparison | None = None
+
+    @property
+    def explored(self) -> Comparison:
+        """What was tried over the space: a search's points, else the trials compared."""
+        return self.tuning or self
 
     def generator(self, purpose: str) -> np.random.Generator:
         """A generator for one purpose, the same at every reading: a report's intervals must not
@@ -104,7 +116,7 @@ class Comparison:
 
 def compare(results: Results, question: Question) -> Comparison:
     """Answer a question. Raises InputError for a field, value or metric that no trial has."""
-    everything, unplanned, missing = _planned(results, question.planned)
+    everything, tried, unplanned, missing = _planned(results, question)
     trials = require_matching(everything, results.fields, question.where)
     score = choose_score(results.scalars, results.metric, results.direction, question.metric)
     configs, shown = _ranked(trials, results.fields, score)
@@ -132,7 +144,17 @@ def compare(results: Results, question: Question) -> Comparison:
         fields=results.fields,
         target=results.target,
         archive=results.archive,
+        tuning=_tuning(results, tried, question),
     )
+
+
+def _tuning(results: Results, tried: pd.DataFrame, question: Question) -> Comparison | None:
+    """The comparison of a search's points by themselves."""
+    kept = matching(tried, question.where)
+    if kept.empty:
+        return None
+    asked = replace(question, planned=None, tuning=False, expect=(), baseline=None)
+    return compare(replace(results, trials=kept), asked)
 
 
 def _default_contenders(shown: Sequence[str]) -> tuple[str, ...]:
@@ -140,19 +162,25 @@ def _default_contenders(shown: Sequence[str]) -> tuple[str, ...]:
     return ("optimizer",) if "optimizer" in shown else tuple(shown)
 
 
-def _planned(results: Results, planned: Collection[str] | None) -> tuple[pd.DataFrame, int, int]:
-    """The trials that count, how many do not, and how many are not there."""
-    if planned is None:
-        return results.trials, 0, 0
-    wanted = set(planned)
-    kept = results.trials[results.trials[PARAM_TRIAL].isin(wanted)]
+def _planned(results: Results, question: Question) -> tuple[pd.DataFrame, pd.DataFrame, int, int]:
+    """The trials that count, a search's points beside them, how many trials are neither, and how
+    many are not there."""
+    chosen_by = results.trials["tuning"].astype(bool) & question.tuning
+    if question.planned is None:
+        if chosen_by.all():
+            chosen_by[:] = False
+        return results.trials[~chosen_by], results.trials[chosen_by], 0, 0
+    wanted = set(question.planned)
+    planned = results.trials[PARAM_TRIAL].isin(wanted)
+    kept, tried = results.trials[planned], results.trials[chosen_by & ~planned]
     if kept.empty:
         raise InputError(
             f"none of the {len(wanted)} trials of the file is in the store; experiment "
             f"{results.experiment!r} holds {len(results.trials)} others: run the sweep, or give "
             "the experiment's name in place of its file"
         )
-    return kept, len(results.trials) - len(kept), len(wanted) - len(kept)
+    others = len(results.trials) - len(kept) - len(tried)
+    return kept, tried, others, len(wanted) - len(kept)
 
 
 def _ranked(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +35,14 @@ class Task:
     def trials(self) -> tuple[tuple[str, Trial], ...]:
         """All of its trials, with their keys."""
         return ((self.key, self.trial), *self.others)
+
+    def without(self, key: str) -> Task | None:
+        """The task with one trial less; None where none is left."""
+        left = [(one, trial) for one, trial in self.trials if one != key]
+        if not left:
+            return None
+        (first, trial), *others = left
+        return replace(self, key=first, trial=trial, others=tuple(others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +88,9 @@ class Engine(Protocol):
         ...
 
     def cancel(self, key: str) -> None:
-        """Stop the task of this key, with all its trials; their `Ended` says interrupted. Nothing
-        happens where it has ended."""
+        """Stop the trial of this key at its next record, or at the end of its stack's epoch; its
+        `Ended` says interrupted, unless it ends by itself before that. The others of its stack go
+        on. Nothing happens where it has ended."""
         ...
 
     def close(self) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.dispatch.engine import Event, Task
-from harness.dispatch.stacks import events
-from harness.records import Ended, Outcome
+from harness.dispatch.stacks import CANCELLED, events
+from harness.records import Ended
 
 
 class InlineEngine:
@@ -21,7 +21,8 @@ class InlineEngine:
         self._waiting: deque[Task] = deque()
         self._running: tuple[Task, Iterator[Event]] | None = None
         self._left: set[str] = set()
-        self._cancelled: deque[str] = deque()
+        self._cancelled: set[str] = set()
+        self._ready: deque[Event] = deque()
 
     @property
     def description(self) -> str:
@@ -35,13 +36,14 @@ class InlineEngine:
 
     def next(self, timeout: float | None = None) -> Event | None:  # noqa: ARG002
         """Trains until the next record; `timeout` is no concern of an engine that never waits."""
-        if self._cancelled:
-            return Event(self._cancelled.popleft(), Ended(Outcome.INTERRUPTED, {}, "cancelled"))
+        if self._ready:
+            return self._ready.popleft()
         if self._running is None:
             if not self._waiting:
                 return None
             task = self._waiting.popleft()
-            self._running = (task, events(task))
+            self._cancelled = set()
+            self._running = (task, events(task, self._cancelled))
             self._left = {key for key, _ in task.trials}
         event = next(self._running[1])
         if isinstance(event.record, Ended):
@@ -51,15 +53,21 @@ class InlineEngine:
         return event
 
     def cancel(self, key: str) -> None:
-        if self._running is not None and self._running[0].key == key:
-            self._running = None
-            self._cancelled.extend(sorted(self._left))
-        elif any(task.key == key for task in self._waiting):
-            (found,) = (task for task in self._waiting if task.key == key)
-            self._waiting.remove(found)
-            self._cancelled.extend(one for one, _ in found.trials)
+        if self._running is not None and key in self._left:
+            self._cancelled.add(key)
+            return
+        for place, task in enumerate(self._waiting):
+            if key in dict(task.trials):
+                left = task.without(key)
+                self._ready.append(Event(key, CANCELLED))
+                if left is None:
+                    del self._waiting[place]
+                else:
+                    self._waiting[place] = left
+                return
 
     def close(self) -> None:
         self._waiting.clear()
-        self._cancelled.clear()
+        self._ready.clear()
+        self._left.clear()
         self._running = None

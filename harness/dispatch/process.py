@@ -6,6 +6,7 @@ import pickle
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -85,14 +86,21 @@ class ProcessEngine:
         return event
 
     def cancel(self, key: str) -> None:
-        """A task in training stops at its next record."""
-        if key in self._busy:
-            send(self._busy[key].pipe, Cancel(key))
-            return
-        for task in [task for task in self._waiting if task.key == key]:
-            self._waiting.remove(task)
-            for one, _ in task.trials:
-                self._ready.append(Event(one, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
+        """A trial in training stops once its worker has read that it shall."""
+        for worker in self._busy.values():
+            if key in worker.left:
+                with suppress(BrokenPipeError, ConnectionResetError):  # `_collect` buries it.
+                    send(worker.pipe, Cancel(key))
+                return
+        for place, task in enumerate(self._waiting):
+            if key in dict(task.trials):
+                left = task.without(key)
+                self._ready.append(Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
+                if left is None:
+                    del self._waiting[place]
+                else:
+                    self._waiting[place] = left
+                return
 
     def close(self) -> None:
         everyone = [*self._busy.values(), *(w for idle in self._idle.values() for w in idle)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.dispatch.engine import Event, Task
 from harness.dispatch.runner import failure, is_out_of_memory, run
-from harness.records import Ended, Measured, Record, Started
+from harness.records import Ended, Measured, Outcome, Record, Started
 from harness.trial import Trial
 
 if TYPE_CHECKING:
@@ -19,8 +19,14 @@ _verdicts: dict[str, Verdict] = {}
 """What was measured in this process, by what the speed depends on."""
 
 
-def events(task: Task) -> Iterator[Event]:
+CANCELLED = Ended(Outcome.INTERRUPTED, {}, "cancelled")
+
+
+def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Event]:
     """The records of all of a task's trials.
+
+    cancelled: keys of trials that are no longer wanted, looked at between two records, so that the
+    caller may add to it; each ends as `CANCELLED`, and the others go on.
 
     Trials that turn out not to stack train one after another, as do those whose stack fails before
     its first epoch is over, so that a trial that fails does so alone; where memory runs out, each
@@ -28,7 +34,7 @@ def events(task: Task) -> Iterator[Event]:
     begun twice.
     """
     if not task.others:
-        for record in run(task):
+        for record in _alone(task, cancelled):
             yield Event(task.key, record)
         return
     from harness.training.fused.layers import Unstackable
@@ -37,13 +43,13 @@ def events(task: Task) -> Iterator[Event]:
     left = dict(task.trials)
     begun = False
     try:
-        for event in _stacked(task):
+        for event in _stacked(task, cancelled):
             begun = begun or _is_progress(event.record)
             held.append(event)
             if begun:
                 yield from _handed_on(held, left)
     except Unstackable as reason:
-        yield from _one_by_one(task, str(reason))
+        yield from _one_by_one(task, str(reason), cancelled)
     except Exception as error:  # noqa: BLE001 - whatever a model or a library raises
         if begun:
             ended = failure(error, task)
@@ -54,12 +60,24 @@ def events(task: Task) -> Iterator[Event]:
         held.clear()
         if halve:
             for half in _halves(task):
-                yield from events(half)
+                yield from events(half, cancelled)
         else:
-            yield from _one_by_one(task, f"the stack failed: {error}".splitlines()[0])
+            yield from _one_by_one(task, f"the stack failed: {error}".splitlines()[0], cancelled)
 
 
-def _stacked(task: Task) -> Iterator[Event]:
+def _alone(task: Task, cancelled: Collection[str]) -> Iterator[Record]:
+    """A lone trial's records, up to where it is no longer wanted."""
+    if task.key in cancelled:
+        yield CANCELLED
+        return
+    for record in run(task):
+        yield record
+        if task.key in cancelled and not isinstance(record, Ended):
+            yield CANCELLED
+            return
+
+
+def _stacked(task: Task, cancelled: Collection[str]) -> Iterator[Event]:
     """Raises Unstackable where the trials cannot be, or would be slower as, a stack."""
     import torch
 
@@ -78,16 +96,16 @@ def _stacked(task: Task) -> Iterator[Event]:
         gain = round(verdict.gain, 2)
         if not verdict.faster:
             raise Unstackable(f"measured: a stack trains {gain} times as fast")
-    for key, record in train_stack(task.trials, task.data_root, device, task.evidence):
+    for key, record in train_stack(task.trials, task.data_root, device, task.evidence, cancelled):
         if isinstance(record, Started) and gain is not None:
             record = Started({**record.facts, "fused_gain": gain})
         yield Event(key, record)
 
 
-def _one_by_one(task: Task, reason: str) -> Iterator[Event]:
+def _one_by_one(task: Task, reason: str, cancelled: Collection[str]) -> Iterator[Event]:
     for key, trial in task.trials:
         alone = replace(task, key=key, trial=trial, others=())
-        for record in run(alone):
+        for record in _alone(alone, cancelled):
             if isinstance(record, Started):
                 record = Started({**record.facts, "not_fused": reason})
             yield Event(key, record)

@@ -25,7 +25,7 @@ PARENT_DIED = 3
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The parent no longer wants the task with this key."""
+    """The parent no longer wants the trial with this key."""
 
     key: str
 
@@ -99,16 +99,19 @@ def _train(pipe: Connection, task: Task) -> None:
     from harness.dispatch.stacks import events
 
     left = dict(task.trials)
-    for event in events(task):
+    cancelled: set[str] = set()
+    for event in events(task, cancelled):
         send(pipe, event)
         if isinstance(event.record, Ended):
             del left[event.key]
         while left and pipe.poll():
             order = _receive(pipe)
-            if order is None or (isinstance(order, Cancel) and order.key == task.key):
+            if order is None:
                 for key in left:
                     send(pipe, Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
                 return
+            if isinstance(order, Cancel):
+                cancelled.add(order.key)
 
 
 def _measure(pipe: Connection, order: Measure) -> None:

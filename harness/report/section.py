@@ -12,8 +12,9 @@ from typing import Any
 
 from harness.analysis.comparison import Comparison
 from harness.errors import InputError, Problem, did_you_mean
-from harness.report.blocks import Block, Folded
+from harness.report.blocks import Block, Folded, Paragraph
 from harness.report.figures import Figure
+from harness.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,19 @@ class Section:
     figures: Callable[[Any], tuple[Figure, ...]] | None = None
     folded: Callable[[Any], tuple[Folded, ...]] | None = None
     brief: bool = False
+
+
+def of_points(tried: int) -> tuple[Paragraph, ...]:
+    """What a section says that shows a search's points. tried: how many; 0 where it does not."""
+    if not tried:
+        return ()
+    points = counted(tried, "point")
+    return (Paragraph(f"Of the {points} that the search tried, not of the trials compared."),)
+
+
+def points_of(comparison: Comparison) -> int:
+    """How many points a search tried."""
+    return len(comparison.tuning.trials) if comparison.tuning else 0
 
 
 @cache

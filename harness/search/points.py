@@ -46,15 +46,28 @@ class StudyPlan:
 
     @cached_property
     def known(self) -> tuple[Point, ...]:
-        """Points tried first: those that the file names, else what its trials say."""
+        """Points tried first: those that the file names, else what its trials say.
+
+        What a named point leaves open is as the file says outside the search, so that it is the
+        trial that the winner is compared with; a value outside the space is left to the sampler.
+        """
         fields = {dimension.field for dimension in self.dimensions}
         named = [known for known in self.search.known if matches(known.where, self.base.trial)]
         if named:
             points = [_within(known, fields) for known in named]
-            return tuple(point for point in points if point)
+            return tuple(self._completed(point) for point in points if point)
         own = {d.field: field_of(self.base.trial, d.field) for d in self.applying(self.base.trial)}
         inside = all(d.holds(own[d.field]) for d in self.dimensions if d.field in own)
         return (own,) if own and inside else ()
+
+    def _completed(self, point: Point) -> Point:
+        """A point with the base's own values where it says nothing."""
+        try:
+            trial = self.trial(point)
+        except Refused:
+            return point  # The study will meet it, and say why.
+        own = ((d, field_of(trial, d.field)) for d in self.applying(trial))
+        return {d.field: value for d, value in own if d.holds(value)} | dict(point)
 
     @cached_property
     def default(self) -> Trial:

@@ -37,6 +37,7 @@ FACTS = (
     "experiment",
     "started",
     "outcome",
+    "tuning",
     "reason",
     "metric",
     "direction",
@@ -62,9 +63,9 @@ class Results:
     trials: one row a trial, in the order they were started: the columns of `FACTS`; a column of
         text for each field ("optimizer.momentum", `naming.ABSENT` where the component lacks it;
         `seed` as a whole number); a column of float for each scalar ("best/val/accuracy", NaN
-        where the run has none). `outcome` is a `records.Outcome` or "running"; `started` is UTC;
-        `trial` is the resolved trial as JSON;
-        `artifacts` is empty where no figures and weights were stored.
+        where the run has none). `outcome` is a `records.Outcome` or "running"; `tuning` says
+        whether a search trained it to choose by; `started` is UTC; `trial` is the resolved trial
+        as JSON; `artifacts` is empty where no figures and weights were stored.
     fields: the columns that say what a trial was: every field and option, and its ids.
     metric, direction, target: what trials are selected on, the same for all.
     expect: its published figures, as mappings of `experiment.spec.Expectation`'s fields.
@@ -258,6 +259,7 @@ def _facts(run: StoredRun, experiment: str) -> dict[str, Any]:
         "experiment": experiment,
         "started": run.started,
         "outcome": outcome(run.status, tags),
+        "tuning": naming.TAG_NUMBER in tags,
         "reason": tags.get(naming.TAG_REASON, ""),
         "metric": tags.get(naming.TAG_METRIC, ""),
         "direction": tags.get(naming.TAG_DIRECTION, ""),

@@ -9,7 +9,7 @@ from harness.analysis.comparison import Question, compare
 from harness.analysis.score import choose_score
 from harness.analysis.tuned import lr_edge
 from harness.errors import InputError
-from harness.naming import TAG_DIRECTION, TAG_METRIC
+from harness.naming import PARAM_TRIAL, TAG_DIRECTION, TAG_METRIC, TAG_NUMBER
 from harness.tracking.results import tabulate
 
 GRID = small_grid()
@@ -145,3 +145,38 @@ def test_lower_is_better_where_the_sweep_says_so() -> None:
     assert made is not None
 
     assert [config.labels["lr"] for config in compare(made, Question()).configs] == ["0.1", "0.2"]
+
+
+def test_points_that_a_search_chose_by_are_not_ranked_with_its_winners() -> None:
+    """Chosen by the seed they were trained on, the best of them are too good."""
+    tried = [
+        trial_run(0.9 + n / 1000, lr=0.01 * (n + 1), seed=0, tags={TAG_NUMBER: str(n)})
+        for n in range(8)
+    ]
+    again = [
+        trial_run(score, lr=lr, seed=seed, optimizer=optimizer)
+        for optimizer, lr, score in (("adam", 0.05, 0.88), ("sgd", 0.001, 0.8))
+        for seed in (5, 6)
+    ]
+    found = compare(results(*tried, *again), Question())
+    assert len(found.trials) == 4
+    assert [config.labels["lr"] for config in found.configs] == ["0.05", "0.001"]
+    assert found.unplanned == 0
+    assert found.tuning is not None
+    assert found.explored is found.tuning
+    assert len(found.tuning.trials) == 8
+    assert found.tuning.tuning is None
+    narrowed = compare(results(*tried, *again), Question(where={"optimizer": "sgd"}))
+    assert len(narrowed.trials) == 2
+    ids = {run.params[PARAM_TRIAL] for run in again[:2]}
+    planned = compare(results(*tried, *again), Question(planned=ids))
+    assert (len(planned.trials), planned.unplanned) == (2, 2)
+    assert planned.tuning is not None
+    of_sweep = compare(results(*tried, *again), Question(planned=ids, tuning=False))
+    assert (of_sweep.tuning, of_sweep.unplanned) == (None, 10)
+
+
+def test_points_of_a_search_are_ranked_where_nothing_else_is_there() -> None:
+    tried = [trial_run(0.9, lr=0.1 * (n + 1), tags={TAG_NUMBER: str(n)}) for n in range(3)]
+    found = compare(results(*tried), Question())
+    assert (len(found.trials), found.tuning) == (3, None)

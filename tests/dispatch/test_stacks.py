@@ -81,14 +81,52 @@ def test_a_trial_that_diverges_ends_alone(engine: Engine, data_root: Path) -> No
     assert outcomes == {"a": Outcome.DONE, "b": Outcome.DONE, "x": Outcome.DIVERGED}
 
 
-def test_a_cancelled_stack_is_interrupted_whole(engine: Engine, data_root: Path) -> None:
-    engine.submit(stack_of("abc", data_root, epochs=10_000))
-    assert engine.next() is not None
-    engine.cancel("a")
-    outcomes = {key: end.outcome for key, end in ends(drain(engine)).items()}
-    assert outcomes == dict.fromkeys("abc", Outcome.INTERRUPTED)
+def test_a_cancelled_trial_leaves_its_stack_alone(engine: Engine, data_root: Path) -> None:
+    engine.submit(stack_of("abc", data_root, epochs=200))
+    events = [engine.next(), engine.next()]
+    engine.cancel("b")
+    found = [*(event for event in events if event), *drain(engine)]
+    outcomes = {key: end.outcome for key, end in ends(found).items()}
+    assert outcomes == {"a": Outcome.DONE, "b": Outcome.INTERRUPTED, "c": Outcome.DONE}
+    epochs = {
+        key: sum(e.key == key and isinstance(e.record, Measured) for e in found) for key in "abc"
+    }
+    assert epochs["a"] == epochs["c"] == 201
+    assert epochs["b"] < 201
     engine.submit(stack_of("d", data_root))
     assert ends(drain(engine))["d"].outcome is Outcome.DONE
+
+
+def test_a_stack_whose_trials_are_all_cancelled_frees_its_slot(
+    engine: Engine, data_root: Path
+) -> None:
+    engine.submit(stack_of("abc", data_root, epochs=10_000))
+    assert engine.next() is not None
+    for key in "cab":
+        engine.cancel(key)
+    outcomes = {key: end.outcome for key, end in ends(drain(engine)).items()}
+    assert outcomes == dict.fromkeys("abc", Outcome.INTERRUPTED)
+    assert engine.room("cpu")
+
+
+def test_a_trial_is_cancelled_before_its_stack_begins(engine: Engine, data_root: Path) -> None:
+    engine.submit(stack_of("z", data_root))
+    engine.submit(stack_of("abc", data_root))
+    engine.cancel("a")
+    outcomes = {key: end.outcome for key, end in ends(drain(engine)).items()}
+    assert outcomes == {
+        "z": Outcome.DONE,
+        "a": Outcome.INTERRUPTED,
+        "b": Outcome.DONE,
+        "c": Outcome.DONE,
+    }
+
+
+def test_trials_that_turn_out_not_to_stack_are_cancelled_one_by_one(data_root: Path) -> None:
+    cancelled = {"b"}
+    task = stack_of("abc", data_root, precision="bf16")
+    found = {key: end.outcome for key, end in ends(list(stacks.events(task, cancelled))).items()}
+    assert found == {"a": Outcome.DONE, "b": Outcome.INTERRUPTED, "c": Outcome.DONE}
 
 
 def test_a_killed_worker_fails_the_trials_it_had_left(data_root: Path) -> None:

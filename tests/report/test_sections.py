@@ -15,6 +15,7 @@ from test_report import FORMULA, POOR, SCRIPT
 
 from harness.analysis.comparison import Question
 from harness.errors import InputError
+from harness.naming import TAG_NUMBER
 from harness.report.build import Report, build_report
 from harness.report.html import html
 from harness.report.latex import latex
@@ -171,6 +172,26 @@ def test_shared_devices_forbid_comparing_seconds() -> None:
     made = build_report(found, of=chosen(["cost"]))
     assert made.record("cost").unit == "best epoch"
     assert "do not compare" in " ".join(terminal([made]).split())
+
+
+def test_a_search_is_told_from_its_points_and_ranked_by_its_winners() -> None:
+    tried = [
+        trial_run(0.9 - abs(n - 12) / 100, lr=10 ** (n / 6 - 4), tags={TAG_NUMBER: str(n)}, **case)
+        for n in range(24)
+        for case in ({"optimizer": "sgd"}, {"optimizer": "adam"})
+    ]
+    again = [
+        *seeds([0.88, 0.87], lr=0.05, optimizer="sgd"),
+        *seeds([0.89, 0.88], lr=0.05, optimizer="adam"),
+    ]
+    report = whole(results(*tried, *again))
+    overview = report.record("overview")
+    assert (overview.trials, overview.tried, overview.unplanned) == (4, 48, 0)
+    for name in ("budget", "importance", "sensitivity"):
+        assert report.record(name).tried == 48
+    assert [curve.configs for curve in report.record("budget").curves] == [24, 24]
+    assert not report.record("best_of_each").rates_differ
+    assert "Of the 48 points that the search tried" in terminal([report])
 
 
 def test_nothing_tuned_has_no_best_learning_rates() -> None:

@@ -50,7 +50,8 @@ def test_the_default_is_what_the_file_says_or_the_first_known_point(
     known = FILE + "  known: [{optimizer: momentum, lr: 0.5}, {lr: 0.2}]\n"
     sgd, momentum = plans(write(workspace, known), data_root)
     assert sgd.known == ({"lr": 0.2},)
-    assert momentum.known == ({"lr": 0.5}, {"lr": 0.2})
+    own = {"optimizer.momentum": 0.9}
+    assert momentum.known == ({**own, "lr": 0.5}, {**own, "lr": 0.2})
     assert (sgd.default.lr, momentum.default.lr) == (0.2, 0.5)
 
 

@@ -11,7 +11,7 @@ from harness.analysis.tournament import name_of, tournament
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Line, LineChart, Point
 from harness.report.numbers import MISSING, decimals_for, figure, signed
-from harness.report.section import Section
+from harness.report.section import Section, of_points, points_of
 
 MOST_CONFIGS = 200
 """Longest curve that is drawn."""
@@ -38,12 +38,17 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
+    """tried: a search's points, which it speaks of; 0 where it speaks of the compared trials."""
+
     metric: str
     estimator: str
     curves: tuple[Curve, ...]
+    tried: int
 
 
 def record(comparison: Comparison) -> Budget | None:
+    tried = points_of(comparison)
+    comparison = comparison.explored
     games = tournament(comparison)
     if games is None:
         return None
@@ -58,7 +63,7 @@ def record(comparison: Comparison) -> Budget | None:
     ]
     tasks, names = list(games.tasks), list(games.contenders)
     curves.sort(key=lambda curve: (tasks.index(curve.task), names.index(curve.contender)))
-    return Budget(comparison.score.metric, ESTIMATOR, tuple(curves)) if curves else None
+    return Budget(comparison.score.metric, ESTIMATOR, tuple(curves), tried) if curves else None
 
 
 def blocks(budget: Budget) -> tuple[Block, ...]:
@@ -73,7 +78,7 @@ def blocks(budget: Budget) -> tuple[Block, ...]:
     notes = []
     if any(curve.unfinished for curve in budget.curves):
         notes.append("Configs without a value (diverged or failed throughout) are left out.")
-    return (Paragraph(intro), *tables, *map(Paragraph, notes))
+    return (*of_points(budget.tried), Paragraph(intro), *tables, *map(Paragraph, notes))
 
 
 def figures(budget: Budget) -> tuple[Figure, ...]:

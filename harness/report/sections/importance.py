@@ -10,20 +10,24 @@ from harness.analysis.comparison import Comparison
 from harness.analysis.importance import FEWEST, Importance, importance
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Bars, Figure
-from harness.report.section import Section
+from harness.report.section import Section, of_points, points_of
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """One importance for each data set with enough configs. left_out: configs without a score."""
+    """One importance for each data set with enough configs. left_out: configs without a score.
+    tried: a search's points, which it speaks of; 0 where it speaks of the compared trials."""
 
     metric: str
     tasks: tuple[Importance, ...]
     left_out: int
     insufficient: str
+    tried: int
 
 
 def record(comparison: Comparison) -> Axes | None:
+    tried = points_of(comparison)
+    comparison = comparison.explored
     if len(comparison.shown) < 2:
         return None
     generator = comparison.generator("importance")
@@ -41,7 +45,7 @@ def record(comparison: Comparison) -> Axes | None:
             found.append(made)
     left_out = sum(config.mean is None for config in comparison.configs)
     few = "" if found else f"fewer than {FEWEST} configs with different scores on a data set"
-    return Axes(comparison.score.metric, tuple(found), left_out, few)
+    return Axes(comparison.score.metric, tuple(found), left_out, few, tried)
 
 
 def blocks(axes: Axes) -> tuple[Block, ...]:
@@ -55,7 +59,8 @@ def blocks(axes: Axes) -> tuple[Block, ...]:
     notes = []
     if axes.left_out:
         notes.append(Paragraph(f"Without a score, and left out: {axes.left_out} configs."))
-    return (told, *(_table(found) for found in axes.tasks), *notes)
+    tables = (_table(found) for found in axes.tasks)
+    return (*of_points(axes.tried), told, *tables, *notes)
 
 
 def figures(axes: Axes) -> tuple[Figure, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
 from harness.report.blocks import Paragraph
-from harness.report.section import Section
+from harness.report.section import Section, points_of
 from harness.words import counted
 
 
@@ -24,6 +24,7 @@ class Overview:
     unplanned: int
     filtered: int
     superseded: int
+    tried: int
     metric: str
     epoch: str
     direction: str
@@ -46,6 +47,7 @@ def record(comparison: Comparison) -> Overview:
         unplanned=comparison.unplanned,
         filtered=comparison.filtered,
         superseded=comparison.superseded,
+        tried=points_of(comparison),
         metric=score.metric,
         epoch=score.epoch,
         direction=score.direction,
@@ -83,6 +85,9 @@ def blocks(overview: Overview) -> tuple[Paragraph, ...]:
 
 def _left_out(overview: Overview) -> list[str]:
     told = []
+    if overview.tried:
+        points = counted(overview.tried, "point")
+        told.append(f"Beside them, and not ranked: {points} that the search chose by.")
     if overview.missing:
         told.append(f"{counted(overview.missing, 'trial')} of the file not run yet.")
     if overview.unplanned:

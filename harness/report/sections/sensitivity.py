@@ -17,7 +17,7 @@ from harness.records import Outcome
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Line, LineChart, Point
 from harness.report.numbers import MISSING, figure
-from harness.report.section import Section
+from harness.report.section import Section, of_points, points_of
 
 LEAVES_OUT = ("optimizer", "lr", "scheduler")
 """What an untrained net does not depend on: one trial of each other combination tells its score."""
@@ -28,20 +28,26 @@ MOST_RATES = 30
 
 @dataclass(frozen=True, slots=True)
 class Rates:
+    """tried: a search's points, which it speaks of; 0 where it speaks of the compared trials."""
+
     metric: str
     direction: str
     groups: tuple[Sensitivity, ...]
     left_out: int
     insufficient: str
+    tried: int
 
 
 def record(comparison: Comparison) -> Rates | None:
+    tried = points_of(comparison)
+    comparison = comparison.explored
     if "lr" not in comparison.shown:
         return None
     metric, direction = comparison.score.metric, comparison.score.direction
     column = FINAL + metric
     if column not in comparison.trials:
-        return Rates(metric, direction, (), 0, f"no trial has {metric} after its last epoch")
+        missing = f"no trial has {metric} after its last epoch"
+        return Rates(metric, direction, (), 0, missing, tried)
     tasks = tuple(
         name
         for name in TASK_FIELDS
@@ -56,7 +62,8 @@ def record(comparison: Comparison) -> Rates | None:
         for (task, name), finals in _in_order(groups)[:MOST_GROUPS]
         if len({of.lr for of in finals}) > 1
     ]
-    return Rates(metric, direction, tuple(found), max(len(groups) - MOST_GROUPS, 0), "")
+    left_out = max(len(groups) - MOST_GROUPS, 0)
+    return Rates(metric, direction, tuple(found), left_out, "", tried)
 
 
 def blocks(rates: Rates) -> tuple[Block, ...]:
@@ -84,7 +91,7 @@ def blocks(rates: Rates) -> tuple[Block, ...]:
                 "caution",
             )
         )
-    return (*notes, *tables)
+    return (*of_points(rates.tried), *notes, *tables)
 
 
 def figures(rates: Rates) -> tuple[Figure, ...]:

@@ -55,7 +55,8 @@ def record(comparison: Comparison) -> BestOfEach | None:
             Best(row, group.tried, group.edge, group.tied)
             for row, group in zip(rows, groups, strict=True)
         ),
-        rates_differ="lr" in comparison.shown,
+        # Winners and defaults of a search say nothing of where its space ends.
+        rates_differ="lr" in comparison.shown and comparison.tuning is None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 
@@ -32,6 +32,7 @@ def train_stack(
     data_root: Path,
     device: torch.device | None = None,
     evidence: bool = False,
+    cancelled: Collection[str] = frozenset(),
 ) -> Iterator[Keyed]:
     """Train trials as one stack, yielding each one's records with its key.
 
@@ -40,15 +41,16 @@ def train_stack(
     side. Clocks are the stack's; `Started.facts["fused"]` says how many shared them.
 
     trials: with their keys; such as `harness.groups` puts together. evidence: as in `train`.
+    cancelled: keys of trials that leave as interrupted at the end of an epoch; it may grow.
     Raises Unstackable, before anything is yielded, where they cannot train as a stack. An
     exception in a part goes through to the caller, and is the end of all trials.
     """
     found = device or devices.resolve(trials[0][1].device)
     devices.configure(found)
-    return _records(Stack(trials, data_root, found), evidence)
+    return _records(Stack(trials, data_root, found), evidence, cancelled)
 
 
-def _records(stack: Stack, evidence: bool) -> Iterator[Keyed]:
+def _records(stack: Stack, evidence: bool, cancelled: Collection[str]) -> Iterator[Keyed]:
     for member in stack.members:
         yield member.key, Started(stack.facts(member))
     clock = Clock(stack.device)
@@ -58,6 +60,7 @@ def _records(stack: Stack, evidence: bool) -> Iterator[Keyed]:
     for member in stack.members:
         yield member.key, Measured(0, member.values | _progress(stack, member, clock, 0), 0)
     for epoch in range(1, stack.trial.epochs + 1):
+        yield from _cut(stack, cancelled)
         if not stack.members:
             return
         before = clock.train
@@ -75,10 +78,18 @@ def _records(stack: Stack, evidence: bool) -> Iterator[Keyed]:
     yield from _finish(stack, evidence)
 
 
+def _cut(stack: Stack, cancelled: Collection[str]) -> Iterator[Keyed]:
+    """End the trials that are no longer wanted, and go on with the others."""
+    for member in stack.members:
+        if member.key in cancelled:
+            member.reason, member.outcome = "cancelled", Outcome.INTERRUPTED
+    yield from _leave(stack)
+
+
 def _leave(stack: Stack) -> Iterator[Keyed]:
     """End the trials that have a reason to, and go on with the others."""
     for member in stack.leave():
-        yield member.key, Ended(Outcome.DIVERGED, {}, reason=member.reason)
+        yield member.key, Ended(member.outcome, {}, reason=member.reason)
 
 
 def _train_epoch(stack: Stack, epoch: int, clock: Clock) -> Iterator[Keyed]:

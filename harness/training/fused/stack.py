@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.groups import EACH_ITS_OWN, refusal
 from harness.kinds import Horizon, LossFunction, Metric
+from harness.records import Outcome
 from harness.registry import find
 from harness.schedule import LearningRate
 from harness.training import device as devices
@@ -30,7 +31,7 @@ PROBED_EXAMPLES = 4
 @dataclass(slots=True)
 class Member:
     """One trial of a stack. row: its place in everything that is stacked. values, scores: of the
-    epoch so far. reason: why it leaves, or ""."""
+    epoch so far. reason: why it leaves, or ""; outcome: as what."""
 
     key: str
     trial: Trial
@@ -39,6 +40,7 @@ class Member:
     values: dict[str, float] = field(default_factory=dict)
     scores: dict[str, Scores] = field(default_factory=dict)
     reason: str = ""
+    outcome: Outcome = Outcome.DIVERGED
 
 
 class Stack:

@@ -1,0 +1,81 @@
+"""What the ways train: architectures, data sets and grids that all of them share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count, islice, product
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BATCH_SIZE = 64
+EVAL_BATCH_SIZE = 1024
+VAL_FRACTION = 0.1
+STORE = "sqlite:///mlruns/mlflow.db"
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
+RATES = (0.001, 0.003, 0.01, 0.03)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One architecture on one data set. model, loss: as an experiment file has them."""
+
+    name: str
+    dataset: str
+    model: dict[str, Any]
+    loss: str
+    epochs: int
+
+
+WORKS = {
+    work.name: work
+    for work in (
+        Work("breast_cancer", "breast_cancer", {"name": "mlp", "hidden": [24, 24]}, "bce", 50),
+        Work("mnist_mlp", "mnist", {"name": "mlp", "hidden": [24, 24]}, "cross_entropy", 3),
+        Work("mnist_cnn", "mnist", {"name": "bn_cnn"}, "cross_entropy", 1),
+    )
+}
+
+
+def grid(trials: int) -> Iterator[tuple[str, float, int]]:
+    """Optimizer, learning rate and seed of each trial: a grid, cut off after so many."""
+    settings = ((name, lr, seed) for seed in count() for lr, name in product(RATES, OPTIMIZERS))
+    return islice(settings, trials)
+
+
+def network(work: Work) -> nn.Module:
+    """The architecture, written out in torch alone."""
+    from torch import nn
+
+    if work.model["name"] == "bn_cnn":
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding="same", bias=False),
+            nn.AvgPool2d(2),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 16, 3, padding="same"),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(16 * 14 * 14, 10),
+        )
+    features, outputs = (30, 1) if work.dataset == "breast_cancer" else (784, 10)
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(features, 24),
+        nn.ReLU(),
+        nn.Linear(24, 24),
+        nn.ReLU(),
+        nn.Linear(24, outputs),
+    )
+
+
+def start(run: Callable[[Work, int], None]) -> None:
+    """The command of a way: the work's name and the number of trials."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("work", choices=WORKS)
+    parser.add_argument("trials", type=int)
+    chosen = parser.parse_args()
+    run(WORKS[chosen.work], chosen.trials)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from harness.analysis.paired import superiority
+from harness.analysis.paired import common, superiority
 from harness.analysis.summary import Interval, interquartile_mean, percentile
 from harness.analysis.tournament import Tournament
 from harness.errors import InputError
@@ -51,7 +52,9 @@ class Friedman:
 @dataclass(frozen=True, slots=True)
 class Improvement:
     """`first` against `second` over tasks. won: tasks of the higher mean. better: the probability
-    of improvement, the mean over tasks. seeds: the fewest that both have on a task."""
+    of improvement, the mean over tasks. interval: with seeds, and of several tasks also tasks,
+    drawn anew. tasks: those with two seeds or more in common. seeds: the fewest in common on any
+    task."""
 
     first: str
     second: str
@@ -131,6 +134,7 @@ def friedman_of(scores: ArrayLike, contenders: Sequence[str]) -> Friedman | None
     return Friedman(tasks, statistic, p, distance, groups_within(contenders, ranks, distance))
 
 
+@cache
 def critical_difference(contenders: int, tasks: int, alpha: float = ALPHA) -> float:
     """Nemenyi's: q √(k (k + 1) / 6N), q of the studentised range over √2."""
     q = stats.studentized_range.ppf(1 - alpha, contenders, np.inf) / np.sqrt(2)
@@ -163,19 +167,29 @@ def improvement(
     generator: np.random.Generator,
 ) -> Improvement | None:
     """None where on no task both have two seeds in common. Seeds are drawn in pairs."""
-    strata = []
+    strata, fewest = [], []
     for task in tasks:
-        one, two = games.entries[task, first].values, games.entries[task, second].values
-        seeds = sorted(one.keys() & two.keys())
-        if len(seeds) > 1:
-            strata.append(np.array([[one[s] for s in seeds], [two[s] for s in seeds]]))
+        pair = common(games, task, first, second)
+        fewest.append(pair[0].size)
+        if fewest[-1] > 1:
+            strata.append(pair)
     if not strata:
         return None
     better = float(np.mean([superiority(a, b) for a, b in strata]))
-    samples = np.mean([_resampled(a, b, generator) for a, b in strata], axis=0)
+    samples = _over_tasks([_resampled(a, b, generator) for a, b in strata], generator)
     won = sum(_centre(a) > _centre(b) for a, b in strata)
-    fewest = min(stratum.shape[1] for stratum in strata)
-    return Improvement(first, second, len(strata), won, fewest, better, percentile(samples))
+    return Improvement(first, second, len(strata), won, min(fewest), better, percentile(samples))
+
+
+def _over_tasks(
+    samples: Sequence[NDArray[np.float64]], generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Means over tasks [R] of each task's samples [R], with tasks too drawn anew: the tasks at hand
+    are a sample of those that one would like to know of."""
+    tasks = len(samples)
+    which = generator.integers(tasks, size=(RESAMPLES, tasks))
+    sample = generator.integers(RESAMPLES, size=(RESAMPLES, tasks))
+    return np.asarray(np.array(samples)[which, sample].mean(axis=1))
 
 
 def _resampled(

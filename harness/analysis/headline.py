@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from harness.analysis.across import Improvement, average_ranks, improvement, score_matrix
+from harness.analysis.evidence import Evidence, evidence
 from harness.analysis.tournament import Tournament
 from harness.errors import InputError, Problem, did_you_mean
 
 FEWEST_SEEDS = 5
 """Below, a bootstrap over seeds has too few distinct resamples to say anything."""
 
-Finding = Literal["beats", "no clear winner", "insufficient data"]
+Finding = Literal["beats", "insufficient data"]
+Doubt = Literal["", "no task", "no seeds", "few seeds", "test", "interval"]
 
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """improvement: of the contender of the best average rank over the next, or over the baseline;
-    None where they have no two seeds in common. reason: why the data are insufficient.
+    """Of the contender of the best average rank over the next one that it beats, or where there is
+    none over the next; or of the baseline and the best of the others.
 
-    It beats where the interval of the probability of improvement lies above one half, or every
-    resample agrees that it always wins. tasks: those that all contenders finished.
+    A beats B where all of this holds: `FEWEST_SEEDS` in common on every task; the test of
+    `evidence` separates them; the interval of the probability of improvement lies above one half,
+    or every resample agrees that A always wins.
+
+    doubt: which of it does not; "no task": none was finished by every contender; "no seeds": no
+    two in common. tasks: those that all contenders finished; left_out: the others.
+    undecided: contenders of a rank between the two, which the first is not shown to beat.
     """
 
     finding: Finding
+    doubt: Doubt
     improvement: Improvement | None
+    evidence: Evidence | None
+    undecided: tuple[str, ...]
     tasks: int
     left_out: int
-    reason: str = ""
 
 
 def headline(
@@ -47,28 +57,45 @@ def headline(
     tasks = games.complete()
     left_out = len(games.tasks) - len(tasks)
     if not tasks:
-        return Headline(
-            "insufficient data", None, 0, left_out, "no task was finished by every contender"
-        )
-    first, second = _two(games, tasks, baseline)
-    found = improvement(games, tasks, first, second, generator)
+        return Headline("insufficient data", "no task", None, None, (), 0, left_out)
+    first, others = _order(games, tasks, baseline)
+    judged = []
+    for other in others:
+        doubt, found, shown = _judge(games, tasks, (first, other), generator, baseline)
+        if not doubt:
+            before = tuple(others[: len(judged)])
+            return Headline("beats", "", found, shown, before, len(tasks), left_out)
+        judged.append((doubt, found, shown))
+    doubt, found, shown = judged[0]
+    return Headline("insufficient data", doubt, found, shown, (), len(tasks), left_out)
+
+
+def _judge(
+    games: Tournament,
+    tasks: Sequence[str],
+    two: tuple[str, str],
+    generator: np.random.Generator,
+    baseline: str | None,
+) -> tuple[Doubt, Improvement | None, Evidence | None]:
+    found = improvement(games, tasks, *two, generator)
     if found is None:
-        reason = f"{first} and {second} have no two seeds in common on any task"
-        return Headline("insufficient data", None, len(tasks), left_out, reason)
+        return "no seeds", None, None
     if found.seeds < FEWEST_SEEDS:
-        reason = f"{found.seeds} seeds in common, and {FEWEST_SEEDS} are the fewest for a claim"
-        return Headline("insufficient data", found, len(tasks), left_out, reason)
+        return "few seeds", found, None
+    shown = evidence(games, tasks, found, baseline)
+    if not shown.separates:
+        return "test", found, shown
     low = found.interval.low
     surely = low > 0.5 if low is not None else found.better == 1
-    return Headline("beats" if surely else "no clear winner", found, len(tasks), left_out)
+    return "" if surely else "interval", found, shown
 
 
-def _two(games: Tournament, tasks: tuple[str, ...], baseline: str | None) -> tuple[str, str]:
-    """The two that the headline speaks of, the better one first."""
+def _order(games: Tournament, tasks: Sequence[str], baseline: str | None) -> tuple[str, list[str]]:
+    """Whose claim it is, and those that it may beat, the best first."""
     ranks = average_ranks(score_matrix(games, tasks))
     order = [games.contenders[place] for place in np.argsort(ranks, kind="stable")]
     if baseline is None:
-        return order[0], order[1]
-    other = next(name for name in order if name != baseline)
-    pair = sorted((baseline, other), key=order.index)
-    return pair[0], pair[1]
+        return order[0], order[1:]
+    best = next(name for name in order if name != baseline)
+    first, second = sorted((baseline, best), key=order.index)
+    return first, [second]

@@ -69,28 +69,37 @@ def compare_pair(
     games: Tournament, task: str, first: str, second: str, generator: np.random.Generator
 ) -> Pair:
     """One pair on one task, not yet corrected for the others."""
-    one, two = games.entries[task, first].values, games.entries[task, second].values
-    seeds = sorted(one.keys() & two.keys())
-    a = np.array([one[seed] for seed in seeds], dtype=float)
-    b = np.array([two[seed] for seed in seeds], dtype=float)
+    a, b = common(games, task, first, second)
     whole = np.isfinite(a) & np.isfinite(b)
     differences = (a - b)[whole]
-    p, floor = wilcoxon(ordered_differences(a, b)) if len(seeds) > 1 else (None, None)
+    p, floor = wilcoxon(ordered_differences(a, b)) if a.size > 1 else (None, None)
     return Pair(
         task=task,
         first=first,
         second=second,
-        n=len(seeds),
+        n=a.size,
         diverged=int((~whole).sum()),
         wins=int((a > b).sum()),
         ties=int((a == b).sum()),
         losses=int((a < b).sum()),
         difference=float(games.sign * differences.mean()) if differences.size else None,
         interval=_signed(bootstrap(differences, generator), games.sign),
-        better=superiority(a, b) if len(seeds) > 1 else None,
+        better=superiority(a, b) if a.size > 1 else None,
         p=p,
         holm=None,
         floor=floor,
+    )
+
+
+def common(
+    games: Tournament, task: str, first: str, second: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The values of both, each [n], of the seeds that both have, in one order."""
+    one, two = games.entries[task, first].values, games.entries[task, second].values
+    seeds = sorted(one.keys() & two.keys())
+    return (
+        np.array([one[seed] for seed in seeds], dtype=float),
+        np.array([two[seed] for seed in seeds], dtype=float),
     )
 
 
@@ -110,31 +119,42 @@ def ordered_differences(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArr
 
 
 def wilcoxon(differences: ArrayLike) -> tuple[float | None, float | None]:
-    """Wilcoxon's signed-rank test, two-sided: its p, and the lowest p that so many pairs could
-    give. Differences of 0 are left out, as Wilcoxon does; (None, None) where none is left.
+    """Wilcoxon's signed-rank test (1945) of differences [n]; see `signed_rank`."""
+    return signed_rank([differences])
+
+
+def signed_rank(strata: Sequence[ArrayLike]) -> tuple[float | None, float | None]:
+    """Wilcoxon's signed-rank test, two-sided, of differences [n] ranked within each stratum: its p,
+    and the lowest p that so many could give. Differences of 0 are left out, as Wilcoxon does;
+    (None, None) where none is left.
 
     Exact with ties too, by enumeration of all signs, where scipy falls back on the normal
     distribution. Ranks of ties are averaged.
     """
-    data = np.asarray(differences, dtype=float)
-    data = data[data != 0]
-    n = data.size
-    if n == 0:
+    kept = [data[data != 0] for data in (np.asarray(one, dtype=float) for one in strata)]
+    positive = np.concatenate([data > 0 for data in kept])
+    # Average ranks are halves: doubled, they are whole, and their sums can be told apart.
+    ranks = np.concatenate([np.rint(2 * stats.rankdata(np.abs(data))) for data in kept])
+    if not ranks.size:
         return None, None
-    floor = min(1.0, 2.0 ** (1 - n))
-    if n > EXACT_BELOW:
-        return float(stats.wilcoxon(data, method="approx").pvalue), floor
-    # Average ranks are halves: doubled, they are whole, and the sums can be counted.
-    ranks = np.rint(2 * stats.rankdata(np.abs(data))).astype(int)
-    positive = int(ranks[data > 0].sum())
+    floor = min(1.0, 2.0 ** (1 - ranks.size))
+    total = float(ranks[positive].sum())
+    if ranks.size > EXACT_BELOW:
+        z = (total - ranks.sum() / 2) / np.sqrt((ranks**2).sum() / 4)
+        return float(2 * stats.norm.sf(abs(z))), floor
+    least = int(min(total, ranks.sum() - total))
+    return min(1.0, 2 * float(_chances(ranks.astype(int))[: least + 1].sum())), floor
+
+
+def _chances(ranks: NDArray[np.int_]) -> NDArray[np.float64]:
+    """How likely each sum of ranks is, from 0 up, where each counts with probability one half."""
     chance = np.ones(1)
     for rank in ranks:
         longer = np.zeros(chance.size + rank)
         longer[: chance.size] += chance / 2
         longer[rank:] += chance / 2
         chance = longer
-    lower = float(chance[: min(positive, int(ranks.sum()) - positive) + 1].sum())
-    return min(1.0, 2 * lower), floor
+    return chance
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -25,23 +25,30 @@ METHODS = (
     (
         "pairs",
         (
-            "Seeds are paired: same initial weights, split and order. Wilcoxon's signed- "
-            "rank test (1945), exact with ties; Holm's adjustment (1979) over the pairs of "
+            "Seeds are paired: same initial weights, split and order. Wilcoxon's signed-rank "
+            "test (1945), exact with ties; Holm's adjustment (1979) over the pairs of "
             "a task."
         ),
     ),
     (
         "probability of improvement",
         (
-            "Mann–Whitney's U over all combinations of seeds, averaged over tasks; interval "
-            "by stratified bootstrap, percentiles (Agarwal et al., 2021)."
+            "Mann–Whitney's U over all combinations of seeds, averaged over tasks (Agarwal et "
+            "al., 2021); interval by a bootstrap that draws tasks anew and seeds within each, "
+            "percentiles."
         ),
     ),
     (
         "claim",
         (
-            "A beats B where the 95% interval of that probability lies above one half, with "
-            "five seeds or more; else there is no clear winner, or there are too few data."
+            "A beats B where they have five seeds or more in common on every task; where "
+            "Friedman's test over tasks finds that contenders differ, if there are three or "
+            "more; where the two are told apart at .05; and where the interval of P(better) "
+            "lies above one half. Ahead on every task, they are told apart by their seeds: "
+            "Wilcoxon's test over all pairs, ranked within each task, Holm's adjustment over "
+            "pairs of contenders. Ahead on some only, by tasks: Nemenyi's critical difference "
+            "or, of two contenders, Wilcoxon's test over the tasks' P(better) (Demšar, 2006). "
+            "Else the data are insufficient, and the sentence says what does not hold."
         ),
     ),
     (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.analysis.across import Improvement
 from harness.analysis.comparison import Comparison
 from harness.analysis.headline import Headline, headline
 from harness.analysis.tournament import MOST_CONTENDERS, Tournament, tournament
@@ -11,6 +12,7 @@ from harness.analysis.tuned import Tuned
 from harness.analysis.verdict import Verdict, judge
 from harness.errors import InputError
 from harness.report.blocks import Paragraph
+from harness.report.doubts import why
 from harness.report.intervals import probable
 from harness.report.numbers import decimals_for, spread
 from harness.report.rows import called
@@ -84,21 +86,23 @@ def blocks(verdicts: Verdicts) -> tuple[Paragraph, ...]:
 
 def _over_all(found: Headline, games: Tournament) -> str:
     """ "adamw beats sgd on 3 of 3 tasks, P(better) .94 [.81, .99], n = 5 (test/accuracy)." """
-    left_out = f" Not finished by all: {counted(found.left_out, 'task')}." if found.left_out else ""
-    pair = found.improvement
-    if pair is None:
-        return f"Insufficient data: {found.reason}.{left_out}"
+    told = [] if found.finding == "beats" else [f"Insufficient data: {why(found)}."]
+    if found.improvement is not None:
+        told.append(_numbers(found.improvement, games.metric, found.finding == "beats"))
+    if found.improvement is not None and found.undecided:
+        told.append(f"Not told apart from {found.improvement.first}: {listed(found.undecided)}.")
+    if found.left_out:
+        told.append(f"Not finished by all: {counted(found.left_out, 'task')}.")
+    return " ".join(told)
+
+
+def _numbers(pair: Improvement, metric: str, beats: bool) -> str:
     tasks = counted(pair.tasks, "task")
-    sure = f"P(better) {probable(pair.better, pair.interval)}, n = {pair.seeds} ({games.metric})"
-    if found.finding == "insufficient data":
-        ahead = f"{pair.first} is ahead of {pair.second} on {pair.won} of {tasks}"
-        return f"Insufficient data: {found.reason}. {ahead}, {sure}.{left_out}"
-    if found.finding == "beats":
-        return f"{pair.first} beats {pair.second} on {pair.won} of {tasks}, {sure}.{left_out}"
-    return (
-        f"No clear winner: {pair.first} is ahead of {pair.second} on {pair.won} of {tasks}, "
-        f"{sure}.{left_out}"
-    )
+    sure = f"P(better) {probable(pair.better, pair.interval)}, n = {pair.seeds} ({metric})"
+    if pair.better == 0.5 and not pair.won:
+        return f"{pair.first} and {pair.second} are level on {tasks}, {sure}."
+    how = "beats" if beats else "is ahead of"
+    return f"{pair.first} {how} {pair.second} on {pair.won} of {tasks}, {sure}."
 
 
 def _refuse_baseline(comparison: Comparison) -> None:

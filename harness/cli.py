@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from math import isfinite, nan
 
 from harness.errors import HarnessError, InputError
 
@@ -20,6 +21,17 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, from 0; argparse tells the user where it is not."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not (isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0")
+    return value
 
 
 def guard(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from harness.dispatch.checkpoints import CheckpointRoom
 from harness.dispatch.engine import Engine, Task
 from harness.experiment.spec import PlannedTrial
 from harness.interrupts import Interrupts
@@ -52,12 +53,14 @@ def execute(
     evidence: bool,
     claim: Callable[[PlannedTrial], Claim] = lambda _: Claim.GRANTED,
     stacks: Stacks | None = None,
+    checkpoints: CheckpointRoom | None = None,
 ) -> Generator[tuple[PlannedTrial, Record | None], None, None]:
     """Train `trials`, yielding each record after it was handed to the writer; None in its place
     for a trial that another harness has run.
 
     claim: asked before a trial is begun. A trial that another harness holds waits until that one
-    has run it, or is gone. stacks: which of the trials begin together.
+    has run it, or is gone. stacks: which of the trials begin together. checkpoints: where they are
+    kept, so that what was interrupted goes on; without, it begins anew.
 
     The engine holds only tasks that it has room for, so that an interruption finds the rest
     untouched; a trial that waits for its device holds up none on another. Where the loop is left
@@ -71,7 +74,15 @@ def execute(
 
     def task(members: Sequence[PlannedTrial]) -> Task:
         (key, trial), *others = ((one.trial_id, one.trial) for one in members)
-        return Task(key, trial, data_root, evidence, others=tuple(others), measure=stacks.measured)
+        return Task(
+            key,
+            trial,
+            data_root,
+            evidence,
+            others=tuple(others),
+            measure=stacks.measured,
+            checkpoints=checkpoints.of(members) if checkpoints else None,
+        )
 
     try:
         yield from _fill(engine, queue, planned, task)
@@ -82,7 +93,8 @@ def execute(
                 queue.ask_again()
                 yield from _fill(engine, queue, planned, task)
                 continue
-            event = engine.next(CHECK_SECONDS)
+            with interrupts.asking(engine.stop_soon):
+                event = engine.next(CHECK_SECONDS)
             if event is None:
                 continue
             one = planned[event.key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
@@ -30,6 +30,7 @@ class Interrupts:
         self._deferring = False
         self._pending = False
         self._asked: str | None = None
+        self._stop_soon: Callable[[], bool] | None = None
 
     def __enter__(self) -> Interrupts:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -65,13 +66,24 @@ class Interrupts:
             self._pending = False
             self.check()
 
+    @contextmanager
+    def asking(self, stop_soon: Callable[[], bool]) -> Iterator[None]:
+        """A block that a first signal does not cut where `stop_soon`, called then, says that it
+        will end by itself: Interrupted is raised when it is left."""
+        self._stop_soon = stop_soon
+        try:
+            yield
+        finally:
+            self._stop_soon = None
+        self.check()
+
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._asked is not None:
             os._exit(INTERRUPTED)
         self._asked = signal.Signals(number).name
         if self._deferring:
             self._pending = True
-        else:
+        elif self._stop_soon is None or not self._stop_soon():
             raise Interrupted(self._asked)
 
     def _unraisable(self, dropped: sys.UnraisableHookArgs) -> None:

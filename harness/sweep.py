@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
-from harness.cli import OK, SOME_FAILED, guard, positive
+from harness.cli import OK, SOME_FAILED, guard, positive, seconds
 from harness.errors import InputError
 from harness.words import counted
 
@@ -88,6 +88,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="auto|off|K",
         help="train trials that differ in optimizer, lr, scheduler, seed or clipping alone as one "
         "stack of at most K; auto: where a short measurement finds that faster (default: off)",
+    )
+    made.add_argument(
+        "--checkpoint-every",
+        type=seconds,
+        metavar="SECONDS",
+        help="training between two checkpoints of a trial (default: 20 s, more where writing one "
+        "takes over 2 %% of that; 0: at every chance)",
     )
     made.add_argument(
         "--no-compare", action="store_true", help="do not print the comparison at the end"
@@ -229,6 +236,7 @@ def _train(
     arguments: argparse.Namespace,
 ) -> int:
     """Train what is left. Returns how many trials failed."""
+    from harness.dispatch.checkpoints import CheckpointRoom
     from harness.dispatch.choose import engine, measured_workers
     from harness.execution import Stacks, execute
     from harness.groups import group, largest
@@ -257,6 +265,11 @@ def _train(
         address=arguments.address,
     )
     console.print(f"training: {trainer.description}", highlight=False)
+    checkpoints = CheckpointRoom(
+        store.checkpoints(store.experiment(plan.experiment.name)),
+        arguments.checkpoint_every,
+        fresh=arguments.rerun,
+    )
     stacks = Stacks()
     if arguments.fuse != "off":
         grouping = group(todo, largest(arguments.fuse, len(todo), trainer.slots))
@@ -272,7 +285,15 @@ def _train(
         # Closed first, wherever it is left: training stops before anything else is wound up.
         closing(
             execute(
-                todo, trainer, background, interrupts, data_root(), evidence, claims.take, stacks
+                todo,
+                trainer,
+                background,
+                interrupts,
+                data_root(),
+                evidence,
+                claims.take,
+                stacks,
+                checkpoints,
             )
         ) as records,
     ):

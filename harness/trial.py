@@ -171,3 +171,11 @@ def digest(identity: Mapping[str, Any], fingerprint: str) -> str:
     content = {"trial": identity, "data": fingerprint, "semantics": SEMANTICS_VERSION}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def lineage(identity: Mapping[str, Any], fingerprint: str) -> str:
+    """What trials share that differ in `epochs` alone: 16 hex digits. Until the shorter one ends
+    they are the same training, unless a schedule depends on the length of the whole."""
+    return digest(
+        {name: value for name, value in identity.items() if name != "epochs"}, fingerprint
+    )

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "harness"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "naming", "seeding", "paths", "cells", "machine", "words"),
+    ("errors", "naming", "seeding", "paths", "cells", "machine", "words", "sealed"),
     ("data", "records"),
     ("kinds", "history"),
     ("kit",),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from harness.dispatch.checkpoints import Checkpoints, Position, TrialFolder
 from harness.records import Record
 from harness.trial import Trial
 
@@ -16,7 +17,8 @@ class Task:
 
     key: its trial id. evidence: whether `Ended` carries weights. others: trials that train with it
     as one stack, with their keys; Ray's engine takes none.
-    measure: whether to see first if the stack is faster than one by one.
+    measure: whether to see first if the stack is faster than one by one. checkpoints: where they
+    are kept; without, an interrupted trial begins anew.
     Set by the engine: device, where it placed the task (None leaves it to the trial's own field);
     exclusive, whether no other task trains on its device at the same time, so that its times can
     be compared.
@@ -30,6 +32,7 @@ class Task:
     device: str | None = None
     others: tuple[tuple[str, Trial], ...] = ()
     measure: bool = False
+    checkpoints: Checkpoints | None = None
 
     @property
     def trials(self) -> tuple[tuple[str, Trial], ...]:
@@ -43,6 +46,13 @@ class Task:
             return None
         (first, trial), *others = left
         return replace(self, key=first, trial=trial, others=tuple(others))
+
+    @property
+    def reached(self) -> Position | None:
+        """The furthest checkpoint of a task of one trial; None where there is none."""
+        if self.checkpoints is None or self.others:
+            return None
+        return TrialFolder(self.checkpoints.folders[self.key]).reached()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,12 @@ class Engine(Protocol):
         on. Nothing happens where it has ended."""
         ...
 
+    def stop_soon(self) -> bool:
+        """Ask what trains in this process to keep a checkpoint and end, soon; whether it will.
+        Safe in a signal handler."""
+        ...
+
     def close(self) -> None:
-        """Stop everything and free what is held. May be called twice."""
+        """Stop everything and free what is held; workers first keep a checkpoint of what they
+        train, where that takes a few seconds at most. May be called twice."""
         ...

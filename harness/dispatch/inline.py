@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from harness.dispatch.engine import Event, Task
 from harness.dispatch.stacks import CANCELLED, events
+from harness.dispatch.stopping import stop_soon
 from harness.records import Ended
 
 
@@ -65,6 +66,9 @@ class InlineEngine:
                 else:
                     self._waiting[place] = left
                 return
+
+    def stop_soon(self) -> bool:
+        return stop_soon()
 
     def close(self) -> None:
         self._waiting.clear()

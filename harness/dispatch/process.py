@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -12,34 +12,42 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
+from harness.dispatch.checkpoints import Position
 from harness.dispatch.engine import Event, Task
 from harness.dispatch.places import Place, Places
 from harness.dispatch.processes import SharedFolder, start
 from harness.dispatch.worker import Cancel, send
-from harness.records import Ended, Outcome
+from harness.records import Ended, Outcome, Started
 from harness.words import counted
 
 GRACE_SECONDS = 0.5
 """How long a worker that was told to stop may take before it is killed."""
+CHECKPOINT_SECONDS = 5.0
+"""The same of one that trains a trial with checkpoints, and keeps one first."""
 
 
 @dataclass(slots=True)
 class _Worker:
     """A process and what it is at. task: None while it is idle. left: the keys of its trials that
-    have not ended."""
+    have not ended. reached: the furthest checkpoint of its trial when it was begun. repeated:
+    measurements still to come that were handed on before its worker died."""
 
     process: BaseProcess
     pipe: Connection
     place: Place
     task: Task | None = None
     left: set[str] = field(default_factory=set)
+    reached: Position | None = None
+    repeated: int = 0
 
 
 class ProcessEngine:
     """Workers that are started at the first task and kept, one for each slot of each place.
 
-    A worker serves one place alone. One that dies fails its task alone, with the signal or status
-    it died of, and is replaced. Workers share their prepared data in memory.
+    A worker serves one place alone, and is replaced where it dies. Its task then goes on from its
+    last checkpoint, where it has come further than when it was begun, and only what was not
+    measured before is handed on; else it fails, alone, with the signal or status the worker died
+    of. Workers share their prepared data in memory.
     """
 
     is_local = False
@@ -51,6 +59,7 @@ class ProcessEngine:
         self._busy: dict[str, _Worker] = {}
         self._waiting: deque[Task] = deque()
         self._ready: deque[Event] = deque()
+        self._measured: Counter[str] = Counter()
         self._shared: SharedFolder | None = None
 
     @classmethod
@@ -102,13 +111,18 @@ class ProcessEngine:
                     self._waiting[place] = left
                 return
 
+    def stop_soon(self) -> bool:
+        return False
+
     def close(self) -> None:
         everyone = [*self._busy.values(), *(w for idle in self._idle.values() for w in idle)]
         for worker in self._busy.values():
             worker.process.terminate()
         for worker in everyone:
             worker.pipe.close()
-        deadline = time.monotonic() + GRACE_SECONDS
+        tasks = [worker.task for worker in self._busy.values()]
+        keeps = any(task is not None and task.checkpoints is not None for task in tasks)
+        deadline = time.monotonic() + (CHECKPOINT_SECONDS if keeps else GRACE_SECONDS)
         for worker in everyone:
             worker.process.join(max(0.0, deadline - time.monotonic()))
             if worker.process.is_alive():
@@ -121,6 +135,7 @@ class ProcessEngine:
         self._busy.clear()
         self._waiting.clear()
         self._ready.clear()
+        self._measured.clear()
         if self._shared is not None:
             self._shared.remove()
             self._shared = None
@@ -144,6 +159,7 @@ class ProcessEngine:
             task, device=place.device if suits else None, exclusive=place.slots == 1
         )
         worker.left = {key for key, _ in task.trials}
+        worker.reached, worker.repeated = task.reached, self._measured[task.key]
         self._busy[task.key] = worker
         self._places.take(place)
         try:
@@ -176,12 +192,25 @@ class ProcessEngine:
             except (EOFError, ConnectionResetError, OSError):
                 self._bury(worker)
                 continue
+            if self._is_repeated(worker, event):
+                continue
             self._ready.append(event)
             if isinstance(event.record, Ended):
                 worker.left.discard(event.key)
                 if worker.task is not None and not worker.left:
                     self._release(worker.task, worker)
                     self._idle[worker.place].append(worker)
+
+    def _is_repeated(self, worker: _Worker, event: Event) -> bool:
+        """Whether it was handed on before. Keeps count of what a task has measured."""
+        if isinstance(event.record, Ended):
+            del self._measured[event.key]
+        elif not isinstance(event.record, Started):
+            if worker.repeated:
+                worker.repeated -= 1
+                return True
+            self._measured[event.key] += 1
+        return False
 
     def _release(self, task: Task, worker: _Worker) -> None:
         del self._busy[task.key]
@@ -201,6 +230,12 @@ class ProcessEngine:
         if task is None:
             return
         self._release(task, worker)
+        if task.reached != worker.reached:
+            self._waiting.appendleft(task)
+            self._assign()
+            return
+        for key in worker.left:
+            del self._measured[key]
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
         hint = "; out of memory, perhaps" if status == -9 else ""
         ended = Ended(Outcome.FAILED, {}, f"its worker process died {how}{hint}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.dispatch.engine import Event, Task
 from harness.dispatch.places import GPU_KINDS
 from harness.errors import InputError
-from harness.records import Ended, Outcome, Record
+from harness.records import Ended, Outcome, Record, Started
 from harness.words import counted
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ TRIES = 3
 
 @dataclass(slots=True)
 class _Running:
-    """A task in the cluster. stream: of its records' references. seen: records handed on."""
+    """A task in the cluster. stream: of its records' references. seen: measurements handed on."""
 
     task: Task
     stream: Any
@@ -109,6 +109,9 @@ class RayEngine:
             self._ray.cancel(self._running.pop(key).stream, force=True)
             self._ready.append(Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
 
+    def stop_soon(self) -> bool:
+        return False
+
     def close(self) -> None:
         if not self._ray.is_initialized():
             return
@@ -159,10 +162,11 @@ class RayEngine:
         except self._ray.exceptions.RayError as error:
             self._again(running, type(error).__name__)
             return
-        if running.skip:
-            running.skip -= 1
-            return
-        running.seen += 1
+        if not isinstance(record, (Started, Ended)):  # A second start says that it was resumed.
+            if running.skip:
+                running.skip -= 1
+                return
+            running.seen += 1
         self._ready.append(Event(running.task.key, record))
         if isinstance(record, Ended):
             del self._running[running.task.key]

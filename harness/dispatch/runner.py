@@ -19,12 +19,11 @@ def run(task: Task) -> Iterator[Record]:
     """
     import torch
 
-    from harness.training.build import assemble
-    from harness.training.loop import train
+    from harness.dispatch.resume import train_with_checkpoints
 
     device = None if task.device is None else torch.device(task.device)
     try:
-        for record in train(assemble(task.trial, task.data_root, device), task.evidence):
+        for record in train_with_checkpoints(task, device):
             if isinstance(record, Started):
                 record = Started({**record.facts, "exclusive": task.exclusive})
             yield record

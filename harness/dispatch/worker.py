@@ -14,13 +14,17 @@ import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 
 from harness.dispatch.engine import Event, Task
+from harness.dispatch.stopping import TOLD_TO_STOP, stop_soon
 from harness.records import Ended, Outcome
 from harness.trial import Trial
 
 PARENT_DIED = 3
 """Exit status of a worker that found itself alone."""
+STOPPED = 4
+"""Exit status of a worker that was told to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ def work(pipe: Connection, threads: int, shared: Path, budget: int) -> None:
     """
     # Ctrl-C goes to every process of a terminal; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_leave_with_parent, args=(shared,), daemon=True).start()
     import torch
 
@@ -101,6 +106,8 @@ def _train(pipe: Connection, task: Task) -> None:
     left = dict(task.trials)
     cancelled: set[str] = set()
     for event in events(task, cancelled):
+        if event.record is TOLD_TO_STOP:
+            os._exit(STOPPED)
         send(pipe, event)
         if isinstance(event.record, Ended):
             del left[event.key]
@@ -133,6 +140,12 @@ def _measure(pipe: Connection, order: Measure) -> None:
 def _receive(pipe: Connection) -> Order:
     order: Order = pickle.loads(pipe.recv_bytes())  # noqa: S301 - a pipe to our own parent
     return order
+
+
+def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """SIGTERM: leave, after a checkpoint where one can be had soon."""
+    if not stop_soon():
+        os._exit(STOPPED)
 
 
 def _leave_with_parent(shared: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from harness.cli import OK, guard, positive
+from harness.cli import OK, guard, positive, seconds
 
 if TYPE_CHECKING:
     from harness.experiment.tuning import Search
@@ -58,6 +58,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="WHERE",
         help="Optuna's storage: a journal's path, or a URL such as postgresql://… for several "
         "machines (default: search.storage, else a journal in mlruns/studies)",
+    )
+    made.add_argument(
+        "--checkpoint-every",
+        type=seconds,
+        metavar="SECONDS",
+        help="training between two checkpoints of a trial (default: 20 s, more where writing one "
+        "takes over 2 %% of that; 0: at every chance)",
     )
     made.add_argument(
         "--no-compare", action="store_true", help="do not print the comparison at the end"

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from optuna.trial import TrialState
 
 from harness import naming
+from harness.dispatch.checkpoints import CheckpointRoom, remove
 from harness.dispatch.engine import Engine, Task
 from harness.execution import CHECK_SECONDS
 from harness.experiment.spec import PlannedTrial
@@ -57,6 +58,7 @@ class Drive:
     """Trains the points of several studies side by side, so that no worker waits for one of them.
 
     find: looks up trials that need no training. evidence: whether trials keep their weights.
+    checkpoints: where those in training keep theirs.
     """
 
     ledgers: Sequence[Ledger]
@@ -67,6 +69,7 @@ class Drive:
     interrupts: Interrupts
     data_root: Path
     evidence: bool = False
+    checkpoints: CheckpointRoom | None = None
     _training: dict[str, Training] = field(default_factory=dict)
     _waiting: dict[str, list[Asked]] = field(default_factory=lambda: defaultdict(list))
     _found: dict[str, Result] = field(default_factory=dict)
@@ -85,7 +88,8 @@ class Drive:
             if not self._training:
                 continue
             self.interrupts.check()
-            event = self.engine.next(CHECK_SECONDS)
+            with self.interrupts.asking(self.engine.stop_soon):
+                event = self.engine.next(CHECK_SECONDS)
             if event is None:
                 continue
             training = self._training[event.key]
@@ -123,7 +127,9 @@ class Drive:
         result = self._found.get(key) or self.find(key, self.goal)
         if result is None:
             self._training[key] = Training(asked)
-            self.engine.submit(Task(key, asked.current.trial, self.data_root, self.evidence))
+            kept = self.checkpoints.of([asked.current]) if self.checkpoints else None
+            trial = asked.current.trial
+            self.engine.submit(Task(key, trial, self.data_root, self.evidence, checkpoints=kept))
             return
         self._show(asked.current, result)
         self._settle(asked, result)
@@ -162,6 +168,8 @@ class Drive:
     def _ended(self, training: Training) -> None:
         asked, result, key = training.asked, training.result, training.asked.current.trial_id
         if asked.pruned_at is not None:
+            if self.checkpoints:
+                remove(self.checkpoints.place(asked.current))
             asked.seconds += result.seconds
             asked.ledger.tell(asked, TrialState.PRUNED, "pruned")
         elif result.reason.startswith(WORKER_DIED) and asked.ledger.requeue(asked, result.reason):

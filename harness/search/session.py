@@ -14,6 +14,7 @@ from rich.console import Console
 
 from harness.analysis.comparison import Question
 from harness.cli import OK, SOME_FAILED
+from harness.dispatch.checkpoints import CheckpointRoom
 from harness.dispatch.choose import engine as choose_engine
 from harness.dispatch.engine import Engine
 from harness.execution import execute
@@ -119,10 +120,16 @@ def _tune(
                 interrupts,
                 data_root(),
                 evidence=plan.experiment.artifacts == "all",
+                checkpoints=_checkpoints(store, plan, arguments),
             )
             _follow(console, drive, Tally(sum(left.values()), goal), trainer)
         _figures(console, store, runs, ledgers)
     return sum(ledger.counts()["failed"] for ledger in ledgers)
+
+
+def _checkpoints(store: Store, plan: Plan, arguments: argparse.Namespace) -> CheckpointRoom:
+    folder = store.checkpoints(store.experiment(plan.experiment.name))
+    return CheckpointRoom(folder, arguments.checkpoint_every)
 
 
 def _is_done(ledgers: Sequence[Ledger]) -> bool:
@@ -177,7 +184,16 @@ def _retrain(console: Console, store: Store, plan: Plan, arguments: argparse.Nam
         SweepWriter(store, plan, goal, trials=len(todo), title="retrain winners") as writer,
         display(console, len(todo)) as shown,
         closing(
-            execute(todo, trainer, writer, interrupts, data_root(), evidence, claims.take)
+            execute(
+                todo,
+                trainer,
+                writer,
+                interrupts,
+                data_root(),
+                evidence,
+                claims.take,
+                checkpoints=_checkpoints(store, plan, arguments),
+            )
         ) as records,
     ):
         for planned, record in records:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.records import BatchLosses, Ended, Evidence, Measured, Outcome, Record, Started
+from harness.sealed import read_sealed, write_sealed
 from harness.tracking.owner import is_dead, owner
 from harness.tracking.run_log import Moment
-from harness.tracking.sealed import read_sealed, write_sealed
 
 _SUFFIX = ".trial"
 _NAME = re.compile(r"[0-9a-f]{1,64}")
@@ -100,6 +100,7 @@ def _plain(record: Record) -> dict[str, Any]:
         case Ended():
             values["outcome"] = record.outcome.value
             values["final"] = dict(record.final)
+            values["facts"] = dict(record.facts)
             if record.evidence is not None:
                 values["evidence"] = {
                     field.name: getattr(record.evidence, field.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.history import Goal, best
 from harness.records import Evidence, Measured
-from harness.tracking.sealed import read_sealed, write_sealed
+from harness.sealed import read_sealed, write_sealed
 
 _SUFFIX = ".pt"
 _NAME = re.compile(r"[0-9a-f]{1,64}\.[\w-]{1,64}")

@@ -82,6 +82,11 @@ class Store:
         """The folder where an experiment's trials wait for a store that does not answer."""
         return self.home / "outbox" / self._folder(experiment_id)
 
+    def checkpoints(self, experiment_id: str) -> Path:
+        """The folder of what an experiment's trials in training go on from after an interruption,
+        and of the last checkpoints of those that are done."""
+        return self.home / "checkpoints" / self._folder(experiment_id)
+
     def claims(self, experiment_id: str) -> Path:
         """The file by which harnesses agree on who runs which trial of an experiment."""
         return self.home / "claims" / self._folder(experiment_id)

@@ -93,6 +93,11 @@ class TrialRun:
             naming.TAG_EXCLUSIVE: "exclusive",
             naming.TAG_FUSED: "fused",
             naming.TAG_NOT_FUSED: "not_fused",
+            naming.TAG_RESUMED: "resumed",
+            naming.TAG_RESUMED_AFTER: "resumed_after",
+            naming.TAG_CONTINUED: "continued_from",
+            naming.TAG_NOT_CONTINUED: "not_continued",
+            naming.TAG_RESTARTED: "restarted",
         }
         self.log.tags(
             {
@@ -116,6 +121,10 @@ class TrialRun:
             scalars = summarise(self._history, ended.final, self.shared.goal)
             for name, value in scalars.items():
                 self.log.metric(name, value, last, at.utc)
+        if ended.facts:
+            self._facts = {**self._facts, **ended.facts}
+            if "checkpoints" in ended.facts:
+                self.log.tags({naming.TAG_CHECKPOINTS: naming.text(ended.facts["checkpoints"])})
         self.log.tags(self._kept(ended))
         self.log.files(self._files(ended, times))
         self.log.tags(self._outcome(ended))

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from harness import naming
+from harness.dispatch.checkpoints import CheckpointRoom, settle
 from harness.errors import StoreError
 from harness.experiment.spec import Plan, PlannedTrial
 from harness.history import Goal
@@ -64,6 +65,7 @@ class SweepWriter:
         self._earlier = store.finished(self.experiment_id)
         self._plan = {planned.trial_id: planned for planned in plan.trials}
         self.outbox = Outbox(store.outbox(self.experiment_id))
+        self._checkpoints = CheckpointRoom(store.checkpoints(self.experiment_id))
         self._shared = Shared(
             goal, folder_of(plan), self._datasets.fingerprint, self._keep, self._closed
         )
@@ -161,6 +163,9 @@ class SweepWriter:
 
     def _closed(self, planned: PlannedTrial, run_id: str, outcome: Outcome) -> None:
         self._outcomes[outcome] += 1
+        if outcome in FINISHED:
+            room = self._checkpoints
+            settle(room.folder, room.place(planned), planned.trial, outcome is Outcome.DONE)
         del self._open[run_id]
         self._shared.open_runs = len(self._open)
         if self.is_finished(planned):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import torch
@@ -16,8 +14,10 @@ from harness.naming import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
 from harness.records import BatchLosses, Ended, Evidence, Measured, Outcome, Record, Started
 from harness.seeding import generator, stream_seed
 from harness.training.build import Parts, augmented
-from harness.training.device import synchronize
+from harness.training.checkpoint import Checkpoint, Epoch, Pace, Resumed, set_streams, taken
+from harness.training.clock import Clock
 from harness.training.evaluation import Scores, evaluate, mean, measure
+from harness.training.sources import Batch
 
 FINITE_CHECK_BATCHES = 200
 """Batches between looks at the loss inside an epoch, so that a diverged trial of long epochs stops
@@ -29,53 +29,31 @@ class Diverged(Exception):
     """The loss is no longer finite."""
 
 
-@dataclass(slots=True)
-class Clock:
-    """Seconds spent on training and on evaluation so far."""
-
-    device: torch.device
-    train: float = 0.0
-    evaluation: float = 0.0
-    started: float = 0.0
-
-    def start(self) -> None:
-        synchronize(self.device)
-        self.started = time.perf_counter()
-
-    def lap(self) -> float:
-        synchronize(self.device)
-        return time.perf_counter() - self.started
-
-
-def train(parts: Parts, evidence: bool = False) -> Iterator[Record]:
+def train(
+    parts: Parts,
+    evidence: bool = False,
+    pace: Pace | None = None,
+    resumed: Resumed | None = None,
+) -> Iterator[Record | Checkpoint]:
     """Train one trial, yielding records: Started, Measured for epoch 0 (untrained) and each epoch,
     BatchLosses where asked, and Ended, which is always the last unless the caller stops it.
 
-    evidence: whether `Ended` carries weights and test outputs. Closing the generator stops the
-    trial between two epochs' records; an exception in a part goes through to the caller.
+    evidence: whether `Ended` carries weights and test outputs. pace: when checkpoints are due; they
+    come between the records, none without it. resumed: where to go on, with `parts` put there; what
+    was measured before is not yielded again. Closing the generator stops the trial where it yielded
+    last; an exception in a part goes through to the caller.
     """
+    pace = pace or Pace(every=inf)
     yield Started(parts.facts())
-    clock = Clock(parts.device)
-    examples = 0
+    at = resumed or Resumed(0, Clock(parts.device))
     try:
-        values, scores = _evaluated(parts, clock)
-        yield Measured(0, values | _progress(parts, clock, 0), examples)
-        for epoch in range(1, parts.trial.epochs + 1):
-            before = clock.train
-            trained, batches = _train_epoch(parts, epoch, clock)
-            if batches is not None:
-                yield batches
-            values = measure("train", _finite(trained, epoch), parts.metrics)
-            last = epoch == parts.trial.epochs
-            if last or epoch % parts.trial.eval_every == 0:
-                measured, scores = _evaluated(parts, clock)
-                values |= measured
-            examples += len(parts.data.train)
-            pace = {THROUGHPUT: len(parts.data.train) / max(clock.train - before, 1e-9)}
-            values |= pace | _progress(parts, clock, epoch)
-            # After the rate was read: what a schedule observes changes the next epoch's.
-            parts.learning_rate.observe(values)
-            yield Measured(epoch, values, examples)
+        if resumed is None:
+            values, _ = _evaluated(parts, at.clock)
+            yield Measured(0, values | _progress(parts, at.clock, 0), 0)
+        with pace.training():
+            scores = yield from _train_epochs(parts, pace, at)
+        if not scores:  # It was interrupted after its last epoch.
+            _, scores = _evaluated(parts, at.clock)
     except Diverged as reason:
         yield Ended(Outcome.DIVERGED, {}, reason=str(reason))
         return
@@ -86,32 +64,80 @@ def train(parts: Parts, evidence: bool = False) -> Iterator[Record]:
     )
 
 
-def _train_epoch(parts: Parts, epoch: int, clock: Clock) -> tuple[Scores, BatchLosses | None]:
-    """One pass over the training split. Returns what the model put out while it was trained."""
+def _train_epochs(
+    parts: Parts, pace: Pace, at: Resumed
+) -> Generator[Record | Checkpoint, None, dict[str, Scores]]:
+    """The epochs that are left. Returns the last evaluation's scores; none where none was left."""
+    clock, begun = at.clock, at.begun
+    n = len(parts.data.train)
+    scores: dict[str, Scores] = {}
+    for epoch in range(at.epoch + 1, parts.trial.epochs + 1):
+        begun = begun or Epoch(before=clock.train)
+        trained, batches = yield from _train_epoch(parts, epoch, clock, pace, begun)
+        if batches is not None:
+            yield batches
+        values = measure("train", _finite(trained, epoch), parts.metrics)
+        last = epoch == parts.trial.epochs
+        if last or epoch % parts.trial.eval_every == 0:
+            before = clock.evaluation
+            measured, scores = _evaluated(parts, clock)
+            pace.evaluation = clock.evaluation - before
+            values |= measured
+        values |= {THROUGHPUT: n / max(clock.train - begun.before, 1e-9)}
+        values |= _progress(parts, clock, epoch)
+        begun = None
+        # After the rate was read: what a schedule observes changes the next epoch's.
+        parts.learning_rate.observe(values)
+        yield Measured(epoch, values, epoch * n)
+        if pace.due_after_epoch(last):
+            with pace.batches():
+                yield taken(parts, clock, epoch)
+    return scores
+
+
+def _train_epoch(
+    parts: Parts, epoch: int, clock: Clock, pace: Pace, begun: Epoch
+) -> Generator[Checkpoint, None, tuple[Scores, BatchLosses | None]]:
+    """One pass over the training split, or what is left of it. Returns what the model put out while
+    it was trained."""
     trial = parts.trial
     # Dropout draws from the global generators, which nothing else here uses; seeded anew for each
     # epoch, they need no state to resume and cannot be disturbed between epochs.
     torch.manual_seed(stream_seed(trial.seed, "dropout", epoch))
     order = torch.randperm(len(parts.data.train), generator=generator(trial.seed, "order", epoch))
     chance = generator(trial.seed, "augmentation", epoch, device=str(parts.device))
-    losses: list[Tensor] = []
-    outputs: list[Tensor] = []
-    targets: list[Tensor] = []
+    if begun.streams is not None:
+        set_streams(parts.device, chance, begun.streams)
     step = (epoch - 1) * parts.steps_per_epoch
     precision = autocast(parts)
     clock.start()
-    for index, (inputs, wanted) in enumerate(parts.data.train.batches(trial.batch_size, order)):
-        if parts.augment:
-            inputs = augmented(parts, inputs, chance)
-        logits, loss = update(parts, step + index, inputs, wanted, precision)
-        outputs.append(logits)
-        losses.append(loss)
-        targets.append(wanted)
-        if index % FINITE_CHECK_BATCHES == FINITE_CHECK_BATCHES - 1 and not loss.isfinite().all():
-            break
+    with pace.batches():
+        for index, (inputs, wanted) in _batches(parts, order, len(begun)):
+            if parts.augment:
+                inputs = augmented(parts, inputs, chance)
+            logits, loss = update(parts, step + index, inputs, wanted, precision)
+            begun.add(logits, loss, wanted)
+            if _is_checked(index) and not loss.isfinite().all():
+                break
+            if pace.due():
+                clock.train += clock.lap()
+                checkpoint = taken(parts, clock, epoch - 1, begun, chance)
+                yield checkpoint
+                set_streams(parts.device, chance, checkpoint.state["begun"]["streams"])
+                clock.start()
     clock.train += clock.lap()
-    scores = Scores(torch.cat(outputs), torch.cat(targets), torch.cat(losses))
-    return scores, _batch_losses(parts, epoch, losses)
+    return begun.scores(), _batch_losses(parts, epoch, begun.losses)
+
+
+def _batches(parts: Parts, order: Tensor, done: int) -> Iterator[tuple[int, Batch]]:
+    """An epoch's batches, each with its number, but for those that are done."""
+    size = parts.trial.batch_size
+    left = order[done * size :]
+    return enumerate(parts.data.train.batches(size, left), done) if len(left) else iter(())
+
+
+def _is_checked(index: int) -> bool:
+    return index % FINITE_CHECK_BATCHES == FINITE_CHECK_BATCHES - 1
 
 
 def update(
@@ -176,8 +202,7 @@ def _progress(parts: Parts, clock: Clock, epoch: int) -> dict[str, float]:
         EVAL_SECONDS: clock.evaluation,
     }
     if parts.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(parts.device)
-        values["memory/peak_mib"] = peak / 2**20
+        values["memory/peak_mib"] = clock.peak / 2**20
     return values
 
 

@@ -13,11 +13,12 @@ from harness.kinds import Metric
 from harness.naming import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
 from harness.records import BatchLosses, Ended, Evidence, Measured, Outcome, Record, Started
 from harness.training import device as devices
+from harness.training.clock import Clock
 from harness.training.evaluation import Scores
 from harness.training.fused.data import Pool
 from harness.training.fused.dropout import EpochMasks
 from harness.training.fused.stack import Member, Stack
-from harness.training.loop import EVIDENCE_INPUTS, Clock
+from harness.training.loop import EVIDENCE_INPUTS
 from harness.trial import Trial
 
 EVALUATED_AT_ONCE = 1 << 15

@@ -1,0 +1,130 @@
+"""A trial with checkpoints: begins where the last sound one was taken, and keeps new ones."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from harness.dispatch.checkpoints import Checkpoints, Found, TrialFolder
+from harness.dispatch.engine import Task
+from harness.dispatch.stopping import TOLD_TO_STOP, stoppable
+from harness.records import BatchLosses, Ended, Measured, Record, Started
+from harness.training.build import Parts, assemble
+from harness.training.checkpoint import Checkpoint, Pace, Resumed, Unusable, restore
+from harness.training.loop import train
+
+CHANGES = ("torch", "threads", "device_name")
+"""Facts that decide how numbers are rounded: told of where they are others after a resume."""
+
+_logger = logging.getLogger(__name__)
+
+
+def train_with_checkpoints(task: Task, device: torch.device | None) -> Iterator[Record]:
+    """A task's records, all from the first on, whatever of them was trained before.
+
+    `Started.facts` says where it was resumed and how often, what it continues, or why it began
+    anew. Where it is told to stop (`stopping`), it ends as interrupted with its checkpoint kept.
+    A task without a place for checkpoints has none.
+    """
+    if task.checkpoints is None:
+        found = train(assemble(task.trial, task.data_root, device), task.evidence)
+        yield from (item for item in found if not isinstance(item, Checkpoint))
+        return
+    pace = Pace(task.checkpoints.every)
+    keeper = _Keeper(task, task.checkpoints)
+    parts, resumed = keeper.begin(device)
+    with stoppable(pace):
+        for item in train(parts, task.evidence, pace, resumed):
+            match item:
+                case Checkpoint():
+                    pace.wrote(keeper.keep(item))
+                    if pace.asked:
+                        yield TOLD_TO_STOP
+                        return
+                case Started():
+                    yield Started({**item.facts, **keeper.facts})
+                    yield from keeper.history
+                case Measured() | BatchLosses():
+                    keeper.history.append(item)
+                    if not pace.asked:  # Who asked may listen no more.
+                        yield item
+                case Ended():
+                    yield replace(item, facts=keeper.problems)
+
+
+class _Keeper:
+    """What a trial's checkpoints need beyond its training. history: what it measured so far.
+    facts: how it began. problems: checkpoints that could not be written."""
+
+    def __init__(self, task: Task, checkpoints: Checkpoints) -> None:
+        self._task = task
+        self._continues = checkpoints.continues
+        self._folder = TrialFolder(checkpoints.folders[task.key])
+        self._stored: dict[str, Any] = {}
+        self.history: list[Record] = []
+        self.facts: dict[str, Any] = {}
+        self.problems: dict[str, Any] = {}
+
+    def begin(self, device: torch.device | None) -> tuple[Parts, Resumed | None]:
+        trial, root = self._task.trial, self._task.data_root
+        parts = assemble(trial, root, device)
+        for found in self._folder.sound(trial, self._continues):
+            try:
+                resumed = restore(parts, found.state)
+            except Unusable as reason:
+                self._folder.set_aside(found.path, str(reason))
+                parts = assemble(trial, root, device)
+                continue
+            self.history = list(found.history)
+            self._resumed(found, parts)
+            return parts, resumed
+        if self._folder.damaged:
+            self.facts["restarted"] = "none of its checkpoints could be used: " + "; ".join(
+                self._folder.damaged
+            )
+        elif self._continues and (why := self._folder.refusal(trial)):
+            self.facts["not_continued"] = why
+        self._stored = _circumstances(parts)
+        return parts, None
+
+    def keep(self, checkpoint: Checkpoint) -> float:
+        """Write a checkpoint. Returns the seconds it took. Where it cannot be written, training
+        goes on, and the trial's record says so."""
+        began = time.monotonic()
+        try:
+            self._folder.save(checkpoint, self.history, self._stored)
+        except OSError as error:
+            _logger.warning("no checkpoint of %s: %s", self._task.key, error)
+            self.problems["checkpoints"] = f"not written: {error.strerror or error}"
+        return time.monotonic() - began
+
+    def _resumed(self, found: Found, parts: Parts) -> None:
+        before, now = found.facts, _circumstances(parts)
+        changed = [
+            f"{k}: {before.get(k)}, now {now[k]}" for k in CHANGES if before.get(k) != now[k]
+        ]
+        self._stored = {**now, "times": int(before.get("times", 0)), **_continued(before)}
+        if found.continued is not None:
+            self._stored["continued_from"] = found.continued
+        else:
+            self._stored["times"] += 1
+            self.facts["resumed_after"] = str(found.position)
+        self.facts |= _continued(self._stored)
+        if self._stored["times"]:
+            self.facts["resumed"] = self._stored["times"]
+        if changed:
+            self.facts["resumed_elsewhere"] = "; ".join(changed)
+
+
+def _continued(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: facts[name] for name in ("continued_from",) if name in facts}
+
+
+def _circumstances(parts: Parts) -> dict[str, Any]:
+    found = {"torch": torch.__version__, **parts.facts()}
+    return {name: str(found[name]) for name in CHANGES}

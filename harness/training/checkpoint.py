@@ -1,0 +1,232 @@
+"""Checkpoints: all that a trial in training is, as tensors and primitives; and when one is due.
+
+What is not here is made again from the trial itself: the data, the splits, the order of each
+epoch. The streams of dropout and augmentation begin anew with each epoch, so that their states
+matter inside an epoch alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from harness.training.build import Parts
+from harness.training.clock import Clock
+from harness.training.evaluation import Scores
+
+FORMAT: Final = 1
+"""Raised when older checkpoints can no longer be read."""
+DEFAULT_SECONDS: Final = 20.0
+MOST_COST: Final = 0.02
+"""By default checkpoints are so far apart that writing them takes no more of the time than this."""
+
+SHORT_SECONDS: Final = 2.0
+"""An evaluation that takes no longer is waited for where training is to stop."""
+
+
+class Unusable(Exception):
+    """A checkpoint that is sound as a file, and yet cannot be gone on from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A trial after `epoch` whole epochs and `batch` batches of the next.
+
+    state: primitives and tensors, which are the living ones: to be written before training goes on.
+    """
+
+    epoch: int
+    batch: int
+    state: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Epoch:
+    """An epoch in training. before: the training clock when it began. outputs, losses and targets:
+    of each batch so far. streams: the states to go on from, where it was begun before."""
+
+    before: float = 0.0
+    outputs: list[Tensor] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)
+    targets: list[Tensor] = field(default_factory=list)
+    streams: Mapping[str, Tensor] | None = None
+
+    def __len__(self) -> int:
+        """Batches so far."""
+        return len(self.losses)
+
+    def add(self, outputs: Tensor, losses: Tensor, targets: Tensor) -> None:
+        self.outputs.append(outputs)
+        self.losses.append(losses)
+        self.targets.append(targets)
+
+    def scores(self) -> Scores:
+        """Of all its batches so far."""
+        return Scores(torch.cat(self.outputs), torch.cat(self.targets), torch.cat(self.losses))
+
+
+@dataclass(slots=True)
+class Resumed:
+    """Where a trial goes on. epoch: whole epochs. begun: the next one, where it was begun."""
+
+    epoch: int
+    clock: Clock
+    begun: Epoch | None = None
+
+
+class Pace:
+    """When a checkpoint is due: inside an epoch once `every` seconds have passed since the last one
+    or the start, at an epoch's end once half of them have; at once where it is `asked` for.
+
+    every: None for the default, which grows where writing one takes more than `MOST_COST` of it;
+    infinity for none but those asked for. evaluation: seconds the last evaluation took.
+    """
+
+    def __init__(self, every: float | None = None) -> None:
+        self.asked = False
+        self.evaluation = inf
+        self._training = False
+        self._in_batches = False
+        self._grows = every is None
+        self._every = DEFAULT_SECONDS if every is None else every
+        self._last = time.monotonic()
+        self._is_long = False
+
+    @property
+    def is_near(self) -> bool:
+        """Whether a checkpoint that is asked for now comes soon: after the batch in hand, or after
+        an evaluation that is short."""
+        return self._in_batches or (self._training and self.evaluation < SHORT_SECONDS)
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """While entered, checkpoints are taken; the time counts from here."""
+        self._last = time.monotonic()
+        self._training = True
+        try:
+            yield
+        finally:
+            self._training = False
+
+    def due(self) -> bool:
+        """Inside an epoch."""
+        return self.asked or time.monotonic() - self._last >= self._every
+
+    def due_after_epoch(self, last: bool = False) -> bool:
+        """last: of the trial's last epoch, where each trial that is long enough has one."""
+        passed = time.monotonic() - self._last
+        self._is_long = self._is_long or passed >= self._every / 2
+        return self.asked or passed >= self._every / 2 or (last and self._is_long)
+
+    def wrote(self, seconds: float) -> None:
+        """A checkpoint took so long to write."""
+        if self._grows:
+            self._every = max(DEFAULT_SECONDS, seconds / MOST_COST)
+        self._last = time.monotonic()
+        self._is_long = True
+
+    @contextmanager
+    def batches(self) -> Iterator[None]:
+        """While entered, batches are trained."""
+        self._in_batches = True
+        try:
+            yield
+        finally:
+            self._in_batches = False
+
+
+def taken(
+    parts: Parts,
+    clock: Clock,
+    epoch: int,
+    begun: Epoch | None = None,
+    chance: torch.Generator | None = None,
+) -> Checkpoint:
+    """A trial's checkpoint after `epoch` whole epochs, and what was `begun` of the next one."""
+    state: dict[str, Any] = {
+        "format": FORMAT,
+        "epoch": epoch,
+        "model": parts.model.state_dict(),
+        "optimizer": parts.optimizer.state_dict(),
+        "learning_rate": parts.learning_rate.state(),
+        "clock": {"train": clock.train, "evaluation": clock.evaluation, "before": clock.peak},
+        "device": parts.device.type,
+        "begun": None,
+    }
+    if begun is None or chance is None:
+        return Checkpoint(epoch, 0, state)
+    scores = begun.scores()
+    state["begun"] = {
+        "before": begun.before,
+        "outputs": scores.outputs,
+        "losses": scores.losses,
+        "targets": scores.targets,
+        "streams": streams(parts.device, chance),
+    }
+    return Checkpoint(epoch, len(begun), state)
+
+
+def restore(parts: Parts, state: Mapping[str, Any]) -> Resumed:
+    """Put parts just assembled where the trial was when `state` was taken.
+
+    Raises Unusable where that is not possible; the parts are then spoilt.
+    """
+    if state["format"] != FORMAT:
+        raise Unusable("it was written by another version")
+    if state["begun"] is not None and state["device"] != parts.device.type:
+        raise Unusable(f"its random streams are of the device {state['device']}")
+    try:
+        parts.model.load_state_dict(state["model"])
+        parts.optimizer.load_state_dict(state["optimizer"])
+        parts.learning_rate.load(state["learning_rate"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise Unusable(" ".join(str(error).split())) from error
+    clock = Clock(parts.device, **state["clock"])
+    begun = None if state["begun"] is None else _begun(parts, state["begun"])
+    return Resumed(state["epoch"], clock, begun)
+
+
+def _begun(parts: Parts, state: Mapping[str, Any]) -> Epoch:
+    size = parts.trial.batch_size
+
+    def batches(name: str) -> list[Tensor]:
+        # Each batch by itself, as it was: where numbers lie in memory may decide how they add up.
+        return [part.clone() for part in state[name].to(parts.device).split(size)]
+
+    return Epoch(
+        state["before"],
+        batches("outputs"),
+        batches("losses"),
+        batches("targets"),
+        state["streams"],
+    )
+
+
+def streams(device: torch.device, chance: torch.Generator) -> dict[str, Tensor]:
+    """The states of what is drawn from inside an epoch: torch's global generators, which dropout
+    uses, and the augmentations' own."""
+    found = {"cpu": torch.get_rng_state(), "augmentation": chance.get_state()}
+    if device.type == "cuda":
+        found["device"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        found["device"] = torch.mps.get_rng_state()
+    return found
+
+
+def set_streams(
+    device: torch.device, chance: torch.Generator, states: Mapping[str, Tensor]
+) -> None:
+    """Put them back."""
+    torch.set_rng_state(states["cpu"].cpu())
+    chance.set_state(states["augmentation"].cpu())
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["device"].cpu(), device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(states["device"].cpu())

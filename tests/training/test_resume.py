@@ -1,0 +1,232 @@
+"""A trial that goes on from a checkpoint is, to the last bit, the trial that was never cut."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import make_trial
+
+from harness.records import Ended, Record, Started
+from harness.registry import components
+from harness.training.build import Parts, assemble
+from harness.training.checkpoint import Checkpoint, Pace, Unusable, restore
+from harness.training.data import forget
+from harness.training.loop import train
+from harness.trial import Trial
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "components"))
+from made_data import write_images
+
+CUTS = ((1, 3), (2, 0))
+"""In mid-epoch, and between two epochs."""
+SMALL = {"batch_size": 256, "epochs": 3}
+DROPOUT = {"name": "mlp", "hidden": [16], "dropout": 0.3}
+
+OPTIMIZERS = [
+    pytest.param({"name": name, **options}, id=f"{name}-{number}")
+    for name, component in components("optimizers").items()
+    for number, options in enumerate(component.tiny)
+]
+OTHERS_OF_TORCH = [{"name": name} for name in ("ASGD", "Adadelta", "Adafactor", "Adamax", "Rprop")]
+SCHEDULERS = [
+    pytest.param({"name": name, **options}, id=f"{name}-{number}")
+    for name, component in components("schedulers").items()
+    for number, options in enumerate(component.tiny)
+]
+TRIALS = {
+    "dropout": {"model": DROPOUT},
+    "batchnorm": {"model": "bn_cnn", "optimizer": "adam", "lr": 0.01},
+    "dropout of channels": {"model": {"name": "dropout_cnn", "padding": "same"}},
+    "augmentation": {"augment": [{"name": "crop", "padding": 1}, "noise"], "model": DROPOUT},
+    "torchvision": {"augment": ["torchvision"], "model": DROPOUT},
+    "bf16": {"precision": "bf16", "optimizer": "adam", "lr": 0.01},
+    "clipping": {"grad_clip": 0.1, "lr": 1.0},
+    "batch losses": {"log_every": 2},
+    "warm-up": {"scheduler": {"name": "cosine", "warmup_epochs": 1.5}},
+    "rare evaluation": {"eval_every": 2},
+    "no validation": {"val_fraction": 0.0, "metrics": ["accuracy"]},
+    "regression": {
+        "dataset": "diabetes",
+        "loss": "mse",
+        "metrics": ["r2"],
+        "batch_size": 64,
+        "model": {"name": "mlp", "hidden": [8]},
+        "lr": 0.001,
+    },
+}
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *OTHERS_OF_TORCH], ids=str)
+def test_every_optimizer(optimizer: dict[str, Any], data_root: Path) -> None:
+    check(make_any(optimizer=optimizer, lr=0.01, model=DROPOUT, **SMALL), data_root)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_every_scheduler(scheduler: dict[str, Any], data_root: Path) -> None:
+    check(make_trial(scheduler=scheduler, optimizer="momentum", **SMALL), data_root)
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_whatever_else_a_trial_has(name: str, data_root: Path) -> None:
+    check(make_trial(**{**SMALL, **TRIALS[name]}), data_root)
+
+
+def test_data_that_streams_from_disk(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", each=12)
+    trial = make_trial(
+        dataset={"name": "image_folder", "path": "images", "size": 12, "memory_gb": 0},
+        batch_size=4,
+        epochs=3,
+        model=DROPOUT,
+        augment=["flip"],
+        val_fraction=0.2,
+    )
+    check(trial, tmp_path)
+    forget()
+
+
+def test_a_checkpoint_after_the_last_batch_and_after_the_last_epoch(data_root: Path) -> None:
+    check(make_trial(model=DROPOUT, **SMALL), data_root, cuts=((1, 6), (3, 0), (0, 1), (0, 6)))
+
+
+def test_a_diverging_trial_diverges_in_the_same_epoch(data_root: Path) -> None:
+    check(make_trial(lr=1e30, log_every=1, **SMALL), data_root, cuts=((0, 2),))
+
+
+def test_what_is_drawn_by_others_while_it_is_written_changes_nothing(data_root: Path) -> None:
+    trial = make_trial(model=DROPOUT, augment=["noise"], **SMALL)
+    whole, _ = finish(assemble(trial, data_root))
+    items = []
+    for item in train(assemble(trial, data_root), True, Pace(0)):
+        items.append(item)
+        torch.manual_seed(7)
+    assert comparable(item for item in items if not isinstance(item, Checkpoint)) == whole
+
+
+def test_checkpoints_are_far_apart_unless_asked_for(data_root: Path) -> None:
+    pace = Pace()
+    trial = make_trial(**SMALL)
+    assert not [
+        i for i in train(assemble(trial, data_root), pace=pace) if isinstance(i, Checkpoint)
+    ]
+    running = train(assemble(trial, data_root), pace=pace)
+    for item in running:
+        if isinstance(item, Checkpoint):
+            break
+        pace.asked = True
+    assert (item.epoch, item.batch) == (0, 1)
+
+
+def test_writing_takes_a_small_part_of_the_time_by_default() -> None:
+    grown, fixed = Pace(), Pace(every=20)
+    for pace in (grown, fixed):
+        pace.wrote(seconds=3.0)
+    assert grown._every == 150
+    assert fixed._every == 20
+
+
+def test_another_model_is_refused(data_root: Path) -> None:
+    trial = make_trial(**SMALL)
+    state = states(trial, data_root, CUTS)[1, 3]
+    other = make_trial(model={"name": "mlp", "hidden": [17]}, **SMALL)
+    with pytest.raises(Unusable, match="size mismatch"):
+        restore(assemble(other, data_root), state)
+    with pytest.raises(Unusable, match="of the device cuda"):
+        restore(assemble(trial, data_root), {**state, "device": "cuda"})
+    with pytest.raises(Unusable, match="another version"):
+        restore(assemble(trial, data_root), {**state, "format": 0})
+
+
+def check(trial: Trial, root: Path, cuts: tuple[tuple[int, int], ...] = CUTS) -> None:
+    """Cut a trial at each place; what comes after equals the end of the whole, and the model and
+    the optimizer are the same."""
+    whole_parts = assemble(trial, root)
+    whole, state = finish(whole_parts)
+    for place, cut in states(trial, root, cuts).items():
+        parts = assemble(trial, root)
+        # Nothing may depend on what was drawn before.
+        torch.manual_seed(sum(place))
+        resumed = restore(parts, cut)
+        rest, again = finish(parts, resumed)
+        assert rest[1:] == whole[len(whole) - len(rest) + 1 :], place
+        assert len(rest) > 1
+        assert_same(state, again)
+        assert resumed.clock.train > 0
+
+
+def states(
+    trial: Trial, root: Path, cuts: tuple[tuple[int, int], ...]
+) -> dict[tuple[int, int], dict[str, Any]]:
+    """What lies on disk of a trial that keeps a checkpoint at each of these places."""
+    found = {}
+    for item in train(assemble(trial, root), pace=Pace(0)):
+        if isinstance(item, Checkpoint) and (item.epoch, item.batch) in cuts:
+            buffer = io.BytesIO()
+            torch.save(item.state, buffer)
+            buffer.seek(0)
+            found[item.epoch, item.batch] = torch.load(buffer, weights_only=True)
+    assert set(found) == set(cuts)
+    return found
+
+
+def finish(parts: Parts, resumed: Any = None) -> tuple[list[Any], dict[str, Any]]:
+    """What is comparable of the records, and the model's and the optimizer's state at the end."""
+    records = list(train(parts, True, resumed=resumed))
+    return comparable(records), {
+        "model": parts.model.state_dict(),
+        "optimizer": parts.optimizer.state_dict(),
+    }
+
+
+def comparable(records: Iterator[Record] | list[Record]) -> list[Any]:
+    """Records without clocks; evidence as bytes."""
+    found: list[Any] = []
+    for record in records:
+        if isinstance(record, Started):
+            found.append("started")
+        elif isinstance(record, Ended):
+            weights = {} if record.evidence is None else record.evidence.state_dict
+            outputs = None if record.evidence is None else record.evidence.outputs.tolist()
+            held = {name: tensor.tolist() for name, tensor in weights.items()}
+            found.append((record.outcome, record.reason, record.final, held, outputs))
+        elif hasattr(record, "values"):
+            values = {
+                k: v
+                for k, v in record.values.items()
+                if not k.startswith(("time/", "examples_per_s"))
+            }
+            found.append((record.epoch, values, record.examples))
+        else:
+            found.append(record)
+    return found
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Equal to the last bit, at every depth; NaN equals NaN."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        assert torch.equal(one.nan_to_num(), other.nan_to_num())
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    else:
+        assert one == other
+
+
+def make_any(**fields: Any) -> Trial:
+    """As make_trial, with any class of torch.optim too."""
+    optimizer = fields.pop("optimizer")
+    return Trial.of({**make_trial(**fields).resolved(), "optimizer": optimizer})

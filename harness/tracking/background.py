@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
 
@@ -29,6 +29,13 @@ FAREWELL_SECONDS = 60.0
 MOST_PENDING = 2000
 """Records that may wait to be written. Where trials measure faster than the store can write,
 training waits for it: memory is bounded, and an interruption never has long to write."""
+
+WINDOW_SECONDS = 0.5
+"""Between two commits, where the sink writes many runs at once: what comes alone is written at
+once, and of a burst of short trials each commit takes all that came meanwhile."""
+
+MOST_ROWS = 20_000
+"""Rows that a commit may hold: some ten MB, and some tenths of a second."""
 
 _logger = logging.getLogger(__name__)
 ENDED_BY_ITSELF = (Outcome.DONE, Outcome.DIVERGED, Outcome.FAILED)
@@ -64,9 +71,11 @@ class BackgroundWriter:
         self._since: float | None = None
         self._deadline: float | None = None
         self._error: BaseException | None = None
+        self._committed = float("-inf")
         self._unwritten: dict[int, BackgroundRun] = {}
 
     def __enter__(self) -> BackgroundWriter:
+        self._writer.batching = True
         self._thread.start()
         return self
 
@@ -86,6 +95,7 @@ class BackgroundWriter:
             self._thread.join()
             raise
         finally:
+            self._writer.batching = False
             self._leave_rest()
         if error is None:
             self._raise()
@@ -98,6 +108,10 @@ class BackgroundWriter:
         self._unwritten[id(run)] = run
         self.put(lambda: run.open(self._writer, sampler))
         return run
+
+    def after(self, job: Job) -> None:
+        """Do a job once all before it is in the store. In the writer's thread."""
+        self._writer.sink.after(job)
 
     def wrote(self, run: BackgroundRun) -> None:
         """A run's last record is in the store. In the writer's thread."""
@@ -135,15 +149,36 @@ class BackgroundWriter:
 
     def _write(self) -> None:
         with patient(self._has_time):
-            while (job := self._jobs.get()) is not None:
-                if self._error is None:
-                    self._do(job)
+            while True:
+                try:
+                    job = self._jobs.get(timeout=self._due())
+                except Empty:
+                    self._commit()
+                    continue
+                if job is None:
+                    self._commit()
+                    return
+                self._do(job)
+                if self._due() == 0.0 or self._writer.sink.waiting >= MOST_ROWS:
+                    self._commit()
                 with self._lock:
                     self._pending -= 1
                     if self._pending == 0:
                         self._idle.set()
 
+    def _due(self) -> float | None:
+        """Seconds until what waits is to be written; None where nothing waits, or can be."""
+        if self._error is not None or not self._writer.sink.waiting:
+            return None
+        return max(0.0, self._committed + WINDOW_SECONDS - time.monotonic())
+
+    def _commit(self) -> None:
+        self._do(self._writer.sink.commit)
+        self._committed = time.monotonic()
+
     def _do(self, job: Job) -> None:
+        if self._error is not None:
+            return
         self._since = time.monotonic()
         try:
             job()
@@ -213,9 +248,12 @@ class BackgroundRun:
             record = kept.records[-1][0] if kept is not None else record
         self._run.record(record, at)
         if isinstance(record, Ended):
-            if self._on_disk:
-                self.outbox.remove(self.planned.trial_id)
-            self.background.wrote(self)
+            self.background.after(self._written)
+
+    def _written(self) -> None:
+        if self._on_disk:
+            self.outbox.remove(self.planned.trial_id)
+        self.background.wrote(self)
 
 
 def replay(writer: SweepWriter) -> int:
@@ -231,5 +269,6 @@ def replay(writer: SweepWriter) -> int:
             for record, at in kept.records:
                 run.record(record, at)
             written += 1
+        writer.sink.commit()
         writer.outbox.remove(kept.trial_id)
     return written

@@ -17,6 +17,7 @@ from harness.tracking.owner import owner
 from harness.tracking.persist import persist
 from harness.tracking.provenance import process
 from harness.tracking.run_log import RunLog
+from harness.tracking.sinks import ClientSink
 from harness.tracking.store import Store
 from harness.words import counted
 
@@ -43,7 +44,7 @@ def start_parent(
     name = (
         f"{title or kind} {datetime.now().astimezone():%Y-%m-%d %H:%M} ({counted(trials, 'trial')})"
     )
-    parent = RunLog(store, experiment_id, name, tags)
+    parent = RunLog(ClientSink(store), experiment_id, name, tags)
     found = process(folder_of(plan))
     files: dict[str, str | Mapping[str, Any]] = {"provenance.json": found.parent(), **found.diffs()}
     if plan.experiment.path.is_file():

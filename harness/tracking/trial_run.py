@@ -36,13 +36,15 @@ class Shared:
     """What a sweep's runs share. folder: where the experiment file lies. open_runs: how many are
     being written. fingerprint: of a trial's data set. keep: takes a done trial's evidence before
     its run is closed, and returns tags for the run. closed: called with the run's outcome after it
-    was closed."""
+    was closed. settle: called where the run should stand in the store as far as it was handed over.
+    """
 
     goal: Goal
     folder: Path
     fingerprint: Callable[[PlannedTrial], str]
     keep: Callable[[PlannedTrial, Kept], Mapping[str, str]]
     closed: Callable[[PlannedTrial, str, Outcome], None]
+    settle: Callable[[], None]
     open_runs: int = 0
 
 
@@ -112,6 +114,7 @@ class TrialRun:
         clock = time.monotonic()
         if clock - self._flushed >= max(FLUSH_SECONDS, FLUSH_COST * self.shared.open_runs):
             self.log.flush()
+            self.shared.settle()
             self._flushed = clock
 
     def _end(self, ended: Ended, at: Moment) -> None:
@@ -131,6 +134,7 @@ class TrialRun:
         self.log.end(STATUS[ended.outcome], times.end)
         self.ended = ended.outcome
         self.shared.closed(self.planned, self.run_id, ended.outcome)
+        self.shared.settle()
 
     def _kept(self, ended: Ended) -> Mapping[str, str]:
         if ended.outcome is not Outcome.DONE or ended.evidence is None:

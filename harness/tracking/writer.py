@@ -22,9 +22,9 @@ from harness.tracking.keep import Keeper
 from harness.tracking.outbox import Outbox
 from harness.tracking.params import ParamTable
 from harness.tracking.parent import common_tags, folder_of, start_parent
-from harness.tracking.persist import persist
 from harness.tracking.reap import close_dead_runs
 from harness.tracking.run_log import Moment, RunLog
+from harness.tracking.sinks import open_sink
 from harness.tracking.spool import Kept, Spool
 from harness.tracking.store import Store
 from harness.tracking.trial_run import Shared, TrialRun
@@ -39,8 +39,9 @@ class SweepWriter:
     kind: `naming.SWEEP` or `naming.STUDY`. trials: how many will run; by default those of the plan
     that the store has not finished. title: what to call the parent run, by default its kind. Where
     the block is left by an exception, the open trials are written as interrupted, and the parent as
-    KILLED (an interruption) or FAILED. Not thread-safe. Every method raises StoreError where the
-    store cannot be written.
+    KILLED (an interruption) or FAILED. batching: whether runs stand in the store only after
+    `sink.commit()`, many at once, or as soon as they are opened, and again when they end. Not
+    thread-safe. Every method raises StoreError where the store cannot be written.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class SweepWriter:
     ) -> None:
         self._store = store
         self._artifacts = plan.experiment.artifacts
+        self.sink = open_sink(store)
+        self.batching = False
         self._tags = common_tags(plan, goal) | {naming.TAG_KIND: naming.TRIAL}
         self._columns = ParamTable(plan)
         self._datasets = DatasetInputs()
@@ -67,7 +70,12 @@ class SweepWriter:
         self.outbox = Outbox(store.outbox(self.experiment_id))
         self._checkpoints = CheckpointRoom(store.checkpoints(self.experiment_id))
         self._shared = Shared(
-            goal, folder_of(plan), self._datasets.fingerprint, self._keep, self._closed
+            goal,
+            folder_of(plan),
+            self._datasets.fingerprint,
+            self._keep,
+            self._closed,
+            self._settle,
         )
         spool = Spool(store.spool(self.experiment_id))
         self._keeper = Keeper(spool, goal, plan.trials, self._earlier)
@@ -111,14 +119,21 @@ class SweepWriter:
             "mlflow.parentRunId": self.run_id,
         }
         tags |= {naming.TAG_SEARCH + key: naming.text(v) for key, v in (sampler or {}).items()}
-        log = RunLog(self._store, self.experiment_id, planned.name, tags, at.utc)
+        log = RunLog(
+            self.sink,
+            self.experiment_id,
+            planned.name,
+            tags,
+            at.utc,
+            self._datasets.input(planned),
+        )
         log.params(self._columns.of(planned))
-        log.dataset(self._datasets.input(planned))
         if planned.trial_id in self._earlier and not self.is_finished(planned):
             self._supersede(self._earlier[planned.trial_id].run_id, by=log.run_id)
         run = TrialRun(planned, log, self._shared, sampler or {}, at)
         self._open[run.run_id] = run
         self._shared.open_runs = len(self._open)
+        self._settle()
         return run
 
     def close(self, status: str | None = None) -> None:
@@ -129,6 +144,7 @@ class SweepWriter:
         """
         for run in list(self._open.values()):
             run.record(Ended(Outcome.INTERRUPTED, {}, reason="the sweep was interrupted"))
+        self.sink.commit()
         try:
             if status is None:
                 store_kept(self._store, self._keeper)
@@ -158,6 +174,7 @@ class SweepWriter:
                 except OSError as error:  # Its figures are lost, its results need not be.
                     _logger.warning("%s: nothing is kept for figures: %s", planned.name, error)
             case "all":
+                self.sink.commit()  # The client asks the store for the run that files are for.
                 return {naming.TAG_ARTIFACTS: store_artifacts(self._store, planned, kept)}
         return {}
 
@@ -178,7 +195,8 @@ class SweepWriter:
                 )  # A rerun that came to nothing replaces nothing.
 
     def _supersede(self, run_id: str, by: str) -> None:
-        persist(
-            "write to a run",
-            lambda: self._store.client.set_tag(run_id, naming.TAG_SUPERSEDED, by),
-        )
+        self.sink.write(run_id, tags={naming.TAG_SUPERSEDED: by})
+
+    def _settle(self) -> None:
+        if not self.batching:
+            self.sink.commit()

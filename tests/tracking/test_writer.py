@@ -6,7 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tracking_support import GOAL, children, digits, done, failed, make_plan, measured, runs, write
+from tracking_support import (
+    GOAL,
+    by_client,
+    children,
+    digits,
+    done,
+    failed,
+    make_plan,
+    measured,
+    points,
+    runs,
+    write,
+)
 
 from harness.errors import StoreError
 from harness.experiment.spec import Axis, Expectation
@@ -14,11 +26,6 @@ from harness.records import BatchLosses, Ended, Measured, Outcome, Started
 from harness.tracking.batches import batches
 from harness.tracking.store import Store
 from harness.tracking.writer import SweepWriter
-
-
-def points(store: Store, run_id: str, metric: str) -> list[tuple[int, float]]:
-    history = store.client.get_metric_history(run_id, metric)
-    return [(point.step, point.value) for point in history]
 
 
 def test_every_value_is_written_once_at_its_step(store: Store) -> None:
@@ -257,7 +264,9 @@ def test_long_trials_show_their_curves_while_they_run(
     assert seen.info.status == "RUNNING"
 
 
-def test_a_short_trial_is_one_call(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_trial_is_one_call_of_a_server(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
     plain = type(store.client).log_batch
 
@@ -266,7 +275,8 @@ def test_a_short_trial_is_one_call(store: Store, monkeypatch: pytest.MonkeyPatch
         return plain(client, run_id, *arguments, **named)
 
     monkeypatch.setattr(type(store.client), "log_batch", counting)
-    write(store, make_plan([digits()]), {0: done()})
+    with by_client(monkeypatch):
+        write(store, make_plan([digits()]), {0: done()})
     assert Counter(calls)[children(store)["trial 0"].info.run_id] == 1
 
 
@@ -282,7 +292,8 @@ def test_a_store_that_breaks_is_told(store: Store, monkeypatch: pytest.MonkeyPat
 
     plan = make_plan([digits()])
     monkeypatch.setattr("harness.tracking.persist.PAUSES", (0.0, 0.0))
-    run = SweepWriter(store, plan, GOAL).start_trial(plan.trials[0])
+    with by_client(monkeypatch):
+        run = SweepWriter(store, plan, GOAL).start_trial(plan.trials[0])
     monkeypatch.setattr(type(store.client), "log_batch", locked)
     with pytest.raises(StoreError, match="cannot write to a run: database is locked"):
         run.record(failed())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from mlflow.entities import Run
 from support import make_trial
 
@@ -13,6 +15,7 @@ from harness.experiment.spec import Experiment, Plan, PlannedTrial
 from harness.history import Goal
 from harness.records import Ended, Evidence, Measured, Outcome, Record, Started
 from harness.tracking.store import Store
+from harness.tracking.tables import TableSink
 from harness.tracking.writer import SweepWriter
 from harness.trial import Trial
 
@@ -99,10 +102,24 @@ def write(store: Store, plan: Plan, records: dict[int, list[Record]]) -> SweepWr
     return writer
 
 
+@contextmanager
+def by_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Writers opened in the block go through MLflow's client, as on a server."""
+    with monkeypatch.context() as patched:
+        patched.setattr(TableSink, "of", classmethod(lambda cls, store: None))
+        yield
+
+
 def runs(store: Store, experiment: str = "test") -> list[Run]:
     """All runs, the oldest first."""
     found = store.client.search_runs([store.experiment(experiment)], max_results=1000)
     return sorted(found, key=lambda run: run.info.start_time)
+
+
+def points(store: Store, run_id: str, metric: str) -> list[tuple[int, float]]:
+    """A metric's values with their steps, in the order of the steps."""
+    history = store.client.get_metric_history(run_id, metric)
+    return sorted((point.step, point.value) for point in history)
 
 
 def children(store: Store) -> dict[str, Run]:

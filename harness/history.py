@@ -6,11 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.naming import BEST, BEST_EPOCH, EPOCHS_TO_TARGET, EXAMPLES_TO_TARGET, FINAL
+from harness.naming import (
+    BEST,
+    BEST_EPOCH,
+    EPOCHS_TO_TARGET,
+    EXAMPLES_TO_TARGET,
+    FINAL,
+    OF_THE_MACHINE,
+)
 from harness.records import Measured
 
 Direction = Literal["max", "min"]
-TIMES = ("lr", "time/", "examples_per_s")
+UNRANKED = ("lr", *OF_THE_MACHINE)
+"""Beginnings of what is no measure of a model, and has no value "at the best epoch"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ def summarise(
     if top is not None:
         scalars[BEST_EPOCH] = float(top.epoch)
         scalars.update(
-            {BEST + name: v for name, v in top.values.items() if not name.startswith(TIMES)}
+            {BEST + name: v for name, v in top.values.items() if not name.startswith(UNRANKED)}
         )
     for point in history:
         if point.epoch and goal.metric in point.values and goal.reached(point.values[goal.metric]):

@@ -85,6 +85,10 @@ EVAL_SECONDS: Final = "time/eval_s"
 """Seconds of evaluation so far."""
 THROUGHPUT: Final = "examples_per_s"
 """Training examples a second over the last epochs since the measurement before."""
+PEAK_MEMORY: Final = "memory/peak_mib"
+"""MiB, at the last epoch; see `training.memory.PeakMemory`."""
+OF_THE_MACHINE: Final = ("time/", THROUGHPUT, PEAK_MEMORY)
+"""Beginnings of the metrics that differ from one run of a trial to the next; all others agree."""
 BATCH_LOSS: Final = "batch/loss"
 """Loss of single batches; its step is the number of examples seen."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness import sweep
-from harness.naming import TAG_FUSED, TAG_KIND, TAG_NOT_FUSED, TRIAL
+from harness.naming import OF_THE_MACHINE, TAG_FUSED, TAG_KIND, TAG_NOT_FUSED, TRIAL
 
 FILE = """\
 name: stacked
@@ -42,7 +42,7 @@ def by_trial(workspace: Path) -> dict[str, dict[str, float]]:
         one.data.params["trial_id"]: {
             name: value
             for name, value in one.data.metrics.items()
-            if not name.startswith(("time/", "examples_per_s"))
+            if not name.startswith(OF_THE_MACHINE)
         }
         for one in runs(workspace)
     }

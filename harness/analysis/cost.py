@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.naming import BEST_EPOCH, EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
+from harness.naming import BEST_EPOCH, EVAL_SECONDS, PEAK_MEMORY, THROUGHPUT, TRAIN_SECONDS
 from harness.records import Outcome
-
-MEMORY = "memory/peak_mib"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +17,8 @@ class Cost:
     """Means over the trials of a group that are done; None where none has the figure.
 
     train_s, eval_s: seconds of a whole trial. pace: training examples a second, at the end.
-    memory_mib: the largest peak on its device. best_epoch: where the selection metric was best.
+    memory_mib: the largest peak (`training.memory.PeakMemory`).
+    best_epoch: where the selection metric was best.
     exclusive: whether every one of them had its device to itself, so that times compare.
     """
 
@@ -51,7 +50,7 @@ def cost_of(trials: pd.DataFrame) -> Cost:
         train_s=_mean(done, TRAIN_SECONDS),
         eval_s=_mean(done, EVAL_SECONDS),
         pace=_mean(done, THROUGHPUT),
-        memory_mib=_max(done, MEMORY),
+        memory_mib=_max(done, PEAK_MEMORY),
         best_epoch=_mean(done, BEST_EPOCH),
         exclusive=bool(len(done)) and bool(done["exclusive"].all()),
     )

@@ -59,7 +59,7 @@ def headline(
     if not tasks:
         return Headline("insufficient data", "no task", None, None, (), 0, left_out)
     first, others = _order(games, tasks, baseline)
-    judged = []
+    judged: list[tuple[Doubt, Improvement | None, Evidence | None]] = []
     for other in others:
         doubt, found, shown = _judge(games, tasks, (first, other), generator, baseline)
         if not doubt:

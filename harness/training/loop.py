@@ -194,16 +194,15 @@ def _evaluated(parts: Parts, clock: Clock) -> tuple[dict[str, float], dict[str, 
 
 
 def _progress(parts: Parts, clock: Clock, epoch: int) -> dict[str, float]:
-    """The clocks, and the learning rate of the epoch's last batch (of the first at epoch 0)."""
+    """The clocks, and the learning rate of the epoch's last batch (of the first at epoch 0), and
+    after the last epoch the memory."""
     step = max(epoch * parts.steps_per_epoch - 1, 0)
     values = {
         "lr": parts.learning_rate.at(step),
         TRAIN_SECONDS: clock.train,
         EVAL_SECONDS: clock.evaluation,
     }
-    if parts.device.type == "cuda":
-        values["memory/peak_mib"] = clock.peak / 2**20
-    return values
+    return values | (clock.memory() if epoch == parts.trial.epochs else {})
 
 
 def _batch_losses(parts: Parts, epoch: int, losses: list[Tensor]) -> BatchLosses | None:

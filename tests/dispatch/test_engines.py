@@ -13,6 +13,7 @@ from support import make_trial
 from harness.dispatch.engine import Engine, Event, Task
 from harness.dispatch.inline import InlineEngine
 from harness.dispatch.process import ProcessEngine
+from harness.naming import OF_THE_MACHINE
 from harness.records import Ended, Measured, Outcome, Started
 
 ENGINES: dict[str, Callable[[], Engine]] = {
@@ -131,7 +132,7 @@ def measured(engine: Engine, tasks: list[Task]) -> dict[tuple[str, int], dict[st
         (e.key, e.record.epoch): {
             name: value
             for name, value in e.record.values.items()
-            if not name.startswith(("time/", "examples_per_s"))
+            if not name.startswith(OF_THE_MACHINE)
         }
         for e in events
         if isinstance(e.record, Measured)

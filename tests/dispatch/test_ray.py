@@ -13,6 +13,7 @@ from support import make_trial
 from harness.dispatch.engine import Task
 from harness.dispatch.inline import InlineEngine
 from harness.dispatch.ray import RayEngine
+from harness.naming import OF_THE_MACHINE
 from harness.records import Ended, Measured, Outcome, Started
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -56,7 +57,7 @@ def drain(engine: RayEngine | InlineEngine) -> dict[str, list[Any]]:
 
 def measured(records: list[Any]) -> list[dict[str, float]]:
     return [
-        {k: v for k, v in r.values.items() if not k.startswith(("time/", "examples_per_s"))}
+        {k: v for k, v in r.values.items() if not k.startswith(OF_THE_MACHINE)}
         for r in records
         if isinstance(r, Measured)
     ]

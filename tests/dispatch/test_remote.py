@@ -13,7 +13,7 @@ from tracking.tracking_support import GOAL, digits, done, evidence, make_plan
 from harness import sweep
 from harness.errors import StoreUnreachable
 from harness.experiment.spec import Plan
-from harness.naming import PARAM_TRIAL, TAG_KIND, TRIAL
+from harness.naming import OF_THE_MACHINE, PARAM_TRIAL, TAG_KIND, TRIAL
 from harness.records import Ended, Outcome
 from harness.tracking import background, persist
 from harness.tracking.background import BackgroundWriter, replay
@@ -64,7 +64,7 @@ def results(uri: str, name: str) -> dict[str, dict[str, float]]:
             found[run.data.params[PARAM_TRIAL]] = {
                 metric: value
                 for metric, value in run.data.metrics.items()
-                if not metric.startswith(("time/", "examples_per_s", "memory/"))
+                if not metric.startswith(OF_THE_MACHINE)
             }
     return found
 

@@ -21,6 +21,11 @@ from harness.report.section import Section
 MOST_DOTS = 600
 SECONDS = "training seconds"
 EPOCHS = "best epoch"
+PEAK = (
+    "Peak MiB, the largest of these trials: on a GPU the most that torch held there; on a CPU by "
+    "how much the process grew at most while it trained, beyond its libraries, data and weights. "
+    "Trials of one stack have the stack's seconds and memory."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,8 @@ def blocks(costs: Costs) -> tuple[Block, ...]:
             "evaluation is kept out of the training clock."
         )
     ]
+    if any(group.cost.memory_mib is not None for group in costs.groups):
+        notes.append(Paragraph(PEAK))
     if costs.unit != SECONDS:
         notes.append(
             Paragraph(

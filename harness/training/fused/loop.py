@@ -196,16 +196,15 @@ def _means(losses: Tensor) -> list[float]:
 
 
 def _progress(stack: Stack, member: Member, clock: Clock, epoch: int) -> dict[str, float]:
-    """The stack's clocks, and the rate of the epoch's last batch (of the first at epoch 0)."""
+    """The stack's clocks, and the rate of the epoch's last batch (of the first at epoch 0), and
+    after the last epoch its memory."""
     step = max(epoch * stack.steps_per_epoch - 1, 0)
     values = {
         "lr": member.rate.at(step),
         TRAIN_SECONDS: clock.train,
         EVAL_SECONDS: clock.evaluation,
     }
-    if stack.device.type == "cuda":
-        values["memory/peak_mib"] = torch.cuda.max_memory_allocated(stack.device) / 2**20
-    return values
+    return values | (clock.memory() if epoch == stack.trial.epochs else {})
 
 
 def _finish(stack: Stack, evidence: bool) -> Iterator[Keyed]:

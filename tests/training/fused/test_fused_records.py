@@ -11,14 +11,13 @@ import pytest
 import torch
 from support import make_trial
 
+from harness.naming import OF_THE_MACHINE
 from harness.records import BatchLosses, Ended, Measured, Outcome, Record, Started
 from harness.training.build import assemble
 from harness.training.fused.layers import Unstackable
 from harness.training.fused.loop import train_stack
 from harness.training.loop import train
 from harness.trial import Trial
-
-CLOCKS = ("time/train_s", "time/eval_s", "examples_per_s")
 
 
 def fused(trials: list[Trial], root: Path, evidence: bool = False) -> list[list[Record]]:
@@ -35,7 +34,7 @@ def alone(trial: Trial, root: Path, evidence: bool = False) -> list[Record]:
 
 
 def untimed(values: Any) -> dict[str, float]:
-    return {name: value for name, value in values.items() if name not in CLOCKS}
+    return {name: value for name, value in values.items() if not name.startswith(OF_THE_MACHINE)}
 
 
 def grid(**fields: Any) -> list[Trial]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from support import make_trial
 
+from harness.naming import OF_THE_MACHINE
 from harness.records import Ended, Record, Started
 from harness.registry import components
 from harness.training.build import Parts, assemble
@@ -196,11 +197,7 @@ def comparable(records: Iterator[Record] | list[Record]) -> list[Any]:
             held = {name: tensor.tolist() for name, tensor in weights.items()}
             found.append((record.outcome, record.reason, record.final, held, outputs))
         elif hasattr(record, "values"):
-            values = {
-                k: v
-                for k, v in record.values.items()
-                if not k.startswith(("time/", "examples_per_s"))
-            }
+            values = {k: v for k, v in record.values.items() if not k.startswith(OF_THE_MACHINE)}
             found.append((record.epoch, values, record.examples))
         else:
             found.append(record)

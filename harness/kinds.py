@@ -228,6 +228,8 @@ class Metric(Component):
     compute: (outputs [N, O] float32 logits, targets [N] int64 or [N, T] float32) → a number, or
         NaN where it is undefined (ROC-AUC with one class). Both on any device. With one logit for
         two classes, class 1 is predicted where the logit is above 0.
+    stacked: the same of K models at once, (outputs [K, N, O], targets [K, N] or [K, N, T]) → [K]
+        float64 on the CPU, NaN where undefined; None where there is nothing quicker than K calls.
     unit: "fraction", "target²", … direction: which way is better.
     min_classes: fewest classes it says something about (top-5: 6).
     default_for: tasks that record it at each epoch by default.
@@ -238,6 +240,7 @@ class Metric(Component):
     direction: Literal["max", "min"]
     unit: str
     compute: Callable[[Tensor, Tensor], float]
+    stacked: Callable[[Tensor, Tensor], Tensor] | None = None
     min_classes: int = 0
     default_for: frozenset[Task] = frozenset()
 

@@ -6,20 +6,46 @@ can be copied to and not every device has. Torch is imported inside the function
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import nan
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Compute = Callable[["Tensor", "Tensor"], float]
+Stacked = Callable[["Tensor", "Tensor"], "Tensor"]
+
+
+def of_one(stacked: Stacked) -> Compute:
+    """A metric's `compute` from its `stacked`: of a stack of one."""
+
+    def compute(outputs: Tensor, targets: Tensor) -> float:
+        if not len(outputs):
+            return nan
+        return float(stacked(outputs.unsqueeze(0), targets.unsqueeze(0))[0])
+
+    return compute
+
+
+def where_measurable(values: Tensor, outputs: Tensor) -> Tensor:
+    """values [K] as float64 on the CPU, NaN for rows of outputs [K, N, O] that are not all
+    finite."""
+    import torch
+
+    lowest, highest = outputs.flatten(1).aminmax(dim=1)  # Quicker than to ask every number.
+    sound = (lowest.isfinite() & highest.isfinite()).cpu()
+    return torch.where(sound, values.cpu().double(), nan)
+
 
 def predicted_classes(outputs: Tensor) -> Tensor:
-    """The class numbers [N] int64 of logits [N, O].
+    """The class numbers […, N] int64 of logits […, N, O].
 
     One logit: class 1 where it is above 0. Of equal logits the first wins.
     """
-    if outputs.shape[1] == 1:
-        return (outputs[:, 0] > 0).long()
-    return outputs.argmax(dim=1)
+    if outputs.shape[-1] == 1:
+        return (outputs[..., 0] > 0).long()
+    return outputs.argmax(dim=-1)
 
 
 def probabilities(outputs: Tensor) -> Tensor:
@@ -52,8 +78,8 @@ def scores(outputs: Tensor) -> Tensor:
 
 
 def class_count(outputs: Tensor) -> int:
-    """The number of classes that logits [N, O] tell apart."""
-    return max(outputs.shape[1], 2)
+    """The number of classes that logits […, N, O] tell apart."""
+    return max(outputs.shape[-1], 2)
 
 
 def confusion_matrix(outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
@@ -61,36 +87,41 @@ def confusion_matrix(outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
 
     Rows are true classes, columns predicted ones. outputs: logits [N, O]; targets: [N] int64.
     """
-    pairs = targets.long() * classes + predicted_classes(outputs)
-    return pairs.cpu().bincount(minlength=classes**2).reshape(classes, classes)
+    return confusion_matrices(outputs.unsqueeze(0), targets.unsqueeze(0), classes)[0]
+
+
+def confusion_matrices(outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
+    """Of each of K: [K, classes, classes]. outputs: [K, N, O]; targets: [K, N]."""
+    import torch
+
+    first = torch.arange(len(outputs), device=outputs.device).unsqueeze(1) * classes**2
+    pairs = first + targets.long() * classes + predicted_classes(outputs)
+    counts = pairs.flatten().cpu().bincount(minlength=len(outputs) * classes**2)
+    return counts.reshape(-1, classes, classes)
 
 
 def agreement(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Precision, recall and F1 of each class, [C'] float64 each, on the CPU.
+    """Means over classes of precision, recall and F1: [K] float64 each, on the CPU.
 
     Classes that are neither in the targets nor predicted are left out; a ratio of nothing to
-    nothing is 0. Both are scikit-learn's way, with `zero_division=0`.
+    nothing is 0. Both are scikit-learn's way, with `zero_division=0`. outputs: logits [K, N, O].
     """
-    matrix = confusion_matrix(outputs, targets, class_count(outputs)).double()
-    hits, predicted, actual = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
-    seen = predicted + actual > 0
-    hits, predicted, actual = hits[seen], predicted[seen], actual[seen]
+    matrix = confusion_matrices(outputs, targets, class_count(outputs)).double()
+    hits, predicted, actual = matrix.diagonal(0, 1, 2), matrix.sum(1), matrix.sum(2)
     # Where a divisor is 0 its hits are too.
     precision, recall = hits / predicted.clamp(min=1), hits / actual.clamp(min=1)
-    return precision, recall, 2 * hits / (predicted + actual)
-
-
-def measurable(outputs: Tensor) -> bool:
-    """Whether there is anything to measure: examples, and finite outputs for all of them."""
-    return len(outputs) > 0 and bool(outputs.isfinite().all())
+    f1 = 2 * hits / (predicted + actual).clamp(min=1)
+    seen = (predicted + actual > 0).sum(1)
+    return precision.sum(1) / seen, recall.sum(1) / seen, f1.sum(1) / seen
 
 
 def residuals(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """outputs − targets, and the targets: both [N, T] float64 on the CPU.
+    """outputs − targets, and the targets: both [K, N, T] float64 on the CPU.
 
     Raises ValueError where shapes differ, which broadcasting would hide.
     """
     if outputs.shape != targets.shape:
-        raise ValueError(f"outputs {list(outputs.shape)} and targets {list(targets.shape)} differ")
+        one, other = list(outputs.shape[1:]), list(targets.shape[1:])
+        raise ValueError(f"outputs {one} and targets {other} differ")
     wanted = targets.cpu().double()
     return outputs.detach().cpu().double() - wanted, wanted

@@ -69,3 +69,18 @@ def measure(prefix: str, scores: Scores, metrics: Mapping[str, Metric]) -> dict[
         if isfinite(value):
             values[f"{prefix}/{name}"] = value
     return values
+
+
+def stacked(
+    metrics: Mapping[str, Metric], outputs: Tensor, targets: Tensor
+) -> dict[str, list[float]]:
+    """Each metric of K models, NaN where it is undefined. outputs: [K, N, O]; targets: [K, N, …]."""
+    return {name: _of_each(metric, outputs, targets) for name, metric in metrics.items()}
+
+
+def _of_each(metric: Metric, outputs: Tensor, targets: Tensor) -> list[float]:
+    if metric.stacked is not None:
+        values: list[float] = metric.stacked(outputs, targets).tolist()
+        return values
+    pairs = zip(outputs, targets, strict=True)
+    return [metric.compute(own, wanted) for own, wanted in pairs]

@@ -246,3 +246,22 @@ def test_one_logit_is_the_odds_of_class_one():
     assert p[:, 1].tolist() == pytest.approx([math.exp(-40), 0.5, 1 / (1 + math.exp(-2))])
     assert p[2, 0].item() == pytest.approx(1 / (1 + math.exp(2)))
     assert predictions.predicted_classes(logits).tolist() == [0, 0, 1]
+
+
+@SETTINGS
+@given(st.data())
+@pytest.mark.parametrize("name", METRICS)
+def test_of_a_stack_is_what_each_model_has_alone(name, data):
+    metric = METRICS[name]
+    assert metric.stacked is not None
+    if Task.REGRESSION in metric.tasks:
+        outputs, targets = data.draw(regressions())
+    else:
+        outputs, targets = data.draw(classifications(fewest=6 if name == "top5" else 1))
+    places = torch.randperm(len(targets), generator=torch.Generator().manual_seed(len(targets)))
+    many = torch.stack([outputs, outputs[places], torch.full_like(outputs, torch.nan)])
+    wanted = torch.stack([targets, targets, targets])
+    found = metric.stacked(many, wanted).tolist()
+    alone = [metric.compute(*pair) for pair in zip(many, wanted, strict=True)]
+    assert found == pytest.approx(alone, rel=1e-12, nan_ok=True)
+    assert math.isnan(found[2])

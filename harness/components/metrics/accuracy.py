@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from math import nan
 from typing import TYPE_CHECKING
 
 from harness.data import Task
 from harness.kinds import Metric
-from harness.kit.predictions import measurable, predicted_classes
+from harness.kit.predictions import of_one, predicted_classes, where_measurable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def compute(outputs: Tensor, targets: Tensor) -> float:
-    if not measurable(outputs):
-        return nan
-    return int((predicted_classes(outputs) == targets).sum()) / len(targets)
+def stacked(outputs: Tensor, targets: Tensor) -> Tensor:
+    hits = (predicted_classes(outputs) == targets).sum(1).double()
+    return where_measurable(hits / targets.shape[1], outputs)
 
 
 COMPONENTS = (
@@ -28,6 +26,7 @@ COMPONENTS = (
         default_for=frozenset({Task.MULTICLASS, Task.BINARY}),
         direction="max",
         unit="fraction",
-        compute=compute,
+        compute=of_one(stacked),
+        stacked=stacked,
     ),
 )

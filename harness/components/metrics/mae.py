@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from math import nan
 from typing import TYPE_CHECKING
 
 from harness.data import Task
 from harness.kinds import Metric
-from harness.kit.predictions import measurable, residuals
+from harness.kit.predictions import of_one, residuals, where_measurable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def compute(outputs: Tensor, targets: Tensor) -> float:
-    if not measurable(outputs):
-        return nan
+def stacked(outputs: Tensor, targets: Tensor) -> Tensor:
     error, _ = residuals(outputs, targets)
-    return float(error.abs().mean())
+    return where_measurable(error.abs().mean((1, 2)), outputs)
 
 
 COMPONENTS = (
@@ -28,6 +25,7 @@ COMPONENTS = (
         tasks=frozenset({Task.REGRESSION}),
         direction="min",
         unit="target",
-        compute=compute,
+        compute=of_one(stacked),
+        stacked=stacked,
     ),
 )

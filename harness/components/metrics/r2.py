@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 from harness.data import Task
 from harness.kinds import Metric
-from harness.kit.predictions import measurable, residuals
+from harness.kit.predictions import of_one, residuals, where_measurable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def compute(outputs: Tensor, targets: Tensor) -> float:
+def stacked(outputs: Tensor, targets: Tensor) -> Tensor:
     """1 − Σ(prediction − target)² / Σ(target − mean)²; NaN where a target is constant."""
-    if not measurable(outputs):
-        return nan
+    import torch
+
     error, wanted = residuals(outputs, targets)
     # By comparison, not by a variance, which rounding keeps from being 0.
-    if bool((wanted == wanted[0]).all(0).any()):
-        return nan
-    spread = (wanted - wanted.mean(0)).square().sum(0)
-    return float((1 - error.square().sum(0) / spread).mean())
+    constant = (wanted == wanted[:, :1]).all(1).any(1)
+    spread = (wanted - wanted.mean(1, keepdim=True)).square().sum(1)
+    values = (1 - error.square().sum(1) / spread).mean(1)
+    return where_measurable(torch.where(constant, nan, values), outputs)
 
 
 COMPONENTS = (
@@ -34,6 +34,7 @@ COMPONENTS = (
         default_for=frozenset({Task.REGRESSION}),
         direction="max",
         unit="fraction",
-        compute=compute,
+        compute=of_one(stacked),
+        stacked=stacked,
     ),
 )

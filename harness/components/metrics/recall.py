@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from math import nan
 from typing import TYPE_CHECKING
 
 from harness.data import Task
 from harness.kinds import Metric
-from harness.kit.predictions import agreement, measurable
+from harness.kit.predictions import agreement, of_one, where_measurable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def compute(outputs: Tensor, targets: Tensor) -> float:
-    if not measurable(outputs):
-        return nan
-    _, values, _ = agreement(outputs, targets)
-    return float(values.mean())
+def stacked(outputs: Tensor, targets: Tensor) -> Tensor:
+    return where_measurable(agreement(outputs, targets)[1], outputs)
 
 
 COMPONENTS = (
@@ -28,6 +24,7 @@ COMPONENTS = (
         tasks=frozenset({Task.MULTICLASS, Task.BINARY}),
         direction="max",
         unit="fraction",
-        compute=compute,
+        compute=of_one(stacked),
+        stacked=stacked,
     ),
 )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from math import nan
 from typing import TYPE_CHECKING
 
 from harness.data import Task
 from harness.kinds import Metric
-from harness.kit.predictions import measurable
+from harness.kit.predictions import of_one, where_measurable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,16 +14,15 @@ if TYPE_CHECKING:
 K = 5
 
 
-def compute(outputs: Tensor, targets: Tensor) -> float:
+def stacked(outputs: Tensor, targets: Tensor) -> Tensor:
     """Of equal logits the first ranks higher, as for accuracy."""
     import torch
 
-    if not measurable(outputs):
-        return nan
-    own = outputs.gather(1, targets[:, None])
-    before = torch.arange(outputs.shape[1], device=outputs.device) < targets[:, None]
-    rank = ((outputs > own) | ((outputs == own) & before)).sum(1)
-    return int((rank < K).sum()) / len(targets)
+    wanted = targets.unsqueeze(2)
+    own = outputs.gather(2, wanted)
+    before = torch.arange(outputs.shape[2], device=outputs.device) < wanted
+    rank = ((outputs > own) | ((outputs == own) & before)).sum(2)
+    return where_measurable((rank < K).sum(1).double() / targets.shape[1], outputs)
 
 
 COMPONENTS = (
@@ -35,7 +33,8 @@ COMPONENTS = (
         tasks=frozenset({Task.MULTICLASS}),
         direction="max",
         unit="fraction",
-        compute=compute,
+        compute=of_one(stacked),
+        stacked=stacked,
         min_classes=K + 1,
     ),
 )

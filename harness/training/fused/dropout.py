@@ -51,7 +51,7 @@ class EpochMasks:
             block = self._blocks[layer] = _Block(self._draw(layer, full, p))
         drawn = block.masks[:, block.used, : shape[0]]
         block.used += 1
-        return drawn[self._owner] if self._shared else drawn
+        return drawn.index_select(0, self._owner) if self._shared else drawn
 
     def _draw(self, layer: int, shape: tuple[int, ...], p: float) -> Tensor:
         device = self._owner.device

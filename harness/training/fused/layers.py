@@ -39,6 +39,10 @@ PER_EXAMPLE = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxP
 """Without parameters, and each example by itself."""
 
 
+NARROW = 64
+"""Inputs of one output up to which products and their sum take less time than matrix products."""
+
+
 class Unstackable(HarnessError):
     """This model cannot be trained as a stack; the message says why, and its trials train one by
     one."""
@@ -172,6 +176,9 @@ def _linear(weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:
     w = run.parameters[weight]
     if x.dim() != 3:
         raise Unstackable(f"a linear layer over inputs of shape {list(x.shape[2:])}")
+    if w.shape[2] == 1 and w.shape[1] <= NARROW:
+        out = (x * w.transpose(1, 2)).sum(2, keepdim=True)
+        return out + run.parameters[bias].unsqueeze(1) if bias else out
     if not bias:
         return torch.bmm(x, w)
     return torch.baddbmm(run.parameters[bias].unsqueeze(1), x, w)

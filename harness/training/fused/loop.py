@@ -14,7 +14,7 @@ from harness.naming import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
 from harness.records import BatchLosses, Ended, Evidence, Measured, Outcome, Record, Started
 from harness.training import device as devices
 from harness.training.clock import Clock
-from harness.training.evaluation import Scores
+from harness.training.evaluation import stacked
 from harness.training.fused.data import Pool
 from harness.training.fused.dropout import EpochMasks
 from harness.training.fused.stack import Member, Stack
@@ -168,24 +168,33 @@ def _measure(
     losses: Tensor,
     metrics: Mapping[str, Metric],
 ) -> None:
-    """Put a split's scores and metrics in place of each member's older ones."""
-    means = _means(losses)
+    """Put a split's scores in place of the stack's older ones, and its metrics in place of each
+    member's."""
+    stack.scores[split] = (outputs, targets, losses)
+    found = _table(split, outputs, targets, losses, metrics)
     for member in stack.members:
-        row = member.row
-        scores = member.scores[split] = Scores(outputs[row], targets[row], losses[row])
-        # The training split is an epoch's first.
-        before = {} if split == "train" else member.values
-        found = {f"{split}/loss": means[row]} | _metrics(split, scores, metrics)
-        member.values = before | found
+        if split == "train":  # The first of an epoch.
+            member.values = {}
+        member.values |= _of_row(found, member.row, f"{split}/loss")
 
 
-def _metrics(split: str, scores: Scores, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Each metric that is defined here, of one trial."""
-    values = {
-        f"{split}/{name}": metric.compute(scores.outputs, scores.targets)
-        for name, metric in metrics.items()
+def _table(
+    split: str, outputs: Tensor, targets: Tensor, losses: Tensor, metrics: Mapping[str, Metric]
+) -> dict[str, list[float]]:
+    """The mean loss and each metric, of every row."""
+    values = {f"{split}/loss": _means(losses)}
+    for name, found in stacked(metrics, outputs, targets).items():
+        values[f"{split}/{name}"] = found
+    return values
+
+
+def _of_row(table: Mapping[str, list[float]], row: int, loss: str) -> dict[str, float]:
+    """One trial's values: the loss, and each metric that is defined here."""
+    return {
+        name: column[row]
+        for name, column in table.items()
+        if name == loss or isfinite(column[row])
     }
-    return {name: value for name, value in values.items() if isfinite(value)}
 
 
 def _means(losses: Tensor) -> list[float]:
@@ -211,22 +220,24 @@ def _finish(stack: Stack, evidence: bool) -> Iterator[Keyed]:
     """Every metric of the task on every split, of each model as it is after the last epoch."""
     splits = list(stack.pools.evaluated())
     _measure(stack, "train", *_outputs(stack, stack.pools.train), {})
+    tables = {
+        f"{split}/loss": _table(split, *stack.scores[split], stack.all_metrics)
+        for split in ("train", *splits)
+    }
     for member in stack.members:
         final: dict[str, float] = {}
-        for split in ("train", *splits):
-            scores = member.scores[split]
-            final[f"{split}/loss"] = scores.loss
-            final |= _metrics(split, scores, stack.all_metrics)
+        for loss, table in tables.items():
+            final |= _of_row(table, member.row, loss)
         kept = _evidence(stack, member) if evidence else None
         yield member.key, Ended(Outcome.DONE, final, evidence=kept)
 
 
 def _evidence(stack: Stack, member: Member) -> Evidence:
-    test = member.scores["test"]
+    outputs, targets, _ = stack.scores["test"]
     return Evidence(
         state_dict=stack.network.state_dict(member.row),
         # Copies, as a record that holds one trial's part of a stack would pickle all of it.
-        outputs=test.outputs.cpu().clone(),
-        targets=test.targets.cpu().clone(),
+        outputs=outputs[member.row].cpu().clone(),
+        targets=targets[member.row].cpu().clone(),
         inputs=stack.pools.seeds[int(stack.owner[member.row])].test.first(EVIDENCE_INPUTS),
     )

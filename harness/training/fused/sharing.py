@@ -13,6 +13,11 @@ import torch
 from torch import Tensor
 
 
+WORTH_SHARING = 128
+"""Numbers in an example from which one wide product, with the copies around it, takes less time
+than narrow ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """Rows first to last, which share one input; column: where they begin among its rows."""
@@ -28,12 +33,14 @@ class Sharing:
     """Which of S inputs each of K rows has.
 
     owner: int64 [K]. runs: neighbouring rows of one input, or None where the inputs have different
-    numbers of rows, which makes no one product.
+    numbers of rows, which makes no one product. rounds: how often the rows go through all inputs
+    in order, each time with as many rows for each; 0 where they do not.
     """
 
     owner: Tensor
     sources: int
     runs: tuple[_Run, ...] | None
+    rounds: int = 0
 
     @classmethod
     def of(cls, owner: Tensor, sources: int) -> Sharing:
@@ -48,17 +55,17 @@ class Sharing:
                 used[source] += last - first
                 first = last
         even = len(set(used)) == 1 and used[0] > 1
-        return cls(owner, sources, tuple(found) if even else None)
+        return cls(owner, sources, tuple(found) if even else None, _rounds(found, sources))
 
     def spread(self, x: Tensor) -> Tensor:
         """[S, …] → [K, …]"""
         if self.sources == 1:
             return x.expand(len(self.owner), *x.shape[1:])
-        return x[self.owner]
+        return x.index_select(0, self.owner)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x [S, B, in] by weight [K, in, out] and bias [K, out]: [K, B, out]. x has no gradient."""
-        if self.runs is None or x.requires_grad:
+        if self.runs is None or x.requires_grad or x.shape[2] < WORTH_SHARING:
             spread = self.spread(x)
             if bias is None:
                 return torch.bmm(spread, weight)
@@ -70,6 +77,9 @@ class Sharing:
         """[K, A, O] → [S, A, R·O], the rows of one input beside each other."""
         runs = self.runs or ()
         k, a, o = rows.shape
+        if self.rounds:
+            apart = rows.view(self.rounds, self.sources, -1, a, o)
+            return apart.permute(1, 3, 0, 2, 4).reshape(self.sources, a, -1)
         made = rows.new_empty((self.sources, a, k // self.sources, o))
         for run in runs:
             width = run.last - run.first
@@ -79,6 +89,9 @@ class Sharing:
 
     def apart(self, wide: Tensor, out: int) -> Tensor:
         """[S, A, R·O] → [K, A, O]: the inverse."""
+        if self.rounds:
+            apart = wide.view(self.sources, wide.shape[1], self.rounds, -1, out)
+            return apart.permute(2, 0, 3, 1, 4).reshape(-1, wide.shape[1], out)
         parts = wide.unflatten(2, (-1, out))
         made = wide.new_empty((len(self.owner), wide.shape[1], out))
         for run in self.runs or ():
@@ -86,6 +99,13 @@ class Sharing:
             part = parts[run.source, :, run.column : run.column + width]
             made[run.first : run.last].copy_(part.transpose(0, 1))
         return made
+
+
+def _rounds(runs: list[_Run], sources: int) -> int:
+    if [run.source for run in runs] != [place % sources for place in range(len(runs))]:
+        return 0
+    alike = len({run.last - run.first for run in runs}) == 1 and len(runs) % sources == 0
+    return len(runs) // sources if alike else 0
 
 
 class _Linear(torch.autograd.Function):

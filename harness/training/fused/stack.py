@@ -17,7 +17,6 @@ from harness.registry import find
 from harness.schedule import LearningRate
 from harness.training import device as devices
 from harness.training.build import initial_model, task_metrics
-from harness.training.evaluation import Scores
 from harness.training.fused.data import pools
 from harness.training.fused.layers import Masks, Unstackable
 from harness.training.fused.network import Network
@@ -30,15 +29,14 @@ PROBED_EXAMPLES = 4
 
 @dataclass(slots=True)
 class Member:
-    """One trial of a stack. row: its place in everything that is stacked. values, scores: of the
-    epoch so far. reason: why it leaves, or ""; outcome: as what."""
+    """One trial of a stack. row: its place in everything that is stacked. values: of the epoch
+    so far. reason: why it leaves, or ""; outcome: as what."""
 
     key: str
     trial: Trial
     rate: LearningRate
     row: int
     values: dict[str, float] = field(default_factory=dict)
-    scores: dict[str, Scores] = field(default_factory=dict)
     reason: str = ""
     outcome: Outcome = Outcome.DIVERGED
 
@@ -46,7 +44,8 @@ class Member:
 class Stack:
     """Trials that train together.
 
-    members: those that still train. A trial that leaves gives up its row only when half of the rows
+    members: those that still train. scores: by split, the latest outputs [K, N, O], targets [K, N, …]
+    and losses [K, N]. A trial that leaves gives up its row only when half of the rows
     or more are given up: the others then move together, and where numbers lie in memory decides how
     a matrix product rounds. Until then they are, to the last bit, what they would be without it.
     Raises Unstackable where their model or data cannot be stacked.
@@ -75,6 +74,7 @@ class Stack:
         self.updates = Updates(self.network, [m.trial for m in self.members], own[0])
         self.owner = torch.tensor([self.seeds.index(m.trial.seed) for m in self.members]).to(device)
         self.sharing = Sharing.of(self.owner, len(self.seeds))
+        self.scores: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.rates = Rates(
             [m.rate for m in self.members], self.steps_per_epoch, self.network.values
         )
@@ -99,6 +99,10 @@ class Stack:
         self.network.keep(chosen)
         self.updates.keep(chosen)
         self.rates.keep(rows)
+        self.scores = {
+            split: (outputs[chosen], targets[chosen], losses[chosen])
+            for split, (outputs, targets, losses) in self.scores.items()
+        }
         self.owner = self.owner[chosen]
         self.sharing = Sharing.of(self.owner, len(self.seeds))
         for row, member in enumerate(self.members):

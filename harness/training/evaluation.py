@@ -74,7 +74,10 @@ def measure(prefix: str, scores: Scores, metrics: Mapping[str, Metric]) -> dict[
 def stacked(
     metrics: Mapping[str, Metric], outputs: Tensor, targets: Tensor
 ) -> dict[str, list[float]]:
-    """Each metric of K models, NaN where it is undefined. outputs: [K, N, O]; targets: [K, N, …]."""
+    """Each metric of K models, NaN where it is undefined.
+
+    outputs: [K, N, O]. targets: [K, N] or [K, N, T].
+    """
     return {name: _of_each(metric, outputs, targets) for name, metric in metrics.items()}
 
 

@@ -191,9 +191,7 @@ def _table(
 def _of_row(table: Mapping[str, list[float]], row: int, loss: str) -> dict[str, float]:
     """One trial's values: the loss, and each metric that is defined here."""
     return {
-        name: column[row]
-        for name, column in table.items()
-        if name == loss or isfinite(column[row])
+        name: column[row] for name, column in table.items() if name == loss or isfinite(column[row])
     }
 
 

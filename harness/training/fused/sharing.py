@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 WORTH_SHARING = 128
 """Numbers in an example from which one wide product, with the copies around it, takes less time
 than narrow ones."""
@@ -33,14 +32,12 @@ class Sharing:
     """Which of S inputs each of K rows has.
 
     owner: int64 [K]. runs: neighbouring rows of one input, or None where the inputs have different
-    numbers of rows, which makes no one product. rounds: how often the rows go through all inputs
-    in order, each time with as many rows for each; 0 where they do not.
+    numbers of rows, which makes no one product.
     """
 
     owner: Tensor
     sources: int
     runs: tuple[_Run, ...] | None
-    rounds: int = 0
 
     @classmethod
     def of(cls, owner: Tensor, sources: int) -> Sharing:
@@ -55,7 +52,7 @@ class Sharing:
                 used[source] += last - first
                 first = last
         even = len(set(used)) == 1 and used[0] > 1
-        return cls(owner, sources, tuple(found) if even else None, _rounds(found, sources))
+        return cls(owner, sources, tuple(found) if even else None)
 
     def spread(self, x: Tensor) -> Tensor:
         """[S, …] → [K, …]"""
@@ -77,9 +74,6 @@ class Sharing:
         """[K, A, O] → [S, A, R·O], the rows of one input beside each other."""
         runs = self.runs or ()
         k, a, o = rows.shape
-        if self.rounds:
-            apart = rows.view(self.rounds, self.sources, -1, a, o)
-            return apart.permute(1, 3, 0, 2, 4).reshape(self.sources, a, -1)
         made = rows.new_empty((self.sources, a, k // self.sources, o))
         for run in runs:
             width = run.last - run.first
@@ -89,9 +83,6 @@ class Sharing:
 
     def apart(self, wide: Tensor, out: int) -> Tensor:
         """[S, A, R·O] → [K, A, O]: the inverse."""
-        if self.rounds:
-            apart = wide.view(self.sources, wide.shape[1], self.rounds, -1, out)
-            return apart.permute(2, 0, 3, 1, 4).reshape(-1, wide.shape[1], out)
         parts = wide.unflatten(2, (-1, out))
         made = wide.new_empty((len(self.owner), wide.shape[1], out))
         for run in self.runs or ():
@@ -99,13 +90,6 @@ class Sharing:
             part = parts[run.source, :, run.column : run.column + width]
             made[run.first : run.last].copy_(part.transpose(0, 1))
         return made
-
-
-def _rounds(runs: list[_Run], sources: int) -> int:
-    if [run.source for run in runs] != [place % sources for place in range(len(runs))]:
-        return 0
-    alike = len({run.last - run.first for run in runs}) == 1 and len(runs) % sources == 0
-    return len(runs) // sources if alike else 0
 
 
 class _Linear(torch.autograd.Function):

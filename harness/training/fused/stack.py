@@ -44,9 +44,9 @@ class Member:
 class Stack:
     """Trials that train together.
 
-    members: those that still train. scores: by split, the latest outputs [K, N, O], targets [K, N, …]
-    and losses [K, N]. A trial that leaves gives up its row only when half of the rows
-    or more are given up: the others then move together, and where numbers lie in memory decides how
+    members: those that still train. scores: by split, the latest outputs [K, N, O], targets
+    [K, N, …] and losses [K, N]. A trial that leaves gives up its row only when half of the rows or
+    more are given up: the others then move together, and where numbers lie in memory decides how
     a matrix product rounds. Until then they are, to the last bit, what they would be without it.
     Raises Unstackable where their model or data cannot be stacked.
     """

@@ -297,6 +297,7 @@ def _train(
             )
         ) as records,
     ):
+        claims.share(writer.lease)
         for planned, record in records:
             if record is None:
                 tally.total -= 1

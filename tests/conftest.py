@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before torch or mlflow is imported by anything.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +26,9 @@ settings.register_profile(
     derandomize="CI" in os.environ,
 )
 settings.load_profile("unhurried")
+
+if TYPE_CHECKING:
+    from harness.tracking.store import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _SHARED = REPOSITORY.parent / "shared" / "data"
@@ -50,3 +57,25 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "experiments").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store without experiments, its write-ahead log folded in so that one file is all: MLflow
+    takes seconds to create its tables."""
+    from harness.tracking.store import open_store
+
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    open_store(uri=f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
+@pytest.fixture
+def store(workspace: Path, empty_database: Path) -> Store:
+    """The default store of a fresh project folder."""
+    from harness.tracking.store import open_store
+
+    shutil.copy(empty_database, workspace / "mlruns" / "mlflow.db")
+    return open_store(workspace)

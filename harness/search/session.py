@@ -196,6 +196,7 @@ def _retrain(console: Console, store: Store, plan: Plan, arguments: argparse.Nam
             )
         ) as records,
     ):
+        claims.share(writer.lease)
         for planned, record in records:
             if record is not None:  # None where another harness has run it meanwhile
                 tally.add(planned, record)

@@ -78,12 +78,20 @@ WHERE runs.experiment_id = :experiment AND runs.lifecycle_stage = 'active'
 """  # noqa: S608 - made of this package's constants
 
 
-def _searched(client: MlflowClient, experiment_id: str) -> Iterator[RunInfo]:
+def latest(client: MlflowClient, experiment_id: str, trial_id: str) -> RunInfo | None:
+    """One trial of `finished`."""
+    return _latest(_searched(client, experiment_id, trial_id)).get(trial_id)
+
+
+def _searched(
+    client: MlflowClient, experiment_id: str, trial_id: str | None = None
+) -> Iterator[RunInfo]:
     token = None
+    which = "" if trial_id is None else f" AND params.{PARAM_TRIAL} = '{trial_id}'"
     while True:
         page = client.search_runs(
             [experiment_id],
-            filter_string=f"tags.`{TAG_KIND}` = '{TRIAL}'",
+            filter_string=f"tags.`{TAG_KIND}` = '{TRIAL}'{which}",
             max_results=PAGE,
             page_token=token,
         )

@@ -7,6 +7,7 @@ import os
 import platform
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -22,16 +23,28 @@ def is_dead(tag: str) -> bool:
 
     False of another host's process, about which nothing can be known here.
     """
+    told = _read(tag)
+    if told is None or told["host"] != _host():
+        return False
+    if told["boot"] != _boot():
+        return True
+    pid = told["pid"]
+    return not psutil.pid_exists(pid) or _born(pid) != told["born"]
+
+
+def is_certain(tag: str) -> bool:
+    """Whether the process of an `owner()` tag is one of this host, so that `is_dead` knows."""
+    told = _read(tag)
+    return told is not None and told["host"] == _host()
+
+
+def _read(tag: str) -> dict[str, Any] | None:
+    """What an `owner()` tag tells; None where it is none."""
     try:
         told = json.loads(tag)
-        host, boot, pid, born = told["host"], told["boot"], int(told["pid"]), told["born"]
-    except (ValueError, KeyError, TypeError):
-        return False
-    if host != _host():
-        return False
-    if boot != _boot():
-        return True
-    return not psutil.pid_exists(pid) or _born(pid) != born
+        return {**told, "pid": int(told["pid"])} if {"host", "boot", "born"} <= set(told) else None
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
 
 
 def _host() -> str:

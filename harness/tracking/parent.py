@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from harness.tracking.provenance import process
 from harness.tracking.run_log import RunLog
 from harness.tracking.sinks import ClientSink
 from harness.tracking.store import Store
+from harness.tracking.uris import redact
 from harness.words import counted
 
 
@@ -38,6 +40,7 @@ def start_parent(
     _describe_experiment(store, experiment_id, plan)
     tags = common_tags(plan, goal) | {
         naming.TAG_KIND: kind,
+        naming.TAG_LEASE: "0",
         naming.TAG_EXPECT: json.dumps([asdict(figure) for figure in plan.experiment.expect]),
         "mlflow.note.content": parent_note(plan, kind, trials),
     }
@@ -46,9 +49,12 @@ def start_parent(
     )
     parent = RunLog(ClientSink(store), experiment_id, name, tags)
     found = process(folder_of(plan))
-    files: dict[str, str | Mapping[str, Any]] = {"provenance.json": found.parent(), **found.diffs()}
+    texts = found.diffs()
     if plan.experiment.path.is_file():
-        files["experiment.yaml"] = plan.experiment.path.read_text(encoding="utf-8")
+        texts["experiment.yaml"] = plan.experiment.path.read_text(encoding="utf-8")
+    # A search's storage, for one, may be given with its password.
+    files: dict[str, str | Mapping[str, Any]] = {n: redact(text) for n, text in texts.items()}
+    files["provenance.json"] = found.parent()
     parent.files(files)
     return parent
 
@@ -120,8 +126,18 @@ def _describe_experiment(store: Store, experiment_id: str, plan: Plan) -> None:
     if experiment.description:
         tags["mlflow.note.content"] = html.escape(experiment.description)
 
-    def write() -> None:
-        for name, value in tags.items():
-            store.client.set_experiment_tag(experiment_id, name, value)
+    for name, value in tags.items():
+        persist(
+            "describe the experiment",
+            partial(_set_experiment_tag, store, experiment_id, name, value),
+        )
 
-    persist("describe the experiment", write)
+
+def _set_experiment_tag(store: Store, experiment_id: str, name: str, value: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.set_experiment_tag(experiment_id, name, value)
+    except MlflowException:
+        # Of two that set a new tag at once, MLflow's tables refuse the later one; now it is there.
+        store.client.set_experiment_tag(experiment_id, name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harness import naming
@@ -15,27 +16,56 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+PAGE = 1000
+
 
 def close_dead_runs(store: Store, experiment_id: str) -> int:
     """Close each running run whose process is known to be dead: as it ended where it says so,
     else as interrupted. Returns how many. Runs of other hosts are left alone."""
-    running = persist(
-        f"read {store.label}",
-        lambda: store.client.search_runs(
-            [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=5000
-        ),
-    )
-    dead = [run for run in running if is_dead(run.data.tags.get(naming.TAG_OWNER, ""))]
+    dead = [
+        run
+        for run in running(store, experiment_id)
+        if is_dead(run.data.tags.get(naming.TAG_OWNER, ""))
+    ]
     for run in dead:
-        _close(store.client, run)
+        close_run(store, run, "its process died")
     return len(dead)
 
 
-def _close(client: MlflowClient, run: Run) -> None:
+def running(store: Store, experiment_id: str, also: str = "") -> list[Run]:
+    """An experiment's runs that MLflow shows as running. also: a further condition, in MLflow's
+    language."""
+    condition = "attributes.status = 'RUNNING'" + (f" AND {also}" if also else "")
+    found: list[Run] = []
+    token: str | None = None
+    while True:
+        page = persist(
+            f"read {store.label}",
+            partial(
+                store.client.search_runs,
+                [experiment_id],
+                filter_string=condition,
+                max_results=PAGE,
+                page_token=token,
+            ),
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def close_run(store: Store, run: Run, why: str) -> None:
+    """End a run whose harness is gone: as it ended where it says so, else as interrupted."""
+    persist("close a run", lambda: _close(store.client, run, why))
+
+
+def _close(client: MlflowClient, run: Run, why: str) -> None:
     run_id, tags = run.info.run_id, run.data.tags
-    outcome = Outcome(tags.get(naming.TAG_OUTCOME, Outcome.INTERRUPTED))
+    told = tags.get(naming.TAG_OUTCOME)
+    outcome = Outcome(told) if told in set(Outcome) else Outcome.INTERRUPTED
     if naming.TAG_OUTCOME not in tags and tags.get(naming.TAG_KIND) == naming.TRIAL:
-        client.set_tag(run_id, naming.TAG_REASON, "its process died")
+        client.set_tag(run_id, naming.TAG_REASON, why)
         client.set_tag(run_id, naming.TAG_OUTCOME, outcome.value)
     client.set_terminated(run_id, STATUS[outcome], end_time=_last_seen(client, run))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import paths
 from harness.errors import StoreError, did_you_mean
-from harness.tracking.index import RunInfo, finished, finished_in_database
+from harness.tracking.index import RunInfo, finished, finished_in_database, latest
 from harness.tracking.persist import persist, reason
 from harness.tracking.quiet import quiet
 from harness.tracking.uris import redact, scheme
@@ -73,6 +73,12 @@ class Store:
             except sqlite3.Error:
                 pass  # Another release's schema: MLflow's own reading is slower but knows it.
         return persist(f"read {self.label}", lambda: finished(self.client, experiment_id))
+
+    def latest(self, experiment_id: str, trial_id: str) -> RunInfo | None:
+        """One trial of `finished`; trial_id: hexadecimal."""
+        if not trial_id.isalnum():
+            raise ValueError(f"not a trial's id: {trial_id!r}")
+        return persist(f"read {self.label}", lambda: latest(self.client, experiment_id, trial_id))
 
     def spool(self, experiment_id: str) -> Path:
         """The folder where evidence of an experiment waits until its sweep ends."""

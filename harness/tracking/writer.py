@@ -19,6 +19,7 @@ from harness.tracking.artifacts import store_artifacts
 from harness.tracking.datasets import DatasetInputs
 from harness.tracking.finish import store_kept
 from harness.tracking.keep import Keeper
+from harness.tracking.lease import Lease
 from harness.tracking.outbox import Outbox
 from harness.tracking.params import ParamTable
 from harness.tracking.parent import common_tags, folder_of, start_parent
@@ -82,6 +83,7 @@ class SweepWriter:
         if trials is None:
             trials = sum(not self.is_finished(planned) for planned in plan.trials)
         self._parent = start_parent(store, self.experiment_id, plan, goal, kind, trials, title)
+        self.lease = Lease(store, self.experiment_id, self._parent.run_id)
 
     @property
     def run_id(self) -> str:
@@ -89,6 +91,7 @@ class SweepWriter:
         return self._parent.run_id
 
     def __enter__(self) -> SweepWriter:
+        self.lease.start()
         return self
 
     def __exit__(
@@ -97,12 +100,15 @@ class SweepWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.close()
-        elif isinstance(error, (KeyboardInterrupt, SystemExit)):
-            self.close("KILLED")
-        elif not isinstance(error, StoreError):  # A store that failed would only hide its reason.
-            self.close("FAILED")
+        try:
+            if error is None:
+                self.close()
+            elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+                self.close("KILLED")
+            elif not isinstance(error, StoreError):  # A failed store would only hide its reason.
+                self.close("FAILED")
+        finally:
+            self.lease.stop()
 
     def start_trial(
         self,
@@ -185,6 +191,7 @@ class SweepWriter:
             settle(room.folder, room.place(planned), planned.trial, outcome is Outcome.DONE)
         del self._open[run_id]
         self._shared.open_runs = len(self._open)
+        self.lease.release(planned.trial_id)
         if self.is_finished(planned):
             earlier = self._earlier[planned.trial_id].run_id
             if outcome in FINISHED:

@@ -1,0 +1,163 @@
+"""Harnesses on two machines that share an MLflow server alone: processes, clocks and kills are
+real; only the machine's name and the lease's length are set."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dispatch.servers import mlflow_server
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from harness.naming import PARAM_TRIAL, TAG_KIND, TAG_REASON, TAG_SUPERSEDED, TRIAL
+
+pytestmark = pytest.mark.slow
+
+LEASE_SECONDS = 10
+DEADLINE = 240
+HARNESS = f"""
+import platform, sys, time
+from pathlib import Path
+machine, *arguments = sys.argv[1:]
+platform.node = lambda: machine
+told, told_ns, clock = time.time, time.time_ns, Path("clock")
+def wrong():
+    return float(clock.read_text()) if clock.exists() else 0.0
+time.time = lambda: told() + wrong()
+time.time_ns = lambda: told_ns() + int(wrong() * 1e9)
+from harness.tracking import lease
+lease.RENEW_SECONDS, lease.LEASE_SECONDS = 0.5, {LEASE_SECONDS}.0
+from harness import sweep
+sys.exit(sweep.main([*arguments, "--no-compare"]))
+"""
+FILE = """\
+name: {name}
+trial: {{dataset: iris, model: perceptron, epochs: {epochs}, eval_every: {epochs}, lr: 0.1}}
+grid: {grid}
+artifacts: none
+"""
+MANY = "{optimizer: [sgd, adam, momentum, adamw], seed: [0, 1, 2, 3, 4]}"
+TWO = "{optimizer: [sgd], seed: [0, 1]}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db") as uri:
+        yield uri
+
+
+class Machine:
+    """A folder of its own, and the harness that runs there."""
+
+    def __init__(self, folder: Path, server: str, file: str, monkeypatch: pytest.MonkeyPatch):
+        (folder / "mlruns").mkdir(parents=True)
+        (folder / "shared.yaml").write_text(file)
+        self.folder = folder
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+        self.harness = subprocess.Popen(
+            [sys.executable, "-c", HARNESS, folder.name, "shared.yaml", "--executor", "inline"],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def set_clock(self, hours: float) -> None:
+        partial = self.folder / "clock.new"
+        partial.write_text(str(hours * 3600))
+        partial.rename(self.folder / "clock")
+
+    def ends(self) -> None:
+        told, _ = self.harness.communicate(timeout=DEADLINE)
+        assert self.harness.returncode == 0, told
+
+
+@pytest.fixture
+def machines(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[Machine]]:
+    made: list[Machine] = []
+
+    def start(file: str) -> list[Machine]:
+        made.extend(
+            Machine(tmp_path / name, server, file, monkeypatch) for name in ("one", "other")
+        )
+        return made
+
+    yield start  # type: ignore[misc]
+    for machine in made:
+        machine.harness.kill()
+        machine.harness.communicate()
+
+
+def trials(server: str, name: str) -> list[Run]:
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return []
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    return [run for run in found if run.data.tags.get(TAG_KIND) == TRIAL]
+
+
+def finished(server: str, name: str) -> Counter[str]:
+    return Counter(
+        run.data.params[PARAM_TRIAL]
+        for run in trials(server, name)
+        if run.info.status == "FINISHED"
+    )
+
+
+def wait_for_two_trials(server: str, name: str) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while len(trials(server, name)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_two_machines_share_a_sweep(server: str, machines: object) -> None:
+    both = machines(FILE.format(name="many", epochs=3, grid=MANY))  # type: ignore[operator]
+    for machine in both:
+        machine.ends()
+    found = finished(server, "many")
+    assert len(found) == 20
+    assert set(found.values()) == {1}
+    assert len(trials(server, "many")) == 20, "no trial was begun twice"
+
+
+def test_clocks_that_jump_an_hour_either_way_kill_nobody(server: str, machines: object) -> None:
+    """Each trial takes longer than a lease, so that a machine taken for dead would be seen."""
+    both = machines(FILE.format(name="clocks", epochs=10_000, grid=TWO))  # type: ignore[operator]
+    wait_for_two_trials(server, "clocks")
+    began = time.monotonic()
+    for hours in (1, -1, 0):
+        both[0].set_clock(hours)
+        both[1].set_clock(-hours)
+        time.sleep(LEASE_SECONDS / 2)
+    for machine in both:
+        machine.ends()
+    assert time.monotonic() - began > 1.5 * LEASE_SECONDS
+    found = trials(server, "clocks")
+    assert sorted(run.info.status for run in found) == ["FINISHED", "FINISHED"]
+    assert len(finished(server, "clocks")) == 2
+    assert not [run for run in found if TAG_SUPERSEDED in run.data.tags]
+
+
+def test_a_dead_machine_is_taken_over_once_its_lease_has_run_out(
+    server: str, machines: object
+) -> None:
+    dead, heir = machines(FILE.format(name="heir", epochs=4000, grid=TWO))  # type: ignore[operator]
+    wait_for_two_trials(server, "heir")
+    dead.harness.kill()
+    heir.ends()
+    assert len(finished(server, "heir")) == 2
+    assert set(finished(server, "heir").values()) == {1}
+    (left,) = (run for run in trials(server, "heir") if run.info.status != "FINISHED")
+    assert left.info.status == "KILLED"
+    assert "lease" in left.data.tags[TAG_REASON]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.experiment.spec import PlannedTrial
@@ -61,12 +61,19 @@ class Keeper:
         for candidate in candidates(spool, self._trials.values(), earlier):
             self._consider(candidate)
 
-    def offer(self, planned: PlannedTrial, kept: Kept) -> None:
-        """A trial has ended: spool its evidence if it is the best of its group so far."""
+    def offer(
+        self,
+        planned: PlannedTrial,
+        kept: Kept,
+        later: Callable[[Callable[[], None]], None] = lambda job: job(),
+    ) -> None:
+        """A trial has ended: spool its evidence if it is the best of its group so far. later: does
+        what it is given once the trial's run is in the store; the beaten one's evidence stays
+        until then."""
         candidate = Candidate(planned, kept.run_id, kept.score(self._goal), stored=False)
         if candidate.beats(self._best.get(group(planned)), self._goal):
-            self._spool.save(kept)  # before the beaten one goes
-            self._consider(candidate)
+            self._spool.save(kept)
+            self._consider(candidate, later)
 
     def winners(self) -> list[Candidate]:
         """Those whose artifacts are still to be stored."""
@@ -82,14 +89,19 @@ class Keeper:
             if trial_id in self._trials:
                 self._spool.remove(trial_id, run_id)
 
-    def _consider(self, candidate: Candidate) -> None:
+    def _consider(
+        self,
+        candidate: Candidate,
+        later: Callable[[Callable[[], None]], None] = lambda job: job(),
+    ) -> None:
         key = group(candidate.planned)
         before = self._best.get(key)
         loser: Candidate | None = candidate
         if candidate.beats(before, self._goal):
             self._best[key], loser = candidate, before
         if loser is not None and not loser.stored and loser.run_id != self._best[key].run_id:
-            self._spool.remove(loser.planned.trial_id, loser.run_id)
+            beaten = (loser.planned.trial_id, loser.run_id)
+            later(lambda: self._spool.remove(*beaten))
 
 
 def candidates(

@@ -176,7 +176,7 @@ class SweepWriter:
         match self._artifacts:
             case "best":
                 try:
-                    self._keeper.offer(planned, kept)
+                    self._keeper.offer(planned, kept, self.sink.after)
                 except OSError as error:  # Its figures are lost, its results need not be.
                     _logger.warning("%s: nothing is kept for figures: %s", planned.name, error)
             case "all":
@@ -187,8 +187,8 @@ class SweepWriter:
     def _closed(self, planned: PlannedTrial, run_id: str, outcome: Outcome) -> None:
         self._outcomes[outcome] += 1
         if outcome in FINISHED:
-            room = self._checkpoints
-            settle(room.folder, room.place(planned), planned.trial, outcome is Outcome.DONE)
+            # A process killed before the run stands in the store goes on from its checkpoints.
+            self.sink.after(lambda: self._settle_checkpoints(planned, outcome is Outcome.DONE))
         del self._open[run_id]
         self._shared.open_runs = len(self._open)
         self.lease.release(planned.trial_id)
@@ -200,6 +200,10 @@ class SweepWriter:
                 self._supersede(
                     run_id, by=earlier
                 )  # A rerun that came to nothing replaces nothing.
+
+    def _settle_checkpoints(self, planned: PlannedTrial, done: bool) -> None:
+        room = self._checkpoints
+        settle(room.folder, room.place(planned), planned.trial, done)
 
     def _supersede(self, run_id: str, by: str) -> None:
         self.sink.write(run_id, tags={naming.TAG_SUPERSEDED: by})

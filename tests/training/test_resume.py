@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from resume_support import assert_same, comparable
 from support import make_trial
 
-from harness.naming import OF_THE_MACHINE
-from harness.records import Ended, Record, Started
 from harness.registry import components
 from harness.training.build import Parts, assemble
 from harness.training.checkpoint import Checkpoint, Pace, Unusable, restore
@@ -183,44 +181,6 @@ def finish(parts: Parts, resumed: Any = None) -> tuple[list[Any], dict[str, Any]
         "model": parts.model.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
     }
-
-
-def comparable(records: Iterator[Record] | list[Record]) -> list[Any]:
-    """Records without clocks; evidence as bytes."""
-    found: list[Any] = []
-    for record in records:
-        if isinstance(record, Started):
-            found.append("started")
-        elif isinstance(record, Ended):
-            weights = {} if record.evidence is None else record.evidence.state_dict
-            outputs = None if record.evidence is None else record.evidence.outputs.tolist()
-            held = {name: tensor.tolist() for name, tensor in weights.items()}
-            found.append((record.outcome, record.reason, record.final, held, outputs))
-        elif hasattr(record, "values"):
-            values = {k: v for k, v in record.values.items() if not k.startswith(OF_THE_MACHINE)}
-            found.append((record.epoch, values, record.examples))
-        else:
-            found.append(record)
-    return found
-
-
-def assert_same(one: Any, other: Any) -> None:
-    """Equal to the last bit, at every depth; NaN equals NaN."""
-    assert type(one) is type(other)
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype
-        assert one.shape == other.shape
-        assert torch.equal(one.nan_to_num(), other.nan_to_num())
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for pair in zip(one, other, strict=True):
-            assert_same(*pair)
-    else:
-        assert one == other
 
 
 def make_any(**fields: Any) -> Trial:

@@ -1,0 +1,380 @@
+"""Faults of checkpoints, injected for real: a killed writer, a cut file, a full disk."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from resume_support import comparable, planned, task
+from support import make_trial
+
+from harness.dispatch import checkpoints
+from harness.dispatch.checkpoints import CheckpointRoom, Position, TrialFolder, settle
+from harness.dispatch.runner import run
+from harness.records import Ended, Measured, Outcome, Record, Started
+from harness.sealed import Damaged, load_sealed, write_sealed
+from harness.training.checkpoint import Checkpoint
+from harness.trial import Trial
+
+DROPOUT = {"name": "mlp", "hidden": [16], "dropout": 0.3}
+
+
+def made(**fields: object) -> Trial:
+    return make_trial(
+        **{"batch_size": 256, "epochs": 4, "model": DROPOUT, "log_every": 2, **fields}
+    )
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> CheckpointRoom:
+    return CheckpointRoom(tmp_path / "room", every=0)
+
+
+def begin(trial: Trial, root: Path, room: CheckpointRoom, epochs: int) -> TrialFolder:
+    """Train a few epochs and a bit, and be gone, as a killed process is."""
+    for record in run(task(trial, root, room)):
+        if isinstance(record, Measured) and record.epoch == epochs:
+            break
+    return TrialFolder(room.place(planned(trial)))
+
+
+def whole(trial: Trial, root: Path) -> list[Record]:
+    return list(run(task(trial, root, CheckpointRoom(Path("/nonexistent"), every=1e9))))
+
+
+def names(folder: TrialFolder) -> list[str]:
+    return sorted(path.name for path in folder.path.iterdir())
+
+
+def test_goes_on_from_the_last_and_tells_all_from_the_first(
+    room: CheckpointRoom, data_root: Path
+) -> None:
+    trial = made()
+    folder = begin(trial, data_root, room, epochs=2)
+    assert names(folder) == ["000001-000000005.pt", "000001-000000006.pt"]
+    records = list(run(task(trial, data_root, room)))
+    assert comparable(records) == comparable(whole(trial, data_root))
+    assert records[0].facts["resumed"] == 1
+    assert records[0].facts["resumed_after"] == "1 epochs and 6 batches"
+    again = list(run(task(trial, data_root, room)))
+    assert comparable(again) == comparable(records), "after its last epoch too"
+    assert again[0].facts["resumed"] == 2
+
+
+@pytest.mark.parametrize("fault", ["cut", "empty", "flipped", "pickle"])
+def test_a_bad_file_is_set_aside_and_the_one_before_is_used(
+    fault: str, room: CheckpointRoom, data_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = made()
+    folder = begin(trial, data_root, room, epochs=2)
+    _, last = sorted(folder.path.iterdir())
+    spoil(last, fault)
+    records = list(run(task(trial, data_root, room)))
+    assert comparable(records) == comparable(whole(trial, data_root))
+    assert records[0].facts["resumed_after"] == "1 epochs and 5 batches"
+    assert last.with_name(last.name + ".damaged").is_file()
+    assert f"checkpoint {last} is not used" in caplog.text
+    assert "restarted" not in records[0].facts
+
+
+def test_where_all_are_bad_the_trial_starts_again_and_says_so(
+    room: CheckpointRoom, data_root: Path
+) -> None:
+    trial = made()
+    folder = begin(trial, data_root, room, epochs=2)
+    for path, fault in zip(list(folder.path.iterdir()), ("cut", "flipped"), strict=True):
+        spoil(path, fault)
+    started, *rest = records = list(run(task(trial, data_root, room)))
+    assert comparable(records) == comparable(whole(trial, data_root))
+    assert "none of its checkpoints could be used: 000001-" in started.facts["restarted"]
+    assert "resumed" not in started.facts
+    assert rest[-1].outcome is Outcome.DONE
+    assert folder.reached() == Position(4, 0), "new ones are kept in spite of the bad ones"
+
+
+def spoil(path: Path, fault: str) -> None:
+    content = bytearray(path.read_bytes())
+    if fault == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif fault == "empty":
+        path.write_bytes(b"")
+    elif fault == "pickle":  # what torch alone would load and run
+        torch.save({"state": os.getcwd}, path)
+    else:
+        # In the middle of a tensor: torch alone loads it and says nothing.
+        found = content.rfind(b"PK\x03\x04", 0, len(content) // 2)
+        content[found + 200] ^= 1
+        path.write_bytes(content)
+
+
+def test_every_byte_counts(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    write_sealed(path, {"weights": torch.arange(50.0)})
+    content = path.read_bytes()
+    for place in range(0, len(content), 3):
+        changed = bytearray(content)
+        changed[place] ^= 1 << (place % 8)
+        path.write_bytes(changed)
+        with pytest.raises(Damaged):
+            load_sealed(path)
+    for length in range(0, len(content), 20):
+        path.write_bytes(content[:length])
+        with pytest.raises(Damaged):
+            load_sealed(path)
+
+
+def test_nobodys_code_is_run(tmp_path: Path) -> None:
+    """Not even where the checksum is right."""
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    write_sealed(tmp_path / "a.pt", {"state": Evil()})
+    with pytest.raises(Damaged, match="cannot read"):
+        load_sealed(tmp_path / "a.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+KILLER = """
+import os, random, signal, sys, time, torch
+from pathlib import Path
+from harness.dispatch.checkpoints import TrialFolder
+from harness.training.checkpoint import Checkpoint
+folder, chance, torn = TrialFolder(Path(sys.argv[1])), random.Random(0), 0
+
+def save_for_ever(epoch, pipe):
+    while True:
+        epoch += 1
+        state = {"weights": torch.full((500_000,), float(epoch))}
+        folder.save(Checkpoint(epoch, 0, state), [], {})
+        os.write(pipe, epoch.to_bytes(4, "big"))
+
+sure = rounds = 0
+while rounds < 25 or (not torn and rounds < 100):
+    rounds += 1
+    read, write = os.pipe()
+    if not (child := os.fork()):
+        save_for_ever(sure, write)
+    os.close(write)
+    first = os.read(read, 4)
+    time.sleep(chance.uniform(0, 0.02))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    told = first + os.read(read, 1 << 16)
+    os.close(read)
+    done = int.from_bytes(told[-4:], "big")
+    torn += bool(list(folder.path.glob("*.partial")))
+    found = next(folder.sound(None, continues=False))
+    sure = found.position.epoch
+    assert sure in (done, done + 1), (sure, done)
+    assert found.state["weights"].eq(float(sure)).all()
+    assert not list(folder.path.glob("*.partial"))
+assert not folder.damaged
+print(sure, torn)
+"""
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_one(tmp_path: Path) -> None:
+    """The last that was done for certain, or the one after it, is there and whole; what was half
+    written is cleared away."""
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLER, str(tmp_path)], capture_output=True, text=True
+    )
+    assert killed.returncode == 0, killed.stderr
+    saves, torn = map(int, killed.stdout.split())
+    assert saves >= 25
+    assert torn, "some were killed as they wrote"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB; where none can be mounted, files of at most so many bytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
+    if shutil.which("mount") and subprocess.run(mount, capture_output=True).returncode == 0:
+        yield place
+        subprocess.run(["umount", "-l", str(place)], check=True)
+        return
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 10, before[1]))
+    yield place
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_leaves_the_old_file_and_the_trial_goes_on(
+    small_disk: Path, data_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = made(log_every=0)
+    room = CheckpointRoom(small_disk / "room", every=0)
+    folder = begin(trial, data_root, room, epochs=1)
+    kept = {path.name: path.read_bytes() for path in folder.path.iterdir()}
+    (small_disk / "others").write_bytes(b"x" * 1000)
+    grown = made(log_every=0, model={"name": "mlp", "hidden": [2000], "dropout": 0.3})
+    records = list(run(task(grown, data_root, room)))
+    assert records[-1].outcome is Outcome.DONE
+    assert "not written: " in records[-1].facts["checkpoints"]
+    assert "no checkpoint of" in caplog.text
+    assert comparable(records) == comparable(whole(grown, data_root))
+    assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == kept
+    assert not list(small_disk.rglob("*.partial"))
+    again = list(run(task(trial, data_root, room)))
+    assert again[0].facts["resumed"] == 1
+
+
+def test_a_disk_that_fills_up_under_a_trial_keeps_its_last_one(
+    small_disk: Path, data_root: Path
+) -> None:
+    trial = made(log_every=0, epochs=3)
+    room = CheckpointRoom(small_disk / "room", every=0)
+    running = run(task(trial, data_root, room))
+    records = []
+    for record in running:
+        records.append(record)
+        if isinstance(record, Measured) and record.epoch == 1:
+            folder = TrialFolder(room.place(planned(trial)))
+            reached = folder.reached()
+            _fill(small_disk)
+    assert records[-1].outcome is Outcome.DONE
+    assert "checkpoints" in records[-1].facts
+    (found, *_) = folder.sound(trial)
+    assert found.position == reached
+    assert comparable(records) == comparable(whole(trial, data_root))
+
+
+def _fill(disk: Path) -> None:
+    """Leave no room, or no room for a file of any size worth having."""
+    try:
+        with (disk / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+    except OSError:
+        pass
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+
+
+def test_a_done_trial_is_continued_and_equals_the_longer_one_at_once(
+    room: CheckpointRoom, data_root: Path
+) -> None:
+    for scheduler in ("constant", "plateau", {"name": "step", "step_size": 1, "gamma": 0.5}):
+        short, long = (made(epochs=n, scheduler=scheduler, optimizer="momentum") for n in (2, 5))
+        done(short, data_root, room)
+        assert [path.name for path in room.folder.rglob("*.*")] == ["000002.final"]
+        records = list(run(task(long, data_root, room)))
+        assert comparable(records) == comparable(whole(long, data_root))
+        assert records[0].facts["continued_from"] == 2
+        assert "resumed" not in records[0].facts
+        shutil.rmtree(room.folder)
+
+
+def test_a_continued_trial_that_is_cut_goes_on_too(room: CheckpointRoom, data_root: Path) -> None:
+    short, long = made(epochs=1), made(epochs=4)
+    done(short, data_root, room)
+    begin(long, data_root, room, epochs=3)
+    records = list(run(task(long, data_root, room)))
+    assert comparable(records) == comparable(whole(long, data_root))
+    facts = records[0].facts
+    assert (facts["continued_from"], facts["resumed"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"scheduler": "cosine"}, "the scheduler cosine depends on the length of the whole run"),
+        ({"eval_every": 3}, "its last epoch was evaluated out of turn (eval_every: 3)"),
+    ],
+)
+def test_what_cannot_be_continued_says_why(
+    fields: dict[str, object], why: str, room: CheckpointRoom, data_root: Path
+) -> None:
+    done(made(epochs=2, **fields), data_root, room)
+    assert sum(path.stat().st_size for path in room.folder.rglob("*.*")) == 0
+    records = list(run(task(made(epochs=4, **fields), data_root, room)))
+    assert records[0].facts["not_continued"] == why
+    assert comparable(records) == comparable(whole(made(epochs=4, **fields), data_root))
+
+
+def test_other_data_or_options_are_another_lineage(room: CheckpointRoom, data_root: Path) -> None:
+    done(made(epochs=1), data_root, room)
+    for other in (made(epochs=3, seed=1), made(epochs=3, lr=0.2)):
+        started, *_ = run(task(other, data_root, room))
+        assert not {"continued_from", "resumed", "not_continued"} & set(started.facts)
+    trial = made(epochs=3)
+    assert room.place(planned(trial, "other bytes")).parent != room.place(planned(trial)).parent
+
+
+def test_a_fresh_start_takes_nothing_over(room: CheckpointRoom, data_root: Path) -> None:
+    done(made(epochs=1), data_root, room)
+    trial = made(epochs=3)
+    begin(trial, data_root, room, epochs=2)
+    fresh = CheckpointRoom(room.folder, every=0, fresh=True)
+    started, *_ = run(task(trial, data_root, fresh))
+    assert not {"continued_from", "resumed", "not_continued", "restarted"} & set(started.facts)
+
+
+def test_short_trials_leave_nothing(tmp_path: Path, data_root: Path) -> None:
+    room = CheckpointRoom(tmp_path / "room")
+    done(made(), data_root, room)
+    assert not room.folder.exists()
+
+
+def test_a_diverged_trial_leaves_nothing(room: CheckpointRoom, data_root: Path) -> None:
+    trial = made(lr=1e30)
+    *_, ended = run(task(trial, data_root, room))
+    assert ended.outcome is Outcome.DIVERGED
+    settle(room.folder, room.place(planned(trial)), trial, done=False)
+    assert not room.folder.exists()
+
+
+def test_last_checkpoints_take_a_bounded_room(
+    room: CheckpointRoom, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(made(epochs=1), data_root, room)
+    (first,) = room.folder.rglob("*.final")
+    monkeypatch.setattr(checkpoints, "FINAL_BYTES", int(first.stat().st_size * 2.5))
+    os.utime(first, (1, 1))
+    for seed in (1, 2):
+        done(made(epochs=1, seed=seed), data_root, room)
+    assert len(list(room.folder.rglob("*.final"))) == 2
+    assert not first.exists()
+
+
+def test_another_threads_number_is_told(room: CheckpointRoom, data_root: Path) -> None:
+    trial = made()
+    begin(trial, data_root, room, epochs=1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        started = next(run(task(trial, data_root, room)))
+    finally:
+        torch.set_num_threads(before)
+    assert isinstance(started, Started)
+    assert started.facts["resumed_elsewhere"] == f"threads: {before}, now {before + 1}"
+
+
+def done(trial: Trial, root: Path, room: CheckpointRoom) -> None:
+    """Train a trial to its end and let it stand in the store."""
+    *_, ended = run(task(trial, root, room))
+    assert isinstance(ended, Ended)
+    assert ended.outcome is Outcome.DONE
+    settle(room.folder, room.place(planned(trial)), trial, done=True)
+
+
+def test_names_sort_by_position(tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path)
+    for epoch, batch in ((9, 5), (10, 0), (9, 0), (9, 1_000_000)):
+        folder.save(Checkpoint(epoch, batch, {}), [], {})
+    assert [found.position for found in folder.sound(made())] == [(10, 0), (9, 1_000_000)]

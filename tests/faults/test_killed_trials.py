@@ -1,0 +1,266 @@
+"""Trials cut by real signals go on, and are in the end what they would have been."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from resume_support import comparable, planned, task
+from support import make_trial
+
+from harness import naming
+from harness.dispatch.checkpoints import CheckpointRoom, Position, TrialFolder
+from harness.dispatch.engine import Event
+from harness.dispatch.process import ProcessEngine
+from harness.dispatch.runner import run
+from harness.records import Ended, Measured, Outcome, Started
+from harness.trial import Trial
+
+PATIENCE = 120.0
+"""Seconds a busy machine may take for anything here."""
+
+
+def made(**fields: object) -> Trial:
+    model = {"name": "mlp", "hidden": [16], "dropout": 0.3}
+    values = {"batch_size": 8, "epochs": 4, "model": model, "optimizer": "adam", "lr": 0.01}
+    return make_trial(**{**values, **fields})
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.01)
+    return found
+
+
+@pytest.fixture
+def engine() -> Iterator[ProcessEngine]:
+    made = ProcessEngine.on_cpu(workers=1, threads=1)
+    yield made
+    made.close()
+
+
+def drain(engine: ProcessEngine) -> list[Event]:
+    found = []
+    while (event := engine.next()) is not None:
+        found.append(event)
+    return found
+
+
+def whole(trial: Trial, root: Path) -> list[Any]:
+    return comparable(run(task(trial, root, CheckpointRoom(Path("/nonexistent"), every=1e9))))
+
+
+def test_a_worker_killed_in_mid_epoch_costs_its_trial_nothing(
+    engine: ProcessEngine, tmp_path: Path, data_root: Path
+) -> None:
+    """Killed twice. Each record comes once; a start comes again, to say that it went on."""
+    trial, room = made(), CheckpointRoom(tmp_path, every=0)
+    folder = TrialFolder(room.place(planned(trial)))
+    engine.submit(task(trial, data_root, room))
+    events = []
+    for place in (Position(0, 20), Position(1, 20)):
+        wait_for(lambda place=place: (folder.reached() or Position(0, 0)) >= place)
+        (worker,) = multiprocessing.active_children()
+        worker.kill()
+        worker.join()
+        while not multiprocessing.active_children():
+            event = engine.next(timeout=0.1)
+            events += [event] if event else []
+    events += drain(engine)
+    records = [event.record for event in events]
+    starts = [record for record in records if isinstance(record, Started)]
+    assert [start.facts.get("resumed") for start in starts] == [None, 1, 2]
+    once = [starts[0], *(record for record in records if not isinstance(record, Started))]
+    assert comparable(once) == whole(trial, data_root)
+
+
+def test_a_worker_that_dies_before_its_first_checkpoint_fails_its_trial(
+    engine: ProcessEngine, tmp_path: Path, data_root: Path
+) -> None:
+    engine.submit(task(made(epochs=10_000), data_root, CheckpointRoom(tmp_path, every=1e9)))
+    assert engine.next() is not None
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    ended = drain(engine)[-1].record
+    assert isinstance(ended, Ended)
+    assert ended.outcome is Outcome.FAILED
+    assert "signal 9" in ended.reason
+
+
+def test_a_worker_told_to_stop_keeps_a_checkpoint_first(
+    engine: ProcessEngine, tmp_path: Path, data_root: Path
+) -> None:
+    """Closing the engine, as an interrupted sweep does; nothing was due for a long time."""
+    trial, room = made(epochs=6), CheckpointRoom(tmp_path, every=1e9)
+    folder = TrialFolder(room.place(planned(trial)))
+    engine.submit(task(trial, data_root, room))
+    while not isinstance(event := engine.next(), Event) or not _is_epoch(event, 1):
+        pass
+    engine.close()
+    reached = folder.reached()
+    assert reached is not None
+    assert reached >= Position(1, 0)
+    engine.submit(task(trial, data_root, room))
+    records = [event.record for event in drain(engine)]
+    assert records[0].facts["resumed"] == 1  # type: ignore[union-attr]
+    assert comparable(records) == whole(trial, data_root)
+
+
+def _is_epoch(event: Event, epoch: int) -> bool:
+    return isinstance(event.record, Measured) and event.record.epoch == epoch
+
+
+FILE = """\
+name: cut
+trial:
+  dataset: digits
+  model: {name: mlp, hidden: [16], dropout: 0.3}
+  optimizer: adam
+  lr: 0.01
+  batch_size: 8
+  epochs: 8
+  log_every: 10
+grid: {seed: [0, 1]}
+artifacts: all
+"""
+
+
+def sweep(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.sweep", "cut.yaml", "--no-compare", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(*arguments: str) -> str:
+    process = sweep(*arguments)
+    told, _ = process.communicate(timeout=4 * PATIENCE)
+    assert process.returncode == 0, told
+    return told
+
+
+def reached(workspace: Path) -> list[Position]:
+    folders = {path.parent for path in workspace.glob("mlruns/checkpoints/*/*/*/*.pt")}
+    found = (TrialFolder(folder).reached() for folder in folders)
+    return [position for position in found if position is not None]
+
+
+def cut(workspace: Path, number: int, *arguments: str) -> list[Position]:
+    """Start a sweep, signal it in mid-training, and wait until all of its processes are gone.
+    Returns where each trial then stands."""
+    process = sweep("--checkpoint-every", "0", *arguments)
+    wait_for(lambda: any(place >= Position(1, 5) for place in reached(workspace)))
+    everyone = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    told, _ = process.communicate(timeout=PATIENCE)
+    _, alive = psutil.wait_procs(everyone, timeout=PATIENCE)
+    assert not alive
+    assert process.returncode == (130 if number != signal.SIGKILL else -9), told
+    return reached(workspace)
+
+
+def stored(workspace: Path) -> dict[str, Any]:
+    """By seed, what counts of each trial's run; every value once for (metric, step)."""
+    from harness.tracking.store import open_store
+    from harness.tracking.weights import fetch_weights
+
+    store = open_store(workspace)
+    found = {}
+    for run_ in store.client.search_runs([store.experiment("cut")], max_results=1000):
+        tags = run_.data.tags
+        if tags[naming.TAG_KIND] != naming.TRIAL or naming.TAG_SUPERSEDED in tags:
+            continue
+        assert run_.info.status == "FINISHED"
+        values = {}
+        for name in run_.data.metrics:
+            if name.removeprefix(naming.BEST).startswith(naming.OF_THE_MACHINE):
+                continue
+            for point in store.client.get_metric_history(run_.info.run_id, name):
+                assert (name, point.step) not in values, "one value for each metric and step"
+                values[name, point.step] = point.value
+        weights = fetch_weights(store, run_.info.run_id)
+        assert weights is not None
+        held = {name: tensor.tolist() for name, tensor in weights.items()}
+        resumed = {key: value for key, value in tags.items() if "resumed" in key}
+        found[run_.data.params["seed"]] = (values, held, resumed)
+    return found
+
+
+def statuses(workspace: Path) -> list[str]:
+    from harness.tracking.store import open_store
+
+    store = open_store(workspace)
+    found = store.client.search_runs([store.experiment("cut")])
+    return sorted(r.info.status for r in found if r.data.tags[naming.TAG_KIND] == naming.TRIAL)
+
+
+def assert_as_if_never_cut(
+    workspace: Path, tmp_path_factory: pytest.TempPathFactory, *arguments: str
+) -> dict[str, Any]:
+    """Finish the sweep, and compare it with one that nobody cut. Returns its tags by seed."""
+    finish(*arguments)
+    other = tmp_path_factory.mktemp("whole")
+    (other / "mlruns").mkdir()
+    (other / "cut.yaml").write_text((workspace / "cut.yaml").read_text())
+    os.chdir(other)
+    finish(*arguments)
+    os.chdir(workspace)
+    after, wanted = stored(workspace), stored(other)
+    assert after.keys() == wanted.keys() == {"0", "1"}
+    for seed in wanted:
+        assert after[seed][0] == wanted[seed][0]
+        assert after[seed][1] == wanted[seed][1]
+        assert wanted[seed][2] == {}
+    return {seed: tags for seed, (_, _, tags) in after.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["inline", "process"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_sweep_cut_in_mid_epoch_is_as_if_never_cut(
+    number: signal.Signals,
+    executor: str,
+    workspace: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    (workspace / "cut.yaml").write_text(FILE)
+    arguments = ("--executor", executor)
+    places = cut(workspace, number, *arguments)
+    assert places
+    if number != signal.SIGKILL:
+        assert "RUNNING" not in statuses(workspace)
+        assert "KILLED" in statuses(workspace)
+    tags = assert_as_if_never_cut(workspace, tmp_path_factory, *arguments)
+    resumed = [tag[naming.TAG_RESUMED_AFTER] for tag in tags.values() if tag]
+    assert sorted(resumed) == sorted(map(str, places))
+    assert "RUNNING" not in statuses(workspace)
+    assert not list(workspace.glob("mlruns/checkpoints/*/*/*/*.pt"))
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_again_and_again_comes_to_the_same_end(
+    workspace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (workspace / "cut.yaml").write_text(FILE)
+    for _ in range(3):
+        before = max(reached(workspace), default=Position(0, 0))
+        process = sweep("--checkpoint-every", "0", "--executor", "inline")
+        further = Position(before.epoch, before.batch + 10)
+        wait_for(lambda further=further: max(reached(workspace), default=further) > further)
+        process.kill()
+        process.communicate()
+    tags = assert_as_if_never_cut(workspace, tmp_path_factory, "--executor", "inline")
+    assert "3" in [tag.get(naming.TAG_RESUMED) for tag in tags.values()]

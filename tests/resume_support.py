@@ -1,0 +1,66 @@
+"""What tests of checkpoints share: records without clocks, and equality to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.dispatch.checkpoints import CheckpointRoom
+from harness.dispatch.engine import Task
+from harness.experiment.spec import PlannedTrial
+from harness.naming import OF_THE_MACHINE
+from harness.records import Ended, Record, Started
+from harness.trial import Trial, digest
+
+
+def planned(trial: Trial, fingerprint: str = "digits") -> PlannedTrial:
+    """A trial as a plan has it."""
+    trial_id = digest(trial.identity(), fingerprint)
+    return PlannedTrial(trial, trial_id, "config", "a trial", {}, fingerprint)
+
+
+def task(trial: Trial, root: Path, room: CheckpointRoom) -> Task:
+    """A task whose trial keeps its checkpoints in `room`."""
+    one = planned(trial)
+    return Task(one.trial_id, trial, root, evidence=True, checkpoints=room.of([one]))
+
+
+def comparable(records: Iterable[Record]) -> list[Any]:
+    """Records without clocks; evidence as bytes."""
+    found: list[Any] = []
+    for record in records:
+        if isinstance(record, Started):
+            found.append("started")
+        elif isinstance(record, Ended):
+            weights = {} if record.evidence is None else record.evidence.state_dict
+            outputs = None if record.evidence is None else record.evidence.outputs.tolist()
+            held = {name: tensor.tolist() for name, tensor in weights.items()}
+            found.append((record.outcome, record.reason, record.final, held, outputs))
+        elif hasattr(record, "values"):
+            values = {k: v for k, v in record.values.items() if not k.startswith(OF_THE_MACHINE)}
+            found.append((record.epoch, values, record.examples))
+        else:
+            found.append(record)
+    return found
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Equal to the last bit, at every depth; NaN equals NaN."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        assert torch.equal(one.nan_to_num(), other.nan_to_num())
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    else:
+        assert one == other

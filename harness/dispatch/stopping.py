@@ -29,6 +29,11 @@ def stoppable(pace: Pace) -> Iterator[None]:
             _pace = None
 
 
+def is_asked() -> bool:
+    """Whether what trains here was asked to stop."""
+    return _pace is not None and _pace.asked
+
+
 def stop_soon() -> bool:
     """Ask for a checkpoint, after which the trial ends as interrupted.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from harness.dispatch.engine import Event, Task
-from harness.dispatch.stopping import TOLD_TO_STOP, stop_soon
+from harness.dispatch.stopping import TOLD_TO_STOP, is_asked, stop_soon
 from harness.records import Ended, Outcome
 from harness.trial import Trial
 
@@ -112,7 +112,12 @@ def _train(pipe: Connection, task: Task) -> None:
         if isinstance(event.record, Ended):
             del left[event.key]
         while left and pipe.poll():
-            order = _receive(pipe)
+            try:
+                order = _receive(pipe)
+            except EOFError:
+                if not is_asked():
+                    raise
+                break  # Who asked to stop waits for the checkpoint, and listens no more.
             if order is None:
                 for key in left:
                     send(pipe, Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))

@@ -31,7 +31,7 @@ PATIENCE = 120.0
 
 def made(**fields: object) -> Trial:
     model = {"name": "mlp", "hidden": [16], "dropout": 0.3}
-    values = {"batch_size": 8, "epochs": 4, "model": model, "optimizer": "adam", "lr": 0.01}
+    values = {"batch_size": 32, "epochs": 3, "model": model, "optimizer": "adam", "lr": 0.01}
     return make_trial(**{**values, **fields})
 
 
@@ -69,7 +69,7 @@ def test_a_worker_killed_in_mid_epoch_costs_its_trial_nothing(
     folder = TrialFolder(room.place(planned(trial)))
     engine.submit(task(trial, data_root, room))
     events = []
-    for place in (Position(0, 20), Position(1, 20)):
+    for place in (Position(0, 10), Position(1, 10)):
         wait_for(lambda place=place: (folder.reached() or Position(0, 0)) >= place)
         (worker,) = multiprocessing.active_children()
         worker.kill()

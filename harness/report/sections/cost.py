@@ -9,6 +9,7 @@ import pandas as pd
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.cost import Cost, Priced, cost_of, pareto
+from harness.analysis.devices import DeviceCost, across_devices
 from harness.analysis.tournament import TASK_FIELDS, name_of, tournament
 from harness.naming import BEST_EPOCH, PARAM_CONFIG, TRAIN_SECONDS
 from harness.records import Outcome
@@ -28,6 +29,13 @@ PEAK = (
 )
 
 
+ACROSS = (
+    "The same trial across devices: of those that ran on several, alike but for the device. Times "
+    "the first: geometric mean of seconds, where each trial had its device to itself. Apart: the "
+    "largest difference of a trial's score from that on the first."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class GroupCost:
     task: str
@@ -40,18 +48,6 @@ class Plotted:
     label: str
     contender: str
     priced: Priced
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceCost:
-    """trials: configs and seeds that ran on this device and on the first one. slower: geometric
-    mean of the seconds of such a trial over those on the first; None without one, or where trials
-    shared a device."""
-
-    device: str
-    trials: int
-    slower: float | None
-    cost: Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +96,9 @@ def record(comparison: Comparison) -> Costs | None:
     done = trials[trials["outcome"] == Outcome.DONE]
     unit = SECONDS if done["exclusive"].all() and done["device_name"].nunique() <= 1 else EPOCHS
     column = TRAIN_SECONDS if unit == SECONDS else BEST_EPOCH
+    devices = across_devices(trials, comparison.fields, score.column)
     plotted = _plotted(comparison, names, tasks, done, column)
-    return Costs(score.metric, score.direction, unit, tuple(groups), plotted, _devices(done), "")
+    return Costs(score.metric, score.direction, unit, tuple(groups), plotted, devices, "")
 
 
 def blocks(costs: Costs) -> tuple[Block, ...]:
@@ -182,39 +179,6 @@ def _plotted(
     return tuple(made)
 
 
-def _devices(done: pd.DataFrame) -> tuple[DeviceCost, ...]:
-    """The same trial across devices: by what it is but for where it ran."""
-    names = [str(name) for name in done["device_used"].dropna().unique()]
-    if len(names) < 2:
-        return ()
-    same = [
-        c
-        for c in (
-            "dataset",
-            "model",
-            "optimizer",
-            "lr",
-            "scheduler",
-            "seed",
-            "epochs",
-            "batch_size",
-            "precision",
-        )
-        if c in done
-    ]
-    times = done.pivot_table(index=same, columns="device_used", values=TRAIN_SECONDS, observed=True)
-    first = times[names[0]]
-    made = []
-    for name in names:
-        both = pd.concat([first, times[name]], axis=1).dropna().to_numpy()
-        of = done[done["device_used"] == name]
-        cost = cost_of(of)
-        alone = cost.exclusive and bool(len(both)) and bool((both > 0).all())
-        slower = float(np.exp(np.mean(np.log(both[:, -1] / both[:, 0])))) if alone else None
-        made.append(DeviceCost(name, len(both), slower, cost))
-    return tuple(made)
-
-
 def _table(task: str, groups: list[GroupCost]) -> Table:
     memory = any(group.cost.memory_mib is not None for group in groups)
     columns = [
@@ -264,22 +228,26 @@ def _device_table(costs: Costs) -> tuple[Block, ...]:
         return ()
     columns = (
         Column("device"),
-        Column("trials in common", numeric=True),
+        Column("in common", numeric=True),
         Column("train s", numeric=True),
-        Column("examples/s", numeric=True),
         Column("times the first", numeric=True),
+        Column("examples/s", numeric=True),
+        Column("peak MiB", numeric=True),
+        Column(f"{costs.metric} apart", numeric=True),
     )
     rows = tuple(
         (
             one.device,
             str(one.trials),
             figure(one.cost.train_s, 3),
-            figure(one.cost.pace, 0),
             MISSING if one.slower is None else f"{one.slower:.2f}",
+            figure(one.cost.pace, 0),
+            figure(one.cost.memory_mib, 0),
+            figure(one.apart),
         )
         for one in costs.devices
     )
-    return (Table(columns, rows, caption="The same trial across devices"),)
+    return (Paragraph(ACROSS), Table(columns, rows, caption="The same trial across devices"))
 
 
 SECTION = Section(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
+from harness.analysis.devices import mixed_configs
 from harness.report.blocks import Paragraph
 from harness.report.section import Section, points_of
 from harness.words import counted
@@ -13,7 +14,8 @@ from harness.words import counted
 @dataclass(frozen=True, slots=True)
 class Overview:
     """Counts of trials, by how they ended and by why they are left out, and the score (see
-    `analysis.score.Score`). losses_differ: the score is a loss, and not the same one for all."""
+    `analysis.score.Score`). losses_differ: the score is a loss, and not the same one for all.
+    mixed: configs whose trials ran on devices of more than one make."""
 
     experiment: str
     trials: int
@@ -32,6 +34,7 @@ class Overview:
     test: str | None
     saw_test: bool
     losses_differ: bool
+    mixed: int
 
 
 def record(comparison: Comparison) -> Overview:
@@ -55,6 +58,7 @@ def record(comparison: Comparison) -> Overview:
         test=score.test,
         saw_test=score.saw_test,
         losses_differ=score.metric.endswith("/loss") and len(losses) > 1,
+        mixed=mixed_configs(comparison.trials),
     )
 
 
@@ -77,6 +81,15 @@ def blocks(overview: Overview) -> tuple[Paragraph, ...]:
         told.append(
             Paragraph(
                 f"Configs differ in their loss: values of {overview.metric} are not of one kind.",
+                "caution",
+            )
+        )
+    if overview.mixed:
+        told.append(
+            Paragraph(
+                f"{counted(overview.mixed, 'config')} with trials on different devices (`device: "
+                "auto` takes what there is): their seconds do not compare, and their spread over "
+                "seeds is in part the devices'.",
                 "caution",
             )
         )

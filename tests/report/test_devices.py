@@ -1,0 +1,133 @@
+"""The same trial on two devices, from runs that a sweep's writer stored.
+
+No second device is at hand: what a GPU would have recorded is written as its worker would send it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from report_support import said
+from stored import results, trial_run
+from support import make_trial
+from tracking.tracking_support import GOAL, make_plan
+
+from harness.analysis.joining import join
+from harness.naming import TAG_DEVICE, TAG_DEVICE_NAME
+from harness.records import Ended, Measured, Outcome, Record, Started
+from harness.report.build import build_report
+from harness.report.section import chosen
+from harness.report.terminal import terminal
+from harness.tracking.results import Results, read
+from harness.tracking.store import Store, open_store
+from harness.tracking.writer import SweepWriter
+
+CPU, GPU = ("cpu", "a processor"), ("cuda:0", "NVIDIA H200")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    (tmp_path / "mlruns").mkdir()
+    return open_store(tmp_path)
+
+
+def yielded(
+    device: tuple[str, str], seconds: float, accuracy: float, exclusive: bool = True
+) -> list[Record]:
+    values = {"time/train_s": seconds, "time/eval_s": 0.1, "examples_per_s": 1000 / seconds}
+    values |= {"val/accuracy": accuracy, "memory/peak_mib": 10 * seconds}
+    name, make = device
+    return [
+        Started({"device": name, "device_name": make, "exclusive": exclusive}),
+        Measured(1, values, examples=1000),
+        Ended(Outcome.DONE, {}),
+    ]
+
+
+def swept(store: Store, runs: Sequence[tuple[str, int, list[Record]]], name: str) -> Results:
+    """A sweep of trials by (the device that was asked for, seed, records)."""
+    trials = [make_trial(device=asked, seed=seed, metrics=[]) for asked, seed, _ in runs]
+    plan = make_plan(trials, name=name)
+    with SweepWriter(store, plan, GOAL) as writer:
+        for planned, (_, _, records) in zip(plan.trials, runs, strict=True):
+            run = writer.start_trial(planned)
+            for record in records:
+                run.record(record)
+    return read(store, name)
+
+
+def test_the_same_trial_across_devices(store: Store) -> None:
+    """On the GPU half and an eighth of the seconds: a quarter, by the geometric mean. Seed 2 ran on
+    the CPU alone, and counts for nothing here."""
+    found = swept(
+        store,
+        [
+            ("cpu", 0, yielded(CPU, 4.0, 0.9)),
+            ("cpu", 1, yielded(CPU, 8.0, 0.8)),
+            ("cpu", 2, yielded(CPU, 100.0, 0.7)),
+            ("cuda", 0, yielded(GPU, 2.0, 0.9)),
+            ("cuda", 1, yielded(GPU, 1.0, 0.75)),
+        ],
+        "two",
+    )
+
+    first, second = said(found, "cost").devices
+
+    assert [(one.device, one.trials) for one in (first, second)] == [("cpu", 2), ("cuda", 2)]
+    assert (first.slower, second.slower) == (1.0, pytest.approx(0.25))
+    assert (first.apart, second.apart) == (0.0, pytest.approx(0.05))
+    assert (first.cost.train_s, second.cost.train_s) == (6.0, 1.5)
+    assert second.cost.memory_mib == 20.0
+    told = terminal([build_report(found, of=chosen(["cost"]))])
+    assert "The same trial across devices" in told
+    assert "0.25" in told
+
+
+def test_shared_devices_have_no_ratio_of_seconds(store: Store) -> None:
+    found = swept(
+        store,
+        [
+            ("cpu", 0, yielded(CPU, 4.0, 0.9, exclusive=False)),
+            ("cuda", 0, yielded(GPU, 2.0, 0.9)),
+        ],
+        "shared",
+    )
+    assert [one.slower for one in said(found, "cost").devices] == [None, None]
+
+
+def test_two_machines_of_which_each_says_cpu_are_two_devices(store: Store) -> None:
+    """Two experiments, each with the same trial on its own machine."""
+    here = swept(store, [("cpu", 0, yielded(CPU, 4.0, 0.9))], "here")
+    there = swept(store, [("cpu", 0, yielded(("cpu", "another"), 2.0, 0.9))], "there")
+
+    devices = said(join([here, there], ["here", "there"]), "cost").devices
+
+    assert [one.device for one in devices] == ["cpu (a processor)", "cpu (another)"]
+    assert devices[1].slower == pytest.approx(0.5)
+
+
+def test_devices_of_one_make_are_one(store: Store) -> None:
+    second = ("cuda:1", GPU[1])
+    runs = [("cuda", 0, yielded(GPU, 1.0, 0.9)), ("cuda", 1, yielded(second, 1.0, 0.9))]
+    found = swept(store, runs, "gpus")
+    assert said(found, "cost").devices == ()
+    assert said(found, "overview").mixed == 0
+
+
+def test_other_trials_on_another_device_are_not_the_same(store: Store) -> None:
+    runs = [("cpu", 0, yielded(CPU, 1.0, 0.9)), ("cuda", 1, yielded(GPU, 1.0, 0.9))]
+    assert said(swept(store, runs, "apart"), "cost").devices == ()
+
+
+def test_a_config_whose_seeds_ran_on_several_devices_is_told() -> None:
+    """`device: auto`, on a machine with a GPU and on one without."""
+    runs = [
+        trial_run(0.9, device="auto", seed=seed, tags={TAG_DEVICE: device, TAG_DEVICE_NAME: make})
+        for seed, (device, make) in enumerate((CPU, GPU))
+    ]
+    found = results(*runs)
+    assert said(found, "overview").mixed == 1
+    told = " ".join(terminal([build_report(found)]).split())
+    assert "1 config with trials on different devices (`device: auto`" in told

@@ -1,0 +1,83 @@
+"""What MLflow costs a trial: `python -m benchmarks.writer`.
+
+One trial of iris is trained; its records are then written as those of many trials, by the sweep's
+writer in its thread, into a fresh SQLite store each time: into MLflow's tables, many runs a
+transaction, and through MLflow's client, call by call. Ways are interleaved; medians and ranges of
+milliseconds a trial are printed, and what the processor had of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+FILE = """\
+name: writer
+trial: {{dataset: iris, model: mlp, optimizer: adam, epochs: {epochs}, lr: 0.01}}
+grid: {{seed: [{seeds}]}}
+artifacts: none
+"""
+WAYS = ("tables", "client")
+
+
+def main() -> None:
+    """Print the comparison; options shorten it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.writer", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=1000, help="of the tables; a tenth by client")
+    parser.add_argument("--epochs", type=int, default=50)
+    options, _ = parser.parse_known_args()
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+    for _ in range(options.repeats):
+        for way in WAYS:
+            count = options.trials if way == "tables" else max(1, options.trials // 10)
+            found[way].append(written(way, count, options.epochs))
+    print(f"MLflow's share of a tabular trial of {options.epochs} epochs, SQLite:")
+    for way, both in found.items():
+        wall, processor = ([one[i] for one in both] for i in (0, 1))
+        print(
+            f"  {way:<7} {statistics.median(wall):6.1f} ms a trial "
+            f"({min(wall):.1f} to {max(wall):.1f}), {statistics.median(processor):.1f} ms of them "
+            "of the processor"
+        )
+    medians = {way: statistics.median(one[0] for one in both) for way, both in found.items()}
+    print(f"  {medians['client'] / medians['tables']:.1f} times as fast as the client")
+
+
+def written(way: str, count: int, epochs: int) -> tuple[float, float]:
+    """Milliseconds a trial, by the clock and of the processor."""
+    from harness.dispatch.engine import Task
+    from harness.dispatch.runner import run
+    from harness.experiment.loading import load
+    from harness.paths import data_root
+    from harness.plan import make_plan
+    from harness.tracking.background import BackgroundWriter
+    from harness.tracking.sinks import ClientSink
+    from harness.tracking.store import open_store
+    from harness.tracking.writer import SweepWriter
+
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "writer.yaml")
+        path.write_text(FILE.format(epochs=epochs, seeds=", ".join(map(str, range(count)))))
+        plan = make_plan(load(str(path), []), data_root())
+        records = list(run(Task("0", plan.trials[0].trial, data_root(), evidence=False)))
+        store = open_store(Path(name))
+        with SweepWriter(store, plan, plan.experiment.goal) as writer:
+            if way == "client":
+                writer.sink = ClientSink(store)
+            wall, processor = time.perf_counter(), time.process_time()
+            with BackgroundWriter(writer) as background:
+                for planned in plan.trials:
+                    begun = background.start_trial(planned)
+                    for record in records:
+                        begun.record(record)
+            wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        assert background.trials == count
+    return 1000 * wall / count, 1000 * processor / count
+
+
+if __name__ == "__main__":
+    main()

@@ -34,6 +34,16 @@ def seconds(text: str) -> float:
     return value
 
 
+def worker_count(text: str) -> int | str:
+    """`--workers`: a number, or "auto"."""
+    return text if text == "auto" else positive(text)
+
+
+def stack_size(text: str) -> int | str:
+    """`--fuse`: a number, "auto" or "off"."""
+    return text if text in ("auto", "off") else positive(text)
+
+
 def guard(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
     """Run a command; what the harness refuses is told on stderr, without a traceback.
 

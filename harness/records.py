@@ -76,6 +76,7 @@ class Ended:
         those recorded only once; empty unless the outcome is done.
     evidence: only where it was asked for, and the outcome is done.
     facts: what was found on the way, as those of `Started`.
+    pruned_at: the epoch after which a search's pruner stopped it; its outcome is interrupted.
     """
 
     outcome: Outcome
@@ -84,6 +85,7 @@ class Ended:
     traceback: str = ""
     evidence: Evidence | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    pruned_at: int | None = None
 
 
 Record = Started | Measured | BatchLosses | Ended

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
-from harness.cli import OK, SOME_FAILED, guard, positive, seconds
+from harness.cli import OK, SOME_FAILED, guard, positive, seconds, stack_size, worker_count
 from harness.errors import InputError
 from harness.words import counted
 
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--workers",
-        type=_workers,
+        type=worker_count,
         metavar="N|auto",
         help="trials trained at once on the CPU (default: one a core; auto: as many as a short "
         "measurement finds fastest)",
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--fuse",
-        type=_fuse,
+        type=stack_size,
         default="off",
         metavar="auto|off|K",
         help="train trials that differ in optimizer, lr, scheduler, seed or clipping alone as one "
@@ -100,14 +100,6 @@ def parser() -> argparse.ArgumentParser:
         "--no-compare", action="store_true", help="do not print the comparison at the end"
     )
     return made
-
-
-def _fuse(text: str) -> int | str:
-    return text if text in ("auto", "off") else positive(text)
-
-
-def _workers(text: str) -> int | str:
-    return text if text == "auto" else positive(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -158,12 +150,14 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from harness.records import Outcome
+    from harness.tracking.background import take_in
     from harness.tracking.finish import finish_artifacts
     from harness.tracking.store import open_store
 
     console = Console()
     store = open_store()
-    _take_in(console, plan, store)
+    if taken := take_in(store, plan):
+        console.print(f"written from the outbox: {counted(taken, 'trial')}", highlight=False)
     known = store.finished(store.experiment(plan.experiment.name))
     todo, standing = _left(plan, known, arguments)
     _announce(console, plan, todo, standing)
@@ -176,19 +170,6 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     if not arguments.no_compare:
         _compare(plan, store, trained=bool(todo))
     return SOME_FAILED if failed else OK
-
-
-def _take_in(console: Console, plan: Plan, store: Store) -> None:
-    """Write the trials that an earlier sweep trained while the store did not answer."""
-    from harness.tracking.background import replay
-    from harness.tracking.outbox import Outbox
-    from harness.tracking.writer import SweepWriter
-
-    waiting = list(Outbox(store.outbox(store.experiment(plan.experiment.name))).held())
-    if waiting:
-        with SweepWriter(store, plan, plan.experiment.goal, trials=len(waiting)) as writer:
-            written = replay(writer)
-        console.print(f"written from the outbox: {written} trials", highlight=False)
 
 
 def _left(

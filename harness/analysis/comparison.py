@@ -18,12 +18,14 @@ from harness.analysis.score import Score, choose_score
 from harness.analysis.tuned import Tuned, best_of_each
 from harness.errors import InputError, Problem, did_you_mean
 from harness.experiment.spec import Plan
-from harness.naming import PARAM_TRIAL
+from harness.naming import PARAM_CONFIG, PARAM_TRIAL
 from harness.tracking.archive import Archive
 from harness.tracking.results import Results
 
 TASK = "dataset"
 """Trials of different data sets are never ranked against each other."""
+STUDY = "study"
+"""Label of a search's trials: the study that asked for them, or tuned and compared them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,8 @@ class Comparison:
     groups: the best config of each combination of `by`; without a question, of each model and
     optimizer.
     contenders: those of which the verdict speaks, the best config of each combination of
-    `contend_by`; without a question, of each optimizer, or single configs where all have one.
+    `contend_by`; without a question, of each optimizer, or single configs where all have one. Of
+    a search it is each study: to a label, one optimizer with two momenta is two.
     expectations: over all trials, `where` or not.
     unplanned: trials in the store that the file no longer asks for, left out.
     missing: trials of the file that are not in the store. filtered: left out by `where`.
@@ -121,8 +124,9 @@ def compare(results: Results, question: Question) -> Comparison:
     score = choose_score(results.scalars, results.metric, results.direction, question.metric)
     configs, shown = _ranked(trials, results.fields, score)
     asked = _known(question.by, configs[0].labels)
-    by = asked or tuple(name for name in ("model", "optimizer") if name in shown)
-    contend_by = asked or _default_contenders(shown)
+    studies = _studies(configs)
+    by = asked or studies or tuple(name for name in ("model", "optimizer") if name in shown)
+    contend_by = asked or studies or _default_contenders(shown)
     expect = results.expect if question.expect is None else question.expect
     return Comparison(
         experiment=results.experiment,
@@ -157,6 +161,11 @@ def _tuning(results: Results, tried: pd.DataFrame, question: Question) -> Compar
     return compare(replace(results, trials=kept), asked)
 
 
+def _studies(configs: Sequence[Config]) -> tuple[str, ...]:
+    """The field that sets a search's studies apart, where there are several."""
+    return (STUDY,) if len({config.labels.get(STUDY) for config in configs}) > 1 else ()
+
+
 def _default_contenders(shown: Sequence[str]) -> tuple[str, ...]:
     """Optimizers; single configs where all have one."""
     return ("optimizer",) if "optimizer" in shown else tuple(shown)
@@ -188,6 +197,9 @@ def _ranked(
 ) -> tuple[tuple[Config, ...], tuple[str, ...]]:
     labels = label_configs(trials, fields)
     shown = varying(labels, TASK)
+    study_of = trials.drop_duplicates(PARAM_CONFIG).set_index(PARAM_CONFIG)["study"]
+    if (study_of != "").all():
+        labels[STUDY] = study_of.reindex(labels.index)
     told = labels[TASK] if TASK in shown else pd.Series("", index=labels.index)
     tasks = {str(config): str(task) for config, task in told.items()}
     configs = summarise(trials, score, labels, tasks)

@@ -111,7 +111,7 @@ def tournament(comparison: Comparison) -> Tournament | None:
 
 def name_of(labels: Mapping[str, str], fields: Sequence[str]) -> str:
     """ "digits, mlp"; fields that are no component are told with their name ("lr 0.1")."""
-    plain = ("dataset", "model", "optimizer", "scheduler", "experiment")
+    plain = ("dataset", "model", "optimizer", "scheduler", "experiment", "study")
     return ", ".join(labels[name] if name in plain else f"{name} {labels[name]}" for name in fields)
 
 

@@ -119,11 +119,12 @@ def seeds_cell(row: Row) -> str:
     return f"{row.n}*" if row.fewer else str(row.n)
 
 
+PLAIN = ("dataset", "model", "optimizer", "scheduler", "study")
+"""Fields whose values say what they are of."""
+
+
 def called(fields: Mapping[str, str]) -> str:
     """A config in a sentence: "lr 0.01, adam, cosine, batch_size 32"."""
     told = {name: fields[name] for name in ("lr", *fields) if name in fields}
-    words = (
-        value if name in ("dataset", "model", "optimizer", "scheduler") else f"{name} {value}"
-        for name, value in told.items()
-    )
+    words = (value if name in PLAIN else f"{name} {value}" for name, value in told.items())
     return ", ".join(words)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from harness.cli import OK, guard, positive, seconds
+from harness.cli import OK, guard, positive, seconds, stack_size, worker_count
 
 if TYPE_CHECKING:
     from harness.experiment.tuning import Search
@@ -36,9 +36,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dry-run", action="store_true", help="list the studies; run nothing")
     made.add_argument(
         "--workers",
-        type=positive,
-        metavar="N",
-        help="trials trained at once on the CPU (default: one a core); 1 is reproducible",
+        type=worker_count,
+        metavar="N|auto",
+        help="trials trained at once on the CPU (default: one a core; auto: as many as a short "
+        "measurement finds fastest); 1 is reproducible",
     )
     made.add_argument(
         "--slots",
@@ -48,9 +49,27 @@ def parser() -> argparse.ArgumentParser:
         help="trials trained at once on each GPU (default: 1)",
     )
     made.add_argument(
+        "--exclusive",
+        action="store_true",
+        help="one trial at a time on each device, so that their times can be compared",
+    )
+    made.add_argument(
         "--executor",
-        choices=("inline", "process"),
-        help="train in this process, or in worker processes (default: by the number of workers)",
+        choices=("inline", "process", "ray"),
+        help="train in this process, in worker processes, or on a Ray cluster (default: by the "
+        "number of workers)",
+    )
+    made.add_argument(
+        "--address", help="of the Ray cluster (default: one is started on this machine)"
+    )
+    made.add_argument(
+        "--fuse",
+        type=stack_size,
+        default="off",
+        metavar="auto|off|K",
+        help="ask for up to K points at once, and train those that are alike as one stack; auto: "
+        "as many as the sampler draws at once, where a short measurement finds a stack faster "
+        "(default: off)",
     )
     made.add_argument(
         "--storage",
@@ -87,16 +106,18 @@ def _main(argv: Sequence[str]) -> int:
     from harness.plan import make_plan
     from harness.search.points import studies
 
-    experiment = load(arguments.file, arguments.overrides)
-    if experiment.search is None:
-        raise InputError(
-            Problem(
-                "there is no search: block",
-                where=str(experiment.path),
-                hint="docs/search.md shows one",
-            )
-        )
+    if arguments.fuse != "off" and arguments.executor == "ray":
+        raise InputError("--fuse: Ray trains trials one by one; leave --executor or --fuse out")
     with offline("a dry run downloads nothing") if arguments.dry_run else nullcontext():
+        experiment = load(arguments.file, arguments.overrides)
+        if experiment.search is None:
+            raise InputError(
+                Problem(
+                    "there is no search: block",
+                    where=str(experiment.path),
+                    hint="docs/search.md shows one",
+                )
+            )
         plan = make_plan(experiment, data_root())
         found = studies(plan, experiment.search, data_root())
     if arguments.dry_run:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from optuna.trial import TrialState
 
-from harness import naming
 from harness.dispatch.checkpoints import CheckpointRoom, remove
 from harness.dispatch.engine import Engine, Task
 from harness.execution import CHECK_SECONDS
@@ -20,6 +19,7 @@ from harness.interrupts import Interrupts
 from harness.records import Ended, Measured, Outcome, Record
 from harness.search.ledger import Asked, Ledger
 from harness.search.results import Result
+from harness.search.stacking import Stacking, together
 
 WORKER_DIED = "its worker process died"
 """How the reason begins of a trial that failed with its worker, and through no fault of its own."""
@@ -31,13 +31,17 @@ class Run(Protocol):
 
     def record(self, record: Record) -> None: ...
 
-    def tag(self, name: str, value: str) -> None: ...
+    def settle(self) -> None:
+        """Wait until the trial, which has ended, is safe from a kill."""
+        ...
 
 
-class Runs(Protocol):
+class Writer(Protocol):
     """Opens a run for each trial of a study."""
 
-    def start(self, asked: Asked) -> Run: ...
+    def start_trial(
+        self, planned: PlannedTrial, sampler: Mapping[str, Any] | None = None
+    ) -> Run: ...
 
 
 Find = Callable[[str, Goal], Result | None]
@@ -46,7 +50,7 @@ Find = Callable[[str, Goal], Result | None]
 
 @dataclass(slots=True)
 class Training:
-    """A trial in the engine."""
+    """A trial in the engine, or about to be."""
 
     asked: Asked
     result: Result = field(default_factory=Result)
@@ -58,68 +62,109 @@ class Drive:
     """Trains the points of several studies side by side, so that no worker waits for one of them.
 
     find: looks up trials that need no training. evidence: whether trials keep their weights.
+    stacks: how many points are asked at once and trained together, whichever study's they are.
     checkpoints: where those in training keep theirs.
     """
 
     ledgers: Sequence[Ledger]
     engine: Engine
-    runs: Runs
+    writer: Writer
     find: Find
     goal: Goal
     interrupts: Interrupts
     data_root: Path
     evidence: bool = False
+    stacks: Stacking = field(default_factory=Stacking)
     checkpoints: CheckpointRoom | None = None
+    _ready: list[Asked] = field(default_factory=list)
     _training: dict[str, Training] = field(default_factory=dict)
     _waiting: dict[str, list[Asked]] = field(default_factory=lambda: defaultdict(list))
     _found: dict[str, Result] = field(default_factory=dict)
     _shown: deque[tuple[PlannedTrial, Record]] = field(default_factory=deque)
 
-    def records(self) -> Iterator[tuple[PlannedTrial, Record]]:
-        """Run all studies to the end of their budgets, yielding each record after it was written.
+    def records(self) -> Generator[tuple[PlannedTrial, Record]]:
+        """Run all studies to the end of their budgets, yielding each record after it was handed to
+        the writer.
 
-        A point is told to its study after its runs are written, so that a kill in between costs
-        no result. Where the loop is left early its caller closes the engine and the runs.
+        A point is told to its study after its runs are safe, so that a kill in between costs no
+        result. Where the loop is left early, every run that was open is written as interrupted,
+        and the engine is closed.
         """
-        self._fill()
-        while self._training or self._shown:
-            while self._shown:
-                yield self._shown.popleft()
-            if not self._training:
-                continue
-            self.interrupts.check()
-            with self.interrupts.asking(self.engine.stop_soon):
-                event = self.engine.next(CHECK_SECONDS)
-            if event is None:
-                continue
-            training = self._training[event.key]
-            with self.interrupts.deferred():
-                planned = training.asked.current
-                record = self._write(training, event.record)
-                if isinstance(record, Ended):
-                    del self._training[event.key]
-                    self._ended(training)
-                elif isinstance(record, Measured):
-                    self._report(training, record)
-            yield planned, record
+        try:
             self._fill()
+            while self._training or self._shown:
+                while self._shown:
+                    yield self._shown.popleft()
+                if not self._training:
+                    continue
+                self.interrupts.check()
+                with self.interrupts.asking(self.engine.stop_soon):
+                    event = self.engine.next(CHECK_SECONDS)
+                if event is None:
+                    continue
+                training = self._training[event.key]
+                with self.interrupts.deferred():
+                    planned = training.asked.current
+                    record = self._take(training, event.record)
+                if record is not None:
+                    yield planned, record
+                self._fill()
+        finally:
+            self.engine.close()
+            self._interrupt()
+
+    def _take(self, training: Training, record: Record) -> Record | None:
+        """Write a record and act on it. Returns what was written."""
+        written = self._write(training, record)
+        if isinstance(written, Ended):
+            del self._training[training.asked.current.trial_id]
+            self._ended(training)
+        elif isinstance(written, Measured):
+            self._report(training, written)
+        return written
 
     def _fill(self) -> None:
-        """Ask for points until every slot has one, of the study that has begun the fewest."""
-        while len(self._training) < self.engine.slots:
-            able = [ledger for ledger in self.ledgers if self._has_room(ledger)]
+        """Begin what there is room for. Points are asked when they can begin, and not before:
+        what is measured until then may make better ones."""
+        while True:
+            self._ask()
+            able = [one for one in self._ready if self.engine.room(one.current.trial.device)]
             if not able:
                 return
+            members = together(able, self.stacks.most)
+            for one in members:
+                self._ready.remove(one)
+            self.engine.submit(self._task([member.current for member in members]))
+
+    def _task(self, members: Sequence[PlannedTrial]) -> Task:
+        (key, trial), *others = ((one.trial_id, one.trial) for one in members)
+        return Task(
+            key,
+            trial,
+            self.data_root,
+            self.evidence,
+            others=tuple(others),
+            measure=self.stacks.measured and bool(others),
+            checkpoints=self.checkpoints.of(members) if self.checkpoints else None,
+        )
+
+    def _ask(self) -> None:
+        """Ask for as many points as a stack takes, each of the study that has begun the fewest."""
+        while able := [ledger for ledger in self.ledgers if self._may_ask(ledger)]:
             with self.interrupts.deferred():
                 asked = min(able, key=lambda ledger: ledger.begun()).ask()
                 if asked is not None:
                     self._advance(asked)
 
-    def _has_room(self, ledger: Ledger) -> bool:
-        return self.engine.room(ledger.plan.base.trial.device) and not ledger.is_over()
+    def _may_ask(self, ledger: Ledger) -> bool:
+        device = ledger.plan.base.trial.device
+        if not self.engine.room(device) or ledger.is_over():
+            return False
+        waiting = sum(one.current.trial.device == device for one in self._ready)
+        return waiting < self.stacks.most
 
     def _advance(self, asked: Asked) -> None:
-        """Train a point's next seed, or take its result from where it is known."""
+        """Make a point's next seed ready to train, or take its result from where it is known."""
         key = asked.current.trial_id
         if key in self._training:
             self._waiting[key].append(asked)
@@ -127,9 +172,7 @@ class Drive:
         result = self._found.get(key) or self.find(key, self.goal)
         if result is None:
             self._training[key] = Training(asked)
-            kept = self.checkpoints.of([asked.current]) if self.checkpoints else None
-            trial = asked.current.trial
-            self.engine.submit(Task(key, trial, self.data_root, self.evidence, checkpoints=kept))
+            self._ready.append(asked)
             return
         self._show(asked.current, result)
         self._settle(asked, result)
@@ -139,17 +182,28 @@ class Drive:
         self._shown.extend((planned, point) for point in result.history)
         self._shown.append((planned, Ended(result.outcome or Outcome.DONE, {})))
 
-    def _write(self, training: Training, record: Record) -> Record:
+    def _write(self, training: Training, record: Record) -> Record | None:
+        """What was written: of a pruned trial nothing more than its end, however far it came before
+        it could be stopped."""
         asked = training.asked
-        if training.run is None:
-            training.run = self.runs.start(asked)
-        if asked.pruned_at is not None and _is_cut(record):
+        if asked.pruned_at is not None:
+            if not isinstance(record, Ended):
+                return None
             reason = f"pruned after epoch {asked.pruned_at} by {asked.ledger.search.pruner.name}"
-            record = Ended(Outcome.INTERRUPTED, {}, reason=reason)
-            training.run.tag(naming.TAG_PRUNED_AT, str(asked.pruned_at))
+            record = Ended(Outcome.INTERRUPTED, {}, reason=reason, pruned_at=asked.pruned_at)
+        if training.run is None:
+            training.run = self.writer.start_trial(asked.current, sampled(asked))
         training.result.take(record)
         training.run.record(record)
+        if isinstance(record, Ended):
+            training.run.settle()
         return record
+
+    def _interrupt(self) -> None:
+        for training in self._training.values():
+            if training.run is not None:
+                ended = Ended(Outcome.INTERRUPTED, {}, reason="the search was interrupted")
+                training.run.record(ended)
 
     def _report(self, training: Training, measured: Measured) -> None:
         """Tell the pruner of an epoch; stop the trial where it says so."""
@@ -206,10 +260,6 @@ class Drive:
             asked.ledger.tell(asked, TrialState.COMPLETE, "done")
         else:
             self._advance(asked)
-
-
-def _is_cut(record: Record) -> bool:
-    return isinstance(record, Ended) and record.outcome is Outcome.INTERRUPTED
 
 
 def sampled(asked: Asked) -> Mapping[str, Any]:

@@ -6,7 +6,8 @@ killed, and several machines share one budget.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -18,8 +19,10 @@ from harness.experiment.spec import PlannedTrial
 from harness.experiment.tuning import Range, Search
 from harness.search.methods import decoded, encoded, make_pruner, make_sampler, suggest
 from harness.search.points import Point, Refused, StudyPlan, with_field
+from harness.search.rounding import Rounded
 from harness.search.storage import Opened
 from harness.tracking.owner import is_dead, owner
+from harness.trial import Trial
 
 OWNER: Final = "owner"
 """User attribute: the process that trains the point."""
@@ -62,6 +65,11 @@ class Asked:
     @property
     def number(self) -> int:
         return int(self.trial.number)
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether a worker died that trained the point before."""
+        return int(self.trial.user_attrs.get(RETRIES, 0)) > 0
 
 
 class Ledger:
@@ -128,7 +136,7 @@ class Ledger:
         for _ in range(MOST_REFUSED):
             if self.is_over():
                 return None
-            self.study.sampler = make_sampler(self.plan, self.begun())
+            self.study.sampler = Rounded(make_sampler(self.plan, self.begun()))
             trial = self.study.ask()
             self._read = None
             if self._shared:
@@ -141,8 +149,7 @@ class Ledger:
             if self._shared and self._is_surplus(trial.number):
                 self._drop(trial, "another process was faster")
                 return None
-            name = f"{self.plan.label} #{trial.number} {self.plan.described(made)}".strip()
-            planned = self.plan.planned(made, self.search.seeds, name)
+            planned = self._planned(made, trial.number)
             trial.set_user_attr(TRIALS, [one.trial_id for one in planned])
             self._read = None
             return Asked(self, trial, planned)
@@ -150,6 +157,14 @@ class Ledger:
             f"study {self.plan.label!r}: {MOST_REFUSED} points in a row were no trials; the last: "
             f"{self._trials()[-1].user_attrs.get(UNCOUNTED, '')}"
         )
+
+    def asked(self) -> Iterator[PlannedTrial]:
+        """The trials of all points so far."""
+        for trial in self._trials():
+            if TRIALS in trial.user_attrs:
+                with suppress(Refused):  # A skip rule is newer than the point.
+                    made = self.plan.trial(self.point(trial))
+                    yield from self._planned(made, trial.number)
 
     def tell(self, asked: Asked, state: TrialState, outcome: str) -> None:
         """Close a point. Where it is complete, its value is the mean over its seeds."""
@@ -196,7 +211,12 @@ class Ledger:
                 found[_ending(trial)] += 1
         return found
 
-    def _trial(self, trial: optuna.Trial) -> Any:
+    def _planned(self, made: Trial, number: int) -> list[PlannedTrial]:
+        """A point's trial on each of the search's seeds."""
+        name = f"{self.plan.label} #{number} {self.plan.described(made)}".strip()
+        return self.plan.planned(made, self.search.seeds, name)
+
+    def _trial(self, trial: optuna.Trial) -> Trial:
         """Draw each field that the components drawn before it have."""
         made, point = self.plan.base.trial, {}
         for dimension in self.plan.dimensions:

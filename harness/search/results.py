@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.experiment.tuning import PARAMETERS, TRAIN_SECONDS, Objective
+from harness.experiment.tuning import PARAMETERS, TRAIN_SECONDS, Objective, Search
 from harness.history import Goal, best
 from harness.records import Ended, Measured, Outcome, Record, Started
 from harness.tracking.index import RunInfo
-from harness.tracking.recall import recall_history, recall_parameters
+from harness.tracking.recall import recall_history, recall_parameters, recall_shared
 from harness.tracking.store import Store
 
 SETTLED = (Outcome.DONE, Outcome.DIVERGED)
@@ -18,10 +18,12 @@ SETTLED = (Outcome.DONE, Outcome.DIVERGED)
 
 @dataclass(slots=True)
 class Result:
-    """A trial as it is trained, or as it was. parameters: of its model."""
+    """A trial as it is trained, or as it was. parameters: of its model. shared_by: how many trained
+    together with it as one stack, itself counted."""
 
     history: list[Measured] = field(default_factory=list)
     parameters: int | None = None
+    shared_by: int = 1
     outcome: Outcome | None = None
     reason: str = ""
 
@@ -30,6 +32,7 @@ class Result:
         match record:
             case Started():
                 self.parameters = record.facts.get("parameters")
+                self.shared_by = record.facts.get("fused", 1)
             case Measured():
                 self.history.append(record)
             case Ended():
@@ -37,8 +40,9 @@ class Result:
 
     @property
     def seconds(self) -> float:
-        """Of training."""
-        return self.history[-1].values.get(TRAIN_SECONDS, 0.0) if self.history else 0.0
+        """Of training; of a stack's clock, the trial's part."""
+        clock = self.history[-1].values.get(TRAIN_SECONDS, 0.0) if self.history else 0.0
+        return clock / self.shared_by
 
     def values(self, objectives: Sequence[Objective], goal: Goal) -> list[float] | None:
         """The objectives' values: measures at the epoch with the best selection metric. None
@@ -57,10 +61,11 @@ class Result:
 class Archive:
     """The trials of an experiment that stand in the store already."""
 
-    def __init__(self, store: Store, runs: Mapping[str, RunInfo], objectives: Sequence[Objective]):
+    def __init__(self, store: Store, runs: Mapping[str, RunInfo], search: Search) -> None:
         self._store = store
         self._runs = runs
-        self._objectives = objectives
+        self._objectives = search.objectives
+        self._is_timed = search.minutes is not None or TRAIN_SECONDS in self._measures
 
     def find(self, trial_id: str, goal: Goal) -> Result | None:
         """A finished trial's result; None where it has none, or where an objective is not among
@@ -68,11 +73,20 @@ class Archive:
         run = self._runs.get(trial_id)
         if run is None or run.outcome not in SETTLED:
             return None
-        wanted = [o.metric for o in self._objectives if o.metric != PARAMETERS]
-        history = recall_history(self._store, run.run_id, {*wanted, TRAIN_SECONDS})
+        history = recall_history(
+            self._store, run.run_id, self._measures - {PARAMETERS} | {TRAIN_SECONDS}
+        )
         found = Result(list(history), outcome=run.outcome)
-        if PARAMETERS in {objective.metric for objective in self._objectives}:
+        if self._is_timed:
+            found.shared_by = recall_shared(self._store, run.run_id)
+            if found.shared_by > 1 and TRAIN_SECONDS in self._measures:
+                return None  # The clock was its stack's.
+        if PARAMETERS in self._measures:
             found.parameters = recall_parameters(self._store, run.run_id)
         if run.outcome is Outcome.DONE and found.values(self._objectives, goal) is None:
             return None
         return found
+
+    @property
+    def _measures(self) -> set[str]:
+        return {objective.metric for objective in self._objectives}

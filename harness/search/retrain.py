@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
+from harness import naming
 from harness.experiment.spec import Axis, Experiment, Plan, PlannedTrial
 from harness.experiment.tuning import Search
 from harness.search.ledger import Ledger
@@ -48,28 +49,44 @@ def fresh_seeds(search: Search) -> list[int]:
     raise AssertionError("count never ends")
 
 
-def retrain_plan(
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What is trained on fresh seeds. known: what its runs say of each trial, by trial id (see
+    `naming.TAG_ROLE`)."""
+
+    plan: Plan
+    known: Mapping[str, Mapping[str, str]]
+
+
+def train_again(
     experiment: Experiment, ledgers: Sequence[Ledger], winners: Sequence[Winner]
-) -> Plan:
+) -> Again:
     """Each study's tuned trial and its default, on the same fresh seeds, so that they are paired.
 
     A default that is the tuned trial itself is trained once.
     """
     trials: dict[str, PlannedTrial] = {}
+    known: dict[str, Mapping[str, str]] = {}
     for ledger, found in zip(ledgers, winners, strict=True):
         seeds = fresh_seeds(ledger.search)
-        for role, trial in (("tuned", found.tuned), ("default", found.default)):
+        for role, trial in ((naming.TUNED, found.tuned), (naming.DEFAULT, found.default)):
             if trial is None:
                 continue
             name = f"{ledger.plan.label} {role} {ledger.plan.described(trial)}".strip()
             for planned in ledger.plan.planned(trial, seeds, name):
+                there = planned.trial_id in trials
+                known[planned.trial_id] = {
+                    "study": ledger.plan.label,
+                    "role": naming.BOTH if there else role,
+                }
                 named = replace(planned, name=_named(name, planned))
                 trials.setdefault(planned.trial_id, named)
     search = ledgers[0].search
     axes = [axis for axis in experiment.axes if axis.field in search.per]
     axes += [Axis(dimension.field, ()) for dimension in search.space]
     axes.append(Axis("seed", tuple(fresh_seeds(search))))
-    return Plan(replace(experiment, axes=tuple(axes)), tuple(trials.values()), ())
+    plan = Plan(replace(experiment, axes=tuple(axes)), tuple(trials.values()), ())
+    return Again(plan, known)
 
 
 def _named(name: str, planned: PlannedTrial) -> str:

@@ -6,7 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from rich.console import Console
 from harness.analysis.comparison import Question
 from harness.cli import OK, SOME_FAILED
 from harness.dispatch.checkpoints import CheckpointRoom
-from harness.dispatch.choose import engine as choose_engine
+from harness.dispatch.choose import engine, measured_workers
 from harness.dispatch.engine import Engine
-from harness.execution import execute
-from harness.experiment.spec import Experiment, Plan
+from harness.execution import Stacks, execute
+from harness.experiment.spec import Experiment, Plan, PlannedTrial
 from harness.experiment.tuning import Search
+from harness.groups import group, largest
 from harness.interrupts import Interrupts
-from harness.paths import data_root
+from harness.paths import data_root, root
 from harness.progress import Tally, display
 from harness.records import Outcome
 from harness.report.build import build_report
@@ -32,21 +33,27 @@ from harness.search.figures import write_figures
 from harness.search.ledger import Ledger
 from harness.search.points import StudyPlan
 from harness.search.results import SETTLED, Archive
-from harness.search.retrain import retrain_plan, winner
-from harness.search.runs import StudyRuns, search_plan
+from harness.search.retrain import Again, train_again, winner
+from harness.search.runs import Knowing, StudyRuns, mark, search_plan
+from harness.search.stacking import require_own_clocks, stacking, told
 from harness.search.storage import open_storage
 from harness.search.summary import announcement, outcome_lines
+from harness.tracking.background import BackgroundWriter, take_in
 from harness.tracking.claims import Claims
 from harness.tracking.finish import finish_artifacts
+from harness.tracking.index import RunInfo
 from harness.tracking.persist import persist
 from harness.tracking.results import read
 from harness.tracking.store import Store, open_store
 from harness.tracking.writer import SweepWriter
 from harness.trial import Trial
+from harness.words import counted
 
 SHOWN_CONFIGS = 20
 POLL_SECONDS = 1.0
 """Between two looks at the points of other processes."""
+RETRAINED = "retrain winners"
+"""What the winners' parent run is called."""
 FIGURES = "figures"
 """User attribute of a study: how many points its figures in MLflow show."""
 
@@ -58,6 +65,8 @@ def run(
     arguments: argparse.Namespace,
 ) -> int:
     """Tune, retrain, compare. Returns the exit code."""
+    if arguments.fuse != "off":
+        require_own_clocks(search)
     console = Console()
     store = open_store()
     where = arguments.storage or search.storage
@@ -69,10 +78,10 @@ def run(
         failed = _tune(console, store, plan, ledgers, arguments)
         winners = [winner(ledger) for ledger in ledgers]
         _say(console, outcome_lines(search, ledgers, winners))
-        again = retrain_plan(experiment, ledgers, winners)
+        again = train_again(experiment, ledgers, winners)
     failed += _retrain(console, store, again, arguments)
-    if again.trials and not arguments.no_compare:
-        _compare(store, again)
+    if again.plan.trials and not arguments.no_compare:
+        _compare(store, again.plan)
     return SOME_FAILED if failed else OK
 
 
@@ -81,8 +90,20 @@ def _say(console: Console, lines: Sequence[str]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _engine(trials: Sequence[Trial], arguments: argparse.Namespace) -> Engine:
-    return choose_engine(trials, arguments.executor, arguments.workers, slots=arguments.slots)
+def _engine(console: Console, trials: Sequence[Trial], arguments: argparse.Namespace) -> Engine:
+    workers = arguments.workers
+    if workers == "auto":
+        memory = root() / "mlruns" / "workers.json"
+        workers, how = measured_workers(trials, data_root(), memory)
+        _say(console, [f"workers: {how}"])
+    return engine(
+        trials,
+        arguments.executor,
+        workers,
+        slots=arguments.slots,
+        exclusive=arguments.exclusive,
+        address=arguments.address,
+    )
 
 
 def _tune(
@@ -96,33 +117,38 @@ def _tune(
     goal = plan.experiment.goal
     search = ledgers[0].search
     left = {ledger.plan.label: (ledger.left() or 0) * len(search.seeds) for ledger in ledgers}
-    with Interrupts() as interrupts, StudyRuns(store, plan, goal, left) as runs:
+    with Interrupts() as interrupts, StudyRuns(store, plan, goal, ledgers, left) as runs:
+        if taken := runs.take_in():
+            _say(console, [f"written from the outbox: {counted(taken, 'trial')}"])
         while not _is_done(ledgers):
             if all(ledger.is_over() for ledger in ledgers):
                 # Others have the last points; those of a process that dies are taken over.
+                interrupts.check()
                 time.sleep(POLL_SECONDS)
                 for ledger in ledgers:
                     ledger.recover()
                 continue
             budget = (search.trials or len(ledgers)) * len(search.seeds)
             bases = [ledger.plan.base.trial for ledger in ledgers for _ in range(budget)]
-            trainer = _engine(bases, arguments)
+            trainer = _engine(console, bases, arguments)
+            stacks = stacking(arguments.fuse, ledgers, trainer.slots)
             _say(console, [f"tuning: {trainer.description}"])
-            archive = Archive(
-                store, store.finished(store.experiment(plan.experiment.name)), search.objectives
-            )
-            drive = Drive(
-                ledgers,
-                trainer,
-                runs,
-                archive.find,
-                goal,
-                interrupts,
-                data_root(),
-                evidence=plan.experiment.artifacts == "all",
-                checkpoints=_checkpoints(store, plan, arguments),
-            )
-            _follow(console, drive, Tally(sum(left.values()), goal), trainer)
+            _say(console, told(stacks, [ledger.plan for ledger in ledgers]))
+            archive = Archive(store, store.finished(store.experiment(plan.experiment.name)), search)
+            with BackgroundWriter(runs, in_step=trainer.is_local) as background:
+                drive = Drive(
+                    ledgers,
+                    trainer,
+                    background,
+                    archive.find,
+                    goal,
+                    interrupts,
+                    data_root(),
+                    evidence=plan.experiment.artifacts == "all",
+                    stacks=stacks,
+                    checkpoints=_checkpoints(store, plan, arguments),
+                )
+                _follow(console, drive, Tally(sum(left.values()), goal))
         _figures(console, store, runs, ledgers)
     return sum(ledger.counts()["failed"] for ledger in ledgers)
 
@@ -137,15 +163,12 @@ def _is_done(ledgers: Sequence[Ledger]) -> bool:
     return all(ledger.is_over() and not ledger.counts()["running"] for ledger in ledgers)
 
 
-def _follow(console: Console, drive: Drive, tally: Tally, trainer: Engine) -> None:
+def _follow(console: Console, drive: Drive, tally: Tally) -> None:
     """Show progress until every study is over."""
-    try:
-        with display(console, tally.total) as shown:
-            for planned, record in drive.records():
-                tally.add(planned, record)
-                shown.show(tally, planned, record)
-    finally:
-        trainer.close()
+    with display(console, tally.total) as shown, closing(drive.records()) as records:
+        for planned, record in records:
+            tally.add(planned, record)
+            shown.show(tally, planned, record)
 
 
 def _figures(console: Console, store: Store, runs: StudyRuns, ledgers: Sequence[Ledger]) -> None:
@@ -156,42 +179,66 @@ def _figures(console: Console, store: Store, runs: StudyRuns, ledgers: Sequence[
             continue
         with tempfile.TemporaryDirectory() as name:
             missing = write_figures(ledger, Path(name) / "study")
-            run_id = runs.parent(ledger).run_id
+            run_id = runs.parent(ledger.plan.label).run_id
             persist("store figures", lambda n=name, r=run_id: store.client.log_artifacts(r, n))  # type: ignore[misc]
         ledger.study.set_user_attr(FIGURES, told)
         if missing:
             _say(console, [f"study {ledger.plan.label}: not drawn: {', '.join(missing)}"])
 
 
-def _retrain(console: Console, store: Store, plan: Plan, arguments: argparse.Namespace) -> int:
+def _retrain(console: Console, store: Store, again: Again, arguments: argparse.Namespace) -> int:
     """Train what the store has not got of the winners, and store the whole report beside them.
     Returns how many trials failed."""
-    goal = plan.experiment.goal
-    experiment_id = store.experiment(plan.experiment.name)
-    found = store.finished(experiment_id)
+    plan = again.plan
+    if taken := take_in(store, plan, RETRAINED):
+        _say(console, [f"written from the outbox: {counted(taken, 'trial')}"])
+    found = store.finished(store.experiment(plan.experiment.name))
     settled = {trial_id for trial_id, info in found.items() if info.outcome in SETTLED}
     todo = [planned for planned in plan.trials if planned.trial_id not in settled]
+    mark(store, again, found)
     if not todo:
-        finish_artifacts(store, plan, goal)
+        finish_artifacts(store, plan, plan.experiment.goal)
         return 0
+    failed = _train_again(console, store, again, todo, found, arguments)
+    attach_report(store, read(store, plan.experiment.name), Question().of_plan(plan))
+    return failed
+
+
+def _train_again(
+    console: Console,
+    store: Store,
+    again: Again,
+    todo: Sequence[PlannedTrial],
+    found: Mapping[str, RunInfo],
+    arguments: argparse.Namespace,
+) -> int:
+    """Train these trials of winners and defaults. Returns how many failed."""
+    plan, goal = again.plan, again.plan.experiment.goal
     tally = Tally(len(todo), goal)
-    trainer = _engine([planned.trial for planned in plan.trials], arguments)
-    _say(console, [f"training winners and defaults on fresh seeds: {len(todo)} trials"])
+    trainer = _engine(console, [planned.trial for planned in plan.trials], arguments)
+    _say(console, [f"training winners and defaults on fresh seeds: {counted(len(todo), 'trial')}"])
+    stacks = Stacks()
+    if arguments.fuse != "off":
+        grouping = group(todo, largest(arguments.fuse, len(todo), trainer.slots))
+        stacks = Stacks(grouping.groups, measured=arguments.fuse == "auto")
+        _say(console, grouping.lines())
     evidence = plan.experiment.artifacts != "none"
     with (
-        Claims(store, experiment_id, found) as claims,
+        Claims(store, store.experiment(plan.experiment.name), found) as claims,
         Interrupts() as interrupts,
-        SweepWriter(store, plan, goal, trials=len(todo), title="retrain winners") as writer,
+        SweepWriter(store, plan, goal, trials=len(todo), title=RETRAINED) as writer,
+        BackgroundWriter(writer, in_step=trainer.is_local) as background,
         display(console, len(todo)) as shown,
         closing(
             execute(
                 todo,
                 trainer,
-                writer,
+                Knowing(background, again.known),
                 interrupts,
                 data_root(),
                 evidence,
                 claims.take,
+                stacks,
                 checkpoints=_checkpoints(store, plan, arguments),
             )
         ) as records,
@@ -201,8 +248,6 @@ def _retrain(console: Console, store: Store, plan: Plan, arguments: argparse.Nam
             if record is not None:  # None where another harness has run it meanwhile
                 tally.add(planned, record)
                 shown.show(tally, planned, record)
-    results = read(store, plan.experiment.name)
-    attach_report(store, results, Question().of_plan(plan))
     return tally.outcomes[Outcome.FAILED]
 
 

@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from harness.errors import StoreUnreachable
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.spec import Plan, PlannedTrial
 from harness.records import Ended, Outcome, Record
 from harness.tracking.outbox import Outbox, Timed
 from harness.tracking.persist import patient
 from harness.tracking.run_log import Moment
+from harness.tracking.sinks import Sink
+from harness.tracking.store import Store
 from harness.tracking.trial_run import TrialRun
 from harness.tracking.writer import SweepWriter
 
@@ -37,11 +39,37 @@ once, and of a burst of short trials each commit takes all that came meanwhile."
 MOST_ROWS = 20_000
 """Rows that a commit may hold: some ten MB, and some tenths of a second."""
 
+SETTLE_SECONDS = 0.1
+"""Between two looks at whether the store answers."""
+
 _logger = logging.getLogger(__name__)
 ENDED_BY_ITSELF = (Outcome.DONE, Outcome.DIVERGED, Outcome.FAILED)
 """Outcomes that training again would only repeat."""
 
 Job = Callable[[], None]
+
+
+class TrialWriter(Protocol):
+    """Opens a trial's run in the store; a `SweepWriter`, or whatever chooses among several."""
+
+    batching: bool
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    @property
+    def sink(self) -> Sink: ...
+
+    def planned(self, trial_id: str) -> PlannedTrial | None: ...
+
+    def is_finished(self, planned: PlannedTrial) -> bool: ...
+
+    def start_trial(
+        self,
+        planned: PlannedTrial,
+        sampler: Mapping[str, Any] | None = None,
+        at: Moment | None = None,
+    ) -> TrialRun: ...
 
 
 class BackgroundWriter:
@@ -57,7 +85,7 @@ class BackgroundWriter:
     Methods raise what the thread could not write. To be called from one thread.
     """
 
-    def __init__(self, writer: SweepWriter, in_step: bool = False) -> None:
+    def __init__(self, writer: TrialWriter, in_step: bool = False) -> None:
         self.seconds = 0.0
         self.trials = 0
         self._writer = writer
@@ -98,16 +126,21 @@ class BackgroundWriter:
             self._writer.batching = False
             self._leave_rest()
         if error is None:
-            self._raise()
+            self.check()
 
     def start_trial(
         self, planned: PlannedTrial, sampler: Mapping[str, Any] | None = None
     ) -> BackgroundRun:
         """As `SweepWriter.start_trial`."""
-        run = BackgroundRun(planned, self, self._writer.outbox, Moment.now())
+        run = BackgroundRun(planned, self, self._writer.outbox, Moment.now(), sampler or {})
         self._unwritten[id(run)] = run
-        self.put(lambda: run.open(self._writer, sampler))
+        self.put(lambda: run.open(self._writer))
         return run
+
+    def commit(self) -> None:
+        """Have the thread write now what it would gather for a while."""
+        if self._writer.batching:
+            self.put(self._writer.sink.commit)
 
     def after(self, job: Job) -> None:
         """Do a job once all before it is in the store. In the writer's thread."""
@@ -131,7 +164,7 @@ class BackgroundWriter:
 
     def put(self, job: Job) -> None:
         """Have the thread do a job after those before it."""
-        self._raise()
+        self.check()
         while self._pending >= MOST_PENDING and not self.is_stuck() and self._error is None:
             time.sleep(0.005)
         with self._lock:
@@ -141,9 +174,10 @@ class BackgroundWriter:
         while self._in_step and not self.is_stuck() and not self._idle.wait(0.1):
             pass
         if self._in_step:
-            self._raise()
+            self.check()
 
-    def _raise(self) -> None:
+    def check(self) -> None:
+        """Raise what the thread could not write."""
         if self._error is not None:
             raise self._error
 
@@ -210,9 +244,11 @@ class BackgroundRun:
     background: BackgroundWriter
     outbox: Outbox
     started: Moment
+    sampler: Mapping[str, Any] = field(default_factory=dict)
     _run: TrialRun | None = None
     _records: list[Timed] = field(default_factory=list)
     _on_disk: bool = False
+    _closed: threading.Event = field(default_factory=threading.Event)
 
     def record(self, record: Record) -> None:
         """Hand a record over. Where the store does not answer, a trial that ends is first put on
@@ -225,16 +261,27 @@ class BackgroundRun:
             self._records[-1] = (record, at)
         self.background.put(lambda: self._write(record, at))
 
-    def open(self, writer: SweepWriter, sampler: Mapping[str, Any] | None) -> None:
+    def settle(self) -> None:
+        """Wait until the trial, which has ended, is safe: in the store or, where that does not
+        answer, on disk."""
+        self.background.commit()
+        while not self._closed.wait(SETTLE_SECONDS):
+            self.background.check()
+            if self.background.is_stuck() and self.leave():
+                break
+        if self._on_disk and self._closed.is_set():  # The store answered meanwhile.
+            self.outbox.remove(self.planned.trial_id)
+
+    def open(self, writer: TrialWriter) -> None:
         """In the writer's thread."""
-        self._run = writer.start_trial(self.planned, sampler, self.started)
+        self._run = writer.start_trial(self.planned, self.sampler, self.started)
 
     def leave(self) -> bool:
         """Put the trial on disk where it has ended; whether it lies there."""
         last = self._records[-1][0] if self._records else None
-        if not self._on_disk and isinstance(last, Ended) and last.outcome in ENDED_BY_ITSELF:
+        if not self._on_disk and isinstance(last, Ended) and _is_over(last):
             try:
-                self.outbox.put(self.planned.trial_id, self.started, self._records)
+                self.outbox.put(self.planned.trial_id, self.started, self._records, self.sampler)
                 self._on_disk = True
             except OSError as error:
                 _logger.warning("%s cannot be kept on disk: %s", self.planned.name, error)
@@ -251,12 +298,31 @@ class BackgroundRun:
             self.background.after(self._written)
 
     def _written(self) -> None:
+        self._closed.set()
         if self._on_disk:
             self.outbox.remove(self.planned.trial_id)
         self.background.wrote(self)
 
 
-def replay(writer: SweepWriter) -> int:
+def _is_over(ended: Ended) -> bool:
+    """Whether the trial is not to be trained again."""
+    return ended.outcome in ENDED_BY_ITSELF or ended.pruned_at is not None
+
+
+def take_in(store: Store, plan: Plan, title: str = "") -> int:
+    """Write the plan's trials that an earlier process had to leave in the outbox, below a parent
+    run of their own. Returns how many; 0 at once where there are none."""
+    wanted = {planned.trial_id for planned in plan.trials}
+    held = Outbox(store.outbox(store.experiment(plan.experiment.name))).held()
+    waiting = sum(trial_id in wanted for trial_id in held)
+    if not waiting:
+        return 0
+    goal = plan.experiment.goal
+    with SweepWriter(store, plan, goal, trials=waiting, title=title) as writer:
+        return replay(writer)
+
+
+def replay(writer: TrialWriter) -> int:
     """Write the trials that an earlier process had to leave in the outbox, unless they stand in
     the store. Returns how many it wrote."""
     written = 0
@@ -265,7 +331,7 @@ def replay(writer: SweepWriter) -> int:
         if planned is None:
             continue  # Of the experiment as its file was; it may come back.
         if not writer.is_finished(planned):
-            run = writer.start_trial(planned, at=kept.started)
+            run = writer.start_trial(planned, kept.sampler, kept.started)
             for record, at in kept.records:
                 run.record(record, at)
             written += 1

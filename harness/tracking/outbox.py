@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ Timed = tuple[Record, Moment]
 
 @dataclass(frozen=True, slots=True)
 class Unwritten:
-    """A whole trial: its records and when each came. owner: of the process that trained it."""
+    """A whole trial: its records and when each came. owner: of the process that trained it.
+    sampler: what a search knows of it; empty where none asked for it."""
 
     trial_id: str
     owner: str
     started: Moment
     records: tuple[Timed, ...]
+    sampler: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,13 @@ class Outbox:
 
     folder: Path
 
-    def put(self, trial_id: str, started: Moment, records: Sequence[Timed]) -> Path:
+    def put(
+        self,
+        trial_id: str,
+        started: Moment,
+        records: Sequence[Timed],
+        sampler: Mapping[str, Any] | None = None,
+    ) -> Path:
         """Keep a trial that has ended. Raises OSError where the disk has no room."""
         path = self._path(trial_id)
         content = {
@@ -46,6 +55,7 @@ class Outbox:
             "owner": owner(),
             "started": (started.utc, started.steady),
             "records": [(_plain(record), at.utc, at.steady) for record, at in records],
+            "sampler": dict(sampler or {}),
         }
         write_sealed(path, content)
         return path
@@ -60,12 +70,13 @@ class Outbox:
             owner=found["owner"],
             started=Moment(*found["started"]),
             records=tuple((_record(plain), Moment(*at)) for plain, *at in found["records"]),
+            sampler=found.get("sampler", {}),
         )
 
     def remove(self, trial_id: str) -> None:
         """Forget a trial, which is written; the folder goes with the last."""
         self._path(trial_id).unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
+        with suppress(OSError):  # It is not empty, or another has removed it.
             self.folder.rmdir()
 
     def held(self) -> Iterator[str]:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.naming import TAG_FUSED
 from harness.records import Measured
 from harness.tracking.persist import persist
 from harness.tracking.store import Store
@@ -26,6 +27,12 @@ def recall_history(store: Store, run_id: str, metrics: Iterable[str]) -> tuple[M
         for point in points:
             values.setdefault(point.step, {})[name] = point.value
     return tuple(Measured(epoch, values[epoch], 0) for epoch in sorted(values))
+
+
+def recall_shared(store: Store, run_id: str) -> int:
+    """How many trials trained as one stack with the run's, itself counted; they shared a clock."""
+    run = persist(f"read {store.label}", lambda: store.client.get_run(run_id))
+    return int(run.data.tags.get(TAG_FUSED, 1))
 
 
 def recall_parameters(store: Store, run_id: str) -> int | None:

@@ -38,6 +38,8 @@ FACTS = (
     "started",
     "outcome",
     "tuning",
+    "study",
+    "role",
     "reason",
     "metric",
     "direction",
@@ -64,8 +66,9 @@ class Results:
         text for each field ("optimizer.momentum", `naming.ABSENT` where the component lacks it;
         `seed` as a whole number); a column of float for each scalar ("best/val/accuracy", NaN
         where the run has none). `outcome` is a `records.Outcome` or "running"; `tuning` says
-        whether a search trained it to choose by; `started` is UTC; `trial` is the resolved trial
-        as JSON; `artifacts` is empty where no figures and weights were stored.
+        whether a search trained it to choose by, `study` and `role` what it is to a search (see
+        `naming.TAG_ROLE`), empty where it is nothing; `started` is UTC; `trial` is the resolved
+        trial as JSON; `artifacts` is empty where no figures and weights were stored.
     fields: the columns that say what a trial was: every field and option, and its ids.
     metric, direction, target: what trials are selected on, the same for all.
     expect: its published figures, as mappings of `experiment.spec.Expectation`'s fields.
@@ -260,6 +263,8 @@ def _facts(run: StoredRun, experiment: str) -> dict[str, Any]:
         "started": run.started,
         "outcome": outcome(run.status, tags),
         "tuning": naming.TAG_NUMBER in tags,
+        "study": tags.get(naming.TAG_STUDY, ""),
+        "role": tags.get(naming.TAG_ROLE, ""),
         "reason": tags.get(naming.TAG_REASON, ""),
         "metric": tags.get(naming.TAG_METRIC, ""),
         "direction": tags.get(naming.TAG_DIRECTION, ""),

@@ -167,6 +167,8 @@ class TrialRun:
         tags = {naming.TAG_OUTCOME: ended.outcome.value}
         if ended.reason:
             tags[naming.TAG_REASON] = redact(ended.reason)[:1000]
+        if ended.pruned_at is not None:
+            tags[naming.TAG_PRUNED_AT] = str(ended.pruned_at)
         if ended.outcome is Outcome.DIVERGED:
             # Each epoch whose loss is finite is measured, so the next is the one that was not.
             after = self._history[-1].epoch + 1 if self._history else 0

@@ -25,7 +25,7 @@ from harness.tracking.params import ParamTable
 from harness.tracking.parent import common_tags, folder_of, start_parent
 from harness.tracking.reap import close_dead_runs
 from harness.tracking.run_log import Moment, RunLog
-from harness.tracking.sinks import open_sink
+from harness.tracking.sinks import Sink, open_sink
 from harness.tracking.spool import Kept, Spool
 from harness.tracking.store import Store
 from harness.tracking.trial_run import Shared, TrialRun
@@ -41,8 +41,9 @@ class SweepWriter:
     that the store has not finished. title: what to call the parent run, by default its kind. Where
     the block is left by an exception, the open trials are written as interrupted, and the parent as
     KILLED (an interruption) or FAILED. batching: whether runs stand in the store only after
-    `sink.commit()`, many at once, or as soon as they are opened, and again when they end. Not
-    thread-safe. Every method raises StoreError where the store cannot be written.
+    `sink.commit()`, many at once, or as soon as they are opened, and again when they end. sink: one
+    that several writers share; by default its own. Not thread-safe. Every method raises StoreError
+    where the store cannot be written.
     """
 
     def __init__(
@@ -54,16 +55,18 @@ class SweepWriter:
         kind: str = naming.SWEEP,
         trials: int | None = None,
         title: str = "",
+        sink: Sink | None = None,
     ) -> None:
         self._store = store
         self._artifacts = plan.experiment.artifacts
-        self.sink = open_sink(store)
+        self.sink = sink or open_sink(store)
         self.batching = False
         self._tags = common_tags(plan, goal) | {naming.TAG_KIND: naming.TRIAL}
         self._columns = ParamTable(plan)
         self._datasets = DatasetInputs()
         self._outcomes: Counter[Outcome] = Counter()
         self._open: dict[str, TrialRun] = {}
+        self._unfinished: dict[str, str] = {}
         self.experiment_id = store.experiment(plan.experiment.name)
         close_dead_runs(store, self.experiment_id)
         self._earlier = store.finished(self.experiment_id)
@@ -136,6 +139,8 @@ class SweepWriter:
         log.params(self._columns.of(planned))
         if planned.trial_id in self._earlier and not self.is_finished(planned):
             self._supersede(self._earlier[planned.trial_id].run_id, by=log.run_id)
+        if planned.trial_id in self._unfinished:
+            self._supersede(self._unfinished.pop(planned.trial_id), by=log.run_id)
         run = TrialRun(planned, log, self._shared, sampler or {}, at)
         self._open[run.run_id] = run
         self._shared.open_runs = len(self._open)
@@ -192,6 +197,8 @@ class SweepWriter:
         del self._open[run_id]
         self._shared.open_runs = len(self._open)
         self.lease.release(planned.trial_id)
+        if outcome not in FINISHED:
+            self._unfinished[planned.trial_id] = run_id
         if self.is_finished(planned):
             earlier = self._earlier[planned.trial_id].run_id
             if outcome in FINISHED:

@@ -9,7 +9,7 @@ from math import isfinite
 import numpy as np
 import pandas as pd
 
-from harness.analysis.comparison import Comparison
+from harness.analysis.comparison import STUDY, Comparison
 from harness.analysis.sensitivity import KEPT, Finals, Sensitivity, group_finals, sensitivity
 from harness.analysis.tournament import TASK_FIELDS, name_of
 from harness.naming import FINAL, PARAM_CONFIG, number
@@ -54,6 +54,8 @@ def record(comparison: Comparison) -> Rates | None:
         if len({config.labels.get(name) for config in comparison.configs}) > 1
     )
     contend = ("optimizer",) if "optimizer" in comparison.shown else ()
+    if STUDY in comparison.contend_by:
+        contend = (STUDY,)
     groups = group_finals(_finals(comparison, column, tasks, contend))
     untrained = _untrained(comparison, metric, tasks)
     generator = comparison.generator("sensitivity")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.analysis.comparison import Comparison
+from harness.analysis.comparison import STUDY, Comparison
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.rows import Layout, Row, rows_of, seeds_cell, spread_cells
 from harness.report.section import Section
@@ -45,7 +45,7 @@ def record(comparison: Comparison) -> BestOfEach | None:
     if not comparison.question.by and not {"lr", "optimizer"} & set(comparison.shown):
         return None  # Nothing was tuned.
     first = (*comparison.by, *(name for name in comparison.shown if name not in comparison.by))
-    fields = tuple(name for name in first if name != "dataset")
+    fields = tuple(name for name in first if name not in ("dataset", STUDY))
     rows = rows_of([group.best for group in groups], fields)
     return BestOfEach(
         by=comparison.by,

@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep search test test-slow test-all compare ui bench check lock clean
+.PHONY: help install sweep search test test-slow test-all compare ui doctor bench check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ compare: $(READY) ## compare the runs of EXPERIMENT
 
 ui: $(READY) ## MLflow's UI on 127.0.0.1 (PORT=5000)
 	@$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlruns/mlflow.db}" $(ARGS)
+
+doctor: $(READY) ## examine the set-up and the store (ARGS=--fix mends)
+	@$(BIN)/python -m harness.doctor $(ARGS)
 
 test: $(READY) ## all tests but the long ones
 	@$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)

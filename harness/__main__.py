@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "search": "FILE [key=value…]    tune each optimizer with the same budget (search: block)",
     "compare": "[NAME or FILE…]     rank what was run, with its spread over seeds",
     "predict": "RUN [FILES…]        a trained model on the test split or on files",
+    "doctor": "[NAME…]             is the set-up sound, and the store? --fix mends",
     "components": "[KIND or NAME…]  every registered component with its options",
 }
 USAGE = """\

@@ -41,13 +41,20 @@ def write_sealed(path: Path, content: object) -> None:
         partial.unlink(missing_ok=True)
 
 
+def verify_sealed(path: Path) -> bytes:
+    """What was written, not yet read by torch. Raises OSError where the file cannot be read,
+    Damaged where it is not what was written."""
+    checksum, _, data = path.read_bytes().partition(b"\n")
+    if hashlib.sha256(data).hexdigest().encode() != checksum:
+        raise Damaged("its content is not what was written (SHA-256)")
+    return data
+
+
 def load_sealed(path: Path) -> Any:
     """Raises OSError where the file cannot be read, Damaged where it is not what was written."""
     import torch
 
-    checksum, _, data = path.read_bytes().partition(b"\n")
-    if hashlib.sha256(data).hexdigest().encode() != checksum:
-        raise Damaged("its content is not what was written (SHA-256)")
+    data = verify_sealed(path)
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:

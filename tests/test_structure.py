@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("interrupts", "progress"),
     ("execution",),
     ("sweep", "search", "compare", "predict"),
+    ("doctor",),
     ("__main__",),
 )
 """Rooms, lowest first. A room imports those below it and itself, never one beside or above."""
@@ -58,6 +59,7 @@ LIGHT = (
     "search",
     "compare",
     "predict",
+    "doctor",
     "__main__",
     "schedule",
     "conditions",

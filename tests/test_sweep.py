@@ -285,7 +285,7 @@ def test_a_killed_sweep_leaves_no_worker_behind(
     assert statuses(project, "endless") == {"KILLED": 2, "FINISHED": 3}
 
 
-@pytest.mark.parametrize("module", ["sweep", "compare", "predict"])
+@pytest.mark.parametrize("module", ["sweep", "compare", "predict", "doctor"])
 def test_help_imports_nothing_heavy(module: str) -> None:
     code = (
         "import sys, contextlib, importlib\n"

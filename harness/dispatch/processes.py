@@ -42,7 +42,8 @@ class SharedFolder:
         processes left there that were killed together with their workers."""
         memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= LEAST_MEMORY
         home = MEMORY if memory else Path(tempfile.gettempdir())
-        _remove_orphans(home)
+        for orphan in orphans(home):
+            shutil.rmtree(orphan, ignore_errors=True)
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
         mark = os.open(path / _MARK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         _lock(mark)
@@ -53,19 +54,25 @@ class SharedFolder:
         os.close(self.mark)
 
 
-def _remove_orphans(home: Path) -> None:
-    """Folders whose process is gone; a young one may not have its lock yet."""
+def homes() -> tuple[Path, ...]:
+    """Where shared data may lie."""
+    return tuple(dict.fromkeys((MEMORY, Path(tempfile.gettempdir()))))
+
+
+def orphans(home: Path) -> list[Path]:
+    """Folders of shared data whose process is gone; a young one may not have its lock yet."""
+    found = []
     for folder in home.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             if time.time() - folder.stat().st_mtime < YOUNG_SECONDS:
                 continue
             mark = os.open(folder / _MARK, os.O_RDWR | os.O_CLOEXEC)
             try:
-                orphan = _lock(mark)
+                if _lock(mark):
+                    found.append(folder)
             finally:
                 os.close(mark)
-            if orphan:
-                shutil.rmtree(folder, ignore_errors=True)
+    return found
 
 
 def _lock(file: int) -> bool:

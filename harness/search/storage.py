@@ -67,23 +67,32 @@ def repair(path: Path) -> int:
 
     Optuna would append to the torn line, and then refuse the whole journal.
     """
-    if not path.is_file():
-        return 0
-    content = path.read_bytes()
-    end = len(content)
-    while end and not _is_whole(content[:end]):
-        end = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
-    torn = content[end:]
+    torn = torn_end(path)
     if not torn:
         return 0
     with path.with_name(path.name + ".torn").open("ab") as kept:
         kept.write(torn + b"\n")
     with path.open("r+b") as journal:
-        journal.truncate(end)
+        journal.truncate(path.stat().st_size - len(torn))
         journal.flush()
         os.fsync(journal.fileno())
     _logger.warning("%s: its last line was torn; %d bytes are cut", path, len(torn))
     return len(torn)
+
+
+def torn_end(path: Path) -> bytes:
+    """What a journal ends with that is no whole line."""
+    content = path.read_bytes() if path.is_file() else b""
+    end = len(content)
+    while end and not _is_whole(content[:end]):
+        end = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
+    return content[end:]
+
+
+def mend(path: Path) -> int:
+    """`repair`, with no search at work on the journal; HarnessError where one is."""
+    with _alone(path):
+        return repair(path)
 
 
 def _is_whole(content: bytes) -> bool:

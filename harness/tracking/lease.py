@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -111,7 +111,7 @@ class Lease:
 
         Raises StoreError; HarnessError where this harness itself was taken for dead.
         """
-        found = {run.info.run_id: run for run in self._parents()}
+        found = {run.info.run_id: run for run in _parents(self._store, self._experiment_id)}
         if self.run_id not in found:
             raise HarnessError(
                 f"this sweep's run {self.run_id} was closed by somebody else, as happens to one "
@@ -142,33 +142,11 @@ class Lease:
                 _logger.warning("the lease could not be renewed", exc_info=True)
 
     def _close_expired(self) -> None:
-        foreign = {run.info.run_id: run for run in self._parents() if is_leased(run)}
+        foreign = leased(self._store, self._experiment_id)
         foreign.pop(self.run_id, None)
         counters = {run_id: run.data.tags[naming.TAG_LEASE] for run_id, run in foreign.items()}
         for run_id in self._watch.expired(counters, time.monotonic()):
-            self._close(foreign[run_id])
-
-    def _close(self, parent: Run) -> None:
-        """Children first: a parent that is closed has none left to look after."""
-        client, gone = self._store.client, parent.info.run_id
-        why = f"the lease of its harness ran out: nothing was heard of it for {LEASE_SECONDS:.0f} s"
-        children = running(
-            self._store, self._experiment_id, f"tags.`mlflow.parentRunId` = '{gone}'"
-        )
-        for child in children:
-            # Should its harness live after all, what it still writes counts for nothing.
-            persist(
-                "write to a run",
-                partial(client.set_tag, child.info.run_id, naming.TAG_SUPERSEDED, self.run_id),
-            )
-        for run in (*children, parent):
-            close_run(self._store, run, why)
-        _logger.warning("took over from the harness of run %s: %s", gone, why)
-
-    def _parents(self) -> list[Run]:
-        return running(
-            self._store, self._experiment_id, f"tags.`{naming.TAG_KIND}` != '{naming.TRIAL}'"
-        )
+            _close(self._store, self._experiment_id, foreign[run_id], by=self.run_id)
 
     def _write_held(self) -> None:
         """Bring the tags of claimed trials up to date; with the lock held."""
@@ -181,6 +159,59 @@ class Lease:
 
     def _tag(self, name: str, value: str) -> None:
         persist("write to a run", lambda: self._store.client.set_tag(self.run_id, name, value))
+
+
+def leased(store: Store, experiment_id: str) -> dict[str, Run]:
+    """The running parents of other machines, which their leases tell of, by id."""
+    return {run.info.run_id: run for run in _parents(store, experiment_id) if is_leased(run)}
+
+
+def close_expired(
+    store: Store, experiment_id: str, close: bool, known: Iterable[str] = ()
+) -> list[str]:
+    """The parents of other machines whose lease has run out. close: end them and their children.
+
+    known: those that were found before; without them, it watches for as long as a lease takes.
+    """
+    gone = set(known) or _watched(store, experiment_id)
+    if close:
+        for run_id, run in leased(store, experiment_id).items():
+            if run_id in gone:
+                _close(store, experiment_id, run, by=run_id)
+    return sorted(gone)
+
+
+def _watched(store: Store, experiment_id: str) -> set[str]:
+    watch, began = Watch(LEASE_SECONDS), time.monotonic()
+    while found := leased(store, experiment_id):
+        now = time.monotonic()
+        counters = {run_id: run.data.tags[naming.TAG_LEASE] for run_id, run in found.items()}
+        gone = watch.expired(counters, now)
+        if gone or now - began > LEASE_SECONDS + RENEW_SECONDS:
+            return gone
+        time.sleep(RENEW_SECONDS / 2)
+    return set()
+
+
+def _close(store: Store, experiment_id: str, parent: Run, by: str) -> None:
+    """Children first: a parent that is closed has none left to look after. by: the run in whose
+    place the children's count no more."""
+    gone = parent.info.run_id
+    why = f"the lease of its harness ran out: nothing was heard of it for {LEASE_SECONDS:.0f} s"
+    children = running(store, experiment_id, f"tags.`mlflow.parentRunId` = '{gone}'")
+    for child in children:
+        # Should its harness live after all, what it still writes counts for nothing.
+        persist(
+            "write to a run",
+            partial(store.client.set_tag, child.info.run_id, naming.TAG_SUPERSEDED, by),
+        )
+    for run in (*children, parent):
+        close_run(store, run, why)
+    _logger.warning("took over from the harness of run %s: %s", gone, why)
+
+
+def _parents(store: Store, experiment_id: str) -> list[Run]:
+    return running(store, experiment_id, f"tags.`{naming.TAG_KIND}` != '{naming.TRIAL}'")
 
 
 def is_leased(run: Run) -> bool:

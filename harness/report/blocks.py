@@ -16,10 +16,12 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A table's column. numeric: aligned to the right, and never broken over lines."""
+    """A table's column. numeric: aligned to the right, and never broken over lines. remark: where
+    room is short it may stand below the table, by the cells of the first column."""
 
     title: str
     numeric: bool = False
+    remark: bool = False
 
 
 @dataclass(frozen=True, slots=True)

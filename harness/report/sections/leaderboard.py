@@ -59,7 +59,7 @@ def _table(board: Leaderboard, rows: Sequence[Row]) -> Table:
     columns = [Column("#", numeric=True), *layout.columns()]
     columns += [Column(board.metric, numeric=True), Column("n", numeric=True)]
     columns += [Column(board.test, numeric=True)] if board.test else []
-    columns += [Column("note")] if noted else []
+    columns += [Column("note", remark=True)] if noted else []
     cells = []
     for row, (score, test) in zip(rows, spread_cells(rows), strict=True):
         line = [MISSING if row.rank is None else str(row.rank), *layout.cells(row)]

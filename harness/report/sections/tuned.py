@@ -81,8 +81,8 @@ def _table(best: BestOfEach, groups: list[Best]) -> Table:
     columns += [Column("lr in grid")] if best.rates_differ else []
     cells = []
     for group, (score, test) in zip(groups, spread_cells(rows), strict=True):
-        line = [*layout.cells(group.row), score + ("=" if group.tied else "")]
-        line += [seeds_cell(group.row)]
+        line = [*layout.cells(group.row), score]
+        line += [seeds_cell(group.row) + ("=" if group.tied else "")]
         line += [test] if best.test else []
         line += [_place(group)] if best.rates_differ else []
         cells.append(tuple(line))
@@ -90,9 +90,7 @@ def _table(best: BestOfEach, groups: list[Best]) -> Table:
 
 
 def _place(group: Best) -> str:
-    if group.edge == "only":
-        return "only one"
-    return f"{group.edge} of {len(group.tried)}" if group.edge else "inside"
+    return {"": "inside", "lowest": "bottom", "highest": "top"}.get(group.edge, group.edge)
 
 
 SECTION = Section(

@@ -25,11 +25,11 @@ CHECK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
-    """Trials that train together. groups: none in two of them. measured: whether each is to be seen
-    first to be faster than one by one."""
+    """Trials that train together. groups: none in two of them. measured: a file of what was
+    measured, where each is to be seen first to be faster than one by one."""
 
     groups: Sequence[Sequence[PlannedTrial]] = ()
-    measured: bool = False
+    measured: Path | None = None
 
 
 class RunWriter(Protocol):

@@ -38,8 +38,11 @@ class Grouping:
         ]
 
 
-def group(trials: Sequence[PlannedTrial], most: int) -> Grouping:
+def group(trials: Sequence[PlannedTrial], most: int, slots: int = 1) -> Grouping:
     """Put together what can train together, in groups of at most `most` and of like sizes.
+
+    slots: how many groups train at once. What can train together is put in a multiple of as many,
+    so that none of them is idle while others train.
 
     Told without building anything: a model may still turn out to be one that cannot be stacked
     (`Unstackable`), and its trials then train one by one.
@@ -55,7 +58,7 @@ def group(trials: Sequence[PlannedTrial], most: int) -> Grouping:
             alone.append((planned, reason))
     groups: list[tuple[PlannedTrial, ...]] = []
     for members in alike.values():
-        for part in _parts(members, most):
+        for part in _parts(members, most, slots):
             if len(part) > 1:
                 groups.append(tuple(part))
             else:
@@ -63,14 +66,9 @@ def group(trials: Sequence[PlannedTrial], most: int) -> Grouping:
     return Grouping(tuple(groups), tuple(alone))
 
 
-def largest(fuse: int | str, trials: int = 0, slots: int = 1) -> int:
-    """The most trials of one stack. fuse: as the user set it, a number or "auto".
-
-    auto: as many as leave a stack for each slot, so that no core is idle.
-    """
-    if isinstance(fuse, int):
-        return fuse
-    return min(LARGEST, max(1, -(-trials // slots))) if trials else LARGEST
+def largest(fuse: int | str) -> int:
+    """The most trials of one stack. fuse: as the user set it, a number or "auto"."""
+    return fuse if isinstance(fuse, int) else LARGEST
 
 
 def refusal(trial: Trial) -> str | None:
@@ -83,11 +81,12 @@ def refusal(trial: Trial) -> str | None:
     return None if reason is None else f"model {trial.model.name}: {reason}"
 
 
-def _parts(members: list[PlannedTrial], most: int) -> Iterable[list[PlannedTrial]]:
-    """As few parts as `most` allows, whose sizes differ by one at most."""
+def _parts(members: list[PlannedTrial], most: int, slots: int) -> Iterable[list[PlannedTrial]]:
+    """As few parts as `most` and a multiple of `slots` allow; sizes differ by one at most."""
     if most < 1:
         raise ValueError(f"a group of at most {most}")
     count = -(-len(members) // most)
+    count = min(len(members), -(-count // slots) * slots)
     size, larger = divmod(len(members), count)
     start = 0
     for part in range(count):

@@ -19,7 +19,7 @@ from rich.progress import (
 
 from harness.experiment.spec import PlannedTrial
 from harness.history import Goal, best
-from harness.records import Ended, Measured, Outcome, Record
+from harness.records import Ended, Measured, Outcome, Record, Started
 
 PLAIN_SECONDS = 10.0
 """The shortest time between two plain lines."""
@@ -92,11 +92,24 @@ def display(console: Console, total: int) -> Display:
     return LiveBar(console, total) if console.is_terminal else PlainLines(console)
 
 
-def _mishap(planned: PlannedTrial, record: Record) -> str:
-    """What is said of a trial that did not go well, at once."""
-    if isinstance(record, Ended) and record.outcome in (Outcome.FAILED, Outcome.DIVERGED):
-        return f"{record.outcome}: {planned.name}: {record.reason}"
-    return ""
+class Remarks:
+    """What is said at once of a record, if anything."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def of(self, planned: PlannedTrial, record: Record) -> str:
+        """A trial that did not go well; how trials train, told once for each model and data set."""
+        match record:
+            case Ended(outcome=Outcome.FAILED | Outcome.DIVERGED):
+                return f"{record.outcome}: {planned.name}: {record.reason}"
+            case Started():
+                how = str(record.facts.get("fusing") or record.facts.get("not_fused") or "")
+                what, _, _ = how.partition(":")
+                if what not in self._told:
+                    self._told.add(what)
+                    return f"fusing: {how}" if how else ""
+        return ""
 
 
 class PlainLines:
@@ -104,6 +117,7 @@ class PlainLines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._remarks = Remarks()
         self._last = time.monotonic()
         self._first_end: float | None = None
 
@@ -114,8 +128,8 @@ class PlainLines:
         return None
 
     def show(self, tally: Tally, planned: PlannedTrial, record: Record) -> None:
-        if mishap := _mishap(planned, record):
-            self._say(mishap)
+        if remark := self._remarks.of(planned, record):
+            self._say(remark)
         now = time.monotonic()
         if tally.ended == 1 and self._first_end is None:
             self._first_end = now
@@ -138,6 +152,7 @@ class LiveBar:
     """One live bar: trials ended, running, failed, time left, best so far."""
 
     def __init__(self, console: Console, total: int) -> None:
+        self._remarks = Remarks()
         self._progress = Progress(
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -156,7 +171,7 @@ class LiveBar:
         self._progress.stop()
 
     def show(self, tally: Tally, planned: PlannedTrial, record: Record) -> None:
-        if mishap := _mishap(planned, record):
-            self._progress.console.print(mishap, markup=False, highlight=False)
+        if remark := self._remarks.of(planned, record):
+            self._progress.console.print(remark, markup=False, highlight=False)
         text = "; ".join(part for part in (tally.counts(), tally.leader()) if part)
         self._progress.update(self._task, completed=tally.ended, description=escape(text))

@@ -253,8 +253,9 @@ def _train(
     )
     stacks = Stacks()
     if arguments.fuse != "off":
-        grouping = group(todo, largest(arguments.fuse, len(todo), trainer.slots))
-        stacks = Stacks(grouping.groups, measured=arguments.fuse == "auto")
+        auto = arguments.fuse == "auto"
+        grouping = group(todo, largest(arguments.fuse), trainer.slots if auto else 1)
+        stacks = Stacks(grouping.groups, root() / "mlruns" / "stacks.json" if auto else None)
         for line in grouping.lines():
             console.print(line, highlight=False, markup=False)
     with (

@@ -101,3 +101,13 @@ def test_groups_are_of_like_sizes_and_lose_nothing(count: int, most: int) -> Non
     assert max(sizes) <= most
     assert max(sizes) - min(sizes) <= 1
     assert len(sizes) == -(-count // most)
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 4))
+def test_groups_keep_every_slot_busy(trials: int, most: int, slots: int) -> None:
+    found = group(planned(*(make_trial(seed=i) for i in range(trials))), most, slots)
+    sizes = [len(members) for members in found.groups] + [1] * len(found.alone)
+    assert sum(sizes) == trials
+    assert max(sizes) <= most
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) % slots == 0 or len(sizes) == trials

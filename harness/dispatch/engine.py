@@ -17,7 +17,8 @@ class Task:
 
     key: its trial id. evidence: whether `Ended` carries weights. others: trials that train with it
     as one stack, with their keys; Ray's engine takes none.
-    measure: whether to see first if the stack is faster than one by one. checkpoints: where they
+    measure: a file of gains measured before, where it is to be seen
+    first if the stack is faster than one by one. checkpoints: where they
     are kept; without, an interrupted trial begins anew.
     Set by the engine: device, where it placed the task (None leaves it to the trial's own field);
     exclusive, whether no other task trains on its device at the same time, so that its times can
@@ -31,7 +32,7 @@ class Task:
     exclusive: bool = False
     device: str | None = None
     others: tuple[tuple[str, Trial], ...] = ()
-    measure: bool = False
+    measure: Path | None = None
     checkpoints: Checkpoints | None = None
 
     @property

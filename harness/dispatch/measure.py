@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 from harness.dispatch.processes import SharedFolder, start
+from harness.dispatch.remembered import machine, recall, remember
 from harness.dispatch.worker import Answer, Go, Measure, Pace, Ready, send
 from harness.trial import Trial
 from harness.words import counted
@@ -86,7 +83,7 @@ def workers(trials: Sequence[Trial], data_root: Path, cores: int, memory: Path) 
     candidates = counts(cores, len(trials))
     if len(candidates) == 1:
         return candidates[0], "one trial at a time: there is nothing to measure"
-    known = _recall(memory)
+    known = recall(memory)
     measured: list[tuple[Kind, Paces]] = []
     fresh = False
     with _Bench(cores) as bench:
@@ -99,7 +96,7 @@ def workers(trials: Sequence[Trial], data_root: Path, cores: int, memory: Path) 
                     entry[str(count)] = bench.pace(kind.example, data_root, count, threads)
             measured.append((kind, {count: entry[str(count)] for count in candidates}))
     if fresh:
-        _remember(memory, known)
+        remember(memory, known)
     count = fastest(measured, candidates)
     told = "; ".join(
         f"{kind.example.model.name} on {kind.example.dataset.name}: "
@@ -108,11 +105,6 @@ def workers(trials: Sequence[Trial], data_root: Path, cores: int, memory: Path) 
     )
     how = "measured now" if fresh else "measured before"
     return count, f"{counted(count, 'worker')} ({how}: {told})"
-
-
-def machine(cores: int) -> str:
-    """This machine, as far as speed depends on it."""
-    return f"{platform.node()} {platform.machine()} {cores} cores"
 
 
 class _Bench:
@@ -169,19 +161,3 @@ def _answer(pipe: Connection) -> Answer | None:
 
 def _epochs_per_second(answer: Answer | None) -> float:
     return answer.epochs_per_second if isinstance(answer, Pace) else 1.0
-
-
-def _recall(memory: Path) -> dict[str, dict[str, float]]:
-    """Empty where the file is absent or damaged: measuring again costs seconds."""
-    with suppress(OSError, ValueError):
-        known: Any = json.loads(memory.read_text(encoding="utf-8"))
-        if isinstance(known, dict) and all(isinstance(v, dict) for v in known.values()):
-            return known
-    return {}
-
-
-def _remember(memory: Path, known: Mapping[str, Mapping[str, float]]) -> None:
-    partial = memory.with_suffix(f".{os.getpid()}.partial")
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps(known, indent=1), encoding="utf-8")
-    partial.replace(memory)

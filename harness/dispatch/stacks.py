@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from harness.dispatch.engine import Event, Task
 from harness.dispatch.runner import failure, is_out_of_memory, run
 from harness.records import Ended, Measured, Outcome, Record, Started
-from harness.trial import Trial
 
 if TYPE_CHECKING:
-    from harness.training.fused.pace import Verdict
+    import torch
 
-_verdicts: dict[str, Verdict] = {}
-"""What was measured in this process, by what the speed depends on."""
+FUSING = "fusing"
+"""The fact that tells why trials train as a stack where that was to be measured."""
+
+_fitting: dict[str, int] = {}
+"""How many trials fit into memory, by what their size depends on, as found in this process."""
 
 
 CANCELLED = Ended(Outcome.INTERRUPTED, {}, "cancelled")
@@ -50,6 +51,9 @@ def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Eve
                 yield from _handed_on(held, left)
     except Unstackable as reason:
         yield from _one_by_one(task, str(reason), cancelled)
+    except _TooLarge as limit:
+        for part in _parts(task, limit.most):
+            yield from events(part, cancelled)
     except Exception as error:  # noqa: BLE001 - whatever a model or a library raises
         if begun:
             ended = failure(error, task)
@@ -59,7 +63,7 @@ def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Eve
         failure(error, task)  # for what it lets go of
         held.clear()
         if halve:
-            for half in _halves(task):
+            for half in _parts(task, -(-len(task.trials) // 2)):
                 yield from events(half, cancelled)
         else:
             yield from _one_by_one(task, f"the stack failed: {error}".splitlines()[0], cancelled)
@@ -78,28 +82,47 @@ def _alone(task: Task, cancelled: Collection[str]) -> Iterator[Record]:
 
 
 def _stacked(task: Task, cancelled: Collection[str]) -> Iterator[Event]:
-    """Raises Unstackable where the trials cannot be, or would be slower as, a stack."""
+    """Raises Unstackable where the trials cannot be, or would be slower as, a stack; TooLarge."""
     import torch
 
     from harness.training import device as devices
     from harness.training.fused.layers import Unstackable
     from harness.training.fused.loop import train_stack
-    from harness.training.fused.pace import compare
 
     device = torch.device(task.device) if task.device else devices.resolve(task.trial.device)
-    gain = None
-    if task.measure:
-        devices.configure(device)
-        key = _speed_key(task.trial, len(task.trials), device)
-        verdict = _verdicts.get(key) or compare(task.trials, task.data_root, device)
-        _verdicts[key] = verdict
-        gain = round(verdict.gain, 2)
-        if not verdict.faster:
-            raise Unstackable(f"measured: a stack trains {gain} times as fast")
+    _require_room(task, device)
+    facts: dict[str, Any] = {}
+    if task.measure is not None:
+        from harness.dispatch.gains import gain_of
+
+        gain = gain_of(task, task.measure, device)
+        if not gain.stacks:
+            raise Unstackable(gain.told)
+        facts = {FUSING: gain.told}
+        if gain.factor is not None:
+            facts["fused_gain"] = round(gain.factor, 2)
     for key, record in train_stack(task.trials, task.data_root, device, task.evidence, cancelled):
-        if isinstance(record, Started) and gain is not None:
-            record = Started({**record.facts, "fused_gain": gain})
+        if isinstance(record, Started) and facts:
+            record = Started({**record.facts, **facts})
         yield Event(key, record)
+
+
+class _TooLarge(Exception):
+    """most: how many trials of the task fit into memory as one stack."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+
+def _require_room(task: Task, device: torch.device) -> None:
+    """Raises _TooLarge where the trials would take more than a stack's share of the memory."""
+    from harness.training.fused.memory import fitting
+
+    key = f"{task.trial.model.resolved()} {task.trial.dataset.resolved()} {task.trial.batch_size}"
+    if key not in _fitting or _fitting[key] < len(task.trials):
+        _fitting[key] = fitting(task.trials, task.data_root, device)
+    if _fitting[key] < len(task.trials):
+        raise _TooLarge(_fitting[key])
 
 
 def _one_by_one(task: Task, reason: str, cancelled: Collection[str]) -> Iterator[Event]:
@@ -111,9 +134,12 @@ def _one_by_one(task: Task, reason: str, cancelled: Collection[str]) -> Iterator
             yield Event(key, record)
 
 
-def _halves(task: Task) -> Iterator[Task]:
-    middle = len(task.trials) // 2
-    for (key, trial), *others in (task.trials[:middle], task.trials[middle:]):
+def _parts(task: Task, most: int) -> Iterator[Task]:
+    """As few tasks as `most` trials each allow, of like sizes."""
+    count = -(-len(task.trials) // most)
+    for part in range(count):
+        begin, end = (len(task.trials) * i // count for i in (part, part + 1))
+        (key, trial), *others = task.trials[begin:end]
         yield replace(task, key=key, trial=trial, others=tuple(others))
 
 
@@ -128,16 +154,3 @@ def _handed_on(held: list[Event], left: dict[str, Any]) -> Iterator[Event]:
 def _is_progress(record: Record) -> bool:
     """Whether it comes after a first epoch of training."""
     return isinstance(record, Ended) or (isinstance(record, Measured) and record.epoch > 0)
-
-
-def _speed_key(trial: Trial, count: int, device: object) -> str:
-    return json.dumps(
-        [
-            trial.model.resolved(),
-            trial.dataset.identity(),
-            trial.batch_size,
-            count.bit_length(),
-            str(device),
-        ],
-        sort_keys=True,
-    )

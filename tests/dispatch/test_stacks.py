@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support import make_trial
 
 from harness.dispatch import stacks
 from harness.dispatch.engine import Engine, Event, Task
 from harness.dispatch.inline import InlineEngine
 from harness.dispatch.process import ProcessEngine
+from harness.dispatch.remembered import recall
 from harness.records import Ended, Measured, Outcome, Started
-from harness.training.fused import loop, pace
+from harness.training.fused import loop, memory, pace
 
 ENGINES: dict[str, Callable[[], Engine]] = {
     "inline": InlineEngine,
@@ -31,7 +33,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     made.close()
 
 
-def stack_of(keys: str, root: Path, measure: bool = False, **fields: Any) -> Task:
+def stack_of(keys: str, root: Path, measure: Path | None = None, **fields: Any) -> Task:
     trials = [(key, make_trial(**{"epochs": 2, **fields, "seed": i})) for i, key in enumerate(keys)]
     (key, trial), *others = trials
     return Task(key, trial, root, evidence=False, others=tuple(others), measure=measure)
@@ -150,25 +152,62 @@ def test_what_does_not_stack_trains_one_by_one(engine: Engine, data_root: Path) 
     assert reasons == {"precision bf16 is not stacked"}
 
 
-@pytest.mark.parametrize("gain", [0.5, 2.0])
+@pytest.mark.parametrize(
+    ("gain", "told"),
+    [
+        (0.5, "mlp on digits: one by one, as a stack of 2 would train 0.5 times as fast"),
+        (2.0, "mlp on digits: a stack of 2 trains 2 times as fast"),
+        (None, "mlp on digits: a stack of 2, which takes too little time to be measured first"),
+    ],
+)
 def test_a_stack_that_is_slower_is_not_one(
-    data_root: Path, monkeypatch: pytest.MonkeyPatch, gain: float
+    data_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gain: float | None,
+    told: str,
 ) -> None:
-    monkeypatch.setattr(stacks, "_verdicts", {})
-    monkeypatch.setattr(pace, "compare", lambda *_: pace.Verdict(gain))
-    started = of(list(stacks.events(stack_of("ab", data_root, measure=True))), Started)["b"]
-    if gain < 1:
-        assert started.facts["not_fused"] == "measured: a stack trains 0.5 times as fast"
-    else:
-        assert (started.facts["fused"], started.facts["fused_gain"]) == (2, 2.0)
+    monkeypatch.setattr(pace, "gain", lambda *_: gain)
+    task = stack_of("ab", data_root, measure=tmp_path / "stacks.json")
+    facts = of(list(stacks.events(task)), Started)["b"].facts
+    if gain == 0.5:
+        assert facts["not_fused"] == f"{told} (measured now)"
+        return
+    assert (facts["fused"], facts.get("fused_gain")) == (2, gain)
+    assert facts["fusing"].removesuffix(" (measured now)") == told
 
 
-def test_both_ways_are_measured(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "_verdicts", {})
-    task = stack_of("abcdefgh", data_root, measure=True)
+def test_both_ways_are_measured_once_on_a_machine(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "WORTH_SECONDS", 0.0)
+    task = stack_of("abcdefgh", data_root, measure=tmp_path / "stacks.json")
     assert set(ends(list(stacks.events(task)))) == set("abcdefgh")
-    (verdict,) = stacks._verdicts.values()
-    assert 0 < verdict.gain < float("inf")
+    ((_, found),) = recall(tmp_path / "stacks.json").items()
+    assert 0 < found["gain"] < float("inf")
+    monkeypatch.setattr(pace, "gain", None)
+    (reason, *_) = {
+        one.facts.get("fusing") or one.facts["not_fused"]
+        for one in of(list(stacks.events(task)), Started).values()
+    }
+    assert "measured before" in reason
+
+
+def test_a_damaged_memory_is_measured_again(data_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "stacks.json").write_text("{")
+    task = stack_of("ab", data_root, measure=tmp_path / "stacks.json")
+    assert set(ends(list(stacks.events(task)))) == set("ab")
+
+
+def test_stacks_are_as_large_as_memory_allows(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = stack_of("abcde", data_root)
+    each = memory.bytes_a_trial(task.trials, data_root, torch.device("cpu"))
+    monkeypatch.setattr(stacks, "_fitting", {})
+    monkeypatch.setattr(memory, "_free", lambda _: int(2.5 * each / memory.SHARE))
+    facts = {key: one.facts for key, one in of(list(stacks.events(task)), Started).items()}
+    assert [facts[key].get("fused") for key in "abcde"] == [None, 2, 2, 2, 2]
 
 
 def test_a_stack_without_memory_is_halved(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,11 @@ steps, whose results are thrown away."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from harness.training.device import synchronize
 from harness.training.fused.dropout import EpochMasks
@@ -19,47 +17,55 @@ from harness.training.pace import Stepper
 from harness.trial import Trial
 
 SECONDS = 0.2
-"""Of training in each measurement."""
+"""Of training in each of the two measurements, at most."""
+SHARE = 0.01
+"""Of the time that the whole stack will take, at most; where that is less than a step, one step."""
+WORTH_SECONDS = 1.0
+"""Of a stack's training below which it is not measured: whatever it lost would be less."""
 ALONE = 4
 """Trials measured one by one at most, from all over the group, as their optimizers differ."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """gain: how many times as fast the stack trains; faster: whether it is worth it."""
-
-    gain: float
-
-    @property
-    def faster(self) -> bool:
-        return self.gain > 1
-
-
-def compare(trials: Sequence[tuple[str, Trial]], data_root: Path, device: torch.device) -> Verdict:
-    """Measure both ways. Raises Unstackable, and what building a trial's parts raises."""
-    stack = len(trials) * _stack_pace(Stack(trials, data_root, device))
+def gain(
+    trials: Sequence[tuple[str, Trial]], data_root: Path, device: torch.device
+) -> float | None:
+    """How many times as fast the stack trains as one after another; None where the whole takes too
+    little time to be measured. Raises Unstackable, and what building a trial's parts raises.
+    """
+    stack = Stack(trials, data_root, device)
+    step = _stepper(stack)
+    step()
+    seconds = _seconds_a_step(step, 0, device)
+    whole = seconds * stack.steps_per_epoch * stack.trial.epochs
+    if whole < WORTH_SECONDS:
+        return None
+    budget = min(SECONDS, SHARE * whole)
+    seconds = _seconds_a_step(step, budget, device)
     chosen = trials[:: max(1, len(trials) // ALONE)][:ALONE]
-    share = SECONDS / len(chosen)
-    seconds = [1 / Stepper(trial, data_root, device).pace(share) for _, trial in chosen]
-    return Verdict(stack * sum(seconds) / len(seconds))
+    share = budget / len(chosen)
+    epochs = [1 / Stepper(trial, data_root, device).pace(share) for _, trial in chosen]
+    alone = sum(epochs) / len(epochs) / stack.steps_per_epoch
+    return len(trials) * alone / seconds
 
 
-def _stack_pace(stack: Stack) -> float:
-    """Epochs a second of the stack."""
+def _stepper(stack: Stack) -> Callable[[], None]:
+    """One step of the stack at each call."""
     places = stack.pools.train.shuffled(stack.seeds, 1).split(stack.trial.batch_size, dim=1)
     masks = EpochMasks(stack.seeds, stack.owner, 1, stack.network.values.dtype)
     endless = cycle(list(zip(places, stack.rates.of_epoch(1), strict=True)))
 
-    def step() -> tuple[Tensor, Tensor, Tensor]:
+    def step() -> None:
         chosen, lr = next(endless)
-        return stack.step(chosen, lr, masks)
+        stack.step(chosen, lr, masks)
 
-    for _ in range(2):
-        step()
-    synchronize(stack.device)
+    return step
+
+
+def _seconds_a_step(step: Callable[[], None], seconds: float, device: torch.device) -> float:
+    synchronize(device)
     steps, start = 0, time.perf_counter()
-    while steps == 0 or time.perf_counter() - start < SECONDS:
+    while steps == 0 or time.perf_counter() - start < seconds:
         step()
         steps += 1
-    synchronize(stack.device)
-    return steps / stack.steps_per_epoch / (time.perf_counter() - start)
+    synchronize(device)
+    return (time.perf_counter() - start) / steps

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
-from search_support import FILE, counted, run, start, stored, write
+from search_support import FILE, counted, plans, run, start, stored, write
 
-from harness import naming, sweep
+from harness import compare, naming, search, sweep
+from harness.search.retrain import fresh_seeds
 from harness.tracking.store import Store, open_store
 
 quick = pytest.mark.usefixtures("no_figures")
@@ -95,11 +96,10 @@ def test_one_worker_is_reproducible_to_the_last_digit(
     assert values(project) == values(again)
 
 
+@pytest.mark.slow
 @quick
 def test_with_two_workers_the_budget_is_exact(project: Path) -> None:
-    found = start(write(project), "--workers", "2")
-    out, _ = found.communicate(timeout=120)
-    assert found.returncode == 0, out
+    assert run(write(project), "--workers", "2") == 0
     assert {label: len(study.trials) for label, study in stored(project).items()} == {
         "sgd": 4,
         "momentum": 4,
@@ -344,3 +344,67 @@ def test_two_processes_on_one_database_share_one_budget(project: Path) -> None:
     for name in optuna.get_all_study_names(url):
         study = optuna.load_study(study_name=name, storage=url)
         assert [t.state for t in counted(study)] == [TrialState.COMPLETE] * 15
+
+
+@quick
+def test_points_and_winners_train_as_stacks(project: Path) -> None:
+    assert run(write(project), "--fuse", "5") == 0
+    assert {label: len(study.trials) for label, study in stored(project).items()} == {
+        "sgd": 4,
+        "momentum": 4,
+    }
+    tuned = [r for r in runs() if naming.TAG_NUMBER in r.data.tags]
+    again = [r for r in runs() if naming.TAG_NUMBER not in r.data.tags]
+    assert sorted(r.data.tags[naming.TAG_FUSED] for r in tuned) == ["3"] * 3 + ["5"] * 5
+    assert again
+    assert all(naming.TAG_FUSED in r.data.tags for r in again)
+
+
+@quick
+def test_time_is_no_objective_of_a_stack(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = FILE + "  also: [time/train_s]\n"
+    assert run(write(project, content), "--fuse", "4") == 2
+    assert "share its clock" in capsys.readouterr().err
+    assert not runs_there(project)
+
+
+def runs_there(project: Path) -> bool:
+    """Whether any study was begun."""
+    return (project / "mlruns" / "studies").exists()
+
+
+@quick
+def test_the_comparison_is_of_winners_and_defaults(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(project)
+    assert search.main([str(path), "--workers", "1"]) == 0
+    assert "Tuned against default" in capsys.readouterr().out
+    again = [r for r in runs() if naming.TAG_NUMBER not in r.data.tags]
+    roles = {r.data.tags[naming.TAG_ROLE] for r in again}
+    assert roles <= {naming.TUNED, naming.DEFAULT, naming.BOTH}
+    for asked in ("small", str(path)):
+        assert compare.main([asked, "--format", "json"]) == 0
+        (report,) = json.loads(capsys.readouterr().out)["experiments"]
+        assert report["overview"]["trials"] == len(again)
+        assert report["overview"]["tried"] == report["budget"]["tried"] == 8
+        assert [study["study"] for study in report["gains"]["studies"]] == ["sgd", "momentum"]
+        assert {gain["n"] for study in report["gains"]["studies"] for gain in study["gains"]} == {2}
+
+
+@quick
+def test_a_sweeps_runs_of_a_default_are_taken_and_marked(project: Path) -> None:
+    path = write(project)
+    seeds = fresh_seeds(plans(path, project)[0].search)
+    swept = ["optimizer=[sgd]", "lr=[0.01]", f"seed={seeds}"]
+    assert sweep.main([str(path), "--no-compare", "--workers", "1", *swept]) == 0
+    assert run(path) == 0
+    asked = [
+        r
+        for r in runs()
+        if (r.data.params["optimizer"], r.data.params["lr"]) == ("sgd", "0.01")
+        and int(r.data.params["seed"]) in seeds
+    ]
+    assert len(asked) == 2, "no trial is trained twice"
+    roles = {r.data.tags[naming.TAG_ROLE] for r in asked}
+    assert roles <= {naming.DEFAULT, naming.BOTH}

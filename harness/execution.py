@@ -12,7 +12,9 @@ from typing import Protocol
 from harness.dispatch.checkpoints import CheckpointRoom
 from harness.dispatch.engine import Engine, Task
 from harness.experiment.spec import PlannedTrial
+from harness.groups import group, largest
 from harness.interrupts import Interrupts
+from harness.paths import stacks_file
 from harness.records import Ended, Outcome, Record
 from harness.tracking.claims import Claim
 
@@ -30,6 +32,20 @@ class Stacks:
 
     groups: Sequence[Sequence[PlannedTrial]] = ()
     measured: Path | None = None
+
+
+def stacks_of(
+    trials: Sequence[PlannedTrial], fuse: int | str, slots: int
+) -> tuple[Stacks, list[str]]:
+    """What `--fuse` makes of trials (a number, "auto" or "off"), and what that is, for people.
+
+    slots: how many tasks train at once.
+    """
+    if fuse == "off":
+        return Stacks(), []
+    auto = fuse == "auto"
+    grouping = group(trials, largest(fuse), slots if auto else 1)
+    return Stacks(grouping.groups, stacks_file() if auto else None), grouping.lines()
 
 
 class RunWriter(Protocol):

@@ -20,3 +20,8 @@ def data_root() -> Path:
     """The folder of data sets: `HARNESS_DATA`, or `data/` under the root."""
     given = os.environ.get("HARNESS_DATA")
     return Path(given).expanduser().resolve() if given else root() / "data"
+
+
+def stacks_file() -> Path:
+    """Where `--fuse auto` remembers what it measured."""
+    return root() / "mlruns" / "stacks.json"

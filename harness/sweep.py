@@ -219,8 +219,7 @@ def _train(
     """Train what is left. Returns how many trials failed."""
     from harness.dispatch.checkpoints import CheckpointRoom
     from harness.dispatch.choose import engine, measured_workers
-    from harness.execution import Stacks, execute
-    from harness.groups import group, largest
+    from harness.execution import execute, stacks_of
     from harness.interrupts import Interrupts
     from harness.paths import data_root, root
     from harness.progress import Tally, display
@@ -251,13 +250,9 @@ def _train(
         arguments.checkpoint_every,
         fresh=arguments.rerun,
     )
-    stacks = Stacks()
-    if arguments.fuse != "off":
-        auto = arguments.fuse == "auto"
-        grouping = group(todo, largest(arguments.fuse), trainer.slots if auto else 1)
-        stacks = Stacks(grouping.groups, root() / "mlruns" / "stacks.json" if auto else None)
-        for line in grouping.lines():
-            console.print(line, highlight=False, markup=False)
+    stacks, told = stacks_of(todo, arguments.fuse, trainer.slots)
+    for line in told:
+        console.print(line, highlight=False, markup=False)
     with (
         Claims(store, store.experiment(plan.experiment.name), known) as claims,
         Interrupts() as interrupts,

@@ -16,6 +16,7 @@ from harness.execution import CHECK_SECONDS
 from harness.experiment.spec import PlannedTrial
 from harness.history import Goal
 from harness.interrupts import Interrupts
+from harness.paths import stacks_file
 from harness.records import Ended, Measured, Outcome, Record
 from harness.search.ledger import Asked, Ledger
 from harness.search.results import Result
@@ -144,7 +145,7 @@ class Drive:
             self.data_root,
             self.evidence,
             others=tuple(others),
-            measure=self.stacks.measured and bool(others),
+            measure=stacks_file() if self.stacks.measured and others else None,
             checkpoints=self.checkpoints.of(members) if self.checkpoints else None,
         )
 

@@ -17,10 +17,9 @@ from harness.cli import OK, SOME_FAILED
 from harness.dispatch.checkpoints import CheckpointRoom
 from harness.dispatch.choose import engine, measured_workers
 from harness.dispatch.engine import Engine
-from harness.execution import Stacks, execute
+from harness.execution import execute, stacks_of
 from harness.experiment.spec import Experiment, Plan, PlannedTrial
 from harness.experiment.tuning import Search
-from harness.groups import group, largest
 from harness.interrupts import Interrupts
 from harness.paths import data_root, root
 from harness.progress import Tally, display
@@ -217,11 +216,8 @@ def _train_again(
     tally = Tally(len(todo), goal)
     trainer = _engine(console, [planned.trial for planned in plan.trials], arguments)
     _say(console, [f"training winners and defaults on fresh seeds: {counted(len(todo), 'trial')}"])
-    stacks = Stacks()
-    if arguments.fuse != "off":
-        grouping = group(todo, largest(arguments.fuse, len(todo), trainer.slots))
-        stacks = Stacks(grouping.groups, measured=arguments.fuse == "auto")
-        _say(console, grouping.lines())
+    stacks, lines = stacks_of(todo, arguments.fuse, trainer.slots)
+    _say(console, lines)
     evidence = plan.experiment.artifacts != "none"
     with (
         Claims(store, store.experiment(plan.experiment.name), found) as claims,

@@ -39,7 +39,7 @@ def spread(mean: float | None, sd: float | None, decimals: int = DECIMALS) -> st
 
 
 def signed(value: float | None, decimals: int = DECIMALS) -> str:
-    """A difference, with its sign."""
+    """A difference, with its sign; 0 has none."""
     if value is None:
         return MISSING
-    return ("+" if value >= 0 else "-") + figure(abs(value), decimals)
+    return ("+" if value > 0 else "-" if value < 0 else "") + figure(abs(value), decimals)

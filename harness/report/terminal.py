@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,12 +19,11 @@ from rich.text import Text
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.build import Report
 from harness.report.clean import clean
+from harness.report.shorten import shortened
 
 STYLES = {"plain": "", "claim": "bold", "caution": "yellow"}
 NARROWEST = 40
 NARROWEST_LABEL = 8
-LABEL = re.compile(r"(?P<name>\w+)\((?P<option>\w+)=(?P<value>(?:(?!, \w+=).)+)\)")
-"""A component with one option, as labels tell it."""
 
 
 def for_stdout(reports: Iterable[Report]) -> str:
@@ -96,12 +94,10 @@ def fitting(block: Table, width: int) -> tuple[list[Column], list[list[str]], st
     if _fits(columns, rows, width):
         return columns, rows, ""
     for place, column in enumerate(columns):
-        found = [LABEL.fullmatch(row[place]) for row in rows]
-        options = {match["option"] for match in found if match}
-        if len(options) == 1:
-            columns[place] = replace(column, title=f"{column.title} ({options.pop()})")
-            for row, match in zip(rows, found, strict=True):
-                row[place] = f"{match['name']} {match['value']}" if match else row[place]
+        title, labels = shortened(column.title, [row[place] for row in rows])
+        columns[place] = replace(column, title=title)
+        for row, label in zip(rows, labels, strict=True):
+            row[place] = label
     if columns[-1].remark and not _fits(columns, rows, width):
         first = columns[0].title
         told: dict[str, dict[str, None]] = {}

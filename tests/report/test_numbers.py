@@ -32,4 +32,5 @@ def test_figures() -> None:
     assert figure(4.3e8) == "4.300e+08"
     assert signed(0.01, 3) == "+0.010"
     assert signed(-0.01, 3) == "-0.010"
+    assert signed(0.0, 3) == "0.000"
     assert signed(None) == "–"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import floor, log10
+
 from markupsafe import Markup
 
 from harness.report.figures import HeatMap, Parallel, RankLine
+from harness.report.shorten import shortened
 from harness.report.svg.canvas import CHARACTER, WIDTH, Canvas, Scale
 
 SHADES = 6
@@ -18,7 +22,10 @@ def ranks(chart: RankLine) -> Markup:
     top = 62.0
     first = top + 16 + 9 * bars
     canvas = Canvas(first + 22 * half + 8, chart.title)
-    x = Scale(1, max(count, 2), 60, WIDTH - 60)
+    labels = [f"{name} {rank:.2f}" for name, rank in chart.ranks]
+    # No lead may run through a label: each side's stand beside the axis.
+    sides = [min(max(_width(side) + 16, 60), 190) for side in (labels[:half], labels[half:])]
+    x = Scale(1, max(count, 2), sides[0], WIDTH - sides[1])
     canvas.line(x(1), top, x(x.high), top, "axis")
     for place in range(1, max(count, 2) + 1):
         canvas.line(x(place), top - 5, x(place), top, "axis")
@@ -27,14 +34,13 @@ def ranks(chart: RankLine) -> Markup:
     canvas.line(x(1), 24, x(reach), 24, "range")
     more = " (beyond the axis)" if 1 + chart.distance > x.high else ""
     canvas.text(x(1), 16, f"critical difference {chart.distance:.2f}{more}", "tick")
-    for place, (name, rank) in enumerate(chart.ranks):
+    for place, (_, rank) in enumerate(chart.ranks):
         left = place < half
         row = place if left else count - 1 - place
         y = first + 22 * row + 8
         edge = 8 if left else WIDTH - 8
         canvas.path([(x(rank), top), (x(rank), y), (edge, y)], "lead")
-        told = f"{name} {rank:.2f}"
-        canvas.text(edge, y - 4, told, "tick", "start" if left else "end")
+        canvas.text(edge, y - 4, labels[place], "tick", "start" if left else "end")
     by_name = dict(chart.ranks)
     for place, group in enumerate(chart.groups):
         y = top + 10 + 9 * place
@@ -45,13 +51,14 @@ def ranks(chart: RankLine) -> Markup:
 
 def heat(chart: HeatMap) -> Markup:
     """Shade and figure in each cell; the best of all is framed."""
-    left = min(max((CHARACTER * len(row) for row in chart.rows), default=0) + 14, 190)
+    left = min(_width(chart.rows) + 14, 190)
     wide = (WIDTH - left - 6) / max(len(chart.columns), 1)
     high, top = 26.0, 44.0
     canvas = Canvas(top + high * len(chart.rows) + 8, chart.title)
     canvas.text(left, 16, chart.x, "name")
     known = [value for line in chart.values for value in line if value is not None]
     low, top_value = (min(known), max(known)) if known else (0.0, 1.0)
+    decimals = _decimals(max(map(abs, known), default=0.0))
     best = (top_value if chart.higher else low) if known else None
     for j, column in enumerate(chart.columns):
         canvas.text(left + wide * (j + 0.5), 36, column, "tick", "middle")
@@ -69,7 +76,7 @@ def heat(chart: HeatMap) -> Markup:
             kind = f"cell h{shade}" + (" best" if value == best else "")
             canvas.rect(x, y, wide - 2, high - 2, kind, f"{title}: {value:.6g}")
             ink = "on-dark" if shade >= SHADES // 2 else "on-light"
-            canvas.text(x + wide / 2 - 1, y + 17, f"{value:.3g}", f"tick {ink}", "middle")
+            canvas.text(x + wide / 2 - 1, y + 17, f"{value:.{decimals}f}", f"tick {ink}", "middle")
     return canvas.svg()
 
 
@@ -94,8 +101,21 @@ def parallel(chart: Parallel) -> Markup:
         )
     for x, axis in zip(places, chart.axes, strict=True):
         canvas.line(x, top, x, top + high, "axis")
-        canvas.text(x, 18, axis.name, "name", "middle")
         few = axis.ticks if len(axis.ticks) <= 12 else axis.ticks[:: -(-len(axis.ticks) // 12)]
-        for text, part in few:
+        name, labels = shortened(axis.name, [text for text, _ in few])
+        if x == places[0]:
+            canvas.text(8, 18, name, "name")
+        else:
+            canvas.text(x, 18, name, "name", "middle")
+        for text, (_, part) in zip(labels, few, strict=True):
             canvas.text(x + 5, y(part) + 4, text if len(text) < 15 else f"{text[:13]}…", "on-axis")
     return canvas.svg()
+
+
+def _width(labels: Sequence[str]) -> float:
+    return max((CHARACTER * len(label) for label in labels), default=0)
+
+
+def _decimals(largest: float) -> int:
+    """As many as give the largest value three digits, the same for all."""
+    return min(max(2 - floor(log10(largest)), 0), 6) if largest else 2

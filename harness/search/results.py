@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.experiment.tuning import PARAMETERS, TRAIN_SECONDS, Objective, Search
 from harness.history import Goal, best
 from harness.records import Ended, Measured, Outcome, Record, Started
+from harness.tracking.background import FAREWELL_SECONDS
 from harness.tracking.index import RunInfo
+from harness.tracking.persist import patient
 from harness.tracking.recall import recall_history, recall_parameters, recall_shared
 from harness.tracking.store import Store
 
@@ -73,6 +76,11 @@ class Archive:
         run = self._runs.get(trial_id)
         if run is None or run.outcome not in SETTLED:
             return None
+        deadline = time.monotonic() + FAREWELL_SECONDS
+        with patient(lambda: time.monotonic() < deadline):
+            return self._recall(run, goal)
+
+    def _recall(self, run: RunInfo, goal: Goal) -> Result | None:
         history = recall_history(
             self._store, run.run_id, self._measures - {PARAMETERS} | {TRAIN_SECONDS}
         )

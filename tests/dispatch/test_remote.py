@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dispatch.servers import Wire, free_port, mlflow_server, no_postgres, postgres
 from tracking.tracking_support import GOAL, digits, done, evidence, make_plan
 
-from harness import sweep
+from harness import search, sweep
 from harness.errors import StoreUnreachable
 from harness.experiment.spec import Plan
-from harness.naming import OF_THE_MACHINE, PARAM_TRIAL, TAG_KIND, TRIAL
+from harness.naming import (
+    OF_THE_MACHINE,
+    PARAM_TRIAL,
+    TAG_KIND,
+    TAG_NUMBER,
+    TAG_OUTCOME,
+    TAG_PRUNED_AT,
+    TAG_SUPERSEDED,
+    TRIAL,
+)
 from harness.records import Ended, Outcome
+from harness.search import session
+from harness.search.ledger import Ledger
 from harness.tracking import background, persist
 from harness.tracking.background import BackgroundWriter, replay
 from harness.tracking.store import Store, open_store
@@ -178,6 +190,109 @@ def test_a_sweep_that_gives_up_leaves_its_trials_to_the_next(
         with SweepWriter(store, plan, GOAL) as second:
             assert replay(second) == expected
     assert len(results(server, "given up")) == 3
+
+
+SEARCH = """\
+name: tuned
+trial: {dataset: iris, model: perceptron, optimizer: sgd, lr: 0.1, epochs: 4, val_fraction: 0.3}
+artifacts: none
+search:
+  trials: 8
+  space: {lr: {low: 1e-4, high: 1, log: true}}
+  sampler: random
+  pruner: {name: median, n_startup_trials: 1}
+  known: [{lr: 0.5}, {lr: 1e-4}]
+  retrain_seeds: 2
+"""
+
+
+def searched(wire: Wire, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    (workspace / "tuned.yaml").write_text(SEARCH)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", wire.uri)
+    monkeypatch.setattr(session, "_figures", lambda *_: None)
+    return search.main(["tuned.yaml", "--workers", "1", "--no-compare"])
+
+
+def when_told(monkeypatch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]]) -> None:
+    """Do something once so many points have been told to their study."""
+    tell, told = Ledger.tell, []
+
+    def counting(self: Ledger, *arguments: Any) -> None:
+        tell(self, *arguments)
+        told.append(arguments)
+        actions.get(len(told), lambda: None)()
+
+    monkeypatch.setattr(Ledger, "tell", counting)
+
+
+def runs_of_points(uri: str) -> dict[int, Any]:
+    """The runs of the search's points by their numbers."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("tuned")
+    assert experiment is not None
+    found: dict[int, Any] = {}
+    for run in client.search_runs([experiment.experiment_id]):
+        if TAG_NUMBER in run.data.tags and TAG_SUPERSEDED not in run.data.tags:
+            number = int(run.data.tags[TAG_NUMBER])
+            assert number not in found, "a point was written twice"
+            found[number] = run
+    return found
+
+
+def held(workspace: Path) -> list[Path]:
+    return list(workspace.glob("mlruns/outbox/*/*.trial"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_a_search_goes_on_while_the_server_is_away(
+    wire: Wire, server: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+
+    def mend() -> None:
+        kept.append(len(held(workspace)))
+        wire.mend()
+
+    when_told(monkeypatch, {2: wire.cut, 6: mend})
+    assert searched(wire, workspace, monkeypatch) == 0
+    assert kept[0] >= 4, "a point is told once its run is on disk"
+    assert not held(workspace)
+    found = runs_of_points(server)
+    assert sorted(found) == list(range(8))
+    assert {run.info.status for run in found.values()} == {"FINISHED", "KILLED"}
+    pruned = {n for n, run in found.items() if TAG_PRUNED_AT in run.data.tags}
+    assert pruned == {n for n, run in found.items() if run.info.status == "KILLED"}
+    _delete(server)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_a_search_that_gives_up_leaves_its_points_to_the_next(
+    wire: Wire, server: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    when_told(monkeypatch, {2: wire.cut})
+    assert searched(wire, workspace, monkeypatch) != 0
+    assert len(held(workspace)) >= 6, "the pruned ones too"
+    wire.mend()
+    assert searched(wire, workspace, monkeypatch) == 0
+    assert not held(workspace)
+    found = runs_of_points(server)
+    assert sorted(found) == list(range(8))
+    assert all(run.data.tags[TAG_OUTCOME] for run in found.values())
+    _delete(server)
+
+
+def _delete(server: str) -> None:
+    """Make room for another experiment of this name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name("tuned")
+    assert experiment is not None
+    client.rename_experiment(experiment.experiment_id, f"tuned {time.monotonic_ns()}")
 
 
 def test_the_writer_passes_on_what_went_wrong(workspace: Path) -> None:

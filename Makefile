@@ -10,10 +10,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep search test test-slow test-all compare ui doctor bench check lock clean
+.PHONY: help install install-extras sweep search test test-slow test-all compare ui doctor bench check lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY) ## create .venv with the locked dependencies
 
@@ -24,6 +24,9 @@ $(READY): pyproject.toml requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
 	@touch $@
+
+install-extras: $(READY) ## add what is optional: Ray, PostgreSQL's driver
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,ray,postgres]'
 
 sweep: $(READY) ## run EXPERIMENT (default: digits) and print the comparison
 	@$(BIN)/python -m harness.sweep $(EXPERIMENT) $(ARGS)

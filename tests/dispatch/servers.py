@@ -107,11 +107,17 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
+def _program(name: str) -> str | None:
+    """Where a program of PostgreSQL lies; Debian keeps them off the PATH, by release."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(found[-1]) if found else None)
+
+
 def no_postgres() -> str:
     """Why PostgreSQL cannot be started here; empty where it can."""
-    missing = [name for name in ("initdb", "pg_ctl") if shutil.which(name) is None]
+    missing = [name for name in ("initdb", "pg_ctl") if _program(name) is None]
     if missing:
-        return f"PostgreSQL's {' and '.join(missing)} are not on the PATH"
+        return f"PostgreSQL's {' and '.join(missing)} are not here (apt install postgresql)"
     try:
         import psycopg2  # noqa: F401
     except ImportError:
@@ -143,7 +149,9 @@ def postgres() -> Iterator[str]:
 
 
 def _unprivileged(*command: str) -> None:
-    """Run a command; as another user where we are root, whom PostgreSQL refuses."""
+    """Run a program of PostgreSQL; as another user where we are root, whom it refuses."""
+    program, *arguments = command
+    command = (_program(program) or program, *arguments)
     if os.geteuid() == 0:
         identity = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         command = ("setpriv", *identity, *command)

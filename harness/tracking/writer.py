@@ -137,6 +137,7 @@ class SweepWriter:
             self._datasets.input(planned),
         )
         log.params(self._columns.of(planned))
+        log.flush()  # A run whose process is killed is found again by its trial's id.
         if planned.trial_id in self._earlier and not self.is_finished(planned):
             self._supersede(self._earlier[planned.trial_id].run_id, by=log.run_id)
         if planned.trial_id in self._unfinished:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import statistics
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +19,21 @@ from harness.dispatch.worker import Answer, Go, Measure, Pace, Ready, send
 from harness.trial import Trial
 from harness.words import counted
 
-SECONDS = 1.5
-"""Of training in each measurement, after everything is loaded and warm."""
+ROUNDS = 3
+"""How often each number of workers is measured, in turn with the others, so that what else the
+machine does meanwhile falls on all alike; the median counts."""
+SECONDS = 0.5
+"""Of training in each round, after everything is loaded and warm."""
+NEAR = 1.05
+"""Within this factor of the fastest, one worker a core is taken: it is what a sweep does by
+default, and a few hundredths are within what measurements differ by."""
+KEPT_SECONDS = 30 * 24 * 3600.0
+"""How long a measurement is believed."""
 KINDS = 4
 """Kinds of trials measured at most, the most frequent first: the others count as these do."""
+
+MEASURED = "at"
+"""Of an entry: when it was measured, in seconds since 1970."""
 
 Paces = Mapping[int, float]
 """By the number of workers: epochs a second of all of them together."""
@@ -66,19 +79,19 @@ def kinds(trials: Sequence[Trial]) -> list[Kind]:
 
 
 def fastest(measured: Sequence[tuple[Kind, Paces]], candidates: Sequence[int]) -> int:
-    """The number of workers with which the kinds together take the least time; of equals the
-    fewest."""
-    return min(
-        candidates,
-        key=lambda n: (sum(kind.epochs / paces[n] for kind, paces in measured), n),
-    )
+    """The number of workers with which the kinds together take the least time; the most, which is
+    the default, where that is as good as the fastest. candidates: in rising order."""
+    seconds = {n: sum(kind.epochs / paces[n] for kind, paces in measured) for n in candidates}
+    best = min(candidates, key=lambda n: seconds[n])
+    return candidates[-1] if seconds[candidates[-1]] <= NEAR * seconds[best] else best
 
 
 def workers(trials: Sequence[Trial], data_root: Path, cores: int, memory: Path) -> tuple[int, str]:
     """The number of workers for a plan's trials on the CPU, and how it was found, for people.
 
     memory: a file of what was measured before on this machine, so that the rest of a plan that was
-    interrupted trains with as many threads as its beginning.
+    interrupted trains with as many threads as its beginning. What is older than `KEPT_SECONDS`, or
+    of another release of torch, is measured again.
     """
     candidates = counts(cores, len(trials))
     if len(candidates) == 1:
@@ -88,23 +101,31 @@ def workers(trials: Sequence[Trial], data_root: Path, cores: int, memory: Path) 
     fresh = False
     with _Bench(cores) as bench:
         for kind in kinds(trials):
-            entry = known.setdefault(f"{machine(cores)} {kind.name}", {})
-            for count in candidates:
-                if str(count) not in entry:
-                    fresh = True
-                    threads = max(1, cores // count)
-                    entry[str(count)] = bench.pace(kind.example, data_root, count, threads)
-            measured.append((kind, {count: entry[str(count)] for count in candidates}))
+            name = f"{machine(cores)} {kind.name}"
+            if not _is_valid(known.get(name, {}), candidates):
+                fresh = True
+                paces = bench.paces(kind.example, data_root, candidates)
+                known[name] = {str(n): pace for n, pace in paces.items()} | {MEASURED: time.time()}
+            measured.append((kind, {n: known[name][str(n)] for n in candidates}))
     if fresh:
         remember(memory, known)
     count = fastest(measured, candidates)
-    told = "; ".join(
+    return count, f"{counted(count, 'worker')} ({_told(measured, candidates, fresh)})"
+
+
+def _is_valid(entry: Mapping[str, float], candidates: Sequence[int]) -> bool:
+    """Whether all candidates were measured together, and not too long ago."""
+    age = time.time() - entry.get(MEASURED, 0.0)
+    return 0 <= age < KEPT_SECONDS and all(entry.get(str(n), 0.0) > 0 for n in candidates)
+
+
+def _told(measured: Sequence[tuple[Kind, Paces]], candidates: Sequence[int], fresh: bool) -> str:
+    when = f"measured now, medians of {ROUNDS}" if fresh else "measured before"
+    return f"{when}: " + "; ".join(
         f"{kind.example.model.name} on {kind.example.dataset.name}: "
         + ", ".join(f"{paces[n]:.3g} epochs/s with {n}" for n in candidates)
         for kind, paces in measured
     )
-    how = "measured now" if fresh else "measured before"
-    return count, f"{counted(count, 'worker')} ({how}: {told})"
 
 
 class _Bench:
@@ -126,6 +147,15 @@ class _Bench:
             pipe.close()
         if self._shared is not None:
             self._shared.remove()
+
+    def paces(self, trial: Trial, data_root: Path, candidates: Sequence[int]) -> Paces:
+        """The median of each number of workers, all measured in turn."""
+        found: dict[int, list[float]] = {count: [] for count in candidates}
+        for _ in range(ROUNDS):
+            for count in candidates:
+                threads = max(1, self._most // count)
+                found[count].append(self.pace(trial, data_root, count, threads))
+        return {count: statistics.median(paces) for count, paces in found.items()}
 
     def pace(self, trial: Trial, data_root: Path, count: int, threads: int) -> float:
         """Epochs a second of `count` workers that train the trial at the same time; a trial that

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,4 +33,5 @@ def remember(file: Path, known: Mapping[str, Mapping[str, float]]) -> None:
 
 def machine(cores: int) -> str:
     """This machine, as far as speed depends on it."""
-    return f"{platform.node()} {platform.machine()} {cores} cores"
+    node, kind = platform.node(), platform.machine()
+    return f"{node} {kind} {cores} cores torch {version('torch')}"

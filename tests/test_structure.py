@@ -6,6 +6,7 @@ Read from the source, imports inside functions and under TYPE_CHECKING too.
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,3 +126,9 @@ def test_light_rooms_import_heavy_libraries_only_in_functions(path: Path) -> Non
         if isinstance(node, ast.Import | ast.ImportFrom):
             for name, line in imports(ast.Module([node], [])):
                 assert name.split(".")[0] not in HEAVY, f"{path}:{line} imports {name}"
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    twice = {name for name, n in names.items() if n > 1} - {"conftest.py"}
+    assert not twice, "pytest imports them by their names alone"

@@ -67,6 +67,12 @@ def _close(client: MlflowClient, run: Run, why: str) -> None:
     if naming.TAG_OUTCOME not in tags and tags.get(naming.TAG_KIND) == naming.TRIAL:
         client.set_tag(run_id, naming.TAG_REASON, why)
         client.set_tag(run_id, naming.TAG_OUTCOME, outcome.value)
+    if naming.PARAM_TRIAL not in run.data.params and naming.TAG_IDS in tags:
+        ids = zip(
+            (naming.PARAM_TRIAL, naming.PARAM_CONFIG), tags[naming.TAG_IDS].split(), strict=True
+        )
+        for name, value in ids:
+            client.log_param(run_id, name, value)
     client.set_terminated(run_id, STATUS[outcome], end_time=_last_seen(client, run))
 
 

@@ -125,6 +125,7 @@ class SweepWriter:
         at = at or Moment.now()
         tags = self._tags | {
             naming.TAG_TRIAL: json.dumps(planned.trial.resolved()),
+            naming.TAG_IDS: f"{planned.trial_id} {planned.config_id}",
             "mlflow.parentRunId": self.run_id,
         }
         tags |= {naming.TAG_SEARCH + key: naming.text(v) for key, v in (sampler or {}).items()}
@@ -137,7 +138,6 @@ class SweepWriter:
             self._datasets.input(planned),
         )
         log.params(self._columns.of(planned))
-        log.flush()  # A run whose process is killed is found again by its trial's id.
         if planned.trial_id in self._earlier and not self.is_finished(planned):
             self._supersede(self._earlier[planned.trial_id].run_id, by=log.run_id)
         if planned.trial_id in self._unfinished:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator, validate
 from mlflow.entities import Metric, Param, RunTag
 from stored import small_grid, sweep_run, trial_run
 
@@ -20,6 +21,7 @@ from harness.errors import InputError
 from harness.experiment.loading import load
 from harness.kit.idx import MNISTFamily
 from harness.plan import make_plan
+from harness.report.schema import schema
 from harness.tracking.runs import StoredRun
 from harness.tracking.store import Store, open_store
 
@@ -131,8 +133,9 @@ def test_several_experiments_stand_one_after_the_other(
 ) -> None:
     assert main(["grid", "from-file", "--format", "json"]) == 0
 
-    names = [e["experiment"] for e in json.loads(capsys.readouterr().out)["experiments"]]
-    assert names == ["grid", "from-file"]
+    told = json.loads(capsys.readouterr().out)
+    assert [e["experiment"] for e in told["experiments"]] == ["grid", "from-file"]
+    validate(told, schema(), Draft202012Validator)
 
 
 def test_where_by_metric_and_top(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,7 +100,7 @@ def _columns(table: Table) -> Iterator[str]:
         max([len(column.title), *(len(row[place]) for row in table.rows)])
         for place, column in enumerate(table.columns)
     ]
-    room = LINE - sum(widths) - len(widths)
+    room: float = LINE - sum(widths) - len(widths)
     broken = [
         place
         for place, column in enumerate(table.columns)

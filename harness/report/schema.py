@@ -1,0 +1,93 @@
+"""The JSON Schema of what `python -m harness.compare --format json` prints.
+
+    python -m harness.report.schema                     prints it
+    python -m harness.report.schema --write [PATH]      writes it (docs/compare.schema.json)
+
+It follows from the sections' records. Additions are allowed: a reader of one version of the JSON
+goes on reading it when sections or fields come to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, get_args, get_type_hints
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+
+from harness.report.section import sections
+from harness.report.tables import SCHEMA
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+DEFAULT_PATH: Final = Path("docs/compare.schema.json")
+TEMPLATE: Final = "#/$defs/{model}"
+
+
+def schema() -> dict[str, Any]:
+    """The whole schema, draft 2020-12."""
+    mode: JsonSchemaMode = "serialization"
+    adapters = [
+        (section.name, mode, TypeAdapter[Any](_record_type(section.record)))
+        for section in sections()
+    ]
+    found, definitions = TypeAdapter.json_schemas(adapters, ref_template=TEMPLATE)
+    experiment = {
+        "type": "object",
+        "required": ["experiment"],
+        "properties": {"experiment": {"type": "string"}}
+        | {name: body for (name, _), body in found.items()},
+    }
+    return {
+        "$schema": DIALECT,
+        "title": SCHEMA,
+        "description": "What `python -m harness.compare --format json` prints.",
+        "type": "object",
+        "required": ["schema", "experiments"],
+        "properties": {
+            "schema": {"const": SCHEMA},
+            "experiments": {"type": "array", "items": _nullable(experiment)},
+        },
+        "$defs": _nullable(definitions.get("$defs", {})),
+    }
+
+
+def text() -> str:
+    """The schema as its file has it."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def _record_type(record: Any) -> Any:
+    """The dataclass that a section's `record` returns."""
+    returned = get_type_hints(record)["return"]
+    (kind,) = [one for one in get_args(returned) or (returned,) if one is not type(None)]
+    return kind
+
+
+def _nullable(value: Any) -> Any:
+    """Numbers that are not finite are null in the JSON, so any number may be."""
+    if isinstance(value, dict):
+        if value.get("type") == "number":
+            return value | {"type": ["number", "null"]}
+        named = ("title", str)  # pydantic's name of each field; a field may be called so too
+        return {k: _nullable(v) for k, v in value.items() if (k, type(v)) != named}
+    return [_nullable(item) for item in value] if isinstance(value, list) else value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(description="The JSON Schema of compare's JSON.")
+    parser.add_argument("--write", nargs="?", type=Path, const=DEFAULT_PATH, metavar="PATH")
+    arguments = parser.parse_args(argv)
+    if arguments.write is None:
+        sys.stdout.write(text())
+    else:
+        arguments.write.write_text(text(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

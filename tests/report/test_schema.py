@@ -1,0 +1,72 @@
+"""The schema of compare's JSON: fresh, and true of every report."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from report_support import rich, whole, with_shelf
+from stored import results
+from test_report import POOR
+
+from harness.report.schema import DEFAULT_PATH, schema, text
+from harness.report.section import sections
+from harness.report.tables import SCHEMA, json_text
+from harness.tracking.results import Results
+
+
+@pytest.fixture(scope="module")
+def valid() -> Draft202012Validator:
+    made = schema()
+    Draft202012Validator.check_schema(made)
+    return Draft202012Validator(made)
+
+
+@pytest.fixture(scope="module")
+def report() -> Any:
+    return told(rich())
+
+
+def told(found: Results) -> Any:
+    return json.loads(json_text([whole(found)]))
+
+
+def test_the_stored_schema_is_fresh(request: pytest.FixtureRequest) -> None:
+    stored = (request.config.rootpath / DEFAULT_PATH).read_text(encoding="utf-8")
+    assert stored == text(), "run `python -m harness.report.schema --write`"
+
+
+def test_every_section_stands_in_it(valid: Draft202012Validator) -> None:
+    known = valid.schema["properties"]["experiments"]["items"]["properties"]
+    assert set(known) == {"experiment", *(section.name for section in sections())}
+
+
+def test_a_whole_report_is_valid(valid: Draft202012Validator, report: Any) -> None:
+    valid.validate(report)
+
+
+@pytest.mark.parametrize("case", POOR)
+def test_poor_results_are_valid(valid: Draft202012Validator, case: str) -> None:
+    valid.validate(told(with_shelf(results(*POOR[case]))))
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda made: made.update(schema="harness.compare/2"),
+        lambda made: made["experiments"][0]["overview"].pop("trials"),
+        lambda made: made["experiments"][0]["overview"].update(trials="many"),
+        lambda made: made["experiments"][0]["verdict"]["headline"].update(finding="perhaps"),
+        lambda made: made["experiments"][0].pop("experiment"),
+    ],
+)
+def test_what_is_no_such_report_is_refused(
+    valid: Draft202012Validator, report: Any, break_it: Any
+) -> None:
+    made = deepcopy(report)
+    assert made["schema"] == SCHEMA
+    break_it(made)
+    assert list(valid.iter_errors(made))

@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-extras sweep search test test-slow test-all compare ui doctor bench check lock clean
+.PHONY: help install install-extras sweep search test test-slow test-all compare ui doctor bench soak check lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,10 +57,14 @@ test-all: test test-slow ## all tests
 bench: $(READY) ## the benchmarks, side by side, as ratios
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-check: $(READY) ## lint, format and types
+soak: $(READY) ## 10,000 trials, killed every few seconds (ARGS="--trials 300")
+	@$(BIN)/python -m checks.soak $(ARGS)
+
+check: $(READY) ## lint, format, types, and known vulnerabilities where one can ask
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m checks.audit
 
 lock: $(READY) ## write requirements.lock from what is installed
 	@$(BIN)/python -m pip freeze --exclude-editable > requirements.lock

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 from harness.dispatch.worker import work
@@ -98,7 +99,7 @@ def start(threads: int, shared: SharedFolder) -> tuple[BaseProcess, Connection]:
     context = multiprocessing.get_context("forkserver" if linux else "spawn")
     context.set_forkserver_preload(["harness.dispatch.preload"])
     ours, theirs = context.Pipe()
-    arguments = (theirs, threads, shared.path, shared.budget)
+    arguments = (theirs, threads, shared.path, shared.budget, Path(get_temp_dir()))
     process = context.Process(  # type: ignore[attr-defined]
         target=work, args=arguments, daemon=False
     )

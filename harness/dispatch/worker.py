@@ -74,16 +74,16 @@ def send(pipe: Connection, content: Answer | Order) -> None:
     pipe.send_bytes(pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
 
 
-def work(pipe: Connection, threads: int, shared: Path, budget: int) -> None:
+def work(pipe: Connection, threads: int, shared: Path, budget: int, scratch: Path) -> None:
     """Serve the pipe until it says None or closes.
 
     threads: for torch, in this process. shared: the folder of data shared between workers, of at
-    most `budget` bytes.
+    most `budget` bytes. scratch: what else goes with a parent that is killed.
     """
     # Ctrl-C goes to every process of a terminal; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_leave_with_parent, args=(shared,), daemon=True).start()
+    threading.Thread(target=_leave_with_parent, args=(shared, scratch), daemon=True).start()
     import torch
 
     from harness.training import shelf
@@ -153,10 +153,11 @@ def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         os._exit(STOPPED)
 
 
-def _leave_with_parent(shared: Path) -> None:
+def _leave_with_parent(*folders: Path) -> None:
     """A killed parent cannot say goodbye; a worker in mid-epoch would go on for nobody."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        shutil.rmtree(shared, ignore_errors=True)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
         os._exit(PARENT_DIED)

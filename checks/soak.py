@@ -1,0 +1,303 @@
+"""`python -m checks.soak`: a long sweep of short trials, killed every few seconds until it is done.
+
+At the end every trial must be done once, every value be there once, and nothing be left over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+FILE = """\
+name: soak
+trial: {{dataset: iris, model: perceptron, epochs: {epochs}, batch_size: 64}}
+grid:
+  optimizer: [sgd, adam]
+  lr: [0.01, 0.1]
+  seed: {seeds}
+artifacts: none
+"""
+POLL_SECONDS = 0.2
+QUIET_SECONDS = 15.0
+"""How long what was killed may take to be gone."""
+MEMORY = Path("/dev/shm")
+
+
+@dataclass
+class Life:
+    """One process from its start to its end. sizes: resident bytes, with the trials done then."""
+
+    before: int
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass
+class Soak:
+    """A sweep in `folder` that is killed about every `every` seconds in which it trains."""
+
+    folder: Path
+    trials: int
+    epochs: int
+    every: float
+    arguments: Sequence[str]
+    chance: random.Random
+    kills: dict[str, int] = field(default_factory=lambda: {"parent": 0, "worker": 0})
+    lives: list[Life] = field(default_factory=list)
+    sessions: set[int] = field(default_factory=set)
+
+    def prepare(self) -> None:
+        for name in ("mlruns", "temporary"):
+            (self.folder / name).mkdir(parents=True)
+        seeds = list(range(self.trials // 4))
+        content = FILE.format(epochs=self.epochs, seeds=seeds)
+        (self.folder / "soak.yaml").write_text(content)
+
+    def run(self) -> int:
+        """Start the sweep until it ends by itself. Returns its exit code."""
+        while True:
+            process = self._start()
+            code = self._follow(process)
+            if code != -signal.SIGKILL:
+                return code
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = os.environ | {
+            "TMPDIR": str(self.folder / "temporary"),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        }
+        command = [sys.executable, "-m", "harness.sweep", "soak.yaml", "--no-compare"]
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [*command, *self.arguments],
+                cwd=self.folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.sessions.add(process.pid)
+        self.lives.append(Life(self.done()))
+        return process
+
+    def _follow(self, process: subprocess.Popen[bytes]) -> int:
+        """Watch a life; kill it, or a worker of it, once it has trained for some seconds."""
+        life, parent = self.lives[-1], psutil.Process(process.pid)
+        due: float | None = None
+        while process.poll() is None:
+            time.sleep(POLL_SECONDS)
+            done = self.done()
+            with suppress(psutil.NoSuchProcess):
+                if done > life.before:
+                    life.sizes.append((done, parent.memory_info().rss))
+            if done == life.before:
+                continue
+            if due is None:
+                due = time.monotonic() + self.chance.uniform(0, 2 * self.every)
+            elif time.monotonic() >= due:
+                self._kill(process)
+                due = time.monotonic() + self.chance.uniform(0, 2 * self.every)
+        return process.wait()
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        """The parent, or one of its workers."""
+        workers = [pid for pid in members(process.pid) if "forkserver" not in told(pid)]
+        workers = [pid for pid in workers if pid != process.pid]
+        victim, what = process.pid, "parent"
+        if workers and self.chance.random() < 0.5:
+            victim, what = self.chance.choice(workers), "worker"
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+            self.kills[what] += what == "worker" or process.wait() == -signal.SIGKILL
+
+    def done(self) -> int:
+        return sum(self.by_trial())
+
+    def by_trial(self) -> list[int]:
+        """How many finished runs count for each trial that has one."""
+        return [count for _, count in self.query(_BY_TRIAL)]
+
+    def query(self, text: str) -> list[tuple[object, int]]:
+        database = self.folder / "mlruns" / "mlflow.db"
+        if not database.is_file():
+            return []
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=60)) as db:
+            try:
+                return list(db.execute(text))
+            except sqlite3.OperationalError:  # Its tables are being made.
+                return []
+
+    def faults(self) -> list[str]:
+        """What is not as it should be, a sentence each."""
+        counts = self.by_trial()
+        values = self.query(_VALUES)
+        running = self.query("SELECT 'running', COUNT(*) FROM runs WHERE status = 'RUNNING'")
+        found = {
+            "trials lost": self.trials - len(counts),
+            "trials with several finished runs": sum(count > 1 for count in counts),
+            "values written twice": self.query(_TWICE)[0][1],
+            "runs with too few or too many values": sum(n for _, n in values)
+            - max((n for _, n in values), default=0),
+            "runs left RUNNING": running[0][1],
+            "processes left": len(self._left()),
+            "folders of shared data left": len(self._shared()),
+            "temporary files left": len(self._temporary()),
+            "half-written files left": len(list((self.folder / "mlruns").rglob("*.partial"))),
+            "trials left in the outbox": len(list((self.folder / "mlruns").rglob("*.trial"))),
+        }
+        return [f"{count} {what}" for what, count in found.items() if count]
+
+    def _left(self) -> list[int]:
+        deadline = time.monotonic() + QUIET_SECONDS
+        while (left := [pid for one in self.sessions for pid in members(one)]) and (
+            time.monotonic() < deadline
+        ):
+            time.sleep(POLL_SECONDS)
+        return left
+
+    def _temporary(self) -> list[Path]:
+        """Those that a killed process made; torch's cache is any process's."""
+        found = (self.folder / "temporary").iterdir()
+        return [path for path in found if not path.name.startswith("torchinductor_")]
+
+    def _shared(self) -> list[Path]:
+        """Folders of shared data in memory whose processes were ours."""
+        began = (self.folder / "soak.yaml").stat().st_mtime
+        found = MEMORY.glob("harness-data-*")
+        return [path for path in found if path.stat().st_mtime >= began and _is_orphan(path)]
+
+    def longest(self) -> Life:
+        """The life in which most trials were done."""
+        return max(self.lives, key=lambda life: len({done for done, _ in life.sizes}))
+
+
+def members(session: int) -> list[int]:
+    """The living processes of a session."""
+    found = []
+    for pid in psutil.pids():
+        with suppress(OSError, psutil.Error):
+            if os.getsid(pid) == session and psutil.Process(pid).status() != "zombie":
+                found.append(pid)
+    return found
+
+
+def told(pid: int) -> str:
+    """A process's command line; a worker's is that of the server it was forked from."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        line = " ".join(process.cmdline())
+        parent = process.parent()
+        forked = parent is not None and parent.cmdline() == process.cmdline()
+        return "" if forked else line
+    return "forkserver"
+
+
+def _is_orphan(folder: Path) -> bool:
+    import fcntl
+
+    with suppress(OSError), (folder / "owner").open("r+b") as mark:
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+_COUNTED = """
+runs JOIN tags kind ON kind.run_uuid = runs.run_uuid AND kind.key = 'harness.kind'
+AND kind.value = 'trial' AND runs.status = 'FINISHED'
+LEFT JOIN tags gone ON gone.run_uuid = runs.run_uuid AND gone.key = 'harness.superseded'
+"""
+_BY_TRIAL = f"""
+SELECT trial.value, COUNT(*) FROM {_COUNTED}
+JOIN params trial ON trial.run_uuid = runs.run_uuid AND trial.key = 'trial_id'
+WHERE gone.key IS NULL GROUP BY trial.value
+"""
+_TWICE = """
+SELECT 'twice', COUNT(*) FROM
+(SELECT 1 FROM metrics GROUP BY run_uuid, key, step HAVING COUNT(*) > 1)
+"""
+_VALUES = f"""
+SELECT held, COUNT(*) FROM (
+    SELECT COUNT(metrics.key) AS held FROM {_COUNTED}
+    LEFT JOIN metrics ON metrics.run_uuid = runs.run_uuid
+    WHERE gone.key IS NULL GROUP BY runs.run_uuid
+) GROUP BY held
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m checks.soak", description=__doc__)
+    made.add_argument("--trials", type=int, default=10_000, help="a multiple of 4")
+    made.add_argument("--epochs", type=int, default=1, help="of each trial")
+    made.add_argument("--every", type=float, default=5.0, help="mean seconds between two kills")
+    made.add_argument("--seed", type=int, default=0, help="of what is killed when")
+    made.add_argument("--keep", type=Path, help="run in this folder, and leave it")
+    made.add_argument("--workers", default="2", help="of the sweep")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Soak, tell the figures; returns 1 where anything is not as it should be."""
+    arguments = parser().parse_args(argv)
+    folder = arguments.keep or Path(tempfile.mkdtemp(prefix="soak-"))
+    soak = Soak(
+        folder,
+        arguments.trials,
+        arguments.epochs,
+        arguments.every,
+        ["--workers", arguments.workers, "--executor", "process"],
+        random.Random(arguments.seed),
+    )
+    soak.prepare()
+    began = time.monotonic()
+    code = soak.run()
+    seconds = time.monotonic() - began
+    faults = soak.faults() + ([f"exit code {code}"] if code else [])
+    faults += [] if code == 0 and _is_well(folder) else ["the doctor finds something wrong"]
+    _tell(soak, seconds)
+    for fault in faults:
+        print(f"wrong: {fault}")
+    if faults:
+        print(f"left for a look: {folder}")
+    elif arguments.keep is None:
+        shutil.rmtree(folder)
+    return 1 if faults else 0
+
+
+def _is_well(folder: Path) -> bool:
+    command = [sys.executable, "-m", "harness.doctor", "--only", "store"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment).returncode == 0
+
+
+def _tell(soak: Soak, seconds: float) -> None:
+    counts = soak.by_trial()
+    kills = ", ".join(f"{count} of a {what}" for what, count in soak.kills.items())
+    print(f"trials      {soak.trials}, {seconds:.0f} s, {soak.trials / seconds:.1f} a second")
+    print(f"kills       {sum(soak.kills.values())} ({kills}), {len(soak.lives)} starts")
+    print(f"lost        {soak.trials - len(counts)}")
+    print(f"duplicated  {sum(count > 1 for count in counts)}")
+    sizes = soak.longest().sizes
+    if sizes:
+        (first, start), (last, end) = sizes[0], sizes[-1]
+        print(
+            f"memory      {start / 2**20:.0f} MiB at the start, {end / 2**20:.0f} MiB at the end "
+            f"of the longest life ({last - first} trials)"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

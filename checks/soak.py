@@ -22,6 +22,9 @@ from pathlib import Path
 
 import psutil
 
+from harness.cli import SOME_FAILED
+from harness.dispatch.processes import YOUNG_SECONDS
+
 ROOT = Path(__file__).resolve().parents[1]
 FILE = """\
 name: soak
@@ -59,10 +62,11 @@ class Soak:
     kills: dict[str, int] = field(default_factory=lambda: {"parent": 0, "worker": 0})
     lives: list[Life] = field(default_factory=list)
     sessions: set[int] = field(default_factory=set)
+    # A path of its own: that of a socket, which lies in it, may have 107 characters.
+    temporary: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="soak-")))
 
     def prepare(self) -> None:
-        for name in ("mlruns", "temporary"):
-            (self.folder / name).mkdir(parents=True)
+        (self.folder / "mlruns").mkdir(parents=True)
         seeds = list(range(self.trials // 4))
         content = FILE.format(epochs=self.epochs, seeds=seeds)
         (self.folder / "soak.yaml").write_text(content)
@@ -72,12 +76,16 @@ class Soak:
         while True:
             process = self._start()
             code = self._follow(process)
-            if code != -signal.SIGKILL:
+            if code != -signal.SIGKILL and (code != SOME_FAILED or self._is_whole()):
                 return code
+
+    def _is_whole(self) -> bool:
+        """Whether nothing is left to try again: a trial whose worker was killed has failed."""
+        return len(self.by_trial()) == self.trials
 
     def _start(self) -> subprocess.Popen[bytes]:
         environment = os.environ | {
-            "TMPDIR": str(self.folder / "temporary"),
+            "TMPDIR": str(self.temporary),
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         command = [sys.executable, "-m", "harness.sweep", "soak.yaml", "--no-compare"]
@@ -115,8 +123,7 @@ class Soak:
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
         """The parent, or one of its workers."""
-        workers = [pid for pid in members(process.pid) if "forkserver" not in told(pid)]
-        workers = [pid for pid in workers if pid != process.pid]
+        workers = [pid for pid in members(process.pid) if is_worker(pid)]
         victim, what = process.pid, "parent"
         if workers and self.chance.random() < 0.5:
             victim, what = self.chance.choice(workers), "worker"
@@ -154,8 +161,7 @@ class Soak:
             - max((n for _, n in values), default=0),
             "runs left RUNNING": running[0][1],
             "processes left": len(self._left()),
-            "folders of shared data left": len(self._shared()),
-            "temporary files left": len(self._temporary()),
+            "folders of shared data and temporary files left": len(self.leftovers()),
             "half-written files left": len(list((self.folder / "mlruns").rglob("*.partial"))),
             "trials left in the outbox": len(list((self.folder / "mlruns").rglob("*.trial"))),
         }
@@ -169,9 +175,13 @@ class Soak:
             time.sleep(POLL_SECONDS)
         return left
 
+    def leftovers(self) -> list[Path]:
+        """What killed processes left in memory and among temporary files."""
+        return [*self._shared(), *self._temporary()]
+
     def _temporary(self) -> list[Path]:
-        """Those that a killed process made; torch's cache is any process's."""
-        found = (self.folder / "temporary").iterdir()
+        """Torch's cache is any process's."""
+        found = self.temporary.iterdir()
         return [path for path in found if not path.name.startswith("torchinductor_")]
 
     def _shared(self) -> list[Path]:
@@ -195,15 +205,17 @@ def members(session: int) -> list[int]:
     return found
 
 
-def told(pid: int) -> str:
-    """A process's command line; a worker's is that of the server it was forked from."""
+def is_worker(pid: int) -> bool:
+    """Whether a process was forked from a server of processes, whose command line it then has."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        line = " ".join(process.cmdline())
         parent = process.parent()
-        forked = parent is not None and parent.cmdline() == process.cmdline()
-        return "" if forked else line
-    return "forkserver"
+        return (
+            parent is not None
+            and "forkserver" in " ".join(process.cmdline())
+            and parent.cmdline() == process.cmdline()
+        )
+    return False
 
 
 def _is_orphan(folder: Path) -> bool:
@@ -258,13 +270,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.trials,
         arguments.epochs,
         arguments.every,
-        ["--workers", arguments.workers, "--executor", "process"],
+        ["--workers", arguments.workers, "--executor", "process", "--retry-failed"],
         random.Random(arguments.seed),
     )
     soak.prepare()
     began = time.monotonic()
     code = soak.run()
     seconds = time.monotonic() - began
+    _clear_away(soak)
     faults = soak.faults() + ([f"exit code {code}"] if code else [])
     faults += [] if code == 0 and _is_well(folder) else ["the doctor finds something wrong"]
     _tell(soak, seconds)
@@ -272,9 +285,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"wrong: {fault}")
     if faults:
         print(f"left for a look: {folder}")
-    elif arguments.keep is None:
-        shutil.rmtree(folder)
+    else:
+        for made in (soak.temporary, *(() if arguments.keep else (folder,))):
+            shutil.rmtree(made)
     return 1 if faults else 0
+
+
+def _clear_away(soak: Soak) -> None:
+    """Let the doctor remove what processes left that were killed with no worker to do it."""
+    if not soak.leftovers():
+        return
+    time.sleep(YOUNG_SECONDS)  # before which a folder may be of a process that has just begun
+    command = [sys.executable, "-m", "harness.doctor", "--only", "setup", "--fix"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(soak.temporary)}
+    subprocess.run(command, cwd=soak.folder, env=environment, stdout=subprocess.DEVNULL)
 
 
 def _is_well(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import shutil
@@ -11,9 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 from harness.dispatch.worker import work
@@ -99,7 +100,7 @@ def start(threads: int, shared: SharedFolder) -> tuple[BaseProcess, Connection]:
     context = multiprocessing.get_context("forkserver" if linux else "spawn")
     context.set_forkserver_preload(["harness.dispatch.preload"])
     ours, theirs = context.Pipe()
-    arguments = (theirs, threads, shared.path, shared.budget, Path(get_temp_dir()))
+    arguments = (theirs, threads, shared.path, shared.budget, _scratch())
     process = context.Process(  # type: ignore[attr-defined]
         target=work, args=arguments, daemon=False
     )
@@ -107,6 +108,17 @@ def start(threads: int, shared: SharedFolder) -> tuple[BaseProcess, Connection]:
         process.start()
     theirs.close()
     return process, ours
+
+
+@cache
+def _scratch() -> Path:
+    """Where multiprocessing keeps its sockets in this process. Of a process that is killed, its own
+    choice would lie about for ever; a shared folder goes with the workers, or the next start."""
+    folder = SharedFolder.make()
+    atexit.register(folder.remove)
+    current = multiprocessing.process.current_process()
+    current._config["tempdir"] = str(folder.path)  # type: ignore[attr-defined]
+    return folder.path
 
 
 @contextmanager

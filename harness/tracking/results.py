@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,7 @@ import pandas as pd
 
 from harness import naming, paths
 from harness.errors import InputError, Problem, StoreError, did_you_mean
+from harness.experiment.spec import Expectation
 from harness.history import Goal
 from harness.naming import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 from harness.records import Outcome
@@ -209,7 +211,7 @@ class _Gathered:
         their defaults; the resolved trial has all, so that sweeps can be read together."""
         config = run.params.get(PARAM_CONFIG, run.run_id)
         if config not in self._configs:
-            self._configs[config] = flatten(json.loads(run.tags.get(naming.TAG_TRIAL, "{}")))
+            self._configs[config] = flatten(_mapping(run.tags.get(naming.TAG_TRIAL)))
         ids = {PARAM_TRIAL: run.run_id, PARAM_CONFIG: config}
         return ids | self._configs[config] | run.params
 
@@ -237,7 +239,7 @@ def flatten(resolved: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for field, value in resolved.items():
         if isinstance(value, Mapping):
-            flat[field] = str(value["name"])
+            flat[field] = str(value.get("name", ABSENT))
             options = ((key, option) for key, option in value.items() if key != "name")
             flat.update((f"{field}.{key}", naming.text(option)) for key, option in options)
         elif field != "augment":
@@ -294,13 +296,35 @@ def _table(rows: list[dict[str, Any]], fields: tuple[str, ...]) -> pd.DataFrame:
 
 def _expectations(stored: str) -> tuple[Mapping[str, Any], ...]:
     try:
-        return tuple(json.loads(stored))
-    except json.JSONDecodeError:
+        found = json.loads(stored)
+    except ValueError:
         raise StoreError(f"the tag {naming.TAG_EXPECT} is not JSON: {stored[:60]!r}") from None
+    known = {field.name for field in fields(Expectation)}
+    whole = isinstance(found, list) and all(
+        isinstance(one, dict) and known - {"where"} <= set(one) <= known for one in found
+    )
+    if not whole:
+        told = f"the tag {naming.TAG_EXPECT} holds no published figures: {stored[:60]!r}"
+        raise StoreError(told)
+    return tuple(found)
+
+
+def _mapping(stored: str | None) -> Mapping[str, Any]:
+    """A tag's JSON; empty where it holds none, as in a run that something else wrote."""
+    try:
+        found = json.loads(stored or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _float(value: str | None) -> float | None:
-    return float(value) if value else None
+    """A tag's number; None where it holds none."""
+    try:
+        found = float(value or "nan")
+    except ValueError:
+        return None
+    return found if isfinite(found) else None
 
 
 def _experiments(store: Store) -> dict[str, str]:

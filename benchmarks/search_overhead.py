@@ -10,27 +10,31 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import optuna
 
 from harness.dispatch.engine import Event, Task
 from harness.experiment.loading import load
-from harness.history import Goal
+from harness.experiment.spec import PlannedTrial
 from harness.interrupts import Interrupts
 from harness.plan import make_plan
 from harness.records import Ended, Measured, Outcome, Record, Started
-from harness.search.drive import Drive
-from harness.search.ledger import Asked, Ledger
+from harness.search.drive import Drive, Writer
+from harness.search.ledger import Ledger
 from harness.search.points import studies
 from harness.search.runs import StudyRuns, search_plan
 from harness.search.storage import open_storage
+from harness.tracking.background import BackgroundWriter
 from harness.tracking.store import open_store
 
 POINTS = 1000
+ROUNDS = 5
 FILE = f"""\
 name: overhead
 trial: {{dataset: iris, model: perceptron, optimizer: sgd, lr: 0.1, epochs: 1, val_fraction: 0.3}}
@@ -68,18 +72,25 @@ class Instant:
 
     def cancel(self, key: str) -> None: ...
 
+    def stop_soon(self) -> bool:
+        return False
+
     def close(self) -> None: ...
 
 
-class NoRun:
+class Nowhere:
     """Writes nothing."""
 
-    def start(self, asked: Asked) -> NoRun:  # noqa: ARG002
+    def start_trial(
+        self,
+        planned: PlannedTrial,  # noqa: ARG002 - the protocol's
+        sampler: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> Nowhere:
         return self
 
     def record(self, record: Record) -> None: ...
 
-    def tag(self, name: str, value: str) -> None: ...
+    def settle(self) -> None: ...
 
 
 def bare(folder: Path) -> None:
@@ -102,43 +113,57 @@ def searched(folder: Path, with_mlflow: bool) -> None:
     experiment = load(path)
     assert experiment.search is not None
     plans = studies(make_plan(experiment), experiment.search, folder)
-    goal = Goal(experiment.metric, experiment.direction)
+    goal = experiment.goal
     with open_storage("", folder, "search") as opened, Interrupts() as interrupts:
         ledgers = [Ledger(opened, plan, experiment.name) for plan in plans]
 
-        def go(runs: NoRun | StudyRuns) -> None:
-            drive = Drive(ledgers, Instant(), runs, lambda *_: None, goal, interrupts, folder)
+        def go(writer: Writer) -> None:
+            drive = Drive(ledgers, Instant(), writer, lambda *_: None, goal, interrupts, folder)
             for _ in drive.records():
                 pass
 
         if with_mlflow:
-            plan = search_plan(experiment, plans, experiment.search)
-            with StudyRuns(open_store(folder), plan, goal, {"all": POINTS}) as runs:
-                go(runs)
+            plan, store = search_plan(experiment, plans, experiment.search), open_store(folder)
+            with (
+                StudyRuns(store, plan, goal, ledgers, {"all": POINTS}) as runs,
+                BackgroundWriter(runs, in_step=True) as background,
+            ):
+                go(background)
         else:
-            go(NoRun())
+            go(Nowhere())
         assert ledgers[0].counts()["done"] == POINTS
 
 
+CASES: dict[str, Callable[[Path], None]] = {
+    "bare Optuna": bare,
+    "search, without MLflow": lambda folder: searched(folder, with_mlflow=False),
+    "search, with MLflow (SQLite)": lambda folder: searched(folder, with_mlflow=True),
+}
+
+
+def timed(name: str) -> float:
+    """Milliseconds a point, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as created, chdir(created):
+        folder = Path(created)
+        (folder / "mlruns").mkdir()
+        if "with MLflow" in name:
+            open_store(folder)  # Making the tables is no part of a trial.
+        begun = time.perf_counter()
+        CASES[name](folder)
+        return (time.perf_counter() - begun) / POINTS * 1000
+
+
 def main() -> None:
-    cases: dict[str, Callable[[Path], None]] = {
-        "bare Optuna, journal storage": bare,
-        "search, without MLflow": lambda folder: searched(folder, with_mlflow=False),
-        "search, with MLflow (SQLite)": lambda folder: searched(folder, with_mlflow=True),
-    }
+    """Rounds of all cases, interleaved, after one that is not counted; ratios within a round."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    first: float | None = None
-    for name, case in cases.items():
-        with tempfile.TemporaryDirectory() as created, chdir(created):
-            folder = Path(created)
-            (folder / "mlruns").mkdir()
-            if "with MLflow" in name:
-                open_store(folder)  # Making the tables is no part of a trial.
-            begun = time.perf_counter()
-            case(folder)
-            each = (time.perf_counter() - begun) / POINTS * 1000
-        first = first or each
-        print(f"{name:<32} {each:7.2f} ms a point   {each / first:6.1f}×")
+    rounds = [{name: timed(name) for name in CASES} for _ in range(ROUNDS + 1)][1:]
+    print(f"{POINTS:,} points, journal storage; medians and ranges of {ROUNDS} rounds")
+    first = next(iter(CASES))
+    for name in CASES:
+        each = [found[name] for found in rounds]
+        ratio = median(found[name] / found[first] for found in rounds)
+        spread = f"[{min(each):.2f}, {max(each):.2f}]"
+        print(f"{name:<30} {median(each):7.2f} ms a point {spread:>16}  {ratio:5.2f}×")
 
 
 if __name__ == "__main__":

@@ -80,6 +80,7 @@ class Ledger:
         self.search: Search = plan.search
         self._shared = opened.shared
         self._read: list[FrozenTrial] | None = None
+        self._ended = 0, 0.0, 0
         epochs = max((plan.base.trial.epochs, *_bounds(plan, "epochs")))
         directions: list[Literal["minimize", "maximize"]] = [
             "maximize" if o.direction == "max" else "minimize" for o in self.objectives
@@ -108,7 +109,7 @@ class Ledger:
 
     def begun(self) -> int:
         """Points of the budget that were asked, finished or not."""
-        return sum(1 for trial in self._trials() if _counts(trial))
+        return self._spent()[0]
 
     def left(self) -> int | None:
         """Points still to be asked; None where only time limits them."""
@@ -118,15 +119,16 @@ class Ledger:
 
     def is_over(self) -> bool:
         """Whether the budget is used up, or nothing has improved for too long."""
-        trials = [trial for trial in self._trials() if _counts(trial)]
         search = self.search
-        if search.trials is not None and len(trials) >= search.trials:
+        points, seconds = self._spent()
+        if search.trials is not None and points >= search.trials:
             return True
-        if search.minutes is not None:
-            spent = sum(trial.user_attrs.get(SECONDS, 0.0) for trial in trials)
-            if spent >= search.minutes * 60:
-                return True
-        return search.patience is not None and self._stale(trials) >= search.patience
+        if search.minutes is not None and seconds >= search.minutes * 60:
+            return True
+        if search.patience is None:
+            return False
+        counted = [trial for trial in self._trials() if _counts(trial)]
+        return self._stale(counted) >= search.patience
 
     def ask(self) -> Asked | None:
         """The next point; None where the study is over.
@@ -233,6 +235,19 @@ class Ledger:
             self._read = self.study.get_trials(deepcopy=False)
         return self._read
 
+    def _spent(self) -> tuple[int, float]:
+        """Points of the budget that were asked, and the seconds of those that have ended. What has
+        ended changes no more, and is counted once."""
+        trials = self._trials()
+        points, seconds, ended = self._ended
+        while ended < len(trials) and trials[ended].state.is_finished():
+            points, seconds = _added(points, seconds, trials[ended])
+            ended += 1
+        self._ended = points, seconds, ended
+        for trial in trials[ended:]:
+            points, seconds = _added(points, seconds, trial)
+        return points, seconds
+
     def _enqueue_known(self) -> None:
         if self.search.sampler.name == "grid":
             return  # Its points are the grid's, each once.
@@ -300,6 +315,12 @@ class Ledger:
                 if best is None or (value > best if upward else value < best):
                     best, since = value, 0
         return since
+
+
+def _added(points: int, seconds: float, trial: FrozenTrial) -> tuple[int, float]:
+    if not _counts(trial):
+        return points, seconds
+    return points + 1, seconds + trial.user_attrs.get(SECONDS, 0.0)
 
 
 def _counts(trial: FrozenTrial) -> bool:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
-from search_support import FILE, counted, plans, run, start, stored, write
+from search_support import FILE, counted, plans, run, stored, write
 
 from harness import compare, naming, search, sweep
 from harness.search.retrain import fresh_seeds
@@ -324,26 +323,6 @@ def test_a_database_holds_the_studies_where_one_is_named(project: Path) -> None:
     assert len(names) == 2
     assert len(optuna.load_study(study_name=names[0], storage=url).trials) == 4
     assert not (project / "mlruns" / "studies").exists()
-
-
-@pytest.mark.slow
-def test_two_processes_on_one_database_share_one_budget(project: Path) -> None:
-    import optuna
-
-    url = f"sqlite:///{project}/studies.db"
-    path = write(project, FILE.replace("trials: 4", "trials: 15"))
-    first = start(path, "--storage", url, "--workers", "1")
-    deadline = time.monotonic() + 120
-    while "studies.db" not in {entry.name for entry in project.iterdir()}:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    second = start(path, "--storage", url, "--workers", "1")
-    for process in (first, second):
-        out, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, out
-    for name in optuna.get_all_study_names(url):
-        study = optuna.load_study(study_name=name, storage=url)
-        assert [t.state for t in counted(study)] == [TrialState.COMPLETE] * 15
 
 
 @quick

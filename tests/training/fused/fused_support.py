@@ -33,6 +33,14 @@ def options_of(kind: str) -> list[dict[str, Any]]:
     return [{"name": one.name, **tiny} for one in found for tiny in one.tiny]
 
 
+def one_of_each(options: Sequence[dict[str, Any]], turn: int) -> list[dict[str, Any]]:
+    """For each component's name one of its options: another at each turn."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for one in options:
+        by_name.setdefault(one["name"], []).append(one)
+    return [variants[turn % len(variants)] for variants in by_name.values()]
+
+
 def every_optimizer() -> list[dict[str, Any]]:
     return [*options_of("optimizers"), *NO_CLASS_OF_ITS_OWN]
 

@@ -10,6 +10,7 @@ import torch
 
 SCHEDULERS = fused.options_of("schedulers")
 MODELS = fused.model_options()
+KINDS = fused.one_of_each(MODELS, 0)
 TOLERANCE = 1e-9
 SMALL = {"name": "mlp", "hidden": [4]}
 
@@ -27,9 +28,18 @@ def test_every_optimizer_with_every_scheduler_equals_torch() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS, ids=fused.named(MODELS))
-def test_every_model_optimizer_and_scheduler(model: dict[str, Any]) -> None:
-    _compare(fused.mixed_trials(model, fused.every_optimizer(), SCHEDULERS, whole_product=True))
+@pytest.mark.parametrize("turn", range(len(KINDS)), ids=[model["name"] for model in KINDS])
+def test_every_model_optimizer_and_scheduler(turn: int) -> None:
+    """Each model with other options of them; the next test takes every option."""
+    model = KINDS[turn]
+    optimizers = fused.one_of_each(fused.every_optimizer(), turn)
+    schedulers = fused.one_of_each(SCHEDULERS, turn)
+    _compare(fused.mixed_trials(model, optimizers, schedulers, whole_product=True))
+
+
+@pytest.mark.slow
+def test_every_option_of_every_optimizer_and_scheduler() -> None:
+    _compare(fused.mixed_trials(SMALL, fused.every_optimizer(), SCHEDULERS, whole_product=True))
 
 
 @pytest.mark.parametrize("optimizer", fused.every_optimizer(), ids=str)

@@ -151,12 +151,12 @@ def _trials(setting: Setting, size: int) -> list[Any]:
     from harness.trial import Trial
 
     return [
-        Trial.of(_resolved(setting, *OPTIMIZERS[i % 4], factor=1 + i / size, seed=i // 4 % 4))
+        Trial.of(resolved(setting, *OPTIMIZERS[i % 4], factor=1 + i / size, seed=i // 4 % 4))
         for i in range(size)
     ]
 
 
-def _resolved(
+def resolved(
     setting: Setting, optimizer: str, lr: float, factor: float, seed: int
 ) -> dict[str, Any]:
     values: dict[str, Any] = {

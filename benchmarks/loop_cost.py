@@ -1,0 +1,103 @@
+"""What the harness adds to a bare training loop of the same steps, on convolutional networks.
+
+Both train the same trial on the same batches, in turn, in one process; the bare loop keeps nothing
+but what the steps need, and measures accuracy and loss as often.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.fused import spread
+from benchmarks.stacks import Setting, resolved
+
+if TYPE_CHECKING:
+    from harness.training.build import Parts
+
+MODELS: tuple[dict[str, Any], ...] = (
+    {"name": "bn_cnn"},
+    {"name": "cnn", "channels": [32, 32]},
+)
+MOST = 0.03
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print, for each model, the harness's time over the bare loop's: median [lowest, highest]."""
+    import torch
+
+    from harness.paths import data_root
+    from harness.training.build import assemble
+    from harness.training.loop import train
+    from harness.trial import Trial
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loop_cost", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--limit", type=int, default=12_000, help="training examples")
+    chosen = parser.parse_args([] if arguments is None else arguments)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}", flush=True)
+    for model in MODELS:
+        dataset = {"name": "mnist", "limit": chosen.limit, "test_limit": 2000}
+        setting = Setting("loop", {"dataset": dataset, "model": model, "epochs": 1}, 0)
+        trial = Trial.of(resolved(setting, "momentum", 0.01, 1.0, 0))
+        ratios = []
+        for _ in range(chosen.repeats + 1):
+            ours = _timed(lambda trial=trial: list(train(assemble(trial, data_root()))))
+            theirs = _timed(lambda trial=trial: bare(assemble(trial, data_root())))
+            ratios.append(ours / theirs)
+        verdict = "holds" if median(ratios[1:]) <= 1 + MOST else "is missed"
+        name = model["name"]
+        print(f"{name}: {spread(ratios[1:])} of a bare loop; at most {1 + MOST}: {verdict}")
+
+
+def bare(parts: Parts) -> list[float]:
+    """One epoch, with an evaluation before and after it, and one of the training examples."""
+    import torch
+
+    train, evaluated = parts.data.train, parts.data.evaluated()
+    found = [_measure(parts, split) for split in evaluated.values()]
+    order = torch.randperm(len(train))
+    outputs, losses, targets = [], [], []
+    for inputs, wanted in train.batches(parts.trial.batch_size, order):
+        logits = parts.model(inputs)
+        loss = parts.loss(logits, wanted)
+        parts.optimizer.zero_grad()
+        loss.mean().backward()
+        parts.optimizer.step()
+        outputs.append(logits.detach())
+        losses.append(loss.detach())
+        targets.append(wanted)
+    hits = torch.cat(outputs).argmax(1) == torch.cat(targets)
+    found += [float(torch.cat(losses).mean()), float(hits.float().mean())]
+    found += [_measure(parts, split) for split in evaluated.values()]
+    return [*found, _measure(parts, train)]
+
+
+def _measure(parts: Parts, split: Any) -> float:
+    import torch
+
+    parts.model.eval()
+    hits, loss = 0, 0.0
+    with torch.inference_mode():
+        for inputs, wanted in split.batches(parts.trial.eval_batch_size):
+            logits = parts.model(inputs)
+            loss += float(parts.loss(logits, wanted).sum())
+            hits += int((logits.argmax(1) == wanted).sum())
+    parts.model.train()
+    return hits / len(split)
+
+
+def _timed(run: Any) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli import OK, guard
+from harness.words import told_apart
 
 if TYPE_CHECKING:
     from harness.analysis.comparison import Question
@@ -136,10 +137,10 @@ def _found(
     """Each experiment of each store, with what is asked of it."""
     from harness.tracking.results import open_existing, read
 
-    for uri in arguments.store or [None]:
-        store = open_existing(uri)
+    stores = [open_existing(uri) for uri in arguments.store or [None]]
+    for store, where_it_is in zip(stores, told_apart([s.label for s in stores]), strict=True):
         for name, plan in asked or [(_newest(store), None)]:
-            label = f"{name} @ {store.label}" if len(arguments.store) > 1 else name
+            label = f"{name} @ {where_it_is}" if len(stores) > 1 else name
             goal = plan.experiment.goal if plan else None
             yield Found(label, read(store, name, goal), _question(arguments, where, plan))
 

@@ -19,7 +19,7 @@ from harness.analysis.tuned import Tuned, best_of_each
 from harness.errors import InputError, Problem, did_you_mean
 from harness.experiment.spec import Plan
 from harness.naming import PARAM_CONFIG, PARAM_TRIAL
-from harness.tracking.archive import Archive
+from harness.tracking.archive import Archive, Archives
 from harness.tracking.results import Results
 
 TASK = "dataset"
@@ -99,7 +99,7 @@ class Comparison:
     superseded: int
     fields: tuple[str, ...]
     target: float | None
-    archive: Archive | None
+    archive: Archive | Archives | None
     tuning: Comparison | None = None
 
     @property

@@ -9,6 +9,7 @@ import pandas as pd
 
 from harness.errors import InputError
 from harness.naming import ABSENT, PARAM_CONFIG
+from harness.tracking.archive import Archive, Archives
 from harness.tracking.results import Results
 
 FIELD = "experiment"
@@ -38,18 +39,26 @@ def join(results: Sequence[Results], names: Sequence[str]) -> Results:
     for field in fields:
         if field != "seed":
             trials[field] = trials[field].fillna(ABSENT)
+    targets = {found.target for found in results}
     return replace(
         results[0],
         experiment=" + ".join(dict.fromkeys(names)),
         trials=trials,
         fields=fields,
         expect=(),
+        target=targets.pop() if len(targets) == 1 else None,
         superseded=sum(found.superseded for found in results),
-        # Curves are read from one store; of several there is no one archive.
-        archive=results[0].archive if _one_store(results) else None,
+        parent_id="",
+        archive=_archives(results),
     )
 
 
-def _one_store(results: Sequence[Results]) -> bool:
-    stores = {found.archive.store.uri if found.archive else "" for found in results}
-    return len(stores) == 1
+def _archives(results: Sequence[Results]) -> Archives | None:
+    """Each run's curves and files, where its own experiment's are."""
+    of = {
+        str(run_id): found.archive
+        for found in results
+        if isinstance(found.archive, Archive)
+        for run_id in found.trials["run_id"]
+    }
+    return Archives(of) if len(of) == sum(len(found.trials) for found in results) else None

@@ -42,4 +42,6 @@ def _undecided(shown: Evidence, first: str, second: str) -> str:
     lowest = min(1.0, shown.floor * shown.compared)
     if lowest < ALPHA:
         return told
+    if lowest == shown.p:
+        return f"{told}, the lowest that so few allow"
     return f"{told}; so few that differ allow none below {p_value(lowest)}"

@@ -119,7 +119,7 @@ def seeds_cell(row: Row) -> str:
     return f"{row.n}*" if row.fewer else str(row.n)
 
 
-PLAIN = ("dataset", "model", "optimizer", "scheduler", "study")
+PLAIN = ("dataset", "model", "optimizer", "scheduler", "study", "experiment")
 """Fields whose values say what they are of."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -93,6 +93,39 @@ class Archive:
             "read a run's file", lambda: self.store.client.download_artifacts(run_id, name)
         )
         return _read(Path(local))
+
+
+@dataclass(frozen=True, slots=True)
+class Archives:
+    """Those of several experiments or stores as one. of: each run's."""
+
+    of: Mapping[str, Archive]
+
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+        """As `Archive.histories`, each store asked for its own runs."""
+        asked: dict[int, tuple[Archive, list[str]]] = {}
+        for run_id in dict.fromkeys(run_ids):
+            archive = self.of[run_id]
+            asked.setdefault(id(archive), (archive, []))[1].append(run_id)
+        tables = [archive.histories(some, metrics) for archive, some in asked.values()]
+        held = [table for table in tables if not table.empty]
+        if not held:
+            return pd.DataFrame(columns=_COLUMNS)
+        return pd.concat(held).sort_values(["run_id", "metric", "step"], ignore_index=True)
+
+    def text(self, run_id: str, name: str) -> str | None:
+        """As `Archive.text`."""
+        return self.of[run_id].text(run_id, name)
+
+    def provenance(self) -> dict[str, Any]:
+        """What the newest parent runs of all of them agree on."""
+        whole = {id(archive): archive for archive in self.of.values()}
+        first, *others = [archive.provenance() for archive in whole.values()] or [{}]
+        return {
+            name: value
+            for name, value in first.items()
+            if all(name in other and other[name] == value for other in others)
+        }
 
 
 def _read(path: Path) -> str:

@@ -19,7 +19,7 @@ from harness.experiment.spec import Expectation
 from harness.history import Goal
 from harness.naming import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 from harness.records import Outcome
-from harness.tracking.archive import Archive
+from harness.tracking.archive import Archive, Archives
 from harness.tracking.owner import is_dead
 from harness.tracking.persist import persist
 from harness.tracking.reselect import under_goal
@@ -88,7 +88,7 @@ class Results:
     expect: tuple[Mapping[str, Any], ...]
     superseded: int
     parent_id: str = ""
-    archive: Archive | None = None
+    archive: Archive | Archives | None = None
 
     @property
     def scalars(self) -> tuple[str, ...]:

@@ -108,6 +108,25 @@ def test_two_machines_of_which_each_says_cpu_are_two_devices(store: Store) -> No
     assert devices[1].slower == pytest.approx(0.5)
 
 
+def test_joined_stores_keep_their_curves(tmp_path: Path) -> None:
+    """Each run's history is read where it lies."""
+    found = []
+    for name, accuracy in (("here", 0.9), ("there", 0.7)):
+        (tmp_path / name / "mlruns").mkdir(parents=True)
+        own = open_store(tmp_path / name)
+        found.append(swept(own, [("cpu", 0, yielded(CPU, 1.0, accuracy))], "one"))
+
+    joined = join(found, ["here", "there"])
+
+    curves = said(joined, "curves", by=("experiment",)).curves
+    assert {c.contender: [(e.epoch, e.n, e.mean) for e in c.epochs] for c in curves} == {
+        "here": [(1, 1, 0.9)],
+        "there": [(1, 1, 0.7)],
+    }
+    assert joined.archive is not None
+    assert "python" in joined.archive.provenance()  # what both agree on
+
+
 def test_devices_of_one_make_are_one(store: Store) -> None:
     second = ("cuda:1", GPU[1])
     runs = [("cuda", 0, yielded(GPU, 1.0, 0.9)), ("cuda", 1, yielded(second, 1.0, 0.9))]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
@@ -20,6 +22,7 @@ from rich.progress import (
 from harness.experiment.spec import PlannedTrial
 from harness.history import Goal, best
 from harness.records import Ended, Measured, Outcome, Record, Started
+from harness.words import counted
 
 PLAIN_SECONDS = 10.0
 """The shortest time between two plain lines."""
@@ -36,6 +39,7 @@ class Tally:
     outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     running: dict[str, list[Measured]] = field(default_factory=dict)
     best: tuple[float, str] | None = None
+    _begun: Counter[str] = field(default_factory=Counter)
 
     @property
     def ended(self) -> int:
@@ -44,6 +48,8 @@ class Tally:
     def add(self, planned: PlannedTrial, record: Record) -> None:
         """Count one record."""
         history = self.running.setdefault(planned.trial_id, [])
+        if isinstance(record, Started):
+            self._begun.update(_beginning(record))
         if isinstance(record, Measured):
             history.append(record)
         if isinstance(record, Ended):
@@ -64,12 +70,29 @@ class Tally:
             parts.append(f"{len(self.running)} running")
         return ", ".join(parts) or "starting"
 
+    def beginnings(self) -> list[str]:
+        """How many trials went on from checkpoints, and why others did not where they might have:
+        a line each, for people."""
+        return [f"{how}: {counted(n, 'trial')}" for how, n in self._begun.items()]
+
     def leader(self) -> str:
         """ "best val/accuracy 0.9821 (mlp adam lr=0.01)", or nothing yet."""
         if self.best is None:
             return ""
         value, name = self.best
         return f"best {self.goal.metric} {value:.4f} ({name})"
+
+
+def _beginning(started: Started) -> Iterator[str]:
+    facts = started.facts
+    if "resumed" in facts:
+        yield "gone on from a checkpoint"
+    elif "continued_from" in facts:
+        yield f"continued from {counted(int(facts['continued_from']), 'epoch')}"
+    if "not_continued" in facts:
+        yield f"not continued, as {facts['not_continued']}"
+    if "restarted" in facts:
+        yield "begun anew, as none of its checkpoints could be used"
 
 
 class Display(Protocol):

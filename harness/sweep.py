@@ -281,6 +281,8 @@ def _train(
             else:
                 tally.add(planned, record)
                 shown.show(tally, planned, record)
+    for line in tally.beginnings():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if tally.total < len(todo):
         elsewhere = counted(len(todo) - tally.total, "trial")
         console.print(f"{elsewhere} run by another harness meanwhile", highlight=False)

@@ -1,0 +1,147 @@
+"""What checkpoints cost, and what a killed trial trains again: the small MNIST CNN, interleaved.
+
+`python -m benchmarks.checkpoints [--epochs 2] [--rounds 3]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from math import inf
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+from harness.dispatch.checkpoints import CheckpointRoom, Position, TrialFolder
+from harness.dispatch.engine import Task
+from harness.dispatch.runner import run
+from harness.experiment.loading import load
+from harness.paths import data_root
+from harness.plan import make_plan
+
+EXPERIMENT: Final = Path(__file__).parent.parent / "experiments" / "mnist_dropout_cnn.yaml"
+WAYS: Final[dict[str, float | None]] = {
+    "no checkpoints": inf,
+    "default interval": None,
+    "every second": 1.0,
+}
+INTERVAL: Final = 2.0
+KILLS: Final = 3
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.checkpoints")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args(list(arguments))
+    cost(asked.epochs, asked.rounds)
+    repeated(asked.epochs)
+
+
+def cost(epochs: int, rounds: int) -> None:
+    """Wall-clock seconds of the same training with and without, a round of all after another."""
+    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    written: dict[str, int] = {}
+    for round_ in range(rounds + 1):  # The first warms up.
+        for name, every in WAYS.items():
+            with tempfile.TemporaryDirectory() as folder:
+                began = time.perf_counter()
+                written[name] = _train(folder, every, epochs)
+                if round_:
+                    seconds[name].append(time.perf_counter() - began)
+    base = statistics.median(seconds["no checkpoints"])
+    for name, each in seconds.items():
+        middle = statistics.median(each)
+        print(
+            f"{name:18} {middle:7.2f} s [{min(each):.2f}, {max(each):.2f}], n = {len(each)}, "
+            f"{written[name]:3} written, {100 * (middle / base - 1):+.1f} %"
+        )
+
+
+def repeated(epochs: int) -> None:
+    """Kill the training by SIGKILL again and again; count the batches trained more than once."""
+    lost, worst = 0, 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(KILLS):
+            reader, writer = get_context("spawn").Pipe(duplex=False)
+            process = get_context("spawn").Process(target=_watched, args=(folder, epochs, writer))
+            process.start()
+            writer.close()
+            last, steps, pace = _kill(reader, 1.75 * INTERVAL, process.pid or 0)
+            process.join()
+            kept = _task(folder, None, epochs).reached or Position(0, 0)
+            again = last - (kept.epoch * steps + kept.batch)
+            lost, worst = lost + again, max(worst, again * pace)
+    print(
+        f"killed {KILLS} times, {INTERVAL:g} s between checkpoints: {lost} batches trained again, "
+        f"at most {worst:.2f} s of training a kill"
+    )
+
+
+def _kill(reader: Connection, seconds: float, pid: int) -> tuple[int, int, float]:
+    """Kill a process so many seconds after its first batch. Returns the batches of the whole run
+    that it had done, how many an epoch has, and seconds a batch."""
+    first, steps = reader.recv()
+    last, began, pace = first, time.perf_counter(), 0.0
+    with suppress(EOFError):
+        while True:
+            last, _ = reader.recv()
+            passed = time.perf_counter() - began
+            if not pace and passed > seconds:
+                os.kill(pid, signal.SIGKILL)
+                pace = passed / (last - first)
+    return last, steps, pace
+
+
+def _task(folder: str, every: float | None, epochs: int) -> Task:
+    (one,) = make_plan(load(EXPERIMENT, [f"epochs={epochs}"]), data_root()).trials
+    kept = CheckpointRoom(Path(folder), every).of([one])
+    return Task(one.trial_id, one.trial, data_root(), evidence=False, checkpoints=kept)
+
+
+def _train(folder: str, every: float | None, epochs: int) -> int:
+    """Train to the end. Returns how many checkpoints were written."""
+    count = 0
+    save = TrialFolder.save
+
+    def counted(*arguments: Any) -> None:
+        nonlocal count
+        count += 1
+        save(*arguments)
+
+    TrialFolder.save = counted  # type: ignore[method-assign,assignment]
+    try:
+        for _ in run(_task(folder, every, epochs)):
+            pass
+    finally:
+        TrialFolder.save = save  # type: ignore[method-assign]
+    return count
+
+
+def _watched(folder: str, epochs: int, pipe: Connection) -> None:
+    """Train, telling of each batch by its number in the whole run."""
+    from harness.training import loop
+
+    update = loop.update
+
+    def told(parts: Any, step: int, *rest: Any) -> Any:
+        found = update(parts, step, *rest)
+        pipe.send((step + 1, parts.steps_per_epoch))
+        return found
+
+    loop.update = told
+    for _ in run(_task(folder, INTERVAL, epochs)):
+        pass
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(sys.argv[1:])

@@ -190,6 +190,7 @@ class _Gathered:
         self.parent_id = ""
         self.superseded = 0
         self._configs: dict[str, dict[str, str]] = {}
+        self._of_equals: dict[str, Mapping[str, str]] = {}
 
     def take(self, run: StoredRun) -> None:
         """Runs come oldest first."""
@@ -208,12 +209,22 @@ class _Gathered:
 
     def _fields(self, run: StoredRun) -> dict[str, str]:
         """A trial's fields. Its params have only those options that its own sweep moved from
-        their defaults; the resolved trial has all, so that sweeps can be read together."""
-        config = run.params.get(PARAM_CONFIG, run.run_id)
+        their defaults; the resolved trial has all, so that sweeps can be read together.
+
+        A run that has just begun has no params yet: it is of the config of an equal trial."""
+        params = run.params or self._params_of_equals(run)
+        config = params.get(PARAM_CONFIG, run.run_id)
         if config not in self._configs:
             self._configs[config] = flatten(_mapping(run.tags.get(naming.TAG_TRIAL)))
+            self._of_equals.setdefault(_but_for_seed(run), params)
         ids = {PARAM_TRIAL: run.run_id, PARAM_CONFIG: config}
-        return ids | self._configs[config] | run.params
+        return ids | self._configs[config] | params
+
+    def _params_of_equals(self, run: StoredRun) -> dict[str, str]:
+        known = self._of_equals.get(_but_for_seed(run), {})
+        seed = _mapping(run.tags.get(naming.TAG_TRIAL)).get("seed")
+        own = {PARAM_TRIAL: run.run_id} | ({} if seed is None else {"seed": naming.text(seed)})
+        return dict(known) | own if known else {}
 
     def results(self) -> Results:
         rows = list(self.rows.values())
@@ -231,6 +242,12 @@ class _Gathered:
             superseded=self.superseded,
             parent_id=self.parent_id,
         )
+
+
+def _but_for_seed(run: StoredRun) -> str:
+    """A run's resolved trial without its seed, as a key."""
+    resolved = _mapping(run.tags.get(naming.TAG_TRIAL))
+    return json.dumps({name: value for name, value in resolved.items() if name != "seed"})
 
 
 def flatten(resolved: Mapping[str, Any]) -> dict[str, str]:

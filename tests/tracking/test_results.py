@@ -212,6 +212,19 @@ def test_fields_are_those_of_trial_flat() -> None:
     assert flatten(trial.resolved()) == flat
 
 
+def test_a_run_that_has_just_begun_is_of_its_config() -> None:
+    """Its tags are there, its params not yet."""
+    first, begun = trial_run(0.9, seed=0), trial_run(seed=1, outcome=None, status="RUNNING")
+    begun.params.clear()
+
+    found = results(first, begun)
+
+    assert list(found.trials["config_id"]) == [first.params["config_id"]] * 2
+    assert list(found.trials["seed"]) == [0, 1]
+    assert found.trials["trial_id"].nunique() == 2
+    assert found.trials["augment"].nunique() == 1
+
+
 def test_options_that_a_sweep_did_not_log_are_known_all_the_same() -> None:
     """One sweep leaves Adam's eps at its default, so out of its params; a later one moves it."""
     first = trial_run(0.9, optimizer="adam")

@@ -6,36 +6,50 @@ from harness import naming
 from harness.experiment.spec import Plan
 from harness.history import Goal
 from harness.tracking.artifacts import store_artifacts
-from harness.tracking.keep import Keeper
+from harness.tracking.keep import Candidate, Keeper
 from harness.tracking.persist import persist
+from harness.tracking.presence import Presence, in_turn
 from harness.tracking.spool import Spool
 from harness.tracking.store import Store
 
 
 def finish_artifacts(store: Store, plan: Plan, goal: Goal) -> int:
     """Store what a sweep that was cut short left in the spool, with no trial run again. Returns
-    how many runs got theirs; at once 0 where the spool is empty."""
+    how many runs got theirs; at once 0 where the spool is empty, or while another harness writes
+    the experiment, which stores them when it ends."""
     experiment_id = store.experiment(plan.experiment.name)
+    if not any(Spool(store.spool(experiment_id)).held()):
+        return 0
+    presence = Presence(store.presence(experiment_id))
+    try:
+        if presence.is_alone():
+            return store_kept(store, experiment_id, plan, goal, alone=True)
+        return 0
+    finally:
+        presence.leave()
+
+
+def store_kept(store: Store, experiment_id: str, plan: Plan, goal: Goal, alone: bool) -> int:
+    """Store the artifacts of each group's best trial as the store knows it now, whichever harness
+    trained it, and clear the spool of what was decided. alone: whether no other harness is at work,
+    whose evidence may stand for runs that are not written yet."""
     spool = Spool(store.spool(experiment_id))
     if not any(spool.held()):
         return 0
-    keeper = Keeper(spool, goal, plan.trials, store.finished(experiment_id))
-    return store_kept(store, keeper)
-
-
-def store_kept(store: Store, keeper: Keeper) -> int:
-    """Store the artifacts of each group's best trial, then empty the spool."""
-    stored = 0
-    for winner in keeper.winners():
-        kept = keeper.evidence(winner)
-        if kept is not None:
-            state = store_artifacts(store, winner.planned, kept)
-            persist(
-                "write to a run",
-                lambda run_id=winner.run_id, state=state: store.client.set_tag(  # type: ignore[misc]
-                    run_id, naming.TAG_ARTIFACTS, state
-                ),
-            )
-            stored += 1
-    keeper.clear()
+    with in_turn(store.presence(experiment_id).with_suffix(".turn")):
+        keeper = Keeper(spool, goal, plan.trials, store.finished(experiment_id))
+        stored = sum(_store(store, keeper, winner) for winner in keeper.winners())
+        keeper.clear(alone)
     return stored
+
+
+def _store(store: Store, keeper: Keeper, winner: Candidate) -> bool:
+    kept = keeper.evidence(winner)
+    if kept is None:
+        return False
+    state = store_artifacts(store, winner.planned, kept)
+    persist(
+        "write to a run",
+        lambda: store.client.set_tag(winner.run_id, naming.TAG_ARTIFACTS, state),
+    )
+    return True

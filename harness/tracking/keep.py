@@ -57,6 +57,7 @@ class Keeper:
         self._spool = spool
         self._goal = goal
         self._best: dict[Group, Candidate] = {}
+        self._seen: set[str] = set()
         self._trials = {planned.trial_id: planned for planned in trials}
         for candidate in candidates(spool, self._trials.values(), earlier):
             self._consider(candidate)
@@ -83,10 +84,11 @@ class Keeper:
         """What the spool holds of a winner; None, with a warning, where it is damaged."""
         return self._spool.load(candidate.planned.trial_id, candidate.run_id)
 
-    def clear(self) -> None:
-        """Empty the spool of this plan's trials, whoever left them."""
+    def clear(self, everything: bool = True) -> None:
+        """Empty the spool of this plan's trials, whoever left them; or, where other harnesses are
+        at work, only of those that took part here."""
         for trial_id, run_id in list(self._spool.held()):
-            if trial_id in self._trials:
+            if trial_id in self._trials and (everything or run_id in self._seen):
                 self._spool.remove(trial_id, run_id)
 
     def _consider(
@@ -94,6 +96,7 @@ class Keeper:
         candidate: Candidate,
         later: Callable[[Callable[[], None]], None] = lambda job: job(),
     ) -> None:
+        self._seen.add(candidate.run_id)
         key = group(candidate.planned)
         before = self._best.get(key)
         loser: Candidate | None = candidate

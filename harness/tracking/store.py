@@ -97,6 +97,10 @@ class Store:
         """The file by which harnesses agree on who runs which trial of an experiment."""
         return self.home / "claims" / self._folder(experiment_id)
 
+    def presence(self, experiment_id: str) -> Path:
+        """The file by which writers of an experiment see that they are not alone."""
+        return self.home / "claims" / f"{self._folder(experiment_id)}.writers"
+
     def _folder(self, experiment_id: str) -> str:
         name = re.sub(r"[^\w-]", "_", experiment_id)
         if self.database is None:

@@ -23,6 +23,7 @@ from harness.tracking.lease import Lease
 from harness.tracking.outbox import Outbox
 from harness.tracking.params import ParamTable
 from harness.tracking.parent import common_tags, folder_of, start_parent
+from harness.tracking.presence import Presence
 from harness.tracking.reap import close_dead_runs
 from harness.tracking.run_log import Moment, RunLog
 from harness.tracking.sinks import Sink, open_sink
@@ -58,6 +59,7 @@ class SweepWriter:
         sink: Sink | None = None,
     ) -> None:
         self._store = store
+        self._sweep, self._goal = plan, goal
         self._artifacts = plan.experiment.artifacts
         self.sink = sink or open_sink(store)
         self.batching = False
@@ -68,6 +70,7 @@ class SweepWriter:
         self._open: dict[str, TrialRun] = {}
         self._unfinished: dict[str, str] = {}
         self.experiment_id = store.experiment(plan.experiment.name)
+        self._presence = Presence(store.presence(self.experiment_id))
         close_dead_runs(store, self.experiment_id)
         self._earlier = store.finished(self.experiment_id)
         self._plan = {planned.trial_id: planned for planned in plan.trials}
@@ -112,6 +115,7 @@ class SweepWriter:
                 self.close("FAILED")
         finally:
             self.lease.stop()
+            self._presence.leave()
 
     def start_trial(
         self,
@@ -159,7 +163,8 @@ class SweepWriter:
         self.sink.commit()
         try:
             if status is None:
-                store_kept(self._store, self._keeper)
+                alone = self._presence.is_alone()
+                store_kept(self._store, self.experiment_id, self._sweep, self._goal, alone)
                 status = "FAILED" if self._outcomes[Outcome.FAILED] else "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -168,6 +173,7 @@ class SweepWriter:
             for outcome in Outcome:
                 self._parent.metric(f"trials/{outcome.value}", self._outcomes[outcome], 0)
             self._parent.end(status or "FAILED")
+            self._presence.leave()
 
     def planned(self, trial_id: str) -> PlannedTrial | None:
         """The plan's trial of this id."""
@@ -197,7 +203,7 @@ class SweepWriter:
             self.sink.after(lambda: self._settle_checkpoints(planned, outcome is Outcome.DONE))
         del self._open[run_id]
         self._shared.open_runs = len(self._open)
-        self.lease.release(planned.trial_id)
+        self.sink.after(lambda: self.lease.release(planned.trial_id))
         if outcome not in FINISHED:
             self._unfinished[planned.trial_id] = run_id
         if self.is_finished(planned):

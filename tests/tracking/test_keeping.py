@@ -213,6 +213,45 @@ def test_artifacts_are_finished_with_no_trial_run_again(store: Store, workspace:
     assert finish_artifacts(store, plan, GOAL) == 0
 
 
+def test_two_harnesses_at_once_clear_nothing_that_the_other_still_needs(
+    store: Store, workspace: Path
+) -> None:
+    """The first to end stores what is best so far, and leaves what is not decided."""
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+    spool = Spool(store.spool(store.experiment("test")))
+    with SweepWriter(store, plan, GOAL) as second:
+        run = second.start_trial(plan.trials[1])
+        *records, ended = with_evidence(plan.trials[1], 0.9)
+        for record in records:
+            run.record(record)
+        with SweepWriter(store, plan, GOAL) as first:
+            # The second has its evidence in the spool, and its run not yet in the store.
+            assert isinstance(ended, Ended)
+            assert ended.evidence is not None
+            spool.save(Kept(f"{1:016x}", run.run_id, (measured(1, 0.9),), ended.evidence))
+            for number, score in ((0, 0.5), (2, 0.6)):
+                other = first.start_trial(plan.trials[number])
+                for record in with_evidence(plan.trials[number], score):
+                    other.record(record)
+        assert artifacts(store) == {"trial 0": "complete", "trial 1": None, "trial 2": "complete"}
+        assert list(spool.held()) == [(f"{1:016x}", run.run_id)]
+        assert finish_artifacts(store, plan, GOAL) == 0, "the second is at work"
+        run.record(ended)
+    assert artifacts(store)["trial 1"] == "complete"
+    assert not (workspace / "mlruns" / "spool").exists()
+
+
+def test_the_last_of_two_harnesses_stores_what_the_other_trained(store: Store) -> None:
+    """Even where the other was stopped, and itself stores nothing."""
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+    with SweepWriter(store, plan, GOAL) as last:
+        interrupted(store, {0: 0.9, 2: 0.4})
+        run = last.start_trial(plan.trials[1])
+        for record in with_evidence(plan.trials[1], 0.7):
+            run.record(record)
+    assert artifacts(store) == {"trial 0": "complete", "trial 1": None, "trial 2": "complete"}
+
+
 def test_a_later_sweep_stores_only_what_beats_the_stored(store: Store) -> None:
     plan = make_plan([planned.trial for planned in trials()], artifacts="best")
     write(store, plan, {0: with_evidence(plan.trials[0], 0.8)})

@@ -264,7 +264,7 @@ def test_long_trials_show_their_curves_while_they_run(
     assert seen.info.status == "RUNNING"
 
 
-def test_a_short_trial_is_one_call_of_a_server(
+def test_a_short_trial_is_one_batch_for_a_server(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []

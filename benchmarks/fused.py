@@ -59,8 +59,8 @@ PARTS = (
         {
             "newcomer": (1, 4),
             "strong": (1, 64),
-            "Ray Core": (1, 64),
-            OFF: (1, 4, 16, 64),
+            "Ray Core": (4, 64),
+            OFF: (1, 4, 64),
             FORCED: (4, 64),
             AUTO: (1, 4, 16, 64, 256, 1024),
         },
@@ -71,10 +71,10 @@ PARTS = (
         (1, 4, 16, 64),
         {
             "newcomer": (1, 2),
-            "strong": (1, 8),
-            "Ray Core": (1, 8),
-            OFF: (1, 4, 16),
-            FORCED: (4, 16),
+            "strong": (1, 4),
+            "Ray Core": (2, 8),
+            OFF: (4, 16),
+            FORCED: (16,),
             AUTO: (1, 4, 16, 64),
         },
         (Bar("newcomer", 64, 30), Bar("strong", 64, 4)),
@@ -83,11 +83,11 @@ PARTS = (
         WORKS["mnist_cnn"],
         (1, 4, 16),
         {
-            "newcomer": (1, 2),
+            "newcomer": (1, 4),
             "strong": (1, 4),
-            "Ray Core": (1, 4),
-            OFF: (1, 4),
-            FORCED: (1, 4),
+            "Ray Core": (4, 8),
+            OFF: (4, 16),
+            FORCED: (4,),
             AUTO: (1, 4, 16),
         },
         (Bar("newcomer", 16, 3), Bar("strong", 16, 1.3)),
@@ -204,6 +204,8 @@ def _report(part: Part, measured: dict[str, Measured], most: int) -> Iterable[st
     yield _row("way", *(f"K = {k}" for k in columns), "start-up", "ms a trial")
     yield _row("---", *("---:" for _ in columns), "---:", "---:")
     for way, found in measured.items():
+        if len(found.seconds) < 2:
+            continue
         each, start = found.costs()
         cells = [_cell(*found.at(k)) for k in columns]
         costs = (spread(start), spread([1000 * cost for cost in each]))
@@ -212,7 +214,7 @@ def _report(part: Part, measured: dict[str, Measured], most: int) -> Iterable[st
     yield _row("than", *(f"K = {k}" for k in columns))
     yield _row("---", *("---:" for _ in columns))
     for way, found in measured.items():
-        if way != AUTO:
+        if way != AUTO and len(found.seconds) > 1:
             yield _row(way, *(_ratio(found, measured[AUTO], k) for k in columns))
     yield ""
     for bar in part.bars:

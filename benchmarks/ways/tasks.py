@@ -21,13 +21,15 @@ RATES = (0.001, 0.003, 0.01, 0.03)
 
 @dataclass(frozen=True)
 class Work:
-    """One architecture on one data set. model, loss: as an experiment file has them."""
+    """One architecture on one data set. model, loss: as an experiment file has them. limits: the
+    first so many training and test examples; None for all."""
 
     name: str
     dataset: str
     model: dict[str, Any]
     loss: str
     epochs: int
+    limits: tuple[int, int] | None = None
 
 
 WORKS = {
@@ -35,7 +37,7 @@ WORKS = {
     for work in (
         Work("breast_cancer", "breast_cancer", {"name": "mlp", "hidden": [24, 24]}, "bce", 50),
         Work("mnist_mlp", "mnist", {"name": "mlp", "hidden": [24, 24]}, "cross_entropy", 3),
-        Work("mnist_cnn", "mnist", {"name": "bn_cnn"}, "cross_entropy", 1),
+        Work("mnist_cnn", "mnist", {"name": "bn_cnn"}, "cross_entropy", 1, (12_000, 2_000)),
     )
 }
 

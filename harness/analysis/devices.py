@@ -36,8 +36,8 @@ class DeviceCost:
 def places(trials: pd.DataFrame) -> pd.Series:
     """Of each trial, the device that it used: "cpu", "cuda"; with its make where there are several.
     Devices of one make are one, whichever of a machine's it was. NaN where nothing is recorded."""
-    kind = trials["device_used"].str.partition(":")[0]
-    make = trials["device_name"].fillna("")
+    kind = trials["device_used"].astype("string").str.replace(":.*", "", regex=True)
+    make = trials["device_name"].astype("string").fillna("")
     several = make.groupby(kind).transform("nunique") > 1
     return kind.where(~several, kind + " (" + make + ")")
 

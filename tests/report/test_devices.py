@@ -140,6 +140,13 @@ def test_other_trials_on_another_device_are_not_the_same(store: Store) -> None:
     assert said(swept(store, runs, "apart"), "cost").devices == ()
 
 
+def test_runs_that_name_no_device_are_of_none() -> None:
+    found = results(trial_run(0.9), trial_run(0.8, seed=1))
+    assert said(found, "overview").mixed == 0
+    made = results(trial_run(0.9, metrics={"time/train_s": 1.0}))
+    assert said(made, "cost").devices == ()
+
+
 def test_a_config_whose_seeds_ran_on_several_devices_is_told() -> None:
     """`device: auto`, on a machine with a GPU and on one without."""
     runs = [

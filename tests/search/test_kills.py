@@ -17,7 +17,7 @@ from search_support import FILE, counted, run, start, stored, write
 from harness import naming
 from harness.tracking.store import open_store
 
-DEADLINE = 120.0
+DEADLINE = 400.0
 
 
 def kill_after_some_writes(process: subprocess.Popen[str], journal: Path, delay: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -26,6 +26,15 @@ class Grouping:
 
     groups: tuple[tuple[PlannedTrial, ...], ...]
     alone: tuple[tuple[PlannedTrial, str], ...]
+
+    def judged(self, refuses: Callable[[Trial], str | None]) -> Grouping:
+        """The same where each group's architecture was looked at: those that `refuses` has a reason
+        against train alone."""
+        reasons = [refuses(members[0].trial) for members in self.groups]
+        pairs = list(zip(self.groups, reasons, strict=True))
+        kept = tuple(members for members, reason in pairs if reason is None)
+        refused = [(one, reason) for members, reason in pairs if reason for one in members]
+        return Grouping(kept, (*self.alone, *refused))
 
     def lines(self) -> list[str]:
         """What is stacked and what is not, with the reasons, for people."""

@@ -129,6 +129,7 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
     """What `--dry-run` prints: every trial with its id, every skip with its reason; where trials
     train as stacks, how many, and why the others do not."""
     from harness.groups import group, largest
+    from harness.paths import data_root
 
     lines = [f"{planned.trial_id}  {planned.name}" for planned in plan.trials]
     lines += [
@@ -136,7 +137,10 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
         for skip in plan.skipped
     ]
     if fuse != "off":
-        lines += group(plan.trials, largest(fuse)).lines()
+        from harness.training.fused.probe import refusal
+
+        grouping = group(plan.trials, largest(fuse))
+        lines += grouping.judged(lambda trial: refusal(trial, data_root())).lines()
     configs = len({planned.config_id for planned in plan.trials})
     lines.append(
         f"{plan.experiment.name}: {counted(len(plan.trials), 'trial')} of "

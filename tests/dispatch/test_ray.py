@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from resume_support import comparable, planned
+from resume_support import task as checkpointed
 from support import make_trial
 
+from harness.dispatch.checkpoints import CheckpointRoom, Position, TrialFolder
 from harness.dispatch.engine import Task
 from harness.dispatch.inline import InlineEngine
 from harness.dispatch.ray import RayEngine
@@ -84,6 +90,27 @@ def test_failures_and_cancellations_end_once(engine: RayEngine, data_root: Path)
     assert drain(engine)["endless"][-1].outcome is Outcome.INTERRUPTED
     engine.submit(task("after", data_root))
     assert drain(engine)["after"][-1].outcome is Outcome.DONE
+
+
+def test_a_killed_task_goes_on_from_its_checkpoint(
+    engine: RayEngine, tmp_path: Path, data_root: Path
+) -> None:
+    trial, room = make_trial(epochs=4, batch_size=32), CheckpointRoom(tmp_path, every=0)
+    folder = TrialFolder(room.place(planned(trial)))
+    engine.submit(checkpointed(trial, data_root, room))
+    while (folder.reached() or Position(0, 0)) < Position(1, 5):
+        time.sleep(0.01)
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # Others of Ray's come and go.
+            if "ray::_records" in " ".join(process.cmdline()):
+                process.kill()
+    (records,) = drain(engine).values()
+    starts = [record for record in records if isinstance(record, Started)]
+    assert [start.facts.get("resumed") for start in starts] == [None, 1]
+    inline = InlineEngine()
+    inline.submit(task("whole", data_root, epochs=4, batch_size=32))
+    (whole,) = drain(inline).values()
+    assert comparable([starts[0], *(r for r in records if r not in starts)]) == comparable(whole)
 
 
 def test_a_node_killed_in_mid_sweep_loses_nothing(cluster: Any, data_root: Path) -> None:

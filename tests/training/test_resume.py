@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import sys
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from resume_support import assert_same, comparable
 from support import make_trial
 
 from harness.registry import components
+from harness.training import checkpoint
 from harness.training.build import Parts, assemble
 from harness.training.checkpoint import Checkpoint, Pace, Unusable, restore
 from harness.training.data import forget
@@ -120,6 +123,26 @@ def test_checkpoints_are_far_apart_unless_asked_for(data_root: Path) -> None:
             break
         pace.asked = True
     assert (item.epoch, item.batch) == (0, 1)
+
+
+def test_no_more_than_one_interval_lies_between_two(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock on which every batch takes a second: what a kill at any moment costs."""
+    clock = iter(range(10_000))
+    pace = Pace(every=5)
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    trial = make_trial(batch_size=128, epochs=6)
+    parts = assemble(trial, data_root)
+    places = [0]
+    for item in train(parts, pace=pace):
+        if isinstance(item, Checkpoint):
+            places.append(item.epoch * parts.steps_per_epoch + item.batch)
+            pace.wrote(0.0)
+    assert places[-1] == 6 * parts.steps_per_epoch
+    gaps = [later - sooner for sooner, later in pairwise(places)]
+    assert max(gaps) <= 5
+    assert min(gaps) >= 2, "and none right after another"
 
 
 def test_writing_takes_a_small_part_of_the_time_by_default() -> None:

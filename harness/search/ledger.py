@@ -17,6 +17,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.experiment.spec import PlannedTrial
 from harness.experiment.tuning import Range, Search
+from harness.search.counting import (
+    OUTCOME,
+    SECONDS,
+    UNCOUNTED,
+    added,
+    counts,
+    ending,
+    stale,
+)
 from harness.search.methods import decoded, encoded, make_pruner, make_sampler, suggest
 from harness.search.points import Point, Refused, StudyPlan, with_field
 from harness.search.rounding import Rounded
@@ -26,16 +35,12 @@ from harness.trial import Trial
 
 OWNER: Final = "owner"
 """User attribute: the process that trains the point."""
-UNCOUNTED: Final = "uncounted"
-"""User attribute: why a point is no part of the budget."""
 RETRY_OF: Final = "retry_of"
 """User attribute: the number of the lost point that this one repeats."""
 RETRIES: Final = "retries"
 KNOWN: Final = "known"
 """User attribute: the known point that this one is."""
 TRIALS: Final = "trial_ids"
-SECONDS: Final = "seconds"
-OUTCOME: Final = "outcome"
 MOST_RETRIES: Final = 2
 """How often a point is tried again whose worker died."""
 MOST_REFUSED: Final = 1000
@@ -127,8 +132,9 @@ class Ledger:
             return True
         if search.patience is None:
             return False
-        counted = [trial for trial in self._trials() if _counts(trial)]
-        return self._stale(counted) >= search.patience
+        counted = [trial for trial in self._trials() if counts(trial)]
+        upward = self.objectives[0].direction == "max"
+        return stale(counted, upward) >= search.patience
 
     def ask(self) -> Asked | None:
         """The next point; None where the study is over.
@@ -209,8 +215,8 @@ class Ledger:
         "running"."""
         found = dict.fromkeys(("done", "pruned", "diverged", "failed", "running"), 0)
         for trial in self._trials():
-            if _counts(trial):
-                found[_ending(trial)] += 1
+            if counts(trial):
+                found[ending(trial)] += 1
         return found
 
     def _planned(self, made: Trial, number: int) -> list[PlannedTrial]:
@@ -241,11 +247,11 @@ class Ledger:
         trials = self._trials()
         points, seconds, ended = self._ended
         while ended < len(trials) and trials[ended].state.is_finished():
-            points, seconds = _added(points, seconds, trials[ended])
+            points, seconds = added(points, seconds, trials[ended])
             ended += 1
         self._ended = points, seconds, ended
         for trial in trials[ended:]:
-            points, seconds = _added(points, seconds, trial)
+            points, seconds = added(points, seconds, trial)
         return points, seconds
 
     def _enqueue_known(self) -> None:
@@ -298,41 +304,8 @@ class Ledger:
         """Whether, of points asked by several processes at once, this one is beyond the budget."""
         if self.search.trials is None:
             return False
-        earlier = sum(1 for t in self._trials() if t.number < number and _counts(t))
+        earlier = sum(1 for t in self._trials() if t.number < number and counts(t))
         return earlier >= self.search.trials
-
-    def _stale(self, trials: Sequence[FrozenTrial]) -> int:
-        """Finished points since the last that was better than all before it."""
-        best: float | None = None
-        since = 0
-        for trial in trials:
-            if trial.state is TrialState.RUNNING:
-                continue
-            since += 1
-            if trial.state is TrialState.COMPLETE:
-                value = trial.values[0]
-                upward = self.objectives[0].direction == "max"
-                if best is None or (value > best if upward else value < best):
-                    best, since = value, 0
-        return since
-
-
-def _added(points: int, seconds: float, trial: FrozenTrial) -> tuple[int, float]:
-    if not _counts(trial):
-        return points, seconds
-    return points + 1, seconds + trial.user_attrs.get(SECONDS, 0.0)
-
-
-def _counts(trial: FrozenTrial) -> bool:
-    return trial.state is not TrialState.WAITING and UNCOUNTED not in trial.user_attrs
-
-
-def _ending(trial: FrozenTrial) -> str:
-    if trial.state is TrialState.COMPLETE:
-        return "done"
-    if trial.state is TrialState.RUNNING:
-        return "running"
-    return str(trial.user_attrs.get(OUTCOME, "failed"))
 
 
 def _bounds(plan: StudyPlan, name: str) -> list[int]:

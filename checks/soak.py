@@ -241,10 +241,11 @@ _TWICE = """
 SELECT 'twice', COUNT(*) FROM
 (SELECT 1 FROM metrics GROUP BY run_uuid, key, step HAVING COUNT(*) > 1)
 """
+# A ROC curve that is not defined has no area.
 _VALUES = f"""
 SELECT held, COUNT(*) FROM (
     SELECT COUNT(metrics.key) AS held FROM {_COUNTED}
-    LEFT JOIN metrics ON metrics.run_uuid = runs.run_uuid
+    LEFT JOIN metrics ON metrics.run_uuid = runs.run_uuid AND metrics.key NOT LIKE '%roc_auc'
     WHERE gone.key IS NULL GROUP BY runs.run_uuid
 ) GROUP BY held
 """

@@ -306,6 +306,9 @@ def _table(rows: list[dict[str, Any]], fields: tuple[str, ...]) -> pd.DataFrame:
     table["started"] = pd.to_datetime(table["started"], unit="ms", utc=True)
     for name in fields:
         table[name] = table[name].fillna(ABSENT)
+    if "lr" in fields:
+        # What something else wrote may be no rate; readers calculate with it.
+        table["lr"] = [lr if _float(lr) is not None else "nan" for lr in table["lr"]]
     if "seed" in fields:
         table["seed"] = pd.to_numeric(table["seed"], errors="coerce").astype("Int64")
     return table

@@ -130,8 +130,11 @@ def test_shared_data_of_processes_killed_together_goes_with_the_next_start(
 
 
 @pytest.mark.slow
-def test_a_killed_parent_leaves_no_worker_and_no_shared_data(workspace: Path) -> None:
-    before = set(MEMORY.glob("harness-*"))
+def test_a_killed_parent_leaves_no_worker_and_no_shared_data(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "YOUNG_SECONDS", 0.0)
+    before = set(processes.orphans(MEMORY))
     (workspace / "shared.yaml").write_text(FILE.replace("epochs: 3", "epochs: 1000000"))
     parent = _sweep("--workers", "2")
     deadline = time.monotonic() + 120
@@ -143,7 +146,7 @@ def test_a_killed_parent_leaves_no_worker_and_no_shared_data(workspace: Path) ->
     parent.communicate()
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
-    assert set(MEMORY.glob("harness-*")) <= before
+    assert set(processes.orphans(MEMORY)) <= before
 
 
 def test_two_first_starts_at_once_run_each_trial_once(workspace: Path) -> None:

@@ -24,7 +24,7 @@ MIB = 1 << 20
 
 @pytest.mark.slow
 def test_a_sweep_of_a_thousand_trials_holds_what_one_of_hundreds_holds(workspace: Path) -> None:
-    """Parent and workers by themselves, pages that they share with others left out."""
+    """Parent and workers, each for itself."""
     (workspace / "flat.yaml").write_text(FILE)
     command = [sys.executable, "-m", "harness.sweep", "flat.yaml", "--workers", "2"]
     with (workspace / "log").open("w") as log:
@@ -45,7 +45,7 @@ def test_a_sweep_of_a_thousand_trials_holds_what_one_of_hundreds_holds(workspace
     assert len(early) >= 3, "the parent and two workers"
     assert late.keys() >= early.keys(), "a worker was replaced"
     grown = {pid: (late[pid] - early[pid]) / MIB for pid in early}
-    assert max(grown.values()) < 12, f"MiB more, by process, over some 700 trials: {grown}"
+    assert max(grown.values()) < 16, f"MiB more, by process, over some 700 trials: {grown}"
 
 
 def finished(database: Path) -> int:
@@ -60,9 +60,10 @@ def finished(database: Path) -> int:
 
 
 def held(parent: psutil.Process) -> dict[int, int]:
-    """Bytes that each process of the sweep holds for itself; empty once one is on its way out."""
+    """Bytes of memory of each process of the sweep; empty once one is on its way out. Not what is
+    its own: that changes as forked processes stop to share what they had in common."""
     try:
         everyone = [parent, *parent.children(recursive=True)]
-        return {process.pid: process.memory_full_info().uss for process in everyone}
+        return {process.pid: process.memory_info().rss for process in everyone}
     except psutil.Error:
         return {}

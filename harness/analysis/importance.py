@@ -66,6 +66,8 @@ def importance(
     if target.size > MOST:
         drawn = np.sort(generator.choice(target.size, MOST, replace=False))
         target, axes = target[drawn], axes.iloc[drawn]
+    # Shares know no scale, and scikit-learn warns of losses that exploded.
+    target = target / np.abs(target).max()
     codes, blocks = _encoded(axes)
     forest = RandomForestRegressor(
         n_estimators=TREES,

@@ -131,6 +131,15 @@ def test_what_needs_two_axes_is_an_interaction() -> None:
     assert first.share > 0.8
 
 
+@pytest.mark.filterwarnings("error")
+def test_losses_that_exploded_do_not_stop_it() -> None:
+    axes = factorial()
+    score = 1e200 * axes["lr"].astype(float)
+    found = importance("", axes, score.tolist(), np.random.default_rng(0))
+    assert found is not None
+    assert found.axes[0].name == "lr"
+
+
 def test_too_few_or_equal_scores_have_no_importance() -> None:
     axes = factorial()
     assert importance("", axes.head(10), list(range(10)), np.random.default_rng(0)) is None

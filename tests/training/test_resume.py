@@ -49,6 +49,9 @@ TRIALS = {
     "torchvision": {"augment": ["torchvision"], "model": DROPOUT},
     "bf16": {"precision": "bf16", "optimizer": "adam", "lr": 0.01},
     "clipping": {"grad_clip": 0.1, "lr": 1.0},
+    "what a schedule has seen": {
+        "scheduler": {"name": "plateau", "patience": 0, "threshold": 0.9},
+    },
     "batch losses": {"log_every": 2},
     "warm-up": {"scheduler": {"name": "cosine", "warmup_epochs": 1.5}},
     "rare evaluation": {"eval_every": 2},

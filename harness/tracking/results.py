@@ -320,13 +320,14 @@ def _expectations(stored: str) -> tuple[Mapping[str, Any], ...]:
     except ValueError:
         raise StoreError(f"the tag {naming.TAG_EXPECT} is not JSON: {stored[:60]!r}") from None
     known = {field.name for field in fields(Expectation)}
+    optional: dict[str, Any] = {"source": "", "where": {}}
     whole = isinstance(found, list) and all(
-        isinstance(one, dict) and known - {"where"} <= set(one) <= known for one in found
+        isinstance(one, dict) and known - set(optional) <= set(one) <= known for one in found
     )
     if not whole:
         told = f"the tag {naming.TAG_EXPECT} holds no published figures: {stored[:60]!r}"
         raise StoreError(told)
-    return tuple(found)
+    return tuple(optional | one for one in found)
 
 
 def _mapping(stored: str | None) -> Mapping[str, Any]:

@@ -160,7 +160,7 @@ def without_clock(table: str, row: list[str]) -> list[str]:
     """Rows of parents hold the time of writing."""
     if not any("<sweep" in cell or "'sweep 2" in cell for cell in row):
         return row
-    clocks = ("timestamp=", "start_time=", "end_time=", "value=")
+    clocks = ("timestamp=", "start_time=", "end_time=", "value=", "name=str 'sweep 2")
     return [cell for cell in row if not cell.startswith(clocks)]
 
 

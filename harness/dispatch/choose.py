@@ -80,7 +80,10 @@ def _on_ray(workers: int | None, slots: int, exclusive: bool, address: str | Non
     from harness.dispatch.ray import RayEngine
 
     if exclusive:
-        raise InputError("--exclusive: Ray places trials by itself, beside each other")
+        raise InputError(
+            "--exclusive: on a Ray cluster other work may train on the same cores; "
+            "leave --executor ray out"
+        )
     return RayEngine(address, slots=slots, limit=workers)
 
 

@@ -43,8 +43,9 @@ class RayEngine:
 
     address: of a running cluster; None starts one on this machine that listens on 127.0.0.1 and
     ends with the engine. limit: tasks at once at most. A task whose node dies begins again
-    elsewhere, and only its records not seen yet are handed on. Raises InputError where Ray is not
-    installed or no cluster answers.
+    elsewhere, and only its records not seen yet are handed on. A task is marked exclusive only
+    where Ray grants it a whole GPU, or all cores of a cluster of the engine's own. Raises
+    InputError where Ray is not installed or no cluster answers.
     """
 
     is_local = False
@@ -65,7 +66,10 @@ class RayEngine:
         self._of_cpu = int(resources.get("CPU", 0)) // threads
         self._of_gpu = int(resources.get("GPU", 0)) * slots
         self._limit = limit or self._of_cpu + self._of_gpu
-        self._nodes = sum(node["Alive"] for node in self._ray.nodes())
+        # All cores, for one task at a time; None where several train there, or others may.
+        alone = self._owns and address is None and min(self._limit, self._of_cpu) == 1
+        self._whole = int(resources["CPU"]) if alone else None
+        self._nodes = len(self._alive())
         self._remote = self._ray.remote(_records)
         self._data: dict[str, Any] = {}
         self._running: dict[str, _Running] = {}
@@ -89,7 +93,9 @@ class RayEngine:
 
     def submit(self, task: Task) -> None:
         gpu = self._wants_gpu(task.trial.device)
-        placed = replace(task, device="cuda:0") if gpu else task  # Ray shows a task its own alone.
+        placed = replace(task, exclusive=self._is_alone(gpu))
+        if gpu:
+            placed = replace(placed, device="cuda:0")  # Ray shows a task its own alone.
         self._running[task.key] = _Running(placed, self._begin(placed, gpu), gpu)
 
     def next(self, timeout: float | None = None) -> Event | None:
@@ -127,9 +133,20 @@ class RayEngine:
         kind = device.partition(":")[0]
         return kind in GPU_KINDS or (kind == "auto" and self._of_gpu > 0)
 
+    def _is_alone(self, gpu: bool) -> bool:
+        """Whether what a task asks for keeps every other off its device. Nodes that share a
+        machine may each hand out the same GPU."""
+        if not gpu:
+            return self._whole is not None
+        hosts = [node["NodeManagerAddress"] for node in self._alive() if "GPU" in node["Resources"]]
+        return self._share == 1 and 0 < len(hosts) == len(set(hosts))
+
+    def _alive(self) -> list[dict[str, Any]]:
+        return [node for node in self._ray.nodes() if node["Alive"]]
+
     def _begin(self, task: Task, gpu: bool) -> Any:
         options = {
-            "num_cpus": 1 if gpu else self._threads,
+            "num_cpus": 1 if gpu else self._whole or self._threads,
             "num_gpus": self._share if gpu and self._of_gpu else 0,
             "max_retries": 0,
             "num_returns": "streaming",

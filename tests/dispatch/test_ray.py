@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,8 +17,9 @@ from resume_support import task as checkpointed
 from support import make_trial
 
 from harness.dispatch.checkpoints import CheckpointRoom, Position, TrialFolder
-from harness.dispatch.engine import Task
+from harness.dispatch.engine import Engine, Task
 from harness.dispatch.inline import InlineEngine
+from harness.dispatch.process import ProcessEngine
 from harness.dispatch.ray import RayEngine
 from harness.naming import OF_THE_MACHINE
 from harness.records import Ended, Measured, Outcome, Started
@@ -54,7 +56,7 @@ def task(key: str, root: Path, **fields: object) -> Task:
     return Task(key, make_trial(**{"epochs": 2, **fields}), root, evidence=True)
 
 
-def drain(engine: RayEngine | InlineEngine) -> dict[str, list[Any]]:
+def drain(engine: Engine) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     while (event := engine.next()) is not None:
         found.setdefault(event.key, []).append(event.record)
@@ -79,6 +81,55 @@ def test_measures_what_inline_measures(engine: RayEngine, data_root: Path) -> No
         assert [type(r) for r in on_ray[key]] == [Started, Measured, Measured, Measured, Ended]
         assert measured(on_ray[key]) == measured(here[key])
         assert on_ray[key][-1].evidence.outputs.equal(here[key][-1].evidence.outputs)
+
+
+def test_every_engine_measures_the_same_in_any_order(cluster: Any, data_root: Path) -> None:
+    """To the last bit: threads are equal, and nothing depends on what ran before or beside."""
+    second = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    dropout = {"name": "mlp", "hidden": [16], "dropout": 0.2}
+    tasks = [
+        task(f"{optimizer} {seed}", data_root, seed=seed, optimizer=optimizer, model=dropout)
+        for optimizer in ("adam", "momentum", "sgd")
+        for seed in range(3)
+    ]
+    engines = (InlineEngine(), ProcessEngine.on_cpu(2, threads=1), RayEngine())
+    found = []
+    for order, one in enumerate(engines, start=1):
+        shuffled = random.Random(order).sample(tasks, len(tasks))
+        assert shuffled != tasks
+        for trial in shuffled:
+            one.submit(trial)
+        found.append({key: measured(records) for key, records in drain(one).items()})
+        one.close()
+    cluster.remove_node(second)
+    assert [len(records) for records in found[0].values()] == [3] * 9
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_task_is_alone_only_with_a_whole_gpu(
+    cluster: Any, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resources are a cluster's own word: no GPU is needed to see what is asked for."""
+    monkeypatch.setattr(RayEngine, "_begin", lambda *_: None)
+
+    def alone(device: str, slots: int = 1) -> bool:
+        engine = RayEngine(slots=slots)
+        engine.submit(task("one", data_root, device=device))
+        return engine._running["one"].task.exclusive
+
+    assert not alone("cuda"), "there is none"
+    with_gpu = cluster.add_node(num_cpus=1, num_gpus=1)
+    cluster.wait_for_nodes()
+    assert alone("cuda")
+    assert alone("auto")
+    assert not alone("cuda", slots=2)
+    assert not alone("cpu"), "others may use the cluster"
+    again = cluster.add_node(num_cpus=1, num_gpus=1)
+    cluster.wait_for_nodes()
+    assert not alone("cuda"), "both nodes are of this machine"
+    cluster.remove_node(with_gpu)
+    cluster.remove_node(again)
 
 
 def test_failures_and_cancellations_end_once(engine: RayEngine, data_root: Path) -> None:

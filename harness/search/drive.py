@@ -215,8 +215,8 @@ class Drive:
         last = measured.epoch >= asked.current.trial.epochs
         if measured.epoch == 0 or value is None or last:
             return  # The untrained model says nothing, and the last epoch's value is the trial's.
-        asked.trial.report(value, measured.epoch)
-        if asked.trial.should_prune():
+        asked.report(value, measured.epoch)
+        if asked.should_prune():
             asked.pruned_at = measured.epoch
             self.engine.cancel(asked.current.trial_id)
 
@@ -252,8 +252,8 @@ class Drive:
         asked.at += 1
         done = asked.at == len(asked.planned)
         if asked.ledger.search.pruner.name == WILCOXON:
-            asked.trial.report(value, asked.at)
-            if not done and asked.trial.should_prune():
+            asked.report(value, asked.at)
+            if not done and asked.should_prune():
                 asked.pruned_at = asked.at
                 asked.ledger.tell(asked, TrialState.PRUNED, "pruned")
                 return

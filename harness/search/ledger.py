@@ -6,13 +6,14 @@ killed, and several machines share one budget.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.experiment.spec import PlannedTrial
@@ -27,14 +28,13 @@ from harness.search.counting import (
     stale,
 )
 from harness.search.methods import decoded, encoded, make_pruner, make_sampler, suggest
+from harness.search.orphans import OWNER, Orphans
 from harness.search.points import Point, Refused, StudyPlan, with_field
 from harness.search.rounding import Rounded
 from harness.search.storage import Opened
-from harness.tracking.owner import is_dead, owner
+from harness.tracking.owner import owner
 from harness.trial import Trial
 
-OWNER: Final = "owner"
-"""User attribute: the process that trains the point."""
 RETRY_OF: Final = "retry_of"
 """User attribute: the number of the lost point that this one repeats."""
 RETRIES: Final = "retries"
@@ -45,8 +45,8 @@ MOST_RETRIES: Final = 2
 """How often a point is tried again whose worker died."""
 MOST_REFUSED: Final = 1000
 """Points in a row that may be no trials before the study is given up."""
-_UNSIGNED = timedelta(seconds=60)
-"""How long a point of a shared storage may be without an owner."""
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -76,6 +76,17 @@ class Asked:
         """Whether a worker died that trained the point before."""
         return int(self.trial.user_attrs.get(RETRIES, 0)) > 0
 
+    def report(self, value: float, step: int) -> None:
+        """Tell the pruner of an epoch or a seed."""
+        with suppress(UpdateFinishedTrialError):  # Another machine has taken the point over.
+            self.trial.report(value, step)
+
+    def should_prune(self) -> bool:
+        """Whether the pruner stops the point; never one that another machine has taken over."""
+        with suppress(UpdateFinishedTrialError):
+            return bool(self.trial.should_prune())
+        return False
+
 
 class Ledger:
     """The book of one study. Not thread-safe; others may write to the same storage."""
@@ -98,6 +109,7 @@ class Ledger:
             pruner=make_pruner(self.search, epochs),
             load_if_exists=True,
         )
+        self._orphans = Orphans(self.study)
         self._enqueue_known()
 
     @property
@@ -106,8 +118,12 @@ class Ledger:
 
     def recover(self) -> int:
         """Tell points that died with their process as failed, and queue them again. Returns how
-        many."""
-        lost = [trial for trial in self._trials() if self._is_orphan(trial)]
+        many. Those of another machine are found where this is called again and again."""
+        trials = self._trials()
+        if self._shared:
+            lost = self._orphans.among(trials)
+        else:  # The journal is ours alone, and this process has asked nothing yet.
+            lost = [trial for trial in trials if trial.state is TrialState.RUNNING]
         for trial in lost:
             self._requeue(trial, "its process died", retries=0)
         return len(lost)
@@ -147,20 +163,12 @@ class Ledger:
             self.study.sampler = Rounded(make_sampler(self.plan, self.begun()))
             trial = self.study.ask()
             self._read = None
-            if self._shared:
-                trial.set_user_attr(OWNER, owner())
             try:
-                made = self._trial(trial)
+                return self._drawn(trial)
             except Refused as refused:
                 self._drop(trial, str(refused))
-                continue
-            if self._shared and self._is_surplus(trial.number):
-                self._drop(trial, "another process was faster")
-                return None
-            planned = self._planned(made, trial.number)
-            trial.set_user_attr(TRIALS, [one.trial_id for one in planned])
-            self._read = None
-            return Asked(self, trial, planned)
+            except UpdateFinishedTrialError:
+                continue  # Another machine took this one for dead.
         raise Refused(
             f"study {self.plan.label!r}: {MOST_REFUSED} points in a row were no trials; the last: "
             f"{self._trials()[-1].user_attrs.get(UNCOUNTED, '')}"
@@ -175,16 +183,35 @@ class Ledger:
                     yield from self._planned(made, trial.number)
 
     def tell(self, asked: Asked, state: TrialState, outcome: str) -> None:
-        """Close a point. Where it is complete, its value is the mean over its seeds."""
+        """Close a point. Where it is complete, its value is the mean over its seeds.
+
+        One that another machine has taken over is left as that machine told it; its runs stay.
+        """
         self._read = None
+        try:
+            self._tell(asked, state, outcome)
+        except UpdateFinishedTrialError:
+            _logger.warning(
+                "study %r: point #%d is not counted here: another machine has taken it over, "
+                "having heard nothing of this one for too long",
+                self.plan.label,
+                asked.number,
+            )
+
+    def _tell(self, asked: Asked, state: TrialState, outcome: str) -> None:
+        if self._shared:
+            trial_id = asked.trial._trial_id
+            now = self._storage.get_trial(trial_id).state
+            self._storage.check_trial_is_updatable(trial_id, now)
         if self.search.minutes is not None:
             asked.trial.set_user_attr(SECONDS, asked.seconds)
         if state is TrialState.COMPLETE:
             columns = zip(*asked.values, strict=True)
-            self.study.tell(asked.trial, [sum(c) / len(c) for c in columns], state)
+            means = [sum(c) / len(c) for c in columns]
+            self.study.tell(asked.trial, means, state, skip_if_finished=True)
             return
         asked.trial.set_user_attr(OUTCOME, outcome)
-        self.study.tell(asked.trial, state=state)
+        self.study.tell(asked.trial, state=state, skip_if_finished=True)
 
     def requeue(self, asked: Asked, why: str) -> bool:
         """Queue a point again whose worker died; False where that has happened too often."""
@@ -218,6 +245,21 @@ class Ledger:
             if counts(trial):
                 found[ending(trial)] += 1
         return found
+
+    def _drawn(self, trial: optuna.Trial) -> Asked:
+        """Raises Refused where the point is none of this study's; UpdateFinishedTrialError where
+        another machine has taken it over meanwhile."""
+        if self._shared:
+            trial.set_user_attr(OWNER, owner())
+            if self._is_needless(trial):
+                raise Refused("it was queued twice, or is not lost after all")
+        made = self._trial(trial)
+        if self._shared and self._is_surplus(trial.number):
+            raise Refused("another process was faster")
+        planned = self._planned(made, trial.number)
+        trial.set_user_attr(TRIALS, [one.trial_id for one in planned])
+        self._read = None
+        return Asked(self, trial, planned)
 
     def _planned(self, made: Trial, number: int) -> list[PlannedTrial]:
         """A point's trial on each of the search's seeds."""
@@ -281,24 +323,27 @@ class Ledger:
         self._read = None
         if params and trial.number not in repeated:
             self.study.enqueue_trial(params, user_attrs=attributes)
-        self._storage.set_trial_user_attr(trial._trial_id, UNCOUNTED, why)
-        self.study.tell(trial.number, state=TrialState.FAIL)
+        with suppress(
+            UpdateFinishedTrialError
+        ):  # Told meanwhile, by its owner or another observer.
+            self._storage.set_trial_user_attr(trial._trial_id, UNCOUNTED, why)
+            self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _drop(self, trial: optuna.Trial, why: str) -> None:
         self._read = None
-        trial.set_user_attr(UNCOUNTED, why)
-        self.study.tell(trial, state=TrialState.FAIL)
+        with suppress(UpdateFinishedTrialError):  # Another machine has taken it over.
+            trial.set_user_attr(UNCOUNTED, why)
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
-    def _is_orphan(self, trial: FrozenTrial) -> bool:
-        if trial.state is not TrialState.RUNNING:
-            return False
-        if not self._shared:
-            return True  # The journal is ours alone, and this process has asked nothing yet.
-        signed = trial.user_attrs.get(OWNER)
-        if signed is not None:
-            return is_dead(signed)
-        started = trial.datetime_start
-        return started is not None and datetime.now(UTC) - started.astimezone(UTC) > _UNSIGNED
+    def _is_needless(self, trial: optuna.Trial) -> bool:
+        """Whether a lost point was queued twice, by two that saw its process dead at once, or was
+        told by its own process after all."""
+        lost = trial.user_attrs.get(RETRY_OF)
+        return lost is not None and any(
+            (other.number == lost and other.state.is_finished() and counts(other))
+            or (other.number < trial.number and other.user_attrs.get(RETRY_OF) == lost)
+            for other in self._trials()
+        )
 
     def _is_surplus(self, number: int) -> bool:
         """Whether, of points asked by several processes at once, this one is beyond the budget."""

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -30,6 +30,7 @@ from harness.report.terminal import for_stdout
 from harness.search.drive import Drive
 from harness.search.figures import write_figures
 from harness.search.ledger import Ledger
+from harness.search.orphans import Pulse
 from harness.search.points import StudyPlan
 from harness.search.results import SETTLED, Archive
 from harness.search.retrain import Again, train_again, winner
@@ -74,7 +75,8 @@ def run(
         lost = sum(ledger.recover() for ledger in ledgers)
         _say(console, announcement(experiment.name, search, ledgers, lost, opened.label))
         plan = search_plan(experiment, plans, search)
-        failed = _tune(console, store, plan, ledgers, arguments)
+        with Pulse([ledger.study for ledger in ledgers]) if opened.shared else nullcontext():
+            failed = _tune(console, store, plan, ledgers, arguments)
         winners = [winner(ledger) for ledger in ledgers]
         _say(console, outcome_lines(search, ledgers, winners))
         again = train_again(experiment, ledgers, winners)
@@ -124,8 +126,8 @@ def _tune(
                 # Others have the last points; those of a process that dies are taken over.
                 interrupts.check()
                 time.sleep(POLL_SECONDS)
-                for ledger in ledgers:
-                    ledger.recover()
+                if lost := sum(ledger.recover() for ledger in ledgers):
+                    _say(console, [f"{counted(lost, 'point')} of a dead process to be tried again"])
                 continue
             budget = (search.trials or len(ledgers)) * len(search.seeds)
             bases = [ledger.plan.base.trial for ledger in ledgers for _ in range(budget)]

@@ -24,7 +24,7 @@ grid: {scheduler: [constant, plateau, cosine]}
 
 
 def run(file: Path, epochs: int) -> None:
-    arguments = [str(file), f"epochs={epochs}", "artifacts=all", "--checkpoint-every", "0.1"]
+    arguments = [str(file), f"epochs={epochs}", "artifacts=all", "--checkpoint-every", "0.001"]
     assert sweep.main([*arguments, "--executor", "inline", "--no-compare"]) == 0
 
 

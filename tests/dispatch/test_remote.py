@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from dispatch.servers import Wire, free_port, mlflow_server, no_postgres, postgres
+from faults.machines import Machine
 from tracking.tracking_support import GOAL, digits, done, evidence, make_plan
 
 from harness import search, sweep
@@ -17,6 +18,7 @@ from harness.experiment.spec import Plan
 from harness.naming import (
     OF_THE_MACHINE,
     PARAM_TRIAL,
+    TAG_HOST,
     TAG_KIND,
     TAG_NUMBER,
     TAG_OUTCOME,
@@ -81,6 +83,17 @@ def results(uri: str, name: str) -> dict[str, dict[str, float]]:
     return found
 
 
+def hosts(uri: str, name: str) -> set[str]:
+    """The machines that trained something."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    return {run.data.tags[TAG_HOST] for run in runs if run.data.tags[TAG_KIND] == TRIAL}
+
+
 def swept(workspace: Path, uri: str | None, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     (workspace / "small.yaml").write_text(FILE)
     if uri is not None:
@@ -108,6 +121,37 @@ def test_postgresql_holds_what_a_file_holds(
         on_server = swept(workspace, uri, monkeypatch)
     assert len(on_server) == 4
     assert on_server == swept(workspace, None, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(no_postgres()), reason=no_postgres() or "PostgreSQL is here")
+def test_two_machines_share_a_sweep_on_postgresql(
+    workspace: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one machine would have trained it alone, each trial once and both at work: alone it takes
+    far longer than one needs to start after the other."""
+    file = FILE.replace("[0, 1]", str(list(range(8)))).replace("epochs: 2", "epochs: 300")
+    file = file.replace("trial: {", "trial: {eval_every: 300, ")
+    options = ("--fuse", "off")
+    folder = tmp_path_factory.mktemp("postgres")
+    with postgres() as database, mlflow_server(folder, database) as uri:
+        machines = [
+            Machine(workspace / name, uri, file, monkeypatch, options) for name in ("one", "other")
+        ]
+        try:
+            for machine in machines:
+                machine.ends()
+        finally:
+            for machine in machines:
+                machine.harness.kill()
+                machine.harness.communicate()
+        together = results(uri, "small")
+        assert hosts(uri, "small") == {"one", "other"}
+    assert len(together) == 16
+    (workspace / "small.yaml").write_text(file)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert sweep.main(["small.yaml", "--executor", "inline", "--no-compare", *options]) == 0
+    assert together == results(f"sqlite:///{workspace}/mlruns/mlflow.db", "small")
 
 
 def test_no_server_at_the_start_is_told_at_once(

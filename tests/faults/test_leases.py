@@ -3,8 +3,6 @@ real; only the machine's name and the lease's length are set."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from dispatch.servers import mlflow_server
+from faults.machines import DEADLINE, LEASE_SECONDS, Machine
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -19,23 +18,6 @@ from harness.naming import PARAM_TRIAL, TAG_KIND, TAG_REASON, TAG_SUPERSEDED, TR
 
 pytestmark = pytest.mark.slow
 
-LEASE_SECONDS = 10
-DEADLINE = 240
-HARNESS = f"""
-import platform, sys, time
-from pathlib import Path
-machine, *arguments = sys.argv[1:]
-platform.node = lambda: machine
-told, told_ns, clock = time.time, time.time_ns, Path("clock")
-def wrong():
-    return float(clock.read_text()) if clock.exists() else 0.0
-time.time = lambda: told() + wrong()
-time.time_ns = lambda: told_ns() + int(wrong() * 1e9)
-from harness.tracking import lease
-lease.RENEW_SECONDS, lease.LEASE_SECONDS = 0.5, {LEASE_SECONDS}.0
-from harness import sweep
-sys.exit(sweep.main([*arguments, "--no-compare"]))
-"""
 FILE = """\
 name: {name}
 trial: {{dataset: iris, model: perceptron, epochs: {epochs}, eval_every: {epochs}, lr: 0.1}}
@@ -51,32 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     with mlflow_server(folder, f"sqlite:///{folder}/mlflow.db") as uri:
         yield uri
-
-
-class Machine:
-    """A folder of its own, and the harness that runs there."""
-
-    def __init__(self, folder: Path, server: str, file: str, monkeypatch: pytest.MonkeyPatch):
-        (folder / "mlruns").mkdir(parents=True)
-        (folder / "shared.yaml").write_text(file)
-        self.folder = folder
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-        self.harness = subprocess.Popen(
-            [sys.executable, "-c", HARNESS, folder.name, "shared.yaml", "--executor", "inline"],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def set_clock(self, hours: float) -> None:
-        partial = self.folder / "clock.new"
-        partial.write_text(str(hours * 3600))
-        partial.rename(self.folder / "clock")
-
-    def ends(self) -> None:
-        told, _ = self.harness.communicate(timeout=DEADLINE)
-        assert self.harness.returncode == 0, told
 
 
 @pytest.fixture

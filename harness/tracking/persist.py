@@ -20,6 +20,9 @@ locked for a minute loses nothing."""
 PATIENT_PAUSE = 2.0
 """Seconds between tries of a caller who has time."""
 
+_COLLIDED = ("UNIQUE constraint failed", "duplicate key value")
+"""SQLite's and PostgreSQL's words for a row that another writer put there a moment before."""
+
 _PASSING = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 _patience: ContextVar[Callable[[], bool]] = ContextVar("patience", default=lambda: False)
 
@@ -38,9 +41,10 @@ def patient(waits: Callable[[], bool]) -> Iterator[None]:
 def persist(what: str, action: Callable[[], T]) -> T:
     """`action()`, tried again while the store is busy or a file cannot be written.
 
-    action: idempotent, as writes are that carry their own timestamps. what: completes the sentence
-    "cannot …". Raises StoreUnreachable when it stays so, or StoreError at once for any other fault
-    of the store.
+    action: idempotent, as writes are that carry their own timestamps; where two write the same row
+    first, as of a data set, the second finds it there when it tries again. what: completes the
+    sentence "cannot …". Raises StoreUnreachable when it stays so, or StoreError at once for any
+    other fault of the store.
     """
     from mlflow.exceptions import MlflowException
 
@@ -50,9 +54,10 @@ def persist(what: str, action: Callable[[], T]) -> T:
             return action()
         except (MlflowException, OSError) as error:
             told = f"cannot {what}: {reason(error)}"
-            if not _is_passing(error):
-                raise StoreError(told) from None
             pause = next(pauses, None)
+            collided = pause is not None and _has_collided(error)
+            if not (collided or _is_passing(error)):
+                raise StoreError(told) from None
             if pause is None and not _patience.get()():
                 raise StoreUnreachable(told) from None
         time.sleep(PATIENT_PAUSE if pause is None else pause)
@@ -68,6 +73,10 @@ def _is_passing(error: Exception) -> bool:
     if isinstance(error.__context__, RequestException):
         return not isinstance(error.__context__, InvalidURL)
     return getattr(error, "error_code", "") in _PASSING
+
+
+def _has_collided(error: Exception) -> bool:
+    return any(words in str(error) for words in _COLLIDED)
 
 
 def reason(error: Exception) -> str:

@@ -44,6 +44,59 @@ def stack_size(text: str) -> int | str:
     return text if text in ("auto", "off") else positive(text)
 
 
+def dispatch_flags(made: argparse.ArgumentParser, fuse: str, workers: str = "") -> None:
+    """What every command that trains asks of dispatch. fuse: the help of `--fuse`. workers: what
+    the help of `--workers` ends with."""
+    made.add_argument(
+        "--workers",
+        type=worker_count,
+        metavar="N|auto",
+        help="trials trained at once on the CPU (default: one a core; auto: as many as a short "
+        f"measurement finds fastest){workers}",
+    )
+    made.add_argument(
+        "--slots",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="trials trained at once on each GPU (default: 1)",
+    )
+    made.add_argument(
+        "--exclusive",
+        action="store_true",
+        help="one trial at a time on each device, so that their times can be compared",
+    )
+    made.add_argument(
+        "--executor",
+        choices=("inline", "process", "ray"),
+        help="train in this process, in worker processes, or on a Ray cluster (default: by the "
+        "number of workers)",
+    )
+    made.add_argument(
+        "--address", help="of the Ray cluster (default: one is started on this machine)"
+    )
+    made.add_argument(
+        "--fuse",
+        type=stack_size,
+        default="off",
+        metavar="auto|off|K",
+        help=fuse,
+    )
+    made.add_argument(
+        "--checkpoint-every",
+        type=seconds,
+        metavar="SECONDS",
+        help="training between two checkpoints of a trial (default: 20 s, more where writing one "
+        "takes over 2 %% of that; 0: at every chance)",
+    )
+
+
+def refuse_stacks_on_ray(arguments: argparse.Namespace) -> None:
+    """Raises InputError where `dispatch_flags` ask for both."""
+    if arguments.fuse != "off" and arguments.executor == "ray":
+        raise InputError("--fuse: Ray trains trials one by one; leave --executor or --fuse out")
+
+
 def guard(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
     """Run a command; what the harness refuses is told on stderr, without a traceback.
 

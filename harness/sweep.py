@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
-from harness.cli import OK, SOME_FAILED, guard, positive, seconds, stack_size, worker_count
-from harness.errors import InputError
+from harness.cli import OK, SOME_FAILED, dispatch_flags, guard, refuse_stacks_on_ray
 from harness.words import counted
 
 if TYPE_CHECKING:
@@ -53,48 +52,10 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--rerun", action="store_true", help="run every trial again; newer runs replace older ones"
     )
-    made.add_argument(
-        "--workers",
-        type=worker_count,
-        metavar="N|auto",
-        help="trials trained at once on the CPU (default: one a core; auto: as many as a short "
-        "measurement finds fastest)",
-    )
-    made.add_argument(
-        "--slots",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="trials trained at once on each GPU (default: 1)",
-    )
-    made.add_argument(
-        "--exclusive",
-        action="store_true",
-        help="one trial at a time on each device, so that their times can be compared",
-    )
-    made.add_argument(
-        "--executor",
-        choices=("inline", "process", "ray"),
-        help="train in this process, in worker processes, or on a Ray cluster (default: by the "
-        "number of workers)",
-    )
-    made.add_argument(
-        "--address", help="of the Ray cluster (default: one is started on this machine)"
-    )
-    made.add_argument(
-        "--fuse",
-        type=stack_size,
-        default="off",
-        metavar="auto|off|K",
-        help="train trials that differ in optimizer, lr, scheduler, seed or clipping alone as one "
+    dispatch_flags(
+        made,
+        fuse="train trials that differ in optimizer, lr, scheduler, seed or clipping alone as one "
         "stack of at most K; auto: where a short measurement finds that faster (default: off)",
-    )
-    made.add_argument(
-        "--checkpoint-every",
-        type=seconds,
-        metavar="SECONDS",
-        help="training between two checkpoints of a trial (default: 20 s, more where writing one "
-        "takes over 2 %% of that; 0: at every chance)",
     )
     made.add_argument(
         "--no-compare", action="store_true", help="do not print the comparison at the end"
@@ -115,8 +76,7 @@ def _main(argv: Sequence[str]) -> int:
     from harness.paths import data_root
     from harness.plan import make_plan
 
-    if arguments.fuse != "off" and arguments.executor == "ray":
-        raise InputError("--fuse: Ray trains trials one by one; leave --executor or --fuse out")
+    refuse_stacks_on_ray(arguments)
     with offline("a dry run downloads nothing") if arguments.dry_run else nullcontext():
         plan = make_plan(load(arguments.file, arguments.overrides), data_root())
     if arguments.dry_run:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from harness.cli import OK, guard, positive, seconds, stack_size, worker_count
+from harness.cli import OK, dispatch_flags, guard, refuse_stacks_on_ray
 
 if TYPE_CHECKING:
     from harness.experiment.tuning import Search
@@ -34,42 +34,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("file", help="the experiment file (YAML)")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="override a field")
     made.add_argument("--dry-run", action="store_true", help="list the studies; run nothing")
-    made.add_argument(
-        "--workers",
-        type=worker_count,
-        metavar="N|auto",
-        help="trials trained at once on the CPU (default: one a core; auto: as many as a short "
-        "measurement finds fastest); 1 is reproducible",
-    )
-    made.add_argument(
-        "--slots",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="trials trained at once on each GPU (default: 1)",
-    )
-    made.add_argument(
-        "--exclusive",
-        action="store_true",
-        help="one trial at a time on each device, so that their times can be compared",
-    )
-    made.add_argument(
-        "--executor",
-        choices=("inline", "process", "ray"),
-        help="train in this process, in worker processes, or on a Ray cluster (default: by the "
-        "number of workers)",
-    )
-    made.add_argument(
-        "--address", help="of the Ray cluster (default: one is started on this machine)"
-    )
-    made.add_argument(
-        "--fuse",
-        type=stack_size,
-        default="off",
-        metavar="auto|off|K",
-        help="ask for up to K points at once, and train those that are alike as one stack; auto: "
+    dispatch_flags(
+        made,
+        fuse="ask for up to K points at once, and train those that are alike as one stack; auto: "
         "as many as the sampler draws at once, where a short measurement finds a stack faster "
         "(default: off)",
+        workers="; 1 is reproducible",
     )
     made.add_argument(
         "--storage",
@@ -77,13 +47,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="WHERE",
         help="Optuna's storage: a journal's path, or a URL such as postgresql://… for several "
         "machines (default: search.storage, else a journal in mlruns/studies)",
-    )
-    made.add_argument(
-        "--checkpoint-every",
-        type=seconds,
-        metavar="SECONDS",
-        help="training between two checkpoints of a trial (default: 20 s, more where writing one "
-        "takes over 2 %% of that; 0: at every chance)",
     )
     made.add_argument(
         "--no-compare", action="store_true", help="do not print the comparison at the end"
@@ -106,8 +69,7 @@ def _main(argv: Sequence[str]) -> int:
     from harness.plan import make_plan
     from harness.search.points import studies
 
-    if arguments.fuse != "off" and arguments.executor == "ray":
-        raise InputError("--fuse: Ray trains trials one by one; leave --executor or --fuse out")
+    refuse_stacks_on_ray(arguments)
     with offline("a dry run downloads nothing") if arguments.dry_run else nullcontext():
         experiment = load(arguments.file, arguments.overrides)
         if experiment.search is None:

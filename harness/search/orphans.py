@@ -8,8 +8,6 @@ its own. No time of day is compared.
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Sequence
 from time import monotonic
 from typing import Final
@@ -18,15 +16,13 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.tracking.lease import FAREWELL_SECONDS, LEASE_SECONDS, RENEW_SECONDS, Watch
+from harness.tracking.lease import LEASE_SECONDS, Renewal, Watch
 from harness.tracking.owner import is_certain, is_dead, owner
 
 OWNER: Final = "owner"
 """User attribute: the process that trains the point."""
 LEASE: Final = "lease "
 """User attribute of a study, followed by an owner: its counter."""
-
-_logger = logging.getLogger(__name__)
 
 
 class Pulse:
@@ -36,32 +32,21 @@ class Pulse:
     def __init__(self, studies: Sequence[optuna.Study]) -> None:
         self._studies = studies
         self._counter = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew_for_ever, name="pulse", daemon=True)
+        self._renewal = Renewal("pulse", self.renew, StorageInternalError)
 
     def __enter__(self) -> Pulse:
         self.renew()  # Before the first point is asked: what has no counter is never judged.
-        self._thread.start()
+        self._renewal.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join(timeout=FAREWELL_SECONDS)
+        self._renewal.stop()
 
     def renew(self) -> None:
         """Move the counter. Raises what the storage raises."""
         self._counter += 1
         for study in self._studies:
             study.set_user_attr(LEASE + owner(), self._counter)
-
-    def _renew_for_ever(self) -> None:
-        while not self._over.wait(RENEW_SECONDS):
-            try:
-                self.renew()
-            except StorageInternalError as error:
-                _logger.debug("the lease could not be renewed: %s", error)
-            except Exception:  # A lease that nobody renews would be worse than any fault of one.
-                _logger.warning("the lease could not be renewed", exc_info=True)
 
 
 class Orphans:

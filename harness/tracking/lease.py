@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,34 @@ class Watch:
         return {key for key, (_, since) in self._seen.items() if now - since >= self._seconds}
 
 
+class Renewal:
+    """A thread that calls `renew` every `RENEW_SECONDS`, from `start` to `stop`; a long epoch does
+    not stop it. passing: what a store raises that is away for a while."""
+
+    def __init__(self, name: str, renew: Callable[[], None], passing: type[Exception]) -> None:
+        self._renew = renew
+        self._passing = passing
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=FAREWELL_SECONDS)
+
+    def _run(self) -> None:
+        while not self._over.wait(RENEW_SECONDS):
+            try:
+                self._renew()
+            except self._passing as error:
+                _logger.debug("the lease could not be renewed: %s", error)
+            except Exception:  # A lease that nobody renews would be worse than any fault of one.
+                _logger.warning("the lease could not be renewed", exc_info=True)
+
+
 class Lease:
     """The lease of a parent run, from `start` to `stop`; a thread renews it, and closes the runs of
     harnesses on other machines whose lease has run out.
@@ -74,17 +102,14 @@ class Lease:
         self._held: dict[str, None] = {}
         self._written: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._renew_for_ever, name="lease", daemon=True)
+        self._renewal = Renewal("lease", self.renew, StoreError)
 
     def start(self) -> None:
-        self._thread.start()
+        self._renewal.start()
 
     def stop(self) -> None:
         """Renew no more. The parent run is still to be ended: until then it counts as alive."""
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=FAREWELL_SECONDS)
+        self._renewal.stop()
 
     def hold(self, trial_id: str) -> None:
         """Write that a trial is claimed. Raises StoreError."""
@@ -131,15 +156,6 @@ class Lease:
             self._tag(naming.TAG_LEASE, str(self._counter))
             self._write_held()
         self._close_expired()
-
-    def _renew_for_ever(self) -> None:
-        while not self._over.wait(RENEW_SECONDS):
-            try:
-                self.renew()
-            except StoreError as error:
-                _logger.debug("the lease could not be renewed: %s", error)
-            except Exception:  # A lease that nobody renews would be worse than any fault of one.
-                _logger.warning("the lease could not be renewed", exc_info=True)
 
     def _close_expired(self) -> None:
         foreign = leased(self._store, self._experiment_id)

@@ -17,6 +17,7 @@ from harness.search import orphans
 from harness.search.ledger import Asked, Ledger
 from harness.search.orphans import Pulse
 from harness.search.storage import open_storage
+from harness.tracking import lease
 from harness.tracking.lease import LEASE_SECONDS, RENEW_SECONDS
 from harness.tracking.owner import owner
 
@@ -144,7 +145,7 @@ def test_an_owner_without_a_counter_is_left_alone_and_an_unsigned_point_is_not(
 def test_the_counter_is_there_before_the_first_point_and_moves_by_itself(
     machine: Callable[[], Ledger], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orphans, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
     study = machine().study
     deadline = time.monotonic() + 60
 

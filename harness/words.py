@@ -10,6 +10,15 @@ def counted(n: int, what: str, plural: str = "") -> str:
     return f"{n} {what if n == 1 else plural or what + 's'}"
 
 
+def in_bytes(count: float) -> str:
+    """ "512 bytes", "40 MiB"."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
 def told_apart(paths: Sequence[str]) -> list[str]:
     """The parts in which addresses differ: "a/x/db", "b/x/db" as "a", "b"."""
     parts = [path.split("/") for path in paths]

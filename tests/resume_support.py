@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from harness.dispatch.checkpoints import CheckpointRoom
+from harness.dispatch.checkpoints import CheckpointRoom, TrialFolder
 from harness.dispatch.engine import Task
+from harness.dispatch.runner import run
 from harness.experiment.spec import PlannedTrial
 from harness.naming import OF_THE_MACHINE
-from harness.records import Ended, Record, Started
+from harness.records import Ended, Measured, Record, Started
 from harness.trial import Trial, digest
 
 
@@ -26,6 +27,19 @@ def task(trial: Trial, root: Path, room: CheckpointRoom) -> Task:
     """A task whose trial keeps its checkpoints in `room`."""
     one = planned(trial)
     return Task(one.trial_id, trial, root, evidence=True, checkpoints=room.of([one]))
+
+
+def begin(trial: Trial, root: Path, room: CheckpointRoom, epochs: int) -> TrialFolder:
+    """Train a few epochs and a bit, and be gone, as a killed process is."""
+    for record in run(task(trial, root, room)):
+        if isinstance(record, Measured) and record.epoch == epochs:
+            break
+    return TrialFolder(room.place(planned(trial)))
+
+
+def whole(trial: Trial, root: Path) -> list[Record]:
+    """The records of a trial that nobody cut."""
+    return list(run(task(trial, root, CheckpointRoom(Path("/nonexistent"), every=1e9))))
 
 
 def comparable(records: Iterable[Record]) -> list[Any]:

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from harness.errors import HarnessError
 from harness.experiment.spec import PlannedTrial
 from harness.records import BatchLosses, Measured, Record
 from harness.sealed import Damaged, load_sealed, write_sealed
 from harness.trial import Trial, lineage
+from harness.words import in_bytes
 
 if TYPE_CHECKING:
     from harness.training.checkpoint import Checkpoint
@@ -67,6 +69,10 @@ class CheckpointRoom:
         return self.folder / shared / planned.trial_id
 
 
+class NotKept(HarnessError):
+    """A checkpoint cannot be written: the disk is full, or refuses it."""
+
+
 class Position(NamedTuple):
     """Whole epochs, and batches of the next."""
 
@@ -100,15 +106,18 @@ class TrialFolder:
     def save(
         self, checkpoint: Checkpoint, history: Sequence[Record], facts: Mapping[str, Any]
     ) -> None:
-        """Keep a checkpoint, and forget all but the one before. Raises OSError where the disk has
-        no room; those before are then as they were."""
+        """Keep a checkpoint, and forget all but the one before. Raises NotKept; those before are
+        then as they were."""
         content = {
             "state": dict(checkpoint.state),
             "history": [_plain(record) for record in history],
             "facts": dict(facts),
         }
         name = f"{checkpoint.epoch:06d}-{checkpoint.batch:09d}.pt"
-        write_sealed(self.path / name, content)
+        try:
+            write_sealed(self.path / name, content)
+        except OSError as error:
+            raise NotKept(_unkept(self.path, self.reached(), error)) from error
         held = sorted(self._held(), reverse=True)
         for _, path in held[KEPT:]:
             path.unlink(missing_ok=True)
@@ -163,6 +172,16 @@ class TrialFolder:
             if match and int(match[1]) < trial.epochs and path.parent != self.path:
                 found.append((int(match[1]), path))
         return found
+
+
+def _unkept(folder: Path, before: Position | None, error: OSError) -> str:
+    """Why a checkpoint could not be written, and what a person can do."""
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    why = f"{error.strerror or error}; {in_bytes(shutil.disk_usage(there).free)} free"
+    told = f"no checkpoint could be written in {folder} ({why}): once that is mended, "
+    if before is None:
+        return told + "--retry-failed trains it again"
+    return told + f"--retry-failed goes on from the one before, after {before}"
 
 
 def uncontinuable(trial: Trial, epochs: int) -> str | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from harness.dispatch.checkpoints import Checkpoints, Found, TrialFolder
+from harness.dispatch.checkpoints import Checkpoints, Found, NotKept, TrialFolder
 from harness.dispatch.engine import Task
 from harness.dispatch.stopping import TOLD_TO_STOP, stoppable
 from harness.records import BatchLosses, Ended, Measured, Record, Started
@@ -29,7 +28,7 @@ def train_with_checkpoints(task: Task, device: torch.device | None) -> Iterator[
 
     `Started.facts` says where it was resumed and how often, what it continues, or why it began
     anew. Where it is told to stop (`stopping`), it ends as interrupted with its checkpoint kept.
-    A task without a place for checkpoints has none.
+    A task without a place for checkpoints has none. Raises NotKept where one cannot be written.
     """
     if task.checkpoints is None:
         found = train(assemble(task.trial, task.data_root, device), task.evidence)
@@ -42,7 +41,12 @@ def train_with_checkpoints(task: Task, device: torch.device | None) -> Iterator[
         for item in train(parts, task.evidence, pace, resumed):
             match item:
                 case Checkpoint():
-                    pace.wrote(keeper.keep(item))
+                    try:
+                        pace.wrote(keeper.keep(item))
+                    except NotKept as reason:
+                        if not pace.asked:
+                            raise
+                        _logger.warning("%s", reason)  # It is interrupted, and no failure.
                     if pace.asked:
                         yield TOLD_TO_STOP
                         return
@@ -54,12 +58,12 @@ def train_with_checkpoints(task: Task, device: torch.device | None) -> Iterator[
                     if not pace.asked:  # Who asked may listen no more.
                         yield item
                 case Ended():
-                    yield replace(item, facts=keeper.problems)
+                    yield item
 
 
 class _Keeper:
     """What a trial's checkpoints need beyond its training. history: what it measured so far.
-    facts: how it began. problems: checkpoints that could not be written."""
+    facts: how it began."""
 
     def __init__(self, task: Task, checkpoints: Checkpoints) -> None:
         self._task = task
@@ -68,7 +72,6 @@ class _Keeper:
         self._stored: dict[str, Any] = {}
         self.history: list[Record] = []
         self.facts: dict[str, Any] = {}
-        self.problems: dict[str, Any] = {}
 
     def begin(self, device: torch.device | None) -> tuple[Parts, Resumed | None]:
         trial, root = self._task.trial, self._task.data_root
@@ -93,14 +96,9 @@ class _Keeper:
         return parts, None
 
     def keep(self, checkpoint: Checkpoint) -> float:
-        """Write a checkpoint. Returns the seconds it took. Where it cannot be written, training
-        goes on, and the trial's record says so."""
+        """Write a checkpoint. Returns the seconds it took. Raises NotKept."""
         began = time.monotonic()
-        try:
-            self._folder.save(checkpoint, self.history, self._stored)
-        except OSError as error:
-            _logger.warning("no checkpoint of %s: %s", self._task.key, error)
-            self.problems["checkpoints"] = f"not written: {error.strerror or error}"
+        self._folder.save(checkpoint, self.history, self._stored)
         return time.monotonic() - began
 
     def _resumed(self, found: Found, parts: Parts) -> None:

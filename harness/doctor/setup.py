@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from harness.doctor.finding import Finding, note, ok, wrong
-from harness.words import counted
+from harness.words import counted, in_bytes
 
 LEAST_FREE = 1 << 30
 """Bytes below which a disk is about to be full."""
@@ -116,7 +116,7 @@ def _described(name: str) -> str:
     if name.startswith("cuda"):
         free, total = torch.cuda.mem_get_info(name)
         gpu = torch.cuda.get_device_name(name)
-        return f"{name}: {gpu}, {_size(free)} of {_size(total)} free"
+        return f"{name}: {gpu}, {in_bytes(free)} of {in_bytes(total)} free"
     return name
 
 
@@ -155,7 +155,7 @@ def disk(data_root: Path, home: Path) -> Iterator[Finding]:
     places = {"store": home, "data": data_root, "temporary": Path(tempfile.gettempdir())}
     for what, place in places.items():
         folder = next(path for path in (place, *place.parents) if path.is_dir())
-        told = f"{what}: {_size(shutil.disk_usage(folder).free)} free in {folder}"
+        told = f"{what}: {in_bytes(shutil.disk_usage(folder).free)} free in {folder}"
         if shutil.disk_usage(folder).free < LEAST_FREE:
             yield wrong("disk", f"{told}: make room")
         elif not _is_writable(folder):
@@ -186,7 +186,7 @@ def shared_memory() -> Finding:
     if not left:
         return ok("shared data", "none left by killed processes")
     size = sum(path.stat().st_size for folder in left for path in folder.rglob("*"))
-    told = f"{counted(len(left), 'folder')} left by killed processes, {_size(size)}"
+    told = f"{counted(len(left), 'folder')} left by killed processes, {in_bytes(size)}"
     return wrong("shared data", f"{told}: {left[0]}", _removing(left, told))
 
 
@@ -197,11 +197,3 @@ def _removing(folders: list[Path], told: str) -> Callable[[], str]:
         return f"{told}: removed"
 
     return mend
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

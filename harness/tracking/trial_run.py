@@ -124,10 +124,6 @@ class TrialRun:
             scalars = summarise(self._history, ended.final, self.shared.goal)
             for name, value in scalars.items():
                 self.log.metric(name, value, last, at.utc)
-        if ended.facts:
-            self._facts = {**self._facts, **ended.facts}
-            if "checkpoints" in ended.facts:
-                self.log.tags({naming.TAG_CHECKPOINTS: naming.text(ended.facts["checkpoints"])})
         self.log.tags(self._kept(ended))
         self.log.files(self._files(ended, times))
         self.log.tags(self._outcome(ended))

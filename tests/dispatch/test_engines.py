@@ -6,7 +6,6 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from support import make_trial
 
@@ -149,31 +148,6 @@ def test_workers_share_what_they_prepare(workers: ProcessEngine, data_root: Path
     assert len(list(folder.glob("*.pt"))) == 3, "the data set, and its splits for two seeds"
     workers.close()
     assert not folder.exists()
-
-
-@pytest.mark.slow
-def test_memory_stays_flat_over_a_thousand_trials(workers: ProcessEngine, data_root: Path) -> None:
-    started = ended = 0
-    after: dict[int, int] = {}
-    while ended < 1000:
-        while started < 1000 and workers.room("cpu"):
-            workers.submit(task(str(started), data_root, dataset="iris", seed=started))
-            started += 1
-        event = workers.next()
-        assert event is not None
-        if isinstance(event.record, Ended):
-            assert event.record.outcome is Outcome.DONE
-            ended += 1
-            if ended in (200, 1000):
-                after[ended] = _own_memory()
-    growth = after[1000] - after[200]
-    assert growth < 20 << 20, f"{growth / 2**20:.0f} MiB more after 800 trials"
-
-
-def _own_memory() -> int:
-    """Bytes that this process and its workers hold for themselves, shared pages counted once."""
-    everyone = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    return sum(process.memory_full_info().uss for process in everyone)
 
 
 def test_a_killed_worker_fails_its_task_alone_and_is_replaced(

@@ -20,7 +20,7 @@ from harness.dispatch import processes
 from harness.dispatch.engine import Task
 from harness.dispatch.inline import InlineEngine
 from harness.dispatch.process import ProcessEngine
-from harness.dispatch.processes import MEMORY, SharedFolder
+from harness.dispatch.processes import SharedFolder
 from harness.naming import PARAM_TRIAL, TAG_KIND, TRIAL
 from harness.records import Ended, Outcome, Started
 
@@ -130,23 +130,23 @@ def test_shared_data_of_processes_killed_together_goes_with_the_next_start(
 
 
 @pytest.mark.slow
-def test_a_killed_parent_leaves_no_worker_and_no_shared_data(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(processes, "YOUNG_SECONDS", 0.0)
-    before = set(processes.orphans(MEMORY))
+def test_a_killed_parent_leaves_no_worker_and_no_shared_data(workspace: Path) -> None:
     (workspace / "shared.yaml").write_text(FILE.replace("epochs: 3", "epochs: 1000000"))
     parent = _sweep("--workers", "2")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not _runs_by_trial(workspace):
         time.sleep(0.2)
-    workers = psutil.Process(parent.pid).children(recursive=True)
+    process = psutil.Process(parent.pid)
+    workers = process.children(recursive=True)
+    held = [Path(file.path).parent for file in process.open_files()]
+    folders = [folder for folder in held if folder.name.startswith("harness-data-")]
     assert workers
+    assert len(folders) == 2, "of data, and of sockets"
     parent.kill()
     parent.communicate()
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
-    assert set(processes.orphans(MEMORY)) <= before
+    assert not [folder for folder in folders if folder.exists()]
 
 
 def test_two_first_starts_at_once_run_each_trial_once(workspace: Path) -> None:

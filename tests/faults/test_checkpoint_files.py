@@ -1,25 +1,22 @@
-"""Faults of checkpoints, injected for real: a killed writer, a cut file, a full disk."""
+"""Faults of checkpoints, injected for real: a killed writer, a cut file, a flipped bit."""
 
 from __future__ import annotations
 
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from resume_support import comparable, planned, task
+from resume_support import begin, comparable, planned, task, whole
 from support import make_trial
 
 from harness.dispatch import checkpoints
 from harness.dispatch.checkpoints import CheckpointRoom, Position, TrialFolder, settle
 from harness.dispatch.runner import run
-from harness.records import Ended, Measured, Outcome, Record, Started
+from harness.records import Ended, Outcome, Started
 from harness.sealed import Damaged, load_sealed, write_sealed
 from harness.training.checkpoint import Checkpoint
 from harness.trial import Trial
@@ -36,18 +33,6 @@ def made(**fields: object) -> Trial:
 @pytest.fixture
 def room(tmp_path: Path) -> CheckpointRoom:
     return CheckpointRoom(tmp_path / "room", every=0)
-
-
-def begin(trial: Trial, root: Path, room: CheckpointRoom, epochs: int) -> TrialFolder:
-    """Train a few epochs and a bit, and be gone, as a killed process is."""
-    for record in run(task(trial, root, room)):
-        if isinstance(record, Measured) and record.epoch == epochs:
-            break
-    return TrialFolder(room.place(planned(trial)))
-
-
-def whole(trial: Trial, root: Path) -> list[Record]:
-    return list(run(task(trial, root, CheckpointRoom(Path("/nonexistent"), every=1e9))))
 
 
 def names(folder: TrialFolder) -> list[str]:
@@ -193,77 +178,6 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_one(tmp_path: Path) -> Non
     saves, torn = map(int, killed.stdout.split())
     assert saves >= 25
     assert torn, "some were killed as they wrote"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB; where none can be mounted, files of at most so many bytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
-    if shutil.which("mount") and subprocess.run(mount, capture_output=True).returncode == 0:
-        yield place
-        subprocess.run(["umount", "-l", str(place)], check=True)
-        return
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 10, before[1]))
-    yield place
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_a_full_disk_leaves_the_old_file_and_the_trial_goes_on(
-    small_disk: Path, data_root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    trial = made(log_every=0)
-    room = CheckpointRoom(small_disk / "room", every=0)
-    folder = begin(trial, data_root, room, epochs=1)
-    kept = {path.name: path.read_bytes() for path in folder.path.iterdir()}
-    (small_disk / "others").write_bytes(b"x" * 1000)
-    grown = made(log_every=0, model={"name": "mlp", "hidden": [2000], "dropout": 0.3})
-    records = list(run(task(grown, data_root, room)))
-    assert records[-1].outcome is Outcome.DONE
-    assert "not written: " in records[-1].facts["checkpoints"]
-    assert "no checkpoint of" in caplog.text
-    assert comparable(records) == comparable(whole(grown, data_root))
-    assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == kept
-    assert not list(small_disk.rglob("*.partial"))
-    again = list(run(task(trial, data_root, room)))
-    assert again[0].facts["resumed"] == 1
-
-
-def test_a_disk_that_fills_up_under_a_trial_keeps_its_last_one(
-    small_disk: Path, data_root: Path
-) -> None:
-    trial = made(log_every=0, epochs=3)
-    room = CheckpointRoom(small_disk / "room", every=0)
-    running = run(task(trial, data_root, room))
-    records = []
-    for record in running:
-        records.append(record)
-        if isinstance(record, Measured) and record.epoch == 1:
-            folder = TrialFolder(room.place(planned(trial)))
-            reached = folder.reached()
-            _fill(small_disk)
-    assert records[-1].outcome is Outcome.DONE
-    assert "checkpoints" in records[-1].facts
-    (found, *_) = folder.sound(trial)
-    assert found.position == reached
-    assert comparable(records) == comparable(whole(trial, data_root))
-
-
-def _fill(disk: Path) -> None:
-    """Leave no room, or no room for a file of any size worth having."""
-    try:
-        with (disk / "filler").open("wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
-    except OSError:
-        pass
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if soft != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
 
 
 def test_a_done_trial_is_continued_and_equals_the_longer_one_at_once(

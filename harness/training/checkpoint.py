@@ -56,7 +56,7 @@ class Epoch:
     outputs: list[Tensor] = field(default_factory=list)
     losses: list[Tensor] = field(default_factory=list)
     targets: list[Tensor] = field(default_factory=list)
-    streams: Mapping[str, Tensor] | None = None
+    streams: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         """Batches so far."""
@@ -67,9 +67,10 @@ class Epoch:
         self.losses.append(losses)
         self.targets.append(targets)
 
-    def scores(self) -> Scores:
-        """Of all its batches so far."""
-        return Scores(torch.cat(self.outputs), torch.cat(self.targets), torch.cat(self.losses))
+    def scores(self, dim: int = 0) -> Scores:
+        """Of all its batches so far. dim: where a batch's examples lie."""
+        parts = (self.outputs, self.targets, self.losses)
+        return Scores(*(torch.cat(part, dim) for part in parts))
 
 
 @dataclass(slots=True)

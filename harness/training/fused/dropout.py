@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,16 +54,44 @@ class EpochMasks:
         block.used += 1
         return drawn.index_select(0, self._owner) if self._shared else drawn
 
-    def _draw(self, layer: int, shape: tuple[int, ...], p: float) -> Tensor:
+    def state(self) -> dict[str, Any]:
+        """What `load` needs inside the epoch."""
+        return {
+            "streams": {
+                layer: [stream.get_state() for stream in streams]
+                for layer, streams in self._streams.items()
+            },
+            "shapes": dict(self._full),
+            "blocks": {layer: (block.masks, block.used) for layer, block in self._blocks.items()},
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on where the masks of this epoch were. Raises RuntimeError for another device's."""
         device = self._owner.device
-        streams = self._streams.get(layer)
-        if streams is None:
-            streams = self._streams[layer] = [
-                generator(seed, "dropout", self._epoch, layer, device=str(device))
+        for layer, streams in state["streams"].items():
+            for stream, where in zip(self._streams_of(layer), streams, strict=True):
+                stream.set_state(where)
+        self._full = {layer: tuple(shape) for layer, shape in state["shapes"].items()}
+        self._blocks = {
+            layer: _Block(masks.to(device), used)
+            for layer, (masks, used) in state["blocks"].items()
+        }
+
+    def _streams_of(self, layer: int) -> list[torch.Generator]:
+        """Each seed's, as they are; from their beginning where the layer has drawn nothing yet."""
+        if layer not in self._streams:
+            device = str(self._owner.device)
+            self._streams[layer] = [
+                generator(seed, "dropout", self._epoch, layer, device=device)
                 for seed in self._seeds
             ]
+        return self._streams[layer]
+
+    def _draw(self, layer: int, shape: tuple[int, ...], p: float) -> Tensor:
+        streams = self._streams_of(layer)
         batches = max(1, DRAWN_AT_ONCE // prod(shape))
-        masks = torch.empty((len(streams), batches, *shape), dtype=self._dtype, device=device)
+        size = (len(streams), batches, *shape)
+        masks = torch.empty(size, dtype=self._dtype, device=self._owner.device)
         for mask, stream in zip(masks, streams, strict=True):
             mask.bernoulli_(1 - p, generator=stream)
         return masks.div_(1 - p)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +14,10 @@ from harness.kinds import Metric
 from harness.naming import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
 from harness.records import BatchLosses, Ended, Evidence, Measured, Outcome, Record, Started
 from harness.training import device as devices
+from harness.training.checkpoint import Checkpoint, Epoch, Pace, Resumed
 from harness.training.clock import Clock
 from harness.training.evaluation import stacked
+from harness.training.fused.checkpoint import restore, taken
 from harness.training.fused.data import Pool
 from harness.training.fused.dropout import EpochMasks
 from harness.training.fused.stack import Member, Stack
@@ -46,37 +49,80 @@ def train_stack(
     Raises Unstackable, before anything is yielded, where they cannot train as a stack. An
     exception in a part goes through to the caller, and is the end of all trials.
     """
+    items = train_with_checkpoints(trials, data_root, device, evidence, cancelled)
+    return (item for item in items if not isinstance(item, Checkpoint))
+
+
+def train_with_checkpoints(
+    trials: Sequence[tuple[str, Trial]],
+    data_root: Path,
+    device: torch.device | None = None,
+    evidence: bool = False,
+    cancelled: Collection[str] = frozenset(),
+    pace: Pace | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> Iterator[Keyed | Checkpoint]:
+    """As `train_stack`, with the stack's checkpoints between the records.
+
+    pace: when they are due; without, there are none. state: of a checkpoint, to go on from; then
+    trials are all that the stack began with, and those that train go on: each one's Started, and
+    what it had not measured before. Raises Unusable too, before anything is yielded.
+    """
     found = device or devices.resolve(trials[0][1].device)
     devices.configure(found)
-    return _records(Stack(trials, data_root, found), evidence, cancelled)
+    stack = Stack(trials, data_root, found)
+    resumed = None if state is None else restore(stack, state)
+    return _records(stack, evidence, cancelled, pace or Pace(every=inf), resumed)
 
 
-def _records(stack: Stack, evidence: bool, cancelled: Collection[str]) -> Iterator[Keyed]:
+def _records(
+    stack: Stack, evidence: bool, cancelled: Collection[str], pace: Pace, resumed: Resumed | None
+) -> Iterator[Keyed | Checkpoint]:
     for member in stack.members:
         yield member.key, Started(stack.facts(member))
-    clock = Clock(stack.device)
+    at = resumed or Resumed(0, Clock(stack.device))
+    if resumed is None:
+        _evaluate(stack, at.clock)
+        yield from _leave(stack)
+        for member in stack.members:
+            yield member.key, Measured(0, member.values | _progress(stack, member, at.clock, 0), 0)
+    with pace.training():
+        yield from _train_epochs(stack, cancelled, pace, at)
+    if not stack.members:
+        return
+    if not stack.scores:  # It was interrupted after its last epoch.
+        _evaluate(stack, at.clock)
+    yield from _finish(stack, evidence)
+
+
+def _train_epochs(
+    stack: Stack, cancelled: Collection[str], pace: Pace, at: Resumed
+) -> Iterator[Keyed | Checkpoint]:
+    """The epochs that are left."""
+    clock, begun = at.clock, at.begun
     n = len(stack.pools.train)
-    _evaluate(stack, clock)
-    yield from _leave(stack)
-    for member in stack.members:
-        yield member.key, Measured(0, member.values | _progress(stack, member, clock, 0), 0)
-    for epoch in range(1, stack.trial.epochs + 1):
+    for epoch in range(at.epoch + 1, stack.trial.epochs + 1):
         yield from _cut(stack, cancelled)
         if not stack.members:
             return
-        before = clock.train
-        yield from _train_epoch(stack, epoch, clock)
+        begun = begun or Epoch(before=clock.train)
+        yield from _train_epoch(stack, epoch, clock, pace, begun)
         yield from _leave(stack)
         if epoch == stack.trial.epochs or epoch % stack.trial.eval_every == 0:
+            before = clock.evaluation
             _evaluate(stack, clock)
+            pace.evaluation = clock.evaluation - before
             yield from _leave(stack)
-        pace = {THROUGHPUT: n / max(clock.train - before, 1e-9)}
+        speed = {THROUGHPUT: n / max(clock.train - begun.before, 1e-9)}
+        begun = None
         for member in stack.members:
-            values = member.values | pace | _progress(stack, member, clock, epoch)
+            values = member.values | speed | _progress(stack, member, clock, epoch)
             # After the rate was read: what a schedule observes changes the next epoch's.
             member.rate.observe(values)
             yield member.key, Measured(epoch, values, epoch * n)
-    yield from _finish(stack, evidence)
+        if stack.members and pace.due_after_epoch():
+            with pace.batches():
+                yield taken(stack, clock, epoch)
 
 
 def _cut(stack: Stack, cancelled: Collection[str]) -> Iterator[Keyed]:
@@ -93,29 +139,34 @@ def _leave(stack: Stack) -> Iterator[Keyed]:
         yield member.key, Ended(member.outcome, {}, reason=member.reason)
 
 
-def _train_epoch(stack: Stack, epoch: int, clock: Clock) -> Iterator[Keyed]:
-    """One pass over each trial's training split, in its own order; yields batch losses."""
+def _train_epoch(
+    stack: Stack, epoch: int, clock: Clock, pace: Pace, begun: Epoch
+) -> Iterator[Keyed | Checkpoint]:
+    """One pass over each trial's training split, in its own order, or what is left of it; yields
+    batch losses."""
     size = stack.trial.batch_size
     places = stack.pools.train.shuffled(stack.seeds, epoch)
     masks = EpochMasks(stack.seeds, stack.owner, epoch, stack.network.values.dtype)
+    if begun.streams is not None:
+        masks.load(begun.streams)
     rates = stack.rates.of_epoch(epoch)
-    outputs: list[Tensor] = []
-    losses: list[Tensor] = []
-    targets: list[Tensor] = []
+    batches = list(zip(places.split(size, dim=1), rates, strict=True))
     clock.start()
-    for chosen, lr in zip(places.split(size, dim=1), rates, strict=True):
-        logits, each, wanted = stack.step(chosen, lr, masks)
-        outputs.append(logits)
-        losses.append(each)
-        targets.append(wanted)
+    with pace.batches():
+        for chosen, lr in batches[len(begun) :]:
+            begun.add(*stack.step(chosen, lr, masks))
+            if pace.due():
+                clock.train += clock.lap()
+                yield taken(stack, clock, epoch - 1, begun, masks)
+                clock.start()
     clock.train += clock.lap()
-    whole = torch.cat(losses, 1)
-    yield from _batch_losses(stack, epoch, whole)
-    finite = whole.isfinite().all(1).tolist()
+    scores = begun.scores(dim=1)
+    yield from _batch_losses(stack, epoch, scores.losses)
+    finite = scores.losses.isfinite().all(1).tolist()
     for member in stack.members:
         if not finite[member.row]:
             member.reason = f"the training loss was not finite in epoch {epoch}"
-    _measure(stack, "train", torch.cat(outputs, 1), torch.cat(targets, 1), whole, stack.metrics)
+    _measure(stack, "train", scores.outputs, scores.targets, scores.losses, stack.metrics)
 
 
 def _batch_losses(stack: Stack, epoch: int, losses: Tensor) -> Iterator[Keyed]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +117,17 @@ class Network:
         found |= {name: buffer[row].cpu().clone() for name, buffer in self.buffers.items()}
         return {name: found[name] for name in self._names}
 
+    def state(self) -> dict[str, Any]:
+        """The living tensors: every row's parameters and buffers."""
+        return {"values": self.values, "buffers": dict(self.buffers)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over such a state of as many rows. Raises RuntimeError, KeyError where it is of
+        another architecture."""
+        _copy(state["values"], self.values)
+        for name, buffer in self.buffers.items():
+            _copy(state["buffers"][name], buffer)
+
     def check(self, models: Sequence[nn.Module], x: Tensor, sharing: Sharing) -> None:
         """Raises Unstackable where the stack's outputs are not the models'.
 
@@ -149,6 +161,12 @@ class Network:
         self._frozen = {place.name: place.stored(self.values) for place in self.places}
         self._leaves = {name: view.detach().requires_grad_() for name, view in self._frozen.items()}
         self._zeros = self.values.new_zeros((len(self.values), self._padding))
+
+
+def _copy(source: Tensor, to: Tensor) -> None:
+    if source.shape != to.shape:
+        raise RuntimeError(f"size mismatch: {list(source.shape)} and {list(to.shape)}")
+    to.copy_(source)
 
 
 def _places(model: nn.Module, transposed: set[str]) -> list[Place]:

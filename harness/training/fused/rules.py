@@ -22,11 +22,13 @@ and stays when rows leave, as the two round differently."""
 class Rule(ABC):
     """The update of some rows of a stack, by each row's own options.
 
+    needs: the options it reads. scratch: what it holds that says nothing from step to step.
     options: of each row, by `torch.optim`'s names. like: a tensor of the parameters' precision, on
     their device.
     """
 
     needs: ClassVar[tuple[str, ...]]
+    scratch: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, options: Sequence[Mapping[str, Any]], like: Tensor) -> None:
         self._dtype = like.dtype
@@ -47,6 +49,16 @@ class Rule(ABC):
             name: value[rows] if isinstance(value, Tensor) else value
             for name, value in self._coefficients.items()
         }
+
+    def state(self) -> dict[str, Any]:
+        """What `load` needs beside the options: the living tensors, and the steps so far."""
+        kept = {name: value for name, value in self._state.items() if name not in self.scratch}
+        return {"steps": self._steps, "tensors": kept}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over such a state of as many rows."""
+        self._steps = state["steps"]
+        self._state = {name: value.to(self._device) for name, value in state["tensors"].items()}
 
     def _coefficient(self, options: Sequence[Mapping[str, Any]], name: str) -> Coefficient:
         numbers = [_number(one, name) for one in options]
@@ -111,6 +123,7 @@ class Adam(Rule):
     """torch's: m̂/(√v̂ + eps), with both corrections taken into the step and eps."""
 
     needs = ("weight_decay", "beta1", "beta2", "eps")
+    scratch = ("work",)
     decoupled = False
     amsgrad = False
 
@@ -134,9 +147,9 @@ class Adam(Rule):
         values.addcdiv_(torch.mul(average, step, out=gradient), work, value=-1)
 
     def _moments(self, values: Tensor) -> dict[str, Tensor]:
-        if not self._state:
-            names = ("average", "square", "work", *(("largest",) if self.amsgrad else ()))
-            self._state = {name: torch.zeros_like(values) for name in names}
+        for name in ("average", "square", "work", *(("largest",) if self.amsgrad else ())):
+            if name not in self._state:
+                self._state[name] = torch.zeros_like(values)
         return self._state
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -44,10 +44,11 @@ class Member:
 class Stack:
     """Trials that train together.
 
-    members: those that still train. scores: by split, the latest outputs [K, N, O], targets
-    [K, N, …] and losses [K, N]. A trial that leaves gives up its row only when half of the rows or
-    more are given up: the others then move together, and where numbers lie in memory decides how
-    a matrix product rounds. Until then they are, to the last bit, what they would be without it.
+    members: those that still train. rows: the keys of all that have a row. scores: by split, the
+    latest outputs [K, N, O], targets [K, N, …] and losses [K, N]. A trial that leaves gives up its
+    row only when half of the rows or more are given up: the others then move together, and where
+    numbers lie in memory decides how a matrix product rounds. Until then they are, to the last bit,
+    what they would be without it.
     Raises Unstackable where their model or data cannot be stacked.
     """
 
@@ -70,6 +71,7 @@ class Stack:
             for row, (key, trial) in enumerate(trials[i] for i in order)
         ]
         own = [models[member.trial.seed] for member in self.members]
+        self.rows = [member.key for member in self.members]
         self.network = Network(own, device)
         self.updates = Updates(self.network, [m.trial for m in self.members], own[0])
         self.owner = torch.tensor([self.seeds.index(m.trial.seed) for m in self.members]).to(device)
@@ -93,7 +95,19 @@ class Stack:
             self._close_ranks()
         return leaving
 
+    def go_to(self, rows: Sequence[str], living: Collection[str]) -> None:
+        """Go on with these rows alone, of which some train. Raises ValueError where they are none
+        of this stack's, or lie in another order."""
+        there = [key for key in self.rows if key in rows]
+        if there != list(rows) or not living or not set(living) <= set(rows):
+            raise ValueError("it is of other trials")
+        if len(rows) < len(self.rows):
+            self.members = [member for member in self.members if member.key in rows]
+            self._close_ranks()
+        self.members = [member for member in self.members if member.key in living]
+
     def _close_ranks(self) -> None:
+        self.rows = [member.key for member in self.members]
         rows = [member.row for member in self.members]
         chosen = torch.tensor(rows, device=self.device)
         self.network.keep(chosen)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +98,21 @@ class Updates:
         for row, trial in alone.items():
             self._point_at(trial.parameters, row)
 
+    def state(self) -> dict[str, Any]:
+        """Each rule's state, and of rows that have none of these their optimizer's own."""
+        rules = [None if part.rule is None else part.rule.state() for part in self._slices]
+        alone = {row: one.optimizer.state_dict() for row, one in self._alone.items()}
+        return {"rules": rules, "alone": alone}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over such a state of the same rows. Raises ValueError, KeyError where it is of
+        others."""
+        for part, rule in zip(self._slices, state["rules"], strict=True):
+            if part.rule is not None:
+                part.rule.load(rule)
+        for row, one in self._alone.items():
+            one.optimizer.load_state_dict(state["alone"][row])
+
     def _slice(
         self,
         start: int,
@@ -151,6 +167,14 @@ class Rates:
 
     def keep(self, rows: Sequence[int]) -> None:
         self._rates = [self._rates[row] for row in rows]
+
+    def state(self) -> list[dict[str, float]]:
+        """What each row's schedule has observed."""
+        return [rate.state() for rate in self._rates]
+
+    def load(self, state: Sequence[Mapping[str, float]]) -> None:
+        for rate, observed in zip(self._rates, state, strict=True):
+            rate.load(observed)
 
 
 def _at(rate: LearningRate, step: int, first: int) -> float:

@@ -149,12 +149,11 @@ def _train_epoch(
     masks = EpochMasks(stack.seeds, stack.owner, epoch, stack.network.values.dtype)
     if begun.streams is not None:
         masks.load(begun.streams)
-    rates = stack.rates.of_epoch(epoch)
-    batches = list(zip(places.split(size, dim=1), rates, strict=True))
+    batches = list(zip(places.split(size, dim=1), stack.numbers(epoch), strict=True))
     clock.start()
     with pace.batches():
-        for chosen, lr in batches[len(begun) :]:
-            begun.add(*stack.step(chosen, lr, masks))
+        for chosen, numbers in batches[len(begun) :]:
+            begun.add(*stack.step(chosen, numbers, masks))
             if pace.due():
                 clock.train += clock.lap()
                 yield taken(stack, clock, epoch - 1, begun, masks)

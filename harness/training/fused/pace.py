@@ -52,11 +52,11 @@ def _stepper(stack: Stack) -> Callable[[], None]:
     """One step of the stack at each call."""
     places = stack.pools.train.shuffled(stack.seeds, 1).split(stack.trial.batch_size, dim=1)
     masks = EpochMasks(stack.seeds, stack.owner, 1, stack.network.values.dtype)
-    endless = cycle(list(zip(places, stack.rates.of_epoch(1), strict=True)))
+    endless = cycle(list(zip(places, stack.numbers(1), strict=True)))
 
     def step() -> None:
-        chosen, lr = next(endless)
-        stack.step(chosen, lr, masks)
+        chosen, numbers = next(endless)
+        stack.step(chosen, numbers, masks)
 
     return step
 

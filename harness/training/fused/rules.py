@@ -15,68 +15,74 @@ import torch
 from torch import Tensor
 
 Coefficient = float | Tensor
-"""A number that all rows share, or [K, 1] float64. Which of the two is settled when a rule is made
-and stays when rows leave, as the two round differently."""
+"""A number that all rows share, or [K, 1]. Which of the two is settled when a rule is made and
+stays when rows leave, as the two round differently."""
 
 
 class Rule(ABC):
     """The update of some rows of a stack, by each row's own options.
 
-    needs: the options it reads. scratch: what it holds that says nothing from step to step.
-    options: of each row, by `torch.optim`'s names. like: a tensor of the parameters' precision, on
-    their device.
+    What changes from one update to the next is worked out beforehand and handed in, as learning
+    rates are: so that nothing in an update waits for the device, and one that was recorded once can
+    be run again.
+
+    needs: the options it reads. options: of each row, by `torch.optim`'s names. like: a tensor
+    [·, P] of the parameters' precision, on their device.
     """
 
     needs: ClassVar[tuple[str, ...]]
-    scratch: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, options: Sequence[Mapping[str, Any]], like: Tensor) -> None:
-        self._dtype = like.dtype
         self._device = like.device
-        self._steps = 0
         self._state: dict[str, Tensor] = {}
-        self._coefficients = {name: self._coefficient(options, name) for name in self.needs}
+        self._exact = {name: _coefficient(options, name) for name in self.needs}
+        self._coefficients = {
+            name: value.to(like) if isinstance(value, Tensor) else value
+            for name, value in self._constants().items()
+        }
         self._decays = any(one["weight_decay"] for one in options)
 
+    @property
+    def steady(self) -> bool:
+        """Whether the next update computes what all after it will, from other numbers."""
+        return True
+
+    def numbers(self, lr: Tensor, before: int) -> Tensor:  # noqa: ARG002 - some count updates
+        """What `step` takes for each of the next n updates: [n, C, K, 1] on the CPU.
+
+        lr: [n, K, 1], of the parameters' precision, on the CPU. before: updates so far.
+        """
+        return lr.unsqueeze(1)
+
     @abstractmethod
-    def step(self, values: Tensor, gradient: Tensor, lr: Tensor) -> None:
-        """Update values [K, P] in place. gradient [K, P] is used up. lr: [K, 1]."""
+    def step(self, values: Tensor, gradient: Tensor, numbers: Tensor) -> None:
+        """Update values [K, P] in place. gradient [K, P] is used up. numbers: [C, K, 1]."""
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows alone (int64, ascending)."""
         self._state = {name: value[rows] for name, value in self._state.items()}
-        self._coefficients = {
-            name: value[rows] if isinstance(value, Tensor) else value
-            for name, value in self._coefficients.items()
-        }
+        self._coefficients = _kept(self._coefficients, rows)
+        self._exact = _kept(self._exact, rows.cpu())
 
-    def state(self) -> dict[str, Any]:
-        """What `load` needs beside the options: the living tensors, and the steps so far."""
-        kept = {name: value for name, value in self._state.items() if name not in self.scratch}
-        return {"steps": self._steps, "tensors": kept}
+    def state(self) -> dict[str, Tensor]:
+        """What `load` needs beside the options: the living tensors."""
+        return dict(self._state)
 
-    def load(self, state: Mapping[str, Any]) -> None:
+    def load(self, state: Mapping[str, Tensor]) -> None:
         """Take over such a state of as many rows."""
-        self._steps = state["steps"]
-        self._state = {name: value.to(self._device) for name, value in state["tensors"].items()}
+        self._state = {name: value.to(self._device) for name, value in state.items()}
 
-    def _coefficient(self, options: Sequence[Mapping[str, Any]], name: str) -> Coefficient:
-        numbers = [_number(one, name) for one in options]
-        if len(set(numbers)) == 1:
-            return numbers[0]
-        return torch.tensor(numbers, dtype=torch.float64, device=self._device).unsqueeze(1)
+    def _constants(self) -> Mapping[str, Coefficient]:
+        """The coefficients as an update wants them, in double precision on the CPU."""
+        return self._exact
 
     def _get(self, name: str) -> Coefficient:
         return self._coefficients[name]
 
-    def _cast(self, value: Coefficient) -> Coefficient:
-        """In the parameters' precision."""
-        return value.to(self._dtype) if isinstance(value, Tensor) else value
-
     def _add_scaled(self, to: Tensor, what: Tensor, scale: Coefficient) -> None:
         """to ← to + scale·what, in place."""
         if isinstance(scale, Tensor):
-            to.addcmul_(what, scale.to(to.dtype))
+            to.addcmul_(what, scale)
         else:
             to.add_(what, alpha=scale)
 
@@ -89,9 +95,9 @@ class Rule(ABC):
 class SGD(Rule):
     needs = ("weight_decay",)
 
-    def step(self, values: Tensor, gradient: Tensor, lr: Tensor) -> None:
+    def step(self, values: Tensor, gradient: Tensor, numbers: Tensor) -> None:
         self._decay_into(gradient, values)
-        values.addcmul_(gradient, lr, value=-1)
+        values.addcmul_(gradient, numbers[0], value=-1)
 
 
 class Momentum(Rule):
@@ -100,19 +106,25 @@ class Momentum(Rule):
     needs = ("weight_decay", "momentum", "dampening")
     nesterov = False
 
-    def step(self, values: Tensor, gradient: Tensor, lr: Tensor) -> None:
+    @property
+    def steady(self) -> bool:
+        return bool(self._state)
+
+    def step(self, values: Tensor, gradient: Tensor, numbers: Tensor) -> None:
         self._decay_into(gradient, values)
-        momentum, dampening = self._get("momentum"), self._get("dampening")
         velocity = self._state.get("velocity")
         if velocity is None:
             velocity = self._state["velocity"] = gradient.clone()
         else:
-            velocity.mul_(self._cast(momentum))
-            self._add_scaled(velocity, gradient, 1 - dampening)
+            velocity.mul_(self._get("momentum"))
+            self._add_scaled(velocity, gradient, self._get("fresh"))
         if self.nesterov:
-            self._add_scaled(gradient, velocity, momentum)
+            self._add_scaled(gradient, velocity, self._get("momentum"))
             velocity = gradient
-        values.addcmul_(velocity, lr, value=-1)
+        values.addcmul_(velocity, numbers[0], value=-1)
+
+    def _constants(self) -> Mapping[str, Coefficient]:
+        return {**self._exact, "fresh": 1 - self._exact["dampening"]}
 
 
 class Nesterov(Momentum):
@@ -123,34 +135,51 @@ class Adam(Rule):
     """torch's: m̂/(√v̂ + eps), with both corrections taken into the step and eps."""
 
     needs = ("weight_decay", "beta1", "beta2", "eps")
-    scratch = ("work",)
     decoupled = False
     amsgrad = False
 
-    def step(self, values: Tensor, gradient: Tensor, lr: Tensor) -> None:
+    def __init__(self, options: Sequence[Mapping[str, Any]], like: Tensor) -> None:
+        super().__init__(options, like)
+        names = ("average", "square", *(("largest",) if self.amsgrad else ()))
+        shape = (len(options), like.shape[1])
+        self._state = {name: like.new_zeros(shape) for name in names}
+        self._work = like.new_empty(shape)
+
+    def numbers(self, lr: Tensor, before: int) -> Tensor:
+        """Of each update the step's size, what is added to √v, and where decay is decoupled by
+        what the values are multiplied."""
+        beta1, beta2, eps = (self._exact[name] for name in ("beta1", "beta2", "eps"))
+        updates = range(before + 1, before + len(lr) + 1)
+        root = _each([(1 - beta2**t) ** 0.5 for t in updates])
+        ratio = root / _each([1 - beta1**t for t in updates])
+        found = [ratio.to(lr) * lr, (eps * root).to(lr).expand_as(lr)]
         if self.decoupled:
-            values.mul_(1 - lr * self._cast(self._get("weight_decay")))
+            decay = self._exact["weight_decay"]
+            found.append(1 - lr * (decay.to(lr) if isinstance(decay, Tensor) else decay))
+        return torch.stack(found, 1)
+
+    def step(self, values: Tensor, gradient: Tensor, numbers: Tensor) -> None:
+        step, eps, *kept = numbers.unbind()
+        if self.decoupled:
+            values.mul_(kept[0])
         else:
             self._decay_into(gradient, values)
-        self._steps += 1
-        beta1, beta2 = self._get("beta1"), self._get("beta2")
-        root = (1 - beta2**self._steps) ** 0.5
-        step = self._cast(root / (1 - beta1**self._steps)) * lr
-        state = self._moments(values)
-        average, square, work = state["average"], state["square"], state["work"]
-        average.lerp_(gradient, self._cast(1 - beta1))
-        torch.mul(gradient, self._cast(1 - beta2), out=work)
-        square.mul_(self._cast(beta2)).addcmul_(work, gradient)
+        average, square, work = self._state["average"], self._state["square"], self._work
+        average.lerp_(gradient, self._get("new"))
+        torch.mul(gradient, self._get("new_square"), out=work)
+        square.mul_(self._get("beta2")).addcmul_(work, gradient)
         if self.amsgrad:
-            square = torch.maximum(state["largest"], square, out=state["largest"])
-        torch.sqrt(square, out=work).add_(self._cast(self._get("eps") * root))
+            square = torch.maximum(self._state["largest"], square, out=self._state["largest"])
+        torch.sqrt(square, out=work).add_(eps)
         values.addcdiv_(torch.mul(average, step, out=gradient), work, value=-1)
 
-    def _moments(self, values: Tensor) -> dict[str, Tensor]:
-        for name in ("average", "square", "work", *(("largest",) if self.amsgrad else ())):
-            if name not in self._state:
-                self._state[name] = torch.zeros_like(values)
-        return self._state
+    def keep(self, rows: Tensor) -> None:
+        super().keep(rows)
+        self._work = self._work[: len(rows)]
+
+    def _constants(self) -> Mapping[str, Coefficient]:
+        beta1, beta2 = self._exact["beta1"], self._exact["beta2"]
+        return {**self._exact, "new": 1 - beta1, "new_square": 1 - beta2}
 
 
 class AdamAMS(Adam):
@@ -187,3 +216,24 @@ def _number(options: Mapping[str, Any], name: str) -> float:
     if name in ("beta1", "beta2"):
         return float(options["betas"][name == "beta2"])
     return float(options[name])
+
+
+def _coefficient(options: Sequence[Mapping[str, Any]], name: str) -> Coefficient:
+    numbers = [_number(one, name) for one in options]
+    if len(set(numbers)) == 1:
+        return numbers[0]
+    return torch.tensor(numbers, dtype=torch.float64).unsqueeze(1)
+
+
+def _kept(coefficients: Mapping[str, Coefficient], rows: Tensor) -> dict[str, Coefficient]:
+    return {
+        name: value[rows] if isinstance(value, Tensor) else value
+        for name, value in coefficients.items()
+    }
+
+
+def _each(values: Sequence[Coefficient]) -> Tensor:
+    """One after another: [n, 1, 1] of numbers, [n, K, 1] of tensors; in double precision."""
+    if isinstance(values[0], Tensor):
+        return torch.stack([torch.as_tensor(value) for value in values])
+    return torch.tensor(values, dtype=torch.float64).view(-1, 1, 1)

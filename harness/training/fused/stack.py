@@ -21,7 +21,7 @@ from harness.training.fused.data import pools
 from harness.training.fused.layers import Masks, Unstackable
 from harness.training.fused.network import Network
 from harness.training.fused.sharing import Sharing
-from harness.training.fused.updates import Rates, Updates, in_order
+from harness.training.fused.updates import Numbered, Numbers, Rates, Updates, in_order
 from harness.trial import Trial
 
 PROBED_EXAMPLES = 4
@@ -78,7 +78,7 @@ class Stack:
         self.sharing = Sharing.of(self.owner, len(self.seeds))
         self.scores: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.rates = Rates(
-            [m.rate for m in self.members], self.steps_per_epoch, self.network.values
+            [m.rate for m in self.members], self.steps_per_epoch, self.network.values.dtype
         )
         self.loss: LossFunction = first.loss.component.build(first.loss.options)
         self.metrics = {name: cast("Metric", find("metrics", name)) for name in first.metrics}
@@ -122,17 +122,22 @@ class Stack:
         for row, member in enumerate(self.members):
             member.row = row
 
-    def step(self, places: Tensor, lr: Tensor, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
+    def numbers(self, epoch: int) -> Numbered:
+        """What the updates of an epoch (from 1) take beside gradients."""
+        before = (epoch - 1) * self.steps_per_epoch
+        return self.updates.numbers(self.rates.of_epoch(epoch), before)
+
+    def step(self, places: Tensor, numbers: Numbers, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
         """One update of every row. Returns logits [K, B, O], losses [K, B] and targets [K, B, …].
 
-        places: int64 [seeds, B], each seed's batch in the training pool. lr: [K, 1].
+        places: int64 [seeds, B], each seed's batch in the training pool.
         """
         inputs, targets = self.pools.train.at(places)
         targets = self.sharing.spread(targets)
         logits = self.network.forward(inputs, self.sharing, masks)
         losses = self.losses(logits, targets)
         self.network.backward(losses)
-        self.updates.step(lr)
+        self.updates.step(numbers)
         return logits.detach(), losses.detach(), targets
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:

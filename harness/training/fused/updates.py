@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,34 @@ class _Alone:
 
     parameters: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What one update takes beside the gradient.
+
+    of_slices: for each slice with a rule what that rule wants, [C, rows, 1], on the device.
+    rates: the learning rate of each row, on the host; empty where every slice has a rule.
+    """
+
+    of_slices: tuple[Tensor, ...]
+    rates: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """The `Numbers` of several updates, one after another: those of its fields, [n, …]."""
+
+    of_slices: tuple[Tensor, ...]
+    rates: tuple[tuple[float, ...], ...]
+
+    def __iter__(self) -> Iterator[Numbers]:
+        parts = zip(*(table.unbind() for table in self.of_slices), strict=True)
+        if not self.rates:
+            return (Numbers(part, ()) for part in parts)
+        if not self.of_slices:
+            return (Numbers((), rates) for rates in self.rates)
+        return (Numbers(part, rates) for part, rates in zip(parts, self.rates, strict=True))
 
 
 def in_order(trials: Sequence[Trial], model: nn.Module) -> list[int]:
@@ -64,20 +92,41 @@ class Updates:
         self._clip = _clips(trials, network.values)
         self._clips = bool(self._clip.isfinite().any())
 
-    def step(self, lr: Tensor) -> None:
-        """Update the network by its gradient, which is used up. lr: [K, 1]."""
+    @property
+    def alone(self) -> bool:
+        """Whether some rows have an optimizer without a rule."""
+        return bool(self._alone)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the next update computes what all after it will, from other numbers."""
+        return all(part.rule.steady for part in self._slices if part.rule is not None)
+
+    def numbers(self, lr: Tensor, before: int) -> Numbered:
+        """What the next n updates take. lr: [n, K, 1], on the CPU. before: updates so far."""
+        tables = [
+            part.rule.numbers(lr[:, part.start : part.stop], before)
+            for part in self._slices
+            if part.rule is not None
+        ]
+        rates = tuple(map(tuple, lr.squeeze(2).tolist())) if self._alone else ()
+        return Numbered(tuple(one.to(self._network.values.device) for one in tables), rates)
+
+    def step(self, numbers: Numbers) -> None:
+        """Update the network by its gradient, which is used up."""
         values, gradient = self._network.values, self._network.gradient
         if self._clips:
             norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
             share = (self._clip / (norm + 1e-6)).clamp(max=1.0)
             gradient.mul_(torch.where(self._clip.isfinite(), share, torch.ones_like(share)))
+        of_slices = iter(numbers.of_slices)
         for part in self._slices:
             rows = slice(part.start, part.stop)
             if part.rule is not None:
-                part.rule.step(values[rows], gradient[rows], lr[rows])
+                part.rule.step(values[rows], gradient[rows], next(of_slices))
             else:
                 for row in range(part.start, part.stop):
-                    self._step_alone(self._alone[row], float(lr[row]))
+                    self._step_alone(self._alone[row], numbers.rates[row])
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows alone (int64, ascending); after `Network.keep`."""
@@ -151,19 +200,21 @@ class Updates:
 class Rates:
     """The learning rates of a stack's rows, batch by batch."""
 
-    def __init__(self, rates: Sequence[LearningRate], steps_per_epoch: int, like: Tensor) -> None:
+    def __init__(
+        self, rates: Sequence[LearningRate], steps_per_epoch: int, dtype: torch.dtype
+    ) -> None:
         self._rates = list(rates)
         self._steps = steps_per_epoch
-        self._like = like
+        self._dtype = dtype
 
-    def of_epoch(self, epoch: int) -> list[Tensor]:
-        """[K, 1] for each batch of an epoch (from 1), in the parameters' precision."""
+    def of_epoch(self, epoch: int) -> Tensor:
+        """[batches, K, 1] of an epoch (from 1), in the parameters' precision, on the CPU."""
         first = (epoch - 1) * self._steps
         varying = not all(rate.constant_within_epoch for rate in self._rates)
         steps = range(first, first + self._steps) if varying else range(first, first + 1)
         table = [[_at(rate, step, first) for rate in self._rates] for step in steps]
-        made = torch.tensor(table, dtype=torch.float64).to(self._like).unsqueeze(2)
-        return list(made) if varying else [made[0]] * self._steps
+        made = torch.tensor(table, dtype=torch.float64).to(self._dtype).unsqueeze(2)
+        return made.expand(self._steps, -1, -1)
 
     def keep(self, rows: Sequence[int]) -> None:
         self._rates = [self._rates[row] for row in rows]

@@ -172,20 +172,21 @@ def stacked(trials: Sequence[Trial], dtype: torch.dtype) -> list[dict[str, Tenso
     network = Network(models, device)
     updates = Updates(network, rows, models[0])
     rates = [rate_of(trial) for trial in rows]
-    table = Rates(rates, STEPS, network.values)
+    table = Rates(rates, STEPS, dtype)
     seeds = list(dict.fromkeys(trial.seed for trial in rows))
     owner = torch.tensor([seeds.index(trial.seed) for trial in rows])
     for epoch in range(1, EPOCHS + 1):
         masks = EpochMasks(seeds, owner, epoch, dtype)
         steps = range((epoch - 1) * STEPS, epoch * STEPS)
-        for step, lr in zip(steps, table.of_epoch(epoch), strict=True):
+        numbers = updates.numbers(table.of_epoch(epoch), steps.start)
+        for step, wanting in zip(steps, numbers, strict=True):
             by_seed = [batch(seed, step, dtype, size_of(step)) for seed in seeds]
             inputs = torch.stack([one for one, _ in by_seed])
             targets = torch.stack([one for _, one in by_seed])[owner]
             logits = network.forward(inputs, Sharing.of(owner, len(seeds)), masks)
             losses = losses_of(logits.flatten(0, 1), targets.flatten())
             network.backward(losses.view(logits.shape[:2]))
-            updates.step(lr)
+            updates.step(wanting)
         for rate in rates:
             rate.observe(watched(epoch))
     by_row = {original: dict(network.state_dict(row)) for row, original in enumerate(order)}

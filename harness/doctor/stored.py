@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from harness.doctor.checkpoints import checkpoints, damage, set_aside
 from harness.doctor.finding import Finding, note, ok, wrong
 from harness.errors import HarnessError
-from harness.sealed import Damaged, verify_sealed
 from harness.tracking import health
 from harness.tracking.lease import close_expired
 from harness.tracking.reap import close_dead_runs
@@ -26,6 +26,7 @@ def examine(store: Store, names: list[str], wait: bool = False) -> Iterator[Find
     ids = health.experiments(store)
     for name in names:
         yield from experiment(store, name, ids[name], wait)
+    yield from checkpoints(store, ids)
     yield from beside(store.home)
 
 
@@ -115,7 +116,6 @@ def _supersede(store: Store, twice: Mapping[str, list[StoredRun]]) -> str:
 def beside(home: Path) -> Iterator[Finding]:
     """Folders beside the store: what waits there, what is torn, what is left over."""
     yield from _waiting(home)
-    yield from _checkpoints(home)
     yield from _journals(home)
     left = health.partial_files([home])
     if left:
@@ -129,33 +129,14 @@ def _waiting(home: Path) -> Iterator[Finding]:
         ("spool", "whose figures are still to be drawn", "the same sweep draws them at its end"),
     ):
         files = sorted((home / kind).rglob("*.trial")) + sorted((home / kind).rglob("*.pt"))
-        sound = [path for path in files if not _damage(path)]
+        sound = [path for path in files if not damage(path)]
         bad = [path for path in files if path not in sound]
         if bad:
             told = f"{counted(len(bad), 'file')} damaged: {bad[0].name}"
-            yield wrong(kind, f"{told}; those trials are trained again", partial(_set_aside, bad))
+            yield wrong(kind, f"{told}; those trials are trained again", partial(set_aside, bad))
         if sound:
             told = f"{counted(len(sound), 'trial')} {what}: {way}"
             yield wrong(kind, told) if kind == "outbox" else note(kind, told)
-
-
-def _checkpoints(home: Path) -> Iterator[Finding]:
-    folder = home / "checkpoints"
-    files = [*folder.rglob("*.pt"), *folder.rglob("*.final")]
-    bad = [path for path in sorted(files) if _damage(path)]
-    if bad:
-        told = f"{counted(len(bad), 'file')} of {len(files)} damaged: {bad[0].name}"
-        yield wrong("checkpoints", f"{told}; the ones before are used", partial(_set_aside, bad))
-    elif files:
-        yield ok("checkpoints", f"{counted(len(files), 'file')}, each as it was written")
-
-
-def _damage(path: Path) -> str:
-    try:
-        verify_sealed(path)
-    except (Damaged, OSError) as error:
-        return str(error) or "damaged"
-    return ""
 
 
 def _journals(home: Path) -> Iterator[Finding]:
@@ -185,12 +166,6 @@ def _remove(files: list[Path]) -> str:
     for path in files:
         path.unlink(missing_ok=True)
     return f"{counted(len(files), 'half-written file')} removed"
-
-
-def _set_aside(files: list[Path]) -> str:
-    for path in files:
-        path.rename(path.with_name(path.name + ".damaged"))
-    return f"{counted(len(files), 'damaged file')} renamed to *.damaged"
 
 
 def _examples(sentences: list[str]) -> str:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tracking.tracking_support import GOAL, children, digits, done, evidence, make_plan, write
@@ -20,7 +21,7 @@ from harness.dispatch import processes
 from harness.doctor import setup
 from harness.doctor.finding import State
 from harness.sealed import write_sealed
-from harness.tracking import lease, owner
+from harness.tracking import health, lease, owner
 from harness.tracking.artifacts import write_weights
 from harness.tracking.index import COMPLETE
 from harness.tracking.outbox import Outbox
@@ -204,6 +205,36 @@ def test_what_was_written_twice_is_removed_and_what_differs_is_told(
         connection.execute(again.replace("value,", "value + 1,", 1))
     code, told = examine(capsys, "--fix")
     assert (code, "with two different values" in told) == (1, True)
+
+
+def test_looking_for_values_written_twice_takes_as_long_as_there_are_values(
+    store: Store, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In steps of SQLite's machine, by the thousand: ten times the values, some ten times those."""
+    write(store, make_plan([digits()]), {0: done()})
+    steps = [0]
+    connect = sqlite3.connect
+
+    def counting(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.set_progress_handler(lambda: steps.__setitem__(0, steps[0] + 1), 1000)
+        return connection
+
+    taken = []
+    for count in (2_000, 20_000):
+        with closing(connect(database)) as connection, connection:
+            connection.execute(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+                "INSERT OR IGNORE INTO metrics (key, value, timestamp, run_uuid, step, is_nan) "
+                "SELECT 'many', i, 1000 + i, (SELECT run_uuid FROM runs LIMIT 1), i, 0 FROM n",
+                (count,),
+            )
+        steps[0] = 0
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite3, "connect", counting)
+            assert health.repeated(database) == (0, 0)
+        taken.append(steps[0])
+    assert taken[1] < 20 * taken[0]
 
 
 def test_a_trial_that_stands_twice_counts_once(

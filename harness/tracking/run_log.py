@@ -44,7 +44,7 @@ def fitting(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 class RunLog:
-    """One run of the store. `metric`, `params` and `tags` wait for `flush` or `end`, which hand
+    """One run of the store. `metrics`, `params` and `tags` wait for `flush` or `end`, which hand
     them to the sink.
 
     dataset: what the run is trained on. Each value carries the time it was given, so that a call
@@ -62,7 +62,7 @@ class RunLog:
         dataset: DatasetInput | None = None,
     ) -> None:
         self._sink = sink
-        self._written: set[tuple[str, int]] = set()
+        self._written: dict[int, set[str]] = {}
         self._points: list[Point] = []
         self._params: dict[str, str] = {}
         self._tags: dict[str, str] = {}
@@ -71,13 +71,15 @@ class RunLog:
         self.run_id = place.run_id
         self._artifacts = place.artifacts
 
-    def metric(self, name: str, value: float, step: int, at: int | None = None) -> None:
-        """Ignored where the run has this metric at this step, and where the value is not finite:
-        MLflow stores infinity as a number that nobody measured. at: when, by default now."""
-        if (name, step) in self._written or not isfinite(value):
-            return
-        self._written.add((name, step))
-        self._points.append((name, float(value), now() if at is None else at, step))
+    def metrics(self, values: Mapping[str, float], step: int, at: int | None = None) -> None:
+        """Ignored are those that the run has at this step, and values that are not finite: MLflow
+        stores infinity as a number that nobody measured. at: when, by default now."""
+        moment = now() if at is None else at
+        written = self._written.setdefault(step, set())
+        for name, value in values.items():
+            if name not in written and isfinite(value):
+                written.add(name)
+                self._points.append((name, float(value), moment, step))
 
     def params(self, values: Mapping[str, str]) -> None:
         self._params.update(values)

@@ -8,20 +8,18 @@ them one for one). Where MLflow's tables are not as they are known here, `TableS
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import StoreError
 from harness.tracking.persist import persist
 from harness.tracking.sinks import NewRun, Place, Point
+from harness.tracking.statements import Row, Statements, Values, transaction
 from harness.tracking.store import Store
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-Row = dict[str, Any]
 
 COLUMNS: Mapping[str, frozenset[str]] = {
     table: frozenset(names.split())
@@ -40,20 +38,18 @@ COLUMNS: Mapping[str, frozenset[str]] = {
 }
 """The tables as they are known here. MLflow itself refuses a database of another release."""
 
-LOCK_MILLISECONDS = 20_000
-"""How long one try waits for a locked SQLite file; `persist` tries again."""
-
 
 @dataclass(slots=True)
 class _Batch:
-    """What waits. runs, latest and tags: by their keys in the database. ends: of runs that are
-    there already. jobs: to be done after the commit."""
+    """What waits. runs, latest and tags: by their keys in the database. metrics, latest: in the
+    order of `statements.METRIC`. ends: of runs that are there already. jobs: to be done after the
+    commit."""
 
     runs: dict[str, Row] = field(default_factory=dict)
     ends: list[Row] = field(default_factory=list)
     params: list[Row] = field(default_factory=list)
-    metrics: list[Row] = field(default_factory=list)
-    latest: dict[tuple[str, str], Row] = field(default_factory=dict)
+    metrics: list[Values] = field(default_factory=list)
+    latest: dict[str, dict[str, Values]] = field(default_factory=dict)
     tags: dict[tuple[str, str], Row] = field(default_factory=dict)
     inputs: list[tuple[str, str, Any]] = field(default_factory=list)
     jobs: list[Callable[[], None]] = field(default_factory=list)
@@ -76,7 +72,7 @@ class TableSink:
 
         self.uri = str(backend.db_uri)
         self._backend = backend
-        self._statements = _Statements(backend.engine.dialect.name)
+        self._statements = Statements(backend.engine)
         self._tables: Mapping[str, Table] = _tables()
         self._artifacts: dict[str, str] = {}
         self._datasets: dict[tuple[str, str, str], str] = {}
@@ -164,25 +160,15 @@ class TableSink:
             job()
 
     def _measure(self, run_id: str, points: Sequence[Point]) -> None:
-        latest = self._batch.latest
-        for name, value, at, step in points:
-            row = {
-                "key": name,
-                "value": value,
-                "timestamp": at,
-                "step": step,
-                "is_nan": False,
-                "run_uuid": run_id,
-            }
-            self._batch.metrics.append(row)
-            before = latest.get((run_id, name))
-            if before is None or (step, at, value) > (
-                before["step"],
-                before["timestamp"],
-                before["value"],
-            ):
-                latest[run_id, name] = row
-        self._check({point[0] for point in points} - self._checked)
+        rows = [(name, value, at, step, False, run_id) for name, value, at, step in points]
+        self._batch.metrics += rows
+        latest = self._batch.latest.setdefault(run_id, {})
+        for row in rows:
+            before = latest.get(row[0])
+            # By step, time and value; by step alone where that decides, as it mostly does.
+            if before is None or row[3] > before[3] or _age(row) > _age(before):
+                latest[row[0]] = row
+        self._check({row[0] for row in rows} - self._checked)
 
     def _check(self, names: set[str]) -> None:
         """Refuse a metric's name that MLflow would refuse."""
@@ -205,12 +191,13 @@ class TableSink:
         batch, tables, do = self._batch, self._tables, self._statements
         for _, experiment_id, dataset in batch.inputs:
             self._register(experiment_id, dataset)
-        with _transaction(self._backend.engine) as connection:
+        with transaction(self._backend.engine) as connection:
             do.insert(connection, tables["runs"], list(batch.runs.values()))
             do.end(connection, tables["runs"], batch.ends)
             do.insert(connection, tables["params"], batch.params)
-            do.insert(connection, tables["metrics"], batch.metrics)
-            do.newest(connection, tables["latest_metrics"], list(batch.latest.values()))
+            do.measured(connection, tables["metrics"], batch.metrics)
+            latest = [row for rows in batch.latest.values() for row in rows.values()]
+            do.newest(connection, tables["latest_metrics"], latest)
             do.put(connection, tables["tags"], list(batch.tags.values()))
             self._link(connection)
 
@@ -234,7 +221,7 @@ class TableSink:
             "dataset_profile": dataset.profile,
         }
         same = [table.c[name] == row[name] for name in ("experiment_id", "name", "digest")]
-        with _transaction(self._backend.engine) as connection:
+        with transaction(self._backend.engine) as connection:
             self._statements.insert(connection, table, [row])
             found = connection.execute(select(table.c.dataset_uuid).where(*same))
             self._datasets[key] = str(found.scalar_one())
@@ -260,57 +247,9 @@ class TableSink:
         self._statements.insert(connection, self._tables["input_tags"], marks)
 
 
-class _Statements:
-    """Inserts that may be repeated."""
-
-    def __init__(self, dialect: str) -> None:
-        from sqlalchemy.dialects import postgresql, sqlite
-
-        self._insert: Any = {"sqlite": sqlite, "postgresql": postgresql}[dialect].insert
-
-    def insert(self, connection: Connection, table: Any, rows: list[Row]) -> None:
-        """Rows that are there already stay as they are."""
-        if rows:
-            connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
-
-    def put(self, connection: Connection, table: Any, rows: list[Row]) -> None:
-        """Values that are there already are replaced."""
-        if rows:
-            statement = self._insert(table)
-            changed = {"value": statement.excluded.value}
-            keys = list(table.primary_key.columns)
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=keys, set_=changed), rows
-            )
-
-    def newest(self, connection: Connection, table: Any, rows: list[Row]) -> None:
-        """As `put`, where the new one is later by step, time and value: MLflow's rule."""
-        from sqlalchemy import tuple_
-
-        if not rows:
-            return
-        statement = self._insert(table)
-        names = ("step", "timestamp", "value")
-        new = tuple_(*(statement.excluded[name] for name in names))
-        old = tuple_(*(table.c[name] for name in names))
-        changed = {name: statement.excluded[name] for name in (*names, "is_nan")}
-        keys = list(table.primary_key.columns)
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=keys, set_=changed, where=new > old),
-            rows,
-        )
-
-    def end(self, connection: Connection, runs: Any, ends: list[Row]) -> None:
-        """ends: `run`, `ended` (its status) and `at`."""
-        from sqlalchemy import bindparam, update
-
-        if ends:
-            statement = (
-                update(runs)
-                .where(runs.c.run_uuid == bindparam("run"))
-                .values(status=bindparam("ended"), end_time=bindparam("at"))
-            )
-            connection.execute(statement, ends)
+def _age(row: Values) -> Values:
+    """What decides which of two points is the later: step, time and value."""
+    return row[3], row[2], row[1]
 
 
 def _tables() -> Mapping[str, Any]:
@@ -327,25 +266,6 @@ def _is_known() -> bool:
     except (ImportError, AttributeError):
         return False
     return found == COLUMNS
-
-
-@contextmanager
-def _transaction(engine: Any) -> Iterator[Connection]:
-    """Raises MlflowException, as MLflow's own sessions do, so that one place tells what passes."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
-    from sqlalchemy.exc import OperationalError, SQLAlchemyError
-
-    try:
-        with engine.begin() as connection:
-            if engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA foreign_keys = ON")
-                connection.exec_driver_sql(f"PRAGMA busy_timeout = {LOCK_MILLISECONDS}")
-            yield connection
-    except OperationalError as error:
-        raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error
-    except SQLAlchemyError as error:
-        raise MlflowException(str(error), BAD_REQUEST) from error
 
 
 def _valid_params(params: Mapping[str, str]) -> list[tuple[str, str]]:

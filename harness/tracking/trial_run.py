@@ -77,11 +77,10 @@ class TrialRun:
                 self._start(record)
             case Measured():
                 self._history.append(record)
-                for name, value in record.values.items():
-                    self.log.metric(name, value, record.epoch, at.utc)
+                self.log.metrics(record.values, record.epoch, at.utc)
             case BatchLosses():
                 for examples, loss in zip(record.examples, record.losses, strict=True):
-                    self.log.metric(naming.BATCH_LOSS, loss, examples, at.utc)
+                    self.log.metrics({naming.BATCH_LOSS: loss}, examples, at.utc)
             case Ended():
                 self._end(record, at)
                 return
@@ -122,8 +121,7 @@ class TrialRun:
         last = self._history[-1].epoch if self._history else 0
         if ended.outcome in ENDED_SUMMARISED:
             scalars = summarise(self._history, ended.final, self.shared.goal)
-            for name, value in scalars.items():
-                self.log.metric(name, value, last, at.utc)
+            self.log.metrics(scalars, last, at.utc)
         self.log.tags(self._kept(ended))
         self.log.files(self._files(ended, times))
         self.log.tags(self._outcome(ended))

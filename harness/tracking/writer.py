@@ -171,7 +171,7 @@ class SweepWriter:
             raise
         finally:
             for outcome in Outcome:
-                self._parent.metric(f"trials/{outcome.value}", self._outcomes[outcome], 0)
+                self._parent.metrics({f"trials/{outcome.value}": self._outcomes[outcome]}, 0)
             self._parent.end(status or "FAILED")
             self._presence.leave()
 

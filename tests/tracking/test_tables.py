@@ -206,7 +206,7 @@ def test_a_batch_is_written_whole_or_not_at_all(
     sink = TableSink.of(store)
     assert sink is not None
     log = RunLog(sink, store.experiment("whole"), "a run", {"harness.kind": "trial"})
-    log.metric("val/accuracy", 0.5, 1)
+    log.metrics({"val/accuracy": 0.5}, 1)
     log.params({"lr": "0.1"})
     log.end("FINISHED")
     jobs: list[str] = []
@@ -241,8 +241,8 @@ def test_a_commit_repeated_writes_nothing_twice(store: Store) -> None:
     sink = TableSink.of(store)
     assert sink is not None
     log = RunLog(sink, store.experiment("twice"), "a run", {"harness.kind": "trial"})
-    log.metric("val/accuracy", 0.5, 1)
-    log.metric("val/accuracy", 0.4, 2)
+    log.metrics({"val/accuracy": 0.5}, 1)
+    log.metrics({"val/accuracy": 0.4}, 2)
     log.end("FAILED")
     sink._commit()
     sink.commit()
@@ -255,7 +255,7 @@ def test_a_name_that_mlflow_refuses_is_refused(store: Store) -> None:
     sink = TableSink.of(store)
     assert sink is not None
     log = RunLog(sink, store.experiment("named"), "a run", {})
-    log.metric("a\nb", 0.5, 1)
+    log.metrics({"a\nb": 0.5}, 1)
     with pytest.raises(StoreError, match="cannot write to a run"):
         log.flush()
 
@@ -295,12 +295,12 @@ def test_mlflow_writes_on_to_a_run_that_was_begun_here(store: Store) -> None:
     sink = TableSink.of(store)
     assert sink is not None
     log = RunLog(sink, store.experiment("both"), "a run", {"harness.kind": "trial"})
-    log.metric("val/loss", 0.5, 1)
+    log.metrics({"val/loss": 0.5}, 1)
     log.flush()
     sink.commit()
     ClientSink(store).write(log.run_id, [("val/loss", 0.3, BEGAN.utc, 2)], {"lr": "1"}, {"a": "b"})
-    log.metric("val/loss", 0.4, 1)  # told twice: the first stands
-    log.metric("val/loss", 0.9, 0)  # late: no newer than what there is
+    log.metrics({"val/loss": 0.4}, 1)  # told twice: the first stands
+    log.metrics({"val/loss": 0.9}, 0)  # late: no newer than what there is
     log.end("FINISHED")
     sink.commit()
     (run,) = runs(store, "both")

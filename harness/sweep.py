@@ -15,6 +15,7 @@ from harness.words import counted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.dispatch.engine import Engine
     from harness.experiment.spec import Plan, PlannedTrial
     from harness.records import Outcome
     from harness.tracking.index import RunInfo
@@ -119,6 +120,7 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     from harness.tracking.store import open_store
 
     console = Console()
+    trainer = _ready(plan, arguments)
     store = open_store()
     if taken := take_in(store, plan):
         console.print(f"written from the outbox: {counted(taken, 'trial')}", highlight=False)
@@ -127,13 +129,52 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     _announce(console, plan, todo, standing)
     failed = standing.get(Outcome.FAILED, 0)
     if todo:
-        failed += _train(console, plan, todo, store, known, arguments)
+        trainer = trainer or _measured(console, plan, arguments)
+        failed += _train(console, plan, todo, store, known, trainer, arguments)
     else:
         # What a sweep that was killed at its very end had still to store.
         finish_artifacts(store, plan, plan.experiment.goal)
     if not arguments.no_compare:
         _compare(plan, store, trained=bool(todo))
     return SOME_FAILED if failed else OK
+
+
+def _ready(plan: Plan, arguments: argparse.Namespace) -> Engine | None:
+    """What trains, which gets ready while the store is opened where surely there is something to
+    train; None where it is to be measured first."""
+    from harness.tracking.glance import glance
+
+    if arguments.workers == "auto":
+        return None
+    trainer = _engine(plan, arguments.workers, arguments)
+    seen = glance(plan.experiment.name)
+    if seen is not None and _left(plan, seen, arguments)[0]:
+        trainer.prepare()
+    return trainer
+
+
+def _measured(console: Console, plan: Plan, arguments: argparse.Namespace) -> Engine:
+    """What trains, with as many workers as a measurement says."""
+    from harness.dispatch.choose import measured_workers
+    from harness.paths import data_root, root
+
+    trials = [planned.trial for planned in plan.trials]
+    workers, how = measured_workers(trials, data_root(), root() / "mlruns" / "workers.json")
+    console.print(f"workers: {how}", highlight=False, markup=False)
+    return _engine(plan, workers, arguments)
+
+
+def _engine(plan: Plan, workers: int | None, arguments: argparse.Namespace) -> Engine:
+    from harness.dispatch.choose import engine
+
+    return engine(
+        [planned.trial for planned in plan.trials],
+        arguments.executor,
+        workers,
+        slots=arguments.slots,
+        exclusive=arguments.exclusive,
+        address=arguments.address,
+    )
 
 
 def _left(
@@ -178,14 +219,14 @@ def _train(
     todo: list[PlannedTrial],
     store: Store,
     known: Mapping[str, RunInfo],
+    trainer: Engine,
     arguments: argparse.Namespace,
 ) -> int:
     """Train what is left. Returns how many trials failed."""
     from harness.dispatch.checkpoints import CheckpointRoom
-    from harness.dispatch.choose import engine, measured_workers
     from harness.execution import execute, stacks_of
     from harness.interrupts import Interrupts
-    from harness.paths import data_root, root
+    from harness.paths import data_root
     from harness.progress import Tally, display
     from harness.records import Outcome
     from harness.tracking.background import BackgroundWriter
@@ -195,19 +236,6 @@ def _train(
     goal = plan.experiment.goal
     tally = Tally(len(todo), goal)
     evidence = plan.experiment.artifacts != "none"
-    trials = [planned.trial for planned in plan.trials]
-    workers = arguments.workers
-    if workers == "auto":
-        workers, how = measured_workers(trials, data_root(), root() / "mlruns" / "workers.json")
-        console.print(f"workers: {how}", highlight=False, markup=False)
-    trainer = engine(
-        trials,
-        arguments.executor,
-        workers,
-        slots=arguments.slots,
-        exclusive=arguments.exclusive,
-        address=arguments.address,
-    )
     console.print(f"training: {trainer.description}", highlight=False)
     checkpoints = CheckpointRoom(
         store.checkpoints(store.experiment(plan.experiment.name)),

@@ -88,6 +88,11 @@ class Engine(Protocol):
         """Where tasks train, for people: "2 workers, 1 thread each"."""
         ...
 
+    def prepare(self) -> None:
+        """Begin with what takes time before the first task can start, where that can go on beside
+        this process. To be called where tasks will surely come; may be left out."""
+        ...
+
     def room(self, device: str) -> bool:
         """Whether a task of this `device` would start at once."""
         ...

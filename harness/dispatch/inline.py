@@ -29,6 +29,9 @@ class InlineEngine:
     def description(self) -> str:
         return "one at a time in this process"
 
+    def prepare(self) -> None:
+        """Nothing goes on beside this process."""
+
     def room(self, device: str) -> bool:  # noqa: ARG002 - one place for every device
         return self._running is None and not self._waiting
 

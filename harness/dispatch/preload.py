@@ -3,8 +3,15 @@
 Nothing here may start a thread or touch a device: neither survives a fork.
 """
 
-import sklearn.model_selection  # noqa: F401
-import torch._dynamo  # noqa: F401 - by torch's optimizers, at their first step
+# ruff: noqa: E402, F401
+
+import signal
+
+# Ctrl-C goes to every process of a terminal, and this one may still be importing.
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+import sklearn.model_selection
+import torch._dynamo  # by torch's optimizers, at their first step
 
 import harness.training.build
-import harness.training.loop  # noqa: F401
+import harness.training.loop

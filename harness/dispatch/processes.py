@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -90,15 +91,25 @@ def _lock(file: int) -> bool:
     return True
 
 
+def prepare(threads: int) -> None:
+    """Have what workers need be imported meanwhile, in the process they are forked from; at once
+    where there is none on this system. threads: as for `start`."""
+    if sys.platform == "linux":
+        from multiprocessing import forkserver
+
+        _context()
+        _scratch()
+        with _threads_in_environment(threads):
+            forkserver.ensure_running()
+
+
 def start(threads: int, shared: SharedFolder) -> tuple[BaseProcess, Connection]:
     """A worker of `threads` torch threads, and our end of its pipe.
 
     On Linux it is forked from a process that has imported everything once and has no thread, so
     that many workers start, and are replaced, in no time; elsewhere it starts from nothing.
     """
-    linux = sys.platform == "linux"
-    context = multiprocessing.get_context("forkserver" if linux else "spawn")
-    context.set_forkserver_preload(["harness.dispatch.preload"])
+    context = _context()
     ours, theirs = context.Pipe()
     arguments = (theirs, threads, shared.path, shared.budget, _scratch())
     process = context.Process(  # type: ignore[attr-defined]
@@ -108,6 +119,13 @@ def start(threads: int, shared: SharedFolder) -> tuple[BaseProcess, Connection]:
         process.start()
     theirs.close()
     return process, ours
+
+
+def _context() -> BaseContext:
+    linux = sys.platform == "linux"
+    context = multiprocessing.get_context("forkserver" if linux else "spawn")
+    context.set_forkserver_preload(["harness.dispatch.preload"])
+    return context
 
 
 @cache

@@ -84,6 +84,9 @@ class RayEngine:
         nodes, trials = counted(self._nodes, "node"), counted(self.slots, "trial")
         return f"Ray, {nodes}, {trials} at once, {self._threads} thread each"
 
+    def prepare(self) -> None:
+        """Nothing is begun before the first task."""
+
     def room(self, device: str) -> bool:
         if len(self._running) >= self.slots:
             return False

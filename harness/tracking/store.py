@@ -138,8 +138,8 @@ def open_store(root: Path | None = None, uri: str | None = None) -> Store:
     uri: instead of `MLFLOW_TRACKING_URI` and of the default. Raises StoreError at once where a
     server does not answer.
     """
-    home = (root or paths.root()).resolve() / "mlruns"
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+    home = _home(root)
+    uri = uri or address(root)
     quiet()
     kind = scheme(uri)
     if kind == "sqlite":
@@ -156,11 +156,27 @@ def open_store(root: Path | None = None, uri: str | None = None) -> Store:
     return _open_server(uri, home)
 
 
-def _open_database(uri: str) -> Store:
+def address(root: Path | None = None) -> str:
+    """The store that is opened where none is named; with its credentials."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_home(root) / 'mlflow.db'}"
+
+
+def database_of(uri: str) -> Path | None:
+    """The file of a SQLite store; None where the address is not of one."""
     location = uri.removeprefix("sqlite:///").split("?")[0]
     if location == uri or location in ("", ":memory:"):
+        return None
+    return Path(location).absolute()
+
+
+def _home(root: Path | None) -> Path:
+    return (root or paths.root()).resolve() / "mlruns"
+
+
+def _open_database(uri: str) -> Store:
+    path = database_of(uri)
+    if path is None:
         raise StoreError(f"{uri}: a store needs a file, as in sqlite:///mlruns/mlflow.db")
-    path = Path(location).absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Two processes that create the tables at once break each other.

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from harness.dispatch.checkpoints import Position
 from harness.dispatch.engine import Event, Task
 from harness.dispatch.places import Place, Places
-from harness.dispatch.processes import SharedFolder, start
+from harness.dispatch.processes import SharedFolder, prepare, start
 from harness.dispatch.worker import Cancel, send
 from harness.records import Ended, Outcome, Started
 from harness.words import counted
@@ -73,6 +73,9 @@ class ProcessEngine:
     @property
     def description(self) -> str:
         return "; ".join(_described(place) for place in self._all)
+
+    def prepare(self) -> None:
+        prepare(self._all[0].threads)
 
     def room(self, device: str) -> bool:
         return not self._waiting and self._places.find(device) is not None
@@ -142,6 +145,8 @@ class ProcessEngine:
 
     def _assign(self) -> None:
         """Start what fits, in its order; a task that waits for its device holds up no other."""
+        if not self._waiting:
+            return
         still: deque[Task] = deque()
         while self._waiting and len(self._busy) < self.slots:
             task = self._waiting.popleft()
@@ -188,18 +193,22 @@ class ProcessEngine:
         for pipe in connection.wait(list(by_pipe), timeout):
             worker = by_pipe[pipe]  # type: ignore[index]
             try:
-                event: Event = pickle.loads(worker.pipe.recv_bytes())  # noqa: S301 - our own worker
+                events: list[Event] = pickle.loads(worker.pipe.recv_bytes())  # noqa: S301 - ours
             except (EOFError, ConnectionResetError, OSError):
                 self._bury(worker)
                 continue
-            if self._is_repeated(worker, event):
-                continue
-            self._ready.append(event)
-            if isinstance(event.record, Ended):
-                worker.left.discard(event.key)
-                if worker.task is not None and not worker.left:
-                    self._release(worker.task, worker)
-                    self._idle[worker.place].append(worker)
+            for event in events:
+                self._take(worker, event)
+
+    def _take(self, worker: _Worker, event: Event) -> None:
+        if self._is_repeated(worker, event):
+            return
+        self._ready.append(event)
+        if isinstance(event.record, Ended):
+            worker.left.discard(event.key)
+            if worker.task is not None and not worker.left:
+                self._release(worker.task, worker)
+                self._idle[worker.place].append(worker)
 
     def _is_repeated(self, worker: _Worker, event: Event) -> bool:
         """Whether it was handed on before. Keeps count of what a task has measured."""

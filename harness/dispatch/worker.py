@@ -11,14 +11,14 @@ import pickle
 import shutil
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
 from harness.dispatch.engine import Event, Task
 from harness.dispatch.stopping import TOLD_TO_STOP, is_asked, stop_soon
-from harness.records import Ended, Outcome
+from harness.records import Ended, Measured, Outcome, Started
 from harness.trial import Trial
 
 PARENT_DIED = 3
@@ -65,13 +65,51 @@ class Pace:
 
 Order = Task | Cancel | Measure | Go | None
 """What the parent sends; None ends the worker."""
-Answer = Event | Ready | Pace
+Answer = list[Event] | Ready | Pace
 
 
 def send(pipe: Connection, content: Answer | Order) -> None:
     """By value: multiprocessing's own pickler would pass tensors as handles into the memory of a
     process that may be dead when they are read."""
     pipe.send_bytes(pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """Events on their way to the parent. Those of a stack's epoch go up together: one by one they
+    cost more than the training of a small stack.
+
+    left: the trials of the task that have not ended.
+    """
+
+    pipe: Connection
+    left: dict[str, Trial]
+    _events: list[Event] = field(default_factory=list)
+    _stacked: set[str] = field(default_factory=set)
+    _measured: int = 0
+
+    def put(self, event: Event) -> None:
+        record = event.record
+        self._events.append(event)
+        if isinstance(record, Started) and "fused" in record.facts:
+            self._stacked.add(event.key)
+        elif isinstance(record, Measured):
+            self._measured += 1
+        elif isinstance(record, Ended):
+            del self.left[event.key]
+        if self._is_due(event):
+            self.flush()
+
+    def flush(self) -> None:
+        if self._events:
+            send(self.pipe, self._events)
+        self._events, self._measured = [], 0
+
+    def _is_due(self, event: Event) -> bool:
+        if event.key not in self._stacked or self._measured >= len(self.left):
+            return True
+        # Weights and outputs of many trials at once would fill the memory.
+        return isinstance(event.record, Ended) and event.record.evidence is not None
 
 
 def work(pipe: Connection, threads: int, shared: Path, budget: int, scratch: Path) -> None:
@@ -105,12 +143,11 @@ def _train(pipe: Connection, task: Task) -> None:
 
     left = dict(task.trials)
     cancelled: set[str] = set()
+    outgoing = Outgoing(pipe, left)
     for event in events(task, cancelled):
         if event.record is TOLD_TO_STOP:
             os._exit(STOPPED)
-        send(pipe, event)
-        if isinstance(event.record, Ended):
-            del left[event.key]
+        outgoing.put(event)
         while left and pipe.poll():
             try:
                 order = _receive(pipe)
@@ -119,8 +156,8 @@ def _train(pipe: Connection, task: Task) -> None:
                     raise
                 break  # Who asked to stop waits for the checkpoint, and listens no more.
             if order is None:
-                for key in left:
-                    send(pipe, Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
+                for key in list(left):
+                    outgoing.put(Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
                 return
             if isinstance(order, Cancel):
                 cancelled.add(order.key)

@@ -86,8 +86,7 @@ def refusal(trial: Trial) -> str | None:
         return f"precision {trial.precision} is not stacked"
     if trial.augment:
         return "augmentations draw for each trial on its own"
-    reason = trial.model.component.unstackable(trial.model.options)
-    return None if reason is None else f"model {trial.model.name}: {reason}"
+    return None
 
 
 def _parts(members: list[PlannedTrial], most: int, slots: int) -> Iterable[list[PlannedTrial]]:

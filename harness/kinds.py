@@ -69,10 +69,6 @@ def _accept_all(options: Any, info: DataInfo) -> str | None:
     return None
 
 
-def _tried(options: Any) -> str | None:
-    return None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Model(Component):
     """A network. `build(options, info, outputs)` returns a module of logits:
@@ -83,15 +79,12 @@ class Model(Component):
     accepts: a reason why this data set cannot be its input, or None.
     fingerprint: a SHA-256 of files it reads (pretrained weights), or empty; raises InputError
         naming the file that is missing. Without torch.
-    unstackable: a reason, known beforehand, why several of these networks cannot be trained as one
-        stack; None where that is found out by trying.
     """
 
     kind = "models"
     build: Callable[[Any, DataInfo, int], nn.Module]
     accepts: Callable[[Any, DataInfo], str | None] = _accept_all
     fingerprint: Callable[[Any], str] = _no_files
-    unstackable: Callable[[Any], str | None] = _tried
 
 
 @dataclass(frozen=True, kw_only=True)

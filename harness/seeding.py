@@ -28,7 +28,8 @@ RULE: Final = (
     "dropout and augmentation restart with each epoch, whose number (from 1) is the stream's last "
     "part; split/test, drawn from only where split_seed is null, is scikit-learn's random_state, "
     "the remainder by 2**32; a trial trained in a stack has a dropout stream for each layer, "
-    "dropout/<epoch>/<layer>"
+    "dropout/<epoch>/<layer>, and for each use inside a module that is one layer, "
+    "dropout/<epoch>/<layer>.<use>"
 )
 
 

@@ -79,7 +79,6 @@ def test_equal_choices_of_different_objects_are_alike() -> None:
     [
         ({"precision": "bf16"}, "precision bf16"),
         ({"dataset": "mnist", "augment": ["noise"]}, "augmentations"),
-        ({"model": {"name": "torchvision"}}, "model torchvision: its networks keep"),
     ],
 )
 def test_what_cannot_be_stacked_has_its_reason(fields: dict[str, Any], reason: str) -> None:

@@ -38,7 +38,7 @@ def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Eve
         for record in _alone(task, cancelled):
             yield Event(task.key, record)
         return
-    from harness.training.fused.layers import Unstackable
+    from harness.training.fused.passes import Unstackable
 
     held: list[Event] = []
     left = dict(task.trials)
@@ -86,8 +86,8 @@ def _stacked(task: Task, cancelled: Collection[str]) -> Iterator[Event]:
     import torch
 
     from harness.training import device as devices
-    from harness.training.fused.layers import Unstackable
     from harness.training.fused.loop import train_stack
+    from harness.training.fused.passes import Unstackable
 
     device = torch.device(task.device) if task.device else devices.resolve(task.trial.device)
     _require_room(task, device)

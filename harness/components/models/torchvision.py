@@ -208,10 +208,6 @@ def _head(options: TorchvisionOptions, size: tuple[int, int]) -> frozenset[str]:
     return frozenset(name for name in two if two[name].shape != three[name].shape)
 
 
-def unstackable(options: TorchvisionOptions) -> str:
-    return "its networks keep batch normalisation and dropout inside modules of their own"
-
-
 COMPONENTS = (
     Model(
         name="torchvision",
@@ -225,7 +221,6 @@ COMPONENTS = (
         ),
         accepts=accepts,
         fingerprint=fingerprint,
-        unstackable=unstackable,
         build=build,
     ),
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.data import ImagePrepare
 from harness.seeding import generator
 from harness.training.data import Splits, loaded, splits, validation_indices
-from harness.training.fused.layers import Unstackable
+from harness.training.fused.passes import Unstackable
 from harness.training.fused.sharing import Sharing
 from harness.training.sources import Resident, Source
 from harness.trial import Trial

@@ -40,17 +40,17 @@ class EpochMasks:
         self._shared = len(seeds) < len(owner)
         self._epoch = epoch
         self._dtype = dtype
-        self._streams: dict[int, list[torch.Generator]] = {}
-        self._full: dict[int, tuple[int, ...]] = {}
-        self._blocks: dict[int, _Block] = {}
+        self._streams: dict[int | str, list[torch.Generator]] = {}
+        self._full: dict[int | str, tuple[int, ...]] = {}
+        self._blocks: dict[int | str, _Block] = {}
 
-    def next(self, layer: int, shape: Sequence[int], p: float) -> Tensor:
+    def next(self, layer: int | str, shape: Sequence[int], p: float) -> Tensor:
         """[K, *shape] of 0 and 1 / (1 − p); an epoch's last batch may be shorter than the first."""
         full = self._full.setdefault(layer, tuple(shape))
         block = self._blocks.get(layer)
         if block is None or block.used == block.masks.shape[1]:
             block = self._blocks[layer] = _Block(self._draw(layer, full, p))
-        drawn = block.masks[:, block.used, : shape[0]]
+        drawn = block.masks[:, block.used][(slice(None), *(slice(size) for size in shape))]
         block.used += 1
         return drawn.index_select(0, self._owner) if self._shared else drawn
 
@@ -77,7 +77,7 @@ class EpochMasks:
             for layer, (masks, used) in state["blocks"].items()
         }
 
-    def _streams_of(self, layer: int) -> list[torch.Generator]:
+    def _streams_of(self, layer: int | str) -> list[torch.Generator]:
         """Each seed's, as they are; from their beginning where the layer has drawn nothing yet."""
         if layer not in self._streams:
             device = str(self._owner.device)
@@ -87,11 +87,11 @@ class EpochMasks:
             ]
         return self._streams[layer]
 
-    def _draw(self, layer: int, shape: tuple[int, ...], p: float) -> Tensor:
+    def _draw(self, layer: int | str, shape: tuple[int, ...], p: float) -> Tensor:
         streams = self._streams_of(layer)
         batches = max(1, DRAWN_AT_ONCE // prod(shape))
         size = (len(streams), batches, *shape)
         masks = torch.empty(size, dtype=self._dtype, device=self._owner.device)
         for mask, stream in zip(masks, streams, strict=True):
             mask.bernoulli_(1 - p, generator=stream)
-        return masks.div_(1 - p)
+        return masks.div_(1 - p) if p < 1 else masks

@@ -1,25 +1,21 @@
 """Layers over a stack: inputs and outputs are [K, B, …], parameters [K, …].
 
 A model of standard layers in sequence is translated layer by layer; any other module goes through
-`torch.func`. Nothing is stacked on trust: `network.Network` compares the first outputs with the
+`vectorised`. Nothing is stacked on trust: `network.Network` compares the first outputs with the
 model's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
-from harness.errors import HarnessError
-from harness.training.fused.sharing import Sharing
+from harness.training.fused.passes import Layer, Pass, Unstackable
+from harness.training.fused.vectorised import vectorised
 
 ELEMENTWISE = (
     nn.ReLU,
@@ -41,54 +37,6 @@ PER_EXAMPLE = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxP
 
 NARROW = 64
 """Inputs of one output up to which products and their sum take less time than matrix products."""
-
-
-class Unstackable(HarnessError):
-    """This model cannot be trained as a stack; the message says why, and its trials train one by
-    one."""
-
-
-class Masks(Protocol):
-    """Where dropout's masks come from."""
-
-    def next(self, layer: int, shape: Sequence[int], p: float) -> Tensor:
-        """[K, *shape] of 0 and 1 / (1 − p). shape: of one trial's batch, the examples first."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """What a forward pass needs beside the inputs.
-
-    parameters, buffers: stacked, by the model's names for them. masks: of dropout while training;
-    None in evaluation. sharing: which inputs each row has.
-    """
-
-    parameters: Mapping[str, Tensor]
-    buffers: Mapping[str, Tensor]
-    masks: Masks | None
-    sharing: Sharing
-
-    @property
-    def training(self) -> bool:
-        return self.masks is not None
-
-
-Function = Callable[[Tensor, Pass], Tensor]
-"""[K, B, …] → [K, B, …]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One layer of a stack.
-
-    bare: whether it has nothing of each trial's own, so that it serves shared inputs [S, B, …] as
-    well. shared: what takes shared inputs to [K, B, …], where that has a quicker way.
-    """
-
-    run: Function
-    bare: bool = False
-    shared: Function | None = None
 
 
 def translate(model: nn.Module) -> tuple[list[Layer], set[str]]:
@@ -136,7 +84,7 @@ def _refuse_what_nothing_can_stack(model: nn.Module) -> None:
 def _layer(module: nn.Module, prefix: str, names: Mapping[int, str], index: int) -> Layer:
     """By exact type: a subclass may compute anything."""
     if _hooked(module):
-        return _generic(module, prefix)
+        return vectorised(module, prefix, index)
     if type(module) in ELEMENTWISE:
         return Layer(partial(_elementwise, module), bare=True)
     if type(module) in PER_EXAMPLE:
@@ -152,8 +100,11 @@ def _layer(module: nn.Module, prefix: str, names: Mapping[int, str], index: int)
     if type(module) is nn.Conv2d and module.padding_mode == "zeros":
         return Layer(partial(_conv2d, module, weight, bias))
     if type(module) is nn.BatchNorm1d or type(module) is nn.BatchNorm2d:
-        return Layer(partial(_batch_norm, module, weight, bias, prefix))
-    return _generic(module, prefix)
+        if module.momentum is None:
+            return vectorised(module, prefix, index)
+        own = partial(_batch_norm, module, module.momentum, weight, bias, prefix)
+        return Layer(own, rehearsed=True)
+    return vectorised(module, prefix, index)
 
 
 def _elementwise(module: nn.Module, x: Tensor, _run: Pass) -> Tensor:
@@ -224,6 +175,7 @@ def _conv2d(module: nn.Conv2d, weight: str, bias: str, x: Tensor, run: Pass) -> 
 
 def _batch_norm(
     module: nn.BatchNorm1d | nn.BatchNorm2d,
+    momentum: float,
     weight: str,
     bias: str,
     prefix: str,
@@ -233,12 +185,8 @@ def _batch_norm(
     """A trial's channels are channels of their own: [B, K·C, …] is normalised by one call."""
     mean = run.buffers.get(f"{prefix}running_mean")
     variance = run.buffers.get(f"{prefix}running_var")
-    factor = 0.0 if module.momentum is None else module.momentum
     if run.training and mean is not None:
-        seen = run.buffers[f"{prefix}num_batches_tracked"]
-        seen += 1
-        if module.momentum is None:
-            factor = 1.0 / float(seen[0])
+        run.buffers[f"{prefix}num_batches_tracked"].add_(1)
     out = functional.batch_norm(
         _folded(x),
         None if mean is None else mean.flatten(),
@@ -246,7 +194,7 @@ def _batch_norm(
         run.parameters[weight].flatten() if weight else None,
         run.parameters[bias].flatten() if bias else None,
         run.training or mean is None,
-        factor,
+        momentum,
         module.eps,
     )
     return _unfolded(out, len(x))
@@ -269,31 +217,3 @@ def _folded(x: Tensor) -> Tensor:
 def _unfolded(x: Tensor, k: int) -> Tensor:
     """[B, K·C, …] → [K, B, C, …]"""
     return x.view(len(x), k, -1, *x.shape[2:]).transpose(0, 1)
-
-
-def _generic(module: nn.Module, prefix: str) -> Layer:
-    """Any module that draws nothing at random and keeps no statistics, through `torch.func`."""
-    for name, part in module.named_modules():
-        where = f"{prefix}{name}".rstrip(".") or "the model"
-        if isinstance(part, _DropoutNd):
-            raise Unstackable(f"{where}: dropout inside a module that is no sequence")
-        if isinstance(part, _BatchNorm) or any(True for _ in part.buffers(recurse=False)):
-            raise Unstackable(f"{where}: a {type(part).__name__} keeps state of its own")
-        if isinstance(part, nn.modules.rnn.RNNBase):
-            raise Unstackable(f"{where}: torch cannot vectorise a {type(part).__name__}")
-    names = tuple(name for name, _ in module.named_parameters())
-    return Layer(partial(_vectorised, module, prefix, names))
-
-
-def _vectorised(
-    module: nn.Module, prefix: str, names: Sequence[str], x: Tensor, run: Pass
-) -> Tensor:
-    own = {name: run.parameters[prefix + name] for name in names}
-
-    def call(parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        out: Tensor = torch.func.functional_call(module, parameters, (inputs,))
-        return out
-
-    module.train(run.training)
-    out: Tensor = torch.vmap(call, randomness="error")(own, x)
-    return out

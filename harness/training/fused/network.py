@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.training.fused.layers import Masks, Pass, Unstackable, translate
+from harness.training.fused.layers import translate
+from harness.training.fused.passes import Masks, Pass
 from harness.training.fused.sharing import Sharing
+
+Values = dict[str, Tensor]
 
 ROW_ALIGNMENT = 64
 """A row's length in numbers is a multiple of this, so that an update's vector instructions fall on
 the same numbers of a trial whatever its row and the number of rows: trials around it then change
 nothing in its last bits."""
-PROBE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,7 @@ class Network:
 
     models: on the CPU, of one architecture; the first is kept for its structure.
     values, gradient: [K, P], one trial's parameters and their gradients in each row.
-    Raises Unstackable where the architecture cannot be stacked, or where stacking it would compute
-    something else.
+    Raises Unstackable where the architecture cannot be stacked.
     """
 
     def __init__(self, models: Sequence[nn.Module], device: torch.device) -> None:
@@ -76,8 +77,11 @@ class Network:
 
         sharing: which of the S inputs each row has. masks: of dropout, in training; None evaluates.
         """
-        parameters = self._leaves if masks is not None else self._frozen
-        run = Pass(parameters, self.buffers, masks, sharing)
+        training = masks is not None
+        parameters = self._leaves if training else self._frozen
+        return self._through(x, Pass(parameters, self.buffers, training, masks, sharing))
+
+    def _through(self, x: Tensor, run: Pass) -> Tensor:
         shared = True
         for layer in self._layers:
             if shared and not layer.bare:
@@ -85,9 +89,21 @@ class Network:
                 if layer.shared is not None:
                     x = layer.shared(x, run)
                     continue
-                x = sharing.spread(x)
+                x = run.sharing.spread(x)
             x = layer.run(x, run)
-        return sharing.spread(x) if shared else x
+        return run.sharing.spread(x) if shared else x
+
+    @property
+    def is_rehearsed(self) -> bool:
+        """Whether its passes in training mode are compared with the models' before it trains."""
+        return any(layer.rehearsed for layer in self._layers)
+
+    def rehearse(self, x: Tensor, sharing: Sharing, training: bool) -> tuple[Tensor, Values]:
+        """Logits [K, B, O] and buffers after a pass without dropout; nothing of it is kept."""
+        buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        with torch.no_grad():
+            run = Pass(self._frozen, buffers, training, None, sharing)
+            return self._through(x, run), buffers
 
     def backward(self, losses: Tensor) -> None:
         """Fill `gradient` from the examples' losses [K, B]: of each trial's mean, and never of the
@@ -127,26 +143,6 @@ class Network:
         _copy(state["values"], self.values)
         for name, buffer in self.buffers.items():
             _copy(state["buffers"][name], buffer)
-
-    def check(self, models: Sequence[nn.Module], x: Tensor, sharing: Sharing) -> None:
-        """Raises Unstackable where the stack's outputs are not the models'.
-
-        x: [S, B, …], a few examples. In evaluation mode, so that nothing is drawn.
-        """
-        try:
-            with torch.no_grad():
-                ours = self.forward(x, sharing, None).cpu()
-        except (RuntimeError, NotImplementedError) as error:
-            raise Unstackable(f"torch cannot stack it: {error}".splitlines()[0]) from error
-        for model, mine, inputs in zip(models, ours, sharing.spread(x).cpu(), strict=True):
-            model.eval()
-            with torch.no_grad():
-                theirs = model(inputs)
-            model.train()
-            if mine.shape != theirs.shape or not torch.allclose(
-                mine, theirs, rtol=PROBE_TOLERANCE, atol=PROBE_TOLERANCE, equal_nan=True
-            ):
-                raise Unstackable("as a stack it computes something else")
 
     def _row(self, model: nn.Module) -> Tensor:
         own = dict(model.named_parameters())

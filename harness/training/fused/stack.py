@@ -17,9 +17,10 @@ from harness.registry import find
 from harness.schedule import LearningRate
 from harness.training import device as devices
 from harness.training.build import initial_model, task_metrics
+from harness.training.fused.check import check
 from harness.training.fused.data import pools
-from harness.training.fused.layers import Masks, Unstackable
 from harness.training.fused.network import Network
+from harness.training.fused.passes import Masks, Unstackable
 from harness.training.fused.sharing import Sharing
 from harness.training.fused.updates import Numbered, Numbers, Rates, Updates, in_order
 from harness.trial import Trial
@@ -85,7 +86,7 @@ class Stack:
         self.all_metrics = task_metrics(self.pools.seeds[0])
         self.parameters = sum(place.size for place in self.network.places)
         inputs, _ = next(self.pools.test.in_order(PROBED_EXAMPLES))
-        self.network.check(own, inputs, self.pools.test.sharing(self.owner))
+        check(self.network, own, inputs, self.pools.test.sharing(self.owner))
 
     def leave(self) -> list[Member]:
         """Take out, and return, the members that have a reason to go."""

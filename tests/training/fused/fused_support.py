@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any, cast
+from typing import Any
 
 import torch
 from support import make_trial
@@ -85,7 +85,8 @@ def trial_of(optimizer: dict[str, Any], **fields: Any) -> Trial:
 class GivenMask(nn.Module):
     """Dropout by the masks that one seed's stream gives."""
 
-    def __init__(self, layer: int, whole_channels: bool, p: float) -> None:
+    def __init__(self, layer: int | Iterator[str], whole_channels: bool, p: float) -> None:
+        """layer: its name among the masks, or where the name of each use comes from."""
         super().__init__()
         self.layer, self.whole_channels, self.p = layer, whole_channels, p
         self.masks: EpochMasks | None = None
@@ -93,18 +94,45 @@ class GivenMask(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         assert self.masks is not None
         shape = (*x.shape[:2], *([1] * (x.dim() - 2))) if self.whole_channels else tuple(x.shape)
-        return x * self.masks.next(self.layer, shape, self.p)[0]
+        layer = self.layer if isinstance(self.layer, int) else next(self.layer)
+        return x * self.masks.next(layer, shape, self.p)[0]
 
 
-def with_given_masks(model: nn.Sequential) -> nn.Sequential:
-    """The same layers and parameters, with dropout that takes its masks from outside."""
-    layers = [
-        GivenMask(i, isinstance(layer, nn.Dropout2d), layer.p)
-        if isinstance(layer, nn.Dropout | nn.Dropout2d) and layer.p
-        else layer
-        for i, layer in enumerate(model)
-    ]
-    return nn.Sequential(*layers)
+class Uses(Iterator[str]):
+    """The names of the uses of dropout in a module that is one layer, in their order."""
+
+    def __init__(self, layer: int) -> None:
+        self.layer = layer
+        self.count = 0
+
+    def __next__(self) -> str:
+        self.count += 1
+        return f"{self.layer}.{self.count - 1}"
+
+    def begin(self, *_: object) -> None:
+        self.count = 0
+
+
+def with_given_masks(model: nn.Module) -> nn.Module:
+    """The model with dropout that takes its masks from outside."""
+    if not isinstance(model, nn.Sequential):
+        _give_inside(model, 0)
+        return model
+    for i, (name, layer) in enumerate(list(model.named_children())):
+        if isinstance(layer, nn.Dropout | nn.Dropout2d) and layer.p:
+            setattr(model, name, GivenMask(i, isinstance(layer, nn.Dropout2d), layer.p))
+        elif not isinstance(layer, nn.Dropout | nn.Dropout2d):
+            _give_inside(layer, i)
+    return model
+
+
+def _give_inside(module: nn.Module, layer: int) -> None:
+    uses = Uses(layer)
+    module.register_forward_pre_hook(uses.begin)
+    for part in list(module.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, nn.Dropout | nn.Dropout2d):
+                setattr(part, name, GivenMask(uses, isinstance(child, nn.Dropout2d), child.p))
 
 
 def build(trial: Trial, dtype: torch.dtype, info: DataInfo = IMAGES) -> nn.Module:
@@ -134,8 +162,7 @@ def rate_of(trial: Trial) -> LearningRate:
 
 def alone(trial: Trial, dtype: torch.dtype) -> dict[str, Tensor]:
     """A trial's weights and buffers after 50 steps of torch.optim, by its model's names."""
-    whole = cast("nn.Sequential", build(trial, dtype))
-    model = with_given_masks(whole) if isinstance(whole, nn.Sequential) else whole
+    model = with_given_masks(build(trial, dtype))
     optimizer = trial.optimizer.component.build(
         trial.optimizer.options, list(model.parameters()), trial.lr
     )

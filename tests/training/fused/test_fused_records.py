@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 from support import make_trial
+from test_probe import trial_of
+from torch import nn
 
 from harness.naming import OF_THE_MACHINE
 from harness.records import BatchLosses, Ended, Measured, Outcome, Record, Started
 from harness.training.build import assemble
-from harness.training.fused.layers import Unstackable
 from harness.training.fused.loop import train_stack
 from harness.training.loop import train
 from harness.trial import Trial
@@ -170,8 +171,8 @@ def test_dropout_draws_as_often_as_alone(data_root: Path) -> None:
     assert abs(bare - sum(theirs) / 4) > 0.02
 
 
-def test_what_cannot_be_stacked_says_why(data_root: Path) -> None:
-    model = {"name": "torchvision", "arch": "mobilenet_v3_small"}
-    trials = [("a", make_trial(model=model)), ("b", make_trial(model=model, seed=1))]
-    with pytest.raises(Unstackable, match=r"dropout|keeps state"):
-        train_stack(trials, data_root)
+def test_records_of_ones_own_module_are_the_loops(data_root: Path) -> None:
+    first = trial_of(lambda: nn.BatchNorm1d(4))
+    trials = [replace(first, seed=seed, lr=lr) for seed in (0, 1) for lr in (0.01, 0.1)]
+    for trial, mine in zip(trials, fused(trials, data_root), strict=True):
+        same_records(mine, alone(trial, data_root))

@@ -43,21 +43,18 @@ def trial_of(between: Any, **fields: Any) -> Trial:
     ("between", "reason"),
     [
         (nn.Tanh, None),
-        (lambda: nn.BatchNorm1d(4), "model own: between: a BatchNorm1d keeps state of its own"),
-        (
-            lambda: nn.Dropout(0.5),
-            "model own: between: dropout inside a module",
-        ),
+        (lambda: nn.BatchNorm1d(4), None),
+        (lambda: nn.Dropout(0.5), None),
+        (lambda: nn.LSTM(4, 4), "model own: between: torch cannot vectorise a LSTM"),
         (lambda: 1 / 0, None),
     ],
 )
 def test_layers_are_looked_at(between: Any, reason: str | None, data_root: Path) -> None:
-    found = refusal(trial_of(between), data_root)
-    assert found == reason or (reason and found and found.startswith(reason))
+    assert refusal(trial_of(between), data_root) == reason
 
 
 def test_a_group_whose_model_is_refused_trains_alone(data_root: Path) -> None:
-    trials = [trial_of(lambda: nn.BatchNorm1d(4), seed=0), make_trial(seed=0)]
+    trials = [trial_of(lambda: nn.GRU(4, 4), seed=0), make_trial(seed=0)]
     planned = [
         PlannedTrial(replace(one, seed=seed), f"{i}{seed}", "c", "t", {}, "f")
         for i, one in enumerate(trials)
@@ -66,6 +63,6 @@ def test_a_group_whose_model_is_refused_trains_alone(data_root: Path) -> None:
     found = group(planned, 8).judged(lambda trial: refusal(trial, data_root))
     assert found.groups == (tuple(planned[2:]),)
     assert [one for one, _ in found.alone] == planned[:2]
-    assert "one by one: 2 of the trials: model own: between: a BatchNorm1d" in "\n".join(
+    assert "one by one: 2 of the trials: model own: between: torch cannot" in "\n".join(
         found.lines()
     )

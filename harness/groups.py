@@ -14,9 +14,9 @@ EACH_ITS_OWN: Final = frozenset({"optimizer", "lr", "scheduler", "seed", "grad_c
 """Trial fields in which the trials of one stack may differ; in all others they are alike."""
 
 
-LARGEST: Final = 256
-"""Trials in a stack of `--fuse auto`: beyond it a small network gains no more, and what a stack
-holds grows."""
+LARGEST: Final = 128
+"""Trials in a stack of `--fuse auto`: beyond it a small network gains no more, what a stack holds
+grows, and its trials are all written at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,6 +223,7 @@ def _train(
     arguments: argparse.Namespace,
 ) -> int:
     """Train what is left. Returns how many trials failed."""
+    from harness.collector import seldom
     from harness.dispatch.checkpoints import CheckpointRoom
     from harness.execution import execute, stacks_of
     from harness.interrupts import Interrupts
@@ -246,6 +247,7 @@ def _train(
     for line in told:
         console.print(line, highlight=False, markup=False)
     with (
+        nullcontext() if trainer.is_local else seldom(),
         Claims(store, store.experiment(plan.experiment.name), known) as claims,
         Interrupts() as interrupts,
         SweepWriter(store, plan, goal, trials=len(todo)) as writer,

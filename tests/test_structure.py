@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("analysis",),
     ("report",),
     ("cli",),
-    ("interrupts", "progress"),
+    ("interrupts", "progress", "collector"),
     ("execution",),
     ("sweep", "search", "compare", "predict"),
     ("doctor",),

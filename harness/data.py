@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from math import prod
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from harness.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -103,9 +105,17 @@ class ImagePrepare:
             )
         if self.channels is not None and batch.shape[1] != self.channels:
             batch = batch.expand(-1, self.channels, -1, -1)
-        mean = torch.tensor(self.mean, device=batch.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=batch.device).view(1, -1, 1, 1)
+        mean, std = (_channels(values, batch.device) for values in (self.mean, self.std))
         return (batch - mean) / std
+
+
+@cache
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """[1, C, 1, 1], made once a process: moving it to a GPU for each batch would wait for that."""
+    import torch
+
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)

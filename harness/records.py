@@ -7,7 +7,7 @@ metric and artifact of a trial.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,7 @@ class Ended:
     final: metrics of the last epoch's model on every split ("test/accuracy": 0.97), including
         those recorded only once; empty unless the outcome is done.
     evidence: only where it was asked for, and the outcome is done.
+    facts: what was found on the way, as those of `Started`.
     pruned_at: the epoch after which a search's pruner stopped it; its outcome is interrupted.
     """
 
@@ -83,6 +84,7 @@ class Ended:
     reason: str = ""
     traceback: str = ""
     evidence: Evidence | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
     pruned_at: int | None = None
 
 

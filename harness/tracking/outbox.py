@@ -111,6 +111,7 @@ def _plain(record: Record) -> dict[str, Any]:
         case Ended():
             values["outcome"] = record.outcome.value
             values["final"] = dict(record.final)
+            values["facts"] = dict(record.facts)
             if record.evidence is not None:
                 values["evidence"] = {
                     field.name: getattr(record.evidence, field.name)

@@ -74,7 +74,7 @@ class TrialRun:
             raise ValueError(f"the run of {self.planned.name!r} has ended")
         match record:
             case Started():
-                self._start(record)
+                self._found(record.facts)
             case Measured():
                 self._history.append(record)
                 self.log.metrics(record.values, record.epoch, at.utc)
@@ -86,9 +86,9 @@ class TrialRun:
                 return
         self._flush_now_and_then()
 
-    def _start(self, record: Started) -> None:
-        self._facts = record.facts
-        device = {
+    def _found(self, facts: Mapping[str, Any]) -> None:
+        self._facts = {**self._facts, **facts}
+        tags = {
             naming.TAG_DEVICE: "device",
             naming.TAG_DEVICE_NAME: "device_name",
             naming.TAG_EXCLUSIVE: "exclusive",
@@ -99,13 +99,10 @@ class TrialRun:
             naming.TAG_CONTINUED: "continued_from",
             naming.TAG_NOT_CONTINUED: "not_continued",
             naming.TAG_RESTARTED: "restarted",
+            naming.TAG_CUDA_GRAPH: "cuda_graph",
         }
         self.log.tags(
-            {
-                tag: naming.text(record.facts[name])
-                for tag, name in device.items()
-                if name in record.facts
-            }
+            {tag: naming.text(facts[name]) for tag, name in tags.items() if name in facts}
         )
 
     def _flush_now_and_then(self) -> None:
@@ -122,6 +119,7 @@ class TrialRun:
         if ended.outcome in ENDED_SUMMARISED:
             scalars = summarise(self._history, ended.final, self.shared.goal)
             self.log.metrics(scalars, last, at.utc)
+        self._found(ended.facts)
         self.log.tags(self._kept(ended))
         self.log.files(self._files(ended, times))
         self.log.tags(self._outcome(ended))

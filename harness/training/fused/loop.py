@@ -20,7 +20,9 @@ from harness.training.evaluation import stacked
 from harness.training.fused.checkpoint import restore, taken
 from harness.training.fused.data import Pool
 from harness.training.fused.dropout import EpochMasks
+from harness.training.fused.graph import recorder_for
 from harness.training.fused.stack import Member, Stack
+from harness.training.fused.steps import Steps
 from harness.training.loop import EVIDENCE_INPUTS
 from harness.trial import Trial
 
@@ -86,8 +88,8 @@ def _records(
         yield from _leave(stack)
         for member in stack.members:
             yield member.key, Measured(0, member.values | _progress(stack, member, at.clock, 0), 0)
-    with pace.training():
-        yield from _train_epochs(stack, cancelled, pace, at)
+    with pace.training(), Steps(stack, recorder_for(stack.device)) as steps:
+        yield from _train_epochs(stack, steps, cancelled, pace, at)
     if not stack.members:
         return
     if not stack.scores:  # It was interrupted after its last epoch.
@@ -96,7 +98,7 @@ def _records(
 
 
 def _train_epochs(
-    stack: Stack, cancelled: Collection[str], pace: Pace, at: Resumed
+    stack: Stack, steps: Steps, cancelled: Collection[str], pace: Pace, at: Resumed
 ) -> Iterator[Keyed | Checkpoint]:
     """The epochs that are left."""
     clock, begun = at.clock, at.begun
@@ -106,7 +108,7 @@ def _train_epochs(
         if not stack.members:
             return
         begun = begun or Epoch(before=clock.train)
-        yield from _train_epoch(stack, epoch, clock, pace, begun)
+        yield from _train_epoch(stack, steps, epoch, clock, pace, begun)
         yield from _leave(stack)
         if epoch == stack.trial.epochs or epoch % stack.trial.eval_every == 0:
             before = clock.evaluation
@@ -136,29 +138,29 @@ def _cut(stack: Stack, cancelled: Collection[str]) -> Iterator[Keyed]:
 def _leave(stack: Stack) -> Iterator[Keyed]:
     """End the trials that have a reason to, and go on with the others."""
     for member in stack.leave():
-        yield member.key, Ended(member.outcome, {}, reason=member.reason)
+        yield member.key, Ended(member.outcome, {}, reason=member.reason, facts=stack.found)
 
 
 def _train_epoch(
-    stack: Stack, epoch: int, clock: Clock, pace: Pace, begun: Epoch
+    stack: Stack, steps: Steps, epoch: int, clock: Clock, pace: Pace, begun: Epoch
 ) -> Iterator[Keyed | Checkpoint]:
     """One pass over each trial's training split, in its own order, or what is left of it; yields
     batch losses."""
-    size = stack.trial.batch_size
     places = stack.pools.train.shuffled(stack.seeds, epoch)
     masks = EpochMasks(stack.seeds, stack.owner, epoch, stack.network.values.dtype)
     if begun.streams is not None:
         masks.load(begun.streams)
-    batches = list(zip(places.split(size, dim=1), stack.numbers(epoch), strict=True))
+    numbers = stack.numbers(epoch)
     clock.start()
     with pace.batches():
-        for chosen, numbers in batches[len(begun) :]:
-            begun.add(*stack.step(chosen, numbers, masks))
+        for scored in steps.over(places, numbers, masks, len(begun)):
+            begun.add(*scored)
             if pace.due():
                 clock.train += clock.lap()
                 yield taken(stack, clock, epoch - 1, begun, masks)
                 clock.start()
     clock.train += clock.lap()
+    stack.found |= steps.facts
     scores = begun.scores(dim=1)
     yield from _batch_losses(stack, epoch, scores.losses)
     finite = scores.losses.isfinite().all(1).tolist()
@@ -277,7 +279,7 @@ def _finish(stack: Stack, evidence: bool) -> Iterator[Keyed]:
         for loss, table in tables.items():
             final |= _of_row(table, member.row, loss)
         kept = _evidence(stack, member) if evidence else None
-        yield member.key, Ended(Outcome.DONE, final, evidence=kept)
+        yield member.key, Ended(Outcome.DONE, final, evidence=kept, facts=stack.found)
 
 
 def _evidence(stack: Stack, member: Member) -> Evidence:

@@ -23,6 +23,12 @@ STATES = 7
 state with room to work."""
 STEPS = 2
 """What backward saves is met by gradients of like size."""
+STATES_PROVING = 8
+"""More of them on a GPU, where a recorded update is held to the update itself: what is trained,
+copied before it and after it."""
+STEPS_RECORDED = 2
+"""On a GPU an update that is recorded keeps its memory for itself, beside what an epoch's shorter
+batch and evaluations take; it is had back when the stack ends."""
 OUTPUTS = 5
 """Copies of an epoch's outputs at most: by batch, joined, those of the epoch before, and what
 metrics make of them."""
@@ -52,10 +58,12 @@ def bytes_a_trial(
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         logits, losses, targets = stack.step(places, next(iter(stack.numbers(1))), masks)
     of_example = sum(one[0, 0].nbytes for one in (logits, losses, targets))
-    rows = STATES * stack.network.values[0].nbytes
+    on_gpu = device.type == "cuda"
+    rows = (STATES + on_gpu * STATES_PROVING) * stack.network.values[0].nbytes
     saved.pop(stack.network.values.untyped_storage().data_ptr(), None)
     step = sum(saved.values()) // stack.size
-    return rows + STEPS * step + OUTPUTS * of_example * len(stack.pools.train)
+    steps = STEPS + on_gpu * STEPS_RECORDED
+    return rows + steps * step + OUTPUTS * of_example * len(stack.pools.train)
 
 
 def _free(device: torch.device) -> int:

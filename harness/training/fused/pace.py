@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from itertools import cycle
+from itertools import repeat
 from pathlib import Path
 
 import torch
 
 from harness.training.device import synchronize
 from harness.training.fused.dropout import EpochMasks
+from harness.training.fused.graph import recorder_for
 from harness.training.fused.stack import Stack
+from harness.training.fused.steps import Steps
 from harness.training.pace import Stepper
 from harness.trial import Trial
 
@@ -33,14 +35,16 @@ def gain(
     little time to be measured. Raises Unstackable, and what building a trial's parts raises.
     """
     stack = Stack(trials, data_root, device)
-    step = _stepper(stack)
-    step()
-    seconds = _seconds_a_step(step, 0, device)
-    whole = seconds * stack.steps_per_epoch * stack.trial.epochs
-    if whole < WORTH_SECONDS:
-        return None
-    budget = min(SECONDS, SHARE * whole)
-    seconds = _seconds_a_step(step, budget, device)
+    with Steps(stack, recorder_for(device)) as steps:
+        step = _stepper(stack, steps)
+        for _ in range(steps.set_up):
+            step()
+        seconds = _seconds_a_step(step, 0, device)
+        whole = seconds * stack.steps_per_epoch * stack.trial.epochs
+        if whole < WORTH_SECONDS:
+            return None
+        budget = min(SECONDS, SHARE * whole)
+        seconds = _seconds_a_step(step, budget, device)
     chosen = trials[:: max(1, len(trials) // ALONE)][:ALONE]
     share = budget / len(chosen)
     epochs = [1 / Stepper(trial, data_root, device).pace(share) for _, trial in chosen]
@@ -48,15 +52,15 @@ def gain(
     return len(trials) * alone / seconds
 
 
-def _stepper(stack: Stack) -> Callable[[], None]:
+def _stepper(stack: Stack, steps: Steps) -> Callable[[], None]:
     """One step of the stack at each call."""
-    places = stack.pools.train.shuffled(stack.seeds, 1).split(stack.trial.batch_size, dim=1)
+    places = stack.pools.train.shuffled(stack.seeds, 1)
+    numbers = stack.numbers(1)
     masks = EpochMasks(stack.seeds, stack.owner, 1, stack.network.values.dtype)
-    endless = cycle(list(zip(places, stack.numbers(1), strict=True)))
+    endless = (scores for _ in repeat(None) for scores in steps.over(places, numbers, masks))
 
     def step() -> None:
-        chosen, numbers = next(endless)
-        stack.step(chosen, numbers, masks)
+        next(endless)
 
     return step
 

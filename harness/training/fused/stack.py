@@ -46,10 +46,10 @@ class Stack:
     """Trials that train together.
 
     members: those that still train. rows: the keys of all that have a row. scores: by split, the
-    latest outputs [K, N, O], targets [K, N, …] and losses [K, N]. A trial that leaves gives up its
-    row only when half of the rows or more are given up: the others then move together, and where
-    numbers lie in memory decides how a matrix product rounds. Until then they are, to the last bit,
-    what they would be without it.
+    latest outputs [K, N, O], targets [K, N, …] and losses [K, N]. found: what is found in training,
+    for `Ended.facts`. A trial that leaves gives up its row only when half of the rows or more are
+    given up: the others then move together, and where numbers lie in memory decides how a matrix
+    product rounds. Until then they are, to the last bit, what they would be without it.
     Raises Unstackable where their model or data cannot be stacked.
     """
 
@@ -78,6 +78,7 @@ class Stack:
         self.owner = torch.tensor([self.seeds.index(m.trial.seed) for m in self.members]).to(device)
         self.sharing = Sharing.of(self.owner, len(self.seeds))
         self.scores: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        self.found: dict[str, Any] = {}
         self.rates = Rates(
             [m.rate for m in self.members], self.steps_per_epoch, self.network.values.dtype
         )
@@ -140,6 +141,10 @@ class Stack:
         self.network.backward(losses)
         self.updates.step(numbers)
         return logits.detach(), losses.detach(), targets
+
+    def living(self) -> list[Tensor]:
+        """The tensors that an update changes and the next one reads."""
+        return [self.network.values, *self.network.buffers.values(), *self.updates.living()]
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The examples' losses [K, B] of logits [K, B, O]; a loss sees each example by itself."""

@@ -102,6 +102,11 @@ class Updates:
         """Whether the next update computes what all after it will, from other numbers."""
         return all(part.rule.steady for part in self._slices if part.rule is not None)
 
+    def living(self) -> list[Tensor]:
+        """The rules' tensors that an update changes and the next one reads."""
+        rules = [part.rule for part in self._slices if part.rule is not None]
+        return [tensor for rule in rules for tensor in rule.state().values()]
+
     def numbers(self, lr: Tensor, before: int) -> Numbered:
         """What the next n updates take. lr: [n, K, 1], on the CPU. before: updates so far."""
         tables = [

@@ -19,8 +19,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from harness.dispatch.checkpoints import CheckpointRoom, Position, TrialFolder
+from harness.dispatch.checkpoints import CheckpointRoom, TrialFolder
 from harness.dispatch.engine import Task
+from harness.dispatch.kept import Position
 from harness.dispatch.runner import run
 from harness.experiment.loading import load
 from harness.paths import data_root

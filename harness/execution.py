@@ -11,12 +11,14 @@ from typing import Protocol
 
 from harness.dispatch.checkpoints import CheckpointRoom
 from harness.dispatch.engine import Engine, Task
+from harness.dispatch.stack_folders import BegunStack
 from harness.experiment.spec import PlannedTrial
 from harness.groups import group, largest
 from harness.interrupts import Interrupts
 from harness.paths import stacks_file
 from harness.records import Ended, Outcome, Record
 from harness.tracking.claims import Claim
+from harness.words import counted
 
 HELD_SECONDS = 1.0
 """Between two looks at what another harness is running."""
@@ -27,25 +29,37 @@ CHECK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
-    """Trials that train together. groups: none in two of them. measured: a file of what was
-    measured, where each is to be seen first to be faster than one by one."""
+    """Trials that train together, none in two groups. groups: that begin. begun: that go on.
+    measured: a file of what was measured, where each that begins is to be seen first to be faster
+    than one by one. left: of trials that another harness held, which go on together."""
 
     groups: Sequence[Sequence[PlannedTrial]] = ()
+    begun: Sequence[BegunStack] = ()
     measured: Path | None = None
+    left: Callable[[Sequence[PlannedTrial]], Sequence[BegunStack]] = lambda _: ()
 
 
 def stacks_of(
-    trials: Sequence[PlannedTrial], fuse: int | str, slots: int
+    trials: Sequence[PlannedTrial], fuse: int | str, slots: int, checkpoints: CheckpointRoom
 ) -> tuple[Stacks, list[str]]:
     """What `--fuse` makes of trials (a number, "auto" or "off"), and what that is, for people.
 
-    slots: how many tasks train at once.
+    slots: how many tasks train at once. checkpoints: trials whose stack left one there go on
+    together, however many they are; with "off" they begin anew.
     """
+    begun = checkpoints.begun(trials)
+    together = {one.trial_id for stack in begun for one in stack.members}
+    count = counted(len(together), "trial")
     if fuse == "off":
-        return Stacks(), []
+        told = f"begun anew, as --fuse is off: {count} of interrupted stacks"
+        return Stacks(), [told] if begun else []
     auto = fuse == "auto"
-    grouping = group(trials, largest(fuse), slots if auto else 1)
-    return Stacks(grouping.groups, stacks_file() if auto else None), grouping.lines()
+    others = [one for one in trials if one.trial_id not in together]
+    grouping = group(others, largest(fuse), slots if auto else 1)
+    lines = [f"interrupted stacks to go on with: {len(begun)}, of {count}"] if begun else []
+    lines += grouping.lines() if others else []
+    measured = stacks_file() if auto else None
+    return Stacks(grouping.groups, begun, measured, checkpoints.begun), lines
 
 
 class RunWriter(Protocol):
@@ -88,7 +102,7 @@ def execute(
     planned: dict[str, PlannedTrial] = {}
     runs: dict[str, RunWriter] = {}
 
-    def task(members: Sequence[PlannedTrial]) -> Task:
+    def task(members: Sequence[PlannedTrial], folder: Path | None) -> Task:
         (key, trial), *others = ((one.trial_id, one.trial) for one in members)
         return Task(
             key,
@@ -97,7 +111,7 @@ def execute(
             evidence,
             others=tuple(others),
             measure=stacks.measured,
-            checkpoints=checkpoints.of(members) if checkpoints else None,
+            checkpoints=checkpoints.of(members, folder) if checkpoints else None,
         )
 
     try:
@@ -127,6 +141,24 @@ def execute(
         _interrupt(runs)
 
 
+@dataclass(frozen=True, slots=True)
+class _Together:
+    """Trials that begin together. folder: of the stack that they go on as."""
+
+    members: Sequence[PlannedTrial]
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """What was claimed of trials that begin together: ours; done, which another harness has run.
+    folder: as in `_Together`."""
+
+    ours: Sequence[PlannedTrial]
+    done: Sequence[PlannedTrial]
+    folder: Path | None
+
+
 class _Queue:
     """Trials not begun, by device; those of a stack together, where its first one stands. held:
     those that another harness has claimed."""
@@ -137,51 +169,63 @@ class _Queue:
         claim: Callable[[PlannedTrial], Claim],
         stacks: Stacks,
     ) -> None:
-        self.waiting: dict[str, deque[Sequence[PlannedTrial]]] = {}
+        self.waiting: dict[str, deque[_Together]] = {}
         self.held: list[PlannedTrial] = []
         self._claim = claim
-        stack_of = {one.trial_id: members for members in stacks.groups for one in members}
-        for one in trials:
-            members = stack_of.get(one.trial_id, (one,))
-            if members[0].trial_id == one.trial_id:
-                self._add(members)
+        self._left = stacks.left
+        begin = [_Together(members) for members in stacks.groups]
+        self._add(trials, begin + [_Together(one.members, one.folder) for one in stacks.begun])
 
     def ask_again(self) -> None:
-        """Let the trials that were held be claimed again, each by itself."""
+        """Let the trials that were held be claimed again: those of a stack that its process left
+        go on together, the others each by itself."""
         held, self.held = self.held, []
-        for one in held:
-            self._add((one,))
+        self._add(held, [_Together(one.members, one.folder) for one in self._left(held)])
 
-    def next(self, device: str) -> list[tuple[PlannedTrial, Claim]]:
+    def next(self, device: str) -> _Claimed | None:
         """The next trial of a `device`, or the trials of a stack, that are ours or that another
-        harness has run; empty where there are none."""
+        harness has run; None where there are none."""
         waiting = self.waiting[device]
         while waiting:
-            asked = [(one, self._claim(one)) for one in waiting.popleft()]
+            together = waiting.popleft()
+            asked = list(self._ask(together))
             self.held += [one for one, claim in asked if claim is Claim.HELD]
-            found = [pair for pair in asked if pair[1] is not Claim.HELD]
-            if found:
-                return found
-        return []
+            done = [one for one, claim in asked if claim is Claim.DONE]
+            ours = [one for one, claim in asked if claim is Claim.GRANTED]
+            if ours or done:
+                return _Claimed(ours, done, together.folder)
+        return None
 
-    def _add(self, members: Sequence[PlannedTrial]) -> None:
-        self.waiting.setdefault(members[0].trial.device, deque()).append(members)
+    def _ask(self, together: _Together) -> Iterator[tuple[PlannedTrial, Claim]]:
+        """Claim trials. Of a stack that goes on, who has the first has the rest: two harnesses that
+        ask at once do not both train it."""
+        held = False
+        for one in together.members:
+            claim = Claim.HELD if held else self._claim(one)
+            held = claim is Claim.HELD and together.folder is not None
+            yield one, claim
+
+    def _add(self, trials: Sequence[PlannedTrial], groups: Sequence[_Together]) -> None:
+        group_of = {one.trial_id: group for group in groups for one in group.members}
+        for one in trials:
+            group = group_of.get(one.trial_id) or _Together((one,))
+            if group.members[0].trial_id == one.trial_id:
+                self.waiting.setdefault(one.trial.device, deque()).append(group)
 
 
 def _fill(
     engine: Engine,
     queue: _Queue,
     planned: dict[str, PlannedTrial],
-    task: Callable[[Sequence[PlannedTrial]], Task],
+    task: Callable[[Sequence[PlannedTrial], Path | None], Task],
 ) -> Iterator[tuple[PlannedTrial, None]]:
     """Begin what there is room for."""
     for device in queue.waiting:
         while engine.room(device) and (found := queue.next(device)):
-            ours = [one for one, claim in found if claim is not Claim.DONE]
-            if ours:
-                planned |= {one.trial_id: one for one in ours}
-                engine.submit(task(ours))
-            yield from ((one, None) for one, claim in found if claim is Claim.DONE)
+            if found.ours:
+                planned |= {one.trial_id: one for one in found.ours}
+                engine.submit(task(found.ours, found.folder))
+            yield from ((one, None) for one in found.done)
 
 
 def _interrupt(runs: Mapping[str, RunWriter]) -> None:

@@ -243,7 +243,7 @@ def _train(
         arguments.checkpoint_every,
         fresh=arguments.rerun,
     )
-    stacks, told = stacks_of(todo, arguments.fuse, trainer.slots)
+    stacks, told = stacks_of(todo, arguments.fuse, trainer.slots, checkpoints)
     for line in told:
         console.print(line, highlight=False, markup=False)
     with (

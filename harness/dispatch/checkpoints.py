@@ -10,40 +10,50 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from harness.errors import HarnessError
+from harness.dispatch.kept import Folder, Position, measurement, plain, remove
+from harness.dispatch.stack_folders import (
+    BegunStack,
+    begun_stacks,
+    leave_finished,
+    leave_stacks,
+    stack_folder,
+)
 from harness.experiment.spec import PlannedTrial
-from harness.records import BatchLosses, Measured, Record
-from harness.sealed import Damaged, load_sealed, write_sealed
+from harness.records import Record
 from harness.trial import Trial, lineage
-from harness.words import in_bytes
 
 if TYPE_CHECKING:
     from harness.training.checkpoint import Checkpoint
 
-KEPT: Final = 2
-"""Checkpoints of a trial that is not done."""
 FINAL_BYTES: Final = 4 << 30
 """Room for the last checkpoints of an experiment's done trials; the oldest go first."""
 
-_NAME = re.compile(r"(\d{6,})-(\d{9,})\.pt")
 _FINAL = re.compile(r"(\d{6,})\.final")
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """Where a task's trials keep theirs. folders: by trial id. every: seconds between two, None for
-    the default. continues: whether a trial may go on from a shorter one that is done."""
+    """Where a task's trials keep theirs. folders: by trial id, of those that train alone. every:
+    seconds between two, None for the default. continues: whether a trial may go on from a shorter
+    one that is done. stack: the folder of the stack that they train as, or go on as; None for one
+    that trains alone."""
 
     folders: Mapping[str, Path]
     every: float | None = None
     continues: bool = True
+    stack: Path | None = None
+
+    def of(self, keys: Sequence[str]) -> Checkpoints:
+        """For some of the trials, which begin anew by themselves."""
+        if self.stack is None or len(keys) == 1:
+            return replace(self, stack=None)
+        return replace(self, stack=stack_folder(self.stack.parent, keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +65,45 @@ class CheckpointRoom:
     every: float | None = None
     fresh: bool = False
 
-    def of(self, members: Sequence[PlannedTrial]) -> Checkpoints:
-        """For a task of these trials, which is about to begin."""
+    def of(self, members: Sequence[PlannedTrial], stack: Path | None = None) -> Checkpoints:
+        """For a task of these trials, which is about to begin. stack: the folder of one that was
+        begun before (`begun`), and that they go on as; several trials without are a new stack."""
         folders = {one.trial_id: self.place(one) for one in members}
         if self.fresh:
-            for folder in folders.values():
+            for key, folder in folders.items():
                 shutil.rmtree(folder, ignore_errors=True)
-        return Checkpoints(folders, self.every, continues=not self.fresh)
+                leave_stacks(self._stacks, key)
+        if stack is None and len(members) > 1:
+            stack = stack_folder(self._stacks, list(folders))
+        return Checkpoints(folders, self.every, continues=not self.fresh, stack=stack)
+
+    def begun(self, trials: Sequence[PlannedTrial]) -> list[BegunStack]:
+        """Which of these trials were in stacks that left a checkpoint to go on from."""
+        return [] if self.fresh else begun_stacks(self._stacks, trials)
 
     def place(self, planned: PlannedTrial) -> Path:
         """The folder of a trial."""
         shared = lineage(planned.trial.identity(), planned.fingerprint)
         return self.folder / shared / planned.trial_id
 
+    def forget(self, planned: PlannedTrial) -> None:
+        """A trial is over and keeps nothing."""
+        remove(self.place(planned))
+        leave_stacks(self._stacks, planned.trial_id)
 
-class NotKept(HarnessError):
-    """A checkpoint cannot be written: the disk is full, or refuses it."""
+    def settle(self, planned: PlannedTrial, done: bool) -> None:
+        """A trial has ended and stands in the store: its stack no longer waits for it, and as
+        `settle`. done: whether it trained to its end."""
+        leave_stacks(self._stacks, planned.trial_id)
+        settle(self.folder, self.place(planned), planned.trial, done)
 
+    def tidy(self, finished: Container[str]) -> None:
+        """No stack waits for trials that stand in the store. finished: their ids."""
+        leave_finished(self._stacks, finished)
 
-class Position(NamedTuple):
-    """Whole epochs, and batches of the next."""
-
-    epoch: int
-    batch: int
-
-    def __str__(self) -> str:
-        return f"{self.epoch} epochs" + (f" and {self.batch} batches" if self.batch else "")
+    @property
+    def _stacks(self) -> Path:
+        return self.folder / "stacks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +119,10 @@ class Found:
     continued: int | None
 
 
-@dataclass(slots=True)
-class TrialFolder:
-    """One trial's checkpoints. damaged: how many were found that could not be used."""
+class TrialFolder(Folder):
+    """One trial's checkpoints."""
 
-    path: Path
-    damaged: list[str] = field(default_factory=list)
+    __slots__ = ()
 
     def save(
         self, checkpoint: Checkpoint, history: Sequence[Record], facts: Mapping[str, Any]
@@ -110,46 +131,29 @@ class TrialFolder:
         then as they were."""
         content = {
             "state": dict(checkpoint.state),
-            "history": [_plain(record) for record in history],
+            "history": [plain(record) for record in history],
             "facts": dict(facts),
         }
-        name = f"{checkpoint.epoch:06d}-{checkpoint.batch:09d}.pt"
-        try:
-            write_sealed(self.path / name, content)
-        except OSError as error:
-            raise NotKept(_unkept(self.path, self.reached(), error)) from error
-        held = sorted(self._held(), reverse=True)
-        for _, path in held[KEPT:]:
-            path.unlink(missing_ok=True)
-
-    def reached(self) -> Position | None:
-        """The furthest position that a file is there of."""
-        return max((position for position, _ in self._held()), default=None)
+        self.write(Position(checkpoint.epoch, checkpoint.batch), content)
 
     def sound(self, trial: Trial, continues: bool = True) -> Iterator[Found]:
         """What the trial can go on from, the furthest first: its own checkpoints, and the last ones
         of shorter trials of its lineage. A file that is damaged is set aside and told of."""
-        for partial in self.path.glob("*.partial"):
-            partial.unlink(missing_ok=True)  # of a process that was killed as it wrote
-        own = [(position, path, None) for position, path in self._held()]
-        shorter = self._shorter(trial) if continues else []
-        candidates = [*own, *((Position(n, 0), path, n) for n, path in shorter)]
-        for position, path, continued in sorted(candidates, key=lambda c: c[0], reverse=True):
-            try:
-                found = _found(path, position, load_sealed(path), continued)
-            except (Damaged, OSError) as error:
-                self.set_aside(path, str(error))
-                continue
-            yield found
+        shorter = {path: n for n, path in self._shorter(trial)} if continues else {}
 
-    def set_aside(self, path: Path, why: str) -> None:
-        """Warn that a file cannot be used. Of the trial's own it is renamed, so that it does not
-        count among the last."""
-        _logger.warning("checkpoint %s is not used: %s", path, why)
-        if path.parent == self.path:
-            self.damaged.append(f"{path.name}: {why}")
-            with suppress(OSError):
-                path.rename(path.with_name(path.name + ".damaged"))
+        def made(position: Position, path: Path, content: Any) -> Found:
+            history = tuple(measurement(*one) for one in content["history"])
+            continued = shorter.get(path)
+            return Found(path, position, content["state"], history, content["facts"], continued)
+
+        others = [(Position(n, 0), path) for path, n in shorter.items()]
+        return self.readable([*self.held(), *others], made)
+
+    def held(self) -> Iterator[tuple[Position, Path]]:
+        yield from super().held()
+        for path in self.path.glob("*.final"):
+            if found := _FINAL.fullmatch(path.name):
+                yield Position(int(found[1]), 0), path
 
     def refusal(self, trial: Trial) -> str:
         """Why a done and shorter trial of this lineage, which was long enough to keep something,
@@ -158,13 +162,6 @@ class TrialFolder:
         shorter = [epochs for epochs in done if epochs < trial.epochs]
         return next(filter(None, (uncontinuable(trial, n) for n in sorted(shorter))), "")
 
-    def _held(self) -> Iterator[tuple[Position, Path]]:
-        for path in self.path.glob("*"):
-            if found := _NAME.fullmatch(path.name):
-                yield Position(int(found[1]), int(found[2])), path
-            elif found := _FINAL.fullmatch(path.name):
-                yield Position(int(found[1]), 0), path
-
     def _shorter(self, trial: Trial) -> list[tuple[int, Path]]:
         found = []
         for path in self.path.parent.glob("*/*.final"):
@@ -172,16 +169,6 @@ class TrialFolder:
             if match and int(match[1]) < trial.epochs and path.parent != self.path:
                 found.append((int(match[1]), path))
         return found
-
-
-def _unkept(folder: Path, before: Position | None, error: OSError) -> str:
-    """Why a checkpoint could not be written, and what a person can do."""
-    there = next(path for path in (folder, *folder.parents) if path.is_dir())
-    why = f"{error.strerror or error}; {in_bytes(shutil.disk_usage(there).free)} free"
-    told = f"no checkpoint could be written in {folder} ({why}): once that is mended, "
-    if before is None:
-        return told + "--retry-failed trains it again"
-    return told + f"--retry-failed goes on from the one before, after {before}"
 
 
 def uncontinuable(trial: Trial, epochs: int) -> str | None:
@@ -227,14 +214,6 @@ def _settle(folder: Path, trial: Trial, done: bool) -> None:
             path.unlink(missing_ok=True)
 
 
-def remove(folder: Path) -> None:
-    """Forget a trial's checkpoints; folders go with the last."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for parent in (folder.parent, folder.parent.parent):
-        with suppress(OSError):
-            parent.rmdir()
-
-
 def _make_room(room: Path) -> None:
     held = [(path.stat(), path) for path in room.glob("*/*/*.final")]
     total = sum(stat.st_size for stat, _ in held)
@@ -243,26 +222,3 @@ def _make_room(room: Path) -> None:
             return
         total -= stat.st_size
         remove(path.parent)
-
-
-def _found(path: Path, position: Position, content: Any, continued: int | None) -> Found:
-    try:
-        history = tuple(_record(*plain) for plain in content["history"])
-        return Found(path, position, content["state"], history, content["facts"], continued)
-    except (TypeError, KeyError) as error:
-        raise Damaged(f"it has not what it should: {error}") from error
-
-
-def _plain(record: Record) -> tuple[Any, ...]:
-    """A measurement as primitives, which load without running anyone's code."""
-    match record:
-        case Measured():
-            values = {name: float(value) for name, value in record.values.items()}
-            return "measured", record.epoch, values, record.examples
-        case BatchLosses():
-            return "batch_losses", record.examples, record.losses
-    raise TypeError(f"not a measurement: {record!r}")
-
-
-def _record(kind: str, *values: Any) -> Record:
-    return Measured(*values) if kind == "measured" else BatchLosses(*values)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from harness.dispatch.checkpoints import Checkpoints, Position, TrialFolder
+from harness.dispatch.checkpoints import Checkpoints, TrialFolder
+from harness.dispatch.kept import Position
+from harness.dispatch.stack_folders import StackFolder
 from harness.records import Record
 from harness.trial import Trial
 
@@ -42,18 +45,39 @@ class Task:
 
     def without(self, key: str) -> Task | None:
         """The task with one trial less; None where none is left."""
-        left = [(one, trial) for one, trial in self.trials if one != key]
-        if not left:
-            return None
-        (first, trial), *others = left
-        return replace(self, key=first, trial=trial, others=tuple(others))
+        left = {one for one, _ in self.trials if one != key}
+        return self.only(left) if left else None
+
+    def only(self, keys: Collection[str]) -> Task:
+        """The task with some of its trials, at least one, which go on where all would have."""
+        (key, trial), *others = (pair for pair in self.trials if pair[0] in keys)
+        return replace(self, key=key, trial=trial, others=tuple(others))
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether it trains as a stack: one that goes on may have a single trial left."""
+        return bool(self.others) or self._stack_reached is not None
+
+    def of(self, trials: Sequence[tuple[str, Trial]]) -> Task:
+        """The task with some of its trials, which begin anew."""
+        keys = [key for key, _ in trials]
+        kept = self.checkpoints.of(keys) if self.checkpoints else None
+        return replace(self.only(keys), checkpoints=kept)
 
     @property
     def reached(self) -> Position | None:
-        """The furthest checkpoint of a task of one trial; None where there is none."""
-        if self.checkpoints is None or self.others:
+        """The furthest checkpoint of the trial, or of the stack; None where there is none."""
+        if self.is_stack:
+            return self._stack_reached
+        if self.checkpoints is None:
             return None
         return TrialFolder(self.checkpoints.folders[self.key]).reached()
+
+    @property
+    def _stack_reached(self) -> Position | None:
+        if self.checkpoints is None or self.checkpoints.stack is None:
+            return None
+        return StackFolder(self.checkpoints.stack).reached()
 
 
 @dataclass(frozen=True, slots=True)

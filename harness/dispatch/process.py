@@ -12,8 +12,8 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from harness.dispatch.checkpoints import Position
 from harness.dispatch.engine import Event, Task
+from harness.dispatch.kept import Position
 from harness.dispatch.places import Place, Places
 from harness.dispatch.processes import SharedFolder, prepare, start
 from harness.dispatch.worker import Cancel, send
@@ -29,7 +29,7 @@ CHECKPOINT_SECONDS = 5.0
 @dataclass(slots=True)
 class _Worker:
     """A process and what it is at. task: None while it is idle. left: the keys of its trials that
-    have not ended. reached: the furthest checkpoint of its trial when it was begun. repeated:
+    have not ended. reached: its furthest checkpoint when it was begun. repeated: by trial, the
     measurements still to come that were handed on before its worker died."""
 
     process: BaseProcess
@@ -38,7 +38,7 @@ class _Worker:
     task: Task | None = None
     left: set[str] = field(default_factory=set)
     reached: Position | None = None
-    repeated: int = 0
+    repeated: Counter[str] = field(default_factory=Counter)
 
 
 class ProcessEngine:
@@ -164,7 +164,8 @@ class ProcessEngine:
             task, device=place.device if suits else None, exclusive=place.slots == 1
         )
         worker.left = {key for key, _ in task.trials}
-        worker.reached, worker.repeated = task.reached, self._measured[task.key]
+        worker.reached = task.reached
+        worker.repeated = Counter({key: self._measured[key] for key in worker.left})
         self._busy[task.key] = worker
         self._places.take(place)
         try:
@@ -215,8 +216,8 @@ class ProcessEngine:
         if isinstance(event.record, Ended):
             del self._measured[event.key]
         elif not isinstance(event.record, Started):
-            if worker.repeated:
-                worker.repeated -= 1
+            if worker.repeated[event.key]:
+                worker.repeated[event.key] -= 1
                 return True
             self._measured[event.key] += 1
         return False
@@ -240,7 +241,7 @@ class ProcessEngine:
             return
         self._release(task, worker)
         if task.reached != worker.reached:
-            self._waiting.appendleft(task)
+            self._waiting.appendleft(task.only(worker.left))
             self._assign()
             return
         for key in worker.left:

@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 
-from harness.dispatch.checkpoints import Checkpoints, Found, NotKept, TrialFolder
+from harness.dispatch.checkpoints import Checkpoints, Found, TrialFolder
+from harness.dispatch.circumstances import changes, circumstances
 from harness.dispatch.engine import Task
+from harness.dispatch.kept import NotKept
 from harness.dispatch.stopping import TOLD_TO_STOP, stoppable
 from harness.records import BatchLosses, Ended, Measured, Record, Started
 from harness.training.build import Parts, assemble
 from harness.training.checkpoint import Checkpoint, Pace, Resumed, Unusable, restore
 from harness.training.loop import train
-
-CHANGES = ("torch", "threads", "device_name")
-"""Facts that decide how numbers are rounded: told of where they are others after a resume."""
 
 _logger = logging.getLogger(__name__)
 
@@ -86,13 +85,10 @@ class _Keeper:
             self.history = list(found.history)
             self._resumed(found, parts)
             return parts, resumed
-        if self._folder.damaged:
-            self.facts["restarted"] = "none of its checkpoints could be used: " + "; ".join(
-                self._folder.damaged
-            )
-        elif self._continues and (why := self._folder.refusal(trial)):
+        self.facts |= self._folder.restarted()
+        if not self.facts and self._continues and (why := self._folder.refusal(trial)):
             self.facts["not_continued"] = why
-        self._stored = _circumstances(parts)
+        self._stored = circumstances(parts.facts())
         return parts, None
 
     def keep(self, checkpoint: Checkpoint) -> float:
@@ -102,10 +98,7 @@ class _Keeper:
         return time.monotonic() - began
 
     def _resumed(self, found: Found, parts: Parts) -> None:
-        before, now = found.facts, _circumstances(parts)
-        changed = [
-            f"{k}: {before.get(k)}, now {now[k]}" for k in CHANGES if before.get(k) != now[k]
-        ]
+        before, now = found.facts, circumstances(parts.facts())
         self._stored = {**now, "times": int(before.get("times", 0)), **_continued(before)}
         if found.continued is not None:
             self._stored["continued_from"] = found.continued
@@ -115,14 +108,8 @@ class _Keeper:
         self.facts |= _continued(self._stored)
         if self._stored["times"]:
             self.facts["resumed"] = self._stored["times"]
-        if changed:
-            self.facts["resumed_elsewhere"] = "; ".join(changed)
+        self.facts |= changes(before, now)
 
 
 def _continued(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: facts[name] for name in ("continued_from",) if name in facts}
-
-
-def _circumstances(parts: Parts) -> dict[str, Any]:
-    found = {"torch": torch.__version__, **parts.facts()}
-    return {name: str(found[name]) for name in CHANGES}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.dispatch.engine import Event, Task
+from harness.dispatch.kept import NotKept, remove
 from harness.dispatch.runner import failure, is_out_of_memory, run
+from harness.dispatch.stopping import TOLD_TO_STOP
 from harness.records import Ended, Measured, Outcome, Record, Started
 
 if TYPE_CHECKING:
@@ -23,6 +25,26 @@ _fitting: dict[str, int] = {}
 CANCELLED = Ended(Outcome.INTERRUPTED, {}, "cancelled")
 
 
+@dataclass(slots=True)
+class _Progress:
+    """A stack's events. left: the keys of trials that have not ended. begun: whether an epoch is
+    over. held: what is not handed on before."""
+
+    left: set[str]
+    begun: bool = False
+    held: list[Event] = field(default_factory=list)
+
+    def take(self, event: Event) -> list[Event]:
+        """What can be handed on now."""
+        self.held.append(event)
+        self.begun = self.begun or _is_progress(event.record)
+        if not self.begun:
+            return []
+        found, self.held = self.held, []
+        self.left -= {one.key for one in found if isinstance(one.record, Ended)}
+        return found
+
+
 def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Event]:
     """The records of all of a task's trials.
 
@@ -32,37 +54,33 @@ def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Eve
     Trials that turn out not to stack train one after another, as do those whose stack fails before
     its first epoch is over, so that a trial that fails does so alone; where memory runs out, each
     half is tried as a stack first. Nothing is handed on before that epoch, so that no trial is
-    begun twice.
+    begun twice. A stack whose checkpoint cannot be written fails whole.
     """
-    if not task.others:
+    if not task.is_stack:
         for record in _alone(task, cancelled):
             yield Event(task.key, record)
         return
     from harness.training.fused.passes import Unstackable
 
-    held: list[Event] = []
-    left = dict(task.trials)
-    begun = False
+    progress = _Progress({key for key, _ in task.trials})
     try:
         for event in _stacked(task, cancelled):
-            begun = begun or _is_progress(event.record)
-            held.append(event)
-            if begun:
-                yield from _handed_on(held, left)
+            if event.record is TOLD_TO_STOP:
+                yield event
+                return
+            yield from progress.take(event)
     except Unstackable as reason:
         yield from _one_by_one(task, str(reason), cancelled)
     except _TooLarge as limit:
         for part in _parts(task, limit.most):
             yield from events(part, cancelled)
     except Exception as error:  # noqa: BLE001 - whatever a model or a library raises
-        if begun:
-            ended = failure(error, task)
-            yield from (Event(key, ended) for key in left)
+        ended = failure(error, task)  # It lets go of what the stack holds.
+        if progress.begun or isinstance(error, NotKept):
+            yield from (Event(key, ended) for key, _ in task.trials if key in progress.left)
             return
-        halve = is_out_of_memory(error)
-        failure(error, task)  # for what it lets go of
-        held.clear()
-        if halve:
+        progress.held.clear()
+        if is_out_of_memory(error):
             for half in _parts(task, -(-len(task.trials) // 2)):
                 yield from events(half, cancelled)
         else:
@@ -85,26 +103,34 @@ def _stacked(task: Task, cancelled: Collection[str]) -> Iterator[Event]:
     """Raises Unstackable where the trials cannot be, or would be slower as, a stack; TooLarge."""
     import torch
 
+    from harness.dispatch.stack_resume import train_with_checkpoints
     from harness.training import device as devices
-    from harness.training.fused.loop import train_stack
     from harness.training.fused.passes import Unstackable
 
     device = torch.device(task.device) if task.device else devices.resolve(task.trial.device)
-    _require_room(task, device)
-    facts: dict[str, Any] = {}
-    if task.measure is not None:
-        from harness.dispatch.gains import gain_of
 
-        gain = gain_of(task, task.measure, device)
-        if not gain.stacks:
-            raise Unstackable(gain.told)
-        facts = {FUSING: gain.told}
-        if gain.factor is not None:
-            facts["fused_gain"] = round(gain.factor, 2)
-    for key, record in train_stack(task.trials, task.data_root, device, task.evidence, cancelled):
-        if isinstance(record, Started) and facts:
-            record = Started({**record.facts, **facts})
-        yield Event(key, record)
+    def anew() -> dict[str, Any]:
+        if not task.others:
+            raise Unstackable("no other trial of its stack is left")
+        _require_room(task, device)
+        return _measured(task, device)
+
+    return train_with_checkpoints(task, device, cancelled, anew)
+
+
+def _measured(task: Task, device: torch.device) -> dict[str, Any]:
+    """What `Started.facts` says of a measurement, where one is asked for. Raises Unstackable."""
+    from harness.training.fused.passes import Unstackable
+
+    if task.measure is None:
+        return {}
+    from harness.dispatch.gains import gain_of
+
+    gain = gain_of(task, task.measure, device)
+    if not gain.stacks:
+        raise Unstackable(gain.told)
+    factor = {} if gain.factor is None else {"fused_gain": round(gain.factor, 2)}
+    return {FUSING: gain.told, **factor}
 
 
 class _TooLarge(Exception):
@@ -126,9 +152,9 @@ def _require_room(task: Task, device: torch.device) -> None:
 
 
 def _one_by_one(task: Task, reason: str, cancelled: Collection[str]) -> Iterator[Event]:
+    _forget(task)
     for key, trial in task.trials:
-        alone = replace(task, key=key, trial=trial, others=())
-        for record in _alone(alone, cancelled):
+        for record in _alone(task.of([(key, trial)]), cancelled):
             if isinstance(record, Started):
                 record = Started({**record.facts, "not_fused": reason})
             yield Event(key, record)
@@ -136,19 +162,17 @@ def _one_by_one(task: Task, reason: str, cancelled: Collection[str]) -> Iterator
 
 def _parts(task: Task, most: int) -> Iterator[Task]:
     """As few tasks as `most` trials each allow, of like sizes."""
+    _forget(task)
     count = -(-len(task.trials) // most)
     for part in range(count):
         begin, end = (len(task.trials) * i // count for i in (part, part + 1))
-        (key, trial), *others = task.trials[begin:end]
-        yield replace(task, key=key, trial=trial, others=tuple(others))
+        yield task.of(task.trials[begin:end])
 
 
-def _handed_on(held: list[Event], left: dict[str, Any]) -> Iterator[Event]:
-    for event in held:
-        if isinstance(event.record, Ended):
-            del left[event.key]
-        yield event
-    held.clear()
+def _forget(task: Task) -> None:
+    """The task does not train as the stack that it was: nobody is to go on with that one."""
+    if task.checkpoints is not None and task.checkpoints.stack is not None:
+        remove(task.checkpoints.stack)
 
 
 def _is_progress(record: Record) -> bool:

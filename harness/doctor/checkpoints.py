@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from harness import naming
-from harness.dispatch.checkpoints import remove, settle
+from harness.dispatch.checkpoints import settle
+from harness.dispatch.kept import remove
 from harness.doctor.finding import Finding, note, ok, wrong
 from harness.errors import HarnessError
 from harness.records import Outcome

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from optuna.trial import TrialState
 
-from harness.dispatch.checkpoints import CheckpointRoom, remove
+from harness.dispatch.checkpoints import CheckpointRoom
 from harness.dispatch.engine import Engine, Task
 from harness.execution import CHECK_SECONDS
 from harness.experiment.spec import PlannedTrial
@@ -224,7 +224,7 @@ class Drive:
         asked, result, key = training.asked, training.result, training.asked.current.trial_id
         if asked.pruned_at is not None:
             if self.checkpoints:
-                remove(self.checkpoints.place(asked.current))
+                self.checkpoints.forget(asked.current)
             asked.seconds += result.seconds
             asked.ledger.tell(asked, TrialState.PRUNED, "pruned")
         elif result.reason.startswith(WORKER_DIED) and asked.ledger.requeue(asked, result.reason):

@@ -218,7 +218,8 @@ def _train_again(
     tally = Tally(len(todo), goal)
     trainer = _engine(console, [planned.trial for planned in plan.trials], arguments)
     _say(console, [f"training winners and defaults on fresh seeds: {counted(len(todo), 'trial')}"])
-    stacks, lines = stacks_of(todo, arguments.fuse, trainer.slots)
+    checkpoints = _checkpoints(store, plan, arguments)
+    stacks, lines = stacks_of(todo, arguments.fuse, trainer.slots, checkpoints)
     _say(console, lines)
     evidence = plan.experiment.artifacts != "none"
     with (
@@ -237,7 +238,7 @@ def _train_again(
                 evidence,
                 claims.take,
                 stacks,
-                checkpoints=_checkpoints(store, plan, arguments),
+                checkpoints=checkpoints,
             )
         ) as records,
     ):

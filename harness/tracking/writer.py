@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from harness import naming
-from harness.dispatch.checkpoints import CheckpointRoom, settle
+from harness.dispatch.checkpoints import CheckpointRoom
 from harness.errors import StoreError
 from harness.experiment.spec import Plan, PlannedTrial
 from harness.history import Goal
@@ -76,6 +76,8 @@ class SweepWriter:
         self._plan = {planned.trial_id: planned for planned in plan.trials}
         self.outbox = Outbox(store.outbox(self.experiment_id))
         self._checkpoints = CheckpointRoom(store.checkpoints(self.experiment_id))
+        known = self._earlier.items()
+        self._checkpoints.tidy({key for key, run in known if run.outcome in FINISHED})
         self._shared = Shared(
             goal,
             folder_of(plan),
@@ -200,7 +202,8 @@ class SweepWriter:
         self._outcomes[outcome] += 1
         if outcome in FINISHED:
             # A process killed before the run stands in the store goes on from its checkpoints.
-            self.sink.after(lambda: self._settle_checkpoints(planned, outcome is Outcome.DONE))
+            done = outcome is Outcome.DONE
+            self.sink.after(lambda: self._checkpoints.settle(planned, done))
         del self._open[run_id]
         self._shared.open_runs = len(self._open)
         self.sink.after(lambda: self.lease.release(planned.trial_id))
@@ -214,10 +217,6 @@ class SweepWriter:
                 self._supersede(
                     run_id, by=earlier
                 )  # A rerun that came to nothing replaces nothing.
-
-    def _settle_checkpoints(self, planned: PlannedTrial, done: bool) -> None:
-        room = self._checkpoints
-        settle(room.folder, room.place(planned), planned.trial, done)
 
     def _supersede(self, run_id: str, by: str) -> None:
         self.sink.write(run_id, tags={naming.TAG_SUPERSEDED: by})

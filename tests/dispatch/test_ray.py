@@ -16,9 +16,10 @@ from resume_support import comparable, planned
 from resume_support import task as checkpointed
 from support import make_trial
 
-from harness.dispatch.checkpoints import CheckpointRoom, Position, TrialFolder
+from harness.dispatch.checkpoints import CheckpointRoom, TrialFolder
 from harness.dispatch.engine import Engine, Task
 from harness.dispatch.inline import InlineEngine
+from harness.dispatch.kept import Position
 from harness.dispatch.process import ProcessEngine
 from harness.dispatch.ray import RayEngine
 from harness.naming import OF_THE_MACHINE

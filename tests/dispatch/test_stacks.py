@@ -211,7 +211,7 @@ def test_stacks_are_as_large_as_memory_allows(
 
 
 def test_a_stack_without_memory_is_halved(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = loop.train_stack
+    whole = loop.train_with_checkpoints
     sizes = []
 
     def scarce(trials: Any, *rest: Any) -> Iterator[Any]:
@@ -221,7 +221,7 @@ def test_a_stack_without_memory_is_halved(data_root: Path, monkeypatch: pytest.M
                 raise MemoryError
             yield keyed
 
-    monkeypatch.setattr(loop, "train_stack", scarce)
+    monkeypatch.setattr(loop, "train_with_checkpoints", scarce)
     events = list(stacks.events(stack_of("abcde", data_root)))
     assert sizes == [5, 2, 3, 2]
     assert {end.outcome for end in ends(events).values()} == {Outcome.DONE}
@@ -239,7 +239,7 @@ def test_a_stack_that_fails_early_leaves_its_trials_their_own_end(
     def broken(*_: Any) -> Iterator[Any]:
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(loop, "train_stack", broken)
+    monkeypatch.setattr(loop, "train_with_checkpoints", broken)
     events = list(stacks.events(stack_of("ab", data_root)))
     assert {end.outcome for end in ends(events).values()} == {Outcome.DONE}
     assert of(events, Started)["a"].facts["not_fused"] == "the stack failed: no such kernel"
@@ -248,7 +248,7 @@ def test_a_stack_that_fails_early_leaves_its_trials_their_own_end(
 def test_a_stack_that_fails_later_fails_what_is_left(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = loop.train_stack
+    whole = loop.train_with_checkpoints
 
     def breaks(trials: Any, *rest: Any) -> Iterator[Any]:
         for key, record in whole(trials, *rest):
@@ -256,7 +256,7 @@ def test_a_stack_that_fails_later_fails_what_is_left(
             if isinstance(record, Measured) and record.epoch == 1:
                 raise RuntimeError("gone")
 
-    monkeypatch.setattr(loop, "train_stack", breaks)
+    monkeypatch.setattr(loop, "train_with_checkpoints", breaks)
     found = ends(list(stacks.events(stack_of("ab", data_root))))
     assert {end.outcome for end in found.values()} == {Outcome.FAILED}
     assert "RuntimeError: gone" in found["b"].reason

@@ -14,7 +14,8 @@ from resume_support import begin, comparable, planned, task, whole
 from support import make_trial
 
 from harness.dispatch import checkpoints
-from harness.dispatch.checkpoints import CheckpointRoom, Position, TrialFolder, settle
+from harness.dispatch.checkpoints import CheckpointRoom, TrialFolder, settle
+from harness.dispatch.kept import Position
 from harness.dispatch.runner import run
 from harness.records import Ended, Outcome, Started
 from harness.sealed import Damaged, load_sealed, write_sealed

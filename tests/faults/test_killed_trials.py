@@ -18,8 +18,9 @@ from resume_support import comparable, planned, task
 from support import make_trial
 
 from harness import naming
-from harness.dispatch.checkpoints import CheckpointRoom, Position, TrialFolder
+from harness.dispatch.checkpoints import CheckpointRoom, TrialFolder
 from harness.dispatch.engine import Event
+from harness.dispatch.kept import Position
 from harness.dispatch.process import ProcessEngine
 from harness.dispatch.runner import run
 from harness.records import Ended, Measured, Outcome, Started

@@ -138,11 +138,14 @@ class Network:
         return {"values": self.values, "buffers": dict(self.buffers)}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take over such a state of as many rows. Raises RuntimeError, KeyError where it is of
-        another architecture."""
-        _copy(state["values"], self.values)
-        for name, buffer in self.buffers.items():
-            _copy(state["buffers"][name], buffer)
+        """Take over such a state of as many rows. Raises RuntimeError where it is of another
+        architecture."""
+        values, buffers = state["values"], state["buffers"]
+        if values.shape != self.values.shape or buffers.keys() != self.buffers.keys():
+            raise RuntimeError(f"size mismatch: {list(values.shape)}, {list(self.values.shape)}")
+        self.values.copy_(values)
+        # As they are: a module may have given one another shape.
+        self.buffers = {name: buffers[name].to(self.values.device) for name in self.buffers}
 
     def _row(self, model: nn.Module) -> Tensor:
         own = dict(model.named_parameters())
@@ -157,12 +160,6 @@ class Network:
         self._frozen = {place.name: place.stored(self.values) for place in self.places}
         self._leaves = {name: view.detach().requires_grad_() for name, view in self._frozen.items()}
         self._zeros = self.values.new_zeros((len(self.values), self._padding))
-
-
-def _copy(source: Tensor, to: Tensor) -> None:
-    if source.shape != to.shape:
-        raise RuntimeError(f"size mismatch: {list(source.shape)} and {list(to.shape)}")
-    to.copy_(source)
 
 
 def _places(model: nn.Module, transposed: set[str]) -> list[Place]:

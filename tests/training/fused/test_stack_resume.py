@@ -13,6 +13,7 @@ import pytest
 import torch
 from resume_support import comparable
 from support import make_trial
+from torch import Tensor, nn
 
 from harness.records import Ended, Measured, Outcome
 from harness.training.checkpoint import Checkpoint, Pace, Unusable
@@ -108,6 +109,36 @@ def test_a_stack_cut_anywhere_ends_as_if_never_cut(fields: dict[str, Any], data_
     cuts = states(trials, data_root)
     middle = [place for place in cuts if place[1]]
     for place in (middle[0], middle[len(middle) // 2], middle[-1], (1, 0)):
+        check(trials, data_root, cuts[place], whole)
+
+
+class Own(nn.Module):
+    """A module of one's own: dropout that is used twice, batch norm, a buffer assigned anew."""
+
+    centre: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(64, 8), nn.Linear(8, 10)
+        self.norm, self.drop = nn.BatchNorm1d(8, momentum=None), nn.Dropout(0.3)
+        self.register_buffer("centre", torch.zeros(64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        if self.training:
+            self.centre = 0.9 * self.centre + 0.1 * x.mean(0)
+        inside = self.drop(self.norm(self.body(self.drop(x - self.centre))))
+        out: Tensor = self.head(inside.relu())
+        return out
+
+
+def test_modules_of_ones_own_go_on_with_all_that_is_inside(data_root: Path) -> None:
+    component = replace(make_trial().model.component, name="own", build=lambda *_: Own())
+    own = Choice(component, make_trial().model.options)
+    trials = [(key, replace(trial, model=own)) for key, trial in stack_of()[::3]]
+    whole = by_key(train_stack(trials, data_root, evidence=True))
+    cuts = states(trials, data_root)
+    for place in ((0, 1), (1, 3), (2, 0)):
         check(trials, data_root, cuts[place], whole)
 
 

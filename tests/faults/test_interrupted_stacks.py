@@ -1,0 +1,345 @@
+"""Stacks that are cut go on as the group that they were, and end as if they had never been cut."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stack_support import cut, going_on, grid, plan_of, records, starts, task_of, whole
+
+from harness.dispatch import gains, stacks
+from harness.dispatch.checkpoints import CheckpointRoom
+from harness.dispatch.engine import Event
+from harness.dispatch.kept import Position
+from harness.dispatch.process import ProcessEngine
+from harness.dispatch.stack_folders import StackFolder
+from harness.dispatch.stopping import TOLD_TO_STOP, stop_soon
+from harness.execution import stacks_of
+from harness.experiment.spec import PlannedTrial
+from harness.records import Ended, Measured, Outcome
+
+PATIENCE = 120.0
+"""Seconds a busy machine may take for anything here."""
+MODELS = {
+    "dropout": {},
+    "batch norm": {"model": {"name": "bn_cnn", "first": 2, "second": 2}, "epochs": 2},
+}
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> CheckpointRoom:
+    return CheckpointRoom(tmp_path / "checkpoints", every=0)
+
+
+@pytest.fixture
+def members() -> list[PlannedTrial]:
+    """Eight trials; the second diverges in its first epoch."""
+    first, second, *others = grid()
+    return plan_of([first, replace(second, lr=1e30), *others])
+
+
+@pytest.fixture(scope="module")
+def never_cut(data_root: Path) -> dict[str, list[Any]]:
+    first, second, *others = grid()
+    return whole(plan_of([first, replace(second, lr=1e30), *others]), data_root)
+
+
+@pytest.mark.parametrize("place", [(0, 1), (0, 11), (1, 0), (1, 7), (2, 10), (3, 0)], ids=str)
+def test_a_stack_cut_anywhere_is_as_if_never_cut(
+    place: tuple[int, int],
+    room: CheckpointRoom,
+    members: list[PlannedTrial],
+    never_cut: dict[str, list[Any]],
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All that were told of before, the one that diverged too, are told of again."""
+    cut(task_of(members, data_root, room), Position(*place), monkeypatch)
+    events = list(stacks.events(going_on(members, data_root, room)))
+    assert records(events) == never_cut
+    for start in starts(events):
+        assert start.facts["fused"] == len(members)
+        assert start.facts["resumed"] == 1
+        assert start.facts["resumed_after"] == str(Position(*place))
+
+
+@pytest.mark.parametrize("fields", MODELS.values(), ids=MODELS)
+def test_a_stack_cut_again_and_again_is_as_if_never_cut(
+    fields: dict[str, Any],
+    room: CheckpointRoom,
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    members = plan_of(grid(**fields))
+    cut(task_of(members, data_root, room), Position(0, 3), monkeypatch)
+    for place in ((0, 9), (1, 1), (1, 5)):
+        cut(going_on(members, data_root, room), Position(*place), monkeypatch)
+    events = list(stacks.events(going_on(members, data_root, room)))
+    assert records(events) == whole(members, data_root)
+    assert {start.facts["resumed"] for start in starts(events)} == {4}
+
+
+@pytest.mark.parametrize("left", [[0, 2, 3], [7]], ids=["three", "one"])
+def test_trials_that_are_no_longer_wanted_leave_and_the_others_go_on_unchanged(
+    left: list[int],
+    room: CheckpointRoom,
+    members: list[PlannedTrial],
+    never_cut: dict[str, list[Any]],
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Run by another harness meanwhile, recorded before the cut, or no longer in the plan."""
+    cut(task_of(members, data_root, room), Position(1, 4), monkeypatch)
+    wanted = [members[i] for i in left]
+    found = records(stacks.events(going_on(wanted, data_root, room)))
+    assert found == {one.trial_id: never_cut[one.trial_id] for one in wanted}
+
+
+def test_a_group_is_found_again_whatever_the_grouping_would_be_now(
+    room: CheckpointRoom,
+    members: list[PlannedTrial],
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut(task_of(members[:5], data_root, room), Position(1, 4), monkeypatch)
+    for one in members[:2]:
+        room.settle(one, done=False)
+    for fuse in (2, 256, "auto"):
+        found, lines = stacks_of(members[2:], fuse, 1, room)
+        assert [one.trial_id for one in found.begun[0].members] == [
+            one.trial_id for one in members[2:5]
+        ]
+        assert not {one.trial_id for group in found.groups for one in group} & {
+            one.trial_id for one in members[2:5]
+        }
+        assert lines[0] == "interrupted stacks to go on with: 1, of 3 trials"
+    found, lines = stacks_of(members[2:], "off", 1, room)
+    assert not found.begun
+    assert lines == ["begun anew, as --fuse is off: 3 trials of interrupted stacks"]
+    assert not stacks_of(members[2:], 8, 1, replace(room, fresh=True))[0].begun
+
+
+def test_the_folder_goes_with_the_last_trial_that_waits_for_it(
+    room: CheckpointRoom,
+    members: list[PlannedTrial],
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut(task_of(members[:3], data_root, room), Position(1, 4), monkeypatch)
+    room.settle(members[0], done=True)
+    room.forget(members[1])
+    assert [len(one.members) for one in room.begun(members)] == [1]
+    room.tidy({members[2].trial_id, "of another"})
+    assert not room.folder.exists()
+
+
+def test_a_stack_that_begins_anew_is_not_found_again(
+    room: CheckpointRoom,
+    members: list[PlannedTrial],
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """--rerun."""
+    cut(task_of(members[:3], data_root, room), Position(1, 4), monkeypatch)
+    fresh = replace(room, fresh=True)
+    task = task_of(members[:3], data_root, fresh)
+    assert not room.begun(members)
+    assert not any("resumed" in start.facts for start in starts(stacks.events(task)))
+
+
+def test_a_stack_that_goes_on_is_not_measured_again_nor_held_to_memory(
+    room: CheckpointRoom,
+    members: list[PlannedTrial],
+    never_cut: dict[str, list[Any]],
+    data_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut(task_of(members, data_root, room), Position(0, 4), monkeypatch)
+    task = replace(going_on(members, data_root, room), measure=tmp_path / "stacks.json")
+    monkeypatch.setattr(gains, "gain_of", None)
+    monkeypatch.setattr(stacks, "_require_room", None)
+    assert records(stacks.events(task)) == never_cut
+
+
+def flipped(path: Path) -> None:
+    held = bytearray(path.read_bytes())
+    held[len(held) // 2] ^= 1
+    path.write_bytes(held)
+
+
+@pytest.mark.parametrize("spoil", [flipped, lambda path: path.write_bytes(b"")])
+def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(
+    spoil: Callable[[Path], None],
+    room: CheckpointRoom,
+    members: list[PlannedTrial],
+    never_cut: dict[str, list[Any]],
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut(task_of(members, data_root, room), Position(1, 4), monkeypatch)
+    task = going_on(members, data_root, room)
+    spoil(files(room)[-1])
+    events = list(stacks.events(task))
+    assert records(events) == never_cut
+    assert {start.facts["resumed_after"] for start in starts(events)} == {"1 epochs and 3 batches"}
+
+
+def test_where_all_are_damaged_the_stack_begins_again_and_says_so(
+    room: CheckpointRoom,
+    members: list[PlannedTrial],
+    never_cut: dict[str, list[Any]],
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut(task_of(members, data_root, room), Position(1, 4), monkeypatch)
+    for path in files(room):
+        flipped(path)
+    events = list(stacks.events(going_on(members, data_root, room)))
+    assert records(events) == never_cut
+    for start in starts(events):
+        assert "none of its checkpoints could be used" in start.facts["restarted"]
+        assert "resumed" not in start.facts
+
+
+def files(room: CheckpointRoom) -> list[Path]:
+    return sorted(room.folder.glob("stacks/*/*.pt"))
+
+
+def test_a_part_does_not_go_on_from_the_checkpoint_of_the_whole(
+    room: CheckpointRoom,
+    members: list[PlannedTrial],
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stack goes on in its first epoch, and memory is no longer there: its halves begin anew, and
+    nobody goes on with the whole again."""
+    cut(task_of(members, data_root, room), Position(0, 4), monkeypatch)
+    task = going_on(members, data_root, room)
+    stacked = stacks._stacked
+
+    def scarce(part: Any, cancelled: Any) -> Iterator[Event]:
+        for event in stacked(part, cancelled):
+            if len(part.trials) > 4 and isinstance(event.record, Measured):
+                raise MemoryError
+            yield event
+
+    monkeypatch.setattr(stacks, "_stacked", scarce)
+    events = list(stacks.events(task))
+    assert {start.facts["fused"] for start in starts(events)} == {4}
+    assert not any("resumed" in start.facts for start in starts(events))
+    waiting = {path.parent.name for path in room.folder.glob("stacks/*/*.member")}
+    assert len(waiting) == 2
+
+
+def test_a_stack_whose_checkpoint_cannot_be_written_fails_whole(
+    tmp_path: Path, members: list[PlannedTrial], data_root: Path
+) -> None:
+    """A file lies where the folder should, as on a disk that refuses one. In the first epoch."""
+    (tmp_path / "checkpoints").write_text("")
+    room = CheckpointRoom(tmp_path / "checkpoints", every=0)
+    ends = [event.record for event in stacks.events(task_of(members, data_root, room))]
+    assert len(ends) == len(members)
+    for end in ends:
+        assert isinstance(end, Ended)
+        assert end.outcome is Outcome.FAILED
+        assert "no checkpoint could be written" in end.reason
+        assert not end.traceback
+
+
+def test_a_stack_told_to_stop_keeps_a_checkpoint_and_says_so_once(
+    tmp_path: Path, members: list[PlannedTrial], never_cut: dict[str, list[Any]], data_root: Path
+) -> None:
+    """After the batch in hand; nothing was due for a long time."""
+    room = CheckpointRoom(tmp_path, every=1e9)
+    told: list[Event] = []
+    for event in stacks.events(task_of(members, data_root, room)):
+        told.append(event)
+        if isinstance(event.record, Measured) and event.record.epoch == 1:
+            assert stop_soon()
+    assert told[-1].record is TOLD_TO_STOP
+    assert sum(isinstance(event.record, Measured) for event in told) < 2 * len(members)
+    events = list(stacks.events(going_on(members, data_root, room)))
+    assert records(events) == never_cut
+    assert {start.facts["resumed_after"] for start in starts(events)} == {"1 epochs"}
+
+
+def test_a_short_stack_leaves_nothing(
+    tmp_path: Path, members: list[PlannedTrial], data_root: Path
+) -> None:
+    room = CheckpointRoom(tmp_path)
+    list(stacks.events(task_of(members, data_root, room)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def engine() -> Iterator[ProcessEngine]:
+    made = ProcessEngine.on_cpu(workers=1, threads=1)
+    yield made
+    made.close()
+
+
+def drain(engine: ProcessEngine) -> list[Event]:
+    found = []
+    while (event := engine.next()) is not None:
+        found.append(event)
+    return found
+
+
+def test_a_worker_killed_in_mid_epoch_costs_its_stack_nothing(
+    engine: ProcessEngine,
+    room: CheckpointRoom,
+    members: list[PlannedTrial],
+    never_cut: dict[str, list[Any]],
+    data_root: Path,
+) -> None:
+    """Killed twice, once after one trial has diverged. Each record comes once; starts come again,
+    to say that their trials went on."""
+    task = task_of(members, data_root, room)
+    assert task.checkpoints is not None
+    assert task.checkpoints.stack is not None
+    folder = StackFolder(task.checkpoints.stack)
+    engine.submit(task)
+    events: list[Event] = []
+    for place in (Position(0, 4), Position(1, 6)):
+        deadline = time.monotonic() + PATIENCE
+        while (folder.reached() or Position(0, 0)) < place:
+            assert time.monotonic() < deadline, "it takes too long"
+            time.sleep(0.001)
+        (worker,) = multiprocessing.active_children()
+        worker.kill()
+        worker.join()
+        while not multiprocessing.active_children():
+            event = engine.next(timeout=0.1)
+            events += [event] if event else []
+    events += drain(engine)
+    assert records(events) == never_cut
+    assert {start.facts.get("resumed") for start in starts(events)} >= {1, 2}
+
+
+def test_a_worker_told_to_stop_keeps_its_stacks_checkpoint_first(
+    engine: ProcessEngine,
+    tmp_path: Path,
+    data_root: Path,
+) -> None:
+    """Closing the engine, as an interrupted sweep does."""
+    members = plan_of(grid(epochs=8))
+    room = CheckpointRoom(tmp_path, every=1e9)
+    engine.submit(task_of(members, data_root, room))
+    while not is_epoch(engine.next(), 1):
+        pass
+    engine.close()
+    engine.submit(going_on(members, data_root, room))
+    events = drain(engine)
+    assert {start.facts["resumed"] for start in starts(events)} == {1}
+    assert records(events) == whole(members, data_root)
+
+
+def is_epoch(event: Event | None, epoch: int) -> bool:
+    record = event and event.record
+    return isinstance(record, Measured) and record.epoch == epoch

@@ -1,0 +1,173 @@
+"""Sweeps whose trials train as stacks, cut by real signals: every value and weight is in the end
+what it would have been."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweep_support import PATIENCE, cut, finish, reached, standing, statuses, sweep, wait_for
+
+from harness import naming
+from harness.dispatch.kept import Position
+
+pytestmark = pytest.mark.slow
+
+FILE = """\
+name: cut
+trial:
+  dataset: digits
+  model: {name: mlp, hidden: [16], dropout: 0.3}
+  scheduler: {name: plateau, patience: 0, threshold: 0.9}
+  batch_size: 64
+  epochs: 8
+  log_every: 10
+grid:
+  optimizer: [sgd, adam, rmsprop]
+  lr: [0.01, 1.0e+30]
+  seed: [0, 1]
+skip:
+  - {when: {optimizer: [adam, rmsprop], lr: 1.0e+30}, because: two that diverge are enough}
+artifacts: best
+"""
+"""Eight trials, two of which diverge in their first epoch."""
+BATCH_NORM = FILE.replace(
+    "{name: mlp, hidden: [16], dropout: 0.3}", "{name: bn_cnn, first: 2, second: 2}"
+).replace("epochs: 8", "epochs: 4")
+WAYS = {
+    "inline": ("--executor", "inline", "--fuse", "8"),
+    "processes": ("--executor", "process", "--workers", "2", "--fuse", "4"),
+}
+Stored = dict[str, tuple[dict[Any, float], dict[str, str]]]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def never_cut(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tuple[Stored, Any]]:
+    """What is stored of a sweep that nobody cuts, and its weights; by the way and the file."""
+    known: dict[tuple[str, str], tuple[Stored, Any]] = {}
+
+    def run(way: str, file: str) -> tuple[Stored, Any]:
+        if (way, file) not in known:
+            place = tmp_path_factory.mktemp("whole")
+            (place / "mlruns").mkdir()
+            (place / "cut.yaml").write_text(file)
+            with contextlib.chdir(place):
+                finish(*WAYS[way])
+            known[way, file] = standing(place), weights(place)
+        return known[way, file]
+
+    return run
+
+
+def weights(workspace: Path) -> dict[str, dict[str, list[Any]]]:
+    """Of the trials whose weights are stored, by trial id."""
+    from harness.tracking.store import open_store
+    from harness.tracking.weights import fetch_weights
+
+    store = open_store(workspace)
+    found = {}
+    for trial_id, (_, tags) in standing(workspace).items():
+        if tags.get(naming.TAG_ARTIFACTS):
+            held = fetch_weights(store, tags["run_id"])
+            assert held is not None
+            found[trial_id] = {name: tensor.tolist() for name, tensor in held.items()}
+    return found
+
+
+def check(workspace: Path, expected: tuple[Stored, Any]) -> list[dict[str, str]]:
+    """The sweep that was finished equals one that was never cut. Returns the tags of its runs."""
+    after = standing(workspace)
+    assert after.keys() == expected[0].keys()
+    assert len(after) == 8
+    for trial_id, (values, tags) in expected[0].items():
+        assert after[trial_id][0] == values
+        assert after[trial_id][1][naming.TAG_OUTCOME] == tags[naming.TAG_OUTCOME]
+    assert len(expected[1]) == 3
+    assert weights(workspace) == expected[1]
+    assert "RUNNING" not in statuses(workspace)
+    assert not list(workspace.glob("mlruns/checkpoints/*/stacks"))
+    return [tags for _, tags in after.values()]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_sweep_of_stacks_cut_in_mid_epoch_is_as_if_never_cut(
+    number: signal.Signals, way: str, workspace: Path, never_cut: Any
+) -> None:
+    expected = never_cut(way, FILE)
+    (workspace / "cut.yaml").write_text(FILE)
+    places = cut(workspace, number, *WAYS[way])
+    assert places
+    if number != signal.SIGKILL:
+        assert "RUNNING" not in statuses(workspace)
+        assert "KILLED" in statuses(workspace)
+    told = finish(*WAYS[way])
+    assert f"interrupted stacks to go on with: {len(places)}, of" in told
+    tags = check(workspace, expected)
+    resumed = {tag[naming.TAG_RESUMED_AFTER] for tag in tags if naming.TAG_RESUMED in tag}
+    assert resumed == set(map(str, places))
+
+
+def test_a_sweep_of_stacks_killed_again_and_again_comes_to_the_same_end(
+    workspace: Path, never_cut: Any
+) -> None:
+    expected = never_cut("inline", BATCH_NORM)
+    (workspace / "cut.yaml").write_text(BATCH_NORM)
+    for at in ((0, 2), (0, 15), (1, 9), (3, 1)):
+        cut(workspace, signal.SIGKILL, *WAYS["inline"], at=at)
+    finish(*WAYS["inline"])
+    tags = check(workspace, expected)
+    resumed = [tag.get(naming.TAG_RESUMED) for tag in tags]
+    assert resumed.count("4") >= 6, "all but those that had diverged"
+
+
+@pytest.mark.parametrize("fuse", ["2", "auto"])
+def test_another_size_goes_on_with_the_stack_that_there_was(
+    fuse: str, workspace: Path, never_cut: Any
+) -> None:
+    """Exactness beats size, and what was measured before."""
+    expected = never_cut("inline", FILE)
+    (workspace / "cut.yaml").write_text(FILE)
+    cut(workspace, signal.SIGKILL, *WAYS["inline"])
+    told = finish("--executor", "inline", "--fuse", fuse)
+    assert "fusing:" not in told
+    check(workspace, expected)
+
+
+def test_fuse_off_begins_anew_and_says_so(workspace: Path, never_cut: Any) -> None:
+    (workspace / "cut.yaml").write_text(FILE)
+    cut(workspace, signal.SIGKILL, *WAYS["inline"])
+    told = finish("--executor", "inline")
+    assert "begun anew, as --fuse is off: " in told
+    tags = [tags for _, tags in standing(workspace).values()]
+    assert len(tags) == 8
+    assert sum(naming.TAG_FUSED in tag for tag in tags) <= 2, "but for those that had diverged"
+    assert not list(workspace.glob("mlruns/checkpoints/*/stacks"))
+
+
+def test_a_worker_killed_in_a_sweep_costs_its_stack_nothing(
+    workspace: Path, never_cut: Any
+) -> None:
+    """The sweep itself goes on."""
+    import psutil
+
+    expected = never_cut("processes", FILE)
+    (workspace / "cut.yaml").write_text(FILE)
+    process = sweep("--checkpoint-every", "0", *WAYS["processes"])
+    wait_for(lambda: any(place >= Position(1, 5) for place in reached(workspace)))
+    children = psutil.Process(process.pid).children(recursive=True)
+    workers = sorted(children, key=lambda one: one.cpu_times().user)[-2:]
+    workers[0].kill()
+    told, _ = process.communicate(timeout=4 * PATIENCE)
+    assert process.returncode == 0, told
+    tags = check(workspace, expected)
+    assert {tag.get(naming.TAG_RESUMED) for tag in tags} == {None, "1"}

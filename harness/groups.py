@@ -84,8 +84,6 @@ def refusal(trial: Trial) -> str | None:
     """Why this trial cannot train in a stack, as far as it can be told from what it says."""
     if trial.precision != "fp32":
         return f"precision {trial.precision} is not stacked"
-    if trial.augment:
-        return "augmentations draw for each trial on its own"
     return None
 
 
@@ -118,6 +116,8 @@ class _Key:
         return (planned.fingerprint, *(self._text(v) for v in values))
 
     def _text(self, value: Hashable) -> Hashable:
+        if isinstance(value, tuple):
+            return tuple(self._text(one) for one in value)
         if not isinstance(value, Choice):
             return value
         if id(value) not in self._texts:

@@ -45,11 +45,12 @@ APART: dict[str, Any] = {
     "eval_every": 2,
     "log_every": 5,
     "metrics": ["f1"],
+    "augment": ["noise", {"name": "torchvision", "options": {"p": 0.3}}],
 }
 
 
 def test_every_other_field_parts_them() -> None:
-    judged_alone = {"precision", "augment"}
+    judged_alone = {"precision"}
     fields = set(Trial.__dataclass_fields__)
     assert set(APART) | EACH_ITS_OWN | judged_alone == fields
 
@@ -78,7 +79,6 @@ def test_equal_choices_of_different_objects_are_alike() -> None:
     ("fields", "reason"),
     [
         ({"precision": "bf16"}, "precision bf16"),
-        ({"dataset": "mnist", "augment": ["noise"]}, "augmentations"),
     ],
 )
 def test_what_cannot_be_stacked_has_its_reason(fields: dict[str, Any], reason: str) -> None:

@@ -72,6 +72,8 @@ def _key(task: Task, device: torch.device) -> str:
         trial.model.resolved(),
         trial.dataset.identity(),
         trial.batch_size,
+        trial.precision,
+        [choice.resolved() for choice in trial.augment],
         len(task.trials).bit_length(),
         str(device),
         torch.get_num_threads(),

@@ -144,7 +144,10 @@ def _require_room(task: Task, device: torch.device) -> None:
     """Raises _TooLarge where the trials would take more than a stack's share of the memory."""
     from harness.training.fused.memory import fitting
 
-    key = f"{task.trial.model.resolved()} {task.trial.dataset.resolved()} {task.trial.batch_size}"
+    trial = task.trial
+    augment = [choice.resolved() for choice in trial.augment]
+    size = trial.model.resolved(), trial.dataset.resolved(), trial.batch_size, trial.precision
+    key = f"{size} {augment}"
     if key not in _fitting or _fitting[key] < len(task.trials):
         _fitting[key] = fitting(task.trials, task.data_root, device)
     if _fitting[key] < len(task.trials):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -67,7 +68,7 @@ def assemble(trial: Trial, data_root: Path, device: torch.device | None = None) 
         loss=trial.loss.component.build(trial.loss.options),
         metrics={name: cast("Metric", find("metrics", name)) for name in trial.metrics},
         all_metrics=recordable,
-        augment=tuple(choice.component.build(choice.options) for choice in trial.augment),
+        augment=augmentations(trial),
         steps_per_epoch=steps,
     )
 
@@ -95,8 +96,14 @@ def task_metrics(data: Splits) -> dict[str, Metric]:
     }
 
 
-def augmented(parts: Parts, inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """A batch after the trial's augmentations, in their order."""
-    for change in parts.augment:
+def augmentations(trial: Trial) -> tuple[AugmentFunction, ...]:
+    return tuple(choice.component.build(choice.options) for choice in trial.augment)
+
+
+def augmented(
+    changes: Sequence[AugmentFunction], inputs: Tensor, generator: torch.Generator
+) -> Tensor:
+    """A batch after some augmentations, in their order."""
+    for change in changes:
         inputs = change(inputs, generator)
     return inputs

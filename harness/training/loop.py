@@ -114,7 +114,7 @@ def _train_epoch(
     with pace.batches():
         for index, (inputs, wanted) in _batches(parts, order, len(begun)):
             if parts.augment:
-                inputs = augmented(parts, inputs, chance)
+                inputs = augmented(parts.augment, inputs, chance)
             logits, loss = update(parts, step + index, inputs, wanted, precision)
             begun.add(logits, loss, wanted)
             if _is_checked(index) and not loss.isfinite().all():

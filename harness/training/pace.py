@@ -45,7 +45,7 @@ class Stepper:
     def _step(self) -> None:
         inputs, wanted = next(self._batches)
         if self._parts.augment:
-            inputs = augmented(self._parts, inputs, self._chance)
+            inputs = augmented(self._parts.augment, inputs, self._chance)
         update(self._parts, 0, inputs, wanted, autocast(self._parts))
 
     def _endless(self) -> Iterator[Batch]:

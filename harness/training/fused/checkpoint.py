@@ -10,10 +10,10 @@ from torch import Tensor
 
 from harness.training.checkpoint import Checkpoint, Epoch, Resumed, Unusable
 from harness.training.clock import Clock
-from harness.training.fused.dropout import EpochMasks
 from harness.training.fused.stack import Stack
+from harness.training.fused.streams import EpochStreams
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when older checkpoints can no longer be read."""
 
 
@@ -22,7 +22,7 @@ def taken(
     clock: Clock,
     epoch: int,
     begun: Epoch | None = None,
-    masks: EpochMasks | None = None,
+    streams: EpochStreams | None = None,
 ) -> Checkpoint:
     """A stack's checkpoint after `epoch` whole epochs, and what was `begun` of the next one."""
     state: dict[str, Any] = {
@@ -37,7 +37,7 @@ def taken(
         "device": stack.device.type,
         "begun": None,
     }
-    if begun is None or masks is None:
+    if begun is None or streams is None:
         return Checkpoint(epoch, 0, state)
     scores = begun.scores(dim=1)
     state["begun"] = {
@@ -45,7 +45,7 @@ def taken(
         "outputs": scores.outputs,
         "losses": scores.losses,
         "targets": scores.targets,
-        "streams": masks.state(),
+        "streams": streams.state(),
     }
     return Checkpoint(epoch, len(begun), state)
 

@@ -37,7 +37,7 @@ class EpochMasks:
     def __init__(self, seeds: Sequence[int], owner: Tensor, epoch: int, dtype: torch.dtype) -> None:
         self._seeds = seeds
         self._owner = owner
-        self._shared = len(seeds) < len(owner)
+        self._apart = owner.tolist() == list(range(len(seeds)))
         self._epoch = epoch
         self._dtype = dtype
         self._streams: dict[int | str, list[torch.Generator]] = {}
@@ -52,7 +52,7 @@ class EpochMasks:
             block = self._blocks[layer] = _Block(self._draw(layer, full, p))
         drawn = block.masks[:, block.used][(slice(None), *(slice(size) for size in shape))]
         block.used += 1
-        return drawn.index_select(0, self._owner) if self._shared else drawn
+        return drawn if self._apart else drawn.index_select(0, self._owner)
 
     def state(self) -> dict[str, Any]:
         """What `load` needs inside the epoch."""

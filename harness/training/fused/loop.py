@@ -19,7 +19,6 @@ from harness.training.clock import Clock
 from harness.training.evaluation import stacked
 from harness.training.fused.checkpoint import restore, taken
 from harness.training.fused.data import Pool
-from harness.training.fused.dropout import EpochMasks
 from harness.training.fused.graph import recorder_for
 from harness.training.fused.stack import Member, Stack
 from harness.training.fused.steps import Steps
@@ -147,17 +146,17 @@ def _train_epoch(
     """One pass over each trial's training split, in its own order, or what is left of it; yields
     batch losses."""
     places = stack.pools.train.shuffled(stack.seeds, epoch)
-    masks = EpochMasks(stack.seeds, stack.owner, epoch, stack.network.values.dtype)
+    streams = stack.streams(epoch)
     if begun.streams is not None:
-        masks.load(begun.streams)
+        streams.load(begun.streams)
     numbers = stack.numbers(epoch)
     clock.start()
     with pace.batches():
-        for scored in steps.over(places, numbers, masks, len(begun)):
+        for scored in steps.over(places, numbers, streams, len(begun)):
             begun.add(*scored)
             if pace.due():
                 clock.train += clock.lap()
-                yield taken(stack, clock, epoch - 1, begun, masks)
+                yield taken(stack, clock, epoch - 1, begun, streams)
                 clock.start()
     clock.train += clock.lap()
     stack.found |= steps.facts

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from harness.training.fused.dropout import EpochMasks
 from harness.training.fused.stack import Stack
 from harness.trial import Trial
 
@@ -48,15 +47,15 @@ def bytes_a_trial(
     """Memory that each trial of a stack adds to it at most, in training."""
     stack = Stack(trials[:PROBED], data_root, device)
     places = stack.pools.train.shuffled(stack.seeds, 1)[:, : stack.trial.batch_size]
-    masks = EpochMasks(stack.seeds, stack.owner, 1, stack.network.values.dtype)
     saved: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
+    streams, numbers = stack.streams(1), next(iter(stack.numbers(1)))
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        logits, losses, targets = stack.step(places, next(iter(stack.numbers(1))), masks)
+        logits, losses, targets = stack.step(places, numbers, streams.masks, streams.augmented)
     of_example = sum(one[0, 0].nbytes for one in (logits, losses, targets))
     on_gpu = device.type == "cuda"
     rows = (STATES + on_gpu * STATES_PROVING) * stack.network.values[0].nbytes

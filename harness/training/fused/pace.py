@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from harness.training.device import synchronize
-from harness.training.fused.dropout import EpochMasks
 from harness.training.fused.graph import recorder_for
 from harness.training.fused.stack import Stack
 from harness.training.fused.steps import Steps
@@ -56,8 +55,8 @@ def _stepper(stack: Stack, steps: Steps) -> Callable[[], None]:
     """One step of the stack at each call."""
     places = stack.pools.train.shuffled(stack.seeds, 1)
     numbers = stack.numbers(1)
-    masks = EpochMasks(stack.seeds, stack.owner, 1, stack.network.values.dtype)
-    endless = (scores for _ in repeat(None) for scores in steps.over(places, numbers, masks))
+    streams = stack.streams(1)
+    endless = (scores for _ in repeat(None) for scores in steps.over(places, numbers, streams))
 
     def step() -> None:
         next(endless)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,16 +16,21 @@ from harness.records import Outcome
 from harness.registry import find
 from harness.schedule import LearningRate
 from harness.training import device as devices
-from harness.training.build import initial_model, task_metrics
+from harness.training.build import augmentations, initial_model, task_metrics
 from harness.training.fused.check import check
 from harness.training.fused.data import pools
 from harness.training.fused.network import Network
 from harness.training.fused.passes import Masks, Unstackable
 from harness.training.fused.sharing import Sharing
+from harness.training.fused.streams import EpochStreams
 from harness.training.fused.updates import Numbered, Numbers, Rates, Updates, in_order
 from harness.trial import Trial
 
 PROBED_EXAMPLES = 4
+
+
+def _as_they_are(inputs: Tensor) -> Tensor:
+    return inputs
 
 
 @dataclass(slots=True)
@@ -83,6 +88,7 @@ class Stack:
             [m.rate for m in self.members], self.steps_per_epoch, self.network.values.dtype
         )
         self.loss: LossFunction = first.loss.component.build(first.loss.options)
+        self.augment = augmentations(first)
         self.metrics = {name: cast("Metric", find("metrics", name)) for name in first.metrics}
         self.all_metrics = task_metrics(self.pools.seeds[0])
         self.parameters = sum(place.size for place in self.network.places)
@@ -129,14 +135,25 @@ class Stack:
         before = (epoch - 1) * self.steps_per_epoch
         return self.updates.numbers(self.rates.of_epoch(epoch), before)
 
-    def step(self, places: Tensor, numbers: Numbers, masks: Masks) -> tuple[Tensor, Tensor, Tensor]:
+    def streams(self, epoch: int) -> EpochStreams:
+        """What is drawn in an epoch (from 1), from its beginning."""
+        return EpochStreams(self.seeds, self.owner, epoch, self.network.values, self.augment)
+
+    def step(
+        self,
+        places: Tensor,
+        numbers: Numbers,
+        masks: Masks,
+        augmented: Callable[[Tensor], Tensor] = _as_they_are,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One update of every row. Returns logits [K, B, O], losses [K, B] and targets [K, B, …].
 
-        places: int64 [seeds, B], each seed's batch in the training pool.
+        places: int64 [seeds, B], each seed's batch in the training pool. augmented: what becomes of
+        each seed's inputs [seeds, B, …].
         """
         inputs, targets = self.pools.train.at(places)
         targets = self.sharing.spread(targets)
-        logits = self.network.forward(inputs, self.sharing, masks)
+        logits = self.network.forward(augmented(inputs), self.sharing, masks)
         losses = self.losses(logits, targets)
         self.network.backward(losses)
         self.updates.step(numbers)

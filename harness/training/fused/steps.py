@@ -11,6 +11,7 @@ from harness.training.fused.graph import UNPROVEN, Recorder, Recording, Refused
 from harness.training.fused.passes import Masks
 from harness.training.fused.stack import Stack
 from harness.training.fused.static import HeardMasks, Scores, StaticStep
+from harness.training.fused.streams import EpochStreams
 from harness.training.fused.updates import Numbered, Numbers
 
 FACT = "cuda_graph"
@@ -56,14 +57,14 @@ class Steps:
         return {FACT: self._told} if self._told else {}
 
     def over(
-        self, places: Tensor, numbers: Numbered, masks: Masks, first: int = 0
+        self, places: Tensor, numbers: Numbered, streams: EpochStreams, first: int = 0
     ) -> Iterator[Scores]:
         """Each batch's update when its scores are asked for; they hold until the next epoch.
 
-        places: int64 [S, N], each seed's order. numbers: of the epoch's updates. masks: for those
-        that are left. first: the batch to begin with, from 0.
+        places: int64 [S, N], each seed's order. numbers: of the epoch's updates. streams: of what
+        is left of it. first: the batch to begin with, from 0.
         """
-        size = self._stack.trial.batch_size
+        size, masks = self._stack.trial.batch_size, streams.masks
         batches = list(zip(places.split(size, dim=1), numbers, strict=True))
         if self._recording is not None and not self._recording.static.is_current:
             self._recording = None
@@ -72,7 +73,7 @@ class Steps:
             chosen, wanting = batches[index]
             recording = self._recording
             if self._recorder is None or chosen.shape[1] < size:
-                yield self._stack.step(chosen, wanting, masks)
+                yield self._stack.step(chosen, wanting, masks, streams.augmented)
             elif recording is None:
                 heard = HeardMasks(masks)
                 scores = self._stack.step(chosen, wanting, heard)
@@ -111,4 +112,6 @@ def refusal(stack: Stack) -> str | None:
         return f"fewer than {WORTH_BATCHES} whole batches"
     if stack.updates.alone:
         return "an optimizer in it has no rule for a whole stack"
+    if stack.augment:
+        return "augmentations draw anew for every batch"
     return None

@@ -79,6 +79,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "standardised, one logit": {"dataset": "breast_cancer", "loss": "bce"},
     "test split by seed": {"dataset": {"name": "wine", "split_seed": None}, "val_fraction": 0.0},
     "regression": {"dataset": "diabetes", "loss": "mse", "metrics": ["r2"], "grad_clip": 1.0},
+    "augmented": {"augment": ["noise", "flip"], "log_every": 3},
     "plateau": {"scheduler": {"name": "plateau", "patience": 0, "threshold": 0.9}, "epochs": 4},
     "by batch": {"scheduler": {"name": "cosine", "by": "batch", "warmup_epochs": 0.5}},
     "smoothed": {"loss": {"name": "cross_entropy", "label_smoothing": 0.1}},

@@ -36,8 +36,8 @@ WINDOW_SECONDS = 0.5
 """Between two commits, where the sink writes many runs at once: what comes alone is written at
 once, and of a burst of short trials each commit takes all that came meanwhile."""
 
-MOST_ROWS = 20_000
-"""Rows that a commit may hold: some ten MB, and some tenths of a second."""
+MOST_ROWS = 40_000
+"""Rows that a commit may hold: some twenty MB, and some tenths of a second."""
 
 SETTLE_SECONDS = 0.1
 """Between two looks at whether the store answers."""
@@ -92,10 +92,6 @@ class BackgroundWriter:
         self._in_step = in_step
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="writer", daemon=True)
-        self._idle = threading.Event()
-        self._idle.set()
-        self._pending = 0
-        self._lock = threading.Lock()
         self._since: float | None = None
         self._deadline: float | None = None
         self._error: BaseException | None = None
@@ -165,15 +161,14 @@ class BackgroundWriter:
     def put(self, job: Job) -> None:
         """Have the thread do a job after those before it."""
         self.check()
-        while self._pending >= MOST_PENDING and not self.is_stuck() and self._error is None:
+        while self._jobs.qsize() >= MOST_PENDING and not self.is_stuck() and self._error is None:
             time.sleep(0.005)
-        with self._lock:
-            self._pending += 1
-            self._idle.clear()
         self._jobs.put(job)
-        while self._in_step and not self.is_stuck() and not self._idle.wait(0.1):
-            pass
         if self._in_step:
+            done = threading.Event()
+            self._jobs.put(done.set)
+            while not (self._error or self.is_stuck() or done.wait(0.1)):
+                pass
             self.check()
 
     def check(self) -> None:
@@ -195,10 +190,6 @@ class BackgroundWriter:
                 self._do(job)
                 if self._due() == 0.0 or self._writer.sink.waiting >= MOST_ROWS:
                     self._commit()
-                with self._lock:
-                    self._pending -= 1
-                    if self._pending == 0:
-                        self._idle.set()
 
     def _due(self) -> float | None:
         """Seconds until what waits is to be written; None where nothing waits, or can be."""

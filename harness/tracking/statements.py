@@ -20,6 +20,10 @@ CACHE_KIB = 1 << 16
 """Of SQLite's pages, for each connection: a point goes into four indices, and those of some hundred
 thousand points do not fit into its usual two megabytes, which costs a third of the time."""
 
+LOG_PAGES = 4000
+"""Of SQLite's write-ahead log, between two times that it is taken into the database: the pages of
+indices are written again and again, and then once for all."""
+
 METRIC = ("key", "value", "timestamp", "step", "is_nan", "run_uuid")
 """The order of a point's columns in a row that is a tuple: there are too many for dicts."""
 
@@ -111,6 +115,7 @@ def transaction(engine: Any) -> Iterator[Connection]:
                 connection.exec_driver_sql("PRAGMA foreign_keys = ON")
                 connection.exec_driver_sql(f"PRAGMA busy_timeout = {LOCK_MILLISECONDS}")
                 connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE_KIB}")
+                connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             yield connection
     except OperationalError as error:
         raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error

@@ -135,7 +135,8 @@ def execute(
                 if isinstance(event.record, Ended):
                     del runs[event.key], planned[event.key]
             yield one, event.record
-            yield from _fill(engine, queue, planned, task)
+            if isinstance(event.record, Ended):
+                yield from _fill(engine, queue, planned, task)
     finally:
         engine.close()
         _interrupt(runs)

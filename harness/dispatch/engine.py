@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from harness.dispatch.checkpoints import Checkpoints, TrialFolder
 from harness.dispatch.kept import Position
@@ -86,6 +86,10 @@ class Event:
 
     key: str
     record: Record
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As `Measured`'s."""
+        return Event, (self.key, self.record)
 
 
 class Engine(Protocol):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, isfinite
 from typing import Any, Final
 
 import torch
@@ -87,7 +87,8 @@ class Pace:
     or the start, at an epoch's end once half of them have; at once where it is `asked` for.
 
     every: None for the default, which grows where writing one takes more than `MOST_COST` of it;
-    infinity for none but those asked for. evaluation: seconds the last evaluation took.
+    infinity for none but those asked for. evaluation: seconds the last evaluation took, infinity
+    where none is known.
     """
 
     def __init__(self, every: float | None = None) -> None:
@@ -116,9 +117,12 @@ class Pace:
         finally:
             self._training = False
 
-    def due(self) -> bool:
-        """Inside an epoch."""
-        return self.asked or time.monotonic() - self._last >= self._every
+    def due(self, evaluates: bool = False) -> bool:
+        """Inside an epoch. evaluates: after its last batch, where an evaluation follows that may
+        take the rest of the time and cannot be gone on from."""
+        passed = time.monotonic() - self._last
+        ahead = self.evaluation if evaluates and isfinite(self.evaluation) else 0.0
+        return self.asked or passed + ahead >= self._every
 
     def due_after_epoch(self, last: bool = False) -> bool:
         """last: of the trial's last epoch, where each trial that is long enough has one."""

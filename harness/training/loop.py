@@ -49,6 +49,7 @@ def train(
     try:
         if resumed is None:
             values, _ = _evaluated(parts, at.clock)
+            pace.evaluation = at.clock.evaluation
             yield Measured(0, values | _progress(parts, at.clock, 0), 0)
         with pace.training():
             scores = yield from _train_epochs(parts, pace, at)
@@ -77,8 +78,7 @@ def _train_epochs(
         if batches is not None:
             yield batches
         values = measure("train", _finite(trained, epoch), parts.metrics)
-        last = epoch == parts.trial.epochs
-        if last or epoch % parts.trial.eval_every == 0:
+        if _is_evaluated(parts, epoch):
             before = clock.evaluation
             measured, scores = _evaluated(parts, clock)
             pace.evaluation = clock.evaluation - before
@@ -89,7 +89,7 @@ def _train_epochs(
         # After the rate was read: what a schedule observes changes the next epoch's.
         parts.learning_rate.observe(values)
         yield Measured(epoch, values, epoch * n)
-        if pace.due_after_epoch(last):
+        if pace.due_after_epoch(last=epoch == parts.trial.epochs):
             with pace.batches():
                 yield taken(parts, clock, epoch)
     return scores
@@ -119,7 +119,8 @@ def _train_epoch(
             begun.add(logits, loss, wanted)
             if _is_checked(index) and not loss.isfinite().all():
                 break
-            if pace.due():
+            is_last = index == parts.steps_per_epoch - 1
+            if pace.due(evaluates=is_last and _is_evaluated(parts, epoch)):
                 clock.train += clock.lap()
                 checkpoint = taken(parts, clock, epoch - 1, begun, chance)
                 yield checkpoint
@@ -134,6 +135,10 @@ def _batches(parts: Parts, order: Tensor, done: int) -> Iterator[tuple[int, Batc
     size = parts.trial.batch_size
     left = order[done * size :]
     return enumerate(parts.data.train.batches(size, left), done) if len(left) else iter(())
+
+
+def _is_evaluated(parts: Parts, epoch: int) -> bool:
+    return epoch == parts.trial.epochs or epoch % parts.trial.eval_every == 0
 
 
 def _is_checked(index: int) -> bool:

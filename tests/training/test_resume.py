@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +16,11 @@ from resume_support import assert_same, comparable
 from support import make_trial
 
 from harness.registry import components
-from harness.training import checkpoint
+from harness.training import checkpoint, loop
 from harness.training.build import Parts, assemble
 from harness.training.checkpoint import Checkpoint, Pace, Unusable, restore
 from harness.training.data import forget
+from harness.training.evaluation import evaluate
 from harness.training.loop import train
 from harness.trial import Trial
 
@@ -146,6 +148,24 @@ def test_no_more_than_one_interval_lies_between_two(
     gaps = [later - sooner for sooner, later in pairwise(places)]
     assert max(gaps) <= 5
     assert min(gaps) >= 2, "and none right after another"
+
+
+def test_a_long_evaluation_has_a_checkpoint_before_it(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill in the middle of it costs no training. On a clock on which training takes no time."""
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.1)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(loop, "evaluate", slow)
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    trial = make_trial(eval_every=2, **SMALL)
+    for every, places in ((0.1, [(1, 6), (2, 6)]), (3600.0, [])):
+        items = train(assemble(trial, data_root), pace=Pace(every))
+        found = [(item.epoch, item.batch) for item in items if isinstance(item, Checkpoint)]
+        assert found == places
 
 
 def test_writing_takes_a_small_part_of_the_time_by_default() -> None:

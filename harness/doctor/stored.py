@@ -14,6 +14,7 @@ from harness.tracking.lease import close_expired
 from harness.tracking.reap import close_dead_runs
 from harness.tracking.runs import StoredRun
 from harness.tracking.store import Store
+from harness.tracking.strays import remove_strays, strays
 from harness.words import counted, listed
 
 SHOWN = 3
@@ -27,6 +28,7 @@ def examine(store: Store, names: list[str], wait: bool = False) -> Iterator[Find
     for name in names:
         yield from experiment(store, name, ids[name], wait)
     yield from checkpoints(store, ids)
+    yield from strange_files(store)
     yield from beside(store.home)
 
 
@@ -111,6 +113,17 @@ def _runs(store: Store, name: str, found: health.Trials) -> Iterator[Finding]:
 def _supersede(store: Store, twice: Mapping[str, list[StoredRun]]) -> str:
     count = health.supersede_older(store, twice)
     return f"{counted(count, 'older run')} marked as superseded; the newest counts"
+
+
+def strange_files(store: Store) -> Iterator[Finding]:
+    found = strays(store)
+    if found:
+        told = f"{counted(len(found), 'folder')} of runs that were never written: {found[0]}"
+        yield wrong("left over", told, partial(_remove_strays, store))
+
+
+def _remove_strays(store: Store) -> str:
+    return f"{counted(remove_strays(store), 'folder')} of runs that were never written removed"
 
 
 def beside(home: Path) -> Iterator[Finding]:

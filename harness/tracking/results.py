@@ -60,6 +60,11 @@ FACTS = (
 """Columns that every table has, besides those of fields and scalars."""
 
 
+ALWAYS = ("dataset", "model", "optimizer", "lr", "scheduler")
+"""Fields that every table has too, `naming.ABSENT` where runs that something else wrote lack them:
+readers ask for them by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Results:
     """An experiment's trials.
@@ -228,13 +233,14 @@ class _Gathered:
 
     def results(self) -> Results:
         rows = list(self.rows.values())
+        fields = tuple(dict.fromkeys([*self.fields, *ALWAYS]))
         newest, parent = rows[-1], self.parent
         target = _float(parent.get(naming.TAG_TARGET)) if parent else newest["target"]
         direction = parent.get(naming.TAG_DIRECTION, newest["direction"])
         return Results(
             experiment=self.experiment,
-            trials=_table(rows, tuple(self.fields)),
-            fields=tuple(self.fields),
+            trials=_table(rows, fields),
+            fields=fields,
             metric=parent.get(naming.TAG_METRIC, newest["metric"]),
             direction="max" if direction == "max" else "min",
             target=target,
@@ -305,12 +311,11 @@ def _table(rows: list[dict[str, Any]], fields: tuple[str, ...]) -> pd.DataFrame:
     table = pd.DataFrame.from_records(rows)
     table["started"] = pd.to_datetime(table["started"], unit="ms", utc=True)
     for name in fields:
-        table[name] = table[name].fillna(ABSENT)
-    if "lr" in fields:
-        # What something else wrote may be no rate; readers calculate with it.
-        table["lr"] = [lr if _float(lr) is not None else "nan" for lr in table["lr"]]
+        table[name] = table[name].fillna(ABSENT) if name in table else ABSENT
+    # What something else wrote may be no rate; readers calculate with it.
+    table["lr"] = [lr if _float(lr) is not None else "nan" for lr in table["lr"]]
     if "seed" in fields:
-        table["seed"] = pd.to_numeric(table["seed"], errors="coerce").astype("Int64")
+        table["seed"] = pd.array([_whole(seed) for seed in table["seed"]], dtype="Int64")
     return table
 
 
@@ -346,6 +351,15 @@ def _float(value: str | None) -> float | None:
     except ValueError:
         return None
     return found if isfinite(found) else None
+
+
+def _whole(text: str) -> int | None:
+    """None where it is no whole number, or one that no column holds."""
+    try:
+        found = int(text)
+    except ValueError:
+        return None
+    return found if abs(found) < 1 << 63 else None
 
 
 def _experiments(store: Store) -> dict[str, str]:

@@ -97,6 +97,11 @@ class Store:
         """The file by which harnesses agree on who runs which trial of an experiment."""
         return self.home / "claims" / self._folder(experiment_id)
 
+    @property
+    def writers(self) -> Path:
+        """The folder of all `presence` files."""
+        return self.home / "claims"
+
     def presence(self, experiment_id: str) -> Path:
         """The file by which writers of an experiment see that they are not alone."""
         return self.home / "claims" / f"{self._folder(experiment_id)}.writers"

@@ -29,6 +29,7 @@ from harness.tracking.run_log import Moment, RunLog
 from harness.tracking.sinks import Sink, open_sink
 from harness.tracking.spool import Kept, Spool
 from harness.tracking.store import Store
+from harness.tracking.strays import remove_strays
 from harness.tracking.trial_run import Shared, TrialRun
 
 FINISHED = (Outcome.DONE, Outcome.DIVERGED)
@@ -70,8 +71,9 @@ class SweepWriter:
         self._open: dict[str, TrialRun] = {}
         self._unfinished: dict[str, str] = {}
         self.experiment_id = store.experiment(plan.experiment.name)
+        if close_dead_runs(store, self.experiment_id):
+            remove_strays(store)
         self._presence = Presence(store.presence(self.experiment_id))
-        close_dead_runs(store, self.experiment_id)
         self._earlier = store.finished(self.experiment_id)
         self._plan = {planned.trial_id: planned for planned in plan.trials}
         self.outbox = Outbox(store.outbox(self.experiment_id))

@@ -50,6 +50,20 @@ def test_scalars_tell_the_best_epoch_the_last_and_the_way_to_the_target(store: S
     assert "final/test/roc_auc" not in metrics  # undefined: no number is made up for it
 
 
+def test_a_run_tells_whether_its_steps_were_a_graph(store: Store) -> None:
+    *before, ended = done()
+    assert isinstance(ended, Ended)
+    told = "not captured: out of memory"
+    write(
+        store,
+        make_plan([digits(), digits(lr=0.2)]),
+        {0: [*before, replace(ended, facts={"cuda_graph": told})], 1: done()},
+    )
+    found = children(store)
+    assert found["trial 0"].data.tags["harness.cuda_graph"] == told
+    assert "harness.cuda_graph" not in found["trial 1"].data.tags
+
+
 def test_runs_of_a_sweep_share_their_params(store: Store) -> None:
     trials = [
         digits(lr=1e-3),

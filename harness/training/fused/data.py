@@ -57,12 +57,11 @@ class Pool:
         The very order that a trial of that seed has when it trains alone.
         """
         n = len(self)
-        orders = []
-        for place, seed in enumerate(seeds):
-            order = torch.randperm(n, generator=generator(seed, "order", epoch))
-            order = order.to(self.inputs.device)
-            orders.append(order if self.rows is None else self.rows[self.version[place]][order])
-        return torch.stack(orders)
+        drawn = [torch.randperm(n, generator=generator(seed, "order", epoch)) for seed in seeds]
+        orders = torch.stack(drawn).to(self.inputs.device)
+        if self.rows is None:
+            return orders
+        return torch.stack([self.rows[one] for one in self.version]).gather(1, orders)
 
     def sharing(self, owner: Tensor) -> Sharing:
         """Which version of the split, as stored, each row has. owner: int64 [K], its seed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -45,7 +46,7 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = _side_stream(device)
 
     @contextmanager
     def rehearsal(self) -> Iterator[None]:
@@ -72,6 +73,12 @@ class CudaRecorder:
             work()
         replay: Callable[[], None] = graph.replay
         return replay
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all stacks: cuBLAS keeps memory for each stream that it has worked on."""
+    return torch.cuda.Stream(device)
 
 
 def recorder_for(device: torch.device) -> Recorder | None:

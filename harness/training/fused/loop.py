@@ -175,7 +175,7 @@ def _batch_losses(stack: Stack, epoch: int, losses: Tensor) -> Iterator[Keyed]:
     if every == 0:
         return
     starts = range(0, n, size * every)
-    means = [_means(losses[:, start : start + size]) for start in starts]
+    means = torch.stack([_mean(losses[:, start : start + size]) for start in starts]).tolist()
     seen = tuple((epoch - 1) * n + min(start + size, n) for start in starts)
     for member in stack.members:
         values = [mean[member.row] for mean in means]
@@ -233,7 +233,7 @@ def _table(
     split: str, outputs: Tensor, targets: Tensor, losses: Tensor, metrics: Mapping[str, Metric]
 ) -> dict[str, list[float]]:
     """The mean loss and each metric, of every row."""
-    values = {f"{split}/loss": _means(losses)}
+    values: dict[str, list[float]] = {f"{split}/loss": _mean(losses).tolist()}
     for name, found in stacked(metrics, outputs, targets).items():
         values[f"{split}/{name}"] = found
     return values
@@ -246,11 +246,9 @@ def _of_row(table: Mapping[str, list[float]], row: int, loss: str) -> dict[str, 
     }
 
 
-def _means(losses: Tensor) -> list[float]:
-    """The mean over examples of each row, summed in double precision where the device has it."""
-    kind = None if losses.device.type == "mps" else torch.float64
-    means: list[float] = losses.mean(1, dtype=kind).tolist()
-    return means
+def _mean(losses: Tensor) -> Tensor:
+    """[K]: over examples, summed in double precision where the device has it."""
+    return losses.mean(1, dtype=None if losses.device.type == "mps" else torch.float64)
 
 
 def _progress(stack: Stack, member: Member, clock: Clock, epoch: int) -> dict[str, float]:

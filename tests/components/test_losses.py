@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch.nn import functional
 
+from harness.components.losses.cross_entropy import FEW_CLASSES, MANY_EXAMPLES
 from harness.data import DataInfo, Task
 from harness.registry import components
 from harness.trial import Choice
@@ -122,6 +124,23 @@ def test_mean_over_examples_is_torchs_for_classes(choice, torch_loss):
     outputs, targets = outputs_and_targets(choice, Task.MULTICLASS)
     losses = choice.component.build(choice.options)(outputs, targets)
     torch.testing.assert_close(losses.mean(), torch_loss(outputs, targets))
+
+
+@pytest.mark.parametrize("classes", [2, FEW_CLASSES - 1, FEW_CLASSES])
+@pytest.mark.parametrize("examples", [MANY_EXAMPLES - 1, MANY_EXAMPLES])
+def test_cross_entropy_is_torchs_for_each_of_many_examples(classes: int, examples: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(examples, classes, generator=generator)
+    targets = torch.randint(classes, (examples,), generator=generator)
+    shares = torch.rand(examples, generator=generator)
+    found = []
+    for loss in (make("cross_entropy"), partial(functional.cross_entropy, reduction="none")):
+        own = logits.clone().requires_grad_()
+        losses = loss(own, targets)
+        losses.backward(shares)
+        found.append((losses.detach(), own.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-7)
+    assert found[0][0].shape == (examples,)
 
 
 def _multi_margin(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -82,7 +82,10 @@ class StackFolder(Folder):
             "history": {
                 key: [plain(record) for record in records] for key, records in story.history.items()
             },
-            "ended": {key: (end.outcome.value, end.reason) for key, end in story.ended.items()},
+            "ended": {
+                key: (end.outcome.value, end.reason, dict(end.facts))
+                for key, end in story.ended.items()
+            },
             "facts": story.facts,
         }
         self.write(Position(checkpoint.epoch, checkpoint.batch), content)
@@ -156,6 +159,9 @@ def _found(position: Position, path: Path, content: Any) -> FoundStack:
         content["state"],
         content["trials"],
         {key: [measurement(*one) for one in past] for key, past in content["history"].items()},
-        {key: Ended(Outcome(how), {}, why) for key, (how, why) in content["ended"].items()},
+        {
+            key: Ended(Outcome(how), {}, reason, facts=facts)
+            for key, (how, reason, facts) in content["ended"].items()
+        },
         content["facts"],
     )

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -118,7 +119,7 @@ class _Keeper:
                 yield key, Started({**record.facts, **self.facts})
                 yield from ((key, one) for one in history)
             case Ended():
-                self._story.ended[key] = Ended(record.outcome, {}, record.reason)
+                self._story.ended[key] = replace(record, final={}, evidence=None)
                 yield key, record
             case _:
                 history.append(record)

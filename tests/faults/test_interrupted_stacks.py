@@ -124,6 +124,41 @@ def test_a_group_is_found_again_whatever_the_grouping_would_be_now(
     assert not stacks_of(members[2:], 8, 1, replace(room, fresh=True))[0].begun
 
 
+def test_the_same_trials_go_on_in_whatever_order_they_are_asked_together(
+    room: CheckpointRoom,
+    members: list[PlannedTrial],
+    never_cut: dict[str, list[Any]],
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A search's stacks."""
+    cut(task_of(members, data_root, room), Position(1, 4), monkeypatch)
+    assert records(stacks.events(task_of(members[::-1], data_root, room))) == never_cut
+    others = list(stacks.events(task_of(members[:2], data_root, room)))
+    assert not any("resumed" in start.facts for start in starts(others))
+
+
+def test_a_stack_with_a_trial_that_was_cancelled_begins_anew_where_it_is_asked_for_again(
+    room: CheckpointRoom,
+    members: list[PlannedTrial],
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it measured until then is no result; the others alone go on."""
+    gone = members[3]
+    with monkeypatch.context() as patch:
+        stacked = stacks._stacked
+        patch.setattr(stacks, "_stacked", lambda task, _: stacked(task, {gone.trial_id}))
+        cut(task_of(members, data_root, room), Position(1, 4), monkeypatch)
+    others = [one for one in members if one is not gone]
+    alone = list(stacks.events(going_on(others, data_root, room)))
+    assert {start.facts["resumed"] for start in starts(alone)} == {1}
+    again = list(stacks.events(going_on(members, data_root, room)))
+    assert not any("resumed" in start.facts for start in starts(again))
+    assert "of other trials" in starts(again)[0].facts["restarted"]
+    assert len(records(again)[gone.trial_id]) == len(records(again)[members[4].trial_id])
+
+
 def test_the_folder_goes_with_the_last_trial_that_waits_for_it(
     room: CheckpointRoom,
     members: list[PlannedTrial],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sweep_support import PATIENCE, cut, finish, reached, standing, statuses, sw
 
 from harness import naming
 from harness.dispatch.kept import Position
+from harness.execution import HELD_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -152,6 +154,28 @@ def test_fuse_off_begins_anew_and_says_so(workspace: Path, never_cut: Any) -> No
     assert len(tags) == 8
     assert sum(naming.TAG_FUSED in tag for tag in tags) <= 2, "but for those that had diverged"
     assert not list(workspace.glob("mlruns/checkpoints/*/stacks"))
+
+
+def test_a_harness_that_waits_goes_on_with_the_stack_of_one_that_died(
+    workspace: Path, never_cut: Any
+) -> None:
+    """The second finds all trials held, and takes them over together."""
+    expected = never_cut("inline", FILE)
+    (workspace / "cut.yaml").write_text(FILE)
+    first = sweep("--checkpoint-every", "0", *WAYS["inline"])
+    wait_for(lambda: any(place >= Position(2, 3) for place in reached(workspace)))
+    first.send_signal(signal.SIGSTOP)  # It lives, and holds what it has.
+    second = sweep(*WAYS["inline"])
+    assert second.stdout is not None
+    assert any("interrupted stacks to go on with" in line for line in second.stdout)
+    time.sleep(2 * HELD_SECONDS)
+    assert second.poll() is None
+    first.kill()
+    first.communicate()
+    told, _ = second.communicate(timeout=4 * PATIENCE)
+    assert second.returncode == 0, told
+    tags = check(workspace, expected)
+    assert [tag.get(naming.TAG_RESUMED) for tag in tags].count("1") >= 6
 
 
 def test_a_worker_killed_in_a_sweep_costs_its_stack_nothing(

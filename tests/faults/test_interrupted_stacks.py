@@ -167,6 +167,8 @@ def test_the_folder_goes_with_the_last_trial_that_waits_for_it(
 ) -> None:
     cut(task_of(members[:3], data_root, room), Position(1, 4), monkeypatch)
     room.settle(members[0], done=True)
+    cut(going_on(members, data_root, room), Position(1, 6), monkeypatch)
+    assert [one.members for one in room.begun(members)] == [tuple(members[1:3])]
     room.forget(members[1])
     assert [len(one.members) for one in room.begun(members)] == [1]
     room.tidy({members[2].trial_id, "of another"})

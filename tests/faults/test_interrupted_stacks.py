@@ -133,7 +133,9 @@ def test_the_same_trials_go_on_in_whatever_order_they_are_asked_together(
 ) -> None:
     """A search's stacks."""
     cut(task_of(members, data_root, room), Position(1, 4), monkeypatch)
-    assert records(stacks.events(task_of(members[::-1], data_root, room))) == never_cut
+    same = list(stacks.events(task_of(members[::-1], data_root, room)))
+    assert records(same) == never_cut
+    assert {start.facts["resumed"] for start in starts(same)} == {1}
     others = list(stacks.events(task_of(members[:2], data_root, room)))
     assert not any("resumed" in start.facts for start in starts(others))
 

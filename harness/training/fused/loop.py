@@ -84,6 +84,7 @@ def _records(
     at = resumed or Resumed(0, Clock(stack.device))
     if resumed is None:
         _evaluate(stack, at.clock)
+        pace.evaluation = at.clock.evaluation
         yield from _leave(stack)
         for member in stack.members:
             yield member.key, Measured(0, member.values | _progress(stack, member, at.clock, 0), 0)
@@ -109,7 +110,7 @@ def _train_epochs(
         begun = begun or Epoch(before=clock.train)
         yield from _train_epoch(stack, steps, epoch, clock, pace, begun)
         yield from _leave(stack)
-        if epoch == stack.trial.epochs or epoch % stack.trial.eval_every == 0:
+        if _is_evaluated(stack, epoch):
             before = clock.evaluation
             _evaluate(stack, clock)
             pace.evaluation = clock.evaluation - before
@@ -154,7 +155,8 @@ def _train_epoch(
     with pace.batches():
         for scored in steps.over(places, numbers, streams, len(begun)):
             begun.add(*scored)
-            if pace.due():
+            is_last = len(begun) == stack.steps_per_epoch
+            if pace.due(evaluates=is_last and _is_evaluated(stack, epoch)):
                 clock.train += clock.lap()
                 yield taken(stack, clock, epoch - 1, begun, streams)
                 clock.start()
@@ -167,6 +169,10 @@ def _train_epoch(
         if not finite[member.row]:
             member.reason = f"the training loss was not finite in epoch {epoch}"
     _measure(stack, "train", scores.outputs, scores.targets, scores.losses, stack.metrics)
+
+
+def _is_evaluated(stack: Stack, epoch: int) -> bool:
+    return epoch == stack.trial.epochs or epoch % stack.trial.eval_every == 0
 
 
 def _batch_losses(stack: Stack, epoch: int, losses: Tensor) -> Iterator[Keyed]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +19,9 @@ from support import make_trial
 from torch import Tensor, nn
 
 from harness.records import Ended, Measured, Outcome
+from harness.training import checkpoint
 from harness.training.checkpoint import Checkpoint, Pace, Unusable
+from harness.training.fused import loop
 from harness.training.fused.loop import Keyed, train_stack, train_with_checkpoints
 from harness.trial import Choice, Trial
 
@@ -77,10 +82,10 @@ def by_key(items: Iterable[Keyed | Checkpoint]) -> dict[str, list[Any]]:
     return {key: comparable(records) for key, records in found.items()}
 
 
-def kept(checkpoint: Checkpoint) -> dict[str, Any]:
+def kept(cut: Checkpoint) -> dict[str, Any]:
     """As it comes back from a file."""
     buffer = io.BytesIO()
-    torch.save(dict(checkpoint.state), buffer)
+    torch.save(dict(cut.state), buffer)
     buffer.seek(0)
     state: dict[str, Any] = torch.load(buffer, weights_only=True)
     return state
@@ -203,6 +208,44 @@ def test_a_stack_that_is_asked_to_stop_has_a_checkpoint_after_the_batch(data_roo
 def test_checkpoints_are_far_apart_unless_asked_for(data_root: Path) -> None:
     items = train_with_checkpoints(stack_of(), data_root, pace=Pace())
     assert not any(isinstance(item, Checkpoint) for item in items)
+
+
+def test_no_more_than_one_interval_lies_between_two(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock on which every batch takes a second: what a kill at any moment costs."""
+    clock = iter(range(10_000))
+    pace = Pace(every=5)
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    places = [0]
+    for item in train_with_checkpoints(
+        stack_of(batch_size=128, epochs=6)[:3], data_root, pace=pace
+    ):
+        if isinstance(item, Checkpoint):
+            places.append(item.epoch * 11 + item.batch)
+            pace.wrote(0.0)
+    gaps = [later - sooner for sooner, later in pairwise(places)]
+    assert max(*gaps, 6 * 11 - places[-1]) <= 5
+    assert min(gaps) >= 2, "and none right after another"
+
+
+def test_a_long_evaluation_has_a_checkpoint_before_it(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill in the middle of it costs no training. On a clock on which training takes no time."""
+    measured = loop._outputs
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.1)
+        return measured(*arguments)
+
+    monkeypatch.setattr(loop, "_outputs", slow)
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    trials = stack_of(eval_every=2)[:3]
+    for every, places in ((0.1, [(1, 6), (2, 6)]), (3600.0, [])):
+        items = train_with_checkpoints(trials, data_root, pace=Pace(every))
+        cuts = [item for item in items if isinstance(item, Checkpoint)]
+        assert [(cut.epoch, cut.batch) for cut in cuts] == places
 
 
 def test_a_stack_cut_after_its_last_epoch_only_ends(data_root: Path) -> None:

@@ -57,14 +57,10 @@ def group(trials: Sequence[PlannedTrial], most: int, slots: int = 1) -> Grouping
     (`Unstackable`), and its trials then train one by one.
     """
     alike: dict[Hashable, list[PlannedTrial]] = {}
-    alone: list[tuple[PlannedTrial, str]] = []
     key = _Key()
     for planned in trials:
-        reason = refusal(planned.trial)
-        if reason is None:
-            alike.setdefault(key.of(planned), []).append(planned)
-        else:
-            alone.append((planned, reason))
+        alike.setdefault(key.of(planned), []).append(planned)
+    alone: list[tuple[PlannedTrial, str]] = []
     groups: list[tuple[PlannedTrial, ...]] = []
     for members in alike.values():
         for part in _parts(members, most, slots):
@@ -78,13 +74,6 @@ def group(trials: Sequence[PlannedTrial], most: int, slots: int = 1) -> Grouping
 def largest(fuse: int | str) -> int:
     """The most trials of one stack. fuse: as the user set it, a number or "auto"."""
     return fuse if isinstance(fuse, int) else LARGEST
-
-
-def refusal(trial: Trial) -> str | None:
-    """Why this trial cannot train in a stack, as far as it can be told from what it says."""
-    if trial.precision != "fp32":
-        return f"precision {trial.precision} is not stacked"
-    return None
 
 
 def _parts(members: list[PlannedTrial], most: int, slots: int) -> Iterable[list[PlannedTrial]]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support import make_trial
 
 from harness.experiment.spec import PlannedTrial
-from harness.groups import EACH_ITS_OWN, group, refusal
+from harness.groups import EACH_ITS_OWN, group
 from harness.trial import Choice, Trial
 
 
@@ -45,14 +45,13 @@ APART: dict[str, Any] = {
     "eval_every": 2,
     "log_every": 5,
     "metrics": ["f1"],
+    "precision": "bf16",
     "augment": ["noise", {"name": "torchvision", "options": {"p": 0.3}}],
 }
 
 
 def test_every_other_field_parts_them() -> None:
-    judged_alone = {"precision"}
-    fields = set(Trial.__dataclass_fields__)
-    assert set(APART) | EACH_ITS_OWN | judged_alone == fields
+    assert set(APART) | EACH_ITS_OWN == set(Trial.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("field", APART)
@@ -73,20 +72,6 @@ def test_equal_choices_of_different_objects_are_alike() -> None:
     one = make_trial()
     other = replace(one, seed=1, model=Choice.of("models", one.model.resolved()))
     assert len(group(planned(one, other), most=64).groups) == 1
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"precision": "bf16"}, "precision bf16"),
-    ],
-)
-def test_what_cannot_be_stacked_has_its_reason(fields: dict[str, Any], reason: str) -> None:
-    trials = planned(make_trial(**fields), make_trial(**fields, seed=1))
-    found = group(trials, most=64)
-    assert not found.groups
-    assert all(said.startswith(reason) for _, said in found.alone)
-    assert refusal(make_trial()) is None
 
 
 @given(count=st.integers(1, 200), most=st.integers(1, 70))

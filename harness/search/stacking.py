@@ -8,7 +8,8 @@ from math import log
 
 from harness.errors import InputError, Problem
 from harness.experiment.tuning import TRAIN_SECONDS, Range, Search
-from harness.groups import LARGEST, group, refusal
+from harness.groups import LARGEST, group
+from harness.paths import data_root
 from harness.search.ledger import Asked, Ledger
 from harness.search.points import StudyPlan
 from harness.words import counted
@@ -96,9 +97,11 @@ def told(stacks: Stacking, studies: Sequence[StudyPlan]) -> list[str]:
     """How points will be stacked, for people, and whose are not."""
     if stacks.most == 1:
         return []
+    from harness.training.fused.probe import refusal
+
     lines = [f"stacks of at most {counted(stacks.most, 'trial')}"]
     for study in studies:
-        reason = refusal(study.base.trial)
+        reason = refusal(study.base.trial, data_root())
         if reason is not None:
             lines.append(f"one by one: study {study.label}: {reason}")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -55,6 +56,13 @@ def warm_up(device: torch.device) -> None:
         layer(torch.ones(1, 2, device=device)).sum().backward()
         kind(layer.parameters(), lr=0.0).step()
     synchronize(device)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """The context of a forward pass at a trial's precision; may be entered many times."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
 
 
 def synchronize(device: torch.device) -> None:

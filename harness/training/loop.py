@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from math import inf, isfinite
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harness.naming import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
 from harness.records import BatchLosses, Ended, Evidence, Measured, Outcome, Record, Started
 from harness.seeding import generator, stream_seed
+from harness.training import device as devices
 from harness.training.build import Parts, augmented
 from harness.training.checkpoint import Checkpoint, Epoch, Pace, Resumed, set_streams, taken
 from harness.training.clock import Clock
@@ -170,9 +171,7 @@ def update(
 
 def autocast(parts: Parts) -> AbstractContextManager[Any]:
     """The context of a forward pass at the trial's precision; may be entered many times."""
-    if parts.trial.precision == "bf16":
-        return torch.autocast(parts.device.type, dtype=torch.bfloat16)
-    return nullcontext()
+    return devices.autocast(parts.device, parts.trial.precision)
 
 
 def _finite(scores: Scores, epoch: int) -> Scores:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from support import make_trial
 
 from harness.dispatch import stacks
@@ -24,6 +25,18 @@ ENGINES: dict[str, Callable[[], Engine]] = {
     "inline": InlineEngine,
     "process": lambda: ProcessEngine.on_cpu(workers=1, threads=1),
 }
+
+
+@pytest.fixture
+def unstackable(tmp_path: Path) -> dict[str, Any]:
+    """Fields of a trial whose model drops whole blocks at random, on a few images."""
+    for name, shade in (("dark", 40), ("light", 200)):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            Image.new("L", (4, 4), shade + i).save(tmp_path / name / f"{i}.png")
+    dataset = {"name": "image_folder", "path": str(tmp_path), "channels": 1}
+    model = {"name": "torchvision", "arch": "efficientnet_b0", "resize": 8}
+    return {"dataset": dataset, "model": model, "batch_size": 32, "epochs": 1}
 
 
 @pytest.fixture(params=ENGINES)
@@ -124,9 +137,11 @@ def test_a_trial_is_cancelled_before_its_stack_begins(engine: Engine, data_root:
     }
 
 
-def test_trials_that_turn_out_not_to_stack_are_cancelled_one_by_one(data_root: Path) -> None:
+def test_trials_that_turn_out_not_to_stack_are_cancelled_one_by_one(
+    data_root: Path, unstackable: dict[str, Any]
+) -> None:
     cancelled = {"b"}
-    task = stack_of("abc", data_root, precision="bf16")
+    task = stack_of("abc", data_root, **unstackable)
     found = {key: end.outcome for key, end in ends(list(stacks.events(task, cancelled))).items()}
     assert found == {"a": Outcome.DONE, "b": Outcome.INTERRUPTED, "c": Outcome.DONE}
 
@@ -144,12 +159,14 @@ def test_a_killed_worker_fails_the_trials_it_had_left(data_root: Path) -> None:
     assert "signal 9" in found["c"].reason
 
 
-def test_what_does_not_stack_trains_one_by_one(engine: Engine, data_root: Path) -> None:
-    engine.submit(stack_of("ab", data_root, precision="bf16"))
+def test_what_does_not_stack_trains_one_by_one(
+    engine: Engine, data_root: Path, unstackable: dict[str, Any]
+) -> None:
+    engine.submit(stack_of("ab", data_root, **unstackable))
     events = drain(engine)
     assert {end.outcome for end in ends(events).values()} == {Outcome.DONE}
-    reasons = {one.facts["not_fused"] for one in of(events, Started).values()}
-    assert reasons == {"precision bf16 is not stacked"}
+    (reason,) = {one.facts["not_fused"] for one in of(events, Started).values()}
+    assert reason.startswith("it draws random numbers by itself")
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def _linear(weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:
     w = run.parameters[weight]
     if x.dim() != 3:
         raise Unstackable(f"a linear layer over inputs of shape {list(x.shape[2:])}")
-    if w.shape[2] == 1 and w.shape[1] <= NARROW:
+    if w.shape[2] == 1 and w.shape[1] <= NARROW and not torch.is_autocast_enabled(x.device.type):
         out = (x * w.transpose(1, 2)).sum(2, keepdim=True)
         return out + run.parameters[bias].unsqueeze(1) if bias else out
     if not bias:
@@ -206,7 +206,7 @@ def _dropout(module: nn.Dropout | nn.Dropout2d, index: int, x: Tensor, run: Pass
     shape = x.shape[1:]
     if isinstance(module, nn.Dropout2d):
         shape = torch.Size((*shape[:2], *(1 for _ in shape[2:])))
-    return x * run.masks.next(index, shape, module.p)
+    return x * run.masks.next(index, shape, module.p).to(x.dtype)
 
 
 def _folded(x: Tensor) -> Tensor:

@@ -210,7 +210,7 @@ def _outputs(stack: Stack, pool: Pool) -> tuple[Tensor, Tensor, Tensor]:
     with torch.inference_mode():
         for inputs, wanted in pool.in_order(at_once):
             wanted = sharing.spread(wanted)
-            logits = stack.network.forward(inputs, sharing, None)
+            logits = stack.logits(inputs, sharing, None)
             outputs.append(logits)
             losses.append(stack.losses(logits, wanted))
             targets.append(wanted)

@@ -67,6 +67,11 @@ class Sharing:
             if bias is None:
                 return torch.bmm(spread, weight)
             return torch.baddbmm(bias.unsqueeze(1), spread, weight)
+        if torch.is_autocast_enabled(x.device.type):
+            # Backward is not cast: what it gets is of one type because what it keeps is.
+            kind = torch.get_autocast_dtype(x.device.type)
+            x, weight = x.to(kind), weight.to(kind)
+            bias = None if bias is None else bias.to(kind)
         out: Tensor = _Linear.apply(x, weight, bias, self)
         return out
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from harness.groups import EACH_ITS_OWN, refusal
+from harness.groups import EACH_ITS_OWN
 from harness.kinds import Horizon, LossFunction, Metric
 from harness.records import Outcome
 from harness.registry import find
@@ -20,7 +20,7 @@ from harness.training.build import augmentations, initial_model, task_metrics
 from harness.training.fused.check import check
 from harness.training.fused.data import pools
 from harness.training.fused.network import Network
-from harness.training.fused.passes import Masks, Unstackable
+from harness.training.fused.passes import Masks
 from harness.training.fused.sharing import Sharing
 from harness.training.fused.streams import EpochStreams
 from harness.training.fused.updates import Numbered, Numbers, Rates, Updates, in_order
@@ -153,7 +153,7 @@ class Stack:
         """
         inputs, targets = self.pools.train.at(places)
         targets = self.sharing.spread(targets)
-        logits = self.network.forward(augmented(inputs), self.sharing, masks)
+        logits = self.logits(augmented(inputs), self.sharing, masks)
         losses = self.losses(logits, targets)
         self.network.backward(losses)
         self.updates.step(numbers)
@@ -162,6 +162,11 @@ class Stack:
     def living(self) -> list[Tensor]:
         """The tensors that an update changes and the next one reads."""
         return [self.network.values, *self.network.buffers.values(), *self.updates.living()]
+
+    def logits(self, inputs: Tensor, sharing: Sharing, masks: Masks | None) -> Tensor:
+        """`Network.forward` at the trials' precision; its result is not of less than float32."""
+        with devices.autocast(self.device, self.trial.precision):
+            return self.network.forward(inputs, sharing, masks).float()
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The examples' losses [K, B] of logits [K, B, O]; a loss sees each example by itself."""
@@ -183,11 +188,8 @@ class Stack:
 
 
 def _check(trials: Sequence[Trial]) -> None:
-    """Raises Unstackable for a trial that no stack takes, ValueError for trials not alike."""
+    """Raises ValueError for trials not alike."""
     for trial in trials:
-        reason = refusal(trial)
-        if reason is not None:
-            raise Unstackable(reason)
         for part in fields(Trial):
             if part.name not in EACH_ITS_OWN and part.name != "device":
                 one, other = getattr(trials[0], part.name), getattr(trial, part.name)

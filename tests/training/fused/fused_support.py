@@ -15,6 +15,7 @@ from harness.data import DataInfo, Task
 from harness.kinds import Horizon
 from harness.registry import components
 from harness.schedule import LearningRate
+from harness.training.device import autocast
 from harness.training.fused.dropout import EpochMasks
 from harness.training.fused.network import Network
 from harness.training.fused.sharing import Sharing
@@ -95,7 +96,7 @@ class GivenMask(nn.Module):
         assert self.masks is not None
         shape = (*x.shape[:2], *([1] * (x.dim() - 2))) if self.whole_channels else tuple(x.shape)
         layer = self.layer if isinstance(self.layer, int) else next(self.layer)
-        return x * self.masks.next(layer, shape, self.p)[0]
+        return x * self.masks.next(layer, shape, self.p)[0].to(x.dtype)
 
 
 class Uses(Iterator[str]):
@@ -161,7 +162,11 @@ def rate_of(trial: Trial) -> LearningRate:
 
 
 def alone(trial: Trial, dtype: torch.dtype) -> dict[str, Tensor]:
-    """A trial's weights and buffers after 50 steps of torch.optim, by its model's names."""
+    """A trial's weights and buffers after 50 steps of torch.optim, by its model's names.
+
+    dtype: of parameters; the forward pass is at the trial's precision.
+    """
+    precision = autocast(torch.device("cpu"), trial.precision)
     model = with_given_masks(build(trial, dtype))
     optimizer = trial.optimizer.component.build(
         trial.optimizer.options, list(model.parameters()), trial.lr
@@ -177,7 +182,9 @@ def alone(trial: Trial, dtype: torch.dtype) -> dict[str, Tensor]:
                 group["lr"] = rate.at(step)
             optimizer.zero_grad()
             inputs, targets = batch(trial.seed, step, dtype, size_of(step))
-            losses_of(model(inputs), targets).mean().backward()
+            with precision:
+                logits = model(inputs)
+            losses_of(logits.to(dtype), targets).mean().backward()
             if trial.grad_clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), trial.grad_clip)
             optimizer.step()
@@ -193,6 +200,7 @@ def size_of(step: int) -> int:
 def stacked(trials: Sequence[Trial], dtype: torch.dtype) -> list[dict[str, Tensor]]:
     """The same of all trials, trained as one stack."""
     device = torch.device("cpu")
+    precision = autocast(device, trials[0].precision)
     order = in_order(trials, build(trials[0], dtype))
     rows = [trials[i] for i in order]
     models = [build(trial, dtype) for trial in rows]
@@ -210,7 +218,8 @@ def stacked(trials: Sequence[Trial], dtype: torch.dtype) -> list[dict[str, Tenso
             by_seed = [batch(seed, step, dtype, size_of(step)) for seed in seeds]
             inputs = torch.stack([one for one, _ in by_seed])
             targets = torch.stack([one for _, one in by_seed])[owner]
-            logits = network.forward(inputs, Sharing.of(owner, len(seeds)), masks)
+            with precision:
+                logits = network.forward(inputs, Sharing.of(owner, len(seeds)), masks).to(dtype)
             losses = losses_of(logits.flatten(0, 1), targets.flatten())
             network.backward(losses.view(logits.shape[:2]))
             updates.step(wanting)

@@ -133,9 +133,17 @@ def test_a_trial_that_diverges_changes_no_bit_of_the_others(lr: float) -> None:
         assert all(same) == (i != 1)
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "shufflenet_v2_x0_5", "googlenet"])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "shufflenet_v2_x0_5",
+        "mobilenet_v3_small",
+        pytest.param("resnet18", marks=pytest.mark.slow),
+        pytest.param("googlenet", marks=pytest.mark.slow),
+    ],
+)
 def test_a_step_of_torchvisions_networks_is_their_own(arch: str) -> None:
-    """Batch normalisation inside blocks, and branches; googlenet has dropout in a module too. More
+    """Batch normalisation inside blocks, and branches; mobilenet has dropout too. More
     steps of them, on few examples, multiply rounding beyond any tolerance."""
     trials = [
         make_trial(seed=seed, model={"name": "torchvision", "arch": arch, "resize": 48})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -53,14 +54,11 @@ class CudaRecorder:
         """On the stream that records, and waiting for the device is an error: it shows before a
         recording begins, as one that breaks off may leave torch's allocator in disorder."""
         main = torch.cuda.current_stream(self._device)
-        mode = torch.cuda.get_sync_debug_mode()
         self._stream.wait_stream(main)
-        torch.cuda.set_sync_debug_mode("error")
         try:
-            with torch.cuda.stream(self._stream):
+            with _waiting_is_an_error(), torch.cuda.stream(self._stream):
                 yield
         finally:
-            torch.cuda.set_sync_debug_mode(mode)
             main.wait_stream(self._stream)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -73,6 +71,19 @@ class CudaRecorder:
             work()
         replay: Callable[[], None] = graph.replay
         return replay
+
+
+@contextmanager
+def _waiting_is_an_error() -> Iterator[None]:
+    """torch warns that it does not find all that waits; recording finds the rest."""
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 @cache
@@ -117,7 +128,7 @@ class Recording:
                 self._replay = self._recorder.record(self.static.run)
             else:
                 self._prove(self._replay, before, batch)
-        except RuntimeError as error:
+        except Exception as error:  # Torch's, a driver's, or of code of one's own.
             _put_back(before, living)
             raise Refused(str(error).strip().partition("\n")[0]) from error
         return self.static.scores_of(batch)

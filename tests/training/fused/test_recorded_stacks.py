@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from harness.naming import OF_THE_MACHINE
 from harness.records import BatchLosses, Ended, Measured, Outcome, Record
 from harness.training.checkpoint import Checkpoint, Pace
-from harness.training.fused import loop
+from harness.training.fused import loop, pace
 from harness.training.fused.loop import train_stack
 from harness.training.fused.stack import Stack
 from harness.trial import Choice, Trial
@@ -131,7 +131,9 @@ def test_replays_change_no_bit(
     assert told(mine) == {"captured"}
     assert recorder.recorded == 1
     assert recorder.replayed > 30
-    assert_same(mine, trained(trials, data_root))
+    plain = trained(trials, data_root)
+    assert told(plain) == {""}
+    assert_same(mine, plain)
 
 
 class Own(nn.Module):
@@ -199,6 +201,17 @@ def test_an_interrupted_pass_goes_on_recorded(
     monkeypatch.undo()
     whole = trained(trials, data_root)
     assert_same(resumed, {key: [own[0], *own[3:]] for key, own in whole.items()})
+
+
+def test_a_stack_is_recorded_before_its_pace_is_measured(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = TapeRecorder()
+    monkeypatch.setattr(pace, "recorder_for", lambda _: recorder)
+    monkeypatch.setattr(pace, "WORTH_SECONDS", inf)
+    keyed = [(str(i), trial) for i, trial in enumerate(grid())]
+    assert pace.gain(keyed, data_root, torch.device("cpu")) is None
+    assert (recorder.recorded, recorder.replayed) == (1, 2), "one that proves it, one measured"
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "clipped": {"grad_clip": 0.1},
     "dropout": {"model": {"name": "mlp", "hidden": [7], "dropout": 0.2}},
+    "bfloat16": {"precision": "bf16"},
     "plateau": {"scheduler": {"name": "plateau", "patience": 0, "threshold": 0.9}, "epochs": 4},
     "by batch": {"scheduler": {"name": "cosine", "by": "batch", "warmup_epochs": 0.5}},
     "standardised, one logit": {"dataset": "breast_cancer", "loss": "bce", "batch_size": 16},

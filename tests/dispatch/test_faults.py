@@ -5,11 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -84,6 +87,38 @@ def test_a_worker_out_of_memory_gives_it_back(worker: ProcessEngine, data_root: 
         assert "out of memory on cpu" in found[key].reason
     assert found["after"].outcome is Outcome.DONE
     assert _only_worker().pid == process.pid, "the worker itself lives on"
+    assert process.memory_info().rss - before.rss < 100 << 20
+
+
+WIDE = {"name": "mlp", "hidden": [4096, 4096]}
+"""64 MiB of weights, and as much again for their gradients."""
+
+
+@pytest.mark.slow
+def test_a_stack_out_of_memory_is_halved_and_gives_it_back(
+    worker: ProcessEngine, data_root: Path
+) -> None:
+    """What the limit leaves is enough for one of its trials, and not for four."""
+    few = {"dataset": {"name": "digits", "limit": 60}, "model": WIDE}
+    worker.submit(task("before", data_root))
+    ends(worker)
+    process = _only_worker()
+    before = process.memory_info()
+    limit = before.vms + (450 << 20)
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    first, *others = (task(key, data_root, seed=seed, **few) for seed, key in enumerate("abcd"))
+    members = tuple((one.key, one.trial) for one in others)
+    worker.submit(replace(first, others=members))
+    worker.submit(task("after", data_root))
+    fused = {}
+    while (event := worker.next()) is not None:
+        if isinstance(event.record, Started):
+            fused[event.key] = event.record.facts.get("fused", 1)
+        elif isinstance(event.record, Ended):
+            assert event.record.outcome is Outcome.DONE, event.record.reason
+    assert fused.keys() == {*"abcd", "after"}
+    assert max(fused.values()) < 4
+    assert _only_worker().pid == process.pid
     assert process.memory_info().rss - before.rss < 100 << 20
 
 
@@ -208,12 +243,21 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_a_sound_store(workspace: Path) 
     while not _runs_by_trial(workspace):
         time.sleep(0.2)
     workers = psutil.Process(parent.pid).children(recursive=True)
+    for worker in workers:
+        worker.suspend()  # So that the first signal, alone, would wait for their checkpoints.
     parent.send_signal(signal.SIGINT)
     parent.send_signal(signal.SIGTERM)
     assert parent.wait(timeout=60) == 130
+    assert _runs_by_trial(workspace, "RUNNING"), "it did not even wait to close its runs"
+    for worker in workers:
+        worker.resume()
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
     (workspace / "shared.yaml").write_text(FILE)
     assert _sweep("--workers", "2").wait(timeout=120) == 0
-    assert len(_runs_by_trial(workspace, "FINISHED")) == 16
+    finished = _runs_by_trial(workspace, "FINISHED")
+    assert len(finished) == 16
+    assert set(finished.values()) == {1}
     assert not _runs_by_trial(workspace, "RUNNING")
+    with closing(sqlite3.connect(workspace / "mlruns" / "mlflow.db")) as reader:
+        assert reader.execute("PRAGMA integrity_check").fetchone() == ("ok",)

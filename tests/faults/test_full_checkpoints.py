@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faults.small_disks import in_namespace
 from resume_support import begin, comparable, planned, task, whole
 from support import make_trial
 
@@ -129,16 +130,10 @@ mount -o remount,size=64m mlruns/checkpoints
 
 @pytest.mark.slow
 def test_a_sweep_whose_disk_is_full_goes_on_without_the_one_trial(workspace: Path) -> None:
-    """In a namespace of its own, so that the file system goes by itself."""
-    enter = ["unshare", "--user", "--map-root-user", "--mount"]
-    if shutil.which("unshare") is None or subprocess.run([*enter, "true"], check=False).returncode:
-        pytest.skip("no user namespaces here")
     (workspace / "full.yaml").write_text(FILE)
     sweep = [sys.executable, "-m", "harness.sweep", "full.yaml", "--no-compare"]
     flags = ["--executor", "process", "--workers", "1", "--checkpoint-every", "0"]
-    told = subprocess.run(
-        [*enter, "sh", "-c", SCRIPT, "sh", *sweep, *flags], capture_output=True, text=True
-    ).stdout
+    told = in_namespace(SCRIPT, *sweep, *flags)
     first, second = told.split("first: 1\n")
     assert "no checkpoint could be written in" in first
     assert "2 done, 1 failed" in first

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,10 +22,14 @@ from support import make_trial
 from harness import naming
 from harness.dispatch.checkpoints import CheckpointRoom, TrialFolder
 from harness.dispatch.engine import Event
+from harness.dispatch.inline import InlineEngine
 from harness.dispatch.kept import Position
 from harness.dispatch.process import ProcessEngine
 from harness.dispatch.runner import run
-from harness.records import Ended, Measured, Outcome, Started
+from harness.execution import execute
+from harness.experiment.spec import PlannedTrial
+from harness.interrupts import Interrupted, Interrupts
+from harness.records import Ended, Measured, Outcome, Record, Started
 from harness.trial import Trial
 
 PATIENCE = 120.0
@@ -118,6 +124,36 @@ def test_a_worker_told_to_stop_keeps_a_checkpoint_first(
     assert comparable(records) == whole(trial, data_root)
 
 
+class Nowhere:
+    """A writer that writes nothing."""
+
+    def start_trial(self, planned: PlannedTrial) -> Nowhere:
+        return self
+
+    def record(self, record: Record) -> None:
+        return None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_trial_in_this_process_keeps_a_checkpoint_before_it_stops(
+    number: signal.Signals, tmp_path: Path, data_root: Path
+) -> None:
+    """The signal comes in mid-epoch; nothing was due for a long time."""
+    one = planned(made(epochs=10_000))
+    room = CheckpointRoom(tmp_path, every=1e9)
+    with Interrupts() as interrupts:
+        records = execute(
+            [one], InlineEngine(), Nowhere(), interrupts, data_root, False, checkpoints=room
+        )
+        with pytest.raises(Interrupted):  # noqa: PT012
+            for _, record in records:
+                if isinstance(record, Measured) and record.epoch == 1:
+                    threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
+    reached = TrialFolder(room.place(one)).reached()
+    assert reached is not None
+    assert reached >= Position(1, 0)
+
+
 def _is_epoch(event: Event, epoch: int) -> bool:
     return isinstance(event.record, Measured) and event.record.epoch == epoch
 
@@ -133,7 +169,7 @@ trial:
   epochs: 12
   log_every: 10
 grid: {seed: [0, 1]}
-artifacts: none
+artifacts: all
 """
 
 
@@ -174,8 +210,10 @@ def cut(workspace: Path, number: int, *arguments: str) -> list[Position]:
 
 
 def stored(workspace: Path) -> dict[str, Any]:
-    """By seed, what counts of each trial's run; every value once for (metric, step)."""
+    """By seed, what counts of each trial's run: every value, once for (metric, step), and the
+    final weights."""
     from harness.tracking.store import open_store
+    from harness.tracking.weights import fetch_weights
 
     store = open_store(workspace)
     found = {}
@@ -184,13 +222,16 @@ def stored(workspace: Path) -> dict[str, Any]:
         if tags[naming.TAG_KIND] != naming.TRIAL or naming.TAG_SUPERSEDED in tags:
             continue
         assert run_.info.status == "FINISHED"
-        values = {}
+        values: dict[Any, Any] = {}
         for name in run_.data.metrics:
             if name.removeprefix(naming.BEST).startswith(naming.OF_THE_MACHINE):
                 continue
             for point in store.client.get_metric_history(run_.info.run_id, name):
                 assert (name, point.step) not in values, "one value for each metric and step"
                 values[name, point.step] = point.value
+        weights = fetch_weights(store, run_.info.run_id)
+        assert weights
+        values["weights"] = {name: tensor.tolist() for name, tensor in weights.items()}
         resumed = {key: value for key, value in tags.items() if "resumed" in key}
         found[run_.data.params["seed"]] = (values, resumed)
     return found

@@ -11,6 +11,7 @@ import pytest
 from tracking.tracking_support import GOAL, digits, done, failed, make_plan, measured, write
 
 from harness import doctor
+from harness.dispatch.checkpoints import CheckpointRoom
 from harness.doctor.checkpoints import BUSY_SECONDS, LONG_SECONDS
 from harness.experiment.spec import Plan
 from harness.records import Ended, Outcome, Started
@@ -68,6 +69,26 @@ def test_what_a_done_trial_left_is_cleared_as_its_sweep_would_have(
     assert names(whole) == names(final) == ["000002.final"], "a longer trial goes on from it"
     assert not blown.exists()
     assert examine(capsys)[0] == 0
+
+
+def test_a_stack_is_cleared_once_none_of_its_trials_waits(
+    store: Store, plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = [Started({}), measured(0, 0.1), Ended(Outcome.INTERRUPTED, {})]
+    write(store, plan, {0: done(), 1: done(), 2: cut})
+    folders = []
+    for members in ((0, 1), (1, 2)):
+        folder = CheckpointRoom(store.checkpoints("1")).stacks / f"stack{members[0]}"
+        write_sealed(folder / HALF, {"epoch": 1})
+        for number in members:
+            (folder / f"{number:016x}.member").touch()
+        for path in folder.iterdir():
+            os.utime(path, (time.time() - BUSY_SECONDS - 60,) * 2)
+        folders.append(folder)
+    code, told = examine(capsys, "--fix")
+    assert code == 0
+    assert "1 folder of trials that are done cleared" in told
+    assert [folder.exists() for folder in folders] == [False, True]
 
 
 def test_what_a_trial_can_go_on_from_is_never_touched(

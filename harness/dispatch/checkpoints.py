@@ -72,14 +72,14 @@ class CheckpointRoom:
         if self.fresh:
             for key, folder in folders.items():
                 shutil.rmtree(folder, ignore_errors=True)
-                leave_stacks(self._stacks, key)
+                leave_stacks(self.stacks, key)
         if stack is None and len(members) > 1:
-            stack = stack_folder(self._stacks, list(folders))
+            stack = stack_folder(self.stacks, list(folders))
         return Checkpoints(folders, self.every, continues=not self.fresh, stack=stack)
 
     def begun(self, trials: Sequence[PlannedTrial]) -> list[BegunStack]:
         """Which of these trials were in stacks that left a checkpoint to go on from."""
-        return [] if self.fresh else begun_stacks(self._stacks, trials)
+        return [] if self.fresh else begun_stacks(self.stacks, trials)
 
     def place(self, planned: PlannedTrial) -> Path:
         """The folder of a trial."""
@@ -89,20 +89,21 @@ class CheckpointRoom:
     def forget(self, planned: PlannedTrial) -> None:
         """A trial is over and keeps nothing."""
         remove(self.place(planned))
-        leave_stacks(self._stacks, planned.trial_id)
+        leave_stacks(self.stacks, planned.trial_id)
 
     def settle(self, planned: PlannedTrial, done: bool) -> None:
         """A trial has ended and stands in the store: its stack no longer waits for it, and as
         `settle`. done: whether it trained to its end."""
-        leave_stacks(self._stacks, planned.trial_id)
+        leave_stacks(self.stacks, planned.trial_id)
         settle(self.folder, self.place(planned), planned.trial, done)
 
     def tidy(self, finished: Container[str]) -> None:
         """No stack waits for trials that stand in the store. finished: their ids."""
-        leave_finished(self._stacks, finished)
+        leave_finished(self.stacks, finished)
 
     @property
-    def _stacks(self) -> Path:
+    def stacks(self) -> Path:
+        """The folder of all stacks'."""
         return self.folder / "stacks"
 
 

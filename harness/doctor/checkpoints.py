@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from harness import naming
-from harness.dispatch.checkpoints import settle
+from harness.dispatch.checkpoints import CheckpointRoom, settle
 from harness.dispatch.kept import remove
+from harness.dispatch.stack_folders import StackFolder
 from harness.doctor.finding import Finding, note, ok, wrong
 from harness.errors import HarnessError
 from harness.records import Outcome
@@ -33,8 +34,8 @@ LONG_SECONDS: Final = 7 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """One trial's checkpoints. room: the experiment's folder. bytes: all files together. touched:
-    when the last of them was, in seconds since 1970."""
+    """Checkpoints of one trial, or of a stack. room: the experiment's folder. bytes: all files
+    together. touched: when the last of them was, in seconds since 1970."""
 
     path: Path
     room: Path
@@ -57,6 +58,15 @@ class Folder:
         """Whether it holds checkpoints of a trial in training, and not only a done trial's last."""
         return any(file.suffix in (".pt", ".damaged") for file in self.files)
 
+    @property
+    def is_stack(self) -> bool:
+        return self.path.parent == CheckpointRoom(self.room).stacks
+
+    @property
+    def trials(self) -> set[str]:
+        """The ids of those that may go on from it."""
+        return StackFolder(self.path).waiting() if self.is_stack else {self.path.name}
+
     def rests(self, seconds: float) -> bool:
         """Whether nothing in it was touched for so long."""
         return time.time() - self.touched >= seconds
@@ -71,7 +81,7 @@ def checkpoints(store: Store, ids: Mapping[str, str]) -> Iterator[Finding]:
         found = [folder for folder in _folders(room) if folder.is_open]
         if found:
             runs = _runs(store, experiment_id)
-            left = [folder for folder in found if _is_left(folder, runs.get(folder.path.name, []))]
+            left = [folder for folder in found if _is_left(folder, runs)]
             yield from _left(left, runs)
             kept += [folder for folder in found if folder not in left]
     yield from _kept([folder for folder in kept if folder.rests(LONG_SECONDS)])
@@ -120,14 +130,19 @@ def _runs(store: Store, experiment_id: str) -> dict[str, list[StoredRun]]:
     return found
 
 
-def _is_left(folder: Folder, runs: list[StoredRun]) -> bool:
-    """Whether a trial's training is over for certain: it stands in the store as finished, so that
-    no sweep goes on from there, and nobody trains it again."""
-    finished = any(map(_is_finished, runs))
+def _is_left(folder: Folder, runs: Mapping[str, list[StoredRun]]) -> bool:
+    """Whether nobody goes on from a folder for certain."""
+    over = all(_is_over(runs.get(trial_id, [])) for trial_id in folder.trials)
+    return over and folder.rests(BUSY_SECONDS)
+
+
+def _is_over(runs: list[StoredRun]) -> bool:
+    """Whether a trial stands in the store as finished, so that no sweep goes on with it, and nobody
+    trains it again."""
     alive = any(
         run.status == "RUNNING" and not is_dead(run.tags.get(naming.TAG_OWNER, "")) for run in runs
     )
-    return finished and not alive and folder.rests(BUSY_SECONDS)
+    return any(map(_is_finished, runs)) and not alive
 
 
 def _is_finished(run: StoredRun) -> bool:
@@ -142,7 +157,10 @@ def _left(folders: list[Folder], runs: Mapping[str, list[StoredRun]]) -> Iterato
 
 def _settle(folders: list[Folder], runs: Mapping[str, list[StoredRun]]) -> str:
     for folder in folders:
-        _clear(folder, [run for run in runs[folder.path.name] if _is_finished(run)][-1])
+        if folder.is_stack:
+            remove(folder.path)
+        else:
+            _clear(folder, [run for run in runs[folder.path.name] if _is_finished(run)][-1])
     after = sum(Folder.at(folder.path).bytes for folder in folders if folder.path.is_dir())
     freed = in_bytes(sum(folder.bytes for folder in folders) - after)
     return f"{counted(len(folders), 'folder')} of trials that are done cleared, {freed} freed"

@@ -116,7 +116,7 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
 
     from harness.records import Outcome
     from harness.tracking.background import take_in
-    from harness.tracking.finish import finish_artifacts
+    from harness.tracking.finish import finish
     from harness.tracking.store import open_store
 
     console = Console()
@@ -132,8 +132,7 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
         trainer = trainer or _measured(console, plan, arguments)
         failed += _train(console, plan, todo, store, known, trainer, arguments)
     else:
-        # What a sweep that was killed at its very end had still to store.
-        finish_artifacts(store, plan, plan.experiment.goal)
+        finish(store, plan)
     if not arguments.no_compare:
         _compare(plan, store, trained=bool(todo))
     return SOME_FAILED if failed else OK

@@ -40,7 +40,7 @@ from harness.search.storage import open_storage
 from harness.search.summary import announcement, outcome_lines
 from harness.tracking.background import BackgroundWriter, take_in
 from harness.tracking.claims import Claims
-from harness.tracking.finish import finish_artifacts
+from harness.tracking.finish import finish
 from harness.tracking.index import RunInfo
 from harness.tracking.persist import persist
 from harness.tracking.results import read
@@ -198,7 +198,7 @@ def _retrain(console: Console, store: Store, again: Again, arguments: argparse.N
     todo = [planned for planned in plan.trials if planned.trial_id not in settled]
     mark(store, again, found)
     if not todo:
-        finish_artifacts(store, plan, plan.experiment.goal)
+        finish(store, plan)
         return 0
     failed = _train_again(console, store, again, todo, found, arguments)
     attach_report(store, read(store, plan.experiment.name), Question().of_plan(plan))

@@ -1,4 +1,4 @@
-"""Stores the figures, weights and models of the trials that a sweep has kept."""
+"""The end of a sweep: stores the figures, weights and models of the trials that it has kept."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from harness.tracking.artifacts import store_artifacts
 from harness.tracking.keep import Candidate, Keeper
 from harness.tracking.persist import persist
 from harness.tracking.presence import Presence, in_turn
+from harness.tracking.reap import clear_after_the_dead
 from harness.tracking.spool import Spool
 from harness.tracking.store import Store
 
 
+def finish(store: Store, plan: Plan) -> None:
+    """Do what is left of a sweep that was killed at its very end, with no trial run again."""
+    clear_after_the_dead(store, store.experiment(plan.experiment.name))
+    finish_artifacts(store, plan, plan.experiment.goal)
+
+
 def finish_artifacts(store: Store, plan: Plan, goal: Goal) -> int:
-    """Store what a sweep that was cut short left in the spool, with no trial run again. Returns
-    how many runs got theirs; at once 0 where the spool is empty, or while another harness writes
-    the experiment, which stores them when it ends."""
+    """Store what a sweep that was cut short left in the spool. Returns how many runs got theirs; at
+    once 0 where the spool is empty, or while another harness writes the experiment, which stores
+    them when it ends."""
     experiment_id = store.experiment(plan.experiment.name)
     if not any(Spool(store.spool(experiment_id)).held()):
         return 0

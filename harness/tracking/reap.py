@@ -10,6 +10,7 @@ from harness.records import Outcome
 from harness.tracking.owner import is_dead
 from harness.tracking.persist import persist
 from harness.tracking.store import Store
+from harness.tracking.strays import remove_strays
 from harness.tracking.trial_run import STATUS
 
 if TYPE_CHECKING:
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PAGE = 1000
+
+
+def clear_after_the_dead(store: Store, experiment_id: str) -> None:
+    """What processes that were killed left of an experiment: their open runs are closed, and files
+    of runs that they never came to write removed."""
+    if close_dead_runs(store, experiment_id):
+        remove_strays(store)
 
 
 def close_dead_runs(store: Store, experiment_id: str) -> int:

@@ -24,12 +24,11 @@ from harness.tracking.outbox import Outbox
 from harness.tracking.params import ParamTable
 from harness.tracking.parent import common_tags, folder_of, start_parent
 from harness.tracking.presence import Presence
-from harness.tracking.reap import close_dead_runs
+from harness.tracking.reap import clear_after_the_dead
 from harness.tracking.run_log import Moment, RunLog
 from harness.tracking.sinks import Sink, open_sink
 from harness.tracking.spool import Kept, Spool
 from harness.tracking.store import Store
-from harness.tracking.strays import remove_strays
 from harness.tracking.trial_run import Shared, TrialRun
 
 FINISHED = (Outcome.DONE, Outcome.DIVERGED)
@@ -71,8 +70,7 @@ class SweepWriter:
         self._open: dict[str, TrialRun] = {}
         self._unfinished: dict[str, str] = {}
         self.experiment_id = store.experiment(plan.experiment.name)
-        if close_dead_runs(store, self.experiment_id):
-            remove_strays(store)
+        clear_after_the_dead(store, self.experiment_id)
         self._presence = Presence(store.presence(self.experiment_id))
         self._earlier = store.finished(self.experiment_id)
         self._plan = {planned.trial_id: planned for planned in plan.trials}

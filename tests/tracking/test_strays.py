@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
-from tracking.tracking_support import GOAL, digits, done, make_plan, write
+from tracking.tracking_support import GOAL, digits, done, make_plan, runs, write
 
 from harness import doctor
+from harness.tracking.finish import finish
 from harness.tracking.presence import Presence, alone
 from harness.tracking.store import Store, open_store
 from harness.tracking.strays import remove_strays, strays
@@ -69,6 +70,14 @@ def test_the_next_sweep_removes_them(store: Store, killed: list[Path]) -> None:
     left = folders(store)
     assert len(left) >= 2
     assert all(is_run(store, folder.name) for folder in left)
+
+
+def test_so_does_one_that_has_nothing_to_run(store: Store, killed: list[Path]) -> None:
+    """It closes the run of a sweep that was killed at its very end, too."""
+    assert [run for run in runs(store) if run.info.status == "RUNNING"]
+    finish(store, make_plan([digits()]))
+    assert not [run for run in runs(store) if run.info.status == "RUNNING"]
+    assert not any(folder.exists() for folder in killed)
 
 
 def test_while_anybody_writes_nothing_is_touched(store: Store, killed: list[Path]) -> None:

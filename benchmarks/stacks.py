@@ -24,11 +24,13 @@ OPTIMIZERS = (("sgd", 0.1), ("momentum", 0.01), ("adam", 0.001), ("adamw", 0.001
 
 @dataclass(frozen=True)
 class Setting:
-    """What the trials of a comparison share. largest: K beyond which it would take too long."""
+    """What the trials of a comparison share. largest: K beyond which it would take too long. own:
+    whether their model is `benchmarks.own`'s."""
 
     name: str
     fields: dict[str, Any]
     largest: int
+    own: bool = False
 
 
 MLP = {"name": "mlp", "hidden": [24, 24]}
@@ -38,6 +40,7 @@ SETTINGS = (
         {"dataset": "breast_cancer", "model": MLP, "loss": "bce", "epochs": 10},
         256,
     ),
+    Setting("digits own module", {"dataset": "digits", "model": MLP, "epochs": 5}, 64, own=True),
     Setting("mnist mlp", {"dataset": "mnist", "model": MLP, "epochs": 1}, 64),
     Setting("mnist bn_cnn", {"dataset": "mnist", "model": {"name": "bn_cnn"}, "epochs": 1}, 4),
 )
@@ -148,12 +151,14 @@ def _last_clock(records: Iterable[Any]) -> float:
 
 def _trials(setting: Setting, size: int) -> list[Any]:
     """A grid of optimizers and learning rates on four seeds, as a comparison would have it."""
+    from benchmarks.own import with_own_module
     from harness.trial import Trial
 
-    return [
+    trials = [
         Trial.of(resolved(setting, *OPTIMIZERS[i % 4], factor=1 + i / size, seed=i // 4 % 4))
         for i in range(size)
     ]
+    return [with_own_module(trial) for trial in trials] if setting.own else trials
 
 
 def resolved(

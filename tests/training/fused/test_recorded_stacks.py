@@ -166,6 +166,15 @@ def test_a_module_of_ones_own_is_recorded(data_root: Path, monkeypatch: pytest.M
     assert_same(mine, trained(trials, data_root))
 
 
+def test_augmented_batches_are_run_as_they_are(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = grid(augment=["noise"])
+    mine = recorded(trials, data_root, TapeRecorder(), monkeypatch)
+    assert told(mine) == {"not captured: augmentations draw anew for every batch"}
+    assert_same(mine, trained(trials, data_root))
+
+
 def test_rows_that_close_ranks_are_recorded_anew(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""The memory that a trial adds to a stack, of one's own module as of the layers that it is made of."""
+"""What a trial adds to a stack, of one's own module as of the layers that it is made of."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def standing(workspace: Path) -> dict[str, tuple[dict[Any, float], dict[str, str
     store = open_store(workspace)
     found: dict[str, tuple[dict[Any, float], dict[str, str]]] = {}
     for run in trials_of(workspace):
-        if naming.TAG_SUPERSEDED in run.data.tags:
+        if naming.TAG_SUPERSEDED in run.data.tags or run.info.status == "KILLED":
             continue
         assert run.info.status == "FINISHED"
         values: dict[Any, float] = {}

@@ -159,7 +159,7 @@ def test_fuse_off_begins_anew_and_says_so(workspace: Path, never_cut: Any) -> No
 def test_a_harness_that_waits_goes_on_with_the_stack_of_one_that_died(
     workspace: Path, never_cut: Any
 ) -> None:
-    """The second finds all trials held, and takes them over together."""
+    """The second finds its trials held, and takes them over together."""
     expected = never_cut("inline", FILE)
     (workspace / "cut.yaml").write_text(FILE)
     first = sweep("--checkpoint-every", "0", *WAYS["inline"])
@@ -174,6 +174,7 @@ def test_a_harness_that_waits_goes_on_with_the_stack_of_one_that_died(
     first.communicate()
     told, _ = second.communicate(timeout=4 * PATIENCE)
     assert second.returncode == 0, told
+    finish(*WAYS["inline"])  # What the dead one left open is closed by the next command.
     tags = check(workspace, expected)
     assert [tag.get(naming.TAG_RESUMED) for tag in tags].count("1") >= 6
 

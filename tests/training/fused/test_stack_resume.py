@@ -51,6 +51,7 @@ STACKS: dict[str, dict[str, Any]] = {
     },
     "by batch": {"scheduler": {"name": "cosine", "by": "batch", "warmup_epochs": 0.5}},
     "clipping, batch losses": {"grad_clip": 0.1, "log_every": 2},
+    "bf16": {"model": DROPOUT, "precision": "bf16"},
     "augmented": {"model": DROPOUT, "augment": ["crop", "noise"]},
     "rare evaluation": {"eval_every": 2},
     "standardised, one logit": {"dataset": "breast_cancer", "loss": "bce", "batch_size": 128},

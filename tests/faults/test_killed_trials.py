@@ -6,18 +6,15 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from resume_support import comparable, planned, task
 from support import make_trial
+from sweep_support import cut, finish, reached, statuses, sweep, wait_for
 
 from harness import naming
 from harness.dispatch.checkpoints import CheckpointRoom, TrialFolder
@@ -32,22 +29,11 @@ from harness.interrupts import Interrupted, Interrupts
 from harness.records import Ended, Measured, Outcome, Record, Started
 from harness.trial import Trial
 
-PATIENCE = 120.0
-"""Seconds a busy machine may take for anything here."""
-
 
 def made(**fields: object) -> Trial:
     model = {"name": "mlp", "hidden": [16], "dropout": 0.3}
     values = {"batch_size": 32, "epochs": 3, "model": model, "optimizer": "adam", "lr": 0.01}
     return make_trial(**{**values, **fields})
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it takes too long"
-        time.sleep(0.01)
-    return found
 
 
 @pytest.fixture
@@ -173,42 +159,6 @@ artifacts: all
 """
 
 
-def sweep(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness.sweep", "cut.yaml", "--no-compare", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(*arguments: str) -> str:
-    process = sweep(*arguments)
-    told, _ = process.communicate(timeout=4 * PATIENCE)
-    assert process.returncode == 0, told
-    return told
-
-
-def reached(workspace: Path) -> list[Position]:
-    folders = {path.parent for path in workspace.glob("mlruns/checkpoints/*/*/*/*.pt")}
-    found = (TrialFolder(folder).reached() for folder in folders)
-    return [position for position in found if position is not None]
-
-
-def cut(workspace: Path, number: int, *arguments: str) -> list[Position]:
-    """Start a sweep, signal it in mid-training, and wait until all of its processes are gone.
-    Returns where each trial then stands."""
-    process = sweep("--checkpoint-every", "0", *arguments)
-    wait_for(lambda: any(place >= Position(1, 5) for place in reached(workspace)))
-    everyone = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(number)
-    told, _ = process.communicate(timeout=PATIENCE)
-    _, alive = psutil.wait_procs(everyone, timeout=PATIENCE)
-    assert not alive
-    assert process.returncode == (130 if number != signal.SIGKILL else -9), told
-    return reached(workspace)
-
-
 def stored(workspace: Path) -> dict[str, Any]:
     """By seed, what counts of each trial's run: every value, once for (metric, step), and the
     final weights."""
@@ -235,14 +185,6 @@ def stored(workspace: Path) -> dict[str, Any]:
         resumed = {key: value for key, value in tags.items() if "resumed" in key}
         found[run_.data.params["seed"]] = (values, resumed)
     return found
-
-
-def statuses(workspace: Path) -> list[str]:
-    from harness.tracking.store import open_store
-
-    store = open_store(workspace)
-    found = store.client.search_runs([store.experiment("cut")])
-    return sorted(r.info.status for r in found if r.data.tags[naming.TAG_KIND] == naming.TRIAL)
 
 
 @pytest.fixture(scope="module")

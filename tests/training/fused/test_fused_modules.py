@@ -171,23 +171,31 @@ def test_a_step_of_torchvisions_networks_is_their_own(arch: str) -> None:
         assert fused.distance(mine, dict(theirs.named_buffers())) < TOLERANCE
 
 
-def _built_with(momentum: float) -> list[nn.Module]:
+def _in_sequence(momentum: float) -> nn.Module:
+    norm = nn.BatchNorm1d(256, momentum=momentum)
+    return nn.Sequential(nn.Flatten(), norm, nn.Linear(256, 3))
+
+
+def _two(build: Callable[[float], nn.Module], momentum: float) -> list[nn.Module]:
     """Two models of the same values, whatever their momentum."""
     found: list[nn.Module] = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        found.append(Residual(momentum))
+        found.append(build(momentum))
     return found
 
 
+@pytest.mark.parametrize("build", [Residual, _in_sequence])
 @pytest.mark.parametrize("momentum", [0.1, 0.2])
-def test_statistics_are_compared_before_training(momentum: float) -> None:
+def test_statistics_are_compared_before_training(
+    momentum: float, build: Callable[[float], nn.Module]
+) -> None:
     """A momentum changes nothing in evaluation, nor a batch's logits."""
-    network = Network(_built_with(0.1), torch.device("cpu"))
+    network = Network(_two(build, 0.1), torch.device("cpu"))
     x = fused.batch(0, 0, torch.float32)[0].unsqueeze(0)
     sharing = Sharing.of(torch.tensor([0, 0]), 1)
     before = {name: buffer.clone() for name, buffer in network.buffers.items()}
     expected = nullcontext() if momentum == 0.1 else pytest.raises(Unstackable, match="else")
     with expected:
-        check(network, _built_with(momentum), x, sharing)
+        check(network, _two(build, momentum), x, sharing)
     assert all(torch.equal(before[name], buffer) for name, buffer in network.buffers.items())

@@ -90,4 +90,6 @@ def test_records_are_near_the_loops(loss: str, data_root: Path) -> None:
             if isinstance(one, Ended) and isinstance(other, Ended):
                 assert one.evidence is not None
                 assert one.evidence.outputs.dtype == torch.float32
+                rounded = one.evidence.outputs.bfloat16().float()
+                assert torch.equal(rounded, one.evidence.outputs), "they were made in bfloat16"
                 assert one.final["test/loss"] == pytest.approx(other.final["test/loss"], rel=1e-2)

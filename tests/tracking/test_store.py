@@ -88,6 +88,8 @@ def test_a_server_that_is_down_is_told_at_once_without_secrets(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://bob:hunter2@127.0.0.1:{port}")
+    # A server that another test opened in this process has set it.
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
     with pytest.raises(StoreError) as caught:
         open_store(tmp_path)
     assert caught.value.exit_code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from harness.training.memory import PeakMemory
 
 CPU = torch.device("cpu")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets a process's peak")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_of_other_tests() -> None:
+    """What Python's collector gives back while a test allocates would count against it."""
+    gc.collect()
 
 
 def take(mib: int) -> None:

@@ -50,7 +50,7 @@ test: $(READY) ## all tests but the long ones
 	@$(BIN)/python -m pytest -m "not slow" -n 2 $(ARGS)
 
 test-slow: $(READY) ## the long tests
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(ARGS)
 
 test-all: test test-slow ## all tests
 

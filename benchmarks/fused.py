@@ -57,7 +57,7 @@ PARTS = (
         WORKS["breast_cancer"],
         (1, 4, 16, 64, 256, 1024),
         {
-            "newcomer": (1, 4),
+            "newcomer": (1, 32),
             "strong": (1, 64),
             "Ray Core": (4, 64),
             OFF: (1, 4, 64),

@@ -71,7 +71,7 @@ PARTS = (
         (1, 4, 16, 64),
         {
             "newcomer": (1, 2),
-            "strong": (1, 4),
+            "strong": (1, 8),
             "Ray Core": (2, 8),
             OFF: (4, 16),
             FORCED: (16,),

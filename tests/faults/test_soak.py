@@ -13,7 +13,7 @@ from checks import soak
 def test_a_sweep_killed_every_few_seconds_loses_and_doubles_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--trials", "400", "--every", "1.5", "--keep", str(tmp_path / "soak")]
+    arguments = ["--trials", "400", "--every", "0.5", "--keep", str(tmp_path / "soak")]
     code = soak.main(arguments)
     told = capfd.readouterr().out
     assert code == 0, told

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -18,6 +19,8 @@ from harness import naming
 from harness.tracking.store import open_store
 
 DEADLINE = 400.0
+BUSY_AFTER = 0.3
+"""Seconds from its start after which a worker trains for sure."""
 
 
 def kill_after_some_writes(process: subprocess.Popen[str], journal: Path, delay: float) -> bool:
@@ -100,15 +103,17 @@ def test_a_search_killed_ten_times_ends_as_if_it_had_not_been(
 def test_a_point_whose_worker_is_killed_is_queued_again(project: Path) -> None:
     content = FILE.replace("trials: 4", "trials: 3").replace("[sgd, momentum]", "[momentum]")
     content = content.replace("retrain_seeds: 2", "retrain_seeds: 0").replace(
-        "epochs: 2", "epochs: 60"
+        "epochs: 2", "epochs: 400"
     )
     process = start(write(project, content), "--executor", "process", "--workers", "1")
     deadline = time.monotonic() + DEADLINE
     killed = False
     while not killed and time.monotonic() < deadline and process.poll() is None:
         for worker in _workers(process.pid) if _is_training(project) else ():
-            worker.kill()
-            killed = True
+            with suppress(psutil.NoSuchProcess):
+                if time.time() - worker.create_time() > BUSY_AFTER:
+                    worker.kill()
+                    killed = True
         time.sleep(0.01)
     out, _ = process.communicate(timeout=DEADLINE)
     assert killed, out
@@ -126,7 +131,8 @@ def test_a_point_whose_worker_is_killed_is_queued_again(project: Path) -> None:
 def _workers(pid: int) -> list[psutil.Process]:
     """The worker processes of a search: forked by a server that is its child."""
     try:
-        servers = psutil.Process(pid).children()
+        children = psutil.Process(pid).children()
+        servers = [child for child in children if "forkserver" in " ".join(child.cmdline())]
         return [worker for server in servers for worker in server.children()]
     except psutil.NoSuchProcess:
         return []

@@ -150,12 +150,14 @@ def test_a_full_disk_ends_the_writing_and_marks_nothing_as_complete(
         query = "SELECT status, name LIKE 'sweep%', count(*) FROM runs GROUP BY 1, 2"
         counted = {(status, parent): n for status, parent, n in reader.execute(query)}
         assert counted[("RUNNING", 1)] == 1, "the sweep is not marked as complete"
-        assert 0 < counted[("FINISHED", 0)] < 2000
+        # None of them, where the first commit is already too large.
+        done = counted.get(("FINISHED", 0), 0)
+        assert done < 2000
         whole = reader.execute(
             "SELECT count(*) FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid "
             "AND tags.key = 'harness.outcome' WHERE status = 'FINISHED'"
         ).fetchone()
-        assert whole == (counted[("FINISHED", 0)],)
+        assert whole == (done,)
 
 
 def test_what_is_begun_shows_as_running(store: Store) -> None:

@@ -8,7 +8,7 @@ matter inside an epoch alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf, isfinite
@@ -155,27 +155,14 @@ def taken(
     chance: torch.Generator | None = None,
 ) -> Checkpoint:
     """A trial's checkpoint after `epoch` whole epochs, and what was `begun` of the next one."""
-    state: dict[str, Any] = {
+    own = {
         "format": FORMAT,
-        "epoch": epoch,
         "model": parts.model.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
         "learning_rate": parts.learning_rate.state(),
-        "clock": {"train": clock.train, "evaluation": clock.evaluation, "before": clock.peak},
-        "device": parts.device.type,
-        "begun": None,
     }
-    if begun is None or chance is None:
-        return Checkpoint(epoch, 0, state)
-    scores = begun.scores()
-    state["begun"] = {
-        "before": begun.before,
-        "outputs": scores.outputs,
-        "losses": scores.losses,
-        "targets": scores.targets,
-        "streams": streams(parts.device, chance),
-    }
-    return Checkpoint(epoch, len(begun), state)
+    drawn = None if chance is None else streams(parts.device, chance)
+    return put_together(own, parts.device, clock, epoch, begun, drawn)
 
 
 def restore(parts: Parts, state: Mapping[str, Any]) -> Resumed:
@@ -183,35 +170,83 @@ def restore(parts: Parts, state: Mapping[str, Any]) -> Resumed:
 
     Raises Unusable where that is not possible; the parts are then spoilt.
     """
-    if state["format"] != FORMAT:
-        raise Unusable("it was written by another version")
-    if state["begun"] is not None and state["device"] != parts.device.type:
-        raise Unusable(f"its random streams are of the device {state['device']}")
-    try:
+
+    def load() -> None:
         parts.model.load_state_dict(state["model"])
         parts.optimizer.load_state_dict(state["optimizer"])
         parts.learning_rate.load(state["learning_rate"])
+
+    return gone_on(state, FORMAT, parts.device, load, parts.trial.batch_size)
+
+
+def put_together(
+    own: Mapping[str, Any],
+    device: torch.device,
+    clock: Clock,
+    epoch: int,
+    begun: Epoch | None,
+    drawn: Mapping[str, Any] | None,
+    dim: int = 0,
+) -> Checkpoint:
+    """A checkpoint of what a trial or a stack has of its `own`, and of where it is.
+
+    begun, drawn: of the epoch in training, and the states of its streams; None between epochs.
+    dim: along which batches follow one another.
+    """
+    state: dict[str, Any] = {
+        **own,
+        "epoch": epoch,
+        "clock": {"train": clock.train, "evaluation": clock.evaluation, "before": clock.peak},
+        "device": device.type,
+        "begun": None,
+    }
+    if begun is None or drawn is None:
+        return Checkpoint(epoch, 0, state)
+    scores = begun.scores(dim)
+    state["begun"] = {
+        "before": begun.before,
+        "outputs": scores.outputs,
+        "losses": scores.losses,
+        "targets": scores.targets,
+        "streams": drawn,
+    }
+    return Checkpoint(epoch, len(begun), state)
+
+
+def gone_on(
+    state: Mapping[str, Any],
+    known: int,
+    device: torch.device,
+    load: Callable[[], None],
+    batch_size: int,
+    dim: int = 0,
+) -> Resumed:
+    """Where a state that `put_together` made goes on, after `load` has taken over what is a trial's
+    or a stack's own. known: the format that can be read. Raises Unusable where it cannot be."""
+    if state["format"] != known:
+        raise Unusable("it was written by another version")
+    if state["begun"] is not None and state["device"] != device.type:
+        raise Unusable(f"its random streams are of the device {state['device']}")
+    try:
+        load()
     except (RuntimeError, ValueError, KeyError) as error:
         raise Unusable(" ".join(str(error).split())) from error
-    clock = Clock(parts.device, **state["clock"])
-    begun = None if state["begun"] is None else _begun(parts, state["begun"])
-    return Resumed(state["epoch"], clock, begun)
-
-
-def _begun(parts: Parts, state: Mapping[str, Any]) -> Epoch:
-    size = parts.trial.batch_size
 
     def batches(name: str) -> list[Tensor]:
         # Each batch by itself, as it was: where numbers lie in memory may decide how they add up.
-        return [part.clone() for part in state[name].to(parts.device).split(size)]
+        whole = state["begun"][name].to(device)
+        return [part.clone() for part in whole.split(batch_size, dim)]
 
-    return Epoch(
-        state["before"],
-        batches("outputs"),
-        batches("losses"),
-        batches("targets"),
-        state["streams"],
-    )
+    begun = None
+    if state["begun"] is not None:
+        begun = Epoch(
+            state["begun"]["before"],
+            batches("outputs"),
+            batches("losses"),
+            batches("targets"),
+            state["begun"]["streams"],
+        )
+    return Resumed(state["epoch"], Clock(device, **state["clock"]), begun)
 
 
 def streams(device: torch.device, chance: torch.Generator) -> dict[str, Tensor]:

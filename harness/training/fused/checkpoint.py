@@ -6,9 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from torch import Tensor
-
-from harness.training.checkpoint import Checkpoint, Epoch, Resumed, Unusable
+from harness.training.checkpoint import Checkpoint, Epoch, Resumed, gone_on, put_together
 from harness.training.clock import Clock
 from harness.training.fused.stack import Stack
 from harness.training.fused.streams import EpochStreams
@@ -25,29 +23,16 @@ def taken(
     streams: EpochStreams | None = None,
 ) -> Checkpoint:
     """A stack's checkpoint after `epoch` whole epochs, and what was `begun` of the next one."""
-    state: dict[str, Any] = {
+    own = {
         "format": FORMAT,
-        "epoch": epoch,
         "rows": list(stack.rows),
         "living": [member.key for member in stack.members],
         "network": stack.network.state(),
         "updates": stack.updates.state(),
         "rates": stack.rates.state(),
-        "clock": {"train": clock.train, "evaluation": clock.evaluation, "before": clock.peak},
-        "device": stack.device.type,
-        "begun": None,
     }
-    if begun is None or streams is None:
-        return Checkpoint(epoch, 0, state)
-    scores = begun.scores(dim=1)
-    state["begun"] = {
-        "before": begun.before,
-        "outputs": scores.outputs,
-        "losses": scores.losses,
-        "targets": scores.targets,
-        "streams": streams.state(),
-    }
-    return Checkpoint(epoch, len(begun), state)
+    drawn = None if streams is None else streams.state()
+    return put_together(own, stack.device, clock, epoch, begun, drawn, dim=1)
 
 
 def restore(stack: Stack, state: Mapping[str, Any]) -> Resumed:
@@ -55,32 +40,11 @@ def restore(stack: Stack, state: Mapping[str, Any]) -> Resumed:
 
     Raises Unusable where that is not possible; the stack is then spoilt.
     """
-    if state["format"] != FORMAT:
-        raise Unusable("it was written by another version")
-    if state["begun"] is not None and state["device"] != stack.device.type:
-        raise Unusable(f"its random streams are of the device {state['device']}")
-    try:
+
+    def load() -> None:
         stack.go_to(state["rows"], state["living"])
         stack.network.load(state["network"])
         stack.updates.load(state["updates"])
         stack.rates.load(state["rates"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise Unusable(" ".join(str(error).split())) from error
-    clock = Clock(stack.device, **state["clock"])
-    begun = None if state["begun"] is None else _begun(stack, state["begun"])
-    return Resumed(state["epoch"], clock, begun)
 
-
-def _begun(stack: Stack, state: Mapping[str, Any]) -> Epoch:
-    size = stack.trial.batch_size
-
-    def batches(name: str) -> list[Tensor]:
-        return list(state[name].to(stack.device).split(size, dim=1))
-
-    return Epoch(
-        state["before"],
-        batches("outputs"),
-        batches("losses"),
-        batches("targets"),
-        state["streams"],
-    )
+    return gone_on(state, FORMAT, stack.device, load, stack.trial.batch_size, dim=1)

@@ -104,9 +104,9 @@ class ImagePrepare:
                 batch, self.size, mode="bilinear", align_corners=False, antialias=True
             )
         if self.channels is not None and batch.shape[1] != self.channels:
-            batch = batch.expand(-1, self.channels, -1, -1)
+            batch = batch.repeat(1, self.channels, 1, 1)
         mean, std = (_channels(values, batch.device) for values in (self.mean, self.std))
-        return (batch - mean) / std
+        return batch.sub_(mean).div_(std)
 
 
 @cache

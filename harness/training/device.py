@@ -12,6 +12,7 @@ from torch import nn
 
 from harness.errors import InputError, Problem
 from harness.machine import cpu_model
+from harness.training.memory import keep_freed
 
 
 def resolve(name: str) -> torch.device:
@@ -36,11 +37,12 @@ def resolve(name: str) -> torch.device:
 
 
 def configure(device: torch.device) -> None:
-    """Make results repeatable on `device`, and fp32 mean fp32."""
+    """Make results repeatable on `device`, and fp32 mean fp32, in this process."""
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+    keep_freed()
     warm_up(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)

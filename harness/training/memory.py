@@ -1,8 +1,9 @@
-"""How much memory a trial takes."""
+"""How much memory a trial takes, and that what it frees stays at hand."""
 
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -10,6 +11,10 @@ import torch
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+NEVER = -1
+KEPT_BYTES = 1 << 30, 32 << 20  # The second is the most that older versions of glibc take.
+"""The largest piece of memory that is kept when it is freed."""
 
 
 class PeakMemory:
@@ -32,6 +37,23 @@ class PeakMemory:
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
         return None if self._before is None else max(_peak() - self._before, 0)
+
+
+@cache
+def keep_freed() -> None:
+    """Keep memory that torch frees for its next tensors, until the next trial begins.
+
+    glibc gives large pieces back to the system at once and asks for them again, and the system
+    clears each page: with that, evaluating a small CNN in batches of 2,048 takes twice as long.
+    Does nothing with other C libraries. See mallopt(3).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    # Either setting alone would turn off what glibc does by itself, so the second needs the first.
+    if any(mallopt(M_MMAP_THRESHOLD, size) for size in KEPT_BYTES):
+        mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
 def _reset() -> int | None:

@@ -16,6 +16,7 @@ from harness.data import ImagePrepare, LazyInputs
 PREPARE_ONCE_BYTES = 1 << 30
 """Images are prepared once, before training, where the result is no larger than this; else a batch
 at a time. The values are the same."""
+PREPARED_BYTES_AT_ONCE = 1 << 21
 
 Batch = tuple[Tensor, Tensor]
 
@@ -58,8 +59,7 @@ class Resident:
         home = device if _fits(inputs, device) else torch.device("cpu")
         moved = inputs.to(home)
         if prepare is not None and _prepared_bytes(moved, prepare) <= PREPARE_ONCE_BYTES:
-            ready = torch.cat([prepare(part) for part in moved.split(4096)])
-            return cls(ready, targets.to(home), inputs, None, device)
+            return cls(_prepared(moved, prepare), targets.to(home), inputs, None, device)
         return cls(moved, targets.to(home), inputs, prepare, device)
 
     def __len__(self) -> int:
@@ -122,6 +122,16 @@ def _fits(inputs: Tensor, device: torch.device) -> bool:
         return True
     free, _ = torch.cuda.mem_get_info(device)
     return inputs.nbytes * 2 <= free
+
+
+def _prepared(inputs: Tensor, prepare: ImagePrepare) -> Tensor:
+    """All of the images, made ready a few at a time: as many as a processor's cache holds."""
+    first = prepare(inputs[:1])
+    ready = first.new_empty((len(inputs), *first.shape[1:]))
+    at_once = max(1, PREPARED_BYTES_AT_ONCE // first.nbytes)
+    for stored, place in zip(inputs.split(at_once), ready.split(at_once), strict=True):
+        place.copy_(prepare(stored))
+    return ready
 
 
 def _prepared_bytes(inputs: Tensor, prepare: ImagePrepare) -> int:

@@ -152,9 +152,11 @@ def test_streamed_batches_equal_resident_ones(images: Tensor, shuffled: bool) ->
     assert torch.equal(resident.first(3), streamed.first(3))
 
 
+@pytest.mark.parametrize("at_once", [1, 4000, 1 << 20])
 def test_preparing_once_equals_preparing_each_batch(
-    images: Tensor, monkeypatch: pytest.MonkeyPatch
+    images: Tensor, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
+    monkeypatch.setattr(sources, "PREPARED_BYTES_AT_ONCE", at_once)
     once = Resident.of(images, torch.arange(23), PREPARE, CPU)
     monkeypatch.setattr(sources, "PREPARE_ONCE_BYTES", 0)
     each = Resident.of(images, torch.arange(23), PREPARE, CPU)

@@ -54,6 +54,8 @@ def assemble(trial: Trial, data_root: Path, device: torch.device | None = None) 
     devices.configure(device)
     data = splits(trial, data_root, device)
     model = initial_model(trial, data).to(device)
+    if device.type == "cpu" and trial.model.component.channels_last:
+        model = model.to(memory_format=torch.channels_last)
     steps = -(-len(data.train) // trial.batch_size)
     recordable = task_metrics(data)
     return Parts(

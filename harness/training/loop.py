@@ -238,7 +238,8 @@ def _final(parts: Parts, scores: dict[str, Scores]) -> dict[str, float]:
 
 def _evidence(parts: Parts, test: Scores) -> Evidence:
     state = {
-        name: tensor.detach().cpu().clone() for name, tensor in parts.model.state_dict().items()
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in parts.model.state_dict().items()
     }
     return Evidence(
         state_dict=state,

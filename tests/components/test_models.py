@@ -74,6 +74,24 @@ def test_maps_a_batch_to_finite_logits(choice, info):
     assert build(choice, info, outputs=1)(batch(info)).shape == (4, 1)
 
 
+LAID_OUT = [case for case in ACCEPTED if case.values[0].component.channels_last]
+
+
+@pytest.mark.parametrize(("choice", "info"), LAID_OUT)
+def test_where_channels_lie_in_memory_changes_no_gradient(choice, info):
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model = build(choice, info).double().to(memory_format=layout)
+        for layer in model.modules():
+            if "Dropout" in type(layer).__name__:  # Masks are drawn in the order of memory.
+                layer.eval()
+        logits = model(batch(info).double())
+        functional.cross_entropy(logits, torch.arange(4)).backward()
+        found.append([logits, *(weights.grad for weights in model.parameters())])
+    for plain, laid_out in zip(*found, strict=True):
+        torch.testing.assert_close(laid_out, plain, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(("choice", "info"), ACCEPTED)
 def test_initial_weights_follow_the_global_seed_alone(choice, info):
     first, again, other = (build(choice, info, seed=seed).state_dict() for seed in (0, 0, 1))

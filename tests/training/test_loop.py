@@ -65,6 +65,19 @@ def test_equals_a_plain_loop_bit_for_bit(data_root: Path) -> None:
     assert losses == pytest.approx(epoch_losses, rel=1e-6)
 
 
+def test_a_convolutions_weights_lie_as_a_processor_likes_them_and_leave_as_usual(
+    data_root: Path,
+) -> None:
+    trial = make_trial(model={"name": "cnn", "channels": [4, 3], "hidden": 8, "padding": "same"})
+    weights = assemble(trial, data_root).model[0].weight
+    assert weights.shape[0] > 1
+    *_, ended = records(trial, data_root, evidence=True)
+    kept = ended.evidence.state_dict["0.weight"]
+    assert weights.stride()[1] == 1
+    assert all(tensor.is_contiguous() for tensor in ended.evidence.state_dict.values())
+    assert kept.shape == weights.shape
+
+
 def test_records_come_in_order(data_root: Path) -> None:
     found = records(make_trial(), data_root)
     assert [type(record) for record in found] == [Started, Measured, Measured, Measured, Ended]

@@ -54,5 +54,6 @@ COMPONENTS = (
         tiny=({"first": 2, "second": 3}, {"first": 2, "second": 3, "activation": "gelu"}),
         accepts=accepts,
         build=build,
+        channels_last=True,
     ),
 )

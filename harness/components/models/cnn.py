@@ -88,5 +88,6 @@ COMPONENTS = (
         ),
         accepts=accepts,
         build=build,
+        channels_last=True,
     ),
 )

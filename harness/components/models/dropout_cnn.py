@@ -67,5 +67,6 @@ COMPONENTS = (
         ),
         accepts=accepts,
         build=build,
+        channels_last=True,
     ),
 )

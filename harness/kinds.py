@@ -190,12 +190,15 @@ class Dataset(Component):
     fingerprint: a SHA-256 (hex) of the bytes the data comes from, without importing torch or
         scikit-learn; raises `DataMissing` naming the file wanted and where.
     load: reads it. Deterministic; no randomness, no splitting.
+    imports: modules that loading and splitting it import and that take long, which worker processes
+        then share. They may start no thread.
     """
 
     kind = "datasets"
     info: Callable[[Any, Path], DataInfo]
     fingerprint: Callable[[Any, Path], str]
     load: Callable[[Any, Path], RawData]
+    imports: tuple[str, ...] = ()
 
 
 LossFunction = Callable[["Tensor", "Tensor"], "Tensor"]

@@ -54,7 +54,10 @@ def engine(
     )
     if executor is None:
         executor = "process" if sum(place.slots for place in chosen) > 1 else "inline"
-    return InlineEngine() if executor == "inline" else ProcessEngine(chosen)
+    if executor == "inline":
+        return InlineEngine()
+    imports = [name for trial in trials for name in trial.dataset.component.imports]
+    return ProcessEngine(chosen, tuple(dict.fromkeys(imports)))
 
 
 def require_present(devices: Sequence[str], found: Sequence[str]) -> None:

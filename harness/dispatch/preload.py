@@ -10,7 +10,6 @@ import signal
 # Ctrl-C goes to every process of a terminal, and this one may still be importing.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-import sklearn.model_selection
 import torch._dynamo  # by torch's optimizers, at their first step
 
 import harness.training.build

@@ -52,8 +52,10 @@ class ProcessEngine:
 
     is_local = False
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(self, places: Sequence[Place], imports: Sequence[str] = ()) -> None:
+        """imports: modules that the trials will import, for workers to share."""
         self._all = tuple(places)
+        self._imports = tuple(imports)
         self._places = Places(places)
         self._idle: dict[Place, list[_Worker]] = defaultdict(list)
         self._busy: dict[str, _Worker] = {}
@@ -75,7 +77,7 @@ class ProcessEngine:
         return "; ".join(_described(place) for place in self._all)
 
     def prepare(self) -> None:
-        prepare(self._all[0].threads)
+        prepare(self._all[0].threads, self._imports)
 
     def room(self, device: str) -> bool:
         return not self._waiting and self._places.find(device) is not None
@@ -185,7 +187,7 @@ class ProcessEngine:
     def _start(self, place: Place) -> _Worker:
         if self._shared is None:
             self._shared = SharedFolder.make()
-        process, pipe = start(place.threads, self._shared)
+        process, pipe = start(place.threads, self._shared, self._imports)
         return _Worker(process, pipe, place)
 
     def _collect(self, timeout: float | None) -> None:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -91,25 +91,29 @@ def _lock(file: int) -> bool:
     return True
 
 
-def prepare(threads: int) -> None:
-    """Have what workers need be imported meanwhile, in the process they are forked from; at once
-    where there is none on this system. threads: as for `start`."""
+def prepare(threads: int, imports: Sequence[str] = ()) -> None:
+    """Have what workers need be imported meanwhile, in the process they are forked from; nothing
+    where there is none on this system. threads, imports: as for `start`."""
     if sys.platform == "linux":
         from multiprocessing import forkserver
 
-        _context()
+        _context(imports)
         _scratch()
         with _threads_in_environment(threads):
             forkserver.ensure_running()
 
 
-def start(threads: int, shared: SharedFolder) -> tuple[BaseProcess, Connection]:
+def start(
+    threads: int, shared: SharedFolder, imports: Sequence[str] = ()
+) -> tuple[BaseProcess, Connection]:
     """A worker of `threads` torch threads, and our end of its pipe.
+
+    imports: modules that its trials will import; the first workers' are shared by all.
 
     On Linux it is forked from a process that has imported everything once and has no thread, so
     that many workers start, and are replaced, in no time; elsewhere it starts from nothing.
     """
-    context = _context()
+    context = _context(imports)
     ours, theirs = context.Pipe()
     arguments = (theirs, threads, shared.path, shared.budget, _scratch())
     process = context.Process(  # type: ignore[attr-defined]
@@ -121,10 +125,10 @@ def start(threads: int, shared: SharedFolder) -> tuple[BaseProcess, Connection]:
     return process, ours
 
 
-def _context() -> BaseContext:
+def _context(imports: Sequence[str]) -> BaseContext:
     linux = sys.platform == "linux"
     context = multiprocessing.get_context("forkserver" if linux else "spawn")
-    context.set_forkserver_preload(["harness.dispatch.preload"])
+    context.set_forkserver_preload(["harness.dispatch.preload", *imports])
     return context
 
 

@@ -9,6 +9,9 @@ from pydantic import Field
 from harness.data import SplitRule
 from harness.kinds import Options
 
+SPLITTING = ("sklearn.model_selection",)
+"""What cutting a test split imports, for `Dataset.imports`."""
+
 
 class SplitOptions(Options):
     """How the test split is cut; the same as scikit-learn's `train_test_split`."""

@@ -45,14 +45,19 @@ class Parts:
         }
 
 
-def assemble(trial: Trial, data_root: Path, device: torch.device | None = None) -> Parts:
+def assemble(
+    trial: Trial,
+    data_root: Path,
+    device: torch.device | None = None,
+    data: Splits | None = None,
+) -> Parts:
     """Build a trial's parts on a device (by default the one it names).
 
-    Raises InputError where the device or a file it needs is absent.
+    data: its splits, where they are at hand. Raises InputError where the device or a file it needs is absent.
     """
     device = device or devices.resolve(trial.device)
     devices.configure(device)
-    data = splits(trial, data_root, device)
+    data = data or splits(trial, data_root, device)
     model = initial_model(trial, data).to(device)
     if device.type == "cpu" and trial.model.component.channels_last:
         model = model.to(memory_format=torch.channels_last)

@@ -19,6 +19,7 @@ from harness.data import DataInfo, RawData, TableColumns, Task
 from harness.errors import InputError
 from harness.kinds import Dataset
 from harness.kit.datafiles import Version, fetch, missing
+from harness.kit.splitting import SPLITTING
 from harness.kit.tables import TableOptions, examples
 
 if TYPE_CHECKING:
@@ -132,5 +133,6 @@ COMPONENTS = (
         info=info,
         fingerprint=fingerprint,
         load=load,
+        imports=SPLITTING,
     ),
 )

@@ -15,6 +15,7 @@ from harness.kinds import Dataset, Names, place
 from harness.kit import frames
 from harness.kit.datafiles import Version, missing, sha256
 from harness.kit.frames import Target
+from harness.kit.splitting import SPLITTING
 from harness.kit.tables import ClassTableOptions, bundled_folder, examples
 
 if TYPE_CHECKING:
@@ -178,5 +179,6 @@ COMPONENTS = (
         info=info,
         fingerprint=fingerprint,
         load=load,
+        imports=SPLITTING,
     ),
 )

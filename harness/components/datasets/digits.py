@@ -11,7 +11,7 @@ from harness.data import DataInfo, Examples, RawData
 from harness.kinds import Dataset
 from harness.kit.datafiles import fingerprint as of_files
 from harness.kit.images import ImageOptions, image_info, prepare
-from harness.kit.splitting import StratifiedSplitOptions
+from harness.kit.splitting import SPLITTING, StratifiedSplitOptions
 from harness.kit.tables import bundled
 
 CLASSES: Final = tuple("0123456789")
@@ -57,5 +57,6 @@ COMPONENTS = (
         info=info,
         fingerprint=fingerprint,
         load=load,
+        imports=SPLITTING,
     ),
 )

@@ -16,7 +16,7 @@ from harness.kinds import Dataset, place
 from harness.kit.datafiles import fingerprint as of_files
 from harness.kit.datafiles import missing
 from harness.kit.images import ImageOptions, Shape, image_info
-from harness.kit.splitting import StratifiedSplitOptions
+from harness.kit.splitting import SPLITTING, StratifiedSplitOptions
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -229,5 +229,6 @@ COMPONENTS = (
         info=info,
         fingerprint=fingerprint,
         load=load,
+        imports=SPLITTING,
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.data import DataInfo, Task
 from harness.kinds import Dataset
+from harness.kit.splitting import SPLITTING
 from harness.kit.tables import BundledTable, ClassTableOptions
 
 TABLE = BundledTable(
@@ -22,5 +23,6 @@ COMPONENTS = (
         info=TABLE.info,
         fingerprint=TABLE.fingerprint,
         load=TABLE.load,
+        imports=SPLITTING,
     ),
 )

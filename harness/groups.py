@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Final
 
 from harness.experiment.spec import PlannedTrial
@@ -77,17 +78,24 @@ def largest(fuse: int | str) -> int:
 
 
 def _parts(members: list[PlannedTrial], most: int, slots: int) -> Iterable[list[PlannedTrial]]:
-    """As few parts as `most` and a multiple of `slots` allow; sizes differ by one at most."""
+    """As few parts as `most` and a multiple of `slots` allow; sizes differ by one at most.
+
+    Trials of one seed stay together, as they share their batches; of fewer seeds than parts, each
+    part has some of every optimizer's, so that none takes longer than the others.
+    """
     if most < 1:
         raise ValueError(f"a group of at most {most}")
     count = -(-len(members) // most)
     count = min(len(members), -(-count // slots) * slots)
-    size, larger = divmod(len(members), count)
-    start = 0
-    for part in range(count):
-        stop = start + size + (part < larger)
-        yield members[start:stop]
-        start = stop
+    trials = [one.trial for one in members]
+    if len({trial.seed for trial in trials}) < count:
+        dealt = sorted(range(len(members)), key=lambda i: trials[i].optimizer.name)
+        parts = [dealt[part::count] for part in range(count)]
+    else:
+        by_seed = sorted(range(len(members)), key=lambda i: trials[i].seed)
+        bounds = [len(members) * part // count for part in range(count + 1)]
+        parts = [by_seed[start:stop] for start, stop in pairwise(bounds)]
+    return ([members[i] for i in sorted(part)] for part in parts)
 
 
 class _Key:

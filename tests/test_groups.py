@@ -95,3 +95,26 @@ def test_groups_keep_every_slot_busy(trials: int, most: int, slots: int) -> None
     assert max(sizes) <= most
     assert max(sizes) - min(sizes) <= 1
     assert len(sizes) % slots == 0 or len(sizes) == trials
+
+
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
+
+
+def test_trials_of_one_seed_share_their_batches_in_one_stack() -> None:
+    trials = planned(
+        *(make_trial(optimizer=name, seed=seed) for name in OPTIMIZERS for seed in (3, 1, 2, 0))
+    )
+    found = group(trials, most=64, slots=2)
+    seeds = [{one.trial.seed for one in members} for members in found.groups]
+    assert seeds == [{0, 1}, {2, 3}]
+    assert all(list(members) == [t for t in trials if t in members] for members in found.groups)
+
+
+@pytest.mark.parametrize("by_optimizer", [False, True])
+def test_of_one_seed_each_stack_has_some_of_every_optimizer(by_optimizer: bool) -> None:
+    pairs = [(name, lr) for lr in (0.1, 0.2, 0.3, 0.4) for name in OPTIMIZERS]
+    if by_optimizer:
+        pairs.sort(key=lambda pair: OPTIMIZERS.index(pair[0]))
+    found = group(planned(*(make_trial(optimizer=name, lr=lr) for name, lr in pairs)), 64, slots=4)
+    for members in found.groups:
+        assert sorted(one.trial.optimizer.name for one in members) == sorted(OPTIMIZERS)

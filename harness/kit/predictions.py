@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+SMALL = 1e-280
+"""Sums of exponentials from which double precision begins to lose digits."""
+
 Compute = Callable[["Tensor", "Tensor"], float]
 Stacked = Callable[["Tensor", "Tensor"], "Tensor"]
 
@@ -33,8 +36,10 @@ def where_measurable(values: Tensor, outputs: Tensor) -> Tensor:
     finite."""
     import torch
 
-    lowest, highest = outputs.flatten(1).aminmax(dim=1)  # Quicker than to ask every number.
-    sound = (lowest.isfinite() & highest.isfinite()).cpu()
+    # Quicker than to ask every number, which is left to rows whose sum may have overflowed.
+    sound = outputs.flatten(1).sum(1).isfinite().cpu()
+    for row in (~sound).nonzero().flatten().tolist():
+        sound[row] = outputs[row].isfinite().all()
     return torch.where(sound, values.cpu().double(), nan)
 
 
@@ -45,7 +50,8 @@ def predicted_classes(outputs: Tensor) -> Tensor:
     """
     if outputs.shape[-1] == 1:
         return (outputs[..., 0] > 0).long()
-    return outputs.argmax(dim=-1)
+    indices: Tensor = outputs.max(dim=-1).indices  # On a CPU in half of argmax's time.
+    return indices
 
 
 def probabilities(outputs: Tensor) -> Tensor:
@@ -69,12 +75,18 @@ def scores(outputs: Tensor) -> Tensor:
     exact = outputs.detach().cpu().double()
     if exact.shape[1] == 1:
         return torch.cat([-exact, exact], dim=1).float()
-    log_p = exact.log_softmax(1)
-    odds = log_p - (-log_p.exp()).log1p()
-    # 1 − p is only lost for the likeliest class, of which the others can be summed up instead.
-    best = exact.argmax(1, keepdim=True)
-    rest = exact.scatter(1, best, -torch.inf).logsumexp(1, keepdim=True)
-    return odds.scatter(1, best, exact.gather(1, best) - rest).float()
+    top, best = exact.max(1, keepdim=True)
+    exact = exact - top
+    weight = exact.exp()
+    # Taking it from the sum would lose digits for the likeliest class alone, whose others are
+    # summed up instead.
+    others = weight.scatter(1, best, 0.0).sum(1, keepdim=True)
+    rest = (weight.sum(1, keepdim=True) - weight).scatter_(1, best, others).log_()
+    small = (others < SMALL).squeeze(1)
+    if small.any():
+        left = exact[small].scatter(1, best[small], -torch.inf).logsumexp(1, keepdim=True)
+        rest[small] = rest[small].scatter(1, best[small], left)
+    return exact.sub_(rest).float()
 
 
 def class_count(outputs: Tensor) -> int:

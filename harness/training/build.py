@@ -53,7 +53,8 @@ def assemble(
 ) -> Parts:
     """Build a trial's parts on a device (by default the one it names).
 
-    data: its splits, where they are at hand. Raises InputError where the device or a file it needs is absent.
+    data: its splits, where they are at hand. Raises InputError where the device or a file it needs
+    is absent.
     """
     device = device or devices.resolve(trial.device)
     devices.configure(device)

@@ -125,9 +125,10 @@ def test_roc_auc_is_scikit_learns_one_versus_rest():
 
 @pytest.mark.parametrize("classes", [1, 2, 3])
 def test_roc_auc_tells_apart_what_rounds_to_certainty(classes):
-    """All probabilities are 1 in single precision, and the wrong ones are the least certain."""
+    """All probabilities are 1 in single precision, half of what is left of them is 0 in double,
+    and the wrong ones are the least certain."""
     logits = torch.zeros(4, classes)
-    logits[:, -1] = torch.tensor([200.0, 300.0, 400.0, 500.0])
+    logits[:, -1] = torch.tensor([200.0, 300.0, 900.0, 5000.0])
     targets = torch.tensor([0, 0, 1, 1]) * max(classes - 1, 1)
     score = predictions.scores(logits)[:, -1]
     assert (score.diff() > 0).all()
@@ -238,6 +239,16 @@ def test_probabilities_sum_to_one_and_agree_with_the_classes(case):
     assert torch.allclose(p.sum(1), torch.ones(len(p)))
     chosen = p.gather(1, predictions.predicted_classes(outputs)[:, None])
     assert torch.allclose(chosen, p.max(1, keepdim=True).values)
+
+
+def test_outputs_whose_sum_overflows_are_measured_and_those_that_are_not_finite_are_not():
+    large = torch.finfo(torch.float32).max
+    outputs = torch.tensor([[large, 1.0], [large, 2.0]]).repeat(4, 1, 1)
+    outputs[1, 0, 1], outputs[2, 1, 0], outputs[3, 1] = math.nan, math.inf, -math.inf
+    targets = torch.zeros(4, 2, dtype=torch.int64)
+    found = METRICS["accuracy"].stacked(outputs, targets)
+    assert found[0] == 1
+    assert found[1:].isnan().all()
 
 
 def test_one_logit_is_the_odds_of_class_one():

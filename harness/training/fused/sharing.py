@@ -18,41 +18,29 @@ than narrow ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """Rows first to last, which share one input; column: where they begin among its rows."""
-
-    source: int
-    column: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
 class Sharing:
     """Which of S inputs each of K rows has.
 
-    owner: int64 [K]. runs: neighbouring rows of one input, or None where the inputs have different
-    numbers of rows, which makes no one product.
+    owner: int64 [K]. even: whether each input has as many rows, of two or more; else they make no
+    one product. blocks: into how many like parts the rows fall, in each of which those of one input
+    lie side by side, input by input; 0 where they do not. order: int64 [K], the rows input by
+    input; back: its inverse.
     """
 
     owner: Tensor
     sources: int
-    runs: tuple[_Run, ...] | None
+    even: bool
+    blocks: int
+    order: Tensor
+    back: Tensor
 
     @classmethod
     def of(cls, owner: Tensor, sources: int) -> Sharing:
-        rows = owner.tolist()
-        found: list[_Run] = []
-        used = [0] * sources
-        first = 0
-        for last in range(1, len(rows) + 1):
-            if last == len(rows) or rows[last] != rows[first]:
-                source = rows[first]
-                found.append(_Run(source, used[source], first, last))
-                used[source] += last - first
-                first = last
-        even = len(set(used)) == 1 and used[0] > 1
-        return cls(owner, sources, tuple(found) if even else None)
+        order = owner.argsort(stable=True)
+        counts = owner.bincount(minlength=sources).tolist()
+        even = len(set(counts)) == 1 and counts[0] > 1
+        blocks = _blocks(owner.tolist(), sources) if even else 0
+        return cls(owner, sources, even, blocks, order, order.argsort())
 
     def spread(self, x: Tensor) -> Tensor:
         """[S, …] → [K, …]"""
@@ -62,7 +50,7 @@ class Sharing:
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """x [S, B, in] by weight [K, in, out] and bias [K, out]: [K, B, out]. x has no gradient."""
-        if self.runs is None or x.requires_grad or x.shape[2] < WORTH_SHARING:
+        if not self.even or x.requires_grad or x.shape[2] < WORTH_SHARING:
             spread = self.spread(x)
             if bias is None:
                 return torch.bmm(spread, weight)
@@ -77,24 +65,25 @@ class Sharing:
 
     def side_by_side(self, rows: Tensor) -> Tensor:
         """[K, A, O] → [S, A, R·O], the rows of one input beside each other."""
-        runs = self.runs or ()
-        k, a, o = rows.shape
-        made = rows.new_empty((self.sources, a, k // self.sources, o))
-        for run in runs:
-            width = run.last - run.first
-            part = made[run.source, :, run.column : run.column + width]
-            part.copy_(rows[run.first : run.last].transpose(0, 1))
-        return made.flatten(2)
+        if not self.blocks:
+            rows = rows.index_select(0, self.order).unsqueeze(0)
+        parts = rows.view(self.blocks or 1, self.sources, -1, *rows.shape[-2:])
+        return parts.permute(1, 3, 0, 2, 4).flatten(2)
 
     def apart(self, wide: Tensor, out: int) -> Tensor:
         """[S, A, R·O] → [K, A, O]: the inverse."""
-        parts = wide.unflatten(2, (-1, out))
-        made = wide.new_empty((len(self.owner), wide.shape[1], out))
-        for run in self.runs or ():
-            width = run.last - run.first
-            part = parts[run.source, :, run.column : run.column + width]
-            made[run.first : run.last].copy_(part.transpose(0, 1))
-        return made
+        sources, a, _ = wide.shape
+        parts = wide.view(sources, a, self.blocks or 1, -1, out).permute(2, 0, 3, 1, 4)
+        made = parts.reshape(len(self.owner), a, out)
+        return made if self.blocks else made.index_select(0, self.back)
+
+
+def _blocks(rows: list[int], sources: int) -> int:
+    """0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2 are 2 blocks of 3 inputs."""
+    width = next((i for i, row in enumerate(rows) if row != rows[0]), len(rows))
+    block = [source for source in range(sources) for _ in range(width)]
+    count, left = divmod(len(rows), len(block))
+    return count if not left and rows == block * count else 0
 
 
 class _Linear(torch.autograd.Function):

@@ -5,6 +5,7 @@ Nothing here may start a thread or touch a device: neither survives a fork.
 
 # ruff: noqa: E402, F401
 
+import gc
 import signal
 
 # Ctrl-C goes to every process of a terminal, and this one may still be importing.
@@ -14,3 +15,6 @@ import torch._dynamo  # by torch's optimizers, at their first step
 
 import harness.training.build
 import harness.training.loop
+
+# What was imported stays: workers neither look through it for garbage nor, by that, copy it.
+gc.freeze()

@@ -43,7 +43,8 @@ def gain(
         if whole < WORTH_SECONDS:
             return None
         budget = min(SECONDS, SHARE * whole)
-        seconds = _seconds_a_step(step, budget, device)
+        if seconds < budget:
+            seconds = _seconds_a_step(step, budget, device)
     chosen = trials[:: max(1, len(trials) // ALONE)][:ALONE]
     share = budget / len(chosen)
     # Splits that are at hand: speed does not depend on which examples a seed holds out.

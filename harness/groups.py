@@ -93,7 +93,8 @@ def _parts(members: list[PlannedTrial], most: int, slots: int) -> Iterable[list[
         parts = [dealt[part::count] for part in range(count)]
     else:
         by_seed = sorted(range(len(members)), key=lambda i: trials[i].seed)
-        bounds = [len(members) * part // count for part in range(count + 1)]
+        size, larger = divmod(len(members), count)
+        bounds = [part * size + min(part, larger) for part in range(count + 1)]
         parts = [by_seed[start:stop] for start, stop in pairwise(bounds)]
     return ([members[i] for i in sorted(part)] for part in parts)
 

@@ -11,7 +11,7 @@ from harness.training.clock import Clock
 from harness.training.fused.stack import Stack
 from harness.training.fused.streams import EpochStreams
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised when older checkpoints can no longer be read."""
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.training.fused.passes import Layer, Pass, Unstackable
+from harness.training.fused.sharing import WORTH_SHARING
 from harness.training.fused.vectorised import vectorised
 
 ELEMENTWISE = (
@@ -49,8 +50,10 @@ def translate(model: nn.Module) -> tuple[list[Layer], set[str]]:
     layers: list[Layer] = []
     transposed: set[str] = set()
     for prefix, module in _in_sequence("", model):
-        layers.append(_layer(module, prefix, names, len(layers)))
-        if type(module) is nn.Linear:
+        is_first = all(layer.bare for layer in layers)
+        made = _layer(module, prefix, names, len(layers), is_first)
+        layers.append(made)
+        if type(module) is nn.Linear and not made.takes_shared:
             transposed.add(names[id(module.weight)])
     return layers, transposed
 
@@ -81,8 +84,10 @@ def _refuse_what_nothing_can_stack(model: nn.Module) -> None:
         raise Unstackable("its parameters are of no or of several types of number")
 
 
-def _layer(module: nn.Module, prefix: str, names: Mapping[int, str], index: int) -> Layer:
-    """By exact type: a subclass may compute anything."""
+def _layer(
+    module: nn.Module, prefix: str, names: Mapping[int, str], index: int, is_first: bool
+) -> Layer:
+    """By exact type: a subclass may compute anything. is_first: of those that are not bare."""
     if _hooked(module):
         return vectorised(module, prefix, index)
     if type(module) in ELEMENTWISE:
@@ -96,7 +101,9 @@ def _layer(module: nn.Module, prefix: str, names: Mapping[int, str], index: int)
     weight = names.get(id(getattr(module, "weight", None)), "")
     bias = names.get(id(getattr(module, "bias", None)), "")
     if type(module) is nn.Linear:
-        return Layer(partial(_linear, weight, bias), shared=partial(_shared_linear, weight, bias))
+        if is_first and module.in_features >= WORTH_SHARING:
+            return Layer(partial(_shared_linear, weight, bias), takes_shared=True)
+        return Layer(partial(_linear, weight, bias))
     if type(module) is nn.Conv2d and module.padding_mode == "zeros":
         return Layer(partial(_conv2d, module, weight, bias))
     if type(module) is nn.BatchNorm1d or type(module) is nn.BatchNorm2d:
@@ -124,9 +131,8 @@ def _flatten(module: nn.Flatten, x: Tensor, _run: Pass) -> Tensor:
 
 def _linear(weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:
     """The weight is held as [K, in, out], so that its gradient comes as it is stored."""
+    _require_vectors(x)
     w = run.parameters[weight]
-    if x.dim() != 3:
-        raise Unstackable(f"a linear layer over inputs of shape {list(x.shape[2:])}")
     if w.shape[2] == 1 and w.shape[1] <= NARROW and not torch.is_autocast_enabled(x.device.type):
         out = (x * w.transpose(1, 2)).sum(2, keepdim=True)
         return out + run.parameters[bias].unsqueeze(1) if bias else out
@@ -136,10 +142,15 @@ def _linear(weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:
 
 
 def _shared_linear(weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:
-    """x: [S, B, in]."""
-    if x.dim() != 3:
-        return _linear(weight, bias, run.sharing.spread(x), run)
+    """x: [S, B, in]. The weight is held as [K, out, in], so that those of one input lie in longer
+    pieces side by side."""
+    _require_vectors(x)
     return run.sharing.linear(x, run.parameters[weight], run.parameters[bias] if bias else None)
+
+
+def _require_vectors(x: Tensor) -> None:
+    if x.dim() != 3:
+        raise Unstackable(f"a linear layer over inputs of shape {list(x.shape[2:])}")
 
 
 def _conv2d(module: nn.Conv2d, weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:

@@ -86,10 +86,8 @@ class Network:
         for layer in self._layers:
             if shared and not layer.bare:
                 shared = False
-                if layer.shared is not None:
-                    x = layer.shared(x, run)
-                    continue
-                x = run.sharing.spread(x)
+                if not layer.takes_shared:
+                    x = run.sharing.spread(x)
             x = layer.run(x, run)
         return run.sharing.spread(x) if shared else x
 

@@ -50,11 +50,11 @@ class Layer:
     """One layer of a stack.
 
     bare: whether it has nothing of each trial's own, so that it serves shared inputs [S, B, …] as
-    well. shared: what takes shared inputs to [K, B, …], where that has a quicker way. rehearsed:
-    whether a pass in training mode is compared with the model's own before it is trusted.
+    well. takes_shared: whether it takes shared inputs to [K, B, …] by itself. rehearsed: whether a
+    pass in training mode is compared with the model's own before it is trusted.
     """
 
     run: Function
     bare: bool = False
-    shared: Function | None = None
+    takes_shared: bool = False
     rehearsed: bool = False

@@ -49,12 +49,12 @@ class Sharing:
         return x.index_select(0, self.owner)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """x [S, B, in] by weight [K, in, out] and bias [K, out]: [K, B, out]. x has no gradient."""
-        if not self.even or x.requires_grad or x.shape[2] < WORTH_SHARING:
-            spread = self.spread(x)
+        """x [S, B, in] by weight [K, out, in] and bias [K, out]: [K, B, out]."""
+        if not self.even or x.requires_grad:
+            spread, across = self.spread(x), weight.transpose(1, 2)
             if bias is None:
-                return torch.bmm(spread, weight)
-            return torch.baddbmm(bias.unsqueeze(1), spread, weight)
+                return torch.bmm(spread, across)
+            return torch.baddbmm(bias.unsqueeze(1), spread, across)
         if torch.is_autocast_enabled(x.device.type):
             # Backward is not cast: what it gets is of one type because what it keeps is.
             kind = torch.get_autocast_dtype(x.device.type)
@@ -63,19 +63,36 @@ class Sharing:
         out: Tensor = _Linear.apply(x, weight, bias, self)
         return out
 
+    def together(self, rows: Tensor) -> Tensor:
+        """[K, O, A] → [S, R·O, A], the rows of one input one after another."""
+        return self._by_input(rows).flatten(1, 3)
+
+    def one_by_one(self, joined: Tensor, out: int) -> Tensor:
+        """[S, R·O, A] → [K, O, A]: the inverse."""
+        sources, _, a = joined.shape
+        return self._by_row(joined.view(sources, self.blocks or 1, -1, out, a))
+
     def side_by_side(self, rows: Tensor) -> Tensor:
         """[K, A, O] → [S, A, R·O], the rows of one input beside each other."""
-        if not self.blocks:
-            rows = rows.index_select(0, self.order).unsqueeze(0)
-        parts = rows.view(self.blocks or 1, self.sources, -1, *rows.shape[-2:])
-        return parts.permute(1, 3, 0, 2, 4).flatten(2)
+        return self._by_input(rows).permute(0, 3, 1, 2, 4).flatten(2)
 
     def apart(self, wide: Tensor, out: int) -> Tensor:
         """[S, A, R·O] → [K, A, O]: the inverse."""
         sources, a, _ = wide.shape
-        parts = wide.view(sources, a, self.blocks or 1, -1, out).permute(2, 0, 3, 1, 4)
-        made = parts.reshape(len(self.owner), a, out)
-        return made if self.blocks else made.index_select(0, self.back)
+        return self._by_row(wide.view(sources, a, self.blocks or 1, -1, out).permute(0, 2, 3, 1, 4))
+
+    def _by_input(self, rows: Tensor) -> Tensor:
+        """[K, A, O] → [S, blocks, R/blocks, A, O], without a copy where the rows fall in blocks."""
+        if not self.blocks:
+            rows = rows.index_select(0, self.order)
+            return rows.view(self.sources, 1, -1, *rows.shape[1:])
+        return rows.view(self.blocks, self.sources, -1, *rows.shape[1:]).transpose(0, 1)
+
+    def _by_row(self, parts: Tensor) -> Tensor:
+        """[S, blocks, R/blocks, A, O] → [K, A, O]: the inverse."""
+        if not self.blocks:
+            return parts.flatten(0, 2).index_select(0, self.back)
+        return parts.transpose(0, 1).flatten(0, 2)
 
 
 def _blocks(rows: list[int], sources: int) -> int:
@@ -93,8 +110,8 @@ class _Linear(torch.autograd.Function):
     ) -> Tensor:
         context.save_for_backward(x)
         context.sharing, context.biased = sharing, bias is not None
-        wide = torch.bmm(x, sharing.side_by_side(weight))
-        out = sharing.apart(wide, weight.shape[2])
+        wide = torch.bmm(x, sharing.together(weight).transpose(1, 2))
+        out = sharing.apart(wide, weight.shape[1])
         return out if bias is None else out.add_(bias.unsqueeze(1))
 
     @staticmethod
@@ -102,6 +119,6 @@ class _Linear(torch.autograd.Function):
         (gradient,) = gradients
         (x,) = context.saved_tensors
         sharing: Sharing = context.sharing
-        wide = torch.bmm(x.transpose(1, 2), sharing.side_by_side(gradient))
-        weight = sharing.apart(wide, gradient.shape[2])
+        joined = torch.bmm(sharing.side_by_side(gradient).transpose(1, 2), x)
+        weight = sharing.one_by_one(joined, gradient.shape[2])
         return None, weight, gradient.sum(1) if context.biased else None, None

@@ -80,13 +80,26 @@ PARTS = (
         (Bar("newcomer", 64, 30), Bar("strong", 64, 4)),
     ),
     Part(
-        WORKS["mnist_cnn"],
+        WORKS["mnist_bn_cnn"],
         (1, 4, 16),
         {
             "newcomer": (1, 4),
             "strong": (1, 4),
-            "Ray Core": (4, 8),
+            "Ray Core": (2, 6),
             OFF: (4, 16),
+            FORCED: (4,),
+            AUTO: (1, 4, 16),
+        },
+        (Bar("newcomer", 16, 3), Bar("strong", 16, 1.3)),
+    ),
+    Part(
+        WORKS["mnist_cnn"],
+        (1, 4, 16),
+        {
+            "newcomer": (1, 2),
+            "strong": (1, 2),
+            "Ray Core": (2, 4),
+            OFF: (2, 4),
             FORCED: (4,),
             AUTO: (1, 4, 16),
         },

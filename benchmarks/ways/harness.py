@@ -20,9 +20,8 @@ from benchmarks.ways.tasks import (
 def command(work: Work, trials: int, folder: Path, fuse: str) -> list[str]:
     """Writes the file into `folder`, and tells the command that runs it."""
     chosen = list(grid(trials))
-    limits = dict(zip(("limit", "test_limit"), work.limits or (), strict=False))
     shared = {
-        "dataset": {"name": work.dataset, **limits},
+        "dataset": work.dataset,
         "model": work.model,
         "loss": work.loss,
         "epochs": work.epochs,

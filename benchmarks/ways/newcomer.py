@@ -9,7 +9,7 @@ import mlflow
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
+from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
 
 from benchmarks.ways.tasks import (
     BATCH_SIZE,
@@ -34,8 +34,6 @@ def datasets(work: Work) -> tuple[Dataset, Dataset]:
         )
         root = os.environ.get("HARNESS_DATA", "data")
         both = [MNIST(root, train=train, transform=change) for train in (True, False)]
-        if work.limits:
-            both = [Subset(one, range(n)) for one, n in zip(both, work.limits, strict=True)]
         return both[0], both[1]
     from sklearn.datasets import load_breast_cancer
     from sklearn.model_selection import train_test_split

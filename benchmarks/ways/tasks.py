@@ -21,15 +21,13 @@ RATES = (0.001, 0.003, 0.01, 0.03)
 
 @dataclass(frozen=True)
 class Work:
-    """One architecture on one data set. model, loss: as an experiment file has them. limits: the
-    first so many training and test examples; None for all."""
+    """One architecture on one data set. model, loss: as an experiment file has them."""
 
     name: str
     dataset: str
     model: dict[str, Any]
     loss: str
     epochs: int
-    limits: tuple[int, int] | None = None
 
 
 WORKS = {
@@ -37,7 +35,8 @@ WORKS = {
     for work in (
         Work("breast_cancer", "breast_cancer", {"name": "mlp", "hidden": [24, 24]}, "bce", 50),
         Work("mnist_mlp", "mnist", {"name": "mlp", "hidden": [24, 24]}, "cross_entropy", 3),
-        Work("mnist_cnn", "mnist", {"name": "bn_cnn"}, "cross_entropy", 1, (12_000, 2_000)),
+        Work("mnist_bn_cnn", "mnist", {"name": "bn_cnn"}, "cross_entropy", 1),
+        Work("mnist_cnn", "mnist", {"name": "cnn"}, "cross_entropy", 1),
     )
 }
 
@@ -62,6 +61,19 @@ def network(work: Work) -> nn.Module:
             nn.ReLU(),
             nn.Flatten(),
             nn.Linear(16 * 14 * 14, 10),
+        )
+    if work.model["name"] == "cnn":
+        return nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding="same"),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 32, 3, padding="same"),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(32 * 7 * 7, 100),
+            nn.ReLU(),
+            nn.Linear(100, 10),
         )
     features, outputs = (30, 1) if work.dataset == "breast_cancer" else (784, 10)
     return nn.Sequential(

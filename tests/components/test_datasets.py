@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from support import make_trial
 from harness.components.datasets import california_housing
 from harness.data import SplitRule, Task
 from harness.errors import DataMissing, InputError
+from harness.kit.splitting import SPLITTING
 from harness.registry import components
 
 
@@ -48,6 +50,9 @@ def test_keeps_its_word(dataset, given, made_root, data_root):
     raw = dataset.load(options, root)
     assert raw.info == info
     assert (raw.test is None) != (raw.split is None)
+    if raw.split is not None and raw.split.test_fraction:
+        assert set(SPLITTING) <= set(dataset.imports), "else each worker imports it for itself"
+    assert all(find_spec(name) for name in dataset.imports)
     for examples in filter(None, (raw.train, raw.test)):
         lazy = not isinstance(examples.inputs, torch.Tensor)
         inputs = torch.stack(list(map(examples.inputs.__getitem__, range(len(examples)))))
@@ -75,6 +80,7 @@ def test_described_and_fingerprinted_without_heavy_libraries(made_root):
 import sys
 from pathlib import Path
 from harness.errors import DataMissing
+from harness.kit.splitting import SPLITTING
 from harness.registry import components
 root = Path(sys.argv[1])
 done = 0

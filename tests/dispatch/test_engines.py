@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from support import make_trial
 
+from harness.dispatch import process
+from harness.dispatch.choose import engine as chosen_engine
 from harness.dispatch.engine import Engine, Event, Task
 from harness.dispatch.inline import InlineEngine
 from harness.dispatch.process import ProcessEngine
@@ -148,6 +150,17 @@ def test_workers_share_what_they_prepare(workers: ProcessEngine, data_root: Path
     assert len(list(folder.glob("*.pt"))) == 3, "the data set, and its splits for two seeds"
     workers.close()
     assert not folder.exists()
+
+
+def test_what_data_sets_import_is_imported_once_for_all_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[Sequence[str]] = []
+    monkeypatch.setattr(process, "prepare", lambda _, imports: told.append(imports))
+    for names in (("iris", "digits", "mnist"), ("mnist", "mnist")):
+        trials = [make_trial(dataset=name) for name in names]
+        chosen_engine(trials, "process", workers=2).prepare()
+    assert told == [("sklearn.model_selection",), ()]
 
 
 def test_a_killed_worker_fails_its_task_alone_and_is_replaced(

@@ -17,9 +17,9 @@ trial: {dataset: iris, model: perceptron, optimizer: sgd, lr: 0.1, epochs: 1}
 grid: {seed: %s}
 artifacts: none
 """
-TRIALS = 250
+TRIALS = 700
 SCRIPT = """\
-mount -t tmpfs -o size=3m none mlruns || exit 77
+mount -t tmpfs -o size=6m none mlruns || exit 77
 cp "$1" mlruns/mlflow.db; shift
 "$@"; echo "first: $?"
 cp -a mlruns first

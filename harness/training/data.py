@@ -16,13 +16,14 @@ from harness.kinds import Dataset
 from harness.seeding import generator, split_state
 from harness.training.features import imputed, standardised
 from harness.training.shelf import shared
-from harness.training.sources import Resident, Source, Streamed
+from harness.training.sources import Part, Resident, Source, Streamed
 from harness.trial import Choice, Trial
 
 KEPT_DATASETS = 2
 """Loaded data sets kept in memory between trials."""
 KEPT_SPLITS = 4
-"""Prepared splits kept between trials: one for each (data set, seed, fraction, device)."""
+"""Prepared splits kept between trials: one for each (data set, seed, fraction, device), whose
+examples are held once where they can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +108,28 @@ def _splits(
     seed: int | None,
     device: torch.device,
 ) -> Splits:
+    raw = _load(choice, data_root)
+    if val_fraction and differs_in_rows(raw):
+        whole = _splits(choice, data_root, 0.0, None, device)
+        if isinstance(whole.train, Resident):
+            parts = validation_indices(len(whole.train), val_fraction, seed)
+            kept, held_out = (Part.of(whole.train, rows) for rows in parts)
+            return Splits(raw.info, kept, held_out, whole.test)
+
     def make() -> Splits:
-        return _prepared(_load(choice, data_root), val_fraction, seed, device)
+        return _prepared(raw, val_fraction, seed, device)
 
     if device.type != "cpu":
         return make()
     key = f"{loading_key(choice, data_root)} {val_fraction} {seed}"
     return shared(key, make, _all_resident, kinds=(Splits, Resident))
+
+
+def differs_in_rows(raw: RawData) -> bool:
+    """Whether seeds and validation fractions differ in which examples are where alone, and not in
+    the test split or in what becomes of an example."""
+    cut_by_seed = raw.split is not None and raw.split.seed is None and raw.test is None
+    return not (raw.standardise or raw.impute is not None or cut_by_seed)
 
 
 def _all_resident(made: Splits) -> bool:

@@ -32,7 +32,7 @@ class Source(Protocol):
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
         """Prepared inputs [B, …] float32 and targets, `size` at a time, the last one shorter.
 
-        order: int64 [N] on the CPU, a permutation; None keeps the stored order.
+        order: int64 on the CPU, a permutation or some of the places; None keeps the stored order.
         """
         ...
 
@@ -80,6 +80,31 @@ class Resident:
 
     def first(self, n: int) -> Tensor:
         return self.stored[:n].clone()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of a resident split's examples, which are held once for all parts.
+
+    rows: int64 [N], their places in the whole; on the CPU.
+    """
+
+    whole: Resident
+    rows: Tensor
+    targets: Tensor
+
+    @classmethod
+    def of(cls, whole: Resident, rows: Tensor) -> Part:
+        return cls(whole, rows, whole.targets[rows.to(whole.targets.device)])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        return self.whole.batches(size, self.rows if order is None else self.rows[order])
+
+    def first(self, n: int) -> Tensor:
+        return self.whole.stored[self.rows[:n]]
 
 
 @dataclass(frozen=True, slots=True)

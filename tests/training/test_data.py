@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.data import Examples, ImagePrepare
 from harness.errors import InputError
+from harness.training import data as cutting
 from harness.training import sources
 from harness.training.data import Splits, splits
 from harness.training.features import Scaler, standardised
@@ -63,6 +64,23 @@ def test_seeds_draw_other_validation_examples_and_the_same_test(data_root: Path)
     assert second.val is not None
     assert rows(first.val) != rows(second.val)
     assert rows(first.test) == rows(second.test)
+
+
+def test_seeds_hold_their_examples_once_and_see_those_of_a_copy_of_their_own(
+    data_root: Path,
+) -> None:
+    first, second = (cut(data_root, seed=seed, val_fraction=0.3) for seed in (0, 1))
+    assert first.train.whole is second.val.whole
+    raw = cutting.loaded(make_trial(), data_root)
+    copied = cutting._prepared(raw, 0.3, 1, CPU)
+    for one, other in ((second.train, copied.train), (second.val, copied.val)):
+        assert len(one) == len(other)
+        assert torch.equal(one.targets, other.targets)
+        assert torch.equal(one.first(5), other.first(5))
+        for order in (None, torch.randperm(len(one))):
+            for batch, wanted in zip(one.batches(50, order), other.batches(50, order), strict=True):
+                assert all(map(torch.equal, batch, wanted))
+    assert torch.equal(second.test.inputs, copied.test.inputs)
 
 
 def test_a_null_split_seed_follows_the_trials_seed(data_root: Path) -> None:

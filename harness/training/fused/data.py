@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.data import ImagePrepare
 from harness.seeding import generator
-from harness.training.data import Splits, loaded, splits, validation_indices
+from harness.training.data import Splits, differs_in_rows, loaded, splits, validation_indices
 from harness.training.fused.passes import Unstackable
 from harness.training.fused.sharing import Sharing
 from harness.training.sources import Resident, Source
@@ -101,10 +101,8 @@ def pools(trial: Trial, seeds: Sequence[int], data_root: Path, device: torch.dev
     `training.data.splits` raises.
     """
     raw = loaded(trial, data_root)
-    cut_by_seed = raw.split is not None and raw.split.seed is None and raw.test is None
-    if raw.standardise or raw.impute is not None or cut_by_seed:
-        return _one_after_another(trial, seeds, data_root, device)
-    return _from_one_copy(trial, seeds, data_root, device)
+    made = _from_one_copy if differs_in_rows(raw) else _one_after_another
+    return made(trial, seeds, data_root, device)
 
 
 def _from_one_copy(

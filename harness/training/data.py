@@ -109,7 +109,7 @@ def _splits(
     device: torch.device,
 ) -> Splits:
     raw = _load(choice, data_root)
-    if val_fraction and differs_in_rows(raw):
+    if val_fraction and _differs_in_rows(raw):
         whole = _splits(choice, data_root, 0.0, None, device)
         if isinstance(whole.train, Resident):
             parts = validation_indices(len(whole.train), val_fraction, seed)
@@ -125,7 +125,7 @@ def _splits(
     return shared(key, make, _all_resident, kinds=(Splits, Resident))
 
 
-def differs_in_rows(raw: RawData) -> bool:
+def _differs_in_rows(raw: RawData) -> bool:
     """Whether seeds and validation fractions differ in which examples are where alone, and not in
     the test split or in what becomes of an example."""
     cut_by_seed = raw.split is not None and raw.split.seed is None and raw.test is None

@@ -17,6 +17,7 @@ PREPARE_ONCE_BYTES = 1 << 30
 """Images are prepared once, before training, where the result is no larger than this; else a batch
 at a time. The values are the same."""
 PREPARED_BYTES_AT_ONCE = 1 << 21
+"""So many fit into a processor's cache."""
 
 Batch = tuple[Tensor, Tensor]
 
@@ -150,10 +151,10 @@ def _fits(inputs: Tensor, device: torch.device) -> bool:
 
 
 def _prepared(inputs: Tensor, prepare: ImagePrepare) -> Tensor:
-    """All of the images, made ready a few at a time: as many as a processor's cache holds."""
+    """All of the images, made ready a few at a time."""
     first = prepare(inputs[:1])
     ready = first.new_empty((len(inputs), *first.shape[1:]))
-    at_once = max(1, PREPARED_BYTES_AT_ONCE // first.nbytes)
+    at_once = max(1, PREPARED_BYTES_AT_ONCE // max(1, first.nbytes))
     for stored, place in zip(inputs.split(at_once), ready.split(at_once), strict=True):
         place.copy_(prepare(stored))
     return ready

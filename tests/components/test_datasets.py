@@ -80,7 +80,6 @@ def test_described_and_fingerprinted_without_heavy_libraries(made_root):
 import sys
 from pathlib import Path
 from harness.errors import DataMissing
-from harness.kit.splitting import SPLITTING
 from harness.registry import components
 root = Path(sys.argv[1])
 done = 0

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from harness.data import ImagePrepare
 from harness.seeding import generator
-from harness.training.data import Splits, differs_in_rows, loaded, splits, validation_indices
+from harness.training.data import Splits, splits
 from harness.training.fused.passes import Unstackable
 from harness.training.fused.sharing import Sharing
-from harness.training.sources import Resident, Source
+from harness.training.sources import Part, Resident, Source
 from harness.trial import Trial
 
 Batch = tuple[Tensor, Tensor]
@@ -100,42 +100,6 @@ def pools(trial: Trial, seeds: Sequence[int], data_root: Path, device: torch.dev
     Raises Unstackable where they do not lie on the device or differ in size, and what
     `training.data.splits` raises.
     """
-    raw = loaded(trial, data_root)
-    made = _from_one_copy if differs_in_rows(raw) else _one_after_another
-    return made(trial, seeds, data_root, device)
-
-
-def _from_one_copy(
-    trial: Trial, seeds: Sequence[int], data_root: Path, device: torch.device
-) -> Pools:
-    """Examples are the same whichever split they are in: seeds differ in what they hold out."""
-    whole = splits(replace(trial, val_fraction=0.0), data_root, device)
-    train, test = _resident(whole.train), _resident(whole.test)
-    described = (whole,) * len(seeds)
-    everywhere = (0,) * len(seeds)
-    testing = Pool(test.inputs, test.targets, test.prepare, None, everywhere)
-    parts = [validation_indices(len(train), trial.val_fraction, seed) for seed in seeds]
-    if not len(parts[0][1]):
-        pool = Pool(train.inputs, train.targets, train.prepare, None, everywhere)
-        return Pools(pool, None, testing, described)
-    each = tuple(range(len(seeds)))
-    kept, held_out = (
-        Pool(
-            train.inputs,
-            train.targets,
-            train.prepare,
-            torch.stack([part[which] for part in parts]).to(device),
-            each,
-        )
-        for which in (0, 1)
-    )
-    return Pools(kept, held_out, testing, described)
-
-
-def _one_after_another(
-    trial: Trial, seeds: Sequence[int], data_root: Path, device: torch.device
-) -> Pools:
-    """Each seed's splits as they are, their examples behind one another."""
     found = [splits(replace(trial, seed=seed), data_root, device) for seed in seeds]
     val = [one.val for one in found if one.val is not None]
     return Pools(
@@ -147,15 +111,25 @@ def _one_after_another(
 
 
 def _joined(sources: Sequence[Source]) -> Pool:
+    """One split of several seeds: places in the examples that they share, or each one's examples
+    behind one another."""
+    parts = [one for one in sources if isinstance(one, Part)]
+    if parts:
+        whole = _resident(parts[0].whole)
+        rows = torch.stack([one.rows for one in parts]).to(whole.device)
+        return Pool(whole.inputs, whole.targets, whole.prepare, rows, tuple(range(len(parts))))
     distinct = list({id(source): _resident(source) for source in sources}.values())
     version = tuple(next(i for i, one in enumerate(distinct) if one is s) for s in sources)
+    first = distinct[0]
+    if len(distinct) == 1:
+        return Pool(first.inputs, first.targets, first.prepare, None, version)
     sizes = {len(one) for one in distinct}
     if len(sizes) > 1:
         raise Unstackable(f"its seeds' splits differ in size: {sorted(sizes)}")
     inputs = torch.cat([one.inputs for one in distinct])
     targets = torch.cat([one.targets for one in distinct])
     rows = torch.arange(len(inputs), device=inputs.device).view(len(distinct), -1)
-    return Pool(inputs, targets, distinct[0].prepare, rows, version)
+    return Pool(inputs, targets, first.prepare, rows, version)
 
 
 def _resident(source: Source) -> Resident:

@@ -19,13 +19,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from harness.dispatch.checkpoints import CheckpointRoom, TrialFolder
-from harness.dispatch.engine import Task
-from harness.dispatch.kept import Position
-from harness.dispatch.runner import run
-from harness.experiment.loading import load
-from harness.paths import data_root
-from harness.plan import make_plan
+from harness.core.paths import data_root
+from harness.execution.checkpoints.files import Position
+from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder
+from harness.execution.executors.base import Task
+from harness.execution.run_task import run
+from harness.experiment.plan import make_plan
+from harness.experiment.reading.loading import load
 
 EXPERIMENT: Final = Path(__file__).parent.parent / "experiments" / "mnist_dropout_cnn.yaml"
 WAYS: Final[dict[str, float | None]] = {
@@ -104,7 +104,7 @@ def _kill(reader: Connection, seconds: float, pid: int) -> tuple[int, int, float
 def _task(folder: str, every: float | None, epochs: int) -> Task:
     (one,) = make_plan(load(EXPERIMENT, [f"epochs={epochs}"]), data_root()).trials
     kept = CheckpointRoom(Path(folder), every).of([one])
-    return Task(one.trial_id, one.trial, data_root(), evidence=False, checkpoints=kept)
+    return Task(one.trial_id, one.trial, data_root(), test_outputs=False, checkpoints=kept)
 
 
 def _train(folder: str, every: float | None, epochs: int) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 SIZES = (100, 1_000, 10_000)
 EPOCHS = 10
@@ -35,8 +35,8 @@ def _print(size: int, folder: Path) -> None:
     from harness.report.html import html
     from harness.report.section import sections
     from harness.report.terminal import terminal
-    from harness.tracking.results import read
-    from harness.tracking.store import open_store
+    from harness.store.read.results import read
+    from harness.store.store import open_store
 
     (folder / "mlruns").mkdir()
     store = open_store(folder)
@@ -127,7 +127,8 @@ def _runs(size: int) -> Iterator[object]:
     """Two data sets, five optimizers, two schedulers, five seeds; as many learning rates as it
     takes."""
     import numpy as np
-    from stored import trial_run
+
+    from tests.stored import trial_run
 
     chance = np.random.default_rng(0)
     made = 0

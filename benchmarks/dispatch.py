@@ -79,17 +79,17 @@ def one(way: str, trials: int, dataset: str) -> float:
     tasks = _tasks(trials, dataset=dataset)
     if way == "ray by hand":
         return _by_hand(tasks)
-    from harness.dispatch.choose import cores
-    from harness.dispatch.inline import InlineEngine
-    from harness.dispatch.process import ProcessEngine
+    from harness.execution.executors.choose import cores
+    from harness.execution.executors.inline import InlineExecutor
+    from harness.execution.executors.process import ProcessExecutor
 
-    engine = InlineEngine() if way == "inline" else ProcessEngine.on_cpu(cores(), 1)
+    executor = InlineExecutor() if way == "inline" else ProcessExecutor.on_cpu(cores(), 1)
     for task in tasks:
-        engine.submit(task)
+        executor.submit(task)
     last = 0.0
-    while (event := engine.next()) is not None:
+    while (event := executor.next()) is not None:
         last = _accuracy(event.record, last)
-    engine.close()
+    executor.close()
     return last
 
 
@@ -103,7 +103,7 @@ def _by_hand(tasks: list) -> float:
     def train(task: object) -> float:
         import torch
 
-        from harness.dispatch.runner import run
+        from harness.execution.run_task import run
 
         torch.set_num_threads(1)
         last = 0.0
@@ -120,43 +120,42 @@ def flat() -> dict[str, object]:
     """Memory over a thousand tiny trials."""
     import psutil
 
-    from harness.dispatch.choose import cores
-    from harness.dispatch.process import ProcessEngine
-    from harness.records import Ended
+    from harness.core.records import Ended
+    from harness.execution.executors.choose import cores
+    from harness.execution.executors.process import ProcessExecutor
 
-    engine, held, ended = ProcessEngine.on_cpu(cores(), 1), [], 0
+    executor, held, ended = ProcessExecutor.on_cpu(cores(), 1), [], 0
     waiting = iter(_tasks(1000, dataset="iris", model={"name": "perceptron"}))
     start = time.perf_counter()
     while ended < 1000:
-        while engine.room("cpu") and (task := next(waiting, None)) is not None:
-            engine.submit(task)
-        event = engine.next()
+        while executor.room("cpu") and (task := next(waiting, None)) is not None:
+            executor.submit(task)
+        event = executor.next()
         if event is not None and isinstance(event.record, Ended):
             ended += 1
             if ended % 200 == 0:
                 everyone = [psutil.Process(), *psutil.Process().children(recursive=True)]
                 held.append(sum(p.memory_full_info().uss for p in everyone) / 2**20)
     seconds = time.perf_counter() - start
-    engine.close()
+    executor.close()
     return {"mib": held, "seconds": seconds}
 
 
 def _tasks(count: int, **fields: object) -> list:
-    sys.path.insert(0, str(ROOT / "tests"))
-    from support import make_trial
-
-    from harness.dispatch.engine import Task
-    from harness.paths import data_root
+    sys.path.insert(0, str(ROOT))
+    from harness.core.paths import data_root
+    from harness.execution.executors.base import Task
+    from tests.support import make_trial
 
     common = {"dataset": "mnist", "model": CNN, "epochs": 1, "lr": 0.05} | fields
     return [
-        Task(str(seed), make_trial(**common, seed=seed), data_root(), evidence=False)
+        Task(str(seed), make_trial(**common, seed=seed), data_root(), test_outputs=False)
         for seed in range(count)
     ]
 
 
 def _accuracy(record: object, last: float) -> float:
-    from harness.records import Ended, Measured
+    from harness.core.records import Ended, Measured
 
     if isinstance(record, Ended) and record.outcome != "done":
         raise RuntimeError(record.reason)

@@ -19,8 +19,8 @@ from benchmarks.stacks import MLP, OPTIMIZERS, Setting, resolved
 if TYPE_CHECKING:
     import torch
 
-    from harness.training.fused.stack import Stack
-    from harness.training.fused.steps import Steps
+    from harness.training.stacked.stack import Stack
+    from harness.training.stacked.steps import Steps
 
 REPEATS = 5
 SIZES = (4, 16, 64, 128)
@@ -63,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _line(setting: Setting, size: int, repeats: int, device: torch.device) -> str:
-    from harness.training.fused.graph import recorder_for
-    from harness.training.fused.steps import Steps
+    from harness.training.stacked.graph import recorder_for
+    from harness.training.stacked.steps import Steps
 
     one, other = (_stack(setting, size, repeats, device) for _ in range(2))
     with Steps(one, None) as launched, Steps(other, recorder_for(device)) as replayed:
@@ -73,7 +73,7 @@ def _line(setting: Setting, size: int, repeats: int, device: torch.device) -> st
             for epoch in range(1, SET_UP + repeats + 1)
         ][SET_UP:]
         waits = _waits(other, replayed, SET_UP + repeats + 1)
-        told = replayed.facts["cuda_graph"]
+        told = replayed.metadata["cuda_graph"]
     _epoch(one, launched, SET_UP + repeats + 1)
     ratios = sorted(first / second for first, second in pairs)
     spread = f"{median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
@@ -86,10 +86,10 @@ def _line(setting: Setting, size: int, repeats: int, device: torch.device) -> st
 
 
 def _stack(setting: Setting, size: int, repeats: int, device: torch.device) -> Stack:
-    from harness.paths import data_root
+    from harness.core.paths import data_root
+    from harness.experiment.trial import Trial
     from harness.training import device as devices
-    from harness.training.fused.stack import Stack
-    from harness.trial import Trial
+    from harness.training.stacked.stack import Stack
 
     devices.configure(device)
     fields: dict[str, Any] = {"batch_size": BATCH, "epochs": SET_UP + repeats + 1}

@@ -32,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print, for each model, the harness's time over the bare loop's: median [lowest, highest]."""
     import torch
 
-    from harness.paths import data_root
+    from harness.core.paths import data_root
+    from harness.experiment.trial import Trial
     from harness.training.build import assemble
     from harness.training.loop import train
-    from harness.trial import Trial
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loop_cost", description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)

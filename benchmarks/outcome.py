@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.stacks import MLP, Setting, resolved
 
 if TYPE_CHECKING:
-    from harness.trial import Trial
+    from harness.experiment.trial import Trial
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 RATES = (0.001, 0.01, 0.1, 1e12)
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def grid(epochs: int, limit: int | None) -> dict[str, Trial]:
-    from harness.trial import Trial
+    from harness.experiment.trial import Trial
 
     dataset = {"name": "mnist", "limit": limit}
     setting = Setting("outcome", {"dataset": dataset, "model": MLP, "epochs": epochs}, 0)
@@ -61,7 +61,7 @@ def grid(epochs: int, limit: int | None) -> dict[str, Trial]:
 def alone(trials: dict[str, Trial], threads: int) -> Outcomes:
     import torch
 
-    from harness.paths import data_root
+    from harness.core.paths import data_root
     from harness.training.build import assemble
     from harness.training.loop import train
 
@@ -75,8 +75,8 @@ def alone(trials: dict[str, Trial], threads: int) -> Outcomes:
 def fused(trials: dict[str, Trial]) -> Outcomes:
     import torch
 
-    from harness.paths import data_root
-    from harness.training.fused.loop import train_stack
+    from harness.core.paths import data_root
+    from harness.training.stacked.loop import train_stack
 
     torch.set_num_threads(1)
     records: dict[str, list[Any]] = {key: [] for key in trials}

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.trial import Choice, Trial
+from harness.experiment.trial import Choice, Trial
 
 WIDTH = 64
 

@@ -19,19 +19,19 @@ from typing import Any
 
 import optuna
 
-from harness.dispatch.engine import Event, Task
-from harness.experiment.loading import load
+from harness.cli.interrupts import Interrupts
+from harness.core.records import Ended, Measured, Outcome, Record, Started
+from harness.execution.executors.base import Event, Task
+from harness.experiment.plan import make_plan
+from harness.experiment.reading.loading import load
 from harness.experiment.spec import PlannedTrial
-from harness.interrupts import Interrupts
-from harness.plan import make_plan
-from harness.records import Ended, Measured, Outcome, Record, Started
-from harness.search.drive import Drive, Writer
-from harness.search.ledger import Ledger
-from harness.search.points import studies
-from harness.search.runs import StudyRuns, search_plan
-from harness.search.storage import open_storage
-from harness.tracking.background import BackgroundWriter
-from harness.tracking.store import open_store
+from harness.store.store import open_store
+from harness.store.write.background import BackgroundWriter
+from harness.tuning.points import studies
+from harness.tuning.search_loop import Drive, Writer
+from harness.tuning.storage import open_storage
+from harness.tuning.study import Ledger
+from harness.tuning.study_runs import StudyRuns, search_plan
 
 POINTS = 1000
 ROUNDS = 5

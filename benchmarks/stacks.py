@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     over the repeats; above 1 the stack is faster."""
     import torch
 
-    from harness.errors import DataMissing
+    from harness.core.errors import DataMissing
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stacks", description=__doc__)
     parser.add_argument("--repeats", type=int, default=REPEATS)
@@ -100,7 +100,7 @@ def _spread(ratios: Iterable[float]) -> str:
 
 
 def _alone(setting: Setting, size: int) -> Seconds:
-    from harness.paths import data_root
+    from harness.core.paths import data_root
     from harness.training.build import assemble
     from harness.training.loop import train
 
@@ -118,8 +118,8 @@ def _alone(setting: Setting, size: int) -> Seconds:
 
 
 def _stacked(setting: Setting, size: int) -> Seconds:
-    from harness.paths import data_root
-    from harness.training.fused.loop import train_stack
+    from harness.core.paths import data_root
+    from harness.training.stacked.loop import train_stack
 
     training = 0.0
 
@@ -139,8 +139,8 @@ def _timed(run: Callable[[], None]) -> float:
 
 
 def _last_clock(records: Iterable[Any]) -> float:
-    from harness.naming import TRAIN_SECONDS
-    from harness.records import Measured
+    from harness.core.metric_names import TRAIN_SECONDS
+    from harness.core.records import Measured
 
     clock = 0.0
     for record in records:
@@ -152,7 +152,7 @@ def _last_clock(records: Iterable[Any]) -> float:
 def _trials(setting: Setting, size: int) -> list[Any]:
     """A grid of optimizers and learning rates on four seeds, as a comparison would have it."""
     from benchmarks.own import with_own_module
-    from harness.trial import Trial
+    from harness.experiment.trial import Trial
 
     trials = [
         Trial.of(resolved(setting, *OPTIMIZERS[i % 4], factor=1 + i / size, seed=i // 4 % 4))

@@ -49,21 +49,21 @@ def main() -> None:
 
 def written(way: str, count: int, epochs: int) -> tuple[float, float]:
     """Milliseconds a trial, by the clock and of the processor."""
-    from harness.dispatch.engine import Task
-    from harness.dispatch.runner import run
-    from harness.experiment.loading import load
-    from harness.paths import data_root
-    from harness.plan import make_plan
-    from harness.tracking.background import BackgroundWriter
-    from harness.tracking.sinks import ClientSink
-    from harness.tracking.store import open_store
-    from harness.tracking.writer import SweepWriter
+    from harness.core.paths import data_root
+    from harness.execution.executors.base import Task
+    from harness.execution.run_task import run
+    from harness.experiment.plan import make_plan
+    from harness.experiment.reading.loading import load
+    from harness.store.store import open_store
+    from harness.store.write.background import BackgroundWriter
+    from harness.store.write.sinks import ClientSink
+    from harness.store.write.sweep_writer import SweepWriter
 
     with tempfile.TemporaryDirectory() as name:
         path = Path(name, "writer.yaml")
         path.write_text(FILE.format(epochs=epochs, seeds=", ".join(map(str, range(count)))))
         plan = make_plan(load(str(path), []), data_root())
-        records = list(run(Task("0", plan.trials[0].trial, data_root(), evidence=False)))
+        records = list(run(Task("0", plan.trials[0].trial, data_root(), test_outputs=False)))
         store = open_store(Path(name))
         with SweepWriter(store, plan, plan.experiment.goal) as writer:
             if way == "client":

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import psutil
 
-from harness.cli import SOME_FAILED
-from harness.dispatch.processes import YOUNG_SECONDS
+from harness.cli.flags import SOME_FAILED
+from harness.execution.executors.process_start import YOUNG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = """\

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.cli import BAD_INPUT, OK, guard
+from harness.cli.flags import BAD_INPUT, OK, guard
 
 if TYPE_CHECKING:
-    from harness.kinds import Component
+    from harness.components.base import Component
 
 COMMANDS: Mapping[str, str] = {
     "sweep": "FILE [key=value…]     run what is not done yet",
@@ -51,7 +51,7 @@ def _main(argv: Sequence[str]) -> int:
         run = importlib.import_module(f"harness.{command}")
         code: int = run.main(rest)
         return code
-    from harness.errors import did_you_mean
+    from harness.core.errors import did_you_mean
 
     print(f"error: no command {command!r}\n    {did_you_mean(command, COMMANDS)}", file=sys.stderr)
     return BAD_INPUT
@@ -65,9 +65,9 @@ def _usage() -> str:
 
 def listing(wanted: Sequence[str]) -> str:
     """Components as text: all, those of a kind, or single ones by name."""
-    from harness.errors import InputError, Problem, did_you_mean
-    from harness.kinds import KINDS
-    from harness.registry import SINGULAR, components
+    from harness.components.base import KINDS
+    from harness.components.registry import SINGULAR, components
+    from harness.core.errors import InputError, Problem, did_you_mean
 
     singular = {name: kind for kind, name in SINGULAR.items()}
     names = {name for kind in KINDS for name in components(kind)}

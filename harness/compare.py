@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli import OK, guard
-from harness.words import told_apart
+from harness.cli.flags import OK, guard
+from harness.core.text import told_apart
 
 if TYPE_CHECKING:
     from harness.analysis.comparison import Question
     from harness.experiment.spec import Plan
     from harness.report.build import Report
-    from harness.tracking.results import Results
-    from harness.tracking.store import Store
+    from harness.store.read.results import Results
+    from harness.store.store import Store
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 FOR_PEOPLE = ("table", "markdown", "latex")
@@ -135,7 +135,7 @@ def _found(
     asked: Sequence[tuple[str, Plan | None]], arguments: argparse.Namespace, where: dict[str, Any]
 ) -> Iterator[Found]:
     """Each experiment of each store, with what is asked of it."""
-    from harness.tracking.results import open_existing, read
+    from harness.store.read.results import open_existing, read
 
     stores = [open_existing(uri) for uri in arguments.store or [None]]
     for store, where_it_is in zip(stores, told_apart([s.label for s in stores]), strict=True):
@@ -147,7 +147,7 @@ def _found(
 
 def _joined(found: Sequence[Found]) -> Found:
     from harness.analysis.joining import join
-    from harness.errors import InputError
+    from harness.core.errors import InputError
 
     if len(found) < 2:
         raise InputError("--join needs two experiments or two stores")
@@ -162,8 +162,8 @@ def _joined(found: Sequence[Found]) -> Found:
 def conditions(given: Sequence[str]) -> dict[str, Any]:
     """`["lr=0.01", "lr=0.1"]` as `{"lr": [0.01, 0.1]}`. Raises InputError for what is not
     FIELD=VALUE."""
-    from harness.errors import InputError, Problem
-    from harness.experiment import yaml
+    from harness.core.errors import InputError, Problem
+    from harness.experiment.reading import yaml
 
     found: dict[str, list[Any]] = {}
     for one in given:
@@ -186,11 +186,11 @@ def _planned(given: str) -> tuple[str, Plan | None]:
     if not given.endswith(SUFFIXES):
         return given, None
 
-    from harness.errors import DataMissing
-    from harness.experiment.loading import load
-    from harness.kit.datafiles import offline
-    from harness.paths import data_root
-    from harness.plan import make_plan
+    from harness.components.shared.data_files import offline
+    from harness.core.errors import DataMissing
+    from harness.core.paths import data_root
+    from harness.experiment.plan import make_plan
+    from harness.experiment.reading.loading import load
 
     with offline("comparing downloads nothing"):
         experiment = load(given)
@@ -206,8 +206,8 @@ def _planned(given: str) -> tuple[str, Plan | None]:
 
 
 def _newest(store: Store) -> str:
-    from harness.errors import InputError
-    from harness.tracking.results import experiment_names
+    from harness.core.errors import InputError
+    from harness.store.read.results import experiment_names
 
     names = experiment_names(store)
     if not names:
@@ -269,7 +269,7 @@ def _text(reports: Sequence[Report], form: str) -> str:
 
 def _write_html(found: Sequence[Found], path: Path) -> None:
     """All sections, all configs, whatever the terminal shows."""
-    from harness.errors import InputError
+    from harness.core.errors import InputError
     from harness.report.build import build_report
     from harness.report.html import html
     from harness.report.section import sections

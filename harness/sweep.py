@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
-from harness.cli import OK, SOME_FAILED, dispatch_flags, guard, refuse_stacks_on_ray
-from harness.words import counted
+from harness.cli.flags import OK, SOME_FAILED, dispatch_flags, guard, refuse_stacks_on_ray
+from harness.core.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.dispatch.engine import Engine
+    from harness.core.records import Outcome
+    from harness.execution.executors.base import Executor
     from harness.experiment.spec import Plan, PlannedTrial
-    from harness.records import Outcome
-    from harness.tracking.index import RunInfo
-    from harness.tracking.store import Store
+    from harness.store.read.index import RunInfo
+    from harness.store.store import Store
 
 SHOWN_CONFIGS = 10
 """Configs in the comparison at the end; `harness.compare` shows all."""
@@ -72,10 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     arguments = parser().parse_intermixed_args(list(argv))
 
-    from harness.experiment.loading import load
-    from harness.kit.datafiles import offline
-    from harness.paths import data_root
-    from harness.plan import make_plan
+    from harness.components.shared.data_files import offline
+    from harness.core.paths import data_root
+    from harness.experiment.plan import make_plan
+    from harness.experiment.reading.loading import load
 
     refuse_stacks_on_ray(arguments)
     with offline("a dry run downloads nothing") if arguments.dry_run else nullcontext():
@@ -89,8 +89,8 @@ def _main(argv: Sequence[str]) -> int:
 def listing(plan: Plan, fuse: int | str = "off") -> str:
     """What `--dry-run` prints: every trial with its id, every skip with its reason; where trials
     train as stacks, how many, and why the others do not."""
-    from harness.groups import group, largest
-    from harness.paths import data_root
+    from harness.core.paths import data_root
+    from harness.execution.stacking import group, largest
 
     lines = [f"{planned.trial_id}  {planned.name}" for planned in plan.trials]
     lines += [
@@ -98,7 +98,7 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
         for skip in plan.skipped
     ]
     if fuse != "off":
-        from harness.training.fused.probe import refusal
+        from harness.training.stacked.probe import refusal
 
         grouping = group(plan.trials, largest(fuse))
         lines += grouping.judged(lambda trial: refusal(trial, data_root())).lines()
@@ -114,10 +114,10 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
 def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from harness.records import Outcome
-    from harness.tracking.background import take_in
-    from harness.tracking.finish import finish
-    from harness.tracking.store import open_store
+    from harness.core.records import Outcome
+    from harness.store.store import open_store
+    from harness.store.write.background import take_in
+    from harness.store.write.finish import finish
 
     console = Console()
     trainer = _ready(plan, arguments)
@@ -138,10 +138,10 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     return SOME_FAILED if failed else OK
 
 
-def _ready(plan: Plan, arguments: argparse.Namespace) -> Engine | None:
+def _ready(plan: Plan, arguments: argparse.Namespace) -> Executor | None:
     """What trains, which gets ready while the store is opened where surely there is something to
     train; None where it is to be measured first."""
-    from harness.tracking.glance import glance
+    from harness.store.read.finished_trials import glance
 
     if arguments.workers == "auto":
         return None
@@ -152,10 +152,10 @@ def _ready(plan: Plan, arguments: argparse.Namespace) -> Engine | None:
     return trainer
 
 
-def _measured(console: Console, plan: Plan, arguments: argparse.Namespace) -> Engine:
+def _measured(console: Console, plan: Plan, arguments: argparse.Namespace) -> Executor:
     """What trains, with as many workers as a measurement says."""
-    from harness.dispatch.choose import measured_workers
-    from harness.paths import data_root, root
+    from harness.core.paths import data_root, root
+    from harness.execution.executors.choose import measured_workers
 
     trials = [planned.trial for planned in plan.trials]
     workers, how = measured_workers(trials, data_root(), root() / "mlruns" / "workers.json")
@@ -163,10 +163,10 @@ def _measured(console: Console, plan: Plan, arguments: argparse.Namespace) -> En
     return _engine(plan, workers, arguments)
 
 
-def _engine(plan: Plan, workers: int | None, arguments: argparse.Namespace) -> Engine:
-    from harness.dispatch.choose import engine
+def _engine(plan: Plan, workers: int | None, arguments: argparse.Namespace) -> Executor:
+    from harness.execution.executors.choose import make_executor
 
-    return engine(
+    return make_executor(
         [planned.trial for planned in plan.trials],
         arguments.executor,
         workers,
@@ -180,7 +180,7 @@ def _left(
     plan: Plan, known: Mapping[str, RunInfo], arguments: argparse.Namespace
 ) -> tuple[list[PlannedTrial], dict[Outcome, int]]:
     """The trials to run, and how many are not run because they stand in the store, by outcome."""
-    from harness.records import Outcome
+    from harness.core.records import Outcome
 
     found = {} if arguments.rerun else known
     settled = [Outcome.DONE, Outcome.DIVERGED]
@@ -199,7 +199,7 @@ def _left(
 def _announce(
     console: Console, plan: Plan, todo: list[PlannedTrial], standing: dict[Outcome, int]
 ) -> None:
-    from harness.records import Outcome
+    from harness.core.records import Outcome
 
     there = ", ".join(f"{n} {outcome}" for outcome, n in standing.items() if n)
     text = f"{plan.experiment.name}: {counted(len(plan.trials), 'trial')}"
@@ -218,24 +218,24 @@ def _train(
     todo: list[PlannedTrial],
     store: Store,
     known: Mapping[str, RunInfo],
-    trainer: Engine,
+    trainer: Executor,
     arguments: argparse.Namespace,
 ) -> int:
     """Train what is left. Returns how many trials failed."""
-    from harness.collector import seldom
-    from harness.dispatch.checkpoints import CheckpointRoom
-    from harness.execution import execute, stacks_of
-    from harness.interrupts import Interrupts
-    from harness.paths import data_root
-    from harness.progress import Tally, display
-    from harness.records import Outcome
-    from harness.tracking.background import BackgroundWriter
-    from harness.tracking.claims import Claims
-    from harness.tracking.writer import SweepWriter
+    from harness.cli.interrupts import Interrupts
+    from harness.cli.progress import Tally, display
+    from harness.core.garbage import seldom
+    from harness.core.paths import data_root
+    from harness.core.records import Outcome
+    from harness.execution.checkpoints.trial_folders import CheckpointRoom
+    from harness.execution.queue import execute, stacks_of
+    from harness.store.coordination.claims import Claims
+    from harness.store.write.background import BackgroundWriter
+    from harness.store.write.sweep_writer import SweepWriter
 
     goal = plan.experiment.goal
     tally = Tally(len(todo), goal)
-    evidence = plan.experiment.artifacts != "none"
+    test_outputs = plan.experiment.artifacts != "none"
     console.print(f"training: {trainer.description}", highlight=False)
     checkpoints = CheckpointRoom(
         store.checkpoints(store.experiment(plan.experiment.name)),
@@ -260,7 +260,7 @@ def _train(
                 background,
                 interrupts,
                 data_root(),
-                evidence,
+                test_outputs,
                 claims.take,
                 stacks,
                 checkpoints,
@@ -288,10 +288,10 @@ def _compare(plan: Plan, store: Store, trained: bool) -> None:
     """Print how the plan's trials compare, and where to look next. trained: whether some are new,
     so that the whole report is stored with the sweep's run."""
     from harness.analysis.comparison import Question
+    from harness.report.attach import attach_report
     from harness.report.build import build_report
-    from harness.report.closing import attach_report
     from harness.report.terminal import for_stdout
-    from harness.tracking.results import read
+    from harness.store.read.results import read
 
     name = plan.experiment.name
     results = read(store, name, plan.experiment.goal)

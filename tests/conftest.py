@@ -28,7 +28,7 @@ settings.register_profile(
 settings.load_profile("unhurried")
 
 if TYPE_CHECKING:
-    from harness.tracking.store import Store
+    from harness.store.store import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _SHARED = REPOSITORY.parent / "shared" / "data"
@@ -63,7 +63,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store without experiments, its write-ahead log folded in so that one file is all: MLflow
     takes seconds to create its tables."""
-    from harness.tracking.store import open_store
+    from harness.store.store import open_store
 
     path = tmp_path_factory.mktemp("template") / "mlflow.db"
     open_store(uri=f"sqlite:///{path}")
@@ -75,7 +75,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(workspace: Path, empty_database: Path) -> Store:
     """The default store of a fresh project folder."""
-    from harness.tracking.store import open_store
+    from harness.store.store import open_store
 
     shutil.copy(empty_database, workspace / "mlruns" / "mlflow.db")
     return open_store(workspace)

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from stored import results, trial_run
 
 from harness.analysis.comparison import Question
-from harness.naming import EPOCHS_TO_TARGET, TAG_DEVICE, TAG_EXCLUSIVE, TAG_TARGET, TRAIN_SECONDS
+from harness.core.metric_names import EPOCHS_TO_TARGET, TRAIN_SECONDS
 from harness.report.build import Report, build_report
 from harness.report.section import chosen, sections
-from harness.tracking.results import Results
-from harness.tracking.runs import StoredRun
+from harness.store.names import TAG_DEVICE, TAG_EXCLUSIVE, TAG_TARGET
+from harness.store.read.results import Results
+from harness.store.read.runs import StoredRun
+from tests.stored import results, trial_run
 
 
 @dataclass

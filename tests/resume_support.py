@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from harness.dispatch.checkpoints import CheckpointRoom, TrialFolder
-from harness.dispatch.engine import Task
-from harness.dispatch.runner import run
+from harness.core.metric_names import OF_THE_MACHINE
+from harness.core.records import Ended, Measured, Record, Started
+from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder
+from harness.execution.executors.base import Task
+from harness.execution.run_task import run
 from harness.experiment.spec import PlannedTrial
-from harness.naming import OF_THE_MACHINE
-from harness.records import Ended, Measured, Record, Started
-from harness.trial import Trial, digest
+from harness.experiment.trial import Trial, digest
 
 
 def planned(trial: Trial, fingerprint: str = "digits") -> PlannedTrial:
@@ -26,7 +26,7 @@ def planned(trial: Trial, fingerprint: str = "digits") -> PlannedTrial:
 def task(trial: Trial, root: Path, room: CheckpointRoom) -> Task:
     """A task whose trial keeps its checkpoints in `room`."""
     one = planned(trial)
-    return Task(one.trial_id, trial, root, evidence=True, checkpoints=room.of([one]))
+    return Task(one.trial_id, trial, root, test_outputs=True, checkpoints=room.of([one]))
 
 
 def begin(trial: Trial, root: Path, room: CheckpointRoom, epochs: int) -> TrialFolder:
@@ -49,8 +49,8 @@ def comparable(records: Iterable[Record]) -> list[Any]:
         if isinstance(record, Started):
             found.append("started")
         elif isinstance(record, Ended):
-            weights = {} if record.evidence is None else record.evidence.state_dict
-            outputs = None if record.evidence is None else record.evidence.outputs.tolist()
+            weights = {} if record.test_outputs is None else record.test_outputs.state_dict
+            outputs = None if record.test_outputs is None else record.test_outputs.outputs.tolist()
             held = {name: tensor.tolist() for name, tensor in weights.items()}
             found.append((record.outcome, record.reason, record.final, held, outputs))
         elif hasattr(record, "values"):

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from support import make_trial
-
-from harness import naming
-from harness.tracking.results import Results, tabulate
-from harness.tracking.runs import StoredRun
-from harness.trial import digest
+from harness.core import text as texts
+from harness.experiment.trial import digest
+from harness.store import names
+from harness.store.read.results import Results, tabulate
+from harness.store.read.runs import StoredRun
+from tests.support import make_trial
 
 METRIC = "val/accuracy"
 
@@ -34,21 +34,21 @@ def trial_run(
     trial = make_trial(**fields)
     trial_id = digest(trial.identity(), "")
     identity = {key: value for key, value in trial.identity().items() if key != "seed"}
-    held = {naming.TAG_KIND: naming.TRIAL, naming.TAG_TRIAL: json.dumps(trial.resolved())}
-    held |= {naming.TAG_METRIC: METRIC, naming.TAG_DIRECTION: "max", "mlflow.parentRunId": "p"}
+    held = {names.TAG_KIND: names.TRIAL, names.TAG_TRIAL: json.dumps(trial.resolved())}
+    held |= {names.TAG_METRIC: METRIC, names.TAG_DIRECTION: "max", "mlflow.parentRunId": "p"}
     if outcome is not None:
-        held[naming.TAG_OUTCOME] = outcome
+        held[names.TAG_OUTCOME] = outcome
     values = {METRIC: score, "test/accuracy": test}
     scalars = {f"best/{n}": v for n, v in values.items() if v is not None}
     scalars |= {f"final/{n}": v - 0.01 for n, v in values.items() if v is not None}
     flat = {key: value for key, value in trial.flat().items() if "." not in key}
-    label = f"{trial.model.name} {trial.optimizer.name} lr={naming.text(trial.lr)}"
+    label = f"{trial.model.name} {trial.optimizer.name} lr={texts.text(trial.lr)}"
     return StoredRun(
         run_id=run_id or f"{trial_id}{started:016x}",
         name=name or f"{label} seed={trial.seed}",
         status=status,
         started=started,
-        params=flat | {naming.PARAM_TRIAL: trial_id, naming.PARAM_CONFIG: digest(identity, "")},
+        params=flat | {names.PARAM_TRIAL: trial_id, names.PARAM_CONFIG: digest(identity, "")},
         metrics=scalars | dict(metrics or {}),
         tags=held | dict(tags or {}),
     )
@@ -56,12 +56,12 @@ def trial_run(
 
 def without(run: StoredRun, *fields: str) -> StoredRun:
     """The run as a version of the harness left it that did not have these fields or options."""
-    resolved = json.loads(run.tags[naming.TAG_TRIAL])
+    resolved = json.loads(run.tags[names.TAG_TRIAL])
     for field in fields:
         root, _, option = field.partition(".")
         del (resolved[root] if option else resolved)[option or root]
         run.params.pop(field, None)
-    run.tags[naming.TAG_TRIAL] = json.dumps(resolved)
+    run.tags[names.TAG_TRIAL] = json.dumps(resolved)
     return run
 
 
@@ -70,10 +70,10 @@ def sweep_run(
 ) -> StoredRun:
     """A sweep's own run."""
     tags = {
-        naming.TAG_KIND: naming.SWEEP,
-        naming.TAG_METRIC: metric,
-        naming.TAG_DIRECTION: direction,
-        naming.TAG_EXPECT: json.dumps(list(expect)),
+        names.TAG_KIND: names.SWEEP,
+        names.TAG_METRIC: metric,
+        names.TAG_DIRECTION: direction,
+        names.TAG_EXPECT: json.dumps(list(expect)),
     }
     return StoredRun(run_id="p", name="sweep", status="FINISHED", started=0, tags=tags)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.registry import components
-from harness.trial import COMPONENT_FIELDS, Trial
+from harness.components.registry import components
+from harness.experiment.trial import COMPONENT_FIELDS, Trial
 
 
 def make_trial(**fields: Any) -> Trial:

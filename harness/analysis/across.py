@@ -14,7 +14,7 @@ from scipy import stats
 from harness.analysis.paired import common, superiority
 from harness.analysis.summary import Interval, interquartile_mean, percentile
 from harness.analysis.tournament import Tournament
-from harness.errors import InputError
+from harness.core.errors import InputError
 
 RESAMPLES = 2000
 SHARED_SCALE = ("accuracy", "top5", "precision", "recall", "f1", "roc_auc", "r2")

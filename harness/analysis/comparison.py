@@ -16,11 +16,11 @@ from harness.analysis.filters import Condition, matching, natural, require_match
 from harness.analysis.labels import label_configs, varying
 from harness.analysis.score import Score, choose_score
 from harness.analysis.tuned import Tuned, best_of_each
-from harness.errors import InputError, Problem, did_you_mean
+from harness.core.errors import InputError, Problem, did_you_mean
 from harness.experiment.spec import Plan
-from harness.naming import PARAM_CONFIG, PARAM_TRIAL
-from harness.tracking.archive import Archive, Archives
-from harness.tracking.results import Results
+from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
+from harness.store.read.archive import Archive, Archives
+from harness.store.read.results import Results
 
 TASK = "dataset"
 """Trials of different data sets are never ranked against each other."""

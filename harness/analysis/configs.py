@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.score import Score
-from harness.naming import PARAM_CONFIG
-from harness.records import Outcome
+from harness.core.records import Outcome
+from harness.store.names import PARAM_CONFIG
 
 COUNTS = ("done", "diverged", "failed", "interrupted", "running")
 """Every outcome that a trial may have."""

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.naming import BEST_EPOCH, EVAL_SECONDS, PEAK_MEMORY, THROUGHPUT, TRAIN_SECONDS
-from harness.records import Outcome
+from harness.core.metric_names import (
+    BEST_EPOCH,
+    EVAL_SECONDS,
+    PEAK_MEMORY,
+    THROUGHPUT,
+    TRAIN_SECONDS,
+)
+from harness.core.records import Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,9 @@ import pandas as pd
 
 from harness.analysis.cost import Cost, cost_of
 from harness.analysis.joining import FIELD as EXPERIMENT
-from harness.naming import PARAM_CONFIG, PARAM_TRIAL, TRAIN_SECONDS
-from harness.records import Outcome
+from harness.core.metric_names import TRAIN_SECONDS
+from harness.core.records import Outcome
+from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
 
 NOT_THE_TRIAL = ("device", EXPERIMENT, PARAM_TRIAL, PARAM_CONFIG)
 """Fields in which the same trial on two devices may differ."""

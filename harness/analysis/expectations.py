@@ -10,8 +10,10 @@ from typing import Any, Literal
 import pandas as pd
 
 from harness.analysis.filters import matching
-from harness.naming import BEST, FINAL, PARAM_CONFIG, text
-from harness.records import Outcome
+from harness.core.metric_names import BEST, FINAL
+from harness.core.records import Outcome
+from harness.core.text import text
+from harness.store.names import PARAM_CONFIG
 
 Finding = Literal["reproduced", "off", "insufficient data"]
 

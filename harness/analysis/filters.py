@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from harness import conditions
-from harness.errors import InputError, Problem, did_you_mean
-from harness.naming import text
+from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.text import text
+from harness.experiment import conditions
 
 Condition = Mapping[str, Any]
 """As in an experiment file: see `conditions.matches`."""

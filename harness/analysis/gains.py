@@ -9,8 +9,8 @@ import pandas as pd
 
 from harness.analysis.comparison import TASK, Comparison
 from harness.analysis.summary import Interval, bootstrap
-from harness.naming import BOTH, DEFAULT, PARAM_CONFIG, TUNED
-from harness.records import Outcome
+from harness.core.records import Outcome
+from harness.store.names import BOTH, DEFAULT, PARAM_CONFIG, TUNED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

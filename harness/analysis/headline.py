@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from harness.analysis.across import Improvement, average_ranks, improvement, score_matrix
-from harness.analysis.evidence import Evidence, evidence
+from harness.analysis.deciding_test import Evidence, evidence
 from harness.analysis.tournament import Tournament
-from harness.errors import InputError, Problem, did_you_mean
+from harness.core.errors import InputError, Problem, did_you_mean
 
 FEWEST_SEEDS = 5
 """Below, a bootstrap over seeds has too few distinct resamples to say anything."""

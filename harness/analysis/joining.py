@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pandas as pd
 
-from harness.errors import InputError
-from harness.naming import ABSENT, PARAM_CONFIG
-from harness.tracking.archive import Archive, Archives
-from harness.tracking.results import Results
+from harness.core.errors import InputError
+from harness.store.names import ABSENT, PARAM_CONFIG
+from harness.store.read.archive import Archive, Archives
+from harness.store.read.results import Results
 
 FIELD = "experiment"
 """The field that tells joined experiments apart; `--by experiment` compares them."""

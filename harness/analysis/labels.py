@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from harness.naming import ABSENT, PARAM_CONFIG, PARAM_TRIAL
+from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 
 MAIN_FIELDS = ("dataset", "model", "optimizer", "lr", "scheduler")
 """Fields in the order that people look for them; all others come after, by name."""

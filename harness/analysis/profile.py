@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.errors import InputError, Problem
+from harness.core.errors import InputError, Problem
 
 CONTENDER = "contender"
 TASK = "task"

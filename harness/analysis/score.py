@@ -6,10 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.errors import InputError, Problem, did_you_mean
-from harness.kinds import Metric
-from harness.naming import BEST, FINAL
-from harness.registry import UnknownComponent, find
+from harness.components.base import Metric
+from harness.components.registry import UnknownComponent, find
+from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.metric_names import BEST, FINAL
 
 TEST = "test/"
 

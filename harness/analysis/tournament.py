@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.configs import Config
-from harness.naming import PARAM_CONFIG
-from harness.records import Outcome
+from harness.core.records import Outcome
+from harness.store.names import PARAM_CONFIG
 
 TASK_FIELDS = ("dataset", "model")
 """What a trial is trained on; unless they are what competes."""

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from harness.components.base import Names
+from harness.experiment.search.settings import PRUNERS, SAMPLERS
 from harness.experiment.spec import Artifacts
-from harness.experiment.tuning import PRUNERS, SAMPLERS
-from harness.kinds import Names
-from harness.trial import COMPONENT_FIELDS, Precision
+from harness.experiment.trial import COMPONENT_FIELDS, Precision
 
 KIND: Final = {**COMPONENT_FIELDS, "augment": "augmentations"}
 """Trial fields that hold components, and their kind; `augment` holds a list of them."""

@@ -13,9 +13,9 @@ from itertools import product
 from operator import itemgetter
 from typing import Any
 
-from harness.conditions import field_matches
+from harness.experiment.conditions import field_matches
+from harness.experiment.reading.yaml import Keys
 from harness.experiment.spec import Axis, SkipRule
-from harness.experiment.yaml import Keys
 
 Indices = tuple[int, ...]
 """Positions on the axes: a combination, or the part of it that one field depends on."""

@@ -15,6 +15,8 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from harness.components.registry import SINGULAR
+from harness.core.text import text
 from harness.experiment.fields import (
     KIND,
     NO_AUGMENTATION,
@@ -25,9 +27,7 @@ from harness.experiment.fields import (
     SkipFields,
     TrialFields,
 )
-from harness.experiment.messages import allowed
-from harness.naming import text
-from harness.registry import SINGULAR
+from harness.experiment.reading.messages import allowed
 
 PAGE: Final = Path("docs/experiment-file.md")
 

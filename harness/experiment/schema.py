@@ -20,6 +20,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from harness.components.base import KINDS, Component
+from harness.components.registry import components, resolves
 from harness.experiment.fields import (
     KIND,
     NO_AUGMENTATION,
@@ -30,9 +32,7 @@ from harness.experiment.fields import (
     SkipFields,
     TrialFields,
 )
-from harness.kinds import KINDS, Component
-from harness.registry import components, resolves
-from harness.trial import COMPONENT_FIELDS
+from harness.experiment.trial import COMPONENT_FIELDS
 
 Schema = dict[str, Any]
 

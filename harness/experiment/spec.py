@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.experiment.tuning import Search
-from harness.history import Goal
-from harness.kinds import Metric
-from harness.trial import Trial
+from harness.components.base import Metric
+from harness.core.goal import Goal
+from harness.experiment.search.settings import Search
+from harness.experiment.trial import Trial
 
 if TYPE_CHECKING:
     from harness.experiment.grid import Grid

@@ -10,7 +10,7 @@ from harness.analysis.comparison import Comparison, Question, compare
 from harness.report.blocks import Block, Folded
 from harness.report.figures import Figure
 from harness.report.section import Section, chosen
-from harness.tracking.results import Results
+from harness.store.read.results import Results
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from harness import __version__
 from harness.report.blocks import Block, Folded, Table
 from harness.report.build import Part, Report
-from harness.report.clean import clean
+from harness.report.escaping import clean
 from harness.report.figures import Figure, LineChart
 from harness.report.svg.draw import draw
 

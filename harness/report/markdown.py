@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from harness.report.blocks import Block, Paragraph, Table
 from harness.report.build import Report
-from harness.report.clean import clean
+from harness.report.escaping import clean
 
 
 def markdown(reports: Iterable[Report]) -> str:

@@ -11,10 +11,10 @@ from functools import cache
 from typing import Any
 
 from harness.analysis.comparison import Comparison
-from harness.errors import InputError, Problem, did_you_mean
+from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.text import counted
 from harness.report.blocks import Block, Folded, Paragraph
 from harness.report.figures import Figure
-from harness.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from harness.cells import csv_text
-from harness.naming import ABSENT
+from harness.core.text import csv_text
 from harness.report.build import Report
 from harness.report.rows import Row
+from harness.store.names import ABSENT
 
 SCHEMA = "harness.compare/1"
 """Raised with every change that a reader of the JSON must know of; additions leave it."""

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.build import Report
-from harness.report.clean import clean
+from harness.report.escaping import clean
 from harness.report.shorten import shortened
 
 STYLES = {"plain": "", "claim": "bold", "caution": "yellow"}

@@ -10,13 +10,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from harness.kinds import AugmentFunction, Horizon, LossFunction, Metric
-from harness.registry import components, find
-from harness.schedule import LearningRate
-from harness.seeding import stream_seed
+from harness.components.base import AugmentFunction, Horizon, LossFunction, Metric
+from harness.components.registry import components, find
+from harness.core.seeding import stream_seed
+from harness.experiment.trial import Trial
 from harness.training import device as devices
 from harness.training.data import Splits, splits
-from harness.trial import Trial
+from harness.training.learning_rate import LearningRate
 
 
 @dataclass(slots=True)
@@ -35,10 +35,10 @@ class Parts:
     augment: tuple[AugmentFunction, ...]
     steps_per_epoch: int
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What a run's provenance wants to know of them; JSON-able."""
         evaluated = self.data.evaluated().items()
-        return devices.facts(self.device) | {
+        return devices.metadata(self.device) | {
             "precision": self.trial.precision,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "examples": {"train": len(self.data.train)} | {k: len(v) for k, v in evaluated},

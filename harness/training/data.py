@@ -10,14 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.data import DataInfo, Examples, LazyInputs, RawData, SplitRule
-from harness.errors import InputError
-from harness.kinds import Dataset
-from harness.seeding import generator, split_state
+from harness.components.base import DataInfo, Dataset, Examples, LazyInputs, RawData, SplitRule
+from harness.core.errors import InputError
+from harness.core.seeding import generator, split_state
+from harness.experiment.trial import Choice, Trial
 from harness.training.features import imputed, standardised
-from harness.training.shelf import shared
+from harness.training.shared_data import shared
 from harness.training.sources import Part, Resident, Source, Streamed
-from harness.trial import Choice, Trial
 
 KEPT_DATASETS = 2
 """Loaded data sets kept in memory between trials."""

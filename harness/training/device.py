@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.errors import InputError, Problem
-from harness.machine import cpu_model
+from harness.core.errors import InputError, Problem
+from harness.core.machine import cpu_model
 from harness.training.memory import keep_freed
 
 
@@ -75,7 +75,7 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def facts(device: torch.device) -> dict[str, Any]:
+def metadata(device: torch.device) -> dict[str, Any]:
     """What the device is, for a run's provenance; JSON-able."""
     found: dict[str, Any] = {
         "device": str(device),

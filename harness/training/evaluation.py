@@ -10,7 +10,7 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
-from harness.kinds import LossFunction, Metric
+from harness.components.base import LossFunction, Metric
 from harness.training.sources import Source
 
 

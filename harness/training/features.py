@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from harness.data import Examples, Impute
-from harness.errors import HarnessError
+from harness.components.base import Examples, Impute
+from harness.core.errors import HarnessError
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.naming import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
-from harness.records import BatchLosses, Ended, Evidence, Measured, Outcome, Record, Started
-from harness.seeding import generator, stream_seed
+from harness.core.metric_names import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
+from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
+from harness.core.seeding import generator, stream_seed
 from harness.training import device as devices
 from harness.training.build import Parts, augmented
 from harness.training.checkpoint import Checkpoint, Epoch, Pace, Resumed, set_streams, taken
@@ -32,7 +32,7 @@ class Diverged(Exception):
 
 def train(
     parts: Parts,
-    evidence: bool = False,
+    test_outputs: bool = False,
     pace: Pace | None = None,
     resumed: Resumed | None = None,
 ) -> Iterator[Record | Checkpoint]:
@@ -45,7 +45,7 @@ def train(
     last; an exception in a part goes through to the caller.
     """
     pace = pace or Pace(every=inf)
-    yield Started(parts.facts())
+    yield Started(parts.metadata())
     at = resumed or Resumed(0, Clock(parts.device))
     try:
         if resumed is None:
@@ -62,7 +62,7 @@ def train(
     yield Ended(
         Outcome.DONE,
         _final(parts, scores),
-        evidence=_evidence(parts, scores["test"]) if evidence else None,
+        test_outputs=_evidence(parts, scores["test"]) if test_outputs else None,
     )
 
 
@@ -236,12 +236,12 @@ def _final(parts: Parts, scores: dict[str, Scores]) -> dict[str, float]:
     return values
 
 
-def _evidence(parts: Parts, test: Scores) -> Evidence:
+def _evidence(parts: Parts, test: Scores) -> TestOutputs:
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in parts.model.state_dict().items()
     }
-    return Evidence(
+    return TestOutputs(
         state_dict=state,
         outputs=test.outputs.cpu(),
         targets=test.targets.cpu(),

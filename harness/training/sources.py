@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from harness.data import ImagePrepare, LazyInputs
+from harness.components.base import ImagePrepare, LazyInputs
 
 PREPARE_ONCE_BYTES = 1 << 30
 """Images are prepared once, before training, where the result is no larger than this; else a batch

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from stored import results, seeds, small_grid, sweep_run, trial_run
 
 from harness.analysis.comparison import Question, compare
 from harness.analysis.score import choose_score
 from harness.analysis.tuned import lr_edge
-from harness.errors import InputError
-from harness.naming import PARAM_TRIAL, TAG_DIRECTION, TAG_METRIC, TAG_NUMBER
-from harness.tracking.results import tabulate
+from harness.core.errors import InputError
+from harness.store.names import PARAM_TRIAL, TAG_DIRECTION, TAG_METRIC, TAG_NUMBER
+from harness.store.read.results import tabulate
+from tests.stored import results, seeds, small_grid, sweep_run, trial_run
 
 GRID = small_grid()
 

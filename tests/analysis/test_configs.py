@@ -8,10 +8,10 @@ from statistics import mean, stdev
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stored import results, seeds, small_grid, trial_run
 
 from harness.analysis.comparison import Question, compare
 from harness.analysis.configs import Config, rank
+from tests.stored import results, seeds, small_grid, trial_run
 
 
 def config(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from stored import results, seeds, trial_run
 
 from harness.analysis.comparison import Question, compare
 from harness.analysis.expectations import Checked
 from harness.analysis.expectations import compare as found_within
+from tests.stored import results, seeds, trial_run
 
 
 def check(*runs: Any, **expected: Any) -> Checked:

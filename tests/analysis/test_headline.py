@@ -11,7 +11,7 @@ import pytest
 from harness.analysis.configs import Config
 from harness.analysis.headline import Headline, headline
 from harness.analysis.tournament import DIVERGED, Entry, Tournament
-from harness.errors import InputError
+from harness.core.errors import InputError
 
 SEEDS = np.arange(5) / 100
 Scores = Mapping[str, Sequence[float]]

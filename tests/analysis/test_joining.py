@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from stored import results, seeds, sweep_run
 
 from harness.analysis.comparison import Question, compare
 from harness.analysis.joining import join
-from harness.errors import InputError
-from harness.tracking.results import tabulate
+from harness.core.errors import InputError
+from harness.store.read.results import tabulate
+from tests.stored import results, seeds, sweep_run
 
 
 def test_experiments_compete_by_their_names_and_are_paired_by_seed() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from stored import results, trial_run, without
-
 from harness.analysis.comparison import Question, compare
+from tests.stored import results, trial_run, without
 
 
 def shown(*runs: object) -> tuple[tuple[str, ...], list[dict[str, str]]]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.analysis.profile import profiles, ratios, score_of, scores
-from harness.errors import InputError
+from harness.core.errors import InputError
 
 MISS = float("inf")
 

@@ -24,7 +24,7 @@ from harness.analysis.budget import DEFAULT_LR, expected_best
 from harness.analysis.cost import pareto
 from harness.analysis.paired import holm, ordered_differences, superiority, wilcoxon
 from harness.analysis.summary import bootstrap, interquartile_mean, percentile, summarise_values
-from harness.errors import InputError
+from harness.core.errors import InputError
 
 VALUES = [0.91, 0.93, 0.95, 0.96, 0.99, 0.90, 0.97]
 

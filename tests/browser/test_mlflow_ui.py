@@ -21,7 +21,7 @@ from urllib.parse import quote
 import pytest
 
 from harness import sweep
-from harness.naming import SWEEP, TAG_ARTIFACTS, TAG_KIND
+from harness.store.names import SWEEP, TAG_ARTIFACTS, TAG_KIND
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

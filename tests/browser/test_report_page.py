@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from report_support import Shelf, rich, whole, with_shelf
-from stored import results, trial_run
 
 from harness.report.html import html
+from tests.report_support import Shelf, rich, whole, with_shelf
+from tests.stored import results, trial_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

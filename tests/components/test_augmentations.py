@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from harness.components.augmentations.rotate import rotated
 from harness.components.augmentations.torchvision import WANT_UNIT_RANGE, TorchvisionOptions
-from harness.errors import InputError
-from harness.registry import components
+from harness.components.registry import components
+from harness.core.errors import InputError
 
 AUGMENTATIONS = components("augmentations")
 EVERY = [
@@ -250,7 +250,7 @@ def test_transforms_that_clip_are_known():
 def test_torchvision_is_imported_only_where_it_is_named():
     code = """
 import sys
-from harness.registry import components
+from harness.components.registry import components
 for augmentation in components("augmentations").values():
     if augmentation.name != "torchvision":
         augmentation.build(augmentation.options())

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from harness.kinds import KINDS
-from harness.registry import SINGULAR, components, find
-from harness.trial import Choice
+from harness.components.base import KINDS
+from harness.components.registry import SINGULAR, components, find
+from harness.experiment.trial import Choice
 
 ALL = [
     pytest.param(component, id=f"{SINGULAR[kind]}-{component.name}")
@@ -65,8 +65,8 @@ def test_the_list_of_components_needs_no_heavy_library():
     """A grid is validated, and help is shown, without waiting for torch."""
     code = """
 import sys
-from harness.kinds import KINDS
-from harness.registry import components
+from harness.components.base import KINDS
+from harness.components.registry import components
 for kind in KINDS:
     for component in components(kind).values():
         component.options.model_json_schema()

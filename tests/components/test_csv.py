@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import make_trial
 
+from harness.components.base import Impute, Task
 from harness.components.datasets import csv
-from harness.data import Impute, Task
-from harness.errors import InputError
+from harness.core.errors import InputError
 from harness.training.data import splits
+from tests.support import make_trial
 
 PETS = """\
 weight,colour,indoor,age,kind
@@ -139,7 +139,7 @@ def test_a_table_that_teaches_nothing_is_refused(text, message, tmp_path):
     ],
 )
 def test_a_wrong_table_is_told_where_it_was_asked_for(text, overrides, where, tmp_path):
-    from harness.experiment.loading import load
+    from harness.experiment.reading.loading import load
 
     path = tmp_path / "pets.csv"
     path.write_text(text)

@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_data import (
+from PIL import Image
+
+from harness.components.datasets import cifar10, mnist
+from harness.components.registry import components
+from harness.components.shared.data_files import fetch, offline, sha256
+from harness.components.shared.idx import FILES, MNISTFamily, read_idx
+from harness.components.shared.images import ImageOptions, stored
+from harness.core.errors import DataMissing, InputError
+from tests.components.made_data import (
     FAMILY,
     Evil,
     idx_bytes,
@@ -18,14 +26,6 @@ from made_data import (
     write_cifar10,
     write_family,
 )
-from PIL import Image
-
-from harness.components.datasets import cifar10, mnist
-from harness.errors import DataMissing, InputError
-from harness.kit.datafiles import fetch, offline, sha256
-from harness.kit.idx import FILES, MNISTFamily, read_idx
-from harness.kit.images import ImageOptions, stored
-from harness.registry import components
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_data import (
+
+from harness.components.base import SplitRule, Task
+from harness.components.datasets import california_housing
+from harness.components.registry import components
+from harness.components.shared.splitting import SPLITTING
+from harness.core.errors import DataMissing, InputError
+from tests.components.made_data import (
     Evil,
     write_all,
 )
-from support import make_trial
-
-from harness.components.datasets import california_housing
-from harness.data import SplitRule, Task
-from harness.errors import DataMissing, InputError
-from harness.kit.splitting import SPLITTING
-from harness.registry import components
+from tests.support import make_trial
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +79,8 @@ def test_described_and_fingerprinted_without_heavy_libraries(made_root):
     code = """
 import sys
 from pathlib import Path
-from harness.errors import DataMissing
-from harness.registry import components
+from harness.core.errors import DataMissing
+from harness.components.registry import components
 root = Path(sys.argv[1])
 done = 0
 for dataset in components("datasets").values():

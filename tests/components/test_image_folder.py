@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_data import (
+from PIL import Image
+
+from harness.components.base import SplitRule
+from harness.components.datasets import image_folder
+from harness.core.errors import DataMissing, InputError
+from tests.components.made_data import (
     write_image,
     write_images,
 )
-from PIL import Image
-
-from harness.components.datasets import image_folder
-from harness.data import SplitRule
-from harness.errors import DataMissing, InputError
 
 
 def folder_options(path: Path, **options):

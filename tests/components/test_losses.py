@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from harness.components.base import DataInfo, Task
 from harness.components.losses.cross_entropy import FEW_CLASSES, MANY_EXAMPLES
-from harness.data import DataInfo, Task
-from harness.registry import components
-from harness.trial import Choice
+from harness.components.registry import components
+from harness.experiment.trial import Choice
 
 INFOS = {
     Task.MULTICLASS: DataInfo(Task.MULTICLASS, (6,), ("a", "b", "c", "d")),

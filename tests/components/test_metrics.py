@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from sklearn import metrics as reference
 
-from harness.data import Task
-from harness.kit import predictions
-from harness.registry import components
+from harness.components.base import Task
+from harness.components.registry import components
+from harness.components.shared import predictions
 
 METRICS = components("metrics")
 SETTINGS = settings(max_examples=80, deadline=None)

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
 
-from harness.data import DataInfo, Task
-from harness.registry import components
-from harness.trial import Choice
+from harness.components.base import DataInfo, Task
+from harness.components.registry import components
+from harness.experiment.trial import Choice
 
 OUTPUTS = 10
 CLASSES = tuple(str(digit) for digit in range(OUTPUTS))

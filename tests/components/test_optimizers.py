@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.components.optimizers.torch_optim import HAVE_A_FILE, OTHERS, REFUSED
-from harness.errors import InputError
-from harness.kit.optim import NOT_OPTIONS, fused
-from harness.registry import UnknownComponent, components, find
-from harness.trial import Choice
+from harness.components.registry import UnknownComponent, components, find
+from harness.components.shared.optimizers import NOT_OPTIONS, fused
+from harness.core.errors import InputError
+from harness.experiment.trial import Choice
 
 OWN = tuple(components("optimizers"))
 RESOLVED = tuple(name for name in OTHERS if name not in REFUSED)
@@ -327,8 +327,8 @@ def test_what_is_no_optimizer_is_unknown(name):
 def test_a_typo_of_a_registered_name_does_not_import_torch():
     program = (
         "import sys\n"
-        "from harness.errors import InputError\n"
-        "from harness.registry import find\n"
+        "from harness.core.errors import InputError\n"
+        "from harness.components.registry import find\n"
         "for name in ('adamm', 'adadelta', 'Adam'):\n"
         "    try: find('optimizers', name)\n"
         "    except InputError: pass\n"

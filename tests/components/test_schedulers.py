@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.optim import lr_scheduler
 
-from harness.kinds import Horizon, MetricOptions, TimedOptions
-from harness.registry import components
-from harness.trial import Choice
+from harness.components.base import Horizon, MetricOptions, TimedOptions
+from harness.components.registry import components
+from harness.experiment.trial import Choice
 
 STEPS = 100
 BASE = 0.3

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from torch.nn import functional
 from torchvision import models
 
-from harness.data import DataInfo, Task
-from harness.errors import DataMissing, InputError
-from harness.kit.datafiles import offline
-from harness.kit.layers import skeleton
-from harness.trial import Choice
+from harness.components.base import DataInfo, Task
+from harness.components.shared.data_files import offline
+from harness.components.shared.layers import skeleton
+from harness.core.errors import DataMissing, InputError
+from harness.experiment.trial import Choice
 
 CLASSES = tuple(str(digit) for digit in range(10))
 SMALL = "squeezenet1_1"

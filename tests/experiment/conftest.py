@@ -6,11 +6,11 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from experiment_support import Load, Problems
 
-from harness.errors import InputError, Problem
-from harness.experiment.loading import load
+from harness.core.errors import InputError, Problem
+from harness.experiment.reading.loading import load
 from harness.experiment.spec import Experiment
+from tests.experiment.experiment_support import Load, Problems
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.errors import Problem
+from harness.core.errors import Problem
 from harness.experiment.spec import Experiment
 
 Load = Callable[..., Experiment]

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiment_support import Load
 from jsonschema import Draft202012Validator
 
-from harness.experiment import reference, schema, yaml
+from harness.experiment import reference, schema
+from harness.experiment.reading import yaml
+from tests.experiment.experiment_support import Load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXPERIMENTS = sorted((REPOSITORY / "experiments").glob("*.yaml"))

@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import InputError
+from harness.core.errors import InputError
 from harness.experiment.fields import TRIAL_FIELDS, FileFields
-from harness.experiment.loading import load
+from harness.experiment.reading.loading import load
 
 WORDS = st.sampled_from(
     [

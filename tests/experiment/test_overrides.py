@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from experiment_support import Load, Problems
 
+from harness.experiment.search.settings import Range
 from harness.experiment.spec import Experiment
-from harness.experiment.tuning import Range
+from tests.experiment.experiment_support import Load, Problems
 
 FILE = """\
 name: base

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from experiment_support import Load, Problems
+
+from tests.experiment.experiment_support import Load, Problems
 
 FILE = """\
 trial: {dataset: digits, model: mlp}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from experiment_support import Load, Problems
 
-from harness.experiment.tuning import Among, Known, Method, Objective, Range
+from harness.experiment.search.settings import Among, Known, Method, Objective, Range
+from tests.experiment.experiment_support import Load, Problems
 
 FILE = """\
 trial: {dataset: digits, model: mlp, lr: 0.1}

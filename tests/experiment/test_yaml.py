@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import InputError
-from harness.experiment import yaml
+from harness.core.errors import InputError
+from harness.experiment.reading import yaml
 
 
 def value(text: str) -> Any:

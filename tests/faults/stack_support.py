@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resume_support import comparable, planned
-from support import make_trial
 
-from harness.dispatch import stacks
-from harness.dispatch.checkpoints import CheckpointRoom
-from harness.dispatch.engine import Event, Task
-from harness.dispatch.kept import Position
-from harness.dispatch.stack_folders import StackFolder, Story
+from harness.core.records import Started
+from harness.execution import run_stack as stacks
+from harness.execution.checkpoints.files import Position
+from harness.execution.checkpoints.stack_folders import StackFolder, Story
+from harness.execution.checkpoints.trial_folders import CheckpointRoom
+from harness.execution.executors.base import Event, Task
 from harness.experiment.spec import PlannedTrial
-from harness.records import Started
+from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint
-from harness.trial import Trial
+from tests.resume_support import comparable, planned
+from tests.support import make_trial
 
 OPTIMIZERS = {"sgd": 0.1, "momentum": 0.05, "adam": 0.01, "rmsprop": 0.003}
 """The last has no stacked rule."""
@@ -54,7 +54,7 @@ def task_of(
     """The task of a stack. folder: of the one that it goes on as."""
     (key, trial), *others = ((one.trial_id, one.trial) for one in members)
     kept = room.of(members, folder) if room else None
-    return Task(key, trial, root, evidence=True, others=tuple(others), checkpoints=kept)
+    return Task(key, trial, root, test_outputs=True, others=tuple(others), checkpoints=kept)
 
 
 def going_on(members: Sequence[PlannedTrial], root: Path, room: CheckpointRoom) -> Task:

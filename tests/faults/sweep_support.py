@@ -12,8 +12,9 @@ from typing import Any
 
 import psutil
 
-from harness import naming
-from harness.dispatch.kept import Folder, Position
+from harness.core import metric_names
+from harness.execution.checkpoints.files import Folder, Position
+from harness.store import names
 
 PATIENCE = 120.0
 """Seconds a busy machine may take for anything here."""
@@ -70,11 +71,11 @@ def cut(
 
 def trials_of(workspace: Path) -> list[Any]:
     """The runs of its trials, those too that were cut short."""
-    from harness.tracking.store import open_store
+    from harness.store.store import open_store
 
     store = open_store(workspace)
     found = store.client.search_runs([store.experiment("cut")], max_results=1000)
-    return [run for run in found if run.data.tags[naming.TAG_KIND] == naming.TRIAL]
+    return [run for run in found if run.data.tags[names.TAG_KIND] == names.TRIAL]
 
 
 def statuses(workspace: Path) -> list[str]:
@@ -84,22 +85,22 @@ def statuses(workspace: Path) -> list[str]:
 def standing(workspace: Path) -> dict[str, tuple[dict[Any, float], dict[str, str]]]:
     """By trial id, every value and the tags of its one run that counts; each value once for
     (metric, step)."""
-    from harness.tracking.store import open_store
+    from harness.store.store import open_store
 
     store = open_store(workspace)
     found: dict[str, tuple[dict[Any, float], dict[str, str]]] = {}
     for run in trials_of(workspace):
-        if naming.TAG_SUPERSEDED in run.data.tags or run.info.status == "KILLED":
+        if names.TAG_SUPERSEDED in run.data.tags or run.info.status == "KILLED":
             continue
         assert run.info.status == "FINISHED"
         values: dict[Any, float] = {}
         for name in run.data.metrics:
-            if name.removeprefix(naming.BEST).startswith(naming.OF_THE_MACHINE):
+            if name.removeprefix(metric_names.BEST).startswith(metric_names.OF_THE_MACHINE):
                 continue
             for point in store.client.get_metric_history(run.info.run_id, name):
                 assert (name, point.step) not in values, "one value for each metric and step"
                 values[name, point.step] = point.value
-        trial_id = run.data.params[naming.PARAM_TRIAL]
+        trial_id = run.data.params[names.PARAM_TRIAL]
         assert trial_id not in found
         found[trial_id] = (values, {**run.data.tags, "run_id": run.info.run_id})
     return found

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tracking.tracking_support import GOAL, children, digits, done, make_plan
 
-from harness.errors import StoreUnreachable
-from harness.tracking import persist
-from harness.tracking.store import Store
-from harness.tracking.writer import SweepWriter
+from harness.core.errors import StoreUnreachable
+from harness.store import retry as persist
+from harness.store.store import Store
+from harness.store.write.sweep_writer import SweepWriter
+from tests.store.store_support import GOAL, children, digits, done, make_plan
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from resume_support import begin, comparable, planned, task, whole
-from support import make_trial
 
-from harness.dispatch import checkpoints
-from harness.dispatch.checkpoints import CheckpointRoom, TrialFolder, settle
-from harness.dispatch.kept import Position
-from harness.dispatch.runner import run
-from harness.records import Ended, Outcome, Started
-from harness.sealed import Damaged, load_sealed, write_sealed
+from harness.core.checksummed import Damaged, load_sealed, write_sealed
+from harness.core.records import Ended, Outcome, Started
+from harness.execution.checkpoints import trial_folders as checkpoints
+from harness.execution.checkpoints.files import Position
+from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder, settle
+from harness.execution.run_task import run
+from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint
-from harness.trial import Trial
+from tests.resume_support import begin, comparable, planned, task, whole
+from tests.support import make_trial
 
 DROPOUT = {"name": "mlp", "hidden": [16], "dropout": 0.3}
 
@@ -48,11 +48,11 @@ def test_goes_on_from_the_last_and_tells_all_from_the_first(
     assert names(folder) == ["000001-000000005.pt", "000001-000000006.pt"]
     records = list(run(task(trial, data_root, room)))
     assert comparable(records) == comparable(whole(trial, data_root))
-    assert records[0].facts["resumed"] == 1
-    assert records[0].facts["resumed_after"] == "1 epochs and 6 batches"
+    assert records[0].metadata["resumed"] == 1
+    assert records[0].metadata["resumed_after"] == "1 epochs and 6 batches"
     again = list(run(task(trial, data_root, room)))
     assert comparable(again) == comparable(records), "after its last epoch too"
-    assert again[0].facts["resumed"] == 2
+    assert again[0].metadata["resumed"] == 2
 
 
 @pytest.mark.parametrize("fault", ["cut", "empty", "flipped", "pickle"])
@@ -65,10 +65,10 @@ def test_a_bad_file_is_set_aside_and_the_one_before_is_used(
     spoil(last, fault)
     records = list(run(task(trial, data_root, room)))
     assert comparable(records) == comparable(whole(trial, data_root))
-    assert records[0].facts["resumed_after"] == "1 epochs and 5 batches"
+    assert records[0].metadata["resumed_after"] == "1 epochs and 5 batches"
     assert last.with_name(last.name + ".damaged").is_file()
     assert f"checkpoint {last} is not used" in caplog.text
-    assert "restarted" not in records[0].facts
+    assert "restarted" not in records[0].metadata
 
 
 def test_where_all_are_bad_the_trial_starts_again_and_says_so(
@@ -80,8 +80,8 @@ def test_where_all_are_bad_the_trial_starts_again_and_says_so(
         spoil(path, fault)
     started, *rest = records = list(run(task(trial, data_root, room)))
     assert comparable(records) == comparable(whole(trial, data_root))
-    assert "none of its checkpoints could be used: 000001-" in started.facts["restarted"]
-    assert "resumed" not in started.facts
+    assert "none of its checkpoints could be used: 000001-" in started.metadata["restarted"]
+    assert "resumed" not in started.metadata
     assert rest[-1].outcome is Outcome.DONE
     assert folder.reached() == Position(4, 0), "new ones are kept in spite of the bad ones"
 
@@ -133,7 +133,7 @@ def test_nobodys_code_is_run(tmp_path: Path) -> None:
 KILLER = """
 import os, random, signal, sys, time, torch
 from pathlib import Path
-from harness.dispatch.checkpoints import TrialFolder
+from harness.execution.checkpoints.trial_folders import TrialFolder
 from harness.training.checkpoint import Checkpoint
 folder, chance, torn = TrialFolder(Path(sys.argv[1])), random.Random(0), 0
 
@@ -190,8 +190,8 @@ def test_a_done_trial_is_continued_and_equals_the_longer_one_at_once(
         assert [path.name for path in room.folder.rglob("*.*")] == ["000002.final"]
         records = list(run(task(long, data_root, room)))
         assert comparable(records) == comparable(whole(long, data_root))
-        assert records[0].facts["continued_from"] == 2
-        assert "resumed" not in records[0].facts
+        assert records[0].metadata["continued_from"] == 2
+        assert "resumed" not in records[0].metadata
         shutil.rmtree(room.folder)
 
 
@@ -201,8 +201,8 @@ def test_a_continued_trial_that_is_cut_goes_on_too(room: CheckpointRoom, data_ro
     begin(long, data_root, room, epochs=3)
     records = list(run(task(long, data_root, room)))
     assert comparable(records) == comparable(whole(long, data_root))
-    facts = records[0].facts
-    assert (facts["continued_from"], facts["resumed"]) == (1, 1)
+    metadata = records[0].metadata
+    assert (metadata["continued_from"], metadata["resumed"]) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_what_cannot_be_continued_says_why(
     done(made(epochs=2, **fields), data_root, room)
     assert sum(path.stat().st_size for path in room.folder.rglob("*.*")) == 0
     records = list(run(task(made(epochs=4, **fields), data_root, room)))
-    assert records[0].facts["not_continued"] == why
+    assert records[0].metadata["not_continued"] == why
     assert comparable(records) == comparable(whole(made(epochs=4, **fields), data_root))
 
 
@@ -226,7 +226,7 @@ def test_other_data_or_options_are_another_lineage(room: CheckpointRoom, data_ro
     done(made(epochs=1), data_root, room)
     for other in (made(epochs=3, seed=1), made(epochs=3, lr=0.2)):
         started, *_ = run(task(other, data_root, room))
-        assert not {"continued_from", "resumed", "not_continued"} & set(started.facts)
+        assert not {"continued_from", "resumed", "not_continued"} & set(started.metadata)
     trial = made(epochs=3)
     assert room.place(planned(trial, "other bytes")).parent != room.place(planned(trial)).parent
 
@@ -237,7 +237,7 @@ def test_a_fresh_start_takes_nothing_over(room: CheckpointRoom, data_root: Path)
     begin(trial, data_root, room, epochs=2)
     fresh = CheckpointRoom(room.folder, every=0, fresh=True)
     started, *_ = run(task(trial, data_root, fresh))
-    assert not {"continued_from", "resumed", "not_continued", "restarted"} & set(started.facts)
+    assert not {"continued_from", "resumed", "not_continued", "restarted"} & set(started.metadata)
 
 
 def test_short_trials_leave_nothing(tmp_path: Path, data_root: Path) -> None:
@@ -277,7 +277,7 @@ def test_another_threads_number_is_told(room: CheckpointRoom, data_root: Path) -
     finally:
         torch.set_num_threads(before)
     assert isinstance(started, Started)
-    assert started.facts["resumed_elsewhere"] == f"threads: {before}, now {before + 1}"
+    assert started.metadata["resumed_elsewhere"] == f"threads: {before}, now {before + 1}"
 
 
 def done(trial: Trial, root: Path, room: CheckpointRoom) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness import naming, sweep
+from harness import sweep
+from harness.core import metric_names
+from harness.store import names
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "experiments" / "mnist_dropout_cnn.yaml"
 DIGITS = """\
@@ -30,8 +32,8 @@ def run(file: Path, epochs: int) -> None:
 
 def stored(file: Path, epochs: int) -> dict[str, tuple[Any, Any, dict[str, str]]]:
     """By scheduler: each run's metrics, weights and tags."""
-    from harness.tracking.store import open_store
-    from harness.tracking.weights import fetch_weights
+    from harness.store.read.weights import fetch_weights
+    from harness.store.store import open_store
 
     store = open_store()
     experiment = next(e for e in store.client.search_experiments() if e.name != "Default")
@@ -43,7 +45,7 @@ def stored(file: Path, epochs: int) -> dict[str, tuple[Any, Any, dict[str, str]]
         values = {
             (name, point.step): point.value
             for name in one.data.metrics
-            if not name.removeprefix(naming.BEST).startswith(naming.OF_THE_MACHINE)
+            if not name.removeprefix(metric_names.BEST).startswith(metric_names.OF_THE_MACHINE)
             for point in store.client.get_metric_history(run_id, name)
         }
         weights = fetch_weights(store, run_id)
@@ -83,9 +85,9 @@ def test_a_continued_trial_equals_the_longer_one_at_once(
         assert continued[scheduler][1] == weights
     for scheduler, (_, _, tags) in continued.items():
         if scheduler == "cosine":
-            assert "depends on the length of the whole run" in tags[naming.TAG_NOT_CONTINUED]
+            assert "depends on the length of the whole run" in tags[names.TAG_NOT_CONTINUED]
         else:
-            assert tags[naming.TAG_CONTINUED] == str(short)
+            assert tags[names.TAG_CONTINUED] == str(short)
     count = "1 trial" if which == "mnist" else "2 trials"
     assert f"continued from {short} epoch{'s' * (short > 1)}: {count}" in told
     if which == "digits":

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults.small_disks import in_namespace
-from resume_support import begin, comparable, planned, task, whole
-from support import make_trial
 
-from harness import naming
-from harness.dispatch.checkpoints import CheckpointRoom, TrialFolder
-from harness.dispatch.runner import run
-from harness.records import Ended, Measured, Outcome
-from harness.trial import Trial
+from harness.core.records import Ended, Measured, Outcome
+from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder
+from harness.execution.run_task import run
+from harness.experiment.trial import Trial
+from harness.store import names
+from tests.faults.small_disks import in_namespace
+from tests.resume_support import begin, comparable, planned, task, whole
+from tests.support import make_trial
 
 
 def made(**fields: object) -> Trial:
@@ -64,7 +64,7 @@ def test_a_full_disk_fails_the_trial_and_leaves_the_old_file(
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == kept
     assert not list(small_disk.rglob("*.partial"))
     again = list(run(task(trial, data_root, room)))
-    assert again[0].facts["resumed"] == 1
+    assert again[0].metadata["resumed"] == 1
     assert comparable(again) == comparable(whole(trial, data_root)), "the next is unaffected"
 
 
@@ -87,7 +87,7 @@ def test_a_disk_that_fills_up_under_a_trial_costs_it_an_interval(
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == kept
     _make_room(small_disk)
     again = list(run(task(trial, data_root, room)))
-    assert again[0].facts["resumed_after"] == str(reached)
+    assert again[0].metadata["resumed_after"] == str(reached)
     assert comparable(again) == comparable(whole(trial, data_root))
 
 
@@ -146,16 +146,16 @@ def test_a_sweep_whose_disk_is_full_goes_on_without_the_one_trial(workspace: Pat
 
 def _assert_it_went_on(workspace: Path) -> None:
     """Each trial is done, and the one that had failed went on from what it had kept."""
-    from harness.tracking.store import open_store
+    from harness.store.store import open_store
 
     store = open_store(workspace)
     found = store.client.search_runs([store.experiment("full")])
-    tags = [run_.data.tags for run_ in found if run_.data.tags[naming.TAG_KIND] == naming.TRIAL]
-    failed = [tag for tag in tags if tag[naming.TAG_OUTCOME] == Outcome.FAILED]
+    tags = [run_.data.tags for run_ in found if run_.data.tags[names.TAG_KIND] == names.TRIAL]
+    failed = [tag for tag in tags if tag[names.TAG_OUTCOME] == Outcome.FAILED]
     assert len(failed) == 1
-    assert "No space left on device" in failed[0][naming.TAG_REASON]
-    done = [tag for tag in tags if tag[naming.TAG_OUTCOME] == Outcome.DONE]
+    assert "No space left on device" in failed[0][names.TAG_REASON]
+    done = [tag for tag in tags if tag[names.TAG_OUTCOME] == Outcome.DONE]
     assert len(done) == 3
-    resumed = [tag[naming.TAG_RESUMED_AFTER] for tag in done if naming.TAG_RESUMED in tag]
+    resumed = [tag[names.TAG_RESUMED_AFTER] for tag in done if names.TAG_RESUMED in tag]
     assert len(resumed) == 1
-    assert resumed[0] in failed[0][naming.TAG_REASON]
+    assert resumed[0] in failed[0][names.TAG_REASON]

@@ -9,7 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from faults.small_disks import in_namespace
+
+from tests.faults.small_disks import in_namespace
 
 FILE = """\
 name: full

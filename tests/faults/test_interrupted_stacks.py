@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stack_support import cut, going_on, grid, plan_of, records, starts, task_of, whole
 
-from harness.dispatch import gains, stacks
-from harness.dispatch.checkpoints import CheckpointRoom
-from harness.dispatch.engine import Event
-from harness.dispatch.kept import Position
-from harness.dispatch.process import ProcessEngine
-from harness.dispatch.stack_folders import StackFolder
-from harness.dispatch.stopping import TOLD_TO_STOP, stop_soon
-from harness.execution import stacks_of
+from harness.core.records import Ended, Measured, Outcome
+from harness.execution import run_stack as stacks
+from harness.execution import stack_speedup as gains
+from harness.execution.checkpoints.files import Position
+from harness.execution.checkpoints.stack_folders import StackFolder
+from harness.execution.checkpoints.trial_folders import CheckpointRoom
+from harness.execution.executors.base import Event
+from harness.execution.executors.process import ProcessExecutor
+from harness.execution.queue import stacks_of
+from harness.execution.stopping import TOLD_TO_STOP, stop_soon
 from harness.experiment.spec import PlannedTrial
-from harness.records import Ended, Measured, Outcome
+from tests.faults.stack_support import cut, going_on, grid, plan_of, records, starts, task_of, whole
 
 PATIENCE = 120.0
 """Seconds a busy machine may take for anything here."""
@@ -63,9 +64,9 @@ def test_a_stack_cut_anywhere_is_as_if_never_cut(
     events = list(stacks.events(going_on(members, data_root, room)))
     assert records(events) == never_cut
     for start in starts(events):
-        assert start.facts["fused"] == len(members)
-        assert start.facts["resumed"] == 1
-        assert start.facts["resumed_after"] == str(Position(*place))
+        assert start.metadata["fused"] == len(members)
+        assert start.metadata["resumed"] == 1
+        assert start.metadata["resumed_after"] == str(Position(*place))
 
 
 @pytest.mark.parametrize("fields", MODELS.values(), ids=MODELS)
@@ -81,7 +82,7 @@ def test_a_stack_cut_again_and_again_is_as_if_never_cut(
         cut(going_on(members, data_root, room), Position(*place), monkeypatch)
     events = list(stacks.events(going_on(members, data_root, room)))
     assert records(events) == whole(members, data_root)
-    assert {start.facts["resumed"] for start in starts(events)} == {4}
+    assert {start.metadata["resumed"] for start in starts(events)} == {4}
 
 
 @pytest.mark.parametrize("left", [[0, 2, 3], [7]], ids=["three", "one"])
@@ -135,9 +136,9 @@ def test_the_same_trials_go_on_in_whatever_order_they_are_asked_together(
     cut(task_of(members, data_root, room), Position(1, 4), monkeypatch)
     same = list(stacks.events(task_of(members[::-1], data_root, room)))
     assert records(same) == never_cut
-    assert {start.facts["resumed"] for start in starts(same)} == {1}
+    assert {start.metadata["resumed"] for start in starts(same)} == {1}
     others = list(stacks.events(task_of(members[:2], data_root, room)))
-    assert not any("resumed" in start.facts for start in starts(others))
+    assert not any("resumed" in start.metadata for start in starts(others))
 
 
 def test_a_stack_with_a_trial_that_was_cancelled_begins_anew_where_it_is_asked_for_again(
@@ -154,10 +155,10 @@ def test_a_stack_with_a_trial_that_was_cancelled_begins_anew_where_it_is_asked_f
         cut(task_of(members, data_root, room), Position(1, 4), monkeypatch)
     others = [one for one in members if one is not gone]
     alone = list(stacks.events(going_on(others, data_root, room)))
-    assert {start.facts["resumed"] for start in starts(alone)} == {1}
+    assert {start.metadata["resumed"] for start in starts(alone)} == {1}
     again = list(stacks.events(going_on(members, data_root, room)))
-    assert not any("resumed" in start.facts for start in starts(again))
-    assert "of other trials" in starts(again)[0].facts["restarted"]
+    assert not any("resumed" in start.metadata for start in starts(again))
+    assert "of other trials" in starts(again)[0].metadata["restarted"]
     assert len(records(again)[gone.trial_id]) == len(records(again)[members[4].trial_id])
 
 
@@ -188,7 +189,7 @@ def test_a_stack_that_begins_anew_is_not_found_again(
     fresh = replace(room, fresh=True)
     task = task_of(members[:3], data_root, fresh)
     assert not room.begun(members)
-    assert not any("resumed" in start.facts for start in starts(stacks.events(task)))
+    assert not any("resumed" in start.metadata for start in starts(stacks.events(task)))
 
 
 def test_a_stack_that_goes_on_is_not_measured_again_nor_held_to_memory(
@@ -226,7 +227,9 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(
     spoil(files(room)[-1])
     events = list(stacks.events(task))
     assert records(events) == never_cut
-    assert {start.facts["resumed_after"] for start in starts(events)} == {"1 epochs and 3 batches"}
+    assert {start.metadata["resumed_after"] for start in starts(events)} == {
+        "1 epochs and 3 batches"
+    }
 
 
 def test_where_all_are_damaged_the_stack_begins_again_and_says_so(
@@ -242,8 +245,8 @@ def test_where_all_are_damaged_the_stack_begins_again_and_says_so(
     events = list(stacks.events(going_on(members, data_root, room)))
     assert records(events) == never_cut
     for start in starts(events):
-        assert "none of its checkpoints could be used" in start.facts["restarted"]
-        assert "resumed" not in start.facts
+        assert "none of its checkpoints could be used" in start.metadata["restarted"]
+        assert "resumed" not in start.metadata
 
 
 def files(room: CheckpointRoom) -> list[Path]:
@@ -270,8 +273,8 @@ def test_a_part_does_not_go_on_from_the_checkpoint_of_the_whole(
 
     monkeypatch.setattr(stacks, "_stacked", scarce)
     events = list(stacks.events(task))
-    assert {start.facts["fused"] for start in starts(events)} == {4}
-    assert not any("resumed" in start.facts for start in starts(events))
+    assert {start.metadata["fused"] for start in starts(events)} == {4}
+    assert not any("resumed" in start.metadata for start in starts(events))
     waiting = {path.parent.name for path in room.folder.glob("stacks/*/*.member")}
     assert len(waiting) == 2
 
@@ -305,7 +308,7 @@ def test_a_stack_told_to_stop_keeps_a_checkpoint_and_says_so_once(
     assert sum(isinstance(event.record, Measured) for event in told) < 2 * len(members)
     events = list(stacks.events(going_on(members, data_root, room)))
     assert records(events) == never_cut
-    assert {start.facts["resumed_after"] for start in starts(events)} == {"1 epochs"}
+    assert {start.metadata["resumed_after"] for start in starts(events)} == {"1 epochs"}
 
 
 def test_a_short_stack_leaves_nothing(
@@ -317,21 +320,21 @@ def test_a_short_stack_leaves_nothing(
 
 
 @pytest.fixture
-def engine() -> Iterator[ProcessEngine]:
-    made = ProcessEngine.on_cpu(workers=1, threads=1)
+def executor() -> Iterator[ProcessExecutor]:
+    made = ProcessExecutor.on_cpu(workers=1, threads=1)
     yield made
     made.close()
 
 
-def drain(engine: ProcessEngine) -> list[Event]:
+def drain(executor: ProcessExecutor) -> list[Event]:
     found = []
-    while (event := engine.next()) is not None:
+    while (event := executor.next()) is not None:
         found.append(event)
     return found
 
 
 def test_a_worker_killed_in_mid_epoch_costs_its_stack_nothing(
-    engine: ProcessEngine,
+    executor: ProcessExecutor,
     room: CheckpointRoom,
     members: list[PlannedTrial],
     never_cut: dict[str, list[Any]],
@@ -343,7 +346,7 @@ def test_a_worker_killed_in_mid_epoch_costs_its_stack_nothing(
     assert task.checkpoints is not None
     assert task.checkpoints.stack is not None
     folder = StackFolder(task.checkpoints.stack)
-    engine.submit(task)
+    executor.submit(task)
     events: list[Event] = []
     for place in (Position(0, 4), Position(1, 6)):
         deadline = time.monotonic() + PATIENCE
@@ -354,28 +357,28 @@ def test_a_worker_killed_in_mid_epoch_costs_its_stack_nothing(
         worker.kill()
         worker.join()
         while not multiprocessing.active_children():
-            event = engine.next(timeout=0.1)
+            event = executor.next(timeout=0.1)
             events += [event] if event else []
-    events += drain(engine)
+    events += drain(executor)
     assert records(events) == never_cut
-    assert {start.facts.get("resumed") for start in starts(events)} >= {1, 2}
+    assert {start.metadata.get("resumed") for start in starts(events)} >= {1, 2}
 
 
 def test_a_worker_told_to_stop_keeps_its_stacks_checkpoint_first(
-    engine: ProcessEngine,
+    executor: ProcessExecutor,
     tmp_path: Path,
     data_root: Path,
 ) -> None:
     """Closing the engine, as an interrupted sweep does."""
     members = plan_of(grid(epochs=8))
     room = CheckpointRoom(tmp_path, every=1e9)
-    engine.submit(task_of(members, data_root, room))
-    while not is_epoch(engine.next(), 1):
+    executor.submit(task_of(members, data_root, room))
+    while not is_epoch(executor.next(), 1):
         pass
-    engine.close()
-    engine.submit(going_on(members, data_root, room))
-    events = drain(engine)
-    assert {start.facts["resumed"] for start in starts(events)} == {1}
+    executor.close()
+    executor.submit(going_on(members, data_root, room))
+    events = drain(executor)
+    assert {start.metadata["resumed"] for start in starts(events)} == {1}
     assert records(events) == whole(members, data_root)
 
 

@@ -11,11 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_support import PATIENCE, cut, finish, reached, standing, statuses, sweep, wait_for
 
-from harness import naming
-from harness.dispatch.kept import Position
-from harness.execution import HELD_SECONDS
+from harness.execution.checkpoints.files import Position
+from harness.execution.queue import HELD_SECONDS
+from harness.store import names
+from tests.faults.sweep_support import (
+    PATIENCE,
+    cut,
+    finish,
+    reached,
+    standing,
+    statuses,
+    sweep,
+    wait_for,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -72,13 +81,13 @@ def never_cut(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], 
 
 def weights(workspace: Path) -> dict[str, dict[str, list[Any]]]:
     """Of the trials whose weights are stored, by trial id."""
-    from harness.tracking.store import open_store
-    from harness.tracking.weights import fetch_weights
+    from harness.store.read.weights import fetch_weights
+    from harness.store.store import open_store
 
     store = open_store(workspace)
     found = {}
     for trial_id, (_, tags) in standing(workspace).items():
-        if tags.get(naming.TAG_ARTIFACTS):
+        if tags.get(names.TAG_ARTIFACTS):
             held = fetch_weights(store, tags["run_id"])
             assert held is not None
             found[trial_id] = {name: tensor.tolist() for name, tensor in held.items()}
@@ -92,7 +101,7 @@ def check(workspace: Path, expected: tuple[Stored, Any]) -> list[dict[str, str]]
     assert len(after) == 8
     for trial_id, (values, tags) in expected[0].items():
         assert after[trial_id][0] == values
-        assert after[trial_id][1][naming.TAG_OUTCOME] == tags[naming.TAG_OUTCOME]
+        assert after[trial_id][1][names.TAG_OUTCOME] == tags[names.TAG_OUTCOME]
     assert len(expected[1]) == 3
     assert weights(workspace) == expected[1]
     assert "RUNNING" not in statuses(workspace)
@@ -115,7 +124,7 @@ def test_a_sweep_of_stacks_cut_in_mid_epoch_is_as_if_never_cut(
     told = finish(*WAYS[way])
     assert f"interrupted stacks to go on with: {len(places)}, of" in told
     tags = check(workspace, expected)
-    resumed = {tag[naming.TAG_RESUMED_AFTER] for tag in tags if naming.TAG_RESUMED in tag}
+    resumed = {tag[names.TAG_RESUMED_AFTER] for tag in tags if names.TAG_RESUMED in tag}
     assert resumed == set(map(str, places))
 
 
@@ -128,7 +137,7 @@ def test_a_sweep_of_stacks_killed_again_and_again_comes_to_the_same_end(
         cut(workspace, signal.SIGKILL, *WAYS["inline"], at=at)
     finish(*WAYS["inline"])
     tags = check(workspace, expected)
-    resumed = [tag.get(naming.TAG_RESUMED) for tag in tags]
+    resumed = [tag.get(names.TAG_RESUMED) for tag in tags]
     assert resumed.count("4") >= 6, "all but those that had diverged"
 
 
@@ -152,7 +161,7 @@ def test_fuse_off_begins_anew_and_says_so(workspace: Path, never_cut: Any) -> No
     assert "begun anew, as --fuse is off: " in told
     tags = [tags for _, tags in standing(workspace).values()]
     assert len(tags) == 8
-    assert sum(naming.TAG_FUSED in tag for tag in tags) <= 2, "but for those that had diverged"
+    assert sum(names.TAG_FUSED in tag for tag in tags) <= 2, "but for those that had diverged"
     assert not list(workspace.glob("mlruns/checkpoints/*/stacks"))
 
 
@@ -176,7 +185,7 @@ def test_a_harness_that_waits_goes_on_with_the_stack_of_one_that_died(
     assert second.returncode == 0, told
     finish(*WAYS["inline"])  # What the dead one left open is closed by the next command.
     tags = check(workspace, expected)
-    assert [tag.get(naming.TAG_RESUMED) for tag in tags].count("1") >= 6
+    assert [tag.get(names.TAG_RESUMED) for tag in tags].count("1") >= 6
 
 
 def test_a_worker_killed_in_a_sweep_costs_its_stack_nothing(
@@ -195,4 +204,4 @@ def test_a_worker_killed_in_a_sweep_costs_its_stack_nothing(
     told, _ = process.communicate(timeout=4 * PATIENCE)
     assert process.returncode == 0, told
     tags = check(workspace, expected)
-    assert {tag.get(naming.TAG_RESUMED) for tag in tags} == {None, "1"}
+    assert {tag.get(names.TAG_RESUMED) for tag in tags} == {None, "1"}

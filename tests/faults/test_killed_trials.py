@@ -12,22 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resume_support import comparable, planned, task
-from support import make_trial
-from sweep_support import cut, finish, reached, statuses, sweep, wait_for
 
-from harness import naming
-from harness.dispatch.checkpoints import CheckpointRoom, TrialFolder
-from harness.dispatch.engine import Event
-from harness.dispatch.inline import InlineEngine
-from harness.dispatch.kept import Position
-from harness.dispatch.process import ProcessEngine
-from harness.dispatch.runner import run
-from harness.execution import execute
+from harness.cli.interrupts import Interrupted, Interrupts
+from harness.core import metric_names
+from harness.core.records import Ended, Measured, Outcome, Record, Started
+from harness.execution.checkpoints.files import Position
+from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder
+from harness.execution.executors.base import Event
+from harness.execution.executors.inline import InlineExecutor
+from harness.execution.executors.process import ProcessExecutor
+from harness.execution.queue import execute
+from harness.execution.run_task import run
 from harness.experiment.spec import PlannedTrial
-from harness.interrupts import Interrupted, Interrupts
-from harness.records import Ended, Measured, Outcome, Record, Started
-from harness.trial import Trial
+from harness.experiment.trial import Trial
+from harness.store import names
+from tests.faults.sweep_support import cut, finish, reached, statuses, sweep, wait_for
+from tests.resume_support import comparable, planned, task
+from tests.support import make_trial
 
 
 def made(**fields: object) -> Trial:
@@ -37,15 +38,15 @@ def made(**fields: object) -> Trial:
 
 
 @pytest.fixture
-def engine() -> Iterator[ProcessEngine]:
-    made = ProcessEngine.on_cpu(workers=1, threads=1)
+def executor() -> Iterator[ProcessExecutor]:
+    made = ProcessExecutor.on_cpu(workers=1, threads=1)
     yield made
     made.close()
 
 
-def drain(engine: ProcessEngine) -> list[Event]:
+def drain(executor: ProcessExecutor) -> list[Event]:
     found = []
-    while (event := engine.next()) is not None:
+    while (event := executor.next()) is not None:
         found.append(event)
     return found
 
@@ -55,12 +56,12 @@ def whole(trial: Trial, root: Path) -> list[Any]:
 
 
 def test_a_worker_killed_in_mid_epoch_costs_its_trial_nothing(
-    engine: ProcessEngine, tmp_path: Path, data_root: Path
+    executor: ProcessExecutor, tmp_path: Path, data_root: Path
 ) -> None:
     """Killed twice. Each record comes once; a start comes again, to say that it went on."""
     trial, room = made(), CheckpointRoom(tmp_path, every=0)
     folder = TrialFolder(room.place(planned(trial)))
-    engine.submit(task(trial, data_root, room))
+    executor.submit(task(trial, data_root, room))
     events = []
     for place in (Position(0, 10), Position(1, 10)):
         wait_for(lambda place=place: (folder.reached() or Position(0, 0)) >= place)
@@ -68,45 +69,45 @@ def test_a_worker_killed_in_mid_epoch_costs_its_trial_nothing(
         worker.kill()
         worker.join()
         while not multiprocessing.active_children():
-            event = engine.next(timeout=0.1)
+            event = executor.next(timeout=0.1)
             events += [event] if event else []
-    events += drain(engine)
+    events += drain(executor)
     records = [event.record for event in events]
     starts = [record for record in records if isinstance(record, Started)]
-    assert [start.facts.get("resumed") for start in starts] == [None, 1, 2]
+    assert [start.metadata.get("resumed") for start in starts] == [None, 1, 2]
     once = [starts[0], *(record for record in records if not isinstance(record, Started))]
     assert comparable(once) == whole(trial, data_root)
 
 
 def test_a_worker_that_dies_before_its_first_checkpoint_fails_its_trial(
-    engine: ProcessEngine, tmp_path: Path, data_root: Path
+    executor: ProcessExecutor, tmp_path: Path, data_root: Path
 ) -> None:
-    engine.submit(task(made(epochs=10_000), data_root, CheckpointRoom(tmp_path, every=1e9)))
-    assert engine.next() is not None
+    executor.submit(task(made(epochs=10_000), data_root, CheckpointRoom(tmp_path, every=1e9)))
+    assert executor.next() is not None
     for worker in multiprocessing.active_children():
         worker.kill()
-    ended = drain(engine)[-1].record
+    ended = drain(executor)[-1].record
     assert isinstance(ended, Ended)
     assert ended.outcome is Outcome.FAILED
     assert "signal 9" in ended.reason
 
 
 def test_a_worker_told_to_stop_keeps_a_checkpoint_first(
-    engine: ProcessEngine, tmp_path: Path, data_root: Path
+    executor: ProcessExecutor, tmp_path: Path, data_root: Path
 ) -> None:
     """Closing the engine, as an interrupted sweep does; nothing was due for a long time."""
     trial, room = made(epochs=6), CheckpointRoom(tmp_path, every=1e9)
     folder = TrialFolder(room.place(planned(trial)))
-    engine.submit(task(trial, data_root, room))
-    while not isinstance(event := engine.next(), Event) or not _is_epoch(event, 1):
+    executor.submit(task(trial, data_root, room))
+    while not isinstance(event := executor.next(), Event) or not _is_epoch(event, 1):
         pass
-    engine.close()
+    executor.close()
     reached = folder.reached()
     assert reached is not None
     assert reached >= Position(1, 0)
-    engine.submit(task(trial, data_root, room))
-    records = [event.record for event in drain(engine)]
-    assert records[0].facts["resumed"] == 1  # type: ignore[union-attr]
+    executor.submit(task(trial, data_root, room))
+    records = [event.record for event in drain(executor)]
+    assert records[0].metadata["resumed"] == 1  # type: ignore[union-attr]
     assert comparable(records) == whole(trial, data_root)
 
 
@@ -129,7 +130,7 @@ def test_a_trial_in_this_process_keeps_a_checkpoint_before_it_stops(
     room = CheckpointRoom(tmp_path, every=1e9)
     with Interrupts() as interrupts:
         records = execute(
-            [one], InlineEngine(), Nowhere(), interrupts, data_root, False, checkpoints=room
+            [one], InlineExecutor(), Nowhere(), interrupts, data_root, False, checkpoints=room
         )
         with pytest.raises(Interrupted):  # noqa: PT012
             for _, record in records:
@@ -162,19 +163,19 @@ artifacts: all
 def stored(workspace: Path) -> dict[str, Any]:
     """By seed, what counts of each trial's run: every value, once for (metric, step), and the
     final weights."""
-    from harness.tracking.store import open_store
-    from harness.tracking.weights import fetch_weights
+    from harness.store.read.weights import fetch_weights
+    from harness.store.store import open_store
 
     store = open_store(workspace)
     found = {}
     for run_ in store.client.search_runs([store.experiment("cut")], max_results=1000):
         tags = run_.data.tags
-        if tags[naming.TAG_KIND] != naming.TRIAL or naming.TAG_SUPERSEDED in tags:
+        if tags[names.TAG_KIND] != names.TRIAL or names.TAG_SUPERSEDED in tags:
             continue
         assert run_.info.status == "FINISHED"
         values: dict[Any, Any] = {}
         for name in run_.data.metrics:
-            if name.removeprefix(naming.BEST).startswith(naming.OF_THE_MACHINE):
+            if name.removeprefix(metric_names.BEST).startswith(metric_names.OF_THE_MACHINE):
                 continue
             for point in store.client.get_metric_history(run_.info.run_id, name):
                 assert (name, point.step) not in values, "one value for each metric and step"
@@ -226,7 +227,7 @@ def test_a_sweep_cut_in_mid_epoch_is_as_if_never_cut(
         assert "RUNNING" not in statuses(workspace)
         assert "KILLED" in statuses(workspace)
     tags = finished(workspace, never_cut, *arguments)
-    resumed = [tag[naming.TAG_RESUMED_AFTER] for tag in tags.values() if tag]
+    resumed = [tag[names.TAG_RESUMED_AFTER] for tag in tags.values() if tag]
     assert sorted(resumed) == sorted(map(str, places))
     assert "RUNNING" not in statuses(workspace)
     assert not list(workspace.glob("mlruns/checkpoints/*/*/*/*.pt"))
@@ -245,4 +246,4 @@ def test_a_sweep_killed_again_and_again_comes_to_the_same_end(
         process.kill()
         process.communicate()
     tags = finished(workspace, never_cut, "--executor", "inline")
-    assert "3" in [tag.get(naming.TAG_RESUMED) for tag in tags.values()]
+    assert "3" in [tag.get(names.TAG_RESUMED) for tag in tags.values()]

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dispatch.servers import mlflow_server
-from faults.machines import DEADLINE, LEASE_SECONDS, Machine
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from harness.naming import PARAM_TRIAL, TAG_KIND, TAG_REASON, TAG_SUPERSEDED, TRIAL
+from harness.store.names import PARAM_TRIAL, TAG_KIND, TAG_REASON, TAG_SUPERSEDED, TRIAL
+from tests.execution.servers import mlflow_server
+from tests.faults.machines import DEADLINE, LEASE_SECONDS, Machine
 
 pytestmark = pytest.mark.slow
 

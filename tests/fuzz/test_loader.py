@@ -11,8 +11,8 @@ from experiment.test_hostile import FIELD, FILES, VALUES, lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import InputError
-from harness.experiment.loading import load
+from harness.core.errors import InputError
+from harness.experiment.reading.loading import load
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "experiments").glob("*.yaml"))
 

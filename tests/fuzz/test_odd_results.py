@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored import METRIC, sweep_run, trial_run
 
-from harness import naming
 from harness.analysis.comparison import Question
-from harness.errors import HarnessError
-from harness.records import Outcome
+from harness.core.errors import HarnessError
+from harness.core.records import Outcome
 from harness.report.build import build_report
 from harness.report.terminal import terminal
-from harness.tracking.results import Results, tabulate
-from harness.tracking.runs import StoredRun
+from harness.store import names
+from harness.store.read.results import Results, tabulate
+from harness.store.read.runs import StoredRun
+from tests.stored import METRIC, sweep_run, trial_run
 
 ODD = st.sampled_from(
     [
@@ -32,18 +32,18 @@ ODD = st.sampled_from(
 TEXT = ODD | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NUMBERS = st.floats(width=64) | st.sampled_from([0.0, -0.0, 1e308, -1e308, 5e-324, math.nan])
 TAGS = {
-    naming.TAG_OUTCOME: st.sampled_from([*Outcome]) | TEXT,
-    naming.TAG_REASON: TEXT,
-    naming.TAG_METRIC: st.sampled_from([METRIC, "test/loss"]) | TEXT,
-    naming.TAG_DIRECTION: st.sampled_from(["max", "min"]) | TEXT,
-    naming.TAG_TARGET: TEXT,
-    naming.TAG_DIVERGED_AT: TEXT,
-    naming.TAG_OWNER: TEXT | st.just(json.dumps({"host": 1, "boot": [], "pid": "x", "born": {}})),
-    naming.TAG_EXCLUSIVE: TEXT,
-    naming.TAG_ARTIFACTS: TEXT,
-    naming.TAG_TRIAL: TEXT | st.just("{}") | st.just("[]") | st.just('{"model": {"x": 1}}'),
-    naming.TAG_KIND: st.sampled_from([naming.TRIAL, naming.SWEEP, naming.STUDY]) | TEXT,
-    naming.TAG_EXPECT: TEXT | st.just('[{"metric": 1}]'),
+    names.TAG_OUTCOME: st.sampled_from([*Outcome]) | TEXT,
+    names.TAG_REASON: TEXT,
+    names.TAG_METRIC: st.sampled_from([METRIC, "test/loss"]) | TEXT,
+    names.TAG_DIRECTION: st.sampled_from(["max", "min"]) | TEXT,
+    names.TAG_TARGET: TEXT,
+    names.TAG_DIVERGED_AT: TEXT,
+    names.TAG_OWNER: TEXT | st.just(json.dumps({"host": 1, "boot": [], "pid": "x", "born": {}})),
+    names.TAG_EXCLUSIVE: TEXT,
+    names.TAG_ARTIFACTS: TEXT,
+    names.TAG_TRIAL: TEXT | st.just("{}") | st.just("[]") | st.just('{"model": {"x": 1}}'),
+    names.TAG_KIND: st.sampled_from([names.TRIAL, names.SWEEP, names.STUDY]) | TEXT,
+    names.TAG_EXPECT: TEXT | st.just('[{"metric": 1}]'),
     "mlflow.parentRunId": TEXT,
 }
 CHANGED_TAGS = st.fixed_dictionaries({}, optional=TAGS)

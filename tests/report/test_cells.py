@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from harness.cells import csv_text, neutral
+from harness.core.text import csv_text, neutral
 
 
 @pytest.mark.parametrize(

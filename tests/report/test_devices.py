@@ -9,20 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from report_support import said
-from stored import results, trial_run
-from support import make_trial
-from tracking.tracking_support import GOAL, make_plan
 
 from harness.analysis.joining import join
-from harness.naming import TAG_DEVICE, TAG_DEVICE_NAME
-from harness.records import Ended, Measured, Outcome, Record, Started
+from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.report.build import build_report
 from harness.report.section import chosen
 from harness.report.terminal import terminal
-from harness.tracking.results import Results, read
-from harness.tracking.store import Store, open_store
-from harness.tracking.writer import SweepWriter
+from harness.store.names import TAG_DEVICE, TAG_DEVICE_NAME
+from harness.store.read.results import Results, read
+from harness.store.store import Store, open_store
+from harness.store.write.sweep_writer import SweepWriter
+from tests.report_support import said
+from tests.store.store_support import GOAL, make_plan
+from tests.stored import results, trial_run
+from tests.support import make_trial
 
 CPU, GPU = ("cpu", "a processor"), ("cuda:0", "NVIDIA H200")
 

@@ -7,8 +7,6 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from report_support import rich, whole
-from stored import results, trial_run
 
 from harness.report.blocks import Column, Table
 from harness.report.figures import (
@@ -28,6 +26,8 @@ from harness.report.figures import (
 from harness.report.html import embedded, html, rows_json
 from harness.report.svg.canvas import log_ticks, scale, ticks
 from harness.report.svg.draw import draw
+from tests.report_support import rich, whole
+from tests.stored import results, trial_run
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028"
 

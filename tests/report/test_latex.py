@@ -7,11 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from report_support import rich, whole
-from stored import results, trial_run
 
 from harness.report.blocks import Column, Table
 from harness.report.latex import _table, escape, latex
+from tests.report_support import rich, whole
+from tests.stored import results, trial_run
 
 HOSTILE = r"\input{/etc/passwd} 50% of $x_1$ & {y} ~ ^ # \end{document} [*] 学習率 🙂 naïve"
 PAPER = r"""\documentclass{article}

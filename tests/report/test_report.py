@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 from rich.cells import cell_len
-from stored import results, seeds, small_grid, trial_run, without
 
 from harness.analysis.comparison import Question
-from harness.naming import TAG_REASON
 from harness.report.build import Report, build_report
 from harness.report.markdown import markdown
 from harness.report.section import sections
 from harness.report.tables import SCHEMA, json_text
 from harness.report.tables import csv as csv_of
 from harness.report.terminal import terminal
-from harness.tracking.runs import StoredRun
+from harness.store.names import TAG_REASON
+from harness.store.read.runs import StoredRun
+from tests.stored import results, seeds, small_grid, trial_run, without
 
 SCRIPT = "<script>alert(1)</script>"
 FORMULA = "=cmd()"
@@ -120,10 +120,9 @@ def test_fewer_seeds_are_marked() -> None:
 
 
 def test_selection_on_test_is_said_plainly() -> None:
-    from stored import sweep_run
-
-    from harness.naming import TAG_METRIC
-    from harness.tracking.results import tabulate
+    from harness.store.names import TAG_METRIC
+    from harness.store.read.results import tabulate
+    from tests.stored import sweep_run
 
     runs = [trial_run(None, test=0.9, tags={TAG_METRIC: "test/accuracy"})]
     found = tabulate("demo", [sweep_run(metric="test/accuracy"), *runs])

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from report_support import rich, whole, with_shelf
-from stored import results
 from test_report import POOR
 
 from harness.report.schema import DEFAULT_PATH, schema, text
 from harness.report.section import sections
 from harness.report.tables import SCHEMA, json_text
-from harness.tracking.results import Results
+from harness.store.read.results import Results
+from tests.report_support import rich, whole, with_shelf
+from tests.stored import results
 
 
 @pytest.fixture(scope="module")

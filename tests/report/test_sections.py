@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_support import Shelf, rich, said, tournament_runs, whole, with_shelf
 from rich.cells import cell_len
-from stored import results, seeds, small_grid, trial_run
 from test_report import FORMULA, POOR, SCRIPT
 
 from harness.analysis.comparison import Question
-from harness.errors import InputError
-from harness.naming import TAG_NUMBER
+from harness.core.errors import InputError
 from harness.report.build import Report, build_report
 from harness.report.html import html
 from harness.report.latex import latex
@@ -24,6 +21,9 @@ from harness.report.markdown import markdown
 from harness.report.section import chosen, sections
 from harness.report.tables import json_text
 from harness.report.terminal import terminal
+from harness.store.names import TAG_NUMBER
+from tests.report_support import Shelf, rich, said, tournament_runs, whole, with_shelf
+from tests.stored import results, seeds, small_grid, trial_run
 
 
 @pytest.fixture(scope="module")

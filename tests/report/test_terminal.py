@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from report_support import rich
 from rich.cells import cell_len
 
 from harness.report.blocks import Column, Table
 from harness.report.build import build_report
 from harness.report.section import chosen
 from harness.report.terminal import column_widths, fitting, terminal
+from tests.report_support import rich
 
 WIDE = Table(
     (Column("#", numeric=True), Column("model"), Column("val/accuracy", numeric=True)),

@@ -16,18 +16,18 @@ from typing import Any
 
 import pytest
 import torch
-from tracking.tracking_support import GOAL, digits, done, make_plan
 
 from harness import predict, search, sweep
-from harness.errors import InputError, StoreError
-from harness.experiment.loading import load
-from harness.naming import PARAM_TRIAL
-from harness.tracking.outbox import Outbox
-from harness.tracking.spool import Spool
-from harness.tracking.store import Store
-from harness.tracking.weights import fetch_weights
-from harness.tracking.writer import SweepWriter
-from harness.trial import COMPONENT_FIELDS
+from harness.core.errors import InputError, StoreError
+from harness.experiment.reading.loading import load
+from harness.experiment.trial import COMPONENT_FIELDS
+from harness.store.artifacts.spool import Spool
+from harness.store.names import PARAM_TRIAL
+from harness.store.read.weights import fetch_weights
+from harness.store.store import Store
+from harness.store.write.outbox import Outbox
+from harness.store.write.sweep_writer import SweepWriter
+from tests.store.store_support import GOAL, digits, done, make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "hunter2"
@@ -266,7 +266,7 @@ def test_a_weights_file_is_no_way_to_fill_the_disk_or_leave_a_folder(tmp_path: P
 
 def test_trial_ids_in_the_store_may_be_anything(workspace: Path, store: Store) -> None:
     """Whoever can write to a server can write any param; readers show it and go on."""
-    from harness.tracking.results import read
+    from harness.store.read.results import read
 
     run_id = one_run(store)
     tags = store.client.get_run(run_id).data.tags | {"mlflow.runName": "<script>\x1b[2J"}

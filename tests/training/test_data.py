@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import make_trial
 from torch import Tensor
 
-from harness.data import Examples, ImagePrepare
-from harness.errors import InputError
+from harness.components.base import Examples, ImagePrepare
+from harness.core.errors import InputError
+from harness.experiment.trial import Trial
 from harness.training import data as cutting
 from harness.training import sources
 from harness.training.data import Splits, splits
 from harness.training.features import Scaler, standardised
 from harness.training.sources import Resident, Streamed
-from harness.trial import Trial
+from tests.support import make_trial
 
 CPU = torch.device("cpu")
 IRIS = {"name": "iris", "standardise": False}

@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 import torch
-from support import make_trial
 from torch import nn
 
-from harness.naming import OF_THE_MACHINE, PEAK_MEMORY
-from harness.records import BatchLosses, Ended, Measured, Outcome, Started
-from harness.seeding import generator, stream_seed
+from harness.core.metric_names import OF_THE_MACHINE, PEAK_MEMORY
+from harness.core.records import BatchLosses, Ended, Measured, Outcome, Started
+from harness.core.seeding import generator, stream_seed
+from harness.experiment.trial import Trial
 from harness.training.build import assemble
 from harness.training.loop import train
-from harness.trial import Trial
+from tests.support import make_trial
 
 
-def records(trial: Trial, root: Path, evidence: bool = False) -> list[Any]:
-    return list(train(assemble(trial, root), evidence))
+def records(trial: Trial, root: Path, test_outputs: bool = False) -> list[Any]:
+    return list(train(assemble(trial, root), test_outputs))
 
 
 def measured(trial: Trial, root: Path) -> list[Measured]:
@@ -56,9 +56,9 @@ def test_equals_a_plain_loop_bit_for_bit(data_root: Path) -> None:
             total += loss.item() * len(chosen)
         epoch_losses.append(total / len(inputs))
 
-    *_, ended = found = records(trial, data_root, evidence=True)
+    *_, ended = found = records(trial, data_root, test_outputs=True)
     for name, tensor in model.state_dict().items():
-        assert torch.equal(ended.evidence.state_dict[name], tensor), name
+        assert torch.equal(ended.test_outputs.state_dict[name], tensor), name
     losses = [r.values["train/loss"] for r in found if isinstance(r, Measured) and r.epoch > 0]
     # The last batch is shorter than the others: a mean of batch means would differ.
     assert len(inputs) % 64 != 0
@@ -71,10 +71,10 @@ def test_a_convolutions_weights_lie_as_a_processor_likes_them_and_leave_as_usual
     trial = make_trial(model={"name": "cnn", "channels": [4, 3], "hidden": 8, "padding": "same"})
     weights = assemble(trial, data_root).model[0].weight
     assert weights.shape[0] > 1
-    *_, ended = records(trial, data_root, evidence=True)
-    kept = ended.evidence.state_dict["0.weight"]
+    *_, ended = records(trial, data_root, test_outputs=True)
+    kept = ended.test_outputs.state_dict["0.weight"]
     assert weights.stride()[1] == 1
-    assert all(tensor.is_contiguous() for tensor in ended.evidence.state_dict.values())
+    assert all(tensor.is_contiguous() for tensor in ended.test_outputs.state_dict.values())
     assert kept.shape == weights.shape
 
 
@@ -82,10 +82,10 @@ def test_records_come_in_order(data_root: Path) -> None:
     found = records(make_trial(), data_root)
     assert [type(record) for record in found] == [Started, Measured, Measured, Measured, Ended]
     assert [r.epoch for r in found[1:4]] == [0, 1, 2]
-    n = found[0].facts["examples"]["train"]
+    n = found[0].metadata["examples"]["train"]
     assert [r.examples for r in found[1:4]] == [0, n, 2 * n]
     assert found[-1].outcome is Outcome.DONE
-    assert found[-1].evidence is None
+    assert found[-1].test_outputs is None
 
 
 def test_measures_the_contracts_metrics(data_root: Path) -> None:
@@ -135,11 +135,11 @@ def test_optimizers_with_one_seed_start_from_the_same_weights(data_root: Path) -
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_as_diverged(data_root: Path) -> None:
-    found = records(make_trial(lr=1e30, epochs=5), data_root, evidence=True)
+    found = records(make_trial(lr=1e30, epochs=5), data_root, test_outputs=True)
     ended = found[-1]
     assert ended.outcome is Outcome.DIVERGED
     assert ended.final == {}
-    assert ended.evidence is None
+    assert ended.test_outputs is None
     assert "epoch 1" in ended.reason
     points = [record for record in found if isinstance(record, Measured)]
     assert [point.epoch for point in points] == [0]
@@ -149,7 +149,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial_as_diverged(data_root: Path) -
 def test_batch_losses_are_over_examples_seen(data_root: Path) -> None:
     trial = make_trial(log_every=7, epochs=2)
     found = records(trial, data_root)
-    n = found[0].facts["examples"]["train"]
+    n = found[0].metadata["examples"]["train"]
     batches = [record for record in found if isinstance(record, BatchLosses)]
     steps = range(0, -(-n // 64), 7)
     assert batches[0].examples == tuple(min((i + 1) * 64, n) for i in steps)

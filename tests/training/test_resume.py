@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -12,20 +11,18 @@ from typing import Any
 
 import pytest
 import torch
-from resume_support import assert_same, comparable
-from support import make_trial
 
-from harness.registry import components
+from harness.components.registry import components
+from harness.experiment.trial import Trial
 from harness.training import checkpoint, loop
 from harness.training.build import Parts, assemble
 from harness.training.checkpoint import Checkpoint, Pace, Unusable, restore
 from harness.training.data import forget
 from harness.training.evaluation import evaluate
 from harness.training.loop import train
-from harness.trial import Trial
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "components"))
-from made_data import write_images
+from tests.components.made_data import write_images
+from tests.resume_support import assert_same, comparable
+from tests.support import make_trial
 
 CUTS = ((1, 3), (2, 0))
 """In mid-epoch, and between two epochs."""

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import sklearn.model_selection
 import torch
-from support import make_trial
 
-from harness.seeding import recorded
+from harness.core.seeding import recorded
 from harness.training import data
 from harness.training.build import assemble
 from harness.training.loop import train
+from tests.support import make_trial
 
 
 def test_the_recorded_seeds_are_those_that_are_used(monkeypatch: pytest.MonkeyPatch) -> None:

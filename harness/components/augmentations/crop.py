@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.kinds import Augmentation, AugmentFunction, Options
+from harness.components.base import Augmentation, AugmentFunction, Options
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from harness.kinds import Augmentation, AugmentFunction, Options
+from harness.components.base import Augmentation, AugmentFunction, Options
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from harness.errors import InputError, did_you_mean
-from harness.kinds import Augmentation, AugmentFunction, Options
+from harness.components.base import Augmentation, AugmentFunction, Options
+from harness.core.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     import torch

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
-from harness.data import DataInfo, RawData, TableColumns, Task
-from harness.errors import InputError
-from harness.kinds import Dataset
-from harness.kit.datafiles import Version, fetch, missing
-from harness.kit.splitting import SPLITTING
-from harness.kit.tables import TableOptions, examples
+from harness.components.base import DataInfo, Dataset, RawData, TableColumns, Task
+from harness.components.shared.data_files import Version, fetch, missing
+from harness.components.shared.splitting import SPLITTING
+from harness.components.shared.tables import TableOptions, examples
+from harness.core.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
-from harness.data import DataInfo, Examples, RawData
-from harness.errors import InputError
-from harness.kinds import Dataset, Numbers
-from harness.kit.datafiles import fetch, missing
-from harness.kit.datafiles import fingerprint as of_files
-from harness.kit.images import (
+from harness.components.base import DataInfo, Dataset, Examples, Numbers, RawData
+from harness.components.shared.data_files import fetch, missing
+from harness.components.shared.data_files import fingerprint as of_files
+from harness.components.shared.images import (
     Deviations,
     FetchedOptions,
     ImageOptions,
@@ -26,6 +24,7 @@ from harness.kit.images import (
     prepare,
     stored,
 )
+from harness.core.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
-from harness.data import DataInfo, Impute, RawData, TableColumns
-from harness.errors import InputError, Problem
-from harness.kinds import Dataset, Names, place
-from harness.kit import frames
-from harness.kit.datafiles import Version, missing, sha256
-from harness.kit.frames import Target
-from harness.kit.splitting import SPLITTING
-from harness.kit.tables import ClassTableOptions, bundled_folder, examples
+from harness.components.base import DataInfo, Dataset, Impute, Names, RawData, TableColumns, place
+from harness.components.shared import frames
+from harness.components.shared.data_files import Version, missing, sha256
+from harness.components.shared.frames import Target
+from harness.components.shared.splitting import SPLITTING
+from harness.components.shared.tables import ClassTableOptions, bundled_folder, examples
+from harness.core.errors import InputError, Problem
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from harness.data import DataInfo, Task
-from harness.kinds import Dataset
-from harness.kit.splitting import SPLITTING
-from harness.kit.tables import BundledTable, TableOptions
+from harness.components.base import DataInfo, Dataset, Task
+from harness.components.shared.splitting import SPLITTING
+from harness.components.shared.tables import BundledTable, TableOptions
 
 TABLE = BundledTable(
     DataInfo(Task.REGRESSION, (10,)),

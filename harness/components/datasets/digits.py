@@ -7,12 +7,11 @@ from typing import Final
 
 from pydantic import Field
 
-from harness.data import DataInfo, Examples, RawData
-from harness.kinds import Dataset
-from harness.kit.datafiles import fingerprint as of_files
-from harness.kit.images import ImageOptions, image_info, prepare
-from harness.kit.splitting import SPLITTING, StratifiedSplitOptions
-from harness.kit.tables import bundled
+from harness.components.base import DataInfo, Dataset, Examples, RawData
+from harness.components.shared.data_files import fingerprint as of_files
+from harness.components.shared.images import ImageOptions, image_info, prepare
+from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions
+from harness.components.shared.tables import bundled
 
 CLASSES: Final = tuple("0123456789")
 DARKEST: Final = 16

@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from harness.data import DataInfo, Examples, ImagePrepare, LazyInputs, RawData
-from harness.errors import InputError
-from harness.kinds import Dataset, place
-from harness.kit.datafiles import fingerprint as of_files
-from harness.kit.datafiles import missing
-from harness.kit.images import ImageOptions, Shape, image_info
-from harness.kit.splitting import SPLITTING, StratifiedSplitOptions
+from harness.components.base import (
+    DataInfo,
+    Dataset,
+    Examples,
+    ImagePrepare,
+    LazyInputs,
+    RawData,
+    place,
+)
+from harness.components.shared.data_files import fingerprint as of_files
+from harness.components.shared.data_files import missing
+from harness.components.shared.images import ImageOptions, Shape, image_info
+from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions
+from harness.core.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from harness.data import DataInfo, Task
-from harness.kinds import Dataset
-from harness.kit.splitting import SPLITTING
-from harness.kit.tables import BundledTable, ClassTableOptions
+from harness.components.base import DataInfo, Dataset, Task
+from harness.components.shared.splitting import SPLITTING
+from harness.components.shared.tables import BundledTable, ClassTableOptions
 
 TABLE = BundledTable(
     DataInfo(Task.MULTICLASS, (4,), ("setosa", "versicolor", "virginica")),

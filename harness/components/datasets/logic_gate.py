@@ -9,8 +9,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from harness.data import DataInfo, Examples, RawData, SplitRule, Task
-from harness.kinds import Dataset, Options
+from harness.components.base import DataInfo, Dataset, Examples, Options, RawData, SplitRule, Task
 
 INPUTS: Final = ((0, 0), (0, 1), (1, 0), (1, 1))
 OUTPUTS: Final[Mapping[str, tuple[int, int, int, int]]] = {

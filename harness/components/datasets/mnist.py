@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.kinds import Dataset, Numbers
-from harness.kit.idx import MNISTFamily, MNISTOptions
-from harness.kit.images import Deviations
+from harness.components.base import Dataset, Numbers
+from harness.components.shared.idx import MNISTFamily, MNISTOptions
+from harness.components.shared.images import Deviations
 
 FAMILY = MNISTFamily("mnist", "MNIST", tuple("0123456789"))
 

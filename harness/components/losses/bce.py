@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.data import DataInfo, Task
-from harness.kinds import Loss, LossFunction, Options
+from harness.components.base import DataInfo, Loss, LossFunction, Options, Task
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from harness.data import DataInfo, Task
-from harness.kinds import Loss, LossFunction, Options
+from harness.components.base import DataInfo, Loss, LossFunction, Options, Task
 
 if TYPE_CHECKING:
     from torch import Tensor

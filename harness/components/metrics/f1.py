@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.data import Task
-from harness.kinds import Metric
-from harness.kit.predictions import agreement, of_one, where_measurable
+from harness.components.base import Metric, Task
+from harness.components.shared.predictions import agreement, of_one, where_measurable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,9 +5,8 @@ from __future__ import annotations
 from math import nan
 from typing import TYPE_CHECKING, Any
 
-from harness.data import Task
-from harness.kinds import Metric
-from harness.kit.predictions import of_one, scores, where_measurable
+from harness.components.base import Metric, Task
+from harness.components.shared.predictions import of_one, scores, where_measurable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from harness.data import DataInfo
-from harness.kinds import Model, Options
-from harness.kit.layers import Padding, image_refusal, pooled_side
+from harness.components.base import DataInfo, Model, Options
+from harness.components.shared.layers import Padding, image_refusal, pooled_side
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from harness.data import DataInfo
-from harness.kinds import Model, Options
-from harness.kit.layers import Activation, Init, Widths, activation, initialise
+from harness.components.base import DataInfo, Model, Options
+from harness.components.shared.layers import Activation, Init, Widths, activation, initialise
 
 if TYPE_CHECKING:
     from torch import nn

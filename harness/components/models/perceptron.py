@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.data import DataInfo
-from harness.kinds import Model, Options
+from harness.components.base import DataInfo, Model, Options
 
 if TYPE_CHECKING:
     from torch import nn

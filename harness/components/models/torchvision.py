@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from harness.data import DataInfo
-from harness.errors import did_you_mean
-from harness.kinds import Model, Options, place
-from harness.kit.layers import skeleton
-from harness.kit.pretrained import cached_file, checksum, load, local_file
+from harness.components.base import DataInfo, Model, Options, place
+from harness.components.shared.layers import skeleton
+from harness.components.shared.pretrained import cached_file, checksum, load, local_file
+from harness.core.errors import did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from harness.kinds import Optimizer, Options
+from harness.components.base import Optimizer, Options
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from harness.kinds import Optimizer, Options
-from harness.kit.optim import Betas
+from harness.components.base import Optimizer, Options
+from harness.components.shared.optimizers import Betas
 
 if TYPE_CHECKING:
     import torch

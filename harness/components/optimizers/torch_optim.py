@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_or
 
 from pydantic import Field, create_model, model_validator
 
-from harness.errors import InputError, Problem
-from harness.kinds import Optimizer, Options
-from harness.kit.optim import NOT_OPTIONS
+from harness.components.base import Optimizer, Options
+from harness.components.shared.optimizers import NOT_OPTIONS
+from harness.core.errors import InputError, Problem
 
 if TYPE_CHECKING:
     import torch

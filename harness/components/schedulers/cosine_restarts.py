@@ -6,7 +6,7 @@ from math import cos, pi
 
 from pydantic import Field
 
-from harness.kinds import Horizon, Schedule, Scheduler, TimedOptions
+from harness.components.base import Horizon, Schedule, Scheduler, TimedOptions
 
 
 class CosineRestartsOptions(TimedOptions):

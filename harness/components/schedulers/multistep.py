@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from pydantic import Field, field_validator
 
-from harness.kinds import Horizon, Integers, Schedule, Scheduler, TimedOptions
+from harness.components.base import Horizon, Integers, Schedule, Scheduler, TimedOptions
 
 
 class MultistepOptions(TimedOptions):

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.kinds import Horizon, MetricOptions, Scheduler
+from harness.components.base import Horizon, MetricOptions, Scheduler
 
 
 class PlateauOptions(MetricOptions):

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from harness.analysis.across import Friedman, Standing, friedman, standings
 from harness.analysis.comparison import Comparison
 from harness.analysis.tournament import tournament
+from harness.core.text import counted, listed
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Range, Ranges, RankLine
 from harness.report.intervals import bracketed, p_value
 from harness.report.numbers import decimals_for, figure
 from harness.report.section import Section
-from harness.words import counted, listed
 
 FEWEST_TASKS = 2
 

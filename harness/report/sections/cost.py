@@ -11,13 +11,14 @@ from harness.analysis.comparison import Comparison
 from harness.analysis.cost import Cost, Priced, cost_of, pareto
 from harness.analysis.devices import DeviceCost, across_devices
 from harness.analysis.tournament import TASK_FIELDS, name_of, tournament
-from harness.naming import BEST_EPOCH, PARAM_CONFIG, TRAIN_SECONDS
-from harness.records import Outcome
+from harness.core.metric_names import BEST_EPOCH, TRAIN_SECONDS
+from harness.core.records import Outcome
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Dot, Figure, Scatter
 from harness.report.numbers import MISSING, figure
 from harness.report.rows import called
 from harness.report.section import Section
+from harness.store.names import PARAM_CONFIG
 
 MOST_DOTS = 600
 SECONDS = "training seconds"

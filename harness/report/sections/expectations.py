@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.expectations import Checked
+from harness.core.text import counted
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.numbers import decimals_for, figure, signed, spread
 from harness.report.section import Section
-from harness.words import counted
 
 COLUMNS = (
     Column("figure"),

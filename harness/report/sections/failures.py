@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
-from harness.records import Outcome
+from harness.core.records import Outcome
+from harness.core.text import counted
 from harness.report.blocks import Block, Column, Folded, Paragraph, Table
 from harness.report.section import Section
-from harness.words import counted
 
 MOST = 10
 """Trials that are named in a report for people."""

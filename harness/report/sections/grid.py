@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from harness.analysis.comparison import Comparison
 from harness.analysis.configs import Config
 from harness.analysis.filters import natural
+from harness.core.text import counted
 from harness.report.blocks import Block, Paragraph
 from harness.report.figures import Figure, HeatMap, Parallel, ParallelAxis
 from harness.report.section import Section
-from harness.words import counted
 
 MOST_LINES = 600
 MOST_AXES = 8

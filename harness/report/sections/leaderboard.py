@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
+from harness.core.text import counted
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.numbers import MISSING
 from harness.report.rows import Layout, Row, rows_of, seeds_cell, spread_cells
 from harness.report.section import Section
-from harness.words import counted
 
 FEWER = "* fewer seeds than other configs: their means are not of the same seeds."
 DIVERGED_LAST = (

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.devices import mixed_configs
+from harness.core.text import counted
 from harness.report.blocks import Paragraph
 from harness.report.section import Section, points_of
-from harness.words import counted
 
 
 @dataclass(frozen=True, slots=True)

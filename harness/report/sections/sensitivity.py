@@ -12,12 +12,14 @@ import pandas as pd
 from harness.analysis.comparison import STUDY, Comparison
 from harness.analysis.sensitivity import KEPT, Finals, Sensitivity, group_finals, sensitivity
 from harness.analysis.tournament import TASK_FIELDS, name_of
-from harness.naming import FINAL, PARAM_CONFIG, number
-from harness.records import Outcome
+from harness.core.metric_names import FINAL
+from harness.core.records import Outcome
+from harness.core.text import number
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Line, LineChart, Point
 from harness.report.numbers import MISSING, figure
 from harness.report.section import Section, of_points, points_of
+from harness.store.names import PARAM_CONFIG
 
 LEAVES_OUT = ("optimizer", "lr", "scheduler")
 """What an untrained net does not depend on: one trial of each other combination tells its score."""

@@ -11,12 +11,12 @@ import pandas as pd
 from harness.analysis.comparison import Comparison
 from harness.analysis.profile import CONTENDER, LONGEST, TASK, Profile, Score, profiles, scores
 from harness.analysis.tournament import Tournament, tournament
-from harness.naming import EPOCHS_TO_TARGET, TRAIN_SECONDS
+from harness.core.metric_names import EPOCHS_TO_TARGET, TRAIN_SECONDS
+from harness.core.text import counted
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Line, LineChart, Point
 from harness.report.numbers import MISSING, figure
 from harness.report.section import Section
-from harness.words import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ from harness.analysis.headline import Headline, headline
 from harness.analysis.tournament import MOST_CONTENDERS, Tournament, tournament
 from harness.analysis.tuned import Tuned
 from harness.analysis.verdict import Verdict, judge
-from harness.errors import InputError
+from harness.core.errors import InputError
+from harness.core.text import counted, listed
 from harness.report.blocks import Paragraph
-from harness.report.doubts import why
 from harness.report.intervals import probable
 from harness.report.numbers import decimals_for, spread
 from harness.report.rows import called
 from harness.report.section import Section
-from harness.words import counted, listed
+from harness.report.uncertainty import why
 
 CLAIM = "no claim of significance"
 

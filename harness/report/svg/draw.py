@@ -14,7 +14,8 @@ from harness.report.figures import (
     RankLine,
     Scatter,
 )
-from harness.report.svg import charts, plates
+from harness.report.svg import charts
+from harness.report.svg import panels as plates
 
 
 def draw(figure: Figure) -> Markup:

@@ -1,0 +1,1 @@
+"""What components share: files, tables, images, layers, predictions."""

@@ -1,0 +1,1 @@
+"""What every room uses: records, errors, seeding, text, paths, checksummed files."""

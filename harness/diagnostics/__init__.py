@@ -1,0 +1,1 @@
+"""What `harness.doctor` examines."""

@@ -1,1 +1,0 @@
-"""Dispatch: moves tasks to where they train, and their records back."""

@@ -1,0 +1,1 @@
+"""Runs trials: a queue, executors, devices, stacks, checkpoints."""

@@ -1,0 +1,200 @@
+"""A worker process: trains the tasks that come down its pipe and sends their records up.
+
+It shares no state, no lock and no thread with its parent.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import threading
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+
+from harness.core.records import Ended, Measured, Outcome, Started
+from harness.execution.executors.base import Event, Task
+from harness.execution.stopping import TOLD_TO_STOP, is_asked, stop_soon
+from harness.experiment.trial import Trial
+
+PARENT_DIED = 3
+"""Exit status of a worker that found itself alone."""
+STOPPED = 4
+"""Exit status of a worker that was told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The parent no longer wants the trial with this key."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Make ready to train this trial with so many threads; at `Go`, see how fast it trains."""
+
+    trial: Trial
+    data_root: Path
+    threads: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """All that measure together are ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker waits for `Go`. problem: why it never will, where it cannot train the trial."""
+
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a worker trained."""
+
+    epochs_per_second: float
+
+
+Order = Task | Cancel | Measure | Go | None
+"""What the parent sends; None ends the worker."""
+Answer = list[Event] | Ready | Pace
+
+
+def send(pipe: Connection, content: Answer | Order) -> None:
+    """By value: multiprocessing's own pickler would pass tensors as handles into the memory of a
+    process that may be dead when they are read."""
+    pipe.send_bytes(pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """Events on their way to the parent. Those of a stack's epoch go up together: one by one they
+    cost more than the training of a small stack.
+
+    left: the trials of the task that have not ended.
+    """
+
+    pipe: Connection
+    left: dict[str, Trial]
+    _events: list[Event] = field(default_factory=list)
+    _stacked: set[str] = field(default_factory=set)
+    _measured: int = 0
+
+    def put(self, event: Event) -> None:
+        record = event.record
+        self._events.append(event)
+        if isinstance(record, Started) and "fused" in record.metadata:
+            self._stacked.add(event.key)
+        elif isinstance(record, Measured):
+            self._measured += 1
+        elif isinstance(record, Ended):
+            del self.left[event.key]
+        if self._is_due(event):
+            self.flush()
+
+    def flush(self) -> None:
+        if self._events:
+            send(self.pipe, self._events)
+        self._events, self._measured = [], 0
+
+    def _is_due(self, event: Event) -> bool:
+        if event.key not in self._stacked or self._measured >= len(self.left):
+            return True
+        # Weights and outputs of many trials at once would fill the memory.
+        return isinstance(event.record, Ended) and event.record.test_outputs is not None
+
+
+def work(pipe: Connection, threads: int, shared: Path, budget: int, scratch: Path) -> None:
+    """Serve the pipe until it says None or closes.
+
+    threads: for torch, in this process. shared: the folder of data shared between workers, of at
+    most `budget` bytes. scratch: what else goes with a parent that is killed.
+    """
+    # Ctrl-C goes to every process of a terminal; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_leave_with_parent, args=(shared, scratch), daemon=True).start()
+    import torch
+
+    from harness.training import shared_data as shelf
+
+    torch.set_num_threads(threads)
+    shelf.use(shelf.Shelf(shared, budget))
+    try:
+        while (order := _receive(pipe)) is not None:
+            if isinstance(order, Task):
+                _train(pipe, order)
+            elif isinstance(order, Measure):
+                _measure(pipe, order)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(PARENT_DIED)
+
+
+def _train(pipe: Connection, task: Task) -> None:
+    from harness.execution.run_stack import events
+
+    left = dict(task.trials)
+    cancelled: set[str] = set()
+    outgoing = Outgoing(pipe, left)
+    for event in events(task, cancelled):
+        if event.record is TOLD_TO_STOP:
+            os._exit(STOPPED)
+        outgoing.put(event)
+        while left and pipe.poll():
+            try:
+                order = _receive(pipe)
+            except EOFError:
+                if not is_asked():
+                    raise
+                break  # Who asked to stop waits for the checkpoint, and listens no more.
+            if order is None:
+                for key in list(left):
+                    outgoing.put(Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
+                return
+            if isinstance(order, Cancel):
+                cancelled.add(order.key)
+
+
+def _measure(pipe: Connection, order: Measure) -> None:
+    import torch
+
+    from harness.training.speed import Stepper
+
+    torch.set_num_threads(order.threads)
+    try:
+        stepper = Stepper(order.trial, order.data_root)
+    except Exception as error:  # noqa: BLE001 - the trial itself will fail with the whole story
+        send(pipe, Ready(f"{type(error).__name__}: {error}"))
+        return
+    send(pipe, Ready())
+    if isinstance(_receive(pipe), Go):
+        send(pipe, Pace(stepper.pace(order.seconds)))
+
+
+def _receive(pipe: Connection) -> Order:
+    order: Order = pickle.loads(pipe.recv_bytes())  # noqa: S301 - a pipe to our own parent
+    return order
+
+
+def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """SIGTERM: leave, after a checkpoint where one can be had soon."""
+    if not stop_soon():
+        os._exit(STOPPED)
+
+
+def _leave_with_parent(*folders: Path) -> None:
+    """A killed parent cannot say goodbye; a worker in mid-epoch would go on for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        os._exit(PARENT_DIED)

@@ -1,0 +1,1 @@
+"""Reads an experiment file into a validated experiment."""

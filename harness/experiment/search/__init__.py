@@ -1,0 +1,1 @@
+"""Reads the `search:` block of an experiment file."""

@@ -1,0 +1,1 @@
+"""What `harness.predict` does: a trained model on data."""

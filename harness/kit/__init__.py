@@ -1,1 +1,0 @@
-"""What components share: files, tables, images, layers, update rules, predictions."""

@@ -1,0 +1,1 @@
+"""Puts a sweep or a search together."""

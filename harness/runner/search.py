@@ -1,0 +1,259 @@
+"""One search from its studies to the comparison: what the command does once its input is good."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.analysis.comparison import Question
+from harness.cli.flags import OK, SOME_FAILED
+from harness.cli.interrupts import Interrupts
+from harness.cli.progress import Tally, display
+from harness.core.paths import data_root, root
+from harness.core.records import Outcome
+from harness.core.text import counted
+from harness.execution.checkpoints.trial_folders import CheckpointRoom
+from harness.execution.executors.base import Executor
+from harness.execution.executors.choose import make_executor, measured_workers
+from harness.execution.queue import execute, stacks_of
+from harness.experiment.search.settings import Search
+from harness.experiment.spec import Experiment, Plan, PlannedTrial
+from harness.experiment.trial import Trial
+from harness.report.attach import attach_report
+from harness.report.build import build_report
+from harness.report.terminal import for_stdout
+from harness.store.coordination.claims import Claims
+from harness.store.read.index import RunInfo
+from harness.store.read.results import read
+from harness.store.retry import persist
+from harness.store.store import Store, open_store
+from harness.store.write.background import BackgroundWriter, take_in
+from harness.store.write.finish import finish
+from harness.store.write.sweep_writer import SweepWriter
+from harness.tuning.figures import write_figures
+from harness.tuning.points import StudyPlan
+from harness.tuning.results import SETTLED, Archive
+from harness.tuning.retraining import Again, train_again, winner
+from harness.tuning.search_loop import Drive
+from harness.tuning.stacking import require_own_clocks, stacking, told
+from harness.tuning.stale_points import Pulse
+from harness.tuning.storage import open_storage
+from harness.tuning.study import Ledger
+from harness.tuning.study_runs import Knowing, StudyRuns, mark, search_plan
+from harness.tuning.summary import announcement, outcome_lines
+
+SHOWN_CONFIGS = 20
+POLL_SECONDS = 1.0
+"""Between two looks at the points of other processes."""
+RETRAINED = "retrain winners"
+"""What the winners' parent run is called."""
+FIGURES = "figures"
+"""User attribute of a study: how many points its figures in MLflow show."""
+
+
+def run(
+    experiment: Experiment,
+    search: Search,
+    plans: Sequence[StudyPlan],
+    arguments: argparse.Namespace,
+) -> int:
+    """Tune, retrain, compare. Returns the exit code."""
+    if arguments.fuse != "off":
+        require_own_clocks(search)
+    console = Console()
+    store = open_store()
+    where = arguments.storage or search.storage
+    with open_storage(where, store.home, experiment.name) as opened:
+        ledgers = [Ledger(opened, plan, experiment.name) for plan in plans]
+        lost = sum(ledger.recover() for ledger in ledgers)
+        _say(console, announcement(experiment.name, search, ledgers, lost, opened.label))
+        plan = search_plan(experiment, plans, search)
+        with Pulse([ledger.study for ledger in ledgers]) if opened.shared else nullcontext():
+            failed = _tune(console, store, plan, ledgers, arguments)
+        winners = [winner(ledger) for ledger in ledgers]
+        _say(console, outcome_lines(search, ledgers, winners))
+        again = train_again(experiment, ledgers, winners)
+    failed += _retrain(console, store, again, arguments)
+    if again.plan.trials and not arguments.no_compare:
+        _compare(store, again.plan)
+    return SOME_FAILED if failed else OK
+
+
+def _say(console: Console, lines: Sequence[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _engine(console: Console, trials: Sequence[Trial], arguments: argparse.Namespace) -> Executor:
+    workers = arguments.workers
+    if workers == "auto":
+        memory = root() / "mlruns" / "workers.json"
+        workers, how = measured_workers(trials, data_root(), memory)
+        _say(console, [f"workers: {how}"])
+    return make_executor(
+        trials,
+        arguments.executor,
+        workers,
+        slots=arguments.slots,
+        exclusive=arguments.exclusive,
+        address=arguments.address,
+    )
+
+
+def _tune(
+    console: Console,
+    store: Store,
+    plan: Plan,
+    ledgers: Sequence[Ledger],
+    arguments: argparse.Namespace,
+) -> int:
+    """Run every study to the end of its budget. Returns how many points failed."""
+    goal = plan.experiment.goal
+    search = ledgers[0].search
+    left = {ledger.plan.label: (ledger.left() or 0) * len(search.seeds) for ledger in ledgers}
+    with Interrupts() as interrupts, StudyRuns(store, plan, goal, ledgers, left) as runs:
+        if taken := runs.take_in():
+            _say(console, [f"written from the outbox: {counted(taken, 'trial')}"])
+        while not _is_done(ledgers):
+            if all(ledger.is_over() for ledger in ledgers):
+                # Others have the last points; those of a process that dies are taken over.
+                interrupts.check()
+                time.sleep(POLL_SECONDS)
+                if lost := sum(ledger.recover() for ledger in ledgers):
+                    _say(console, [f"{counted(lost, 'point')} of a dead process to be tried again"])
+                continue
+            budget = (search.trials or len(ledgers)) * len(search.seeds)
+            bases = [ledger.plan.base.trial for ledger in ledgers for _ in range(budget)]
+            trainer = _engine(console, bases, arguments)
+            stacks = stacking(arguments.fuse, ledgers, trainer.slots)
+            _say(console, [f"tuning: {trainer.description}"])
+            _say(console, told(stacks, [ledger.plan for ledger in ledgers]))
+            archive = Archive(store, store.finished(store.experiment(plan.experiment.name)), search)
+            with BackgroundWriter(runs, in_step=trainer.is_local) as background:
+                drive = Drive(
+                    ledgers,
+                    trainer,
+                    background,
+                    archive.find,
+                    goal,
+                    interrupts,
+                    data_root(),
+                    test_outputs=plan.experiment.artifacts == "all",
+                    stacks=stacks,
+                    checkpoints=_checkpoints(store, plan, arguments),
+                )
+                _follow(console, drive, Tally(sum(left.values()), goal))
+        _figures(console, store, runs, ledgers)
+    return sum(ledger.counts()["failed"] for ledger in ledgers)
+
+
+def _checkpoints(store: Store, plan: Plan, arguments: argparse.Namespace) -> CheckpointRoom:
+    folder = store.checkpoints(store.experiment(plan.experiment.name))
+    return CheckpointRoom(folder, arguments.checkpoint_every)
+
+
+def _is_done(ledgers: Sequence[Ledger]) -> bool:
+    """Whether every study has had its budget, and nobody trains a point of it any more."""
+    return all(ledger.is_over() and not ledger.counts()["running"] for ledger in ledgers)
+
+
+def _follow(console: Console, drive: Drive, tally: Tally) -> None:
+    """Show progress until every study is over."""
+    with display(console, tally.total) as shown, closing(drive.records()) as records:
+        for planned, record in records:
+            tally.add(planned, record)
+            shown.show(tally, planned, record)
+
+
+def _figures(console: Console, store: Store, runs: StudyRuns, ledgers: Sequence[Ledger]) -> None:
+    """Store each study's figures with its parent run, once for each state of the study."""
+    for ledger in ledgers:
+        told = sum(ledger.counts().values())
+        if not told or ledger.study.user_attrs.get(FIGURES) == told:
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            missing = write_figures(ledger, Path(name) / "study")
+            run_id = runs.parent(ledger.plan.label).run_id
+            persist("store figures", lambda n=name, r=run_id: store.client.log_artifacts(r, n))  # type: ignore[misc]
+        ledger.study.set_user_attr(FIGURES, told)
+        if missing:
+            _say(console, [f"study {ledger.plan.label}: not drawn: {', '.join(missing)}"])
+
+
+def _retrain(console: Console, store: Store, again: Again, arguments: argparse.Namespace) -> int:
+    """Train what the store has not got of the winners, and store the whole report beside them.
+    Returns how many trials failed."""
+    plan = again.plan
+    if taken := take_in(store, plan, RETRAINED):
+        _say(console, [f"written from the outbox: {counted(taken, 'trial')}"])
+    found = store.finished(store.experiment(plan.experiment.name))
+    settled = {trial_id for trial_id, info in found.items() if info.outcome in SETTLED}
+    todo = [planned for planned in plan.trials if planned.trial_id not in settled]
+    mark(store, again, found)
+    if not todo:
+        finish(store, plan)
+        return 0
+    failed = _train_again(console, store, again, todo, found, arguments)
+    attach_report(store, read(store, plan.experiment.name), Question().of_plan(plan))
+    return failed
+
+
+def _train_again(
+    console: Console,
+    store: Store,
+    again: Again,
+    todo: Sequence[PlannedTrial],
+    found: Mapping[str, RunInfo],
+    arguments: argparse.Namespace,
+) -> int:
+    """Train these trials of winners and defaults. Returns how many failed."""
+    plan, goal = again.plan, again.plan.experiment.goal
+    tally = Tally(len(todo), goal)
+    trainer = _engine(console, [planned.trial for planned in plan.trials], arguments)
+    _say(console, [f"training winners and defaults on fresh seeds: {counted(len(todo), 'trial')}"])
+    checkpoints = _checkpoints(store, plan, arguments)
+    stacks, lines = stacks_of(todo, arguments.fuse, trainer.slots, checkpoints)
+    _say(console, lines)
+    test_outputs = plan.experiment.artifacts != "none"
+    with (
+        Claims(store, store.experiment(plan.experiment.name), found) as claims,
+        Interrupts() as interrupts,
+        SweepWriter(store, plan, goal, trials=len(todo), title=RETRAINED) as writer,
+        BackgroundWriter(writer, in_step=trainer.is_local) as background,
+        display(console, len(todo)) as shown,
+        closing(
+            execute(
+                todo,
+                trainer,
+                Knowing(background, again.known),
+                interrupts,
+                data_root(),
+                test_outputs,
+                claims.take,
+                stacks,
+                checkpoints=checkpoints,
+            )
+        ) as records,
+    ):
+        claims.share(writer.lease)
+        for planned, record in records:
+            if record is not None:  # None where another harness has run it meanwhile
+                tally.add(planned, record)
+                shown.show(tally, planned, record)
+    return tally.outcomes[Outcome.FAILED]
+
+
+def _compare(store: Store, plan: Plan) -> None:
+    """Print default against tuned on the fresh seeds, and where to look next."""
+    name = plan.experiment.name
+    question = Question(top=SHOWN_CONFIGS).of_plan(plan)
+    results = read(store, name, plan.experiment.goal)
+    sys.stdout.write("\n" + for_stdout([build_report(results, question)]))
+    sys.stdout.write("\nNext: `make ui` shows every run, and each study's figures at its parent.\n")

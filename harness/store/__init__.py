@@ -1,0 +1,1 @@
+"""The MLflow store: opening it, writing to it, reading from it."""

@@ -1,0 +1,1 @@
+"""Figures, predictions, weights and models of trials."""

@@ -1,0 +1,120 @@
+"""Chooses whose figures, weights and model are stored: the best trial of each group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from harness.components.base import Dataset, Model
+from harness.core.goal import Goal
+from harness.core.records import Outcome
+from harness.experiment.spec import PlannedTrial
+from harness.experiment.trial import Choice
+from harness.store.artifacts.spool import Kept, Spool
+from harness.store.read.index import RunInfo
+
+Group = tuple[Choice[Dataset], Choice[Model], str]
+
+
+def group(planned: PlannedTrial) -> Group:
+    """Trials among which one is kept: those of one data set and one model, each with its options,
+    and of one optimizer by name."""
+    trial = planned.trial
+    return trial.dataset, trial.model, trial.optimizer.name
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A done trial whose evidence lies in the spool, or whose artifacts are stored already."""
+
+    planned: PlannedTrial
+    run_id: str
+    score: float | None
+    stored: bool
+
+    def beats(self, other: Candidate | None, goal: Goal) -> bool:
+        """Of equals the earlier stays; a trial's newer run replaces its older one."""
+        if other is None or other.planned.trial_id == self.planned.trial_id:
+            return True
+        if self.score is None:
+            return False
+        return other.score is None or goal.better(self.score, other.score)
+
+
+class Keeper:
+    """The best candidate of each group so far; only theirs stay in the spool.
+
+    earlier: runs that stand in the store. What an interrupted sweep left in the spool takes part.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        goal: Goal,
+        trials: Iterable[PlannedTrial],
+        earlier: Mapping[str, RunInfo],
+    ) -> None:
+        self._spool = spool
+        self._goal = goal
+        self._best: dict[Group, Candidate] = {}
+        self._seen: set[str] = set()
+        self._trials = {planned.trial_id: planned for planned in trials}
+        for candidate in candidates(spool, self._trials.values(), earlier):
+            self._consider(candidate)
+
+    def offer(
+        self,
+        planned: PlannedTrial,
+        kept: Kept,
+        later: Callable[[Callable[[], None]], None] = lambda job: job(),
+    ) -> None:
+        """A trial has ended: spool its evidence if it is the best of its group so far. later: does
+        what it is given once the trial's run is in the store; the beaten one's evidence stays
+        until then."""
+        candidate = Candidate(planned, kept.run_id, kept.score(self._goal), stored=False)
+        if candidate.beats(self._best.get(group(planned)), self._goal):
+            self._spool.save(kept)
+            self._consider(candidate, later)
+
+    def winners(self) -> list[Candidate]:
+        """Those whose artifacts are still to be stored."""
+        return [candidate for candidate in self._best.values() if not candidate.stored]
+
+    def test_outputs(self, candidate: Candidate) -> Kept | None:
+        """What the spool holds of a winner; None, with a warning, where it is damaged."""
+        return self._spool.load(candidate.planned.trial_id, candidate.run_id)
+
+    def clear(self, everything: bool = True) -> None:
+        """Empty the spool of this plan's trials, whoever left them; or, where other harnesses are
+        at work, only of those that took part here."""
+        for trial_id, run_id in list(self._spool.held()):
+            if trial_id in self._trials and (everything or run_id in self._seen):
+                self._spool.remove(trial_id, run_id)
+
+    def _consider(
+        self,
+        candidate: Candidate,
+        later: Callable[[Callable[[], None]], None] = lambda job: job(),
+    ) -> None:
+        self._seen.add(candidate.run_id)
+        key = group(candidate.planned)
+        before = self._best.get(key)
+        loser: Candidate | None = candidate
+        if candidate.beats(before, self._goal):
+            self._best[key], loser = candidate, before
+        if loser is not None and not loser.stored and loser.run_id != self._best[key].run_id:
+            beaten = (loser.planned.trial_id, loser.run_id)
+            later(lambda: self._spool.remove(*beaten))
+
+
+def candidates(
+    spool: Spool, trials: Iterable[PlannedTrial], earlier: Mapping[str, RunInfo]
+) -> Iterator[Candidate]:
+    """The plan's done trials that can be kept, in the plan's order."""
+    held = set(spool.held())
+    for planned in trials:
+        run = earlier.get(planned.trial_id)
+        if run is None or run.outcome is not Outcome.DONE:
+            continue
+        if run.has_artifacts or (planned.trial_id, run.run_id) in held:
+            yield Candidate(planned, run.run_id, run.best, stored=run.has_artifacts)

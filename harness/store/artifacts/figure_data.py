@@ -1,0 +1,223 @@
+"""What a run's figures show, as plain data; `figures` draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.components.base import DataInfo
+from harness.core.records import Measured, TestOutputs
+
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.int64]
+
+SPLITS = ("train", "val", "test")
+ROC_CURVES = 10
+GALLERY_IMAGES = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Predictions on the test split.
+
+    true, predicted: [N] class numbers, or [N, T] values of a regression. probabilities: [N, C] of
+    each class, None for a regression. classes: names by number.
+    """
+
+    true: NDArray[Any]
+    predicted: NDArray[Any]
+    probabilities: Floats | None
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.true)
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.mean(self.true == self.predicted))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One curve: x and y of one length."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """A quantity by epoch, a line for each split."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """counts[i, j]: examples of class i that were taken for class j."""
+
+    title: str
+    classes: tuple[str, ...]
+    counts: Integers
+
+
+@dataclass(frozen=True, slots=True)
+class Roc:
+    """Receiver operating characteristic of each class against the rest; a line's name holds its
+    area."""
+
+    title: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Predicted over true value, [N] each."""
+
+    title: str
+    name: str
+    true: Floats
+    predicted: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """images: [n, H, W] or [n, H, W, 3], in [0, 1]. captions: "predicted (true)", and whether it
+    is right."""
+
+    title: str
+    images: Floats
+    captions: tuple[str, ...]
+    right: tuple[bool, ...]
+
+
+def predictions(info: DataInfo, test_outputs: TestOutputs) -> Predictions:
+    """From test outputs: logits of classes, or the values of a regression."""
+    outputs = test_outputs.outputs.float().numpy()
+    targets = test_outputs.targets.numpy()
+    if not info.task.is_classification:
+        return Predictions(targets, outputs, None, info.classes)
+    probabilities = class_probabilities(outputs)
+    # A tie of one logit at 0 goes to class 0, as in the metrics; argmax does the same.
+    return Predictions(targets, probabilities.argmax(axis=1), probabilities, info.classes)
+
+
+def class_probabilities(logits: Floats) -> Floats:
+    """[N, C] logits, or [N, 1] of class 1 against class 0 → [N, C] or [N, 2]; rows sum to 1."""
+    logits = logits.astype(np.float64)
+    if logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def curves(name: str, history: Sequence[Measured]) -> dict[str, Curves]:
+    """One figure for each quantity that splits have, by the quantity's name ("loss")."""
+    quantities = dict.fromkeys(
+        quantity
+        for point in history
+        for split, _, quantity in (key.partition("/") for key in point.values)
+        if split in SPLITS and quantity
+    )
+    return {quantity: _curves(name, quantity, history) for quantity in quantities}
+
+
+def _curves(name: str, quantity: str, history: Sequence[Measured]) -> Curves:
+    lines = []
+    for split in SPLITS:
+        key = f"{split}/{quantity}"
+        points = [(float(p.epoch), p.values[key]) for p in history if key in p.values]
+        if points:
+            x, y = zip(*points, strict=True)
+            lines.append(Line(split, x, y))
+    epochs = history[-1].epoch
+    return Curves(f"{name}\n{quantity} over {epochs} epochs", "epoch", quantity, tuple(lines))
+
+
+def confusion(name: str, found: Predictions) -> Confusion:
+    """Counts of each true and predicted class."""
+    n = len(found.classes)
+    counts = np.bincount(n * found.true + found.predicted, minlength=n * n).reshape(n, n)
+    title = f"{name}\nconfusion on {len(found)} test examples, accuracy {found.accuracy:.4f}"
+    return Confusion(title, found.classes, counts)
+
+
+def roc(name: str, found: Predictions) -> Roc | None:
+    """Each class against the rest, or class 1 of two. Classes without both positive and negative
+    examples have no curve; None where no class has. Of many, those with the smallest area."""
+    assert found.probabilities is not None  # noqa: S101 - a classification has them
+    numbers: Iterable[int] = range(len(found.classes)) if len(found.classes) > 2 else (1,)
+    drawn = []
+    for number in numbers:
+        positive = found.true == number
+        if 0 < positive.sum() < len(positive):
+            x, y = roc_points(found.probabilities[:, number], positive)
+            drawn.append((area(x, y), found.classes[number], x, y))
+    if not drawn:
+        return None
+    shown = sorted(drawn, key=lambda curve: curve[0])[:ROC_CURVES]
+    lines = tuple(Line(f"{label} ({size:.4f})", tuple(x), tuple(y)) for size, label, x, y in shown)
+    which = f"the {len(shown)} of {len(drawn)} classes with the smallest area, "
+    return Roc(
+        f"{name}\nROC, {which if len(shown) < len(drawn) else ''}{len(found)} test examples", lines
+    )
+
+
+def roc_points(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """(false positive rate, true positive rate) at every distinct score, from (0, 0) to (1, 1).
+
+    scores: [N], higher means positive. positive: [N], with both values present.
+    """
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(positive[order])
+    misses = np.cumsum(~positive[order])
+    last_of_ties = np.append(np.nonzero(np.diff(scores[order]))[0], len(scores) - 1)
+    x = np.append(0.0, misses[last_of_ties] / misses[-1])
+    y = np.append(0.0, hits[last_of_ties] / hits[-1])
+    return x, y
+
+
+def area(x: Floats, y: Floats) -> float:
+    """Area under a curve of straight pieces."""
+    return float(np.trapezoid(y, x))
+
+
+def scatters(name: str, found: Predictions) -> list[Scatter]:
+    """Predicted over true, for each target of a regression."""
+    made = []
+    for column in range(found.true.shape[1]):
+        true, predicted = found.true[:, column], found.predicted[:, column]
+        which = f", target {column + 1} of {found.true.shape[1]}" if found.true.shape[1] > 1 else ""
+        error = float(np.sqrt(np.mean((true - predicted) ** 2)))
+        title = f"{name}\n{len(found)} test examples{which}, RMSE {error:.4g}"
+        made.append(Scatter(title, f"target_{column + 1}", true, predicted))
+    return made
+
+
+def gallery(name: str, found: Predictions, inputs: NDArray[np.uint8]) -> Gallery:
+    """The first test images, with what they were taken for.
+
+    inputs: [n, C, H, W], one or three channels.
+    """
+    images = inputs[:GALLERY_IMAGES].astype(np.float64)
+    images /= images.max(initial=1.0)  # data sets differ in the value that means white
+    images = images[:, 0] if images.shape[1] == 1 else images[:, :3].transpose(0, 2, 3, 1)
+    right: list[bool] = []
+    captions: list[str] = []
+    for true, predicted in zip(found.true, found.predicted, strict=True):
+        if len(captions) == len(images):
+            break
+        right.append(bool(true == predicted))
+        told = found.classes[predicted]
+        captions.append(told if right[-1] else f"{told} (true: {found.classes[true]})")
+    title = f"{name}\nthe first {len(captions)} of {len(found)} test images, {sum(right)} right"
+    return Gallery(title, images[: len(captions)], tuple(captions), tuple(right))

@@ -1,0 +1,1 @@
+"""Claims, leases and heartbeats between processes that share a store."""

@@ -1,0 +1,1 @@
+"""Writes sweeps and studies to MLflow."""

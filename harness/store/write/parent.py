@@ -1,0 +1,145 @@
+"""The parent run of a sweep or study: its name, its note, and what its children share."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.core import metric_names
+from harness.core import text as texts
+from harness.core.goal import Goal
+from harness.core.text import counted
+from harness.experiment.spec import Plan
+from harness.store import names
+from harness.store.coordination.owner import owner
+from harness.store.provenance import process
+from harness.store.retry import persist
+from harness.store.store import Store
+from harness.store.uris import redact
+from harness.store.write.run_log import RunLog
+from harness.store.write.sinks import ClientSink
+
+
+def start_parent(
+    store: Store,
+    experiment_id: str,
+    plan: Plan,
+    goal: Goal,
+    kind: str,
+    trials: int,
+    title: str = "",
+) -> RunLog:
+    """Open the parent run, with the experiment file and the whole provenance as its files.
+
+    kind: `names.SWEEP` or `names.STUDY`. trials: how many will run. title: in place of the kind.
+    """
+    _describe_experiment(store, experiment_id, plan)
+    tags = common_tags(plan, goal) | {
+        names.TAG_KIND: kind,
+        names.TAG_LEASE: "0",
+        names.TAG_EXPECT: json.dumps([asdict(figure) for figure in plan.experiment.expect]),
+        "mlflow.note.content": parent_note(plan, kind, trials),
+    }
+    name = (
+        f"{title or kind} {datetime.now().astimezone():%Y-%m-%d %H:%M} ({counted(trials, 'trial')})"
+    )
+    parent = RunLog(ClientSink(store), experiment_id, name, tags)
+    found = process(folder_of(plan))
+    texts = found.diffs()
+    if plan.experiment.path.is_file():
+        texts["experiment.yaml"] = plan.experiment.path.read_text(encoding="utf-8")
+    # A search's storage, for one, may be given with its password.
+    files: dict[str, str | Mapping[str, Any]] = {n: redact(text) for n, text in texts.items()}
+    files["provenance.json"] = found.parent()
+    parent.files(files)
+    return parent
+
+
+def folder_of(plan: Plan) -> Path:
+    """Where the experiment file lies."""
+    return plan.experiment.path.resolve().parent
+
+
+def common_tags(plan: Plan, goal: Goal) -> dict[str, str]:
+    """Tags that parent and children share."""
+    tags = process(folder_of(plan)).tags() | {
+        names.TAG_OWNER: owner(),
+        names.TAG_METRIC: goal.metric,
+        names.TAG_DIRECTION: goal.direction,
+    }
+    if goal.target is not None:
+        tags[names.TAG_TARGET] = texts.number(goal.target)
+    return tags
+
+
+def parent_note(plan: Plan, kind: str, trials: int) -> str:
+    """What the run is and how to look at it, in Markdown."""
+    experiment = plan.experiment
+    better = "higher" if experiment.direction == "max" else "lower"
+    target = "" if experiment.target is None else f", target {texts.number(experiment.target)}"
+    planned = counted(len(plan.trials), "trial")
+    source = f"{code(experiment.name)}, from {code(experiment.path.name)}"
+    plans = "" if kind == names.STUDY else f"{planned} planned, "
+    lines = [
+        f"A {kind} of {source}: {plans}{trials} to run now.",
+        f"Selected on {code(experiment.metric)} ({better} is better{target}).",
+    ]
+    if experiment.description:
+        lines.insert(0, html.escape(experiment.description))
+    if experiment.axes:
+        axes = (f"{code(axis.field)} ({len(axis.values)})" for axis in experiment.axes)
+        lines.append(f"Axes: {' × '.join(axes)}.")
+    if plan.skipped:
+        reasons = sorted({skip.because for skip in plan.skipped})
+        lines.append(
+            f"{counted(len(plan.skipped), 'combination')} skipped: "
+            + "; ".join(html.escape(reason) for reason in reasons[:10])
+        )
+    lines.append(
+        "To compare: select the child runs and press *Compare*; in *Parallel coordinates* take "
+        f"`lr`, `optimizer` and `scheduler` with {code(metric_names.BEST + experiment.metric)}. "
+        "In the run table, *Group by* a param gives means over seeds. In a terminal: "
+        f"{code(f'python -m harness.compare {experiment.name}')}."
+    )
+    return "\n\n".join(lines)
+
+
+def code(text: str) -> str:
+    """`text` in Markdown's code marks, unable to leave them."""
+    return f"`{html.escape(text.replace('`', chr(39)))}`"
+
+
+def _describe_experiment(store: Store, experiment_id: str, plan: Plan) -> None:
+    """Let the UI open the experiment as one of training runs, with its metric first."""
+    experiment = plan.experiment
+    tags = {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.experiment.primaryMetric.name": metric_names.BEST + experiment.metric,
+        "mlflow.experiment.primaryMetric.greaterIsBetter": texts.text(
+            experiment.direction == "max"
+        ),
+    }
+    if experiment.description:
+        tags["mlflow.note.content"] = html.escape(experiment.description)
+
+    for name, value in tags.items():
+        persist(
+            "describe the experiment",
+            partial(_set_experiment_tag, store, experiment_id, name, value),
+        )
+
+
+def _set_experiment_tag(store: Store, experiment_id: str, name: str, value: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.set_experiment_tag(experiment_id, name, value)
+    except MlflowException:
+        # Of two that set a new tag at once, MLflow's tables refuse the later one; now it is there.
+        store.client.set_experiment_tag(experiment_id, name, value)

@@ -1,1 +1,0 @@
-"""The MLflow store: opening it, writing sweeps into it, reading results from it."""

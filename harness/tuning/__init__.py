@@ -1,0 +1,1 @@
+"""Tuning with Optuna: studies, the search loop, samplers, pruners, retraining."""

@@ -1,0 +1,93 @@
+"""The winners again: each study's best point, and its default beside it, on fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+from harness.core.seeding import stream_seed
+from harness.experiment.search.settings import Search
+from harness.experiment.spec import Axis, Experiment, Plan, PlannedTrial
+from harness.experiment.trial import Trial
+from harness.store import names
+from harness.tuning.study import Ledger
+
+SEEDS = 1_000_000
+"""Fresh seeds lie below it: short enough to read out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """The outcome of a study. number: of its best point; None where no point was completed."""
+
+    label: str
+    default: Trial
+    tuned: Trial | None
+    number: int | None
+    value: float | None
+
+
+def winner(ledger: Ledger) -> Winner:
+    """What a study found. Of several objectives the first decides; `Ledger.front` has the rest."""
+    best = ledger.best()
+    if best is None:
+        return Winner(ledger.plan.label, ledger.plan.default, None, None, None)
+    tuned = ledger.plan.trial(ledger.point(best))
+    return Winner(ledger.plan.label, ledger.plan.default, tuned, best.number, best.values[0])
+
+
+def fresh_seeds(search: Search) -> list[int]:
+    """Seeds that no point was judged on: from the search's seed, each once."""
+    found: list[int] = []
+    for number in count():
+        if len(found) == search.retrain_seeds:
+            return found
+        seed = stream_seed(search.seed, "retrain", number) % SEEDS
+        if seed not in search.seeds and seed not in found:
+            found.append(seed)
+    raise AssertionError("count never ends")
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What is trained on fresh seeds. known: what its runs say of each trial, by trial id (see
+    `names.TAG_ROLE`)."""
+
+    plan: Plan
+    known: Mapping[str, Mapping[str, str]]
+
+
+def train_again(
+    experiment: Experiment, ledgers: Sequence[Ledger], winners: Sequence[Winner]
+) -> Again:
+    """Each study's tuned trial and its default, on the same fresh seeds, so that they are paired.
+
+    A default that is the tuned trial itself is trained once.
+    """
+    trials: dict[str, PlannedTrial] = {}
+    known: dict[str, Mapping[str, str]] = {}
+    for ledger, found in zip(ledgers, winners, strict=True):
+        seeds = fresh_seeds(ledger.search)
+        for role, trial in ((names.TUNED, found.tuned), (names.DEFAULT, found.default)):
+            if trial is None:
+                continue
+            name = f"{ledger.plan.label} {role} {ledger.plan.described(trial)}".strip()
+            for planned in ledger.plan.planned(trial, seeds, name):
+                there = planned.trial_id in trials
+                known[planned.trial_id] = {
+                    "study": ledger.plan.label,
+                    "role": names.BOTH if there else role,
+                }
+                named = replace(planned, name=_named(name, planned))
+                trials.setdefault(planned.trial_id, named)
+    search = ledgers[0].search
+    axes = [axis for axis in experiment.axes if axis.field in search.per]
+    axes += [Axis(dimension.field, ()) for dimension in search.space]
+    axes.append(Axis("seed", tuple(fresh_seeds(search))))
+    plan = Plan(replace(experiment, axes=tuple(axes)), tuple(trials.values()), ())
+    return Again(plan, known)
+
+
+def _named(name: str, planned: PlannedTrial) -> str:
+    return f"{name} seed={planned.trial.seed}"

@@ -1,0 +1,107 @@
+"""How many asked points train together as one stack, and which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+
+from harness.core.errors import InputError, Problem
+from harness.core.paths import data_root
+from harness.core.text import counted
+from harness.execution.stacking import LARGEST, group
+from harness.experiment.search.settings import TRAIN_SECONDS, Range, Search
+from harness.tuning.points import StudyPlan
+from harness.tuning.study import Asked, Ledger
+
+ROUND = 10
+"""Points of a study asked at once by `--fuse auto` where only time limits it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stacking:
+    """most: trials of one stack; 1 for none. measured: whether each stack is to be seen first to be
+    faster than one by one."""
+
+    most: int = 1
+    measured: bool = False
+
+
+def stacking(fuse: int | str, ledgers: Sequence[Ledger], slots: int) -> Stacking:
+    """What `--fuse` asks for: a number, "off", or "auto".
+
+    auto: of each study no more than its sampler draws before it looks at results again, and no more
+    than leaves a stack for each of the engine's slots.
+    """
+    if fuse == "off":
+        return Stacking()
+    if isinstance(fuse, int):
+        return Stacking(fuse)
+    most = 0
+    for ledger in ledgers:
+        left = ledger.left()
+        at_once = drawn_at_once(ledger.plan)
+        if left is None:
+            most += min(at_once or ROUND, ROUND)
+        else:
+            most += min(at_once or left, -(-left // slots))
+    return Stacking(min(LARGEST, max(1, most)), measured=True)
+
+
+def drawn_at_once(study: StudyPlan) -> int | None:
+    """Points that a study's sampler draws before it looks at what was measured; None for a sampler
+    that never looks."""
+    options = study.search.sampler.options
+    match study.search.sampler.name:
+        case "tpe" | "gp":
+            return max(1, int(options["n_startup_trials"]))
+        case "nsga2":
+            return int(options["population_size"])
+        case "cmaes":  # Hansen's population size.
+            searched = sum(isinstance(dimension, Range) for dimension in study.dimensions)
+            return max(int(options["n_startup_trials"]), 4 + int(3 * log(max(1, searched))))
+    return None
+
+
+def require_own_clocks(search: Search) -> None:
+    """Raises InputError where a stack's clock would be taken for its trials'."""
+    if any(objective.metric == TRAIN_SECONDS for objective in search.objectives):
+        raise InputError(
+            Problem(
+                f"--fuse: the trials of a stack share its clock, and {TRAIN_SECONDS} is an "
+                "objective",
+                hint="leave one of the two out",
+            )
+        )
+
+
+def together(ready: Sequence[Asked], most: int) -> list[Asked]:
+    """Those of the points at hand that train together with the first of them, itself included.
+
+    One whose worker died trains alone, so that what killed it takes no other with it.
+    """
+    first = ready[0]
+    if most == 1 or first.is_retry:
+        return [first]
+    device = first.current.trial.device
+    like = [one for one in ready if one.current.trial.device == device and not one.is_retry]
+    by_id = {one.current.trial_id: one for one in like}
+    for members in group([one.current for one in like], most).groups:
+        found = [by_id[member.trial_id] for member in members]
+        if first in found:
+            return found
+    return [first]
+
+
+def told(stacks: Stacking, studies: Sequence[StudyPlan]) -> list[str]:
+    """How points will be stacked, for people, and whose are not."""
+    if stacks.most == 1:
+        return []
+    from harness.training.stacked.probe import refusal
+
+    lines = [f"stacks of at most {counted(stacks.most, 'trial')}"]
+    for study in studies:
+        reason = refusal(study.base.trial, data_root())
+        if reason is not None:
+            lines.append(f"one by one: study {study.label}: {reason}")
+    return lines

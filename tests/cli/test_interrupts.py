@@ -1,0 +1,73 @@
+"""Signals sent to this very process, at moments that are hard to hit by chance."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from harness.cli.interrupts import Interrupted, Interrupts
+
+
+class Finalised:
+    """Sends a signal while Python finalises it: what the handler raises there is dropped."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):  # The handler runs between two instructions.
+            pass
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Interrupts]:
+    with Interrupts() as entered:
+        yield entered
+
+
+def test_a_signal_raises_at_once(interrupts: Interrupts) -> None:
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        interrupts.check()
+
+
+def test_no_signal_raises_nothing(interrupts: Interrupts) -> None:
+    with interrupts.deferred():
+        pass
+    interrupts.check()
+
+
+def test_a_deferred_block_is_not_cut(interrupts: Interrupts) -> None:
+    done = []
+
+    def work() -> None:
+        with interrupts.deferred():
+            with interrupts.deferred():
+                os.kill(os.getpid(), signal.SIGINT)
+                done.append("inner")
+            done.append("outer")
+
+    with pytest.raises(Interrupted):
+        work()
+    assert done == ["inner", "outer"]
+
+
+def test_a_signal_that_a_finaliser_drops_is_raised_at_the_next_check(
+    interrupts: Interrupts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = Finalised()
+    del one
+    with pytest.raises(Interrupted, match="SIGINT"):
+        interrupts.check()
+    assert capsys.readouterr().err == ""
+
+
+def test_handlers_and_hooks_are_put_back() -> None:
+    import sys
+
+    before = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    with Interrupts():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == before

@@ -1,0 +1,330 @@
+"""The sweep from end to end: real training, a real store, real processes killed for real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from harness import search, sweep
+from harness.components.shared.idx import MNISTFamily
+from harness.store.names import TAG_KIND, TAG_OUTCOME, TAG_REASON, TAG_SUPERSEDED, TRIAL
+
+FILE = """\
+name: small
+trial: {dataset: iris, model: perceptron, epochs: 2, batch_size: 32}
+grid:
+  optimizer: [sgd, adam]
+  lr: [0.01, 0.1]
+  seed: [0, 1]
+skip:
+  - {when: {optimizer: adam, lr: 0.1}, because: too high for adam}
+artifacts: none
+"""
+ENDLESS = """\
+name: endless
+trial: {dataset: iris, model: perceptron, optimizer: sgd, epochs: 1000000, eval_every: 1000}
+grid: {lr: [0.01, 0.1, 1]}
+artifacts: none
+"""
+
+
+IMAGES = """\
+trial: {dataset: mnist, model: mlp, optimizer: sgd, lr: 0.1}
+search: {trials: 1, space: {lr: {low: 0.01, high: 1}}}
+"""
+
+
+@pytest.fixture
+def project(workspace: Path) -> Path:
+    (workspace / "small.yaml").write_text(FILE)
+    (workspace / "endless.yaml").write_text(ENDLESS)
+    return workspace
+
+
+def run(*arguments: str) -> int:
+    return sweep.main([*arguments, "--executor", "inline", "--no-compare"])
+
+
+def runs(project: Path, name: str, kind: str = TRIAL) -> list[object]:
+    """An experiment's runs of a kind, as MLflow itself tells them."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    return [
+        found
+        for found in client.search_runs([experiment.experiment_id])
+        if found.data.tags[TAG_KIND] == kind
+    ]
+
+
+def statuses(project: Path, name: str) -> Counter[str]:
+    return Counter(found.info.status for found in runs(project, name))  # type: ignore[attr-defined]
+
+
+def test_trains_each_trial_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("small.yaml") == 0
+    assert "6 trials (2 combinations skipped); 6 to run" in capsys.readouterr().out
+    assert statuses(project, "small") == {"FINISHED": 6}
+
+    assert run("small.yaml") == 0
+    assert "already in the store: 6 done; nothing to run" in capsys.readouterr().out
+    assert len(runs(project, "small", "sweep")) == 1, "nothing to train needs no parent run"
+
+    assert run("small.yaml", "grid.lr=[0.01, 0.1, 0.5]") == 0
+    assert "6 done; 4 to run" in capsys.readouterr().out
+    assert statuses(project, "small") == {"FINISHED": 10}
+
+
+def test_says_how_trials_compare(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sweep.main(["small.yaml", "--workers", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "2 workers, 1 thread each" in told
+    assert "Best learning rates" in told
+    assert "leads with val/accuracy" in told
+    assert "make ui" in told
+
+
+def test_rerun_replaces_what_was_there(project: Path) -> None:
+    run("small.yaml", "grid.lr=[0.01]", "grid.optimizer=[sgd]", "seed=0")
+    run("small.yaml", "grid.lr=[0.01]", "grid.optimizer=[sgd]", "seed=0", "--rerun")
+    found = runs(project, "small")
+    assert len(found) == 2
+    assert sum(TAG_SUPERSEDED in one.data.tags for one in found) == 1  # type: ignore[attr-defined]
+
+
+def test_failed_trials_are_tried_again_only_where_asked(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # So wide a layer passes validation and fails in torch, as a user's model would.
+    broken = ("small.yaml", "model={name: mlp, hidden: [1125899906842624]}", "seed=0", "lr=0.01")
+    assert run(*broken) == 1
+    told = capsys.readouterr().out
+    assert "failed: sgd" in told
+    assert "RuntimeError" in told
+    assert statuses(project, "small") == {"FAILED": 2}
+    assert run(*broken) == 1
+    assert "2 failed; nothing to run" in capsys.readouterr().out
+    assert run(*broken, "--retry-failed") == 1
+    assert statuses(project, "small") == {"FAILED": 4}
+
+
+def test_diverged_trials_are_finished(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    diverging = ("small.yaml", "lr=1e30", "optimizer=sgd", "loss=nll", "model=mlp", "seed=0")
+    assert run(*diverging) == 0
+    assert "diverged: " in capsys.readouterr().out
+    (found,) = runs(project, "small")
+    assert found.data.tags[TAG_OUTCOME] == "diverged"  # type: ignore[attr-defined]
+    assert run(*diverging) == 0
+    assert "1 diverged; nothing to run" in capsys.readouterr().out
+
+
+def test_a_dry_run_touches_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("small.yaml", "--dry-run") == 0
+    told = capsys.readouterr().out.splitlines()
+    assert len([line for line in told if line.startswith("skipped")]) == 2
+    assert "too high for adam" in told[-2]
+    assert told[-1].startswith("small: 6 trials of 3 configs, 2 combinations skipped")
+    assert list((project / "mlruns").iterdir()) == []
+
+
+FIVE_MISTAKES = """\
+name: mistaken
+trial:
+  dataset: digitz
+  epoch: 3
+grid:
+  model: [mlp, cnm]
+  optimizer: [sgd, {name: adam, momentum: 0.9}]
+  lr: [0.1, -0.01]
+"""
+
+
+def test_five_mistakes_are_told_at_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "mistaken.yaml").write_text(FIVE_MISTAKES)
+    assert run("mistaken.yaml") == 2
+    told = capsys.readouterr().err
+    assert "5 problems" in told
+    for line, near in ((3, "digits"), (4, "epochs"), (6, "cnn"), (7, "betas"), (8, "-0.01")):
+        (found,) = (part for part in told.split("mistaken.yaml:") if part.startswith(f"{line}:"))
+        assert near in found
+    assert "Traceback" not in told
+    assert list((project / "mlruns").iterdir()) == []
+
+
+def test_missing_data_names_the_file_wanted_and_where(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(project / "nothing"))
+    assert run("small.yaml", "dataset={name: mnist, download: false}", "model=mlp") == 2
+    told = capsys.readouterr().err
+    assert "train-images-idx3-ubyte" in told
+    assert str(project / "nothing") in told
+    assert "HARNESS_DATA" in told
+    assert list((project / "mlruns").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [sweep, search])
+def test_a_dry_run_downloads_nothing(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: ModuleType,
+) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(MNISTFamily, "_download", lambda self, folder: asked.append(folder))
+    monkeypatch.setenv("HARNESS_DATA", str(project / "nothing"))
+    (project / "images.yaml").write_text(IMAGES)
+    assert command.main(["images.yaml", "--dry-run"]) == 2
+    told = capsys.readouterr().err
+    assert "train-images-idx3-ubyte does not exist, and a dry run downloads nothing" in told
+    assert asked == []
+    assert not (project / "nothing").exists()
+
+
+def test_an_absent_device_is_refused_before_anything_runs(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("small.yaml", "grid.device=[cpu, 'cuda:63']") == 2
+    told = capsys.readouterr().err
+    assert "'cuda:63' is not available on this machine" in told
+    assert "this machine has: cpu" in told
+    assert not (project / "mlruns" / "mlflow.db").exists()
+
+
+def test_contradicting_flags_are_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("small.yaml", "--workers", "3") == 2
+    assert "one trial at a time" in capsys.readouterr().err
+
+
+def test_an_absent_file_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("nowhere.yaml") == 2
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+@pytest.fixture
+def endless(project: Path) -> Iterator[subprocess.Popen[str]]:
+    """A sweep in a process of its own that would train for hours, once it is training."""
+    started = subprocess.Popen(
+        [sys.executable, "-m", "harness.sweep", "endless.yaml", "--workers", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 180
+    while not (project / "mlruns/mlflow.db").is_file() or _running(project) != 2:
+        assert started.poll() is None, started.stdout and started.stdout.read()
+        assert time.monotonic() < deadline, "the sweep has not begun to train"
+        time.sleep(0.2)
+    yield started
+    if started.poll() is None:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
+
+
+def _running(project: Path) -> int:
+    import sqlite3
+    from contextlib import closing
+
+    with closing(sqlite3.connect(project / "mlruns/mlflow.db", timeout=10)) as store:
+        try:
+            query = "SELECT count(*) FROM runs WHERE status = 'RUNNING' AND name LIKE 'lr=%'"
+            return int(store.execute(query).fetchone()[0])
+        except sqlite3.OperationalError:
+            return 0
+
+
+def _gone(group: int) -> bool:
+    """Whether no process of a group is left, within a minute: the machine may be busy."""
+    for _ in range(600):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_says_so_and_can_go_on(
+    project: Path, endless: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    endless.send_signal(number)
+    output, _ = endless.communicate(timeout=120)
+    assert endless.returncode == 130, output
+    assert "Traceback" not in output
+    assert "run the same command again" in output
+    assert statuses(project, "endless") == {"KILLED": 2}
+    reasons = {found.data.tags[TAG_REASON] for found in runs(project, "endless")}  # type: ignore[attr-defined]
+    assert all("interrupted" in reason for reason in reasons)
+    (parent,) = runs(project, "endless", "sweep")
+    assert parent.info.status == "KILLED"  # type: ignore[attr-defined]
+    assert _gone(endless.pid)
+    assert run("endless.yaml", "epochs=1") == 0
+
+
+def test_a_killed_sweep_leaves_no_worker_behind(
+    project: Path, endless: subprocess.Popen[str]
+) -> None:
+    endless.kill()
+    endless.wait()
+    assert _gone(endless.pid)
+    assert statuses(project, "endless") == {"RUNNING": 2}
+    assert run("endless.yaml", "epochs=1") == 0
+    assert statuses(project, "endless") == {"KILLED": 2, "FINISHED": 3}
+
+
+@pytest.mark.parametrize("module", ["sweep", "compare", "predict", "doctor"])
+def test_help_imports_nothing_heavy(module: str) -> None:
+    code = (
+        "import sys, contextlib, importlib\n"
+        f"main = importlib.import_module('harness.{module}').main\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    main(['--help'])\n"
+        "heavy = {'torch', 'mlflow', 'pandas', 'numpy', 'pydantic', 'rich', 'yaml', 'sklearn'}\n"
+        "found = heavy & set(sys.modules)\n"
+        "assert not found, found\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_changed_goal_counts_for_trials_that_ran_before(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Best epochs and times to target of one metric and target are never shown as another's."""
+    from harness.core.goal import Goal, summarise
+    from harness.store.read.results import open_existing, read
+    from harness.store.read.trial_results import recall_history
+
+    some = ("small.yaml", "optimizer=sgd", "lr=0.1", "epochs=8")
+    run(*some, "target=0.1")
+    capsys.readouterr()
+    assert sweep.main([*some, "metric=val/loss", "target=0.9", "--executor", "inline"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "nothing to run" in told
+    assert "Ranked on val/loss (lower is better) at each trial's best epoch by val/loss" in told
+
+    store, goal = open_existing(), Goal("val/loss", "min", 0.9)
+    results = read(store, "small", goal)
+    assert (results.metric, results.target) == ("val/loss", 0.9)
+    assert len(results.trials) == 2
+    for _, trial in results.trials.iterrows():
+        history = recall_history(store, trial["run_id"], ["val/loss", "test/loss"])
+        wanted = summarise(history, {}, goal)
+        for name in ("best/val/loss", "best/test/loss", "best/epoch"):
+            assert trial[name] == wanted[name]
+        assert trial["epochs_to_target"] == wanted["epochs_to_target"] > 0
+    before = read(store, "small")
+    assert before.metric == "val/accuracy"
+    assert (before.trials["epochs_to_target"] == 1).all()

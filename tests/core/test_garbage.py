@@ -1,0 +1,38 @@
+"""Seldom looking for cyclic garbage, and not for ever."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import suppress
+
+from harness.core.garbage import RARELY, seldom
+
+
+def test_python_collects_as_before_once_the_block_is_left() -> None:
+    before = gc.get_threshold()
+    with suppress(KeyError), seldom():
+        assert gc.get_threshold() == RARELY
+        assert gc.get_freeze_count() > 0
+        raise KeyError
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
+
+
+def test_cycles_go_all_the_same() -> None:
+    """Memory stays flat also where records are in cycles."""
+
+    class Cycle:
+        alive = 0
+
+        def __init__(self) -> None:
+            self.own = self
+            Cycle.alive += 1
+
+        def __del__(self) -> None:
+            Cycle.alive -= 1
+
+    gc.collect()
+    with seldom():
+        for _ in range(3 * RARELY[0]):
+            Cycle()
+        assert Cycle.alive < 2 * RARELY[0]

@@ -1,0 +1,165 @@
+"""Which trials begin together, and go on together, where another harness holds some of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.cli.interrupts import Interrupts
+from harness.core.records import Ended, Outcome, Record
+from harness.execution import queue as execution
+from harness.execution.checkpoints.stack_folders import StackFolder, Story, stack_folder
+from harness.execution.checkpoints.trial_folders import CheckpointRoom
+from harness.execution.executors.base import Event, Task
+from harness.execution.queue import execute, stacks_of
+from harness.experiment.spec import PlannedTrial
+from harness.store.coordination.claims import Claim
+from harness.training.checkpoint import Checkpoint
+from tests.resume_support import planned
+from tests.support import make_trial
+
+Answers = Callable[[int], Claim]
+"""What a claim of the n-th trial is answered."""
+
+
+class Noted:
+    """An engine that ends each trial at once, and notes the tasks that it was given."""
+
+    slots = 1
+    is_local = False
+    description = "at once"
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self._ready: deque[Event] = deque()
+
+    def prepare(self) -> None: ...
+
+    def room(self, device: str) -> bool:
+        return not self._ready
+
+    def submit(self, task: Task) -> None:
+        self.tasks.append(task)
+        ended = Ended(Outcome.DONE, {})
+        self._ready.extend(Event(key, ended) for key, _ in task.trials)
+
+    def next(self, timeout: float | None = None) -> Event | None:
+        return self._ready.popleft() if self._ready else None
+
+    def cancel(self, key: str) -> None: ...
+
+    def stop_soon(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+
+class Nowhere:
+    def start_trial(self, planned: PlannedTrial) -> Nowhere:
+        return self
+
+    def record(self, record: Record) -> None: ...
+
+
+@pytest.fixture
+def trials() -> list[PlannedTrial]:
+    return [planned(make_trial(seed=seed)) for seed in range(6)]
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> CheckpointRoom:
+    return CheckpointRoom(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(execution, "HELD_SECONDS", 0.0)
+    with Interrupts():
+        yield
+
+
+def leave_stack(room: CheckpointRoom, members: Sequence[PlannedTrial]) -> Path:
+    """As a process does that dies while it trains these as a stack."""
+    folder = stack_folder(room.folder / "stacks", [one.trial_id for one in members])
+    story = Story(tuple((one.trial_id, one.trial) for one in members), {}, {}, {})
+    StackFolder(folder).save(Checkpoint(1, 0, {}), story)
+    return folder
+
+
+def run(
+    trials: Sequence[PlannedTrial], fuse: int, room: CheckpointRoom, answers: Answers
+) -> tuple[list[tuple[list[int], Path | None]], list[int]]:
+    """The tasks, each as its trials' places in the plan and its stack's folder, and the places of
+    all that were claimed in their order."""
+    places = {one.trial_id: place for place, one in enumerate(trials)}
+    asked: list[int] = []
+
+    def claim(one: PlannedTrial) -> Claim:
+        asked.append(places[one.trial_id])
+        return answers(places[one.trial_id])
+
+    executor = Noted()
+    stacks, _ = stacks_of(trials, fuse, 1, room)
+    running = execute(
+        trials, executor, Nowhere(), Interrupts(), Path(), False, claim, stacks, checkpoints=room
+    )
+    list(running)
+    tasks = []
+    for task in executor.tasks:
+        assert task.checkpoints is not None
+        tasks.append(([places[key] for key, _ in task.trials], task.checkpoints.stack))
+    return tasks, asked
+
+
+def test_a_stack_that_was_left_goes_on_and_the_rest_is_grouped_anew(
+    trials: list[PlannedTrial], room: CheckpointRoom
+) -> None:
+    folder = leave_stack(room, [trials[1], trials[4], trials[5]])
+    tasks, _ = run(trials, 2, room, lambda _: Claim.GRANTED)
+    assert [members for members, _ in tasks] == [[0, 2], [1, 4, 5], [3]]
+    assert tasks[1][1] == folder
+    assert tasks[0][1] not in (None, folder)
+    assert tasks[2][1] is None
+
+
+def test_trials_that_another_has_run_leave_the_stack(
+    trials: list[PlannedTrial], room: CheckpointRoom
+) -> None:
+    folder = leave_stack(room, trials[:4])
+    done = {0, 2, 3}
+    tasks, _ = run(
+        trials[:4], 8, room, lambda place: Claim.DONE if place in done else Claim.GRANTED
+    )
+    assert tasks == [([1], folder)]
+
+
+def test_who_has_the_first_trial_of_a_stack_has_all(
+    trials: list[PlannedTrial], room: CheckpointRoom
+) -> None:
+    folder = leave_stack(room, trials)
+    answers = iter([Claim.HELD, Claim.HELD])
+    tasks, asked = run(trials, 8, room, lambda _: next(answers, Claim.GRANTED))
+    assert tasks == [([0, 1, 2, 3, 4, 5], folder)]
+    assert asked == [0, 0, *range(6)]
+
+
+def test_trials_that_were_held_go_on_as_the_stack_that_their_process_left(
+    trials: list[PlannedTrial], room: CheckpointRoom
+) -> None:
+    """It left its first checkpoint after this one had looked, and died. What it had of others goes
+    on by itself."""
+    folders: list[Path] = []
+    times = dict.fromkeys(range(6), 0)
+
+    def answers(place: int) -> Claim:
+        times[place] += 1
+        if place == 5 and not folders:
+            folders.append(leave_stack(room, trials[1:4]))
+        return Claim.HELD if times[place] == 1 else Claim.GRANTED
+
+    tasks, _ = run(trials, 3, room, answers)
+    assert [members for members, _ in tasks] == [[0], [1, 2, 3], [4], [5]]
+    assert tasks[1][1] == folders[0]

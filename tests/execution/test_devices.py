@@ -1,0 +1,108 @@
+"""Placement, on machines that need not exist."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.core.errors import InputError
+from harness.execution.devices import Place, Places
+from harness.execution.executors.choose import places
+
+TWO_GPUS = ("cuda:0", "cuda:1")
+
+
+def table(*rows: tuple[str, int]) -> Places:
+    return Places([Place(device, slots) for device, slots in rows])
+
+
+def devices(machine: Places, *wanted: str) -> list[str | None]:
+    """Where one trial after another goes, all staying where they are."""
+    found = []
+    for device in wanted:
+        place = machine.find(device)
+        if place is not None:
+            machine.take(place)
+        found.append(None if place is None else place.device)
+    return found
+
+
+def test_auto_spreads_over_gpus_and_leaves_the_cpu_alone() -> None:
+    machine = table(("cuda:0", 2), ("cuda:1", 2), ("cpu", 4))
+    found = devices(machine, *["auto"] * 5)
+    assert sorted(found[:2]) == ["cuda:0", "cuda:1"]
+    assert sorted(found[2:4]) == ["cuda:0", "cuda:1"]
+    assert found[4] is None, "it waits for a GPU"
+
+
+def test_auto_without_a_gpu_is_the_cpu() -> None:
+    assert devices(table(("cpu", 2)), "auto", "auto", "auto") == ["cpu", "cpu", None]
+
+
+def test_a_named_device_is_kept() -> None:
+    machine = table(("cuda:0", 1), ("cuda:1", 1), ("cpu", 1))
+    assert devices(machine, "cuda:1", "cuda:1", "cpu", "cuda", "cuda") == [
+        "cuda:1",
+        None,
+        "cpu",
+        "cuda:0",
+        None,
+    ]
+
+
+def test_a_released_slot_is_taken_again() -> None:
+    machine = table(("cpu", 1))
+    place = machine.find("cpu")
+    assert place is not None
+    machine.take(place)
+    assert machine.find("cpu") is None
+    machine.release(place)
+    assert machine.find("cpu") == place
+
+
+def test_an_absent_device_goes_where_it_can_say_so() -> None:
+    machine = table(("cpu", 1))
+    assert machine.suiting("cuda:7") == ()
+    assert devices(machine, "cuda:7") == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "options", "expected"),
+    [
+        (["cpu"] * 8, (), {}, [Place("cpu", 4, 1)]),
+        (["cpu"] * 2, (), {}, [Place("cpu", 2, 2)]),
+        (["cpu"] * 8, (), {"workers": 2}, [Place("cpu", 2, 2)]),
+        (["auto"] * 8, (), {}, [Place("cpu", 4, 1)]),
+        (["auto"] * 8, TWO_GPUS, {}, [Place("cuda:0", 1, 2), Place("cuda:1", 1, 2)]),
+        (["cuda:1"] * 8, TWO_GPUS, {"slots": 2}, [Place("cuda:1", 2, 2)]),
+        (
+            ["cpu", "cuda"] * 4,
+            ("cuda:0",),
+            {},
+            [Place("cuda:0", 1, 1), Place("cpu", 3, 1)],
+        ),
+        (["cpu"] * 8, (), {"exclusive": True}, [Place("cpu", 1, 4)]),
+        (
+            ["cpu", "auto"] * 4,
+            ("cuda:0",),
+            {"exclusive": True},
+            [Place("cuda:0", 1, 1), Place("cpu", 1, 3)],
+        ),
+        (["cuda"] * 3, (), {}, [Place("cpu", 3, 1)]),
+        (["cpu"] * 8, (), {"workers": 16}, [Place("cpu", 16, 1)]),
+    ],
+)
+def test_a_machine_of_four_cores(
+    wanted: list[str], gpus: tuple[str, ...], options: dict[str, int], expected: list[Place]
+) -> None:
+    assert places(wanted, gpus, 4, **options) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"slots": 2}])
+def test_exclusive_refuses_what_contradicts_it(options: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="--exclusive"):
+        places(["cpu"], (), 4, exclusive=True, **options)  # type: ignore[arg-type]
+
+
+def test_workers_without_cpu_trials_are_refused() -> None:
+    with pytest.raises(InputError, match="--slots"):
+        places(["auto"], TWO_GPUS, 4, workers=3)

@@ -1,0 +1,281 @@
+"""Tasks of several trials: as one stack, and what becomes of them where that cannot be."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from harness.core.records import Ended, Measured, Outcome, Started
+from harness.execution import run_stack as stacks
+from harness.execution.executors.base import Event, Executor, Task
+from harness.execution.executors.inline import InlineExecutor
+from harness.execution.executors.process import ProcessExecutor
+from harness.execution.measurements import recall
+from harness.training.stacked import loop, memory
+from harness.training.stacked import speed as pace
+from tests.support import make_trial
+
+ENGINES: dict[str, Callable[[], Executor]] = {
+    "inline": InlineExecutor,
+    "process": lambda: ProcessExecutor.on_cpu(workers=1, threads=1),
+}
+
+
+@pytest.fixture
+def unstackable(tmp_path: Path) -> dict[str, Any]:
+    """Fields of a trial whose model drops whole blocks at random, on a few images."""
+    for name, shade in (("dark", 40), ("light", 200)):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            Image.new("L", (4, 4), shade + i).save(tmp_path / name / f"{i}.png")
+    dataset = {"name": "image_folder", "path": str(tmp_path), "channels": 1}
+    model = {"name": "torchvision", "arch": "efficientnet_b0", "resize": 8}
+    return {"dataset": dataset, "model": model, "batch_size": 32, "epochs": 1}
+
+
+@pytest.fixture(params=ENGINES)
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    made = ENGINES[request.param]()
+    yield made
+    made.close()
+
+
+def stack_of(keys: str, root: Path, measure: Path | None = None, **fields: Any) -> Task:
+    trials = [(key, make_trial(**{"epochs": 2, **fields, "seed": i})) for i, key in enumerate(keys)]
+    (key, trial), *others = trials
+    return Task(key, trial, root, test_outputs=False, others=tuple(others), measure=measure)
+
+
+def drain(executor: Executor) -> list[Event]:
+    found = []
+    while (event := executor.next()) is not None:
+        found.append(event)
+    return found
+
+
+def of(events: list[Event], kind: type[Any]) -> dict[str, Any]:
+    found = [(event.key, event.record) for event in events if isinstance(event.record, kind)]
+    return dict(found)
+
+
+def ends(events: list[Event]) -> dict[str, Ended]:
+    found = of(events, Ended)
+    assert len(found) == sum(isinstance(event.record, Ended) for event in events)
+    return found
+
+
+def test_a_stack_ends_each_of_its_trials_once(executor: Executor, data_root: Path) -> None:
+    executor.submit(stack_of("abc", data_root))
+    events = drain(executor)
+    assert {key: end.outcome for key, end in ends(events).items()} == dict.fromkeys("abc", "done")
+    started = of(events, Started)
+    assert {key: one.metadata["fused"] for key, one in started.items()} == dict.fromkeys("abc", 3)
+    assert not any(one.metadata["exclusive"] for one in started.values())
+    assert executor.room("cpu")
+
+
+def test_a_stack_and_a_trial_share_an_engine(executor: Executor, data_root: Path) -> None:
+    executor.submit(stack_of("abc", data_root))
+    executor.submit(stack_of("d", data_root))
+    events = drain(executor)
+    assert set(ends(events)) == set("abcd")
+    assert "fused" not in of(events, Started)["d"].metadata
+
+
+def test_a_trial_that_diverges_ends_alone(executor: Executor, data_root: Path) -> None:
+    task = stack_of("ab", data_root)
+    bad = make_trial(epochs=2, lr=1e30, seed=9)
+    executor.submit(Task(task.key, task.trial, data_root, False, others=(*task.others, ("x", bad))))
+    outcomes = {key: end.outcome for key, end in ends(drain(executor)).items()}
+    assert outcomes == {"a": Outcome.DONE, "b": Outcome.DONE, "x": Outcome.DIVERGED}
+
+
+def test_a_cancelled_trial_leaves_its_stack_alone(executor: Executor, data_root: Path) -> None:
+    executor.submit(stack_of("abc", data_root, epochs=200))
+    events = [executor.next(), executor.next()]
+    executor.cancel("b")
+    found = [*(event for event in events if event), *drain(executor)]
+    outcomes = {key: end.outcome for key, end in ends(found).items()}
+    assert outcomes == {"a": Outcome.DONE, "b": Outcome.INTERRUPTED, "c": Outcome.DONE}
+    epochs = {
+        key: sum(e.key == key and isinstance(e.record, Measured) for e in found) for key in "abc"
+    }
+    assert epochs["a"] == epochs["c"] == 201
+    assert epochs["b"] < 201
+    executor.submit(stack_of("d", data_root))
+    assert ends(drain(executor))["d"].outcome is Outcome.DONE
+
+
+def test_a_stack_whose_trials_are_all_cancelled_frees_its_slot(
+    executor: Executor, data_root: Path
+) -> None:
+    executor.submit(stack_of("abc", data_root, epochs=10_000))
+    assert executor.next() is not None
+    for key in "cab":
+        executor.cancel(key)
+    outcomes = {key: end.outcome for key, end in ends(drain(executor)).items()}
+    assert outcomes == dict.fromkeys("abc", Outcome.INTERRUPTED)
+    assert executor.room("cpu")
+
+
+def test_a_trial_is_cancelled_before_its_stack_begins(executor: Executor, data_root: Path) -> None:
+    executor.submit(stack_of("z", data_root))
+    executor.submit(stack_of("abc", data_root))
+    executor.cancel("a")
+    outcomes = {key: end.outcome for key, end in ends(drain(executor)).items()}
+    assert outcomes == {
+        "z": Outcome.DONE,
+        "a": Outcome.INTERRUPTED,
+        "b": Outcome.DONE,
+        "c": Outcome.DONE,
+    }
+
+
+def test_trials_that_turn_out_not_to_stack_are_cancelled_one_by_one(
+    data_root: Path, unstackable: dict[str, Any]
+) -> None:
+    cancelled = {"b"}
+    task = stack_of("abc", data_root, **unstackable)
+    found = {key: end.outcome for key, end in ends(list(stacks.events(task, cancelled))).items()}
+    assert found == {"a": Outcome.DONE, "b": Outcome.INTERRUPTED, "c": Outcome.DONE}
+
+
+def test_a_killed_worker_fails_the_trials_it_had_left(data_root: Path) -> None:
+    executor = ProcessExecutor.on_cpu(workers=1, threads=1)
+    executor.submit(stack_of("abc", data_root, epochs=10_000))
+    assert executor.next() is not None
+    (worker,) = executor._busy.values()
+    assert worker.process.pid is not None
+    os.kill(worker.process.pid, signal.SIGKILL)
+    found = ends(drain(executor))
+    executor.close()
+    assert {key: end.outcome for key, end in found.items()} == dict.fromkeys("abc", Outcome.FAILED)
+    assert "signal 9" in found["c"].reason
+
+
+def test_what_does_not_stack_trains_one_by_one(
+    executor: Executor, data_root: Path, unstackable: dict[str, Any]
+) -> None:
+    executor.submit(stack_of("ab", data_root, **unstackable))
+    events = drain(executor)
+    assert {end.outcome for end in ends(events).values()} == {Outcome.DONE}
+    (reason,) = {one.metadata["not_fused"] for one in of(events, Started).values()}
+    assert reason.startswith("it draws random numbers by itself")
+
+
+@pytest.mark.parametrize(
+    ("gain", "told"),
+    [
+        (0.5, "mlp on digits: one by one, as a stack of 2 would train 0.5 times as fast"),
+        (2.0, "mlp on digits: a stack of 2 trains 2 times as fast"),
+        (None, "mlp on digits: a stack of 2, which takes too little time to be measured first"),
+    ],
+)
+def test_a_stack_that_is_slower_is_not_one(
+    data_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gain: float | None,
+    told: str,
+) -> None:
+    monkeypatch.setattr(pace, "gain", lambda *_: gain)
+    task = stack_of("ab", data_root, measure=tmp_path / "stacks.json")
+    metadata = of(list(stacks.events(task)), Started)["b"].metadata
+    if gain == 0.5:
+        assert metadata["not_fused"] == f"{told} (measured now)"
+        return
+    assert (metadata["fused"], metadata.get("fused_gain")) == (2, gain)
+    assert metadata["fusing"].removesuffix(" (measured now)") == told
+
+
+def test_both_ways_are_measured_once_on_a_machine(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "WORTH_SECONDS", 0.0)
+    task = stack_of("abcdefgh", data_root, measure=tmp_path / "stacks.json")
+    assert set(ends(list(stacks.events(task)))) == set("abcdefgh")
+    ((_, found),) = recall(tmp_path / "stacks.json").items()
+    assert 0 < found["gain"] < float("inf")
+    monkeypatch.setattr(pace, "gain", None)
+    (reason, *_) = {
+        one.metadata.get("fusing") or one.metadata["not_fused"]
+        for one in of(list(stacks.events(task)), Started).values()
+    }
+    assert "measured before" in reason
+
+
+def test_a_damaged_memory_is_measured_again(data_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "stacks.json").write_text("{")
+    task = stack_of("ab", data_root, measure=tmp_path / "stacks.json")
+    assert set(ends(list(stacks.events(task)))) == set("ab")
+
+
+def test_stacks_are_as_large_as_memory_allows(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = stack_of("abcde", data_root)
+    each = memory.bytes_a_trial(task.trials, data_root, torch.device("cpu"))
+    monkeypatch.setattr(stacks, "_fitting", {})
+    monkeypatch.setattr(memory, "_free", lambda _: int(2.5 * each / memory.SHARE))
+    metadata = {key: one.metadata for key, one in of(list(stacks.events(task)), Started).items()}
+    assert [metadata[key].get("fused") for key in "abcde"] == [None, 2, 2, 2, 2]
+
+
+def test_a_stack_without_memory_is_halved(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = loop.train_with_checkpoints
+    sizes = []
+
+    def scarce(trials: Any, *rest: Any) -> Iterator[Any]:
+        sizes.append(len(trials))
+        for number, keyed in enumerate(whole(trials, *rest)):
+            if len(trials) > 2 and number > len(trials):
+                raise MemoryError
+            yield keyed
+
+    monkeypatch.setattr(loop, "train_with_checkpoints", scarce)
+    events = list(stacks.events(stack_of("abcde", data_root)))
+    assert sizes == [5, 2, 3, 2]
+    assert {end.outcome for end in ends(events).values()} == {Outcome.DONE}
+    assert [e.key for e in events if isinstance(e.record, Measured) and e.record.epoch == 0] == [
+        *"abcde"
+    ]
+    metadata = {key: one.metadata for key, one in of(events, Started).items()}
+    assert metadata["a"]["fused"] == 2
+    assert "fused" not in metadata["c"]
+
+
+def test_a_stack_that_fails_early_leaves_its_trials_their_own_end(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Iterator[Any]:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(loop, "train_with_checkpoints", broken)
+    events = list(stacks.events(stack_of("ab", data_root)))
+    assert {end.outcome for end in ends(events).values()} == {Outcome.DONE}
+    assert of(events, Started)["a"].metadata["not_fused"] == "the stack failed: no such kernel"
+
+
+def test_a_stack_that_fails_later_fails_what_is_left(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = loop.train_with_checkpoints
+
+    def breaks(trials: Any, *rest: Any) -> Iterator[Any]:
+        for key, record in whole(trials, *rest):
+            yield key, record
+            if isinstance(record, Measured) and record.epoch == 1:
+                raise RuntimeError("gone")
+
+    monkeypatch.setattr(loop, "train_with_checkpoints", breaks)
+    found = ends(list(stacks.events(stack_of("ab", data_root))))
+    assert {end.outcome for end in found.values()} == {Outcome.FAILED}
+    assert "RuntimeError: gone" in found["b"].reason
+    assert "gone" in found["b"].traceback

@@ -1,0 +1,110 @@
+"""Imports run one way, and each heavy library is known to one room alone.
+
+Read from the source, imports inside functions and under TYPE_CHECKING too.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "harness"
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("core",),
+    ("components",),
+    ("experiment",),
+    ("training", "store", "cli"),
+    ("execution", "analysis"),
+    ("tuning", "report"),
+    ("inference", "diagnostics"),
+    ("runner",),
+    ("sweep", "search", "compare", "predict", "doctor"),
+    ("__main__",),
+)
+"""Rooms, lowest first. A room imports those below it and itself, never one beside or above."""
+
+RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
+KEEPERS = {"mlflow": ("harness/store/",), "optuna": ("harness/tuning/", "harness/runner/")}
+HEAVY = ("torch", "torchvision", "mlflow", "sklearn", "pandas", "matplotlib", "plotly", "scipy")
+"""Not imported by what `--help` and `--dry-run` reach, except inside a function."""
+LIGHT = (
+    "core",
+    "components",
+    "experiment",
+    "sweep",
+    "search",
+    "compare",
+    "predict",
+    "doctor",
+    "__main__",
+)
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every imported module by its full name, with its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in line {node.lineno}"
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def test_every_room_has_its_place() -> None:
+    rooms = {room(path) for path in modules()} - {"__init__"}
+    assert rooms <= set(RANK), f"give {rooms - set(RANK)} a place in LAYERS"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downward(path: Path) -> None:
+    here = room(path)
+    for name, line in imports(ast.parse(path.read_text())):
+        parts = name.split(".")
+        if parts[0] != "harness" or len(parts) < 2 or parts[1] not in RANK:
+            continue
+        there = parts[1]
+        allowed = there == here or RANK[there] < RANK[here]
+        assert allowed, f"{path.relative_to(ROOT)}:{line} imports {name}, which is not below it"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_heavy_libraries_have_one_keeper(path: Path) -> None:
+    relative = path.relative_to(ROOT).as_posix()
+    for name, line in imports(ast.parse(path.read_text())):
+        for library, places in KEEPERS.items():
+            if name.split(".")[0] == library:
+                assert relative.startswith(places), f"{relative}:{line} imports {name}"
+
+
+def test_no_component_imports_another() -> None:
+    for path in (PACKAGE / "components").rglob("*.py"):
+        for name, line in imports(ast.parse(path.read_text())):
+            assert not name.startswith("harness.components"), f"{path}:{line} imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if room(p) in LIGHT], ids=str)
+def test_light_rooms_import_heavy_libraries_only_in_functions(path: Path) -> None:
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for name, line in imports(ast.Module([node], [])):
+                assert name.split(".")[0] not in HEAVY, f"{path}:{line} imports {name}"
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    twice = {name for name, n in names.items() if n > 1} - {"conftest.py"}
+    assert not twice, "pytest imports them by their names alone"

@@ -1,0 +1,103 @@
+"""Curves and files of stored runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from mlflow.entities import Metric
+
+from harness.store.read.archive import RUNS_A_REQUEST, Archive
+from harness.store.store import Store
+from harness.store.write.attach import attach
+
+EPOCHS = 3
+
+
+def run(store: Store, factor: float = 1.0) -> str:
+    made = store.client.create_run(store.experiment("curves"))
+    points = [
+        Metric(name, factor * epoch + place, 0, epoch)
+        for place, name in enumerate(("val/accuracy", "train/loss", "lr"))
+        for epoch in reversed(range(EPOCHS))
+    ]
+    store.client.log_batch(made.info.run_id, points)
+    return str(made.info.run_id)
+
+
+def test_histories_hold_the_asked_metrics_of_the_asked_runs_in_order(store: Store) -> None:
+    first, second, _ = run(store), run(store, 2.0), run(store)
+
+    found = Archive(store).histories([first, second, first], ["val/accuracy", "lr"])
+
+    assert set(found["run_id"]) == {first, second}
+    assert len(found) == 2 * 2 * EPOCHS
+    of_second = found[(found["run_id"] == second) & (found["metric"] == "val/accuracy")]
+    assert list(of_second["step"]) == [0, 1, 2]
+    assert list(of_second["value"]) == [0.0, 2.0, 4.0]
+
+
+def test_a_store_that_is_no_file_of_ours_gives_the_same(store: Store) -> None:
+    runs = [run(store, factor) for factor in (1.0, 2.0)]
+    elsewhere = replace(store, database=None)
+    asked = ["val/accuracy", "train/loss"]
+
+    found = Archive(elsewhere).histories(runs, asked)
+
+    assert found.equals(Archive(store).histories(runs, asked))
+
+
+def test_many_runs_take_few_requests(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.store.read import archive
+
+    asked: list[int] = []
+    monkeypatch.setattr(archive, "_bulk", lambda store, runs, metric: asked.append(len(runs)) or [])
+    Archive(replace(store, database=None)).histories([f"{i:032}" for i in range(250)], ["a", "b"])
+
+    assert asked == [RUNS_A_REQUEST, RUNS_A_REQUEST, 50] * 2
+
+
+def test_more_runs_than_a_statement_holds(store: Store) -> None:
+    known = run(store)
+    absent = [f"{i:032}" for i in range(40_000)]
+
+    found = Archive(store).histories([*absent, known], ["lr"])
+
+    assert set(found["run_id"]) == {known}
+
+
+def test_nothing_asked_is_an_empty_table(store: Store) -> None:
+    assert list(Archive(store).histories([], ["a"]).columns) == [
+        "run_id",
+        "metric",
+        "step",
+        "value",
+    ]
+
+
+def test_small_files_are_read_and_absent_ones_are_none(store: Store) -> None:
+    held = run(store)
+    attach(store, held, "provenance.json", '{"python": "3"}')
+    attach(store, held, "traceback.txt", "boom")
+
+    archive = Archive(store, held)
+
+    assert archive.text(held, "traceback.txt") == "boom"
+    assert archive.text(held, "absent.txt") is None
+    assert archive.text("f" * 32, "traceback.txt") is None
+    assert archive.provenance() == {"python": "3"}
+    assert Archive(store).provenance() == {}
+
+
+def test_an_attached_file_replaces_the_one_before(store: Store) -> None:
+    held = run(store)
+    attach(store, held, "report.html", "first")
+    attach(store, held, "report.html", "second")
+
+    assert Archive(store).text(held, "report.html") == "second"
+
+
+def test_provenance_that_is_no_json_is_left_out(store: Store) -> None:
+    held = run(store)
+    attach(store, held, "provenance.json", "{cut off")
+    assert Archive(store, held).provenance() == {}

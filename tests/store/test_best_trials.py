@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.core.records import Ended, Outcome, Record, TestOutputs
+from harness.experiment.spec import PlannedTrial
+from harness.store.artifacts.best_trials import Keeper, group
+from harness.store.artifacts.spool import Kept, Spool
+from harness.store.store import Store
+from harness.store.write.finish import finish_artifacts
+from harness.store.write.sweep_writer import SweepWriter
+from tests.store.store_support import (
+    GOAL,
+    children,
+    digits,
+    done,
+    make_plan,
+    measured,
+    write,
+)
+
+
+@pytest.fixture(autouse=True)
+def quick_artifacts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which runs get artifacts is what counts here; what these are, in test_run_artifacts."""
+
+    def mark(store: Store, planned: PlannedTrial, kept: Kept) -> str:
+        store.client.log_text(kept.run_id, planned.name, "weights/marker.txt")
+        return "complete"
+
+    for module in ("finish", "writer"):
+        monkeypatch.setattr(f"harness.store.{module}.store_artifacts", mark)
+
+
+def small() -> TestOutputs:
+    targets = torch.tensor([0, 1])
+    return TestOutputs(
+        {"weight": torch.arange(3.0)}, torch.eye(2), targets, torch.zeros(2, 1, 2, 2).byte()
+    )
+
+
+def kept(number: int, accuracy: float = 0.5, run_id: str = "") -> Kept:
+    history = (measured(0, 0.1), measured(1, accuracy))
+    return Kept(f"{number:016x}", run_id or f"run{number}", history, small())
+
+
+def trials() -> tuple[PlannedTrial, ...]:
+    """Two of SGD, two of Adam."""
+    plan = make_plan([digits(), digits(seed=1), digits(optimizer="adam"), digits(optimizer="adam")])
+    return plan.trials
+
+
+def test_what_is_spooled_comes_back(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool" / "1")
+    spool.save(kept(1, 0.75))
+    back = spool.load(f"{1:016x}", "run1")
+    assert back is not None
+    assert back.history == kept(1, 0.75).history
+    assert back.score(GOAL) == 0.75
+    assert torch.equal(back.test_outputs.state_dict["weight"], torch.arange(3.0))
+    assert torch.equal(back.test_outputs.outputs, small().outputs)
+    assert list(spool.held()) == [(f"{1:016x}", "run1")]
+
+
+def test_an_empty_spool_leaves_no_folder(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool" / "1")
+    assert list(spool.held()) == []
+    spool.save(kept(1))
+    spool.save(kept(2))
+    spool.remove(f"{1:016x}", "run1")
+    assert spool.folder.is_dir()
+    spool.remove(f"{2:016x}", "run2")
+    assert not (tmp_path / "spool").exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", None])
+def test_damage_is_found_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes | None
+) -> None:
+    spool = Spool(tmp_path)
+    spool.save(kept(1))
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    content[-200] ^= 1  # one flipped bit, which torch would not notice
+    path.write_bytes(bytes(content) if damage is None else damage)
+    with caplog.at_level(logging.WARNING):
+        assert spool.load(f"{1:016x}", "run1") is None
+    assert "damaged" in caplog.text
+
+
+def test_a_write_that_fails_leaves_the_file_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    spool.save(kept(1, 0.5))
+
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        spool.save(kept(1, 0.6))
+    back = spool.load(f"{1:016x}", "run1")
+    assert back is not None
+    assert back.score(GOAL) == 0.5
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("trial_id", "run_id"), [("../../x", "run"), ("00", "../run"), ("00", "a/b"), ("", "run")]
+)
+def test_ids_never_leave_the_spool(tmp_path: Path, trial_id: str, run_id: str) -> None:
+    with pytest.raises(ValueError, match="not a trial's"):
+        Spool(tmp_path).remove(trial_id, run_id)
+
+
+def test_only_the_best_of_each_group_stays(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    keeper = Keeper(spool, GOAL, trials(), {})
+    for number, accuracy in ((0, 0.5), (1, 0.6), (2, 0.9), (3, 0.9)):
+        keeper.offer(trials()[number], kept(number, accuracy))
+    assert [trial_id for trial_id, _ in spool.held()] == [f"{1:016x}", f"{2:016x}"]
+    assert {winner.run_id for winner in keeper.winners()} == {"run1", "run2"}
+
+
+def test_models_and_data_sets_of_other_options_are_kept_apart(tmp_path: Path) -> None:
+    variants = [
+        digits(model={"name": "mlp", "hidden": [4]}),
+        digits(model={"name": "mlp", "hidden": [8]}),
+        digits(dataset={"name": "digits", "limit": 500}),
+        digits(optimizer={"name": "sgd", "weight_decay": 0.1}),
+    ]
+    planned = make_plan(variants).trials
+    keeper = Keeper(Spool(tmp_path), GOAL, planned, {})
+    for number, accuracy in enumerate((0.5, 0.6, 0.7, 0.8)):
+        keeper.offer(planned[number], kept(number, accuracy))
+    # The last differs from a trial of the default model in its optimizer's options alone.
+    assert {winner.run_id for winner in keeper.winners()} == {"run0", "run1", "run2", "run3"}
+    assert len({group(one) for one in make_plan([variants[3], digits()]).trials}) == 1
+
+
+def test_a_trial_without_the_metric_loses_to_any_with_it(tmp_path: Path) -> None:
+    keeper = Keeper(Spool(tmp_path), GOAL, trials(), {})
+    keeper.offer(trials()[0], Kept("0" * 16, "run0", (), small()))
+    keeper.offer(trials()[1], kept(1, 0.01))
+    assert [winner.run_id for winner in keeper.winners()] == ["run1"]
+
+
+def with_evidence(plan_trial: PlannedTrial, accuracy: float) -> list[Record]:
+    return done(accuracy, made_outputs(plan_trial.trial))
+
+
+def artifacts(store: Store) -> dict[str, str | None]:
+    return {name: run.data.tags.get("harness.artifacts") for name, run in children(store).items()}
+
+
+def test_the_best_of_each_optimizer_and_model_gets_artifacts(store: Store, workspace: Path) -> None:
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+    scores = (0.5, 0.6, 0.9, 0.3)
+    records = {n: with_evidence(plan.trials[n], score) for n, score in enumerate(scores)}
+    write(store, plan, records)
+    assert artifacts(store) == {
+        "trial 0": None,
+        "trial 1": "complete",
+        "trial 2": "complete",
+        "trial 3": None,
+    }
+    assert not (workspace / "mlruns" / "spool").exists()
+    found = store.finished(store.experiment("test"))
+    assert [found[f"{n:016x}"].has_artifacts for n in range(4)] == [False, True, True, False]
+
+
+def has_weights(store: Store, experiment: str) -> bool:
+    first = store.finished(store.experiment(experiment))["0" * 16]
+    return bool(store.client.list_artifacts(first.run_id, "weights"))
+
+
+def interrupted(store: Store, scores: dict[int, float]) -> None:
+    """A sweep that ends some trials and is then stopped."""
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+
+    def sweep() -> None:
+        with SweepWriter(store, plan, GOAL) as writer:
+            for number, score in scores.items():
+                run = writer.start_trial(plan.trials[number])
+                for record in with_evidence(plan.trials[number], score):
+                    run.record(record)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep()
+
+
+def test_what_an_interrupted_sweep_kept_is_a_candidate_of_the_next(
+    store: Store, workspace: Path
+) -> None:
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+    interrupted(store, {0: 0.9, 2: 0.4})
+    assert len(list((workspace / "mlruns" / "spool" / "1").iterdir())) == 2
+    assert set(artifacts(store).values()) == {None}
+    write(store, plan, {n: with_evidence(plan.trials[n], 0.6) for n in (1, 3)})
+    assert artifacts(store) == {
+        "trial 0": "complete",
+        "trial 1": None,
+        "trial 2": None,
+        "trial 3": "complete",
+    }
+    assert not (workspace / "mlruns" / "spool").exists()
+
+
+def test_artifacts_are_finished_with_no_trial_run_again(store: Store, workspace: Path) -> None:
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+    assert finish_artifacts(store, plan, GOAL) == 0
+    interrupted(store, {0: 0.9, 1: 0.5})
+    assert finish_artifacts(store, plan, GOAL) == 1
+    assert artifacts(store) == {"trial 0": "complete", "trial 1": None}
+    assert finish_artifacts(store, plan, GOAL) == 0
+
+
+def test_two_harnesses_at_once_clear_nothing_that_the_other_still_needs(
+    store: Store, workspace: Path
+) -> None:
+    """The first to end stores what is best so far, and leaves what is not decided."""
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+    spool = Spool(store.spool(store.experiment("test")))
+    with SweepWriter(store, plan, GOAL) as second:
+        run = second.start_trial(plan.trials[1])
+        *records, ended = with_evidence(plan.trials[1], 0.9)
+        for record in records:
+            run.record(record)
+        with SweepWriter(store, plan, GOAL) as first:
+            # The second has its evidence in the spool, and its run not yet in the store.
+            assert isinstance(ended, Ended)
+            assert ended.test_outputs is not None
+            spool.save(Kept(f"{1:016x}", run.run_id, (measured(1, 0.9),), ended.test_outputs))
+            for number, score in ((0, 0.5), (2, 0.6)):
+                other = first.start_trial(plan.trials[number])
+                for record in with_evidence(plan.trials[number], score):
+                    other.record(record)
+        assert artifacts(store) == {"trial 0": "complete", "trial 1": None, "trial 2": "complete"}
+        assert list(spool.held()) == [(f"{1:016x}", run.run_id)]
+        assert finish_artifacts(store, plan, GOAL) == 0, "the second is at work"
+        run.record(ended)
+    assert artifacts(store)["trial 1"] == "complete"
+    assert not (workspace / "mlruns" / "spool").exists()
+
+
+def test_the_last_of_two_harnesses_stores_what_the_other_trained(store: Store) -> None:
+    """Even where the other was stopped, and itself stores nothing."""
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+    with SweepWriter(store, plan, GOAL) as last:
+        interrupted(store, {0: 0.9, 2: 0.4})
+        run = last.start_trial(plan.trials[1])
+        for record in with_evidence(plan.trials[1], 0.7):
+            run.record(record)
+    assert artifacts(store) == {"trial 0": "complete", "trial 1": None, "trial 2": "complete"}
+
+
+def test_a_later_sweep_stores_only_what_beats_the_stored(store: Store) -> None:
+    plan = make_plan([planned.trial for planned in trials()], artifacts="best")
+    write(store, plan, {0: with_evidence(plan.trials[0], 0.8)})
+    write(store, plan, {1: with_evidence(plan.trials[1], 0.7)})
+    assert artifacts(store) == {"trial 0": "complete", "trial 1": None}
+
+
+def test_all_keeps_every_done_trial_and_none_keeps_nothing(store: Store) -> None:
+    both = [digits(), digits(seed=1)]
+    plan = make_plan(both, artifacts="all")
+    diverged: list[Record] = [measured(0, 0.1), Ended(Outcome.DIVERGED, {}, "not finite")]
+    write(store, plan, {0: with_evidence(plan.trials[0], 0.5), 1: diverged})
+    assert artifacts(store) == {"trial 0": "complete", "trial 1": None}
+    plan = make_plan(both, artifacts="none", name="none")
+    write(store, plan, {0: with_evidence(plan.trials[0], 0.5)})
+    assert not has_weights(store, "none")
+    assert has_weights(store, "test")
+
+
+def test_a_full_disk_costs_the_figures_and_not_the_results(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    plan = make_plan([digits()], artifacts="best")
+    write(store, plan, {0: with_evidence(plan.trials[0], 0.8)})
+    assert store.finished(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
+    assert artifacts(store) == {"trial 0": None}
+    assert "No space left" in caplog.text

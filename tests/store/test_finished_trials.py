@@ -1,0 +1,45 @@
+"""What a store holds, seen before it is open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import sweep
+from harness.store.read.finished_trials import glance
+from harness.store.store import open_store
+
+FILE = """\
+name: small
+trial: {dataset: iris, model: perceptron, optimizer: sgd, lr: 0.1, epochs: 1}
+grid: {seed: [0, 1]}
+artifacts: none
+"""
+
+
+def test_a_glance_tells_what_the_open_store_tells(workspace: Path) -> None:
+    (workspace / "small.yaml").write_text(FILE)
+    assert sweep.main(["small.yaml", "--executor", "inline", "--no-compare"]) == 0
+    store = open_store()
+    seen = glance("small")
+    assert seen == store.finished(store.experiment("small"))
+    assert seen is not None
+    assert len(seen) == 2
+    assert glance("another") == {}
+
+
+def test_a_glance_makes_no_store(workspace: Path) -> None:
+    assert glance("small") == {}
+    assert not (workspace / "mlruns" / "mlflow.db").exists()
+
+
+def test_what_cannot_be_told_so_soon_is_not_guessed(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert glance("small") is None
+    other = workspace / "other.db"
+    other.write_bytes(b"no database")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
+    assert glance("small") is None

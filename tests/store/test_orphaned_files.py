@@ -1,0 +1,135 @@
+"""What a process killed between a run's files and its run leaves goes with the next sweep."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from harness import doctor
+from harness.store.coordination.orphaned_files import remove_strays, strays
+from harness.store.coordination.presence import Presence, alone
+from harness.store.store import Store, open_store
+from harness.store.write.finish import finish
+from harness.store.write.sweep_writer import SweepWriter
+from tests.store.store_support import GOAL, digits, done, make_plan, runs, write
+
+DIES = """
+import json, os, sys
+sys.path[:0] = json.loads(sys.argv[1])
+from tests.store.store_support import GOAL, digits, done, make_plan
+from harness.store.store import open_store
+from harness.store.write.sweep_writer import SweepWriter
+plan = make_plan([digits(seed=seed) for seed in range(3)])
+with SweepWriter(open_store(), plan, GOAL) as writer:
+    writer.batching = True
+    for planned in plan.trials:
+        run = writer.start_trial(planned)
+        for record in done():
+            run.record(record)
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def killed(store: Store) -> list[Path]:
+    """The folders of three runs whose process was killed before it wrote them; beside that of one
+    that stands in the store."""
+    write(store, make_plan([digits()], name="other"), {0: done()})
+    before = folders(store)
+    ended = subprocess.run([sys.executable, "-c", DIES, json.dumps(sys.path)])
+    assert ended.returncode == -signal.SIGKILL
+    made = [folder for folder in folders(store) if folder not in before]
+    assert before
+    found = [folder for folder in made if not is_run(store, folder.name)]
+    assert len(found) == 3
+    return found
+
+
+def folders(store: Store) -> list[Path]:
+    return sorted((store.home / "artifacts").iterdir())
+
+
+def is_run(store: Store, run_id: str) -> bool:
+    with suppress(MlflowException):
+        return bool(store.client.get_run(run_id))
+    return False
+
+
+def test_the_next_sweep_removes_them(store: Store, killed: list[Path]) -> None:
+    assert strays(store) == killed
+    write(store, make_plan([digits()]), {0: done()})
+    assert not any(folder.exists() for folder in killed)
+    left = folders(store)
+    assert len(left) >= 2
+    assert all(is_run(store, folder.name) for folder in left)
+
+
+def test_so_does_one_that_has_nothing_to_run(store: Store, killed: list[Path]) -> None:
+    """It closes the run of a sweep that was killed at its very end, too."""
+    assert [run for run in runs(store) if run.info.status == "RUNNING"]
+    finish(store, make_plan([digits()]))
+    assert not [run for run in runs(store) if run.info.status == "RUNNING"]
+    assert not any(folder.exists() for folder in killed)
+
+
+def test_while_anybody_writes_nothing_is_touched(store: Store, killed: list[Path]) -> None:
+    """Another experiment too: what he has stored and not yet told of looks alike."""
+    other = Presence(store.presence(store.experiment("other")))
+    assert not strays(store)
+    assert remove_strays(store) == 0
+    with SweepWriter(store, make_plan([digits()]), GOAL):
+        assert all(folder.exists() for folder in killed)
+    other.leave()
+    assert strays(store) == killed
+
+
+def test_who_comes_to_write_a_new_experiment_is_seen(store: Store, killed: list[Path]) -> None:
+    with alone(store.writers) as is_alone:
+        assert is_alone()
+        newcomer = Presence(store.presence("99"))
+        assert not is_alone()
+    newcomer.leave()
+
+
+def test_what_more_was_stored_of_stays(store: Store, killed: list[Path]) -> None:
+    """As files of runs that somebody purged by hand, or put there."""
+    for folder in killed:
+        (folder / "artifacts" / "weights.pt").write_bytes(b"mine")
+    assert not strays(store)
+
+
+def test_runs_of_another_database_in_the_folder_keep_their_files(
+    store: Store, killed: list[Path], empty_database: Path
+) -> None:
+    shutil.copy(empty_database, store.home / "another.db")
+    another = open_store(uri=f"sqlite:///{store.home}/another.db")
+    write(another, make_plan([digits()], name="third"), {0: done()})
+    before = folders(store)
+    assert remove_strays(another) == 3
+    assert [folder for folder in before if not folder.exists()] == killed
+    (store.home / "torn.db").write_bytes(empty_database.read_bytes()[:10_000])
+    killed[0].mkdir()
+    assert not strays(store), "what cannot be asked may know them"
+    (store.home / "torn.db").unlink()
+    assert strays(store) == killed[:1]
+
+
+def test_the_doctor_tells_and_removes(
+    store: Store, killed: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for arguments in ((), ("--fix",), ()):
+        doctor.main(["--only", "store", *arguments])
+        told.append(" ".join(capsys.readouterr().out.split()))
+    assert "3 folders of runs that were never written" in told[0]
+    assert "3 folders of runs that were never written removed" in told[1]
+    assert "all is well" in told[2]
+    assert not any(folder.exists() for folder in killed)

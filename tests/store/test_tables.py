@@ -1,0 +1,310 @@
+"""What is written into MLflow's tables is what MLflow's own client writes, row for row."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.errors import StoreError
+from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started
+from harness.experiment.spec import Plan
+from harness.store import retry as persist
+from harness.store.store import Store, open_store
+from harness.store.write import tables, trial_run
+from harness.store.write.background import BackgroundWriter
+from harness.store.write.run_log import Moment, RunLog
+from harness.store.write.sinks import ClientSink
+from harness.store.write.sweep_writer import SweepWriter
+from harness.store.write.tables import COLUMNS, TableSink
+from tests.store.store_support import (
+    GOAL,
+    by_client,
+    digits,
+    done,
+    failed,
+    make_plan,
+    measured,
+    points,
+    runs,
+    write,
+)
+
+BEGAN = Moment(1_700_000_000_000, 50.0)
+
+SWEEP: dict[int, list[Record]] = {
+    0: done(0.8),
+    1: [*done()[:3], Ended(Outcome.DIVERGED, {}, "the loss was not finite in epoch 2")],
+    2: [failed()],
+    3: [
+        Started({"device": "cpu", "exclusive": False}),
+        measured(0, 0.1),
+        Measured(1, {"val/loss": float("inf"), "train/loss": float("nan"), "lr": 1e-7}, 10),
+        BatchLosses((64, 128, 128), (2.0, 1.5, 9.0)),
+        measured(1, 0.3),
+        measured(1, 0.4),  # an epoch told twice
+        Measured(2, {"val/accuracy": 0.25, "odd. name/x-1 _": -1.5e300}, 20),
+        Ended(Outcome.INTERRUPTED, {}, "stopped " + "é" * 2000),
+    ],
+    4: done(0.5),
+}
+
+
+def plan() -> Plan:
+    """Trials of two data sets."""
+    trials = [digits(seed=seed) for seed in range(4)] + [digits(dataset="iris")]
+    return make_plan(trials, ["a", "b", "c <b>", "d", "ü"])
+
+
+def sweep(writer: SweepWriter, records: dict[int, list[Record]]) -> None:
+    """Trials side by side, a second between two records of each."""
+    planned = plan().trials
+    open_runs = {n: writer.start_trial(planned[n], {"number": n}, BEGAN) for n in records}
+    for step in range(max(map(len, records.values()))):
+        at = Moment(BEGAN.utc + 1000 * step, BEGAN.steady + step)
+        for number, yielded in records.items():
+            if step < len(yielded):
+                open_runs[number].record(yielded[step], at)
+
+
+def at_once(store: Store) -> None:
+    with SweepWriter(store, plan(), GOAL) as writer:
+        sweep(writer, SWEEP)
+    with SweepWriter(store, plan(), GOAL) as writer:
+        sweep(writer, {2: done(0.6), 3: done(0.7), 0: done(0.9)})
+
+
+def in_batches(store: Store) -> None:
+    """Each sweep in one commit."""
+    for records in (SWEEP, {2: done(0.6), 3: done(0.7), 0: done(0.9)}):
+        with SweepWriter(store, plan(), GOAL) as writer:
+            writer.batching = True
+            sweep(writer, records)
+
+
+@pytest.mark.parametrize("flush", [0.0, 5.0], ids=["record by record", "run by run"])
+@pytest.mark.parametrize("how", [at_once, in_batches])
+def test_the_rows_are_those_of_mlflows_client(
+    how: Callable[[Store], None],
+    flush: float,
+    workspace: Path,
+    empty_database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trial_run, "FLUSH_SECONDS", flush)
+    monkeypatch.setattr(trial_run, "FLUSH_COST", 0.0)
+    found = []
+    for name in ("client", "tables"):
+        folder = workspace / name
+        (folder / "mlruns").mkdir(parents=True)
+        shutil.copy(empty_database, folder / "mlruns" / "mlflow.db")
+        store = open_store(folder)
+        if name == "client":
+            with by_client(monkeypatch):
+                at_once(store)
+        else:
+            assert TableSink.of(store) is not None
+            how(store)
+        found.append((rows(store, folder), told(store, folder), files(folder)))
+    client, direct = found
+    for mine, theirs in zip(direct, client, strict=True):
+        assert mine.keys() == theirs.keys()
+        for key in theirs:
+            assert mine[key] == theirs[key], key
+    assert len(client[0]["runs"]) == 10
+    assert len(client[0]["metrics"]) > 50
+
+
+def rows(store: Store, folder: Path) -> dict[str, list[Any]]:
+    """Every row of every table written, ids replaced by what they stand for."""
+    assert store.database is not None
+    with closing(sqlite3.connect(store.database)) as reader:
+        names = run_names(reader)
+        found = {}
+        for table in COLUMNS:
+            columns = sorted(COLUMNS[table])
+            read = reader.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall()
+            plain = [
+                [f"{c}={scrub(v, names, folder)}" for c, v in zip(columns, row, strict=True)]
+                for row in read
+            ]
+            found[table] = sorted(without_clock(table, row) for row in plain)
+    return found
+
+
+def run_names(reader: sqlite3.Connection) -> dict[str, str]:
+    """What each id stands for: a run's name and when it began, a data set's name."""
+    names: dict[str, str] = {}
+    query = "SELECT run_uuid, name, start_time FROM runs ORDER BY rowid"
+    for run_id, name, start in reader.execute(query):
+        label = "sweep" if name.startswith("sweep") else f"{name} {start}"
+        names[run_id] = f"<{label} {sum(label in other for other in names.values())}>"
+    names |= dict(reader.execute("SELECT dataset_uuid, name FROM datasets"))
+    query = "SELECT input_uuid, source_id, destination_id FROM inputs"
+    for link, source, run_id in reader.execute(query).fetchall():
+        names[link] = f"{names[source]} of {names[run_id]}"
+    return names
+
+
+def scrub(value: Any, names: dict[str, str], folder: Path) -> str:
+    text = f"{type(value).__name__} {value!r}".replace(str(folder), "<folder>")
+    return re.sub("[0-9a-f]{32}", lambda found: names.get(found[0], found[0]), text)
+
+
+def without_clock(table: str, row: list[str]) -> list[str]:
+    """Rows of parents hold the time of writing."""
+    if not any("<sweep" in cell or "'sweep 2" in cell for cell in row):
+        return row
+    clocks = ("timestamp=", "start_time=", "end_time=", "value=", "name=str 'sweep 2")
+    return [cell for cell in row if not cell.startswith(clocks)]
+
+
+def told(store: Store, folder: Path) -> dict[str, Any]:
+    """What MLflow's API tells of each trial."""
+    found = {}
+    assert store.database is not None
+    with closing(sqlite3.connect(store.database)) as reader:
+        names = run_names(reader)
+    for run in runs(store):
+        if run.data.tags["harness.kind"] == "trial":
+            whole = run.to_dictionary()
+            history = {name: points(store, run.info.run_id, name) for name in run.data.metrics}
+            key = names[run.info.run_id]
+            found[key] = scrub([whole["data"], whole["info"], history], names, folder)
+    return found
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Each trial's files; a parent's hold the time of writing."""
+    found: dict[str, str] = {}
+    for path in sorted((folder / "mlruns" / "artifacts").rglob("*")):
+        if path.is_file() and path.name != "experiment.yaml":
+            text = path.read_text()
+            if '"trial_id"' in text or path.name == "traceback.txt":
+                number = sum(text in other for other in found.values())
+                found[f"{path.name} {hash(text)} {number}"] = text
+    return found
+
+
+def test_other_tables_are_left_to_mlflow(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TableSink.of(store) is not None
+    monkeypatch.setattr(tables, "COLUMNS", {**COLUMNS, "tags": COLUMNS["tags"] | {"colour"}})
+    assert TableSink.of(store) is None
+    write(store, make_plan([digits()]), {0: done()})
+    assert store.finished(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
+
+
+def test_a_batch_is_written_whole_or_not_at_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that fails half-way leaves nothing, and may be tried again."""
+    sink = TableSink.of(store)
+    assert sink is not None
+    log = RunLog(sink, store.experiment("whole"), "a run", {"harness.kind": "trial"})
+    log.metrics({"val/accuracy": 0.5}, 1)
+    log.params({"lr": "0.1"})
+    log.end("FINISHED")
+    jobs: list[str] = []
+    sink.after(lambda: jobs.append("done"))
+    monkeypatch.setattr(persist, "PAUSES", ())
+    with monkeypatch.context() as patched:
+        patched.setattr(sink, "_tables", _renamed(sink, "latest_metrics"))
+        with pytest.raises(StoreError, match="no such table"):
+            sink.commit()
+    assert runs(store, "whole") == []
+    assert jobs == []
+    sink.commit()
+    (run,) = runs(store, "whole")
+    assert (run.info.status, run.data.metrics, run.data.params) == (
+        "FINISHED",
+        {"val/accuracy": 0.5},
+        {"lr": "0.1"},
+    )
+    assert jobs == ["done"]
+    assert sink.waiting == 0
+
+
+def _renamed(sink: TableSink, name: str) -> dict[str, Any]:
+    from sqlalchemy import MetaData
+
+    gone = sink._tables[name].to_metadata(MetaData(), name="gone")
+    return {**sink._tables, name: gone}
+
+
+def test_a_commit_repeated_writes_nothing_twice(store: Store) -> None:
+    """As after a connection that broke before the answer came."""
+    sink = TableSink.of(store)
+    assert sink is not None
+    log = RunLog(sink, store.experiment("twice"), "a run", {"harness.kind": "trial"})
+    log.metrics({"val/accuracy": 0.5}, 1)
+    log.metrics({"val/accuracy": 0.4}, 2)
+    log.end("FAILED")
+    sink._commit()
+    sink.commit()
+    (run,) = runs(store, "twice")
+    assert points(store, run.info.run_id, "val/accuracy") == [(1, 0.5), (2, 0.4)]
+    assert run.data.metrics == {"val/accuracy": 0.4}
+
+
+def test_a_name_that_mlflow_refuses_is_refused(store: Store) -> None:
+    sink = TableSink.of(store)
+    assert sink is not None
+    log = RunLog(sink, store.experiment("named"), "a run", {})
+    log.metrics({"a\nb": 0.5}, 1)
+    with pytest.raises(StoreError, match="cannot write to a run"):
+        log.flush()
+
+
+def test_a_deleted_experiment_is_told(store: Store) -> None:
+    experiment_id = store.experiment("gone")
+    store.client.delete_experiment(experiment_id)
+    sink = TableSink.of(store)
+    assert sink is not None
+    with pytest.raises(StoreError, match="'gone' was deleted"):
+        RunLog(sink, experiment_id, "a run", {})
+
+
+def test_a_burst_is_few_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = []
+    plain = TableSink._commit
+
+    def counting(sink: TableSink) -> None:
+        commits.append(sink.waiting)
+        plain(sink)
+
+    monkeypatch.setattr(TableSink, "_commit", counting)
+    monkeypatch.setattr("harness.store.write.background.WINDOW_SECONDS", 1000.0)
+    many = make_plan([digits(seed=seed) for seed in range(20)])
+    with SweepWriter(store, many, GOAL) as writer, BackgroundWriter(writer) as background:
+        for planned in many.trials:
+            run = background.start_trial(planned)
+            for record in done():
+                run.record(record)
+    assert background.trials == 20
+    assert len(commits) == 2, "what comes first is written at once, and the rest together"
+    assert len(store.finished(store.experiment("test"))) == 20
+
+
+def test_mlflow_writes_on_to_a_run_that_was_begun_here(store: Store) -> None:
+    """Both ways meet in one run: a log of the client after a batch."""
+    sink = TableSink.of(store)
+    assert sink is not None
+    log = RunLog(sink, store.experiment("both"), "a run", {"harness.kind": "trial"})
+    log.metrics({"val/loss": 0.5}, 1)
+    log.flush()
+    sink.commit()
+    ClientSink(store).write(log.run_id, [("val/loss", 0.3, BEGAN.utc, 2)], {"lr": "1"}, {"a": "b"})
+    log.metrics({"val/loss": 0.4}, 1)  # told twice: the first stands
+    log.metrics({"val/loss": 0.9}, 0)  # late: no newer than what there is
+    log.end("FINISHED")
+    sink.commit()
+    (run,) = runs(store, "both")
+    assert run.data.metrics == {"val/loss": 0.3}
+    assert points(store, log.run_id, "val/loss") == [(0, 0.9), (1, 0.5), (2, 0.3)]
+    assert (run.info.status, run.data.tags["a"], run.data.params["lr"]) == ("FINISHED", "b", "1")

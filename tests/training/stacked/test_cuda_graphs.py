@@ -1,0 +1,117 @@
+"""A stack's updates as a CUDA graph: what `test_recorded_stacks` shows with a tape, on a GPU."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness.core.metric_names import OF_THE_MACHINE
+from harness.core.records import Ended, Measured
+from harness.experiment.trial import Trial
+from harness.training import device as devices
+from harness.training.stacked import loop
+from harness.training.stacked.graph import recorder_for
+from harness.training.stacked.loop import train_stack
+from harness.training.stacked.stack import Stack
+from harness.training.stacked.steps import Steps
+from tests.support import make_trial
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+RULES = {"sgd": 0.1, "momentum": 0.05, "nesterov": 0.05, "adam": 0.01, "adamw": 0.01}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "clipped": {"grad_clip": 0.5},
+    "dropout": {"model": {"name": "mlp", "hidden": [7], "dropout": 0.2}},
+    "bfloat16": {"precision": "bf16"},
+    "by batch": {"scheduler": {"name": "cosine", "by": "batch"}},
+    "batch normalisation": {"model": {"name": "bn_cnn", "first": 2, "second": 2}},
+}
+
+
+def device() -> torch.device:
+    return torch.device("cuda", 0)
+
+
+def keyed(**fields: Any) -> list[tuple[str, Trial]]:
+    trials = [
+        make_trial(optimizer=name, lr=lr, seed=seed, device="cuda:0", **({"epochs": 3} | fields))
+        for seed in (0, 1)
+        for name, lr in RULES.items()
+    ]
+    return [(str(i), trial) for i, trial in enumerate(trials)]
+
+
+def values(trials: list[tuple[str, Trial]], root: Path) -> tuple[dict[Any, float], set[str]]:
+    """Every value by trial, epoch and name; and what the trials' tag would say."""
+    found: dict[Any, float] = {}
+    told: set[str] = set()
+    for key, record in train_stack(trials, root, device()):
+        if isinstance(record, Measured):
+            for name, value in record.values.items():
+                if not name.startswith(OF_THE_MACHINE):
+                    found[key, record.epoch, name] = value
+        if isinstance(record, Ended):
+            told.add(str(record.metadata.get("cuda_graph")))
+    return found, told
+
+
+@pytest.mark.parametrize("fields", SETTINGS.values(), ids=SETTINGS)
+def test_a_graph_trains_as_its_updates_do(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    replayed, told = values(keyed(**fields), data_root)
+    assert told == {"captured"}
+    monkeypatch.setattr(loop, "recorder_for", lambda _: None)
+    launched, _ = values(keyed(**fields), data_root)
+    assert replayed == pytest.approx(launched, rel=1e-2, abs=1e-2)
+
+
+@pytest.mark.parametrize("fields", SETTINGS.values(), ids=SETTINGS)
+def test_no_epoch_waits_for_the_device(data_root: Path, fields: dict[str, Any]) -> None:
+    devices.configure(device())
+    stack = Stack(keyed(**fields), data_root, device())
+    with Steps(stack, recorder_for(device())) as steps:
+        for epoch in (1, 2, 3):
+            places = stack.pools.train.shuffled(stack.seeds, epoch)
+            numbers = stack.numbers(epoch)
+            streams = stack.streams(epoch)
+            torch.cuda.set_sync_debug_mode("default" if epoch == 1 else "error")
+            try:
+                for _ in steps.over(places, numbers, streams):
+                    pass
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        assert steps.metadata == {"cuda_graph": "captured"}
+
+
+def test_what_waits_for_the_device_is_found_before_it_is_recorded(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Stack.losses
+
+    def waiting(self: Stack, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        found = plain(self, logits, targets)
+        float(found.sum())
+        return found
+
+    monkeypatch.setattr(Stack, "losses", waiting)
+    replayed, told = values(keyed(), data_root)
+    (reason,) = told
+    assert reason.startswith("not captured: called a synchronizing CUDA operation")
+    assert all(value == value for value in replayed.values())
+
+
+def test_a_graphs_memory_is_had_back(data_root: Path) -> None:
+    trials = keyed()
+    values(trials, data_root)  # What torch and cuBLAS keep from their first use on.
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved(device())
+    values(trials, data_root)
+    gc.collect()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved(device()) <= before

@@ -1,0 +1,67 @@
+"""What a stack draws: images changed as they are alone, and masks by seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.components.registry import components
+from harness.core.seeding import generator
+from harness.experiment.trial import Trial
+from harness.training.build import assemble, augmented
+from harness.training.stacked.dropout import EpochMasks
+from harness.training.stacked.loop import train_stack
+from harness.training.stacked.stack import Stack
+from tests.support import make_trial
+
+CPU = torch.device("cpu")
+AUGMENTATIONS = [
+    {"name": one.name, **tiny} for one in components("augmentations").values() for tiny in one.tiny
+]
+
+
+def alone(trial: Trial, root: Path, epoch: int) -> list[Tensor]:
+    """A trial's batches of an epoch as the loop makes them."""
+    parts = assemble(trial, root)
+    order = torch.randperm(len(parts.data.train), generator=generator(trial.seed, "order", epoch))
+    chance = generator(trial.seed, "augmentation", epoch)
+    batches = parts.data.train.batches(trial.batch_size, order)
+    return [augmented(parts.augment, inputs, chance) for inputs, _ in batches]
+
+
+@pytest.mark.parametrize("augment", [*([one] for one in AUGMENTATIONS), AUGMENTATIONS], ids=str)
+def test_every_augmentation_gives_each_seed_what_it_gives_it_alone(
+    augment: list[dict[str, Any]], data_root: Path
+) -> None:
+    dataset = {"name": "digits", "mean": [0.0], "std": [1.0]}
+    fields: dict[str, Any] = {"dataset": dataset, "augment": augment, "batch_size": 512}
+    trials = [make_trial(seed=seed, **fields) for seed in (3, 1)]
+    trials.append(make_trial(seed=3, lr=0.01, **fields))
+    stack = Stack([(str(i), trial) for i, trial in enumerate(trials)], data_root, CPU)
+    places = stack.pools.train.shuffled(stack.seeds, 2).split(512, dim=1)
+    streams = stack.streams(2)
+    ours = [streams.augmented(stack.pools.train.at(chosen)[0]) for chosen in places]
+    for place, trial in enumerate(trials[:2]):
+        theirs = alone(trial, data_root, 2)
+        assert all(torch.equal(a[place], b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_masks_are_by_seed_wherever_its_rows_lie() -> None:
+    one, other = (
+        EpochMasks([5, 6], torch.tensor(owner), 1, torch.float32).next(0, (4, 9), 0.5)
+        for owner in ([0, 1], [1, 0])
+    )
+    assert torch.equal(one, other.flip(0))
+    assert not torch.equal(one[0], one[1])
+
+
+def test_dropout_goes_on_where_most_trials_have_left(data_root: Path) -> None:
+    """Each of a seed of its own, so that there are more seeds than rows."""
+    model = {"name": "mlp", "hidden": [8], "dropout": 0.3}
+    trials = [make_trial(seed=s, model=model, lr=1e30 if s < 3 else 0.1) for s in range(4)]
+    records = list(train_stack([(str(t.seed), t) for t in trials], data_root))
+    assert [key for key, _ in records[-2:]] == ["3", "3"]

@@ -1,0 +1,23 @@
+"""Searches in a project folder of their own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.runner import search as session
+
+
+@pytest.fixture
+def project(workspace: Path, empty_database: Path) -> Path:
+    """A fresh project folder, entered, with an empty store."""
+    shutil.copy(empty_database, workspace / "mlruns" / "mlflow.db")
+    return workspace
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take seconds and are tested by themselves."""
+    monkeypatch.setattr(session, "_figures", lambda *_: None)

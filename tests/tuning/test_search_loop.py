@@ -1,0 +1,268 @@
+"""What the loop does with an engine's records, whatever the engine does with its orders."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from harness.cli.interrupts import Interrupts
+from harness.core.goal import Goal
+from harness.core.records import Ended, Measured, Outcome, Record, Started
+from harness.execution.executors.base import Event, Task
+from harness.experiment.spec import PlannedTrial
+from harness.tuning.search_loop import Drive
+from harness.tuning.stacking import Stacking, drawn_at_once, stacking
+from harness.tuning.storage import open_storage
+from harness.tuning.study import Ledger
+from tests.tuning.tuning_support import FILE, counted, plans, write
+
+
+@dataclass
+class Deaf:
+    """An engine of one slot that trains each task to its end, whatever it is told. A trial's value
+    is its learning rate at every epoch."""
+
+    slots: int = 1
+    is_local: bool = True
+    description: str = "a stub"
+    tasks: list[Task] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    events: deque[Event] = field(default_factory=deque)
+
+    def room(self, device: str) -> bool:
+        left = {event.key for event in self.events}
+        return sum(any(key in left for key, _ in t.trials) for t in self.tasks) < self.slots
+
+    def submit(self, task: Task) -> None:
+        self.tasks.append(task)
+        for epoch in range(-1, task.trial.epochs + 1):
+            for key, trial in task.trials:
+                record: Record = Measured(epoch, {"val/accuracy": trial.lr}, 0)
+                if epoch < 0:
+                    record = Started({"fused": len(task.trials)})
+                self.events.append(Event(key, record))
+        ends = (Event(key, Ended(Outcome.DONE, {})) for key, _ in task.trials)
+        self.events.extend(ends)
+
+    def next(self, timeout: float | None = None) -> Event | None:
+        return self.events.popleft() if self.events else None
+
+    def cancel(self, key: str) -> None:
+        self.cancelled.append(key)
+
+    def stop_soon(self) -> bool:
+        return False
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Runs:
+    """Keeps what it is given. settled: the trials that were waited for; told: of a study, how many
+    points had been told to it when each was."""
+
+    ledgers: Sequence[Ledger] = ()
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    settled: list[str] = field(default_factory=list)
+    told: list[int] = field(default_factory=list)
+
+    def start_trial(
+        self,
+        planned: PlannedTrial,
+        sampler: Mapping[str, Any] | None = None,
+    ) -> Run:
+        self.records[planned.trial_id] = []
+        return Run(self, planned.trial_id)
+
+
+@dataclass
+class Run:
+    runs: Runs
+    key: str
+
+    def record(self, record: Record) -> None:
+        self.runs.records[self.key].append(record)
+
+    def settle(self) -> None:
+        assert isinstance(self.runs.records[self.key][-1], Ended)
+        self.runs.settled.append(self.key)
+        done = [t for o in self.runs.ledgers for t in o.study.trials if t.state.is_finished()]
+        self.runs.told.append(len(done))
+
+
+@dataclass
+class Search:
+    ledgers: list[Ledger]
+    executor: Deaf
+    runs: Runs
+    shown: list[tuple[PlannedTrial, Record]]
+
+
+@contextmanager
+def searched(
+    workspace: Path,
+    data_root: Path,
+    content: str,
+    stacks: Stacking | None = None,
+    slots: int = 1,
+) -> Iterator[Search]:
+    """A search that has run to its end."""
+    studies = plans(write(workspace, content), data_root)
+    with open_storage("", workspace / "mlruns", "small") as opened, Interrupts() as interrupts:
+        ledgers = [Ledger(opened, plan, "small") for plan in studies]
+        runs, executor = Runs(ledgers), Deaf(slots)
+        drive = Drive(
+            ledgers,
+            executor,
+            runs,
+            lambda *_: None,
+            Goal("val/accuracy", "max"),
+            interrupts,
+            data_root,
+            stacks=stacks or Stacking(),
+        )
+        yield Search(ledgers, executor, runs, list(drive.records()))
+
+
+PRUNED = (
+    FILE.replace("epochs: 2", "epochs: 4").replace("trials: 4", "trials: 6")
+    + "  pruner: {name: median, n_startup_trials: 1}\n"
+    + "  known: [{lr: 1}, {lr: 0.001}]\n"
+)
+
+
+def test_a_pruned_trial_never_ends_as_done_although_its_worker_came_to_the_end(
+    workspace: Path, data_root: Path
+) -> None:
+    with searched(workspace, data_root, PRUNED) as found:
+        (pruned, *_) = [t for t in found.ledgers[0].study.trials if t.state is TrialState.PRUNED]
+        assert pruned.number == 1
+        (key,) = pruned.user_attrs["trial_ids"]
+        assert key in found.executor.cancelled
+        *measured, ended = found.runs.records[key]
+        assert [r.epoch for r in measured if isinstance(r, Measured)] == [0, 1]
+        assert isinstance(ended, Ended)
+        assert (ended.outcome, ended.pruned_at) == (Outcome.INTERRUPTED, 1)
+        assert ended.reason == "pruned after epoch 1 by median"
+        last = [record for planned, record in found.shown if planned.trial_id == key][-1]
+        assert last == ended, "what is shown is what was written"
+
+
+def test_a_point_is_told_after_its_run_is_safe(workspace: Path, data_root: Path) -> None:
+    with searched(workspace, data_root, FILE) as found:
+        assert sorted(found.runs.settled) == sorted(found.runs.records)
+        assert found.runs.told == list(range(8)), "each was safe before it was told"
+
+
+@pytest.mark.parametrize("slots", [2, 5, 50])
+def test_the_budget_is_exact_with_any_number_of_workers(
+    workspace: Path, data_root: Path, slots: int
+) -> None:
+    with searched(workspace, data_root, FILE, slots=slots) as found:
+        assert [len(ledger.study.trials) for ledger in found.ledgers] == [4, 4]
+        assert len(found.executor.tasks) == 8
+
+
+def test_points_of_all_studies_train_as_stacks_of_at_most_k(
+    workspace: Path, data_root: Path
+) -> None:
+    with searched(workspace, data_root, FILE, Stacking(3)) as found:
+        sizes = [len(task.trials) for task in found.executor.tasks]
+        assert sizes == [3, 3, 2]
+        optimizers = {trial.optimizer.name for _, trial in found.executor.tasks[0].trials}
+        assert optimizers == {"sgd", "momentum"}
+        assert [len(counted(ledger.study)) for ledger in found.ledgers] == [4, 4]
+        assert not any(task.measure for task in found.executor.tasks)
+
+
+def test_what_is_not_alike_waits_for_others_of_its_kind(workspace: Path, data_root: Path) -> None:
+    content = FILE.replace("  space:\n", "  space:\n    batch_size: [8, 16, 32]\n").replace(
+        "trials: 4", "trials: 12"
+    )
+    with searched(workspace, data_root, content, Stacking(4)) as found:
+        for task in found.executor.tasks:
+            assert len({trial.batch_size for _, trial in task.trials}) == 1
+            assert len(task.trials) <= 4
+        assert sum(len(task.trials) for task in found.executor.tasks) == 24
+        assert len(found.executor.tasks) < 24
+
+
+def test_one_member_of_a_stack_is_cut_and_the_others_go_on(
+    workspace: Path, data_root: Path
+) -> None:
+    content = PRUNED.replace("{name: median, n_startup_trials: 1}", "{name: asha}")
+    with searched(workspace, data_root, content, Stacking(12)) as found:
+        outcomes = {key: records[-1] for key, records in found.runs.records.items()}
+        cut = {k for k, end in outcomes.items() if isinstance(end, Ended) and end.pruned_at}
+        assert cut == set(found.executor.cancelled)
+        assert 0 < len(cut) < len(outcomes)
+        for ledger in found.ledgers:
+            states = {t.user_attrs["trial_ids"][0]: t.state for t in ledger.study.trials}
+            for key, state in states.items():
+                assert (state is TrialState.PRUNED) == (key in cut)
+
+
+def test_each_member_bears_its_part_of_a_stacks_time(workspace: Path, data_root: Path) -> None:
+    class Timed(Deaf):
+        def submit(self, task: Task) -> None:
+            super().submit(task)
+            self.events = deque(
+                Event(e.key, Measured(e.record.epoch, {**e.record.values, "time/train_s": 6.0}, 0))
+                if isinstance(e.record, Measured)
+                else e
+                for e in self.events
+            )
+
+    content = FILE.replace("trials: 4", "minutes: 0.1").replace("[sgd, momentum]", "[momentum]")
+    studies = plans(write(workspace, content), data_root)
+    with open_storage("", workspace / "mlruns", "small") as opened, Interrupts() as interrupts:
+        ledger = Ledger(opened, studies[0], "small")
+        goal = Goal("val/accuracy", "max")
+        drive = Drive(
+            [ledger],
+            Timed(),
+            Runs(),
+            lambda *_: None,
+            goal,
+            interrupts,
+            data_root,
+            False,
+            Stacking(3),
+        )
+        list(drive.records())
+        assert [t.user_attrs["seconds"] for t in ledger.study.trials] == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "at_once"),
+    [
+        ("{name: tpe, n_startup_trials: 7}", 7),
+        ("gp", 10),
+        ("{name: nsga2, population_size: 6}", 6),
+        ("cmaes", 6),
+        ("random", None),
+        ("qmc", None),
+    ],
+)
+def test_auto_asks_no_more_than_a_sampler_draws_before_it_learns(
+    workspace: Path, data_root: Path, sampler: str, at_once: int | None
+) -> None:
+    content = FILE.replace("{name: tpe, n_startup_trials: 2}", sampler)
+    content = content.replace("trials: 4", "trials: 30")
+    sgd, momentum = plans(write(workspace, content), data_root)
+    assert drawn_at_once(momentum) == at_once
+    with open_storage("", workspace / "mlruns", "small") as opened:
+        ledgers = [Ledger(opened, plan, "small") for plan in (sgd, momentum)]
+        of_sgd = drawn_at_once(sgd)
+        both = 60 if at_once is None or of_sgd is None else at_once + of_sgd
+        assert stacking("auto", ledgers, slots=1) == Stacking(both, measured=True)
+        assert stacking("auto", ledgers, slots=30) == Stacking(2, measured=True)
+        assert stacking("off", ledgers, slots=1) == Stacking(1)
+        assert stacking(5, ledgers, slots=9) == Stacking(5)

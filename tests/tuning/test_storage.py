@@ -1,0 +1,106 @@
+"""The studies' journal: torn lines, locks that were left, two searches at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+from harness.core.errors import HarnessError, StoreError
+from harness.tuning.storage import open_storage, repair
+
+
+def filled(path: Path, trials: int = 3) -> list[dict[str, float]]:
+    """A journal with some finished trials; their params."""
+    with open_storage(str(path), path.parent, "x") as opened:
+        study = optuna.create_study(study_name="s", storage=opened.storage)
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=trials)
+        return [trial.params for trial in study.trials]
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    with open_storage(str(path), path.parent, "x") as opened:
+        return [t.params for t in optuna.load_study(study_name="s", storage=opened.storage).trials]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 30])
+def test_a_torn_last_line_is_cut_and_no_other_trial_is_lost(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "studies.journal"
+    params = filled(path)
+    whole = path.read_bytes()
+    last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
+    path.write_bytes(whole + last[:-cut])
+    assert read(path) == params
+    assert path.read_bytes() == whole
+    assert path.with_name("studies.journal.torn").read_bytes() == last[:-cut] + b"\n"
+    with open_storage(str(path), tmp_path, "x") as opened:
+        study = optuna.load_study(study_name="s", storage=opened.storage)
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    assert len(read(path)) == len(params) + 1, "the repaired journal can be written"
+
+
+def test_a_last_line_of_rubbish_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "studies.journal"
+    params = filled(path)
+    with path.open("ab") as journal:
+        journal.write(b"\x00\x00\x00\x00\n")
+    assert read(path) == params
+
+
+def test_a_whole_journal_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "studies.journal"
+    assert repair(path) == 0
+    filled(path)
+    whole = path.read_bytes()
+    assert repair(path) == 0
+    assert path.read_bytes() == whole
+    assert not path.with_name("studies.journal.torn").exists()
+
+
+def test_optunas_lock_that_a_killed_search_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "studies.journal"
+    filled(path)
+    path.with_name("studies.journal.lock").symlink_to(path)
+    begun = time.monotonic()
+    filled_again = read(path)
+    with open_storage(str(path), tmp_path, "x") as opened:
+        optuna.create_study(study_name="t", storage=opened.storage)
+    assert len(filled_again) == 3
+    assert time.monotonic() - begun < 25, "Optuna by itself waits 30 s"
+
+
+def test_a_second_search_on_a_journal_is_refused_while_the_first_lives(tmp_path: Path) -> None:
+    path = tmp_path / "studies.journal"
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from harness.tuning.storage import open_storage\n"
+        f"with open_storage({str(path)!r}, Path({str(tmp_path)!r}), 'x'):\n"
+        "    print('open', flush=True); time.sleep(60)\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    try:
+        assert other.stdout.readline() == "open\n"
+        with (
+            pytest.raises(HarnessError, match="another search is working"),
+            open_storage(str(path), tmp_path, "x"),
+        ):
+            pass
+    finally:
+        other.kill()
+        other.communicate()
+    assert filled(path), "its lock went with it"
+
+
+def test_a_storage_that_cannot_be_opened_is_told_without_its_password() -> None:
+    with (
+        pytest.raises(StoreError) as raised,
+        open_storage("postgresql://me:secret@127.0.0.1:1/x", Path(), "x"),
+    ):
+        pass
+    assert "secret" not in str(raised.value)
+    assert raised.value.exit_code == 2

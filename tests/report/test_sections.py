@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.cells import cell_len
-from test_report import FORMULA, POOR, SCRIPT
 
 from harness.analysis.comparison import Question
 from harness.core.errors import InputError
@@ -22,6 +21,7 @@ from harness.report.section import chosen, sections
 from harness.report.tables import json_text
 from harness.report.terminal import terminal
 from harness.store.names import TAG_NUMBER
+from tests.report.test_report import FORMULA, POOR, SCRIPT
 from tests.report_support import Shelf, rich, said, tournament_runs, whole, with_shelf
 from tests.stored import results, seeds, small_grid, trial_run
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_probe import trial_of
 from torch import nn
 
 from harness.core.metric_names import OF_THE_MACHINE
@@ -19,6 +18,7 @@ from harness.training.build import assemble
 from harness.training.loop import train
 from harness.training.stacked.loop import train_stack
 from tests.support import make_trial
+from tests.training.stacked.test_probe import trial_of
 
 
 def fused(trials: list[Trial], root: Path, test_outputs: bool = False) -> list[list[Record]]:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from test_fused_modules import trial_of
 from torch import Tensor, nn
 
 from harness.training.stacked.memory import STEPS, bytes_a_trial
+from tests.training.stacked.test_fused_modules import trial_of
 
 WIDTH = 256
 HIDDEN = 4

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_probe import trial_of
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,6 +16,7 @@ from harness.experiment.trial import Trial
 from harness.training.stacked.loop import train_stack
 from harness.training.stacked.passes import Unstackable
 from harness.training.stacked.probe import refusal
+from tests.training.stacked.test_probe import trial_of
 
 
 class Between(nn.Module):

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_fused_modules import Residual, trial_of
 from torch import nn
 
 from harness.core.records import Ended, Measured
@@ -19,6 +18,7 @@ from harness.training.loop import train
 from harness.training.stacked.loop import train_stack
 from tests.support import make_trial
 from tests.training.stacked import stacked_support as fused
+from tests.training.stacked.test_fused_modules import Residual, trial_of
 
 WIDE: dict[str, Any] = {"name": "mlp", "hidden": [16], "dropout": 0.3}
 """Its 256 inputs are shared by the trials of a seed."""

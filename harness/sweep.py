@@ -180,12 +180,10 @@ def _left(
     plan: Plan, known: Mapping[str, RunInfo], arguments: argparse.Namespace
 ) -> tuple[list[PlannedTrial], dict[Outcome, int]]:
     """The trials to run, and how many are not run because they stand in the store, by outcome."""
-    from harness.core.records import Outcome
+    from harness.core.records import FINISHED, NOT_REPEATED
 
     found = {} if arguments.rerun else known
-    settled = [Outcome.DONE, Outcome.DIVERGED]
-    if not arguments.retry_failed:
-        settled.append(Outcome.FAILED)
+    settled = FINISHED if arguments.retry_failed else NOT_REPEATED
     todo, standing = [], dict.fromkeys(settled, 0)
     for planned in plan.trials:
         info = found.get(planned.trial_id)

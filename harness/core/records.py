@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,12 @@ class Outcome(StrEnum):
     DIVERGED = "diverged"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+
+
+FINISHED: Final[tuple[Outcome, ...]] = (Outcome.DONE, Outcome.DIVERGED)
+"""Outcomes of a trial whose results count."""
+NOT_REPEATED: Final[tuple[Outcome, ...]] = (*FINISHED, Outcome.FAILED)
+"""Outcomes after which a trial is not trained again unless the user asks for it."""
 
 
 @dataclass(frozen=True, slots=True)

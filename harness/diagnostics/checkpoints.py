@@ -13,7 +13,7 @@ from typing import Final
 
 from harness.core.checksummed import Damaged, verify_sealed
 from harness.core.errors import HarnessError
-from harness.core.records import Outcome
+from harness.core.records import FINISHED, Outcome
 from harness.core.text import counted, in_bytes
 from harness.diagnostics.finding import Finding, note, ok, wrong
 from harness.execution.checkpoints.files import remove
@@ -145,7 +145,7 @@ def _is_over(runs: list[StoredRun]) -> bool:
 
 
 def _is_finished(run: StoredRun) -> bool:
-    return run.tags.get(names.TAG_OUTCOME) in health.FINISHED
+    return run.tags.get(names.TAG_OUTCOME) in FINISHED
 
 
 def _left(folders: list[Folder], runs: Mapping[str, list[StoredRun]]) -> Iterator[Finding]:

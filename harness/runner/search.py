@@ -17,7 +17,7 @@ from harness.cli.flags import OK, SOME_FAILED
 from harness.cli.interrupts import Interrupts
 from harness.cli.progress import Tally, display
 from harness.core.paths import data_root, root
-from harness.core.records import Outcome
+from harness.core.records import FINISHED, Outcome
 from harness.core.text import counted
 from harness.execution.checkpoints.trial_folders import CheckpointRoom
 from harness.execution.executors.base import Executor
@@ -39,7 +39,7 @@ from harness.store.write.finish import finish
 from harness.store.write.sweep_writer import SweepWriter
 from harness.tuning.figures import write_figures
 from harness.tuning.points import StudyPlan
-from harness.tuning.results import SETTLED, Archive
+from harness.tuning.results import Archive
 from harness.tuning.retraining import Again, train_again, winner
 from harness.tuning.search_loop import Drive
 from harness.tuning.stacking import require_own_clocks, stacking, told
@@ -194,7 +194,7 @@ def _retrain(console: Console, store: Store, again: Again, arguments: argparse.N
     if taken := take_in(store, plan, RETRAINED):
         _say(console, [f"written from the outbox: {counted(taken, 'trial')}"])
     found = store.finished(store.experiment(plan.experiment.name))
-    settled = {trial_id for trial_id, info in found.items() if info.outcome in SETTLED}
+    settled = {trial_id for trial_id, info in found.items() if info.outcome in FINISHED}
     todo = [planned for planned in plan.trials if planned.trial_id not in settled]
     mark(store, again, found)
     if not todo:

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 from harness.core.errors import StoreError
-from harness.core.records import Outcome
+from harness.core.records import FINISHED
 from harness.store import names
 from harness.store.artifacts.trial_files import WEIGHTS
 from harness.store.coordination.owner import is_certain, is_dead
@@ -22,8 +22,6 @@ from harness.store.read.index import COMPLETE
 from harness.store.read.runs import StoredRun, stored_runs
 from harness.store.retry import persist
 from harness.store.store import Store
-
-FINISHED = (Outcome.DONE.value, Outcome.DIVERGED.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.core.goal import Goal, best
-from harness.core.records import Ended, Measured, Outcome, Record, Started
+from harness.core.records import FINISHED, Ended, Measured, Outcome, Record, Started
 from harness.experiment.search.settings import PARAMETERS, TRAIN_SECONDS, Objective, Search
 from harness.store.read.index import RunInfo
 from harness.store.read.trial_results import recall_history, recall_parameters, recall_shared
@@ -15,7 +15,6 @@ from harness.store.retry import patient
 from harness.store.store import Store
 from harness.store.write.background import FAREWELL_SECONDS
 
-SETTLED = (Outcome.DONE, Outcome.DIVERGED)
 """Outcomes that are not run again."""
 
 
@@ -74,7 +73,7 @@ class Archive:
         """A finished trial's result; None where it has none, or where an objective is not among
         what was recorded."""
         run = self._runs.get(trial_id)
-        if run is None or run.outcome not in SETTLED:
+        if run is None or run.outcome not in FINISHED:
             return None
         deadline = time.monotonic() + FAREWELL_SECONDS
         with patient(lambda: time.monotonic() < deadline):

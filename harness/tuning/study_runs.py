@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.core.goal import Goal
+from harness.core.records import FINISHED
 from harness.experiment.search.settings import Among, Search
 from harness.experiment.spec import Axis, Experiment, Plan, PlannedTrial
 from harness.store import names
@@ -24,7 +25,6 @@ from harness.store.write.sinks import open_sink
 from harness.store.write.sweep_writer import SweepWriter
 from harness.store.write.trial_run import TrialRun
 from harness.tuning.points import StudyPlan
-from harness.tuning.results import SETTLED
 from harness.tuning.retraining import Again
 from harness.tuning.study import Ledger
 
@@ -99,7 +99,7 @@ class StudyRuns:
     def is_finished(self, planned: PlannedTrial) -> bool:
         """Whether the trial stood in the store when this was first asked."""
         run = self._finished.get(planned.trial_id)
-        return run is not None and run.outcome in SETTLED
+        return run is not None and run.outcome in FINISHED
 
     def parent(self, label: str) -> SweepWriter:
         """The writer of a study, its parent run opened where it is not."""

@@ -18,6 +18,7 @@ from tests.store.store_support import (
     children,
     digits,
     done,
+    made_outputs,
     make_plan,
     measured,
     write,

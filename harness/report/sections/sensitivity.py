@@ -13,7 +13,7 @@ from harness.analysis.comparison import STUDY, Comparison
 from harness.analysis.sensitivity import KEPT, Finals, Sensitivity, group_finals, sensitivity
 from harness.analysis.tournament import TASK_FIELDS, name_of
 from harness.core.metric_names import FINAL
-from harness.core.records import Outcome
+from harness.core.records import FINISHED, Outcome
 from harness.core.text import number
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Line, LineChart, Point
@@ -158,7 +158,7 @@ def _untrained(
     if comparison.archive is None:
         return {}
     labels = {config.config_id: config.labels for config in comparison.configs}
-    trials = comparison.trials[comparison.trials["outcome"].isin((Outcome.DONE, Outcome.DIVERGED))]
+    trials = comparison.trials[comparison.trials["outcome"].isin(FINISHED)]
     same = [
         name
         for name in comparison.fields

@@ -22,7 +22,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from harness.core.errors import StoreUnreachable
-from harness.core.records import Outcome
+from harness.core.records import NOT_REPEATED
 from harness.experiment.spec import PlannedTrial
 from harness.store.coordination.lease import Lease
 from harness.store.read.index import RunInfo
@@ -202,7 +202,7 @@ class _Remote:
 
 def _is_news(run: RunInfo | None, before: RunInfo | None) -> bool:
     """Whether a trial has ended since it was decided to run it."""
-    if run is None or run.outcome in (None, Outcome.INTERRUPTED):
+    if run is None or run.outcome not in NOT_REPEATED:
         return False
     return before is None or run.run_id != before.run_id
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from harness.core.errors import StoreUnreachable
-from harness.core.records import Ended, Outcome, Record
+from harness.core.records import NOT_REPEATED, Ended, Record
 from harness.experiment.spec import Plan, PlannedTrial
 from harness.store.retry import patient
 from harness.store.store import Store
@@ -43,7 +43,6 @@ SETTLE_SECONDS = 0.1
 """Between two looks at whether the store answers."""
 
 _logger = logging.getLogger(__name__)
-ENDED_BY_ITSELF = (Outcome.DONE, Outcome.DIVERGED, Outcome.FAILED)
 """Outcomes that training again would only repeat."""
 
 Job = Callable[[], None]
@@ -297,7 +296,7 @@ class BackgroundRun:
 
 def _is_over(ended: Ended) -> bool:
     """Whether the trial is not to be trained again."""
-    return ended.outcome in ENDED_BY_ITSELF or ended.pruned_at is not None
+    return ended.outcome in NOT_REPEATED or ended.pruned_at is not None
 
 
 def take_in(store: Store, plan: Plan, title: str = "") -> int:

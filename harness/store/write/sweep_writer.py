@@ -12,7 +12,7 @@ from typing import Any
 from harness.core import text as texts
 from harness.core.errors import StoreError
 from harness.core.goal import Goal
-from harness.core.records import Ended, Outcome
+from harness.core.records import FINISHED, Ended, Outcome
 from harness.execution.checkpoints.trial_folders import CheckpointRoom
 from harness.experiment.spec import Plan, PlannedTrial
 from harness.store import names
@@ -32,7 +32,6 @@ from harness.store.write.run_log import Moment, RunLog
 from harness.store.write.sinks import Sink, open_sink
 from harness.store.write.trial_run import Shared, TrialRun
 
-FINISHED = (Outcome.DONE, Outcome.DIVERGED)
 _logger = logging.getLogger(__name__)
 
 

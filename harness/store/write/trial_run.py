@@ -11,7 +11,7 @@ from typing import Any
 from harness.core import metric_names
 from harness.core import text as texts
 from harness.core.goal import Goal, summarise
-from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started
+from harness.core.records import FINISHED, BatchLosses, Ended, Measured, Outcome, Record, Started
 from harness.experiment.spec import PlannedTrial
 from harness.store import names
 from harness.store.artifacts.spool import Kept
@@ -28,9 +28,6 @@ STATUS: Mapping[Outcome, str] = {
 FLUSH_SECONDS = 5.0
 FLUSH_COST = 0.05
 """Seconds between flushes for each open run: with very many, writing never takes over."""
-
-ENDED_SUMMARISED = (Outcome.DONE, Outcome.DIVERGED)
-"""Outcomes whose best epoch says something; half a trial's best is not a result."""
 
 
 @dataclass(slots=True)
@@ -118,7 +115,7 @@ class TrialRun:
     def _end(self, ended: Ended, at: Moment) -> None:
         times = Times(start=self.started.utc, end=at.utc, seconds=at.steady - self.started.steady)
         last = self._history[-1].epoch if self._history else 0
-        if ended.outcome in ENDED_SUMMARISED:
+        if ended.outcome in FINISHED:  # The best epoch of half a trial is not a result.
             scalars = summarise(self._history, ended.final, self.shared.goal)
             self.log.metrics(scalars, last, at.utc)
         self._found(ended.metadata)

@@ -27,10 +27,10 @@ from harness.experiment.reading.loading import load
 from harness.experiment.spec import PlannedTrial
 from harness.store.store import open_store
 from harness.store.write.background import BackgroundWriter
-from harness.tuning.points import studies
+from harness.tuning.points import plan_studies
 from harness.tuning.search_loop import Drive, Writer
 from harness.tuning.storage import open_storage
-from harness.tuning.study import Ledger
+from harness.tuning.study import TuningStudy
 from harness.tuning.study_runs import StudyRuns, search_plan
 
 POINTS = 1000
@@ -112,26 +112,26 @@ def searched(folder: Path, with_mlflow: bool) -> None:
     path.write_text(FILE)
     experiment = load(path)
     assert experiment.search is not None
-    plans = studies(make_plan(experiment), experiment.search, folder)
+    plans = plan_studies(make_plan(experiment), experiment.search, folder)
     goal = experiment.goal
     with open_storage("", folder, "search") as opened, Interrupts() as interrupts:
-        ledgers = [Ledger(opened, plan, experiment.name) for plan in plans]
+        studies = [TuningStudy(opened, plan, experiment.name) for plan in plans]
 
         def go(writer: Writer) -> None:
-            drive = Drive(ledgers, Instant(), writer, lambda *_: None, goal, interrupts, folder)
+            drive = Drive(studies, Instant(), writer, lambda *_: None, goal, interrupts, folder)
             for _ in drive.records():
                 pass
 
         if with_mlflow:
             plan, store = search_plan(experiment, plans, experiment.search), open_store(folder)
             with (
-                StudyRuns(store, plan, goal, ledgers, {"all": POINTS}) as runs,
+                StudyRuns(store, plan, goal, studies, {"all": POINTS}) as runs,
                 BackgroundWriter(runs, in_step=True) as background,
             ):
                 go(background)
         else:
             go(Nowhere())
-        assert ledgers[0].counts()["done"] == POINTS
+        assert studies[0].outcome_counts()["done"] == POINTS
 
 
 CASES: dict[str, Callable[[Path], None]] = {

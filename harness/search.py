@@ -62,7 +62,7 @@ def _main(argv: Sequence[str]) -> int:
     from harness.core.paths import data_root
     from harness.experiment.plan import make_plan
     from harness.experiment.reading.loading import load
-    from harness.tuning.points import studies
+    from harness.tuning.points import plan_studies
     from harness.tuning.summary import listing
 
     refuse_stacks_on_ray(arguments)
@@ -77,7 +77,7 @@ def _main(argv: Sequence[str]) -> int:
                 )
             )
         plan = make_plan(experiment, data_root())
-        found = studies(plan, experiment.search, data_root())
+        found = plan_studies(plan, experiment.search, data_root())
     if arguments.dry_run:
         sys.stdout.write(listing(experiment.name, experiment.search, found))
         return OK

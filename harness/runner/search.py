@@ -39,14 +39,14 @@ from harness.store.write.finish import finish
 from harness.store.write.sweep_writer import SweepWriter
 from harness.tuning.figures import write_figures
 from harness.tuning.points import StudyPlan
-from harness.tuning.results import Archive
-from harness.tuning.retraining import Again, train_again, winner
+from harness.tuning.results import StoredResults
+from harness.tuning.retraining import RetrainingPlan, plan_retraining, study_result
 from harness.tuning.search_loop import Drive
-from harness.tuning.stacking import require_own_clocks, stacking, told
-from harness.tuning.stale_points import Pulse
+from harness.tuning.stacking import require_own_clocks, stack_limit, told
+from harness.tuning.stale_points import Heartbeat
 from harness.tuning.storage import open_storage
-from harness.tuning.study import Ledger
-from harness.tuning.study_runs import Knowing, StudyRuns, mark, search_plan
+from harness.tuning.study import TuningStudy
+from harness.tuning.study_runs import StudyRuns, TaggingWriter, mark, search_plan
 from harness.tuning.summary import announcement, outcome_lines
 
 SHOWN_CONFIGS = 20
@@ -71,18 +71,20 @@ def run(
     store = open_store()
     where = arguments.storage or search.storage
     with open_storage(where, store.home, experiment.name) as opened:
-        ledgers = [Ledger(opened, plan, experiment.name) for plan in plans]
-        lost = sum(ledger.recover() for ledger in ledgers)
-        _say(console, announcement(experiment.name, search, ledgers, lost, opened.label))
+        studies = [TuningStudy(opened, plan, experiment.name) for plan in plans]
+        lost = sum(study.recover_lost() for study in studies)
+        _say(console, announcement(experiment.name, search, studies, lost, opened.label))
         plan = search_plan(experiment, plans, search)
-        with Pulse([ledger.study for ledger in ledgers]) if opened.shared else nullcontext():
-            failed = _tune(console, store, plan, ledgers, arguments)
-        winners = [winner(ledger) for ledger in ledgers]
-        _say(console, outcome_lines(search, ledgers, winners))
-        again = train_again(experiment, ledgers, winners)
-    failed += _retrain(console, store, again, arguments)
-    if again.plan.trials and not arguments.no_compare:
-        _compare(store, again.plan)
+        with (
+            Heartbeat([study.optuna_study for study in studies]) if opened.shared else nullcontext()
+        ):
+            failed = _tune(console, store, plan, studies, arguments)
+        winners = [study_result(study) for study in studies]
+        _say(console, outcome_lines(search, studies, winners))
+        retraining = plan_retraining(experiment, studies, winners)
+    failed += _retrain(console, store, retraining, arguments)
+    if retraining.plan.trials and not arguments.no_compare:
+        _compare(store, retraining.plan)
     return SOME_FAILED if failed else OK
 
 
@@ -111,37 +113,39 @@ def _tune(
     console: Console,
     store: Store,
     plan: Plan,
-    ledgers: Sequence[Ledger],
+    studies: Sequence[TuningStudy],
     arguments: argparse.Namespace,
 ) -> int:
     """Run every study to the end of its budget. Returns how many points failed."""
     goal = plan.experiment.goal
-    search = ledgers[0].search
-    left = {ledger.plan.label: (ledger.left() or 0) * len(search.seeds) for ledger in ledgers}
-    with Interrupts() as interrupts, StudyRuns(store, plan, goal, ledgers, left) as runs:
+    search = studies[0].search
+    left = {study.plan.label: (study.remaining() or 0) * len(search.seeds) for study in studies}
+    with Interrupts() as interrupts, StudyRuns(store, plan, goal, studies, left) as runs:
         if taken := runs.take_in():
             _say(console, [f"written from the outbox: {counted(taken, 'trial')}"])
-        while not _is_done(ledgers):
-            if all(ledger.is_over() for ledger in ledgers):
+        while not _is_done(studies):
+            if all(study.is_over() for study in studies):
                 # Others have the last points; those of a process that dies are taken over.
                 interrupts.check()
                 time.sleep(POLL_SECONDS)
-                if lost := sum(ledger.recover() for ledger in ledgers):
+                if lost := sum(study.recover_lost() for study in studies):
                     _say(console, [f"{counted(lost, 'point')} of a dead process to be tried again"])
                 continue
-            budget = (search.trials or len(ledgers)) * len(search.seeds)
-            bases = [ledger.plan.base.trial for ledger in ledgers for _ in range(budget)]
+            budget = (search.trials or len(studies)) * len(search.seeds)
+            bases = [study.plan.base.trial for study in studies for _ in range(budget)]
             trainer = _engine(console, bases, arguments)
-            stacks = stacking(arguments.fuse, ledgers, trainer.slots)
+            stacks = stack_limit(arguments.fuse, studies, trainer.slots)
             _say(console, [f"tuning: {trainer.description}"])
-            _say(console, told(stacks, [ledger.plan for ledger in ledgers]))
-            archive = Archive(store, store.finished(store.experiment(plan.experiment.name)), search)
+            _say(console, told(stacks, [study.plan for study in studies]))
+            stored_results = StoredResults(
+                store, store.finished(store.experiment(plan.experiment.name)), search
+            )
             with BackgroundWriter(runs, in_step=trainer.is_local) as background:
                 drive = Drive(
-                    ledgers,
+                    studies,
                     trainer,
                     background,
-                    archive.find,
+                    stored_results.find,
                     goal,
                     interrupts,
                     data_root(),
@@ -150,8 +154,8 @@ def _tune(
                     checkpoints=_checkpoints(store, plan, arguments),
                 )
                 _follow(console, drive, Tally(sum(left.values()), goal))
-        _figures(console, store, runs, ledgers)
-    return sum(ledger.counts()["failed"] for ledger in ledgers)
+        _figures(console, store, runs, studies)
+    return sum(study.outcome_counts()["failed"] for study in studies)
 
 
 def _checkpoints(store: Store, plan: Plan, arguments: argparse.Namespace) -> CheckpointRoom:
@@ -159,9 +163,9 @@ def _checkpoints(store: Store, plan: Plan, arguments: argparse.Namespace) -> Che
     return CheckpointRoom(folder, arguments.checkpoint_every)
 
 
-def _is_done(ledgers: Sequence[Ledger]) -> bool:
+def _is_done(studies: Sequence[TuningStudy]) -> bool:
     """Whether every study has had its budget, and nobody trains a point of it any more."""
-    return all(ledger.is_over() and not ledger.counts()["running"] for ledger in ledgers)
+    return all(study.is_over() and not study.outcome_counts()["running"] for study in studies)
 
 
 def _follow(console: Console, drive: Drive, tally: Tally) -> None:
@@ -172,35 +176,39 @@ def _follow(console: Console, drive: Drive, tally: Tally) -> None:
             shown.show(tally, planned, record)
 
 
-def _figures(console: Console, store: Store, runs: StudyRuns, ledgers: Sequence[Ledger]) -> None:
+def _figures(
+    console: Console, store: Store, runs: StudyRuns, studies: Sequence[TuningStudy]
+) -> None:
     """Store each study's figures with its parent run, once for each state of the study."""
-    for ledger in ledgers:
-        told = sum(ledger.counts().values())
-        if not told or ledger.study.user_attrs.get(FIGURES) == told:
+    for study in studies:
+        told = sum(study.outcome_counts().values())
+        if not told or study.optuna_study.user_attrs.get(FIGURES) == told:
             continue
         with tempfile.TemporaryDirectory() as name:
-            missing = write_figures(ledger, Path(name) / "study")
-            run_id = runs.parent(ledger.plan.label).run_id
+            missing = write_figures(study, Path(name) / "study")
+            run_id = runs.parent(study.plan.label).run_id
             persist("store figures", lambda n=name, r=run_id: store.client.log_artifacts(r, n))  # type: ignore[misc]
-        ledger.study.set_user_attr(FIGURES, told)
+        study.optuna_study.set_user_attr(FIGURES, told)
         if missing:
-            _say(console, [f"study {ledger.plan.label}: not drawn: {', '.join(missing)}"])
+            _say(console, [f"study {study.plan.label}: not drawn: {', '.join(missing)}"])
 
 
-def _retrain(console: Console, store: Store, again: Again, arguments: argparse.Namespace) -> int:
+def _retrain(
+    console: Console, store: Store, retraining: RetrainingPlan, arguments: argparse.Namespace
+) -> int:
     """Train what the store has not got of the winners, and store the whole report beside them.
     Returns how many trials failed."""
-    plan = again.plan
+    plan = retraining.plan
     if taken := take_in(store, plan, RETRAINED):
         _say(console, [f"written from the outbox: {counted(taken, 'trial')}"])
     found = store.finished(store.experiment(plan.experiment.name))
     settled = {trial_id for trial_id, info in found.items() if info.outcome in FINISHED}
     todo = [planned for planned in plan.trials if planned.trial_id not in settled]
-    mark(store, again, found)
+    mark(store, retraining, found)
     if not todo:
         finish(store, plan)
         return 0
-    failed = _train_again(console, store, again, todo, found, arguments)
+    failed = _train_again(console, store, retraining, todo, found, arguments)
     attach_report(store, read(store, plan.experiment.name), Question().of_plan(plan))
     return failed
 
@@ -208,13 +216,13 @@ def _retrain(console: Console, store: Store, again: Again, arguments: argparse.N
 def _train_again(
     console: Console,
     store: Store,
-    again: Again,
+    retraining: RetrainingPlan,
     todo: Sequence[PlannedTrial],
     found: Mapping[str, RunInfo],
     arguments: argparse.Namespace,
 ) -> int:
     """Train these trials of winners and defaults. Returns how many failed."""
-    plan, goal = again.plan, again.plan.experiment.goal
+    plan, goal = retraining.plan, retraining.plan.experiment.goal
     tally = Tally(len(todo), goal)
     trainer = _engine(console, [planned.trial for planned in plan.trials], arguments)
     _say(console, [f"training winners and defaults on fresh seeds: {counted(len(todo), 'trial')}"])
@@ -232,7 +240,7 @@ def _train_again(
             execute(
                 todo,
                 trainer,
-                Knowing(background, again.known),
+                TaggingWriter(background, retraining.search_tags),
                 interrupts,
                 data_root(),
                 test_outputs,

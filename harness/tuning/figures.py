@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from harness.tuning.study import Ledger
+from harness.tuning.study import TuningStudy
 
 PAGE = "study.html"
 DOTS_PER_INCH = 110
@@ -25,36 +25,36 @@ _HEAD = """<!doctype html>
 """
 
 
-def write_figures(ledger: Ledger, folder: Path) -> list[str]:
+def write_figures(study: TuningStudy, folder: Path) -> list[str]:
     """History, importance, parallel coordinates, slices and contours; a Pareto front where there
     are several objectives. Returns the names of those that could not be drawn.
 
     One page holds all of them, so that plotly's 4 MB are stored once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = list(_wanted(ledger))
+    wanted = list(_wanted(study))
     missing: list[str] = []
     with optuna_quiet():
-        _write_page(ledger, wanted, folder, missing)
+        _write_page(study, wanted, folder, missing)
         for name, options in wanted:
-            _attempt(name, missing, partial(_draw, ledger, name, options, folder))
+            _attempt(name, missing, partial(_draw, study, name, options, folder))
     return missing
 
 
-def _wanted(ledger: Ledger) -> Iterator[tuple[str, dict[str, Any]]]:
+def _wanted(study: TuningStudy) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each figure of Optuna with its arguments, where it would show something."""
-    complete = ledger.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete = study.optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return
-    first = ledger.objectives[0].metric
-    several = len(ledger.objectives) > 1
+    first = study.objectives[0].metric
+    several = len(study.objectives) > 1
     target: dict[str, Any] = (
         {"target": lambda trial: trial.values[0], "target_name": first}
         if several
         else {"target_name": first}
     )
     if several:
-        names = [objective.metric for objective in ledger.objectives]
+        names = [objective.metric for objective in study.objectives]
         if len(names) <= 3:
             yield "pareto_front", {"target_names": names}
     yield "optimization_history", target
@@ -68,34 +68,38 @@ def _wanted(ledger: Ledger) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _write_page(
-    ledger: Ledger, wanted: list[tuple[str, dict[str, Any]]], folder: Path, missing: list[str]
+    study: TuningStudy, wanted: list[tuple[str, dict[str, Any]]], folder: Path, missing: list[str]
 ) -> None:
     from plotly.offline import get_plotlyjs
 
     parts: list[str] = []
     for name, options in wanted:
-        _attempt(name, missing, partial(_add_interactive, ledger, name, options, parts))
-    title = html.escape(ledger.study.study_name)
-    counts = ", ".join(f"{n} {what}" for what, n in ledger.counts().items() if n)
-    note = f"{counts}; sampler {ledger.search.sampler}, pruner {ledger.search.pruner}"
+        _attempt(name, missing, partial(_add_interactive, study, name, options, parts))
+    title = html.escape(study.optuna_study.study_name)
+    counts = ", ".join(f"{n} {what}" for what, n in study.outcome_counts().items() if n)
+    note = f"{counts}; sampler {study.search.sampler}, pruner {study.search.pruner}"
     page = _HEAD.format(title=title, note=html.escape(note))
     page += f"<script>{get_plotlyjs()}</script>\n" + "\n".join(parts) + "\n</body></html>\n"
     (folder / PAGE).write_text(page, encoding="utf-8")
 
 
-def _add_interactive(ledger: Ledger, name: str, options: dict[str, Any], parts: list[str]) -> None:
-    figure = getattr(optuna.visualization, f"plot_{name}")(ledger.study, **options)
+def _add_interactive(
+    study: TuningStudy, name: str, options: dict[str, Any], parts: list[str]
+) -> None:
+    figure = getattr(optuna.visualization, f"plot_{name}")(study.optuna_study, **options)
     parts.append(figure.to_html(full_html=False, include_plotlyjs=False))
 
 
-def _draw(ledger: Ledger, name: str, options: dict[str, Any], folder: Path) -> None:
+def _draw(study: TuningStudy, name: str, options: dict[str, Any], folder: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
     try:
-        axes = getattr(optuna.visualization.matplotlib, f"plot_{name}")(ledger.study, **options)
+        axes = getattr(optuna.visualization.matplotlib, f"plot_{name}")(
+            study.optuna_study, **options
+        )
         figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
         figure.savefig(folder / f"{name}.png", dpi=DOTS_PER_INCH, bbox_inches="tight")
     finally:

@@ -27,7 +27,7 @@ Point = Mapping[str, Any]
 """A value for each field that is searched and applies, as `Trial` takes it."""
 
 
-class Refused(HarnessError):
+class InvalidPoint(HarnessError):
     """A point that is no trial: a skip rule leaves it out, or its options do not go together."""
 
 
@@ -64,7 +64,7 @@ class StudyPlan:
         """A point with the base's own values where it says nothing."""
         try:
             trial = self.trial(point)
-        except Refused:
+        except InvalidPoint:
             return point  # The study will meet it, and say why.
         own = ((d, field_of(trial, d.field)) for d in self.applying(trial))
         return {d.field: value for d, value in own if d.holds(value)} | dict(point)
@@ -93,16 +93,16 @@ class StudyPlan:
         return (d for d in self.dimensions if _applies(d.field, trial))
 
     def trial(self, point: Point) -> Trial:
-        """The base with a point's values. Raises Refused where they make no trial."""
+        """The base with a point's values. Raises InvalidPoint where they make no trial."""
         trial = self.base.trial
         try:
             for field, value in point.items():
                 trial = with_field(trial, field, value)
         except (ValidationError, InputError) as error:
-            raise Refused(str(error).replace("\n", " ")) from None
+            raise InvalidPoint(str(error).replace("\n", " ")) from None
         for rule in self.skip:
             if matches(rule.when, trial):
-                raise Refused(f"skipped: {rule.because}")
+                raise InvalidPoint(f"skipped: {rule.because}")
         return trial
 
     def planned(self, trial: Trial, seeds: Sequence[int], name: str) -> list[PlannedTrial]:
@@ -132,7 +132,7 @@ class StudyPlan:
         return "+".join(part for part in (data, weights) if part)
 
 
-def studies(plan: Plan, search: Search, data_root: Path) -> tuple[StudyPlan, ...]:
+def plan_studies(plan: Plan, search: Search, data_root: Path) -> tuple[StudyPlan, ...]:
     """The studies of a plan, in its order: one for each combination of `per` that it keeps.
 
     Raises InputError where a study's grid is smaller than its budget.

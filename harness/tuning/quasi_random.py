@@ -21,7 +21,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 
-class Quasi(BaseSampler):
+class QuasiRandomSampler(BaseSampler):
     """fields: one coordinate each, in this order. ordinal: which point of the sequence (from 0).
     sequence: "halton" (Owen's scrambling) or "sobol"."""
 

@@ -19,7 +19,7 @@ from harness.store.write.background import FAREWELL_SECONDS
 
 
 @dataclass(slots=True)
-class Result:
+class TrialResult:
     """A trial as it is trained, or as it was. parameters: of its model. shared_by: how many trained
     together with it as one stack, itself counted."""
 
@@ -60,7 +60,7 @@ class Result:
         return None if None in found else [float(value) for value in found if value is not None]
 
 
-class Archive:
+class StoredResults:
     """The trials of an experiment that stand in the store already."""
 
     def __init__(self, store: Store, runs: Mapping[str, RunInfo], search: Search) -> None:
@@ -69,7 +69,7 @@ class Archive:
         self._objectives = search.objectives
         self._is_timed = search.minutes is not None or TRAIN_SECONDS in self._measures
 
-    def find(self, trial_id: str, goal: Goal) -> Result | None:
+    def find(self, trial_id: str, goal: Goal) -> TrialResult | None:
         """A finished trial's result; None where it has none, or where an objective is not among
         what was recorded."""
         run = self._runs.get(trial_id)
@@ -79,11 +79,11 @@ class Archive:
         with patient(lambda: time.monotonic() < deadline):
             return self._recall(run, goal)
 
-    def _recall(self, run: RunInfo, goal: Goal) -> Result | None:
+    def _recall(self, run: RunInfo, goal: Goal) -> TrialResult | None:
         history = recall_history(
             self._store, run.run_id, self._measures - {PARAMETERS} | {TRAIN_SECONDS}
         )
-        found = Result(list(history), outcome=run.outcome)
+        found = TrialResult(list(history), outcome=run.outcome)
         if self._is_timed:
             found.shared_by = recall_shared(self._store, run.run_id)
             if found.shared_by > 1 and TRAIN_SECONDS in self._measures:

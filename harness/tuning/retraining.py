@@ -11,14 +11,14 @@ from harness.experiment.search.settings import Search
 from harness.experiment.spec import Axis, Experiment, Plan, PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store import names
-from harness.tuning.study import Ledger
+from harness.tuning.study import TuningStudy
 
 SEEDS = 1_000_000
 """Fresh seeds lie below it: short enough to read out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Winner:
+class StudyResult:
     """The outcome of a study. number: of its best point; None where no point was completed."""
 
     label: str
@@ -28,13 +28,13 @@ class Winner:
     value: float | None
 
 
-def winner(ledger: Ledger) -> Winner:
-    """What a study found. Of several objectives the first decides; `Ledger.front` has the rest."""
-    best = ledger.best()
+def study_result(study: TuningStudy) -> StudyResult:
+    """Returns what a study found. Of several objectives the first decides."""
+    best = study.best()
     if best is None:
-        return Winner(ledger.plan.label, ledger.plan.default, None, None, None)
-    tuned = ledger.plan.trial(ledger.point(best))
-    return Winner(ledger.plan.label, ledger.plan.default, tuned, best.number, best.values[0])
+        return StudyResult(study.plan.label, study.plan.default, None, None, None)
+    tuned = study.plan.trial(study.values_of(best))
+    return StudyResult(study.plan.label, study.plan.default, tuned, best.number, best.values[0])
 
 
 def fresh_seeds(search: Search) -> list[int]:
@@ -50,43 +50,43 @@ def fresh_seeds(search: Search) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """What is trained on fresh seeds. known: what its runs say of each trial, by trial id (see
-    `names.TAG_ROLE`)."""
+class RetrainingPlan:
+    """What is trained on fresh seeds. search_tags: the tags of each trial's run that say which part
+    it has in the search, by trial id (see `names.TAG_ROLE`)."""
 
     plan: Plan
-    known: Mapping[str, Mapping[str, str]]
+    search_tags: Mapping[str, Mapping[str, str]]
 
 
-def train_again(
-    experiment: Experiment, ledgers: Sequence[Ledger], winners: Sequence[Winner]
-) -> Again:
+def plan_retraining(
+    experiment: Experiment, studies: Sequence[TuningStudy], winners: Sequence[StudyResult]
+) -> RetrainingPlan:
     """Each study's tuned trial and its default, on the same fresh seeds, so that they are paired.
 
     A default that is the tuned trial itself is trained once.
     """
     trials: dict[str, PlannedTrial] = {}
-    known: dict[str, Mapping[str, str]] = {}
-    for ledger, found in zip(ledgers, winners, strict=True):
-        seeds = fresh_seeds(ledger.search)
+    search_tags: dict[str, Mapping[str, str]] = {}
+    for study, found in zip(studies, winners, strict=True):
+        seeds = fresh_seeds(study.search)
         for role, trial in ((names.TUNED, found.tuned), (names.DEFAULT, found.default)):
             if trial is None:
                 continue
-            name = f"{ledger.plan.label} {role} {ledger.plan.described(trial)}".strip()
-            for planned in ledger.plan.planned(trial, seeds, name):
+            name = f"{study.plan.label} {role} {study.plan.described(trial)}".strip()
+            for planned in study.plan.planned(trial, seeds, name):
                 there = planned.trial_id in trials
-                known[planned.trial_id] = {
-                    "study": ledger.plan.label,
+                search_tags[planned.trial_id] = {
+                    "study": study.plan.label,
                     "role": names.BOTH if there else role,
                 }
                 named = replace(planned, name=_named(name, planned))
                 trials.setdefault(planned.trial_id, named)
-    search = ledgers[0].search
+    search = studies[0].search
     axes = [axis for axis in experiment.axes if axis.field in search.per]
     axes += [Axis(dimension.field, ()) for dimension in search.space]
     axes.append(Axis("seed", tuple(fresh_seeds(search))))
     plan = Plan(replace(experiment, axes=tuple(axes)), tuple(trials.values()), ())
-    return Again(plan, known)
+    return RetrainingPlan(plan, search_tags)
 
 
 def _named(name: str, planned: PlannedTrial) -> str:

@@ -17,7 +17,7 @@ DIGITS = 4
 more."""
 
 
-class Rounded(BaseSampler):
+class RoundingSampler(BaseSampler):
     """Another sampler, whose floats are rounded before they are stored."""
 
     def __init__(self, inner: BaseSampler) -> None:

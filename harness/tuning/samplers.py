@@ -29,7 +29,7 @@ from optuna.samplers import (
 from harness.core.seeding import stream_seed
 from harness.experiment.search.settings import Among, Dimension, Range, Search, label
 from harness.tuning.points import StudyPlan, points_of
-from harness.tuning.quasi_random import Quasi
+from harness.tuning.quasi_random import QuasiRandomSampler
 
 
 class Grid(GridSampler):
@@ -97,7 +97,7 @@ def make_sampler(study: StudyPlan, ordinal: int) -> BaseSampler:
     match search.sampler.name:
         case "qmc":
             fields = [dimension.field for dimension in study.dimensions]
-            return Quasi(fields, ordinal, options["sequence"], constant)
+            return QuasiRandomSampler(fields, ordinal, options["sequence"], constant)
         case "grid":
             space = {
                 d.field: [encoded(d, value) for value in points_of(d)] for d in study.dimensions

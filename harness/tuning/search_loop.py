@@ -1,4 +1,4 @@
-"""Ask, train, tell: points from the studies' ledgers to the engine, and its records back."""
+"""Ask, train, tell: points from the studies to the engine, and its records back."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from harness.execution.checkpoints.trial_folders import CheckpointRoom
 from harness.execution.executors.base import Executor, Task
 from harness.execution.queue import CHECK_SECONDS
 from harness.experiment.spec import PlannedTrial
-from harness.tuning.results import Result
-from harness.tuning.stacking import Stacking, together
-from harness.tuning.study import Asked, Ledger
+from harness.tuning.results import TrialResult
+from harness.tuning.stacking import StackLimit, next_stack
+from harness.tuning.study import SearchPoint, TuningStudy
 
 WORKER_DIED = "its worker process died"
 """How the reason begins of a trial that failed with its worker, and through no fault of its own."""
@@ -45,7 +45,7 @@ class Writer(Protocol):
     ) -> Run: ...
 
 
-Find = Callable[[str, Goal], Result | None]
+Find = Callable[[str, Goal], TrialResult | None]
 """A trial's result by its id, where it stands in the store."""
 
 
@@ -53,8 +53,8 @@ Find = Callable[[str, Goal], Result | None]
 class Training:
     """A trial in the engine, or about to be."""
 
-    asked: Asked
-    result: Result = field(default_factory=Result)
+    asked: SearchPoint
+    result: TrialResult = field(default_factory=TrialResult)
     run: Run | None = None
 
 
@@ -67,7 +67,7 @@ class Drive:
     checkpoints: where those in training keep theirs.
     """
 
-    ledgers: Sequence[Ledger]
+    studies: Sequence[TuningStudy]
     executor: Executor
     writer: Writer
     find: Find
@@ -75,12 +75,12 @@ class Drive:
     interrupts: Interrupts
     data_root: Path
     test_outputs: bool = False
-    stacks: Stacking = field(default_factory=Stacking)
+    stacks: StackLimit = field(default_factory=StackLimit)
     checkpoints: CheckpointRoom | None = None
-    _ready: list[Asked] = field(default_factory=list)
+    _ready: list[SearchPoint] = field(default_factory=list)
     _training: dict[str, Training] = field(default_factory=dict)
-    _waiting: dict[str, list[Asked]] = field(default_factory=lambda: defaultdict(list))
-    _found: dict[str, Result] = field(default_factory=dict)
+    _waiting: dict[str, list[SearchPoint]] = field(default_factory=lambda: defaultdict(list))
+    _found: dict[str, TrialResult] = field(default_factory=dict)
     _shown: deque[tuple[PlannedTrial, Record]] = field(default_factory=deque)
 
     def records(self) -> Generator[tuple[PlannedTrial, Record]]:
@@ -132,7 +132,7 @@ class Drive:
             able = [one for one in self._ready if self.executor.room(one.current.trial.device)]
             if not able:
                 return
-            members = together(able, self.stacks.most)
+            members = next_stack(able, self.stacks.most)
             for one in members:
                 self._ready.remove(one)
             self.executor.submit(self._task([member.current for member in members]))
@@ -151,20 +151,20 @@ class Drive:
 
     def _ask(self) -> None:
         """Ask for as many points as a stack takes, each of the study that has begun the fewest."""
-        while able := [ledger for ledger in self.ledgers if self._may_ask(ledger)]:
+        while able := [study for study in self.studies if self._may_ask(study)]:
             with self.interrupts.deferred():
-                asked = min(able, key=lambda ledger: ledger.begun()).ask()
+                asked = min(able, key=lambda study: study.n_asked()).ask()
                 if asked is not None:
                     self._advance(asked)
 
-    def _may_ask(self, ledger: Ledger) -> bool:
-        device = ledger.plan.base.trial.device
-        if not self.executor.room(device) or ledger.is_over():
+    def _may_ask(self, study: TuningStudy) -> bool:
+        device = study.plan.base.trial.device
+        if not self.executor.room(device) or study.is_over():
             return False
         waiting = sum(one.current.trial.device == device for one in self._ready)
         return waiting < self.stacks.most
 
-    def _advance(self, asked: Asked) -> None:
+    def _advance(self, asked: SearchPoint) -> None:
         """Make a point's next seed ready to train, or take its result from where it is known."""
         key = asked.current.trial_id
         if key in self._training:
@@ -178,9 +178,9 @@ class Drive:
         self._show(asked.current, result)
         self._settle(asked, result)
 
-    def _show(self, planned: PlannedTrial, result: Result) -> None:
+    def _show(self, planned: PlannedTrial, result: TrialResult) -> None:
         """Let the display count a trial that is not trained again."""
-        self._shown.extend((planned, point) for point in result.history)
+        self._shown.extend((planned, measured) for measured in result.history)
         self._shown.append((planned, Ended(result.outcome or Outcome.DONE, {})))
 
     def _write(self, training: Training, record: Record) -> Record | None:
@@ -190,7 +190,7 @@ class Drive:
         if asked.pruned_at is not None:
             if not isinstance(record, Ended):
                 return None
-            reason = f"pruned after epoch {asked.pruned_at} by {asked.ledger.search.pruner.name}"
+            reason = f"pruned after epoch {asked.pruned_at} by {asked.study.search.pruner.name}"
             record = Ended(Outcome.INTERRUPTED, {}, reason=reason, pruned_at=asked.pruned_at)
         if training.run is None:
             training.run = self.writer.start_trial(asked.current, sampled(asked))
@@ -208,7 +208,7 @@ class Drive:
 
     def _report(self, training: Training, measured: Measured) -> None:
         """Tell the pruner of an epoch; stop the trial where it says so."""
-        asked, pruner = training.asked, training.asked.ledger.search.pruner.name
+        asked, pruner = training.asked, training.asked.study.search.pruner.name
         if pruner in ("none", WILCOXON) or asked.pruned_at is not None:
             return
         value = measured.values.get(self.goal.metric)
@@ -226,8 +226,8 @@ class Drive:
             if self.checkpoints:
                 self.checkpoints.forget(asked.current)
             asked.seconds += result.seconds
-            asked.ledger.tell(asked, TrialState.PRUNED, "pruned")
-        elif result.reason.startswith(WORKER_DIED) and asked.ledger.requeue(asked, result.reason):
+            asked.study.tell(asked, TrialState.PRUNED, "pruned")
+        elif result.reason.startswith(WORKER_DIED) and asked.study.retry(asked, result.reason):
             pass
         else:
             self._found[key] = result
@@ -235,38 +235,38 @@ class Drive:
         for waiting in self._waiting.pop(key, ()):
             self._advance(waiting)
 
-    def _settle(self, asked: Asked, result: Result) -> None:
+    def _settle(self, asked: SearchPoint, result: TrialResult) -> None:
         """One seed's result is there: go on to the next seed, or close the point."""
         asked.seconds += result.seconds
-        values = result.values(asked.ledger.objectives, self.goal)
+        values = result.values(asked.study.objectives, self.goal)
         if result.outcome is Outcome.DIVERGED:
             # Ranked worst, as a point that was pruned before it had a value: none is invented.
-            asked.ledger.tell(asked, TrialState.PRUNED, "diverged")
+            asked.study.tell(asked, TrialState.PRUNED, "diverged")
         elif result.outcome is not Outcome.DONE or values is None:
-            asked.ledger.tell(asked, TrialState.FAIL, "failed")
+            asked.study.tell(asked, TrialState.FAIL, "failed")
         else:
             asked.values.append(values)
             self._next_seed(asked, values[0])
 
-    def _next_seed(self, asked: Asked, value: float) -> None:
+    def _next_seed(self, asked: SearchPoint, value: float) -> None:
         asked.at += 1
         done = asked.at == len(asked.planned)
-        if asked.ledger.search.pruner.name == WILCOXON:
+        if asked.study.search.pruner.name == WILCOXON:
             asked.report(value, asked.at)
             if not done and asked.should_prune():
                 asked.pruned_at = asked.at
-                asked.ledger.tell(asked, TrialState.PRUNED, "pruned")
+                asked.study.tell(asked, TrialState.PRUNED, "pruned")
                 return
         if done:
-            asked.ledger.tell(asked, TrialState.COMPLETE, "done")
+            asked.study.tell(asked, TrialState.COMPLETE, "done")
         else:
             self._advance(asked)
 
 
-def sampled(asked: Asked) -> Mapping[str, Any]:
+def sampled(asked: SearchPoint) -> Mapping[str, Any]:
     """What a run records of how its trial was proposed."""
     return {
-        "study": asked.ledger.plan.label,
-        "sampler": str(asked.ledger.search.sampler),
+        "study": asked.study.plan.label,
+        "sampler": str(asked.study.search.sampler),
         "number": asked.number,
     }

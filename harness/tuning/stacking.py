@@ -12,14 +12,14 @@ from harness.core.text import counted
 from harness.execution.stacking import LARGEST, group
 from harness.experiment.search.settings import TRAIN_SECONDS, Range, Search
 from harness.tuning.points import StudyPlan
-from harness.tuning.study import Asked, Ledger
+from harness.tuning.study import SearchPoint, TuningStudy
 
 ROUND = 10
 """Points of a study asked at once by `--fuse auto` where only time limits it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stacking:
+class StackLimit:
     """most: trials of one stack; 1 for none. measured: whether each stack is to be seen first to be
     faster than one by one."""
 
@@ -27,28 +27,28 @@ class Stacking:
     measured: bool = False
 
 
-def stacking(fuse: int | str, ledgers: Sequence[Ledger], slots: int) -> Stacking:
+def stack_limit(fuse: int | str, studies: Sequence[TuningStudy], slots: int) -> StackLimit:
     """What `--fuse` asks for: a number, "off", or "auto".
 
     auto: of each study no more than its sampler draws before it looks at results again, and no more
     than leaves a stack for each of the engine's slots.
     """
     if fuse == "off":
-        return Stacking()
+        return StackLimit()
     if isinstance(fuse, int):
-        return Stacking(fuse)
+        return StackLimit(fuse)
     most = 0
-    for ledger in ledgers:
-        left = ledger.left()
-        at_once = drawn_at_once(ledger.plan)
+    for study in studies:
+        left = study.remaining()
+        at_once = points_per_round(study.plan)
         if left is None:
             most += min(at_once or ROUND, ROUND)
         else:
             most += min(at_once or left, -(-left // slots))
-    return Stacking(min(LARGEST, max(1, most)), measured=True)
+    return StackLimit(min(LARGEST, max(1, most)), measured=True)
 
 
-def drawn_at_once(study: StudyPlan) -> int | None:
+def points_per_round(study: StudyPlan) -> int | None:
     """Points that a study's sampler draws before it looks at what was measured; None for a sampler
     that never looks."""
     options = study.search.sampler.options
@@ -75,7 +75,7 @@ def require_own_clocks(search: Search) -> None:
         )
 
 
-def together(ready: Sequence[Asked], most: int) -> list[Asked]:
+def next_stack(ready: Sequence[SearchPoint], most: int) -> list[SearchPoint]:
     """Those of the points at hand that train together with the first of them, itself included.
 
     One whose worker died trains alone, so that what killed it takes no other with it.
@@ -93,7 +93,7 @@ def together(ready: Sequence[Asked], most: int) -> list[Asked]:
     return [first]
 
 
-def told(stacks: Stacking, studies: Sequence[StudyPlan]) -> list[str]:
+def told(stacks: StackLimit, studies: Sequence[StudyPlan]) -> list[str]:
     """How points will be stacked, for people, and whose are not."""
     if stacks.most == 1:
         return []

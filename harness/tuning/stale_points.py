@@ -25,16 +25,16 @@ LEASE: Final = "lease "
 """User attribute of a study, followed by an owner: its counter."""
 
 
-class Pulse:
+class Heartbeat:
     """Renews this process's counter in each study, from `with` to its end, by a thread: a long
     epoch does not stop it."""
 
     def __init__(self, studies: Sequence[optuna.Study]) -> None:
         self._studies = studies
         self._counter = 0
-        self._renewal = Renewal("pulse", self.renew, StorageInternalError)
+        self._renewal = Renewal("heartbeat", self.renew, StorageInternalError)
 
-    def __enter__(self) -> Pulse:
+    def __enter__(self) -> Heartbeat:
         self.renew()  # Before the first point is asked: what has no counter is never judged.
         self._renewal.start()
         return self
@@ -49,7 +49,7 @@ class Pulse:
             study.set_user_attr(LEASE + owner(), self._counter)
 
 
-class Orphans:
+class StalePoints:
     """What one observer has seen of a shared study's points."""
 
     def __init__(self, study: optuna.Study) -> None:

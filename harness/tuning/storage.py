@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class StudyStorage:
     """An open storage. label: its address as people may see it. shared: whether other processes,
     or other machines, may work on its studies at the same time."""
 
@@ -37,7 +37,7 @@ class Opened:
 
 
 @contextmanager
-def open_storage(where: str, home: Path, experiment: str) -> Iterator[Opened]:
+def open_storage(where: str, home: Path, experiment: str) -> Iterator[StudyStorage]:
     """Open what `where` names: a URL, a journal's path, or, empty, the experiment's own journal
     under `home`.
 
@@ -45,11 +45,11 @@ def open_storage(where: str, home: Path, experiment: str) -> Iterator[Opened]:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" in where:
-        yield Opened(_database(where), redact(where), shared=True)
+        yield StudyStorage(_database(where), redact(where), shared=True)
         return
     path = Path(where) if where else home / FOLDER / f"{experiment}.journal"
     with _alone(path):
-        yield Opened(_journal(path), str(path), shared=False)
+        yield StudyStorage(_journal(path), str(path), shared=False)
 
 
 def _journal(path: Path) -> BaseStorage:

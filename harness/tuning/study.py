@@ -29,11 +29,11 @@ from harness.tuning.counting import (
     ending,
     stale,
 )
-from harness.tuning.points import Point, Refused, StudyPlan, with_field
-from harness.tuning.rounding import Rounded
+from harness.tuning.points import InvalidPoint, Point, StudyPlan, with_field
+from harness.tuning.rounding import RoundingSampler
 from harness.tuning.samplers import decoded, encoded, make_pruner, make_sampler, suggest
-from harness.tuning.stale_points import OWNER, Orphans
-from harness.tuning.storage import Opened
+from harness.tuning.stale_points import OWNER, StalePoints
+from harness.tuning.storage import StudyStorage
 
 RETRY_OF: Final = "retry_of"
 """User attribute: the number of the lost point that this one repeats."""
@@ -50,12 +50,12 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Asked:
+class SearchPoint:
     """A point being tried. planned: its trial on each of the search's seeds. at: the seed in hand.
     values: of the objectives, for each seed done. pruned_at: the epoch (or the seed's place, from
     1) after which the pruner stopped it."""
 
-    ledger: Ledger
+    study: TuningStudy
     trial: optuna.Trial
     planned: list[PlannedTrial]
     at: int = 0
@@ -88,10 +88,10 @@ class Asked:
         return False
 
 
-class Ledger:
+class TuningStudy:
     """The book of one study. Not thread-safe; others may write to the same storage."""
 
-    def __init__(self, opened: Opened, plan: StudyPlan, experiment: str) -> None:
+    def __init__(self, opened: StudyStorage, plan: StudyPlan, experiment: str) -> None:
         self.plan = plan
         self.search: Search = plan.search
         self._shared = opened.shared
@@ -102,41 +102,41 @@ class Ledger:
             "maximize" if o.direction == "max" else "minimize" for o in self.objectives
         ]
         self._storage = opened.storage
-        self.study = optuna.create_study(
+        self.optuna_study = optuna.create_study(
             study_name=f"{experiment}/{plan.label} [{plan.key}]",
             storage=opened.storage,
             directions=directions,
             pruner=make_pruner(self.search, epochs),
             load_if_exists=True,
         )
-        self._orphans = Orphans(self.study)
+        self._stale_points = StalePoints(self.optuna_study)
         self._enqueue_known()
 
     @property
     def objectives(self) -> tuple[Any, ...]:
         return self.search.objectives
 
-    def recover(self) -> int:
+    def recover_lost(self) -> int:
         """Tell points that died with their process as failed, and queue them again. Returns how
         many. Those of another machine are found where this is called again and again."""
         trials = self._trials()
         if self._shared:
-            lost = self._orphans.among(trials)
+            lost = self._stale_points.among(trials)
         else:  # The journal is ours alone, and this process has asked nothing yet.
             lost = [trial for trial in trials if trial.state is TrialState.RUNNING]
         for trial in lost:
             self._requeue(trial, "its process died", retries=0)
         return len(lost)
 
-    def begun(self) -> int:
+    def n_asked(self) -> int:
         """Points of the budget that were asked, finished or not."""
         return self._spent()[0]
 
-    def left(self) -> int | None:
+    def remaining(self) -> int | None:
         """Points still to be asked; None where only time limits them."""
         if self.is_over():
             return 0
-        return None if self.search.trials is None else max(0, self.search.trials - self.begun())
+        return None if self.search.trials is None else max(0, self.search.trials - self.n_asked())
 
     def is_over(self) -> bool:
         """Whether the budget is used up, or nothing has improved for too long."""
@@ -152,37 +152,37 @@ class Ledger:
         upward = self.objectives[0].direction == "max"
         return stale(counted, upward) >= search.patience
 
-    def ask(self) -> Asked | None:
+    def ask(self) -> SearchPoint | None:
         """The next point; None where the study is over.
 
-        Raises Refused where the space gives no trial any more.
+        Raises InvalidPoint where the space gives no trial any more.
         """
         for _ in range(MOST_REFUSED):
             if self.is_over():
                 return None
-            self.study.sampler = Rounded(make_sampler(self.plan, self.begun()))
-            trial = self.study.ask()
+            self.optuna_study.sampler = RoundingSampler(make_sampler(self.plan, self.n_asked()))
+            trial = self.optuna_study.ask()
             self._read = None
             try:
                 return self._drawn(trial)
-            except Refused as refused:
+            except InvalidPoint as refused:
                 self._drop(trial, str(refused))
             except UpdateFinishedTrialError:
                 continue  # Another machine took this one for dead.
-        raise Refused(
+        raise InvalidPoint(
             f"study {self.plan.label!r}: {MOST_REFUSED} points in a row were no trials; the last: "
             f"{self._trials()[-1].user_attrs.get(UNCOUNTED, '')}"
         )
 
-    def asked(self) -> Iterator[PlannedTrial]:
+    def planned_trials(self) -> Iterator[PlannedTrial]:
         """The trials of all points so far."""
         for trial in self._trials():
             if TRIALS in trial.user_attrs:
-                with suppress(Refused):  # A skip rule is newer than the point.
-                    made = self.plan.trial(self.point(trial))
+                with suppress(InvalidPoint):  # A skip rule is newer than the point.
+                    made = self.plan.trial(self.values_of(trial))
                     yield from self._planned(made, trial.number)
 
-    def tell(self, asked: Asked, state: TrialState, outcome: str) -> None:
+    def tell(self, asked: SearchPoint, state: TrialState, outcome: str) -> None:
         """Close a point. Where it is complete, its value is the mean over its seeds.
 
         One that another machine has taken over is left as that machine told it; its runs stay.
@@ -198,7 +198,7 @@ class Ledger:
                 asked.number,
             )
 
-    def _tell(self, asked: Asked, state: TrialState, outcome: str) -> None:
+    def _tell(self, asked: SearchPoint, state: TrialState, outcome: str) -> None:
         if self._shared:
             trial_id = asked.trial._trial_id
             now = self._storage.get_trial(trial_id).state
@@ -208,12 +208,12 @@ class Ledger:
         if state is TrialState.COMPLETE:
             columns = zip(*asked.values, strict=True)
             means = [sum(c) / len(c) for c in columns]
-            self.study.tell(asked.trial, means, state, skip_if_finished=True)
+            self.optuna_study.tell(asked.trial, means, state, skip_if_finished=True)
             return
         asked.trial.set_user_attr(OUTCOME, outcome)
-        self.study.tell(asked.trial, state=state, skip_if_finished=True)
+        self.optuna_study.tell(asked.trial, state=state, skip_if_finished=True)
 
-    def requeue(self, asked: Asked, why: str) -> bool:
+    def retry(self, asked: SearchPoint, why: str) -> bool:
         """Queue a point again whose worker died; False where that has happened too often."""
         retries = int(asked.trial.user_attrs.get(RETRIES, 0)) + 1
         if retries > MOST_RETRIES:
@@ -228,16 +228,16 @@ class Ledger:
         sign = -1 if self.objectives[0].direction == "max" else 1
         return min(complete, key=lambda t: (sign * t.values[0], t.number), default=None)
 
-    def front(self) -> list[FrozenTrial]:
+    def pareto_front(self) -> list[FrozenTrial]:
         """The complete points that no other beats in every objective."""
-        return sorted(self.study.best_trials, key=lambda trial: trial.number)
+        return sorted(self.optuna_study.best_trials, key=lambda trial: trial.number)
 
-    def point(self, trial: FrozenTrial) -> Point:
+    def values_of(self, trial: FrozenTrial) -> Point:
         """A stored point's values, as a trial takes them."""
         by_field = {dimension.field: dimension for dimension in self.plan.dimensions}
         return {name: decoded(by_field[name], value) for name, value in trial.params.items()}
 
-    def counts(self) -> Mapping[str, int]:
+    def outcome_counts(self) -> Mapping[str, int]:
         """Points of the budget by how they ended: "done", "pruned", "diverged", "failed"; and
         "running"."""
         found = dict.fromkeys(("done", "pruned", "diverged", "failed", "running"), 0)
@@ -246,20 +246,20 @@ class Ledger:
                 found[ending(trial)] += 1
         return found
 
-    def _drawn(self, trial: optuna.Trial) -> Asked:
-        """Raises Refused where the point is none of this study's; UpdateFinishedTrialError where
-        another machine has taken it over meanwhile."""
+    def _drawn(self, trial: optuna.Trial) -> SearchPoint:
+        """Raises InvalidPoint where the point is none of this study's. Raises
+        UpdateFinishedTrialError where another machine has taken it over meanwhile."""
         if self._shared:
             trial.set_user_attr(OWNER, owner())
             if self._is_needless(trial):
-                raise Refused("it was queued twice, or is not lost after all")
+                raise InvalidPoint("it was queued twice, or is not lost after all")
         made = self._trial(trial)
         if self._shared and self._is_surplus(trial.number):
-            raise Refused("another process was faster")
+            raise InvalidPoint("another process was faster")
         planned = self._planned(made, trial.number)
         trial.set_user_attr(TRIALS, [one.trial_id for one in planned])
         self._read = None
-        return Asked(self, trial, planned)
+        return SearchPoint(self, trial, planned)
 
     def _planned(self, made: Trial, number: int) -> list[PlannedTrial]:
         """A point's trial on each of the search's seeds."""
@@ -280,7 +280,7 @@ class Ledger:
     def _trials(self) -> list[FrozenTrial]:
         """All points. Of a storage that nobody else writes to, read again only once changed."""
         if self._shared or self._read is None:
-            self._read = self.study.get_trials(deepcopy=False)
+            self._read = self.optuna_study.get_trials(deepcopy=False)
         return self._read
 
     def _spent(self) -> tuple[int, float]:
@@ -305,7 +305,7 @@ class Ledger:
             params = {name: encoded(by_field[name], value) for name, value in point.items()}
             key = str(sorted(params.items()))
             if key not in there:
-                self.study.enqueue_trial(params, user_attrs={KNOWN: key})
+                self.optuna_study.enqueue_trial(params, user_attrs={KNOWN: key})
                 self._read = None
 
     def _requeue(self, trial: FrozenTrial, why: str, retries: int) -> None:
@@ -322,18 +322,18 @@ class Ledger:
         repeated = {other.user_attrs.get(RETRY_OF) for other in self._trials()}
         self._read = None
         if params and trial.number not in repeated:
-            self.study.enqueue_trial(params, user_attrs=attributes)
+            self.optuna_study.enqueue_trial(params, user_attrs=attributes)
         with suppress(
             UpdateFinishedTrialError
         ):  # Told meanwhile, by its owner or another observer.
             self._storage.set_trial_user_attr(trial._trial_id, UNCOUNTED, why)
-            self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            self.optuna_study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _drop(self, trial: optuna.Trial, why: str) -> None:
         self._read = None
         with suppress(UpdateFinishedTrialError):  # Another machine has taken it over.
             trial.set_user_attr(UNCOUNTED, why)
-            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            self.optuna_study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def _is_needless(self, trial: optuna.Trial) -> bool:
         """Whether a lost point was queued twice, by two that saw its process dead at once, or was

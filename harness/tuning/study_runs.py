@@ -25,8 +25,8 @@ from harness.store.write.sinks import open_sink
 from harness.store.write.sweep_writer import SweepWriter
 from harness.store.write.trial_run import TrialRun
 from harness.tuning.points import StudyPlan
-from harness.tuning.retraining import Again
-from harness.tuning.study import Ledger
+from harness.tuning.retraining import RetrainingPlan
+from harness.tuning.study import TuningStudy
 
 
 class StudyRuns:
@@ -40,14 +40,14 @@ class StudyRuns:
         store: Store,
         plan: Plan,
         goal: Goal,
-        ledgers: Sequence[Ledger],
+        studies: Sequence[TuningStudy],
         trials: Mapping[str, int],
     ) -> None:
         self._store = store
         self._plan = plan
         self._goal = goal
         self._trials = trials
-        self._ledgers = ledgers
+        self._studies = studies
         self._writers: dict[str, SweepWriter] = {}
         self._stack = ExitStack()
         self._experiment_id = store.experiment(plan.experiment.name)
@@ -89,7 +89,7 @@ class StudyRuns:
         at: Moment | None = None,
     ) -> TrialRun:
         """As `SweepWriter.start_trial`, below the parent run of the study that asked for it."""
-        label = str((sampler or {}).get("study", self._ledgers[0].plan.label))
+        label = str((sampler or {}).get("study", self._studies[0].plan.label))
         return self.parent(label).start_trial(planned, sampler, at)
 
     def planned(self, trial_id: str) -> PlannedTrial | None:
@@ -119,7 +119,7 @@ class StudyRuns:
 
     @cached_property
     def _asked(self) -> Mapping[str, PlannedTrial]:
-        return {one.trial_id: one for ledger in self._ledgers for one in ledger.asked()}
+        return {one.trial_id: one for study in self._studies for one in study.planned_trials()}
 
     @cached_property
     def _finished(self) -> Mapping[str, RunInfo]:
@@ -127,22 +127,22 @@ class StudyRuns:
 
 
 @dataclass(frozen=True, slots=True)
-class Knowing:
-    """A writer that adds to each trial's run what a search knows of it. known: by trial id."""
+class TaggingWriter:
+    """Adds the search's tags to the run of each trial. search_tags: by trial id."""
 
     background: BackgroundWriter
-    known: Mapping[str, Mapping[str, str]]
+    search_tags: Mapping[str, Mapping[str, str]]
 
     def start_trial(self, planned: PlannedTrial) -> BackgroundRun:
-        return self.background.start_trial(planned, self.known.get(planned.trial_id))
+        return self.background.start_trial(planned, self.search_tags.get(planned.trial_id))
 
 
-def mark(store: Store, again: Again, found: Mapping[str, RunInfo]) -> None:
+def mark(store: Store, retraining: RetrainingPlan, found: Mapping[str, RunInfo]) -> None:
     """Say of runs that were there before what they are to this search: it may have a new winner,
     and a sweep may have trained it."""
-    experiment_id = store.experiment(again.plan.experiment.name)
+    experiment_id = store.experiment(retraining.plan.experiment.name)
     stored = {run.run_id: run.tags for run in stored_runs(store, experiment_id)}
-    for trial_id, known in again.known.items():
+    for trial_id, known in retraining.search_tags.items():
         run = found.get(trial_id)
         if run is None:
             continue

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from harness.core.text import counted
 from harness.experiment.search.settings import Search
 from harness.tuning.points import StudyPlan
-from harness.tuning.retraining import Winner
-from harness.tuning.study import Ledger
+from harness.tuning.retraining import StudyResult
+from harness.tuning.study import TuningStudy
 
 MOST_OF_FRONT = 10
 
 
 def announcement(
-    name: str, search: Search, ledgers: Sequence[Ledger], lost: int, storage: str
+    name: str, search: Search, studies: Sequence[TuningStudy], lost: int, storage: str
 ) -> list[str]:
     """What is about to run."""
-    studies = counted(len(ledgers), "study", "studies")
-    begun = sum(ledger.begun() for ledger in ledgers)
-    left = [ledger.left() for ledger in ledgers]
-    labels = ", ".join(ledger.plan.label for ledger in ledgers)
+    n_studies = counted(len(studies), "study", "studies")
+    begun = sum(study.n_asked() for study in studies)
+    left = [study.remaining() for study in studies]
+    labels = ", ".join(study.plan.label for study in studies)
     methods = f"sampler {search.sampler}, pruner {search.pruner}"
     lines = [
-        f"{name}: {studies} ({labels}), {budget(search)}; {methods}",
+        f"{name}: {n_studies} ({labels}), {budget(search)}; {methods}",
         f"studies in {storage}",
     ]
     if begun:
@@ -36,32 +36,32 @@ def announcement(
 
 
 def outcome_lines(
-    search: Search, ledgers: Sequence[Ledger], winners: Sequence[Winner]
+    search: Search, studies: Sequence[TuningStudy], winners: Sequence[StudyResult]
 ) -> list[str]:
     """What each study found."""
     metric = search.objectives[0].metric
     width = max(len(found.label) for found in winners)
     lines = []
-    for ledger, found in zip(ledgers, winners, strict=True):
-        counts = ", ".join(f"{n} {what}" for what, n in ledger.counts().items() if n)
+    for study, found in zip(studies, winners, strict=True):
+        counts = ", ".join(f"{n} {what}" for what, n in study.outcome_counts().items() if n)
         line = f"study {found.label:<{width}}  {counts}"
         if found.tuned is not None and found.value is not None:
-            described = ledger.plan.described(found.tuned)
+            described = study.plan.described(found.tuned)
             line += f"; best {metric} {found.value:.4f} at {described} (#{found.number})"
         lines.append(line)
         if len(search.objectives) > 1:
-            lines += _front(search, ledger)
+            lines += _front(search, study)
     return lines
 
 
-def _front(search: Search, ledger: Ledger) -> list[str]:
+def _front(search: Search, study: TuningStudy) -> list[str]:
     """The points that no other beats in every objective."""
-    front = ledger.front()
+    front = study.pareto_front()
     lines = [f"  Pareto front: {counted(len(front), 'point')}"]
     for trial in front[:MOST_OF_FRONT]:
         named = zip(search.objectives, trial.values, strict=True)
         told = ", ".join(f"{objective.metric} {value:.4g}" for objective, value in named)
-        point = ledger.plan.described(ledger.plan.trial(ledger.point(trial)))
+        point = study.plan.described(study.plan.trial(study.values_of(trial)))
         lines.append(f"    #{trial.number} {point}: {told}")
     if len(front) > MOST_OF_FRONT:
         lines.append(f"    {len(front) - MOST_OF_FRONT} more in the study's figures")

@@ -30,7 +30,7 @@ from harness.store.store import Store, open_store
 from harness.store.write import background
 from harness.store.write.background import BackgroundWriter, replay
 from harness.store.write.sweep_writer import SweepWriter
-from harness.tuning.study import Ledger
+from harness.tuning.study import TuningStudy
 from tests.execution.servers import Wire, free_port, mlflow_server, no_postgres, postgres
 from tests.faults.machines import Machine
 from tests.store.store_support import GOAL, digits, done, made_outputs, make_plan
@@ -260,14 +260,14 @@ def searched(wire: Wire, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> in
 
 def when_told(monkeypatch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]]) -> None:
     """Do something once so many points have been told to their study."""
-    tell, told = Ledger.tell, []
+    tell, told = TuningStudy.tell, []
 
-    def counting(self: Ledger, *arguments: Any) -> None:
+    def counting(self: TuningStudy, *arguments: Any) -> None:
         tell(self, *arguments)
         told.append(arguments)
         actions.get(len(told), lambda: None)()
 
-    monkeypatch.setattr(Ledger, "tell", counting)
+    monkeypatch.setattr(TuningStudy, "tell", counting)
 
 
 def runs_of_points(uri: str) -> dict[int, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from harness.core.errors import InputError
 from harness.experiment.trial import digest
-from harness.tuning.points import Refused, field_of, with_field
+from harness.tuning.points import InvalidPoint, field_of, with_field
 from tests.support import make_trial
 from tests.tuning.tuning_support import FILE, plans, write
 
@@ -70,7 +70,7 @@ def test_a_point_that_a_rule_skips_is_refused(workspace: Path, data_root: Path) 
     )
     sgd, _ = plans(write(workspace, content), data_root)
     (cosine,) = (d for d in sgd.dimensions if d.field == "scheduler")
-    with pytest.raises(Refused, match="too slow"):
+    with pytest.raises(InvalidPoint, match="too slow"):
         sgd.trial({"scheduler": cosine.values[1]})  # type: ignore[union-attr]
 
 

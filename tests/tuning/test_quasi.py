@@ -15,7 +15,7 @@ from optuna.distributions import (
 )
 from scipy.stats import qmc
 
-from harness.tuning.quasi_random import Quasi, from_unit
+from harness.tuning.quasi_random import QuasiRandomSampler, from_unit
 
 UNIT = st.floats(0, 1, exclude_max=True)
 
@@ -57,7 +57,7 @@ def test_the_points_are_those_of_the_sequence_whatever_came_before() -> None:
     expected = qmc.Halton(2, scramble=True, seed=3).random(20)
     distribution = FloatDistribution(0, 1)
     for ordinal in (0, 19, 7):
-        sampler = Quasi(["a", "b"], ordinal, "halton", 3)
+        sampler = QuasiRandomSampler(["a", "b"], ordinal, "halton", 3)
         found = [
             sampler.sample_independent(None, None, name, distribution)  # type: ignore[arg-type]
             for name in "ab"
@@ -69,7 +69,7 @@ def test_the_points_are_those_of_the_sequence_whatever_came_before() -> None:
 def test_they_fill_the_interval_more_evenly_than_chance(sequence: str) -> None:
     distribution = FloatDistribution(0, 1)
     values = sorted(
-        Quasi(["a"], n, sequence, 1).sample_independent(None, None, "a", distribution)  # type: ignore[arg-type]
+        QuasiRandomSampler(["a"], n, sequence, 1).sample_independent(None, None, "a", distribution)  # type: ignore[arg-type]
         for n in range(32)
     )
     gaps = [b - a for a, b in zip([0.0, *values], [*values, 1.0], strict=True)]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from harness.tuning.rounding import Rounded, rounded
+from harness.tuning.rounding import RoundingSampler, rounded
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -54,7 +54,7 @@ def test_it_stays_in_its_range_and_close(low: float, ratio: float, at: float, lo
     [optuna.samplers.TPESampler, optuna.samplers.RandomSampler, optuna.samplers.CmaEsSampler],
 )
 def test_what_is_stored_is_what_was_rounded(sampler: type[optuna.samplers.BaseSampler]) -> None:
-    study = optuna.create_study(sampler=Rounded(sampler(seed=0)))  # type: ignore[call-arg]
+    study = optuna.create_study(sampler=RoundingSampler(sampler(seed=0)))  # type: ignore[call-arg]
     for _ in range(20):
         trial = study.ask()
         lr = trial.suggest_float("lr", 1e-4, 1, log=True)

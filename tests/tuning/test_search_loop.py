@@ -18,9 +18,9 @@ from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.executors.base import Event, Task
 from harness.experiment.spec import PlannedTrial
 from harness.tuning.search_loop import Drive
-from harness.tuning.stacking import Stacking, drawn_at_once, stacking
+from harness.tuning.stacking import StackLimit, points_per_round, stack_limit
 from harness.tuning.storage import open_storage
-from harness.tuning.study import Ledger
+from harness.tuning.study import TuningStudy
 from tests.tuning.tuning_support import FILE, counted, plans, write
 
 
@@ -68,7 +68,7 @@ class Runs:
     """Keeps what it is given. settled: the trials that were waited for; told: of a study, how many
     points had been told to it when each was."""
 
-    ledgers: Sequence[Ledger] = ()
+    studies: Sequence[TuningStudy] = ()
     records: dict[str, list[Record]] = field(default_factory=dict)
     settled: list[str] = field(default_factory=list)
     told: list[int] = field(default_factory=list)
@@ -93,13 +93,15 @@ class Run:
     def settle(self) -> None:
         assert isinstance(self.runs.records[self.key][-1], Ended)
         self.runs.settled.append(self.key)
-        done = [t for o in self.runs.ledgers for t in o.study.trials if t.state.is_finished()]
+        done = [
+            t for o in self.runs.studies for t in o.optuna_study.trials if t.state.is_finished()
+        ]
         self.runs.told.append(len(done))
 
 
 @dataclass
 class Search:
-    ledgers: list[Ledger]
+    studies: list[TuningStudy]
     executor: Deaf
     runs: Runs
     shown: list[tuple[PlannedTrial, Record]]
@@ -110,25 +112,25 @@ def searched(
     workspace: Path,
     data_root: Path,
     content: str,
-    stacks: Stacking | None = None,
+    stacks: StackLimit | None = None,
     slots: int = 1,
 ) -> Iterator[Search]:
     """A search that has run to its end."""
-    studies = plans(write(workspace, content), data_root)
+    study_plans = plans(write(workspace, content), data_root)
     with open_storage("", workspace / "mlruns", "small") as opened, Interrupts() as interrupts:
-        ledgers = [Ledger(opened, plan, "small") for plan in studies]
-        runs, executor = Runs(ledgers), Deaf(slots)
+        studies = [TuningStudy(opened, plan, "small") for plan in study_plans]
+        runs, executor = Runs(studies), Deaf(slots)
         drive = Drive(
-            ledgers,
+            studies,
             executor,
             runs,
             lambda *_: None,
             Goal("val/accuracy", "max"),
             interrupts,
             data_root,
-            stacks=stacks or Stacking(),
+            stacks=stacks or StackLimit(),
         )
-        yield Search(ledgers, executor, runs, list(drive.records()))
+        yield Search(studies, executor, runs, list(drive.records()))
 
 
 PRUNED = (
@@ -142,7 +144,9 @@ def test_a_pruned_trial_never_ends_as_done_although_its_worker_came_to_the_end(
     workspace: Path, data_root: Path
 ) -> None:
     with searched(workspace, data_root, PRUNED) as found:
-        (pruned, *_) = [t for t in found.ledgers[0].study.trials if t.state is TrialState.PRUNED]
+        (pruned, *_) = [
+            t for t in found.studies[0].optuna_study.trials if t.state is TrialState.PRUNED
+        ]
         assert pruned.number == 1
         (key,) = pruned.user_attrs["trial_ids"]
         assert key in found.executor.cancelled
@@ -166,19 +170,19 @@ def test_the_budget_is_exact_with_any_number_of_workers(
     workspace: Path, data_root: Path, slots: int
 ) -> None:
     with searched(workspace, data_root, FILE, slots=slots) as found:
-        assert [len(ledger.study.trials) for ledger in found.ledgers] == [4, 4]
+        assert [len(study.optuna_study.trials) for study in found.studies] == [4, 4]
         assert len(found.executor.tasks) == 8
 
 
 def test_points_of_all_studies_train_as_stacks_of_at_most_k(
     workspace: Path, data_root: Path
 ) -> None:
-    with searched(workspace, data_root, FILE, Stacking(3)) as found:
+    with searched(workspace, data_root, FILE, StackLimit(3)) as found:
         sizes = [len(task.trials) for task in found.executor.tasks]
         assert sizes == [3, 3, 2]
         optimizers = {trial.optimizer.name for _, trial in found.executor.tasks[0].trials}
         assert optimizers == {"sgd", "momentum"}
-        assert [len(counted(ledger.study)) for ledger in found.ledgers] == [4, 4]
+        assert [len(counted(study.optuna_study)) for study in found.studies] == [4, 4]
         assert not any(task.measure for task in found.executor.tasks)
 
 
@@ -186,7 +190,7 @@ def test_what_is_not_alike_waits_for_others_of_its_kind(workspace: Path, data_ro
     content = FILE.replace("  space:\n", "  space:\n    batch_size: [8, 16, 32]\n").replace(
         "trials: 4", "trials: 12"
     )
-    with searched(workspace, data_root, content, Stacking(4)) as found:
+    with searched(workspace, data_root, content, StackLimit(4)) as found:
         for task in found.executor.tasks:
             assert len({trial.batch_size for _, trial in task.trials}) == 1
             assert len(task.trials) <= 4
@@ -198,13 +202,13 @@ def test_one_member_of_a_stack_is_cut_and_the_others_go_on(
     workspace: Path, data_root: Path
 ) -> None:
     content = PRUNED.replace("{name: median, n_startup_trials: 1}", "{name: asha}")
-    with searched(workspace, data_root, content, Stacking(12)) as found:
+    with searched(workspace, data_root, content, StackLimit(12)) as found:
         outcomes = {key: records[-1] for key, records in found.runs.records.items()}
         cut = {k for k, end in outcomes.items() if isinstance(end, Ended) and end.pruned_at}
         assert cut == set(found.executor.cancelled)
         assert 0 < len(cut) < len(outcomes)
-        for ledger in found.ledgers:
-            states = {t.user_attrs["trial_ids"][0]: t.state for t in ledger.study.trials}
+        for study in found.studies:
+            states = {t.user_attrs["trial_ids"][0]: t.state for t in study.optuna_study.trials}
             for key, state in states.items():
                 assert (state is TrialState.PRUNED) == (key in cut)
 
@@ -221,12 +225,12 @@ def test_each_member_bears_its_part_of_a_stacks_time(workspace: Path, data_root:
             )
 
     content = FILE.replace("trials: 4", "minutes: 0.1").replace("[sgd, momentum]", "[momentum]")
-    studies = plans(write(workspace, content), data_root)
+    study_plans = plans(write(workspace, content), data_root)
     with open_storage("", workspace / "mlruns", "small") as opened, Interrupts() as interrupts:
-        ledger = Ledger(opened, studies[0], "small")
+        study = TuningStudy(opened, study_plans[0], "small")
         goal = Goal("val/accuracy", "max")
         drive = Drive(
-            [ledger],
+            [study],
             Timed(),
             Runs(),
             lambda *_: None,
@@ -234,10 +238,10 @@ def test_each_member_bears_its_part_of_a_stacks_time(workspace: Path, data_root:
             interrupts,
             data_root,
             False,
-            Stacking(3),
+            StackLimit(3),
         )
         list(drive.records())
-        assert [t.user_attrs["seconds"] for t in ledger.study.trials] == [2.0, 2.0, 2.0]
+        assert [t.user_attrs["seconds"] for t in study.optuna_study.trials] == [2.0, 2.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -257,12 +261,12 @@ def test_auto_asks_no_more_than_a_sampler_draws_before_it_learns(
     content = FILE.replace("{name: tpe, n_startup_trials: 2}", sampler)
     content = content.replace("trials: 4", "trials: 30")
     sgd, momentum = plans(write(workspace, content), data_root)
-    assert drawn_at_once(momentum) == at_once
+    assert points_per_round(momentum) == at_once
     with open_storage("", workspace / "mlruns", "small") as opened:
-        ledgers = [Ledger(opened, plan, "small") for plan in (sgd, momentum)]
-        of_sgd = drawn_at_once(sgd)
+        studies = [TuningStudy(opened, plan, "small") for plan in (sgd, momentum)]
+        of_sgd = points_per_round(sgd)
         both = 60 if at_once is None or of_sgd is None else at_once + of_sgd
-        assert stacking("auto", ledgers, slots=1) == Stacking(both, measured=True)
-        assert stacking("auto", ledgers, slots=30) == Stacking(2, measured=True)
-        assert stacking("off", ledgers, slots=1) == Stacking(1)
-        assert stacking(5, ledgers, slots=9) == Stacking(5)
+        assert stack_limit("auto", studies, slots=1) == StackLimit(both, measured=True)
+        assert stack_limit("auto", studies, slots=30) == StackLimit(2, measured=True)
+        assert stack_limit("off", studies, slots=1) == StackLimit(1)
+        assert stack_limit(5, studies, slots=9) == StackLimit(5)

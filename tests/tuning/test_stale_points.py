@@ -14,21 +14,23 @@ from optuna.trial import TrialState
 from harness.store.coordination import lease
 from harness.store.coordination.lease import LEASE_SECONDS, RENEW_SECONDS
 from harness.store.coordination.owner import owner
-from harness.tuning import stale_points as orphans
-from harness.tuning import study as ledger_module
-from harness.tuning.stale_points import Pulse
+from harness.tuning import stale_points
+from harness.tuning import study as study_module
+from harness.tuning.stale_points import Heartbeat
 from harness.tuning.storage import open_storage
-from harness.tuning.study import Asked, Ledger
+from harness.tuning.study import SearchPoint, TuningStudy
 from tests.tuning.tuning_support import FILE, counted, plans, write
 
 
 @pytest.fixture
-def machine(workspace: Path, data_root: Path) -> Iterator[Callable[[], Ledger]]:
+def machine(workspace: Path, data_root: Path) -> Iterator[Callable[[], TuningStudy]]:
     """Opens the same study as one more machine would."""
     plan = plans(write(workspace, FILE.replace("[sgd, momentum]", "[momentum]")), data_root)[0]
     url = f"sqlite:///{workspace}/studies.db"
     with ExitStack() as stack:
-        yield lambda: Ledger(stack.enter_context(open_storage(url, workspace, "x")), plan, "small")
+        yield lambda: TuningStudy(
+            stack.enter_context(open_storage(url, workspace, "x")), plan, "small"
+        )
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def move() -> None:
         signed = json.dumps({"host": "elsewhere", "boot": "x", "pid": 1, "born": "1"})
-        for module in (ledger_module, orphans):
+        for module in (study_module, stale_points):
             monkeypatch.setattr(module, "owner", lambda: signed)
 
     return move
@@ -47,53 +49,55 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The observers' steady clock, in seconds."""
     now = [1000.0]
-    monkeypatch.setattr(orphans, "monotonic", lambda: now[0])
+    monkeypatch.setattr(stale_points, "monotonic", lambda: now[0])
     return now
 
 
-def asked(ledger: Ledger) -> Asked:
-    found = ledger.ask()
+def asked(study: TuningStudy) -> SearchPoint:
+    found = study.ask()
     assert found is not None
     return found
 
 
-def complete(ledger: Ledger, point: Asked) -> None:
+def complete(study: TuningStudy, point: SearchPoint) -> None:
     point.values = [[0.5]]
-    ledger.tell(point, TrialState.COMPLETE, "done")
+    study.tell(point, TrialState.COMPLETE, "done")
 
 
-def watch(ledger: Ledger, clock: list[float], seconds: float, pulse: Pulse | None = None) -> int:
-    """How many points are taken over while the clock goes on, and `pulse` beats."""
+def watch(
+    study: TuningStudy, clock: list[float], seconds: float, heartbeat: Heartbeat | None = None
+) -> int:
+    """How many points are taken over while the clock goes on, and `heartbeat` beats."""
     taken = 0
     for _ in range(round(seconds / RENEW_SECONDS)):
         clock[0] += RENEW_SECONDS
-        if pulse is not None:
-            pulse.renew()
-        taken += ledger.recover()
+        if heartbeat is not None:
+            heartbeat.renew()
+        taken += study.recover_lost()
     return taken
 
 
 def test_a_dead_machine_s_points_are_asked_again_and_a_late_waker_counts_once(
-    machine: Callable[[], Ledger],
+    machine: Callable[[], TuningStudy],
     elsewhere: Callable[[], None],
     clock: list[float],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     here, there = machine(), machine()
     mine = asked(here)
-    Pulse([here.study]).renew()
+    Heartbeat([here.optuna_study]).renew()
     elsewhere()
-    pulse = Pulse([there.study])
-    pulse.renew()
+    heartbeat = Heartbeat([there.optuna_study])
+    heartbeat.renew()
     points = [asked(there), asked(there), asked(there)]
-    assert here.recover() == 0
-    assert watch(here, clock, 3 * LEASE_SECONDS, pulse) == 0, "its counter moves"
+    assert here.recover_lost() == 0
+    assert watch(here, clock, 3 * LEASE_SECONDS, heartbeat) == 0, "its counter moves"
     assert watch(here, clock, LEASE_SECONDS - RENEW_SECONDS) == 0
     clock[0] += 10 * LEASE_SECONDS
-    assert here.recover() == 0, "the observer itself was away"
+    assert here.recover_lost() == 0, "the observer itself was away"
     assert here.is_over()
     assert watch(here, clock, LEASE_SECONDS) == 3
-    assert here.left() == 3, "its own point, whose counter stands too, is judged by its process"
+    assert here.remaining() == 3, "its own point is judged by its process"
     again = [asked(here) for _ in points]
     assert here.ask() is None
     assert [p.current.trial_id for p in again] == [p.current.trial_id for p in points]
@@ -102,57 +106,57 @@ def test_a_dead_machine_s_points_are_asked_again_and_a_late_waker_counts_once(
     complete(there, points[0])
     assert "another machine has taken it over" in caplog.text
     there.tell(points[1], TrialState.FAIL, "failed")
-    assert there.requeue(points[2], "its worker died")
+    assert there.retry(points[2], "its worker died")
     assert there.ask() is None
     for point in (mine, *again):
         complete(here, point)
-    study = here.study
+    study = here.optuna_study
     assert [t.state for t in counted(study)] == [TrialState.COMPLETE] * 4
     assert all(trial.state.is_finished() for trial in study.trials)
     assert len(study.trials) == 7
 
 
 def test_a_point_that_two_machines_take_over_at_once_counts_once(
-    machine: Callable[[], Ledger], elsewhere: Callable[[], None], clock: list[float]
+    machine: Callable[[], TuningStudy], elsewhere: Callable[[], None], clock: list[float]
 ) -> None:
     here, there = machine(), machine()
     elsewhere()
-    Pulse([there.study]).renew()
+    Heartbeat([there.optuna_study]).renew()
     lost = asked(there)
     assert watch(here, clock, LEASE_SECONDS + RENEW_SECONDS) == 1
-    (first,) = [t for t in here.study.trials if t.state is TrialState.WAITING]
-    there.study.enqueue_trial(lost.trial.params, user_attrs=first.user_attrs)
+    (first,) = [t for t in here.optuna_study.trials if t.state is TrialState.WAITING]
+    there.optuna_study.enqueue_trial(lost.trial.params, user_attrs=first.user_attrs)
     while (point := here.ask()) is not None:
         complete(here, point)
-    assert [t.state for t in counted(here.study)] == [TrialState.COMPLETE] * 4
-    again = [t for t in counted(here.study) if t.params == lost.trial.params]
+    assert [t.state for t in counted(here.optuna_study)] == [TrialState.COMPLETE] * 4
+    again = [t for t in counted(here.optuna_study) if t.params == lost.trial.params]
     assert [t.number for t in again] == [first.number]
 
 
 def test_an_owner_without_a_counter_is_left_alone_and_an_unsigned_point_is_not(
-    machine: Callable[[], Ledger], elsewhere: Callable[[], None], clock: list[float]
+    machine: Callable[[], TuningStudy], elsewhere: Callable[[], None], clock: list[float]
 ) -> None:
     here, there = machine(), machine()
     elsewhere()
     asked(there)
-    unsigned = there.study.ask()
+    unsigned = there.optuna_study.ask()
     assert watch(here, clock, 3 * LEASE_SECONDS) == 1
-    running = [t.number for t in here.study.trials if t.state is TrialState.RUNNING]
+    running = [t.number for t in here.optuna_study.trials if t.state is TrialState.RUNNING]
     assert running == [0]
     assert unsigned.number == 1
 
 
 def test_the_counter_is_there_before_the_first_point_and_moves_by_itself(
-    machine: Callable[[], Ledger], monkeypatch: pytest.MonkeyPatch
+    machine: Callable[[], TuningStudy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
-    study = machine().study
+    study = machine().optuna_study
     deadline = time.monotonic() + 60
 
     def counter() -> int:
-        return int(study.user_attrs[orphans.LEASE + owner()])
+        return int(study.user_attrs[stale_points.LEASE + owner()])
 
-    with Pulse([study]):
+    with Heartbeat([study]):
         first = counter()
         while counter() < first + 3:
             assert time.monotonic() < deadline, "nobody renews it"

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from harness import search
 from harness.experiment.plan import make_plan
 from harness.experiment.reading.loading import load
-from harness.tuning.points import StudyPlan, studies
+from harness.tuning.points import StudyPlan, plan_studies
 
 FILE = """\
 name: small
@@ -59,7 +59,7 @@ def start(path: Path, *arguments: str) -> subprocess.Popen[str]:
 def plans(path: Path, data_root: Path) -> tuple[StudyPlan, ...]:
     experiment = load(path)
     assert experiment.search is not None
-    return studies(make_plan(experiment, data_root), experiment.search, data_root)
+    return plan_studies(make_plan(experiment, data_root), experiment.search, data_root)
 
 
 def stored(folder: Path) -> dict[str, optuna.Study]:

@@ -139,7 +139,7 @@ def _timed(run: Callable[[], None]) -> float:
 
 
 def _last_clock(records: Iterable[Any]) -> float:
-    from harness.core.metric_names import TRAIN_SECONDS
+    from harness.core.metrics import TRAIN_SECONDS
     from harness.core.records import Measured
 
     clock = 0.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.flags import OK, guard
-from harness.core.text import told_apart
+from harness.core.text import distinct_parts
 
 if TYPE_CHECKING:
     from harness.analysis.comparison import Question
@@ -138,7 +138,7 @@ def _found(
     from harness.store.read.results import open_existing, read
 
     stores = [open_existing(uri) for uri in arguments.store or [None]]
-    for store, where_it_is in zip(stores, told_apart([s.label for s in stores]), strict=True):
+    for store, where_it_is in zip(stores, distinct_parts([s.label for s in stores]), strict=True):
         for name, plan in asked or [(_newest(store), None)]:
             label = f"{name} @ {where_it_is}" if len(stores) > 1 else name
             goal = plan.experiment.goal if plan else None

@@ -73,7 +73,7 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _examined(arguments: argparse.Namespace) -> Iterator[Finding]:
-    from harness.core.paths import data_root, root
+    from harness.core.paths import data_root, project_root
 
     if arguments.only != "setup":
         # First, so that a wrong name is told before anything is examined.
@@ -81,7 +81,7 @@ def _examined(arguments: argparse.Namespace) -> Iterator[Finding]:
     if arguments.only != "store":
         from harness.diagnostics import setup
 
-        yield from setup.examine(data_root(), root() / "mlruns")
+        yield from setup.examine(data_root(), project_root() / "mlruns")
     if arguments.only == "setup":
         return
     from harness.diagnostics import stored

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     arguments = parser().parse_intermixed_args(list(argv))
 
-    from harness.core.paths import data_root, root
+    from harness.core.paths import data_root, project_root
     from harness.inference.model import Trained
     from harness.inference.outputs import write_files, write_test
     from harness.inference.run_choice import choose
@@ -66,7 +66,9 @@ def _main(argv: Sequence[str]) -> int:
     if weights is None:
         raise chosen.without_weights(store)
     trained = Trained.of(chosen, weights, data_root(), arguments.device)
-    folder = arguments.output or _folder(root() / "predictions", chosen.run_id, arguments.files)
+    folder = arguments.output or _folder(
+        project_root() / "predictions", chosen.run_id, arguments.files
+    )
     lines = (
         write_files(folder, trained, arguments.files)
         if arguments.files

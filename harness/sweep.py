@@ -10,7 +10,7 @@ from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
 from harness.cli.flags import OK, SOME_FAILED, dispatch_flags, guard, refuse_stacks_on_ray
-from harness.core.text import counted
+from harness.core.text import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,8 +104,8 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
         lines += grouping.judged(lambda trial: refusal(trial, data_root())).lines()
     configs = len({planned.config_id for planned in plan.trials})
     lines.append(
-        f"{plan.experiment.name}: {counted(len(plan.trials), 'trial')} of "
-        f"{counted(configs, 'config')}, {counted(len(plan.skipped), 'combination')} skipped; "
+        f"{plan.experiment.name}: {plural(len(plan.trials), 'trial')} of "
+        f"{plural(configs, 'config')}, {plural(len(plan.skipped), 'combination')} skipped; "
         f"selected on {plan.experiment.metric}"
     )
     return "\n".join(lines) + "\n"
@@ -123,7 +123,7 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     trainer = _ready(plan, arguments)
     store = open_store()
     if taken := take_in(store, plan):
-        console.print(f"written from the outbox: {counted(taken, 'trial')}", highlight=False)
+        console.print(f"written from the outbox: {plural(taken, 'trial')}", highlight=False)
     known = store.finished(store.experiment(plan.experiment.name))
     todo, standing = _left(plan, known, arguments)
     _announce(console, plan, todo, standing)
@@ -154,11 +154,11 @@ def _ready(plan: Plan, arguments: argparse.Namespace) -> Executor | None:
 
 def _measured(console: Console, plan: Plan, arguments: argparse.Namespace) -> Executor:
     """What trains, with as many workers as a measurement says."""
-    from harness.core.paths import data_root, root
+    from harness.core.paths import data_root, project_root
     from harness.execution.executors.choose import measured_workers
 
     trials = [planned.trial for planned in plan.trials]
-    workers, how = measured_workers(trials, data_root(), root() / "mlruns" / "workers.json")
+    workers, how = measured_workers(trials, data_root(), project_root() / "mlruns" / "workers.json")
     console.print(f"workers: {how}", highlight=False, markup=False)
     return _engine(plan, workers, arguments)
 
@@ -200,9 +200,9 @@ def _announce(
     from harness.core.records import Outcome
 
     there = ", ".join(f"{n} {outcome}" for outcome, n in standing.items() if n)
-    text = f"{plan.experiment.name}: {counted(len(plan.trials), 'trial')}"
+    text = f"{plan.experiment.name}: {plural(len(plan.trials), 'trial')}"
     if plan.skipped:
-        text += f" ({counted(len(plan.skipped), 'combination')} skipped)"
+        text += f" ({plural(len(plan.skipped), 'combination')} skipped)"
     text += f"; already in the store: {there}" if there else ""
     text += f"; {len(todo)} to run" if todo else "; nothing to run"
     console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -222,9 +222,9 @@ def _train(
     """Train what is left. Returns how many trials failed."""
     from harness.cli.interrupts import Interrupts
     from harness.cli.progress import Tally, display
-    from harness.core.garbage import seldom
     from harness.core.paths import data_root
     from harness.core.records import Outcome
+    from harness.core.system import rare_garbage_collection
     from harness.execution.checkpoints.trial_folders import CheckpointRoom
     from harness.execution.queue import execute, stacks_of
     from harness.store.coordination.claims import Claims
@@ -244,7 +244,7 @@ def _train(
     for line in told:
         console.print(line, highlight=False, markup=False)
     with (
-        nullcontext() if trainer.is_local else seldom(),
+        nullcontext() if trainer.is_local else rare_garbage_collection(),
         Claims(store, store.experiment(plan.experiment.name), known) as claims,
         Interrupts() as interrupts,
         SweepWriter(store, plan, goal, trials=len(todo)) as writer,
@@ -275,7 +275,7 @@ def _train(
     for line in tally.beginnings():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if tally.total < len(todo):
-        elsewhere = counted(len(todo) - tally.total, "trial")
+        elsewhere = plural(len(todo) - tally.total, "trial")
         console.print(f"{elsewhere} run by another harness meanwhile", highlight=False)
     if background.trials:
         console.print(background.cost(), highlight=False)

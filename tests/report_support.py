@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.comparison import Question
-from harness.core.metric_names import EPOCHS_TO_TARGET, TRAIN_SECONDS
+from harness.core.metrics import EPOCHS_TO_TARGET, TRAIN_SECONDS
 from harness.report.build import Report, build_report
 from harness.report.section import chosen, sections
 from harness.store.names import TAG_DEVICE, TAG_EXCLUSIVE, TAG_TARGET

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from harness.core.metric_names import OF_THE_MACHINE
+from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Record, Started
 from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder
 from harness.execution.executors.base import Task
@@ -54,7 +54,7 @@ def comparable(records: Iterable[Record]) -> list[Any]:
             held = {name: tensor.tolist() for name, tensor in weights.items()}
             found.append((record.outcome, record.reason, record.final, held, outputs))
         elif hasattr(record, "values"):
-            values = {k: v for k, v in record.values.items() if not k.startswith(OF_THE_MACHINE)}
+            values = {k: v for k, v in record.values.items() if not k.startswith(MACHINE_DEPENDENT)}
             found.append((record.epoch, values, record.examples))
         else:
             found.append(record)

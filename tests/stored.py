@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.core import text as texts
+from harness.core.text import format_value
 from harness.experiment.trial import digest
 from harness.store import names
 from harness.store.read.results import Results, tabulate
@@ -42,7 +42,7 @@ def trial_run(
     scalars = {f"best/{n}": v for n, v in values.items() if v is not None}
     scalars |= {f"final/{n}": v - 0.01 for n, v in values.items() if v is not None}
     flat = {key: value for key, value in trial.flat().items() if "." not in key}
-    label = f"{trial.model.name} {trial.optimizer.name} lr={texts.text(trial.lr)}"
+    label = f"{trial.model.name} {trial.optimizer.name} lr={format_value(trial.lr)}"
     return StoredRun(
         run_id=run_id or f"{trial_id}{started:016x}",
         name=name or f"{label} seed={trial.seed}",

@@ -8,13 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.core.metric_names import (
-    BEST_EPOCH,
-    EVAL_SECONDS,
-    PEAK_MEMORY,
-    THROUGHPUT,
-    TRAIN_SECONDS,
-)
+from harness.core.metrics import BEST_EPOCH, EVAL_SECONDS, PEAK_MEMORY, THROUGHPUT, TRAIN_SECONDS
 from harness.core.records import Outcome
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.analysis.cost import Cost, cost_of
 from harness.analysis.joining import FIELD as EXPERIMENT
-from harness.core.metric_names import TRAIN_SECONDS
+from harness.core.metrics import TRAIN_SECONDS
 from harness.core.records import Outcome
 from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
 

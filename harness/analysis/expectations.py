@@ -10,9 +10,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from harness.analysis.filters import matching
-from harness.core.metric_names import BEST, FINAL
+from harness.core.metrics import BEST, FINAL
 from harness.core.records import Outcome
-from harness.core.text import text
+from harness.core.text import format_value
 from harness.store.names import PARAM_CONFIG
 
 Finding = Literal["reproduced", "off", "insufficient data"]
@@ -98,8 +98,8 @@ def _values(found: pd.DataFrame, metric: str) -> dict[str, pd.Series[float]]:
 
 def _told(wanted: Any) -> str:
     if isinstance(wanted, Mapping) and "name" in wanted:
-        options = [f"{key}={text(item)}" for key, item in wanted.items() if key != "name"]
+        options = [f"{key}={format_value(item)}" for key, item in wanted.items() if key != "name"]
         return f"{wanted['name']}({', '.join(options)})" if options else str(wanted["name"])
     if isinstance(wanted, Sequence) and not isinstance(wanted, str):
         return "[" + ", ".join(_told(item) for item in wanted) + "]"
-    return text(wanted)
+    return format_value(wanted)

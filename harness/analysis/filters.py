@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.core.errors import InputError, Problem, did_you_mean
-from harness.core.text import text
+from harness.core.text import format_value
 from harness.experiment import conditions
 
 Condition = Mapping[str, Any]
@@ -41,7 +41,7 @@ def require_matching(
         )
     kept = matching(trials, condition)
     if kept.empty:
-        asked = ", ".join(f"{name}={text(wanted)}" for name, wanted in condition.items())
+        asked = ", ".join(f"{name}={format_value(wanted)}" for name, wanted in condition.items())
         there = "; ".join(f"{name} is one of {_values(trials[name])}" for name in condition)
         raise InputError(Problem(f"no trial has {asked}", hint=there))
     return kept

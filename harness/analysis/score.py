@@ -9,7 +9,7 @@ from typing import Literal
 from harness.components.base import Metric
 from harness.components.registry import UnknownComponent, find
 from harness.core.errors import InputError, Problem, did_you_mean
-from harness.core.metric_names import BEST, FINAL
+from harness.core.metrics import BEST, FINAL
 
 TEST = "test/"
 

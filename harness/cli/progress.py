@@ -19,9 +19,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from harness.core.goal import Goal, best
+from harness.core.metrics import Goal, best_epoch
 from harness.core.records import Ended, Measured, Outcome, Record, Started
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.experiment.spec import PlannedTrial
 
 PLAIN_SECONDS = 10.0
@@ -55,7 +55,7 @@ class Tally:
         if isinstance(record, Ended):
             del self.running[planned.trial_id]
             self.outcomes[record.outcome] += 1
-            top = best(history, self.goal)
+            top = best_epoch(history, self.goal)
             if record.outcome is Outcome.DONE and top is not None:
                 self._offer(top.values[self.goal.metric], planned.name)
 
@@ -73,7 +73,7 @@ class Tally:
     def beginnings(self) -> list[str]:
         """How many trials went on from checkpoints, and why others did not where they might have:
         a line each, for people."""
-        return [f"{how}: {counted(n, 'trial')}" for how, n in self._begun.items()]
+        return [f"{how}: {plural(n, 'trial')}" for how, n in self._begun.items()]
 
     def leader(self) -> str:
         """ "best val/accuracy 0.9821 (mlp adam lr=0.01)", or nothing yet."""
@@ -88,7 +88,7 @@ def _beginning(started: Started) -> Iterator[str]:
     if "resumed" in metadata:
         yield "gone on from a checkpoint"
     elif "continued_from" in metadata:
-        yield f"continued from {counted(int(metadata['continued_from']), 'epoch')}"
+        yield f"continued from {plural(int(metadata['continued_from']), 'epoch')}"
     if "not_continued" in metadata:
         yield f"not continued, as {metadata['not_continued']}"
     if "restarted" in metadata:

@@ -1,5 +1,7 @@
-"""Files that are whole or not there: a line with the SHA-256 of what follows, then tensors and
-primitives as torch saves them."""
+"""Checksummed files: a line with the SHA-256 of the content, then the content as torch saves it.
+
+A file is replaced atomically, so that a reader finds either the old content or the new.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,15 @@ from typing import Any
 _logger = logging.getLogger(__name__)
 
 
-class Damaged(Exception):
-    """A sealed file that does not hold what was written."""
+class DamagedFile(Exception):
+    """A file whose content does not match its checksum, or that torch cannot read."""
 
 
-def write_sealed(path: Path, content: object) -> None:
-    """Written beside its place, synced, then moved there. Raises OSError, and leaves what lay at
-    `path` as it was."""
+def write_checksummed(path: Path, content: object) -> None:
+    """Writes tensors and primitives to `path`, through a temporary file that is synced and renamed.
+
+    Raises OSError if writing fails; the file that was at `path` is then unchanged.
+    """
     import torch
 
     buffer = io.BytesIO()
@@ -41,42 +45,50 @@ def write_sealed(path: Path, content: object) -> None:
         partial.unlink(missing_ok=True)
 
 
-def verify_sealed(path: Path) -> bytes:
-    """What was written, not yet read by torch. Raises OSError where the file cannot be read,
-    Damaged where it is not what was written."""
+def verify_checksum(path: Path) -> bytes:
+    """Returns the content as torch's bytes.
+
+    Raises OSError if the file cannot be read, DamagedFile if the checksum does not match.
+    """
     checksum, _, data = path.read_bytes().partition(b"\n")
     if hashlib.sha256(data).hexdigest().encode() != checksum:
-        raise Damaged("its content is not what was written (SHA-256)")
+        raise DamagedFile("its content does not match its SHA-256 checksum")
     return data
 
 
-def load_sealed(path: Path) -> Any:
-    """Raises OSError where the file cannot be read, Damaged where it is not what was written."""
+def load_checksummed(path: Path) -> Any:
+    """Returns the content, with tensors on the CPU.
+
+    Raises OSError if the file cannot be read, DamagedFile if its content is not what was written.
+    """
     import torch
 
-    data = verify_sealed(path)
+    data = verify_checksum(path)
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise Damaged(f"torch cannot read it: {str(error).splitlines()[0]}") from error
+        raise DamagedFile(f"torch cannot read it: {str(error).splitlines()[0]}") from error
 
 
-def read_sealed(path: Path, lost: str) -> Any:
-    """None, with a warning that says what is lost, where the file is damaged or gone."""
+def load_or_warn(path: Path, consequence: str) -> Any:
+    """Returns the content, or None after a warning if the file is missing or damaged.
+
+    consequence: what the missing content means, as the warning should say it.
+    """
     try:
-        return load_sealed(path)
+        return load_checksummed(path)
     except OSError as error:
         _logger.warning("cannot read %s: %s", path, error)
-    except Damaged as error:
-        _logger.warning("%s is damaged; %s: %s", path, lost, error)
+    except DamagedFile as error:
+        _logger.warning("%s is damaged; %s: %s", path, consequence, error)
     return None
 
 
 def _sync(folder: Path) -> None:
-    """So that a file just moved into it is there after a power cut; where the system can."""
+    """Makes a renamed file survive a power cut, on systems that can sync a folder."""
     with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            os.fsync(descriptor)
         finally:
-            os.close(handle)
+            os.close(descriptor)

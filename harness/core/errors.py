@@ -61,7 +61,7 @@ class StoreUnreachable(StoreError):
     """The MLflow store does not answer, or is busy; the same call may succeed later."""
 
 
-def closest(name: str, allowed: Iterable[str]) -> str | None:
+def closest_match(name: str, allowed: Iterable[str]) -> str | None:
     """The allowed name most like `name`, or None where none is near.
 
     Case is ignored, so that `Adam` finds `adam`.
@@ -74,6 +74,6 @@ def closest(name: str, allowed: Iterable[str]) -> str | None:
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """A hint for an unknown name: the closest match where there is one, and the allowed names."""
     names = sorted(allowed)
-    near = closest(name, names)
+    near = closest_match(name, names)
     listed = ", ".join(names) if names else "none"
     return (f"did you mean {near!r}? " if near else "") + f"allowed: {listed}"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def root() -> Path:
+def project_root() -> Path:
     """The nearest folder at or above the working directory that holds `mlruns/` or `experiments/`;
     the working directory where none does."""
     here = Path.cwd()
@@ -19,9 +19,9 @@ def root() -> Path:
 def data_root() -> Path:
     """The folder of data sets: `HARNESS_DATA`, or `data/` under the root."""
     given = os.environ.get("HARNESS_DATA")
-    return Path(given).expanduser().resolve() if given else root() / "data"
+    return Path(given).expanduser().resolve() if given else project_root() / "data"
 
 
 def stacks_file() -> Path:
     """Where `--fuse auto` remembers what it measured."""
-    return root() / "mlruns" / "stacks.json"
+    return project_root() / "mlruns" / "stacks.json"

@@ -23,7 +23,7 @@ STREAMS: Final = (
 )
 """A trial's streams; of those that restart with each epoch, the first epoch's."""
 
-RULE: Final = (
+SEEDING_RULE: Final = (
     "the first 8 bytes of the SHA-256 of harness/<seed>/<stream>, big-endian, halved; order, "
     "dropout and augmentation restart with each epoch, whose number (from 1) is the stream's last "
     "part; split/test, drawn from only where split_seed is null, is scikit-learn's random_state, "
@@ -43,15 +43,15 @@ def stream_seed(seed: int, *name: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def split_state(seed: int) -> int:
+def split_random_state(seed: int) -> int:
     """scikit-learn's `random_state`, of 32 bits, for a test split that follows the seed."""
     return stream_seed(seed, "split", "test") % 2**32
 
 
-def recorded(seed: int) -> dict[str, int]:
+def stream_seeds(seed: int) -> dict[str, int]:
     """The seeds of `STREAMS` as generators get them, by the streams' names: "order/1"."""
     seeds = {"/".join(map(str, name)): stream_seed(seed, *name) for name in STREAMS}
-    return seeds | {"split/test": split_state(seed)}
+    return seeds | {"split/test": split_random_state(seed)}
 
 
 def generator(seed: int, *name: str | int, device: str = "cpu") -> torch.Generator:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
-def number(value: float | int) -> str:
+def format_number(value: float | int) -> str:
     """One canonical text for a number: 0.001, never 1e-3 beside 0.0010; 1 and 1.0 both "1"."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -19,25 +19,25 @@ def number(value: float | int) -> str:
     return repr(value)
 
 
-def text(value: Any) -> str:
+def format_value(value: Any) -> str:
     """The canonical text of any option's value, as a param or in a label."""
     if value is None:
         return "none"
     if isinstance(value, (bool, int, float)):
-        return number(value)
+        return format_number(value)
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(text(item) for item in value) + "]"
+        return "[" + ", ".join(format_value(item) for item in value) + "]"
     if isinstance(value, Mapping):
         return json.dumps(value, sort_keys=True)
     return str(value)
 
 
-def counted(n: int, what: str, plural: str = "") -> str:
-    """ "1 seed", "3 seeds"; plural: where it takes more than an s."""
-    return f"{n} {what if n == 1 else plural or what + 's'}"
+def plural(count: int, noun: str, irregular: str = "") -> str:
+    """Returns "1 seed" or "3 seeds". irregular: the plural of a noun that takes more than an s."""
+    return f"{count} {noun if count == 1 else irregular or noun + 's'}"
 
 
-def in_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
     """ "512 bytes", "40 MiB"."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
@@ -46,7 +46,7 @@ def in_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def told_apart(paths: Sequence[str]) -> list[str]:
+def distinct_parts(paths: Sequence[str]) -> list[str]:
     """The parts in which addresses differ: "a/x/db", "b/x/db" as "a", "b"."""
     parts = [path.split("/") for path in paths]
     for end in (0, -1):
@@ -55,7 +55,7 @@ def told_apart(paths: Sequence[str]) -> list[str]:
     return ["/".join(of) for of in parts]
 
 
-def listed(words: Iterable[str]) -> str:
+def join_with_and(words: Iterable[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
@@ -65,7 +65,7 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def neutral(cell: object) -> str:
+def escape_formula(cell: object) -> str:
     """A cell's text; with an apostrophe in front where a spreadsheet would calculate it.
 
     Numbers stay as they are, "-0.5" and "1e-3" among them. None and NaN are an empty cell.
@@ -78,10 +78,10 @@ def neutral(cell: object) -> str:
     return "'" + text
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A CSV file's content (RFC 4180, but lines end with a bare newline)."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([neutral(cell) for cell in header])
-    writer.writerows([neutral(cell) for cell in row] for row in rows)
+    writer.writerow([escape_formula(cell) for cell in header])
+    writer.writerows([escape_formula(cell) for cell in row] for row in rows)
     return out.getvalue()

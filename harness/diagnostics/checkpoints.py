@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from harness.core.checksummed import Damaged, verify_sealed
+from harness.core.checksummed import DamagedFile, verify_checksum
 from harness.core.errors import HarnessError
 from harness.core.records import FINISHED, Outcome
-from harness.core.text import counted, in_bytes
+from harness.core.text import format_bytes, plural
 from harness.diagnostics.finding import Finding, note, ok, wrong
 from harness.execution.checkpoints.files import remove
 from harness.execution.checkpoints.stack_folders import StackFolder
@@ -91,8 +91,8 @@ def checkpoints(store: Store, ids: Mapping[str, str]) -> Iterator[Finding]:
 def damage(path: Path) -> str:
     """Why a sealed file cannot be used; empty where it can."""
     try:
-        verify_sealed(path)
-    except (Damaged, OSError) as error:
+        verify_checksum(path)
+    except (DamagedFile, OSError) as error:
         return str(error) or "damaged"
     return ""
 
@@ -101,18 +101,18 @@ def set_aside(files: list[Path]) -> str:
     """Rename them. Returns what was done, for people."""
     for path in files:
         path.rename(path.with_name(path.name + ".damaged"))
-    return f"{counted(len(files), 'damaged file')} renamed to *.damaged"
+    return f"{plural(len(files), 'damaged file')} renamed to *.damaged"
 
 
 def _files(folder: Path) -> Iterator[Finding]:
     files = sorted([*folder.rglob("*.pt"), *folder.rglob("*.final")])
     bad = [path for path in files if damage(path)]
     if bad:
-        told = f"{counted(len(bad), 'file')} of {len(files)} damaged: {bad[0].name}"
+        told = f"{plural(len(bad), 'file')} of {len(files)} damaged: {bad[0].name}"
         yield wrong("checkpoints", f"{told}; the ones before are used", partial(set_aside, bad))
     elif files:
-        size = in_bytes(sum(path.stat().st_size for path in files))
-        yield ok("checkpoints", f"{counted(len(files), 'file')}, {size}, each as it was written")
+        size = format_bytes(sum(path.stat().st_size for path in files))
+        yield ok("checkpoints", f"{plural(len(files), 'file')}, {size}, each as it was written")
 
 
 def _folders(room: Path) -> list[Folder]:
@@ -161,8 +161,8 @@ def _settle(folders: list[Folder], runs: Mapping[str, list[StoredRun]]) -> str:
         else:
             _clear(folder, [run for run in runs[folder.path.name] if _is_finished(run)][-1])
     after = sum(Folder.at(folder.path).bytes for folder in folders if folder.path.is_dir())
-    freed = in_bytes(sum(folder.bytes for folder in folders) - after)
-    return f"{counted(len(folders), 'folder')} of trials that are done cleared, {freed} freed"
+    freed = format_bytes(sum(folder.bytes for folder in folders) - after)
+    return f"{plural(len(folders), 'folder')} of trials that are done cleared, {freed} freed"
 
 
 def _clear(folder: Folder, run: StoredRun) -> None:
@@ -183,7 +183,7 @@ def _kept(folders: list[Folder]) -> Iterator[Finding]:
         yield note(
             "checkpoints",
             f"{_counted(folders)} of trials that are not done, the oldest untouched for "
-            f"{counted(days, 'day')}: their sweep goes on from there; where nobody will run it "
+            f"{plural(days, 'day')}: their sweep goes on from there; where nobody will run it "
             f"again, delete them: {oldest.path}",
         )
 
@@ -198,5 +198,5 @@ def _strange(folders: list[Folder]) -> Iterator[Finding]:
 
 
 def _counted(folders: list[Folder]) -> str:
-    size = in_bytes(sum(folder.bytes for folder in folders))
-    return f"{counted(len(folders), 'folder')}, {size},"
+    size = format_bytes(sum(folder.bytes for folder in folders))
+    return f"{plural(len(folders), 'folder')}, {size},"

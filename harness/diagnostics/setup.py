@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from harness.core.text import counted, in_bytes
+from harness.core.text import format_bytes, plural
 from harness.diagnostics.finding import Finding, note, ok, wrong
 
 LEAST_FREE = 1 << 30
@@ -59,7 +59,7 @@ def packages() -> Iterator[Finding]:
     for text in unmet:
         yield wrong("packages", f"{text}: make install")
     if not unmet:
-        yield ok("packages", f"{counted(len(needed), 'package')} as asked for")
+        yield ok("packages", f"{plural(len(needed), 'package')} as asked for")
 
 
 def torch_and_torchvision() -> Finding:
@@ -109,14 +109,14 @@ def devices() -> Iterator[Finding]:
 def _described(name: str) -> str:
     import torch
 
-    from harness.core.machine import cpu_model
+    from harness.core.system import cpu_model
 
     if name == "cpu":
         return f"cpu: {cpu_model()}"
     if name.startswith("cuda"):
         free, total = torch.cuda.mem_get_info(name)
         gpu = torch.cuda.get_device_name(name)
-        return f"{name}: {gpu}, {in_bytes(free)} of {in_bytes(total)} free"
+        return f"{name}: {gpu}, {format_bytes(free)} of {format_bytes(total)} free"
     return name
 
 
@@ -130,7 +130,7 @@ def threads() -> Finding:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         if (text := os.environ.get(name, "")).isdecimal()
     }
-    told = f"{counted(available, 'core')} for this process"
+    told = f"{plural(available, 'core')} for this process"
     told += "".join(f", {name}={number}" for name, number in asked.items())
     if any(number > available for number in asked.values()):
         return wrong("threads", f"{told}: more threads than cores hinder each other; unset it")
@@ -155,7 +155,7 @@ def disk(data_root: Path, home: Path) -> Iterator[Finding]:
     places = {"store": home, "data": data_root, "temporary": Path(tempfile.gettempdir())}
     for what, place in places.items():
         folder = next(path for path in (place, *place.parents) if path.is_dir())
-        told = f"{what}: {in_bytes(shutil.disk_usage(folder).free)} free in {folder}"
+        told = f"{what}: {format_bytes(shutil.disk_usage(folder).free)} free in {folder}"
         if shutil.disk_usage(folder).free < LEAST_FREE:
             yield wrong("disk", f"{told}: make room")
         elif not _is_writable(folder):
@@ -186,7 +186,7 @@ def shared_memory() -> Finding:
     if not left:
         return ok("shared data", "none left by killed processes")
     size = sum(path.stat().st_size for folder in left for path in folder.rglob("*"))
-    told = f"{counted(len(left), 'folder')} left by killed processes, {in_bytes(size)}"
+    told = f"{plural(len(left), 'folder')} left by killed processes, {format_bytes(size)}"
     return wrong("shared data", f"{told}: {left[0]}", _removing(left, told))
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.core.errors import HarnessError
-from harness.core.text import counted, listed
+from harness.core.text import join_with_and, plural
 from harness.diagnostics.checkpoints import checkpoints, damage, set_aside
 from harness.diagnostics.finding import Finding, note, ok, wrong
 from harness.store import health
@@ -46,24 +46,24 @@ def database(store: Store) -> Iterator[Finding]:
     yield ok("store", f"{store.database}, sound")
     same, other = health.repeated(store.database)
     if same:
-        told = f"{counted(same, 'value')} written twice for one run, metric and step"
+        told = f"{plural(same, 'value')} written twice for one run, metric and step"
         yield wrong("values", told, partial(_remove_repeated, store.database))
     if other:
-        told = f"{counted(other, 'step')} of a run's metric with two different values"
+        told = f"{plural(other, 'step')} of a run's metric with two different values"
         yield wrong("values", f"{told}: which is right is not known; run those trials with --rerun")
     if not same and not other:
         yield ok("values", "each run, metric and step has one")
 
 
 def _remove_repeated(database: Path) -> str:
-    return f"{counted(health.remove_repeated(database), 'repeated value')} removed"
+    return f"{plural(health.remove_repeated(database), 'repeated value')} removed"
 
 
 def experiment(store: Store, name: str, experiment_id: str, wait: bool) -> Iterator[Finding]:
     """One experiment's runs and files."""
     found = health.trials(store, experiment_id)
     faults = [*_running(store, name, experiment_id, wait), *_runs(store, name, found)]
-    yield from faults or [ok(name, counted(len(found.runs), "trial"))]
+    yield from faults or [ok(name, plural(len(found.runs), "trial"))]
 
 
 def _running(store: Store, name: str, experiment_id: str, wait: bool) -> Iterator[Finding]:
@@ -71,30 +71,28 @@ def _running(store: Store, name: str, experiment_id: str, wait: bool) -> Iterato
     if dead:
         yield wrong(
             name,
-            f"{counted(dead, 'run')} left RUNNING by dead processes",
+            f"{plural(dead, 'run')} left RUNNING by dead processes",
             partial(_close_dead, store, experiment_id),
         )
     if foreign and not wait:
-        told = f"{counted(foreign, 'run')} of other machines: --wait tells whether these live"
+        told = f"{plural(foreign, 'run')} of other machines: --wait tells whether these live"
         yield note(name, told)
     elif foreign:
         expired = close_expired(store, experiment_id, close=False)
         if expired:
-            told = f"{counted(len(expired), 'harness', 'harnesses')} of other machines died"
+            told = f"{plural(len(expired), 'harness', 'harnesses')} of other machines died"
             yield wrong(name, told, partial(_close_expired, store, experiment_id, expired))
         else:
-            yield note(name, f"{counted(foreign, 'run')} of other machines, which live")
+            yield note(name, f"{plural(foreign, 'run')} of other machines, which live")
 
 
 def _close_dead(store: Store, experiment_id: str) -> str:
-    return f"{counted(close_dead_runs(store, experiment_id), 'run')} closed as interrupted"
+    return f"{plural(close_dead_runs(store, experiment_id), 'run')} closed as interrupted"
 
 
 def _close_expired(store: Store, experiment_id: str, expired: list[str]) -> str:
     close_expired(store, experiment_id, close=True, known=expired)
-    return (
-        f"runs of {counted(len(expired), 'dead harness', 'dead harnesses')} closed as interrupted"
-    )
+    return f"runs of {plural(len(expired), 'dead harness', 'dead harnesses')} closed as interrupted"
 
 
 def _runs(store: Store, name: str, found: health.Trials) -> Iterator[Finding]:
@@ -102,7 +100,7 @@ def _runs(store: Store, name: str, found: health.Trials) -> Iterator[Finding]:
     if twice:
         yield wrong(
             name,
-            f"{counted(len(twice), 'trial')} with several finished runs",
+            f"{plural(len(twice), 'trial')} with several finished runs",
             partial(_supersede, store, twice),
         )
     bad = list(health.bad_files(store, found))
@@ -112,18 +110,18 @@ def _runs(store: Store, name: str, found: health.Trials) -> Iterator[Finding]:
 
 def _supersede(store: Store, twice: Mapping[str, list[StoredRun]]) -> str:
     count = health.supersede_older(store, twice)
-    return f"{counted(count, 'older run')} marked as superseded; the newest counts"
+    return f"{plural(count, 'older run')} marked as superseded; the newest counts"
 
 
 def strange_files(store: Store) -> Iterator[Finding]:
     found = strays(store)
     if found:
-        told = f"{counted(len(found), 'folder')} of runs that were never written: {found[0]}"
+        told = f"{plural(len(found), 'folder')} of runs that were never written: {found[0]}"
         yield wrong("left over", told, partial(_remove_strays, store))
 
 
 def _remove_strays(store: Store) -> str:
-    return f"{counted(remove_strays(store), 'folder')} of runs that were never written removed"
+    return f"{plural(remove_strays(store), 'folder')} of runs that were never written removed"
 
 
 def beside(home: Path) -> Iterator[Finding]:
@@ -132,7 +130,7 @@ def beside(home: Path) -> Iterator[Finding]:
     yield from _journals(home)
     left = health.partial_files([home])
     if left:
-        told = f"{counted(len(left), 'file')} half written by dead processes: {left[0].name}"
+        told = f"{plural(len(left), 'file')} half written by dead processes: {left[0].name}"
         yield wrong("left over", told, partial(_remove, left))
 
 
@@ -145,10 +143,10 @@ def _waiting(home: Path) -> Iterator[Finding]:
         sound = [path for path in files if not damage(path)]
         bad = [path for path in files if path not in sound]
         if bad:
-            told = f"{counted(len(bad), 'file')} damaged: {bad[0].name}"
+            told = f"{plural(len(bad), 'file')} damaged: {bad[0].name}"
             yield wrong(kind, f"{told}; those trials are trained again", partial(set_aside, bad))
         if sound:
-            told = f"{counted(len(sound), 'trial')} {what}: {way}"
+            told = f"{plural(len(sound), 'trial')} {what}: {way}"
             yield wrong(kind, told) if kind == "outbox" else note(kind, told)
 
 
@@ -163,14 +161,14 @@ def _journals(home: Path) -> Iterator[Finding]:
         told = f"the last line of {path.name} is torn; no other point is lost"
         yield wrong("studies", told, partial(_mend_journal, path))
     if not torn:
-        yield ok("studies", f"{counted(len(journals), 'journal')}, whole")
+        yield ok("studies", f"{plural(len(journals), 'journal')}, whole")
 
 
 def _mend_journal(path: Path) -> str:
     from harness.tuning.storage import mend
 
     try:
-        return f"{path.name}: {counted(mend(path), 'byte')} cut, and kept in {path.name}.torn"
+        return f"{path.name}: {plural(mend(path), 'byte')} cut, and kept in {path.name}.torn"
     except HarnessError as error:
         return f"left alone: {error}"
 
@@ -178,9 +176,9 @@ def _mend_journal(path: Path) -> str:
 def _remove(files: list[Path]) -> str:
     for path in files:
         path.unlink(missing_ok=True)
-    return f"{counted(len(files), 'half-written file')} removed"
+    return f"{plural(len(files), 'half-written file')} removed"
 
 
 def _examples(sentences: list[str]) -> str:
     more = len(sentences) - SHOWN
-    return listed(sentences[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return join_with_and(sentences[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -12,7 +12,7 @@ from typing import Protocol
 from harness.cli.interrupts import Interrupts
 from harness.core.paths import stacks_file
 from harness.core.records import Ended, Outcome, Record
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.execution.checkpoints.stack_folders import BegunStack
 from harness.execution.checkpoints.trial_folders import CheckpointRoom
 from harness.execution.executors.base import Executor, Task
@@ -49,7 +49,7 @@ def stacks_of(
     """
     begun = checkpoints.begun(trials)
     together = {one.trial_id for stack in begun for one in stack.members}
-    count = counted(len(together), "trial")
+    count = plural(len(together), "trial")
     if fuse == "off":
         told = f"begun anew, as --fuse is off: {count} of interrupted stacks"
         return Stacks(), [told] if begun else []

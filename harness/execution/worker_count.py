@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.execution.executors.process_start import SharedFolder, start
 from harness.execution.executors.worker import Answer, Go, Measure, Pace, Ready, send
 from harness.execution.measurements import machine, recall, remember
@@ -110,7 +110,7 @@ def workers(trials: Sequence[Trial], data_root: Path, cores: int, memory: Path) 
     if fresh:
         remember(memory, known)
     count = fastest(measured, candidates)
-    return count, f"{counted(count, 'worker')} ({_told(measured, candidates, fresh)})"
+    return count, f"{plural(count, 'worker')} ({_told(measured, candidates, fresh)})"
 
 
 def _is_valid(entry: Mapping[str, float], candidates: Sequence[int]) -> bool:

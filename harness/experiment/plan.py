@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from harness.core import paths
 from harness.core.errors import InputError
-from harness.core.text import text
+from harness.core.text import format_value
 from harness.experiment.fields import NO_AUGMENTATION
 from harness.experiment.grid import Cell, Grid, Indices
 from harness.experiment.spec import Axis, Experiment, Plan, PlannedTrial, SkippedTrial
@@ -148,7 +148,7 @@ def _among(choice: Choice[Any], others: Iterable[Choice[Any]]) -> str:
     options = [other.options.model_dump() for other in others if other.name == choice.name]
     own = choice.options.model_dump()
     differing = [key for key in own if any(other[key] != own[key] for other in options)]
-    told = ", ".join(f"{key}={text(own[key])}" for key in differing)
+    told = ", ".join(f"{key}={format_value(own[key])}" for key in differing)
     return f"{choice.name}({told})" if told else choice.name
 
 
@@ -156,8 +156,8 @@ def _label(name: str, value: Any) -> str:
     if isinstance(value, Choice):
         return value.label
     if name == "augment":
-        return text([choice.label for choice in value]) if value else NO_AUGMENTATION
-    return text(value)
+        return format_value([choice.label for choice in value]) if value else NO_AUGMENTATION
+    return format_value(value)
 
 
 def _texts(axes: tuple[Axis, ...], labels: list[list[str]], combination: Indices) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from harness.components.registry import SINGULAR
-from harness.core.text import text
+from harness.core.text import format_value
 from harness.experiment.fields import (
     KIND,
     NO_AUGMENTATION,
@@ -104,7 +104,7 @@ def _default(field: FieldInfo) -> str:
         return "`null`" if NoneType in get_args(field.annotation) else ""
     if field.default in ("", (), [], {}):
         return ""
-    return f"`{text(field.default)}`"
+    return f"`{format_value(field.default)}`"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

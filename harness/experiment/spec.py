@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.components.base import Metric
-from harness.core.goal import Goal
+from harness.core.metrics import Goal
 from harness.experiment.search.settings import Search
 from harness.experiment.trial import Trial
 

@@ -19,7 +19,7 @@ from harness.components.base import (
     Scheduler,
 )
 from harness.components.registry import find
-from harness.core.text import text
+from harness.core.text import format_value
 
 SEMANTICS_VERSION = 1
 """Raised when training changes so that the same trial gives other numbers."""
@@ -65,7 +65,7 @@ class Choice(Generic[ComponentT]):
     def label(self) -> str:
         """The name, and in brackets the options that are not at their defaults."""
         changed = [
-            f"{name}={text(getattr(self.options, name))}"
+            f"{name}={format_value(getattr(self.options, name))}"
             for name, field in type(self.options).model_fields.items()
             if getattr(self.options, name) != field.get_default(call_default_factory=True)
         ]
@@ -136,11 +136,13 @@ class Trial:
             if isinstance(value, Choice):
                 flat[f.name] = value.name
                 options = value.options.model_dump(mode="json")
-                flat.update({f"{f.name}.{key}": text(option) for key, option in options.items()})
+                flat.update(
+                    {f"{f.name}.{key}": format_value(option) for key, option in options.items()}
+                )
             elif f.name == "augment":
-                flat[f.name] = text([choice.label for choice in value]) if value else "none"
+                flat[f.name] = format_value([choice.label for choice in value]) if value else "none"
             else:
-                flat[f.name] = text(value)
+                flat[f.name] = format_value(value)
         return flat
 
     @classmethod

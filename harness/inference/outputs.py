@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import HarnessError
-from harness.core.text import csv_text
+from harness.core.text import format_csv
 from harness.inference.model import Trained
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def write_files(folder: Path, trained: Trained, paths: Sequence[Path]) -> Iterat
     if len(rows) > LINES:
         yield f"… and {len(rows) - LINES} more"
     _make(folder)
-    (folder / "predictions.csv").write_text(csv_text(header, rows), encoding="utf-8")
+    (folder / "predictions.csv").write_text(format_csv(header, rows), encoding="utf-8")
     yield f"predictions: {folder / 'predictions.csv'}"
     if images is not None:
         shown = [(images[i].numpy(), f"{row[1]}", None) for i, row in enumerate(rows[:GALLERY])]

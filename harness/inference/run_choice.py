@@ -9,7 +9,7 @@ from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import InputError, Problem, did_you_mean
-from harness.core.metric_names import BEST, BEST_EPOCH, FINAL
+from harness.core.metrics import BEST, BEST_EPOCH, FINAL
 from harness.core.records import Outcome
 from harness.store.names import PARAM_TRIAL, TAG_ARTIFACTS, TAG_METRIC, TAG_SUPERSEDED, TAG_TRIAL
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.analysis.comparison import Comparison
 from harness.core.errors import InputError, Problem, did_you_mean
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.report.blocks import Block, Folded, Paragraph
 from harness.report.figures import Figure
 
@@ -44,7 +44,7 @@ def of_points(tried: int) -> tuple[Paragraph, ...]:
     """What a section says that shows a search's points. tried: how many; 0 where it does not."""
     if not tried:
         return ()
-    points = counted(tried, "point")
+    points = plural(tried, "point")
     return (Paragraph(f"Of the {points} that the search tried, not of the trials compared."),)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
-from harness.core.text import csv_text
+from harness.core.text import format_csv
 from harness.report.build import Report
 from harness.report.rows import Row
 from harness.store.names import ABSENT
@@ -38,7 +38,7 @@ def csv(reports: Iterable[Report]) -> str:
     fields = list(dict.fromkeys(name for _, row in rows for name in row.fields))
     header = ["experiment", "rank", "config_id", "dataset", *fields, "metric", "epoch"]
     header += ["mean", "sd", "n", "test_metric", "test_mean", "test_sd", *COUNTS]
-    return csv_text(header, (_cells(report, row, fields) for report, row in rows))
+    return format_csv(header, (_cells(report, row, fields) for report, row in rows))
 
 
 def _cells(report: Report, row: Row, fields: list[str]) -> list[object]:

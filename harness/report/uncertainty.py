@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.analysis.across import ALPHA
 from harness.analysis.deciding_test import Evidence
 from harness.analysis.headline import FEWEST_SEEDS, Headline
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.report.intervals import p_value, probability
 
 
@@ -17,7 +17,7 @@ def why(found: Headline) -> str:
     if pair is None:
         return "the best two have fewer than two seeds in common on every task"
     if found.doubt == "few seeds" or found.evidence is None:
-        seeds = counted(pair.seeds, "seed")
+        seeds = plural(pair.seeds, "seed")
         return f"{seeds} in common, and {FEWEST_SEEDS} are the fewest for a claim"
     if found.doubt == "interval":
         return f"the interval of P(better) reaches down to {probability(pair.interval.low)}"
@@ -29,12 +29,12 @@ def _undecided(shown: Evidence, first: str, second: str) -> str:
         p = p_value(shown.friedman)
         return f"Friedman's test over tasks finds no difference among contenders (p = {p})"
     if shown.apart is not None and shown.needed is not None:
-        tasks = counted(shown.blocks, "task")
+        tasks = plural(shown.blocks, "task")
         return (
             f"the average ranks of {first} and {second} lie {shown.apart:.2f} apart over {tasks}, "
             f"and more than {shown.needed:.2f} are needed (Nemenyi)"
         )
-    blocks = counted(shown.blocks, "task" if shown.test == "Wilcoxon over tasks" else "seed")
+    blocks = plural(shown.blocks, "task" if shown.test == "Wilcoxon over tasks" else "seed")
     if shown.p is None or shown.floor is None:
         return f"{first} and {second} tie on {blocks}"
     adjusted = f" after Holm over {shown.compared} pairs" if shown.compared > 1 else ""

@@ -16,9 +16,9 @@ from harness.analysis.comparison import Question
 from harness.cli.flags import OK, SOME_FAILED
 from harness.cli.interrupts import Interrupts
 from harness.cli.progress import Tally, display
-from harness.core.paths import data_root, root
+from harness.core.paths import data_root, project_root
 from harness.core.records import FINISHED, Outcome
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.execution.checkpoints.trial_folders import CheckpointRoom
 from harness.execution.executors.base import Executor
 from harness.execution.executors.choose import make_executor, measured_workers
@@ -96,7 +96,7 @@ def _say(console: Console, lines: Sequence[str]) -> None:
 def _engine(console: Console, trials: Sequence[Trial], arguments: argparse.Namespace) -> Executor:
     workers = arguments.workers
     if workers == "auto":
-        memory = root() / "mlruns" / "workers.json"
+        memory = project_root() / "mlruns" / "workers.json"
         workers, how = measured_workers(trials, data_root(), memory)
         _say(console, [f"workers: {how}"])
     return make_executor(
@@ -122,14 +122,14 @@ def _tune(
     left = {study.plan.label: (study.remaining() or 0) * len(search.seeds) for study in studies}
     with Interrupts() as interrupts, StudyRuns(store, plan, goal, studies, left) as runs:
         if taken := runs.take_in():
-            _say(console, [f"written from the outbox: {counted(taken, 'trial')}"])
+            _say(console, [f"written from the outbox: {plural(taken, 'trial')}"])
         while not _is_done(studies):
             if all(study.is_over() for study in studies):
                 # Others have the last points; those of a process that dies are taken over.
                 interrupts.check()
                 time.sleep(POLL_SECONDS)
                 if lost := sum(study.recover_lost() for study in studies):
-                    _say(console, [f"{counted(lost, 'point')} of a dead process to be tried again"])
+                    _say(console, [f"{plural(lost, 'point')} of a dead process to be tried again"])
                 continue
             budget = (search.trials or len(studies)) * len(search.seeds)
             bases = [study.plan.base.trial for study in studies for _ in range(budget)]
@@ -200,7 +200,7 @@ def _retrain(
     Returns how many trials failed."""
     plan = retraining.plan
     if taken := take_in(store, plan, RETRAINED):
-        _say(console, [f"written from the outbox: {counted(taken, 'trial')}"])
+        _say(console, [f"written from the outbox: {plural(taken, 'trial')}"])
     found = store.finished(store.experiment(plan.experiment.name))
     settled = {trial_id for trial_id, info in found.items() if info.outcome in FINISHED}
     todo = [planned for planned in plan.trials if planned.trial_id not in settled]
@@ -225,7 +225,7 @@ def _train_again(
     plan, goal = retraining.plan, retraining.plan.experiment.goal
     tally = Tally(len(todo), goal)
     trainer = _engine(console, [planned.trial for planned in plan.trials], arguments)
-    _say(console, [f"training winners and defaults on fresh seeds: {counted(len(todo), 'trial')}"])
+    _say(console, [f"training winners and defaults on fresh seeds: {plural(len(todo), 'trial')}"])
     checkpoints = _checkpoints(store, plan, arguments)
     stacks, lines = stacks_of(todo, arguments.fuse, trainer.slots, checkpoints)
     _say(console, lines)

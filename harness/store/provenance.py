@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 
 from harness import __version__
-from harness.core.machine import cpu_model
 from harness.core.records import Ended
-from harness.core.seeding import RULE, recorded
+from harness.core.seeding import SEEDING_RULE, stream_seeds
+from harness.core.system import cpu_model
 from harness.experiment.spec import PlannedTrial
 from harness.experiment.trial import SEMANTICS_VERSION
 from harness.store import names
@@ -156,8 +156,8 @@ def trial_provenance(
         "trial_id": planned.trial_id,
         "config_id": planned.config_id,
         "dataset_sha256": fingerprint,
-        "streams": recorded(planned.trial.seed),
-        "streams_rule": RULE,
+        "streams": stream_seeds(planned.trial.seed),
+        "streams_rule": SEEDING_RULE,
         "facts": dict(started),
         "sampler": dict(sampler),
         "start": utc(times.start),

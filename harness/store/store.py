@@ -175,7 +175,7 @@ def database_of(uri: str) -> Path | None:
 
 
 def _home(root: Path | None) -> Path:
-    return (root or paths.root()).resolve() / "mlruns"
+    return (root or paths.project_root()).resolve() / "mlruns"
 
 
 def _open_database(uri: str) -> Store:

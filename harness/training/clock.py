@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from harness.core.metric_names import PEAK_MEMORY
+from harness.core.metrics import PEAK_MEMORY
 from harness.training.device import synchronize
 from harness.training.memory import PeakMemory
 

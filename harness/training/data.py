@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.components.base import DataInfo, Dataset, Examples, LazyInputs, RawData, SplitRule
 from harness.core.errors import InputError
-from harness.core.seeding import generator, split_state
+from harness.core.seeding import generator, split_random_state
 from harness.experiment.trial import Choice, Trial
 from harness.training.features import imputed, standardised
 from harness.training.shared_data import shared
@@ -181,7 +181,7 @@ def _with_test(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
         return raw.train, raw.train
     from sklearn.model_selection import train_test_split
 
-    random_state = split_state(seed or 0) if rule.seed is None else rule.seed
+    random_state = split_random_state(seed or 0) if rule.seed is None else rule.seed
     kept, held_out = train_test_split(
         torch.arange(len(raw.train)).numpy(),
         test_size=rule.test_fraction,

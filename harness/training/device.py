@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from harness.core.errors import InputError, Problem
-from harness.core.machine import cpu_model
+from harness.core.system import cpu_model
 from harness.training.memory import keep_freed
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.core.metric_names import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
+from harness.core.metrics import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.core.seeding import generator, stream_seed
 from harness.training import device as devices

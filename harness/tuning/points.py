@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.core.errors import HarnessError, InputError
-from harness.core.text import number, text
+from harness.core.text import format_number, format_value
 from harness.experiment.conditions import matches
 from harness.experiment.search.settings import Among, Dimension, Known, Range, Search, label
 from harness.experiment.spec import Plan, PlannedTrial, SkipRule
@@ -203,7 +203,7 @@ def _told(field: str, value: Any) -> str:
     if isinstance(value, Choice):
         return value.label
     if isinstance(value, float):
-        return f"{field}={number(float(f'{value:.4g}'))}"
+        return f"{field}={format_number(float(f'{value:.4g}'))}"
     return f"{field}={label(value)}"
 
 
@@ -214,8 +214,8 @@ def _require_room(study: StudyPlan) -> None:
     size = prod(len(points_of(dimension)) for dimension in study.dimensions)
     if search.trials > size:
         raise InputError(
-            f"search: the grid of study {study.label!r} has {text(size)} points, fewer than its "
-            f"{search.trials} trials: set search.trials={size}, or widen the space"
+            f"search: the grid of study {study.label!r} has {format_value(size)} points, fewer "
+            f"than its {search.trials} trials: set search.trials={size}, or widen the space"
         )
 
 

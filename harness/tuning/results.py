@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.core.goal import Goal, best
+from harness.core.metrics import Goal, best_epoch
 from harness.core.records import FINISHED, Ended, Measured, Outcome, Record, Started
 from harness.experiment.search.settings import PARAMETERS, TRAIN_SECONDS, Objective, Search
 from harness.store.read.index import RunInfo
@@ -49,7 +49,7 @@ class TrialResult:
     def values(self, objectives: Sequence[Objective], goal: Goal) -> list[float] | None:
         """The objectives' values: measures at the epoch with the best selection metric. None
         where one was not measured."""
-        top = best(self.history, goal)
+        top = best_epoch(self.history, goal)
         if top is None:
             return None
         costs: Mapping[str, float | None] = {

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from optuna.trial import TrialState
 
 from harness.cli.interrupts import Interrupts
-from harness.core.goal import Goal
+from harness.core.metrics import Goal
 from harness.core.paths import stacks_file
 from harness.core.records import Ended, Measured, Outcome, Record
 from harness.execution.checkpoints.trial_folders import CheckpointRoom

@@ -8,7 +8,7 @@ from math import log
 
 from harness.core.errors import InputError, Problem
 from harness.core.paths import data_root
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.execution.stacking import LARGEST, group
 from harness.experiment.search.settings import TRAIN_SECONDS, Range, Search
 from harness.tuning.points import StudyPlan
@@ -99,7 +99,7 @@ def told(stacks: StackLimit, studies: Sequence[StudyPlan]) -> list[str]:
         return []
     from harness.training.stacked.probe import refusal
 
-    lines = [f"stacks of at most {counted(stacks.most, 'trial')}"]
+    lines = [f"stacks of at most {plural(stacks.most, 'trial')}"]
     for study in studies:
         reason = refusal(study.base.trial, data_root())
         if reason is not None:

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from types import TracebackType
 from typing import Any
 
-from harness.core.goal import Goal
+from harness.core.metrics import Goal
 from harness.core.records import FINISHED
 from harness.experiment.search.settings import Among, Search
 from harness.experiment.spec import Axis, Experiment, Plan, PlannedTrial

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.experiment.search.settings import Search
 from harness.tuning.points import StudyPlan
 from harness.tuning.retraining import StudyResult
@@ -17,7 +17,7 @@ def announcement(
     name: str, search: Search, studies: Sequence[TuningStudy], lost: int, storage: str
 ) -> list[str]:
     """What is about to run."""
-    n_studies = counted(len(studies), "study", "studies")
+    n_studies = plural(len(studies), "study", "studies")
     begun = sum(study.n_asked() for study in studies)
     left = [study.remaining() for study in studies]
     labels = ", ".join(study.plan.label for study in studies)
@@ -29,9 +29,9 @@ def announcement(
     if begun:
         known = [number for number in left if number is not None]
         rest = f"; {sum(known)} to go" if len(known) == len(left) else ""
-        lines.append(f"going on: {counted(begun, 'point')} asked before{rest}")
+        lines.append(f"going on: {plural(begun, 'point')} asked before{rest}")
     if lost:
-        lines.append(f"{counted(lost, 'point')} lost with their process, to be asked again")
+        lines.append(f"{plural(lost, 'point')} lost with their process, to be asked again")
     return lines
 
 
@@ -57,7 +57,7 @@ def outcome_lines(
 def _front(search: Search, study: TuningStudy) -> list[str]:
     """The points that no other beats in every objective."""
     front = study.pareto_front()
-    lines = [f"  Pareto front: {counted(len(front), 'point')}"]
+    lines = [f"  Pareto front: {plural(len(front), 'point')}"]
     for trial in front[:MOST_OF_FRONT]:
         named = zip(search.objectives, trial.values, strict=True)
         told = ", ".join(f"{objective.metric} {value:.4g}" for objective, value in named)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from harness.cli import progress
 from harness.cli.progress import LiveBar, PlainLines, Tally, display
-from harness.core.goal import Goal
+from harness.core.metrics import Goal
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.experiment.spec import PlannedTrial
 from tests.support import make_trial

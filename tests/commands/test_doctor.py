@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from harness import doctor
-from harness.core.checksummed import write_sealed
+from harness.core.checksummed import write_checksummed
 from harness.diagnostics import setup
 from harness.diagnostics.finding import State
 from harness.execution.executors import process_start as processes
@@ -273,7 +273,7 @@ def test_damaged_checkpoints_and_half_written_files_are_found(
 ) -> None:
     folder = workspace / "mlruns" / "checkpoints" / "1" / "line" / "trial"
     for name in ("000001-000000000.pt", "000002-000000000.pt"):
-        write_sealed(folder / name, {"epoch": 1})
+        write_checksummed(folder / name, {"epoch": 1})
     torn = folder / "000002-000000000.pt"
     torn.write_bytes(torn.read_bytes()[:-10])
     left = folder / "000003-000000000.4194304.partial"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness import doctor
-from harness.core.checksummed import write_sealed
+from harness.core.checksummed import write_checksummed
 from harness.core.records import Ended, Outcome, Started
 from harness.diagnostics.checkpoints import BUSY_SECONDS, LONG_SECONDS
 from harness.execution.checkpoints.trial_folders import CheckpointRoom
@@ -30,7 +30,7 @@ def keep(store: Store, number: int, *names: str, age: float = 0.0, room: str = "
     """The folder of the plan's n-th trial with sealed files of these names, touched so long ago."""
     folder = store.checkpoints(room) / "lineage" / f"{number:016x}"
     for name in names:
-        write_sealed(folder / name, {"epoch": 1})
+        write_checksummed(folder / name, {"epoch": 1})
         os.utime(folder / name, (time.time() - age, time.time() - age))
     return folder
 
@@ -79,7 +79,7 @@ def test_a_stack_is_cleared_once_none_of_its_trials_waits(
     folders = []
     for members in ((0, 1), (1, 2)):
         folder = CheckpointRoom(store.checkpoints("1")).stacks / f"stack{members[0]}"
-        write_sealed(folder / HALF, {"epoch": 1})
+        write_checksummed(folder / HALF, {"epoch": 1})
         for number in members:
             (folder / f"{number:016x}.member").touch()
         for path in folder.iterdir():

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness import sweep
-from harness.core.metric_names import OF_THE_MACHINE
+from harness.core.metrics import MACHINE_DEPENDENT
 from harness.store.names import TAG_FUSED, TAG_KIND, TAG_NOT_FUSED, TRIAL
 
 FILE = """\
@@ -52,7 +52,7 @@ def by_trial(workspace: Path) -> dict[tuple[str, str], dict[str, float]]:
         (one.data.params["trial_id"], one.data.params["precision"]): {
             name: value
             for name, value in one.data.metrics.items()
-            if not name.startswith(OF_THE_MACHINE)
+            if not name.startswith(MACHINE_DEPENDENT)
         }
         for one in runs(workspace)
     }

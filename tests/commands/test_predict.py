@@ -18,7 +18,7 @@ from mlflow.entities import Metric, Param, RunTag
 from PIL import Image
 from sklearn.datasets import load_diabetes, load_digits
 
-from harness.core.metric_names import BEST_EPOCH
+from harness.core.metrics import BEST_EPOCH
 from harness.core.records import Ended
 from harness.experiment.trial import digest
 from harness.predict import main
@@ -438,14 +438,14 @@ def test_all_bad_files_are_told_at_once(
 
 
 def test_class_names_cannot_act_as_formulas(tmp_path: Path) -> None:
-    from harness.core.text import csv_text
+    from harness.core.text import format_csv
     from harness.inference.outputs import _file_rows
     from harness.store.artifacts.figure_data import Predictions
 
     found = Predictions(np.zeros(1), np.zeros(1, int), np.ones((1, 1)), ("=cmd()",))
 
-    assert "'=cmd()" in csv_text(*_file_rows(["=x.png"], found))
-    assert "'=x.png" in csv_text(*_file_rows(["=x.png"], found))
+    assert "'=cmd()" in format_csv(*_file_rows(["=x.png"], found))
+    assert "'=x.png" in format_csv(*_file_rows(["=x.png"], found))
 
 
 def test_help_needs_no_heavy_library() -> None:

@@ -303,7 +303,7 @@ def test_a_changed_goal_counts_for_trials_that_ran_before(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Best epochs and times to target of one metric and target are never shown as another's."""
-    from harness.core.goal import Goal, summarise
+    from harness.core.metrics import Goal, summarise_trial
     from harness.store.read.results import open_existing, read
     from harness.store.read.trial_results import recall_history
 
@@ -321,7 +321,7 @@ def test_a_changed_goal_counts_for_trials_that_ran_before(
     assert len(results.trials) == 2
     for _, trial in results.trials.iterrows():
         history = recall_history(store, trial["run_id"], ["val/loss", "test/loss"])
-        wanted = summarise(history, {}, goal)
+        wanted = summarise_trial(history, {}, goal)
         for name in ("best/val/loss", "best/test/loss", "best/epoch"):
             assert trial[name] == wanted[name]
         assert trial["epochs_to_target"] == wanted["epochs_to_target"] > 0

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from harness.core.text import counted, listed, told_apart
+from harness.core.text import distinct_parts, join_with_and, plural
 
 
 def test_one_takes_no_plural() -> None:
-    assert counted(1, "seed") == "1 seed"
-    assert counted(0, "seed") == "0 seeds"
-    assert counted(2, "study", "studies") == "2 studies"
+    assert plural(1, "seed") == "1 seed"
+    assert plural(0, "seed") == "0 seeds"
+    assert plural(2, "study", "studies") == "2 studies"
 
 
 def test_the_last_of_a_list_follows_and() -> None:
-    assert listed(["a"]) == "a"
-    assert listed(["a", "b"]) == "a and b"
-    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert join_with_and(["a"]) == "a"
+    assert join_with_and(["a", "b"]) == "a and b"
+    assert join_with_and(["a", "b", "c"]) == "a, b and c"
 
 
 def test_addresses_are_told_apart_by_what_differs() -> None:
-    assert told_apart(["sqlite:///a/x/db", "sqlite:///b/x/db"]) == ["a", "b"]
-    assert told_apart(["/w/h/three/db", "/w/three/db"]) == ["h/three", "three"]
-    assert told_apart(["/a/db"]) == ["db"]
-    assert told_apart(["http://h:1", "http://h:2"]) == ["h:1", "h:2"]
+    assert distinct_parts(["sqlite:///a/x/db", "sqlite:///b/x/db"]) == ["a", "b"]
+    assert distinct_parts(["/w/h/three/db", "/w/three/db"]) == ["h/three", "three"]
+    assert distinct_parts(["/a/db"]) == ["db"]
+    assert distinct_parts(["http://h:1", "http://h:2"]) == ["h:1", "h:2"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.metric_names import OF_THE_MACHINE
+from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution.executors import process
 from harness.execution.executors.base import Event, Executor, Task
@@ -135,7 +135,7 @@ def measured(executor: Executor, tasks: list[Task]) -> dict[tuple[str, int], dic
         (e.key, e.record.epoch): {
             name: value
             for name, value in e.record.values.items()
-            if not name.startswith(OF_THE_MACHINE)
+            if not name.startswith(MACHINE_DEPENDENT)
         }
         for e in events
         if isinstance(e.record, Measured)

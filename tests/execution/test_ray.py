@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from harness.core.metric_names import OF_THE_MACHINE
+from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution.checkpoints.files import Position
 from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder
@@ -66,7 +66,7 @@ def drain(executor: Executor) -> dict[str, list[Any]]:
 
 def measured(records: list[Any]) -> list[dict[str, float]]:
     return [
-        {k: v for k, v in r.values.items() if not k.startswith(OF_THE_MACHINE)}
+        {k: v for k, v in r.values.items() if not k.startswith(MACHINE_DEPENDENT)}
         for r in records
         if isinstance(r, Measured)
     ]

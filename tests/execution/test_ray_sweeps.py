@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from harness.core.metric_names import OF_THE_MACHINE
+from harness.core.metrics import MACHINE_DEPENDENT
 from harness.store.names import PARAM_TRIAL, TAG_EXCLUSIVE, TAG_KIND, TRIAL
 
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'harness[ray]')")
@@ -44,7 +44,7 @@ def swept(folder: Path, *options: str) -> dict[str, Run]:
 
 def measured(runs: dict[str, Run]) -> dict[str, dict[str, float]]:
     return {
-        trial: {k: v for k, v in run.data.metrics.items() if not k.startswith(OF_THE_MACHINE)}
+        trial: {k: v for k, v in run.data.metrics.items() if not k.startswith(MACHINE_DEPENDENT)}
         for trial, run in runs.items()
     }
 

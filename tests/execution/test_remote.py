@@ -11,7 +11,7 @@ import pytest
 
 from harness import search, sweep
 from harness.core.errors import StoreUnreachable
-from harness.core.metric_names import OF_THE_MACHINE
+from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Outcome
 from harness.experiment.spec import Plan
 from harness.runner import search as session
@@ -79,7 +79,7 @@ def results(uri: str, name: str) -> dict[str, dict[str, float]]:
             found[run.data.params[PARAM_TRIAL]] = {
                 metric: value
                 for metric, value in run.data.metrics.items()
-                if not metric.startswith(OF_THE_MACHINE)
+                if not metric.startswith(MACHINE_DEPENDENT)
             }
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from harness.core import metric_names
+from harness.core.metrics import BEST, MACHINE_DEPENDENT
 from harness.execution.checkpoints.files import Folder, Position
 from harness.store import names
 
@@ -95,7 +95,7 @@ def standing(workspace: Path) -> dict[str, tuple[dict[Any, float], dict[str, str
         assert run.info.status == "FINISHED"
         values: dict[Any, float] = {}
         for name in run.data.metrics:
-            if name.removeprefix(metric_names.BEST).startswith(metric_names.OF_THE_MACHINE):
+            if name.removeprefix(BEST).startswith(MACHINE_DEPENDENT):
                 continue
             for point in store.client.get_metric_history(run.info.run_id, name):
                 assert (name, point.step) not in values, "one value for each metric and step"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.core.checksummed import Damaged, load_sealed, write_sealed
+from harness.core.checksummed import DamagedFile, load_checksummed, write_checksummed
 from harness.core.records import Ended, Outcome, Started
 from harness.execution.checkpoints import trial_folders as checkpoints
 from harness.execution.checkpoints.files import Position
@@ -103,18 +103,18 @@ def spoil(path: Path, fault: str) -> None:
 
 def test_every_byte_counts(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
-    write_sealed(path, {"weights": torch.arange(50.0)})
+    write_checksummed(path, {"weights": torch.arange(50.0)})
     content = path.read_bytes()
     for place in range(0, len(content), 3):
         changed = bytearray(content)
         changed[place] ^= 1 << (place % 8)
         path.write_bytes(changed)
-        with pytest.raises(Damaged):
-            load_sealed(path)
+        with pytest.raises(DamagedFile):
+            load_checksummed(path)
     for length in range(0, len(content), 20):
         path.write_bytes(content[:length])
-        with pytest.raises(Damaged):
-            load_sealed(path)
+        with pytest.raises(DamagedFile):
+            load_checksummed(path)
 
 
 def test_nobodys_code_is_run(tmp_path: Path) -> None:
@@ -124,9 +124,9 @@ def test_nobodys_code_is_run(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, ...]:
             return os.mkdir, (str(tmp_path / "owned"),)
 
-    write_sealed(tmp_path / "a.pt", {"state": Evil()})
-    with pytest.raises(Damaged, match="cannot read"):
-        load_sealed(tmp_path / "a.pt")
+    write_checksummed(tmp_path / "a.pt", {"state": Evil()})
+    with pytest.raises(DamagedFile, match="cannot read"):
+        load_checksummed(tmp_path / "a.pt")
     assert not (tmp_path / "owned").exists()
 
 

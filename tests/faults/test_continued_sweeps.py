@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness import sweep
-from harness.core import metric_names
+from harness.core.metrics import BEST, MACHINE_DEPENDENT
 from harness.store import names
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "experiments" / "mnist_dropout_cnn.yaml"
@@ -45,7 +45,7 @@ def stored(file: Path, epochs: int) -> dict[str, tuple[Any, Any, dict[str, str]]
         values = {
             (name, point.step): point.value
             for name in one.data.metrics
-            if not name.removeprefix(metric_names.BEST).startswith(metric_names.OF_THE_MACHINE)
+            if not name.removeprefix(BEST).startswith(MACHINE_DEPENDENT)
             for point in store.client.get_metric_history(run_id, name)
         }
         weights = fetch_weights(store, run_id)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.cli.interrupts import Interrupted, Interrupts
-from harness.core import metric_names
+from harness.core.metrics import BEST, MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.checkpoints.files import Position
 from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder
@@ -175,7 +175,7 @@ def stored(workspace: Path) -> dict[str, Any]:
         assert run_.info.status == "FINISHED"
         values: dict[Any, Any] = {}
         for name in run_.data.metrics:
-            if name.removeprefix(metric_names.BEST).startswith(metric_names.OF_THE_MACHINE):
+            if name.removeprefix(BEST).startswith(MACHINE_DEPENDENT):
                 continue
             for point in store.client.get_metric_history(run_.info.run_id, name):
                 assert (name, point.step) not in values, "one value for each metric and step"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 
-from harness.core.goal import Goal
+from harness.core.metrics import Goal
 from harness.core.records import Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.experiment.spec import Experiment, Plan, PlannedTrial
 from harness.experiment.trial import Trial

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.core.metric_names import OF_THE_MACHINE, PEAK_MEMORY
+from harness.core.metrics import MACHINE_DEPENDENT, PEAK_MEMORY
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Started
 from harness.core.seeding import generator, stream_seed
 from harness.experiment.trial import Trial
@@ -32,7 +32,7 @@ def measured(trial: Trial, root: Path) -> list[Measured]:
 def untimed(trial: Trial, root: Path) -> list[dict[str, float]]:
     """What a trial measures, but for its clocks."""
     return [
-        {k: v for k, v in point.values.items() if not k.startswith(OF_THE_MACHINE)}
+        {k: v for k, v in point.values.items() if not k.startswith(MACHINE_DEPENDENT)}
         for point in measured(trial, root)
     ]
 

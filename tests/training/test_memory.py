@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.core.metric_names import PEAK_MEMORY
+from harness.core.metrics import PEAK_MEMORY
 from harness.training import memory
 from harness.training.clock import Clock
 from harness.training.memory import PeakMemory

@@ -9,7 +9,7 @@ import pytest
 import sklearn.model_selection
 import torch
 
-from harness.core.seeding import recorded
+from harness.core.seeding import stream_seeds
 from harness.training import data
 from harness.training.build import assemble
 from harness.training.loop import train
@@ -41,7 +41,7 @@ def test_the_recorded_seeds_are_those_that_are_used(monkeypatch: pytest.MonkeyPa
 
     list(train(assemble(trial, Path())))
 
-    told = recorded(7)
+    told = stream_seeds(7)
     assert {name for name, seed in told.items() if seed not in used} == set()
     # And nothing else is seeded, but by what warms the device up.
     assert set(used) - {0} <= set(told.values())

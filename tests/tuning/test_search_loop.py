@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from harness.cli.interrupts import Interrupts
-from harness.core.goal import Goal
+from harness.core.metrics import Goal
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.executors.base import Event, Task
 from harness.experiment.spec import PlannedTrial

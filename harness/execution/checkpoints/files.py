@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from harness.core.checksummed import Damaged, load_sealed, write_sealed
+from harness.core.checksummed import DamagedFile, load_checksummed, write_checksummed
 from harness.core.errors import HarnessError
 from harness.core.records import BatchLosses, Measured, Record
-from harness.core.text import in_bytes
+from harness.core.text import format_bytes
 
 KEPT: Final = 2
 """Checkpoints of what is not done."""
@@ -51,7 +51,7 @@ class Folder:
         then as they were."""
         name = f"{position.epoch:06d}-{position.batch:09d}.pt"
         try:
-            write_sealed(self.path / name, content)
+            write_checksummed(self.path / name, content)
         except OSError as error:
             raise self.refused(error) from error
         held = sorted(self.held(), reverse=True)
@@ -61,7 +61,7 @@ class Folder:
     def refused(self, error: OSError) -> NotKept:
         """Why a checkpoint could not be written, and what a person can do."""
         there = next(path for path in (self.path, *self.path.parents) if path.is_dir())
-        why = f"{error.strerror or error}; {in_bytes(shutil.disk_usage(there).free)} free"
+        why = f"{error.strerror or error}; {format_bytes(shutil.disk_usage(there).free)} free"
         told = f"no checkpoint could be written in {self.path} ({why}): once that is mended, "
         if (before := self.reached()) is None:
             return NotKept(told + "--retry-failed trains it again")
@@ -88,8 +88,8 @@ class Folder:
             partial.unlink(missing_ok=True)  # of a process that was killed as it wrote
         for position, path in sorted(candidates, key=lambda c: c[0], reverse=True):
             try:
-                found = made(position, path, load_sealed(path))
-            except (Damaged, OSError) as error:
+                found = made(position, path, load_checksummed(path))
+            except (DamagedFile, OSError) as error:
                 self.set_aside(path, str(error))
             except (TypeError, KeyError) as error:
                 self.set_aside(path, f"it has not what it should: {error}")

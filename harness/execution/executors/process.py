@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from harness.core.records import Ended, Outcome, Started
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.execution.checkpoints.files import Position
 from harness.execution.devices import Place, Places
 from harness.execution.executors.base import Event, Task
@@ -256,6 +256,6 @@ class ProcessExecutor:
 
 def _described(place: Place) -> str:
     """ "2 workers, 1 thread each", "cuda:0: 1 worker, 8 threads"."""
-    workers, threads = counted(place.slots, "worker"), counted(place.threads, "thread")
+    workers, threads = plural(place.slots, "worker"), plural(place.threads, "thread")
     where = "" if place.device == "cpu" else f"{place.device}: "
     return f"{where}{workers}, {threads} each"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import InputError
 from harness.core.records import Ended, Outcome, Record, Started
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.execution.devices import GPU_KINDS
 from harness.execution.executors.base import Event, Task
 
@@ -81,7 +81,7 @@ class RayExecutor:
 
     @property
     def description(self) -> str:
-        nodes, trials = counted(self._nodes, "node"), counted(self.slots, "trial")
+        nodes, trials = plural(self._nodes, "node"), plural(self.slots, "trial")
         return f"Ray, {nodes}, {trials} at once, {self._threads} thread each"
 
     def prepare(self) -> None:

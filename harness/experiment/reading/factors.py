@@ -9,7 +9,7 @@ from math import prod
 from typing import Any, Final
 
 from harness.core.errors import did_you_mean
-from harness.core.text import text
+from harness.core.text import format_value
 from harness.experiment.fields import (
     BY_TASK,
     REQUIRED,
@@ -230,7 +230,7 @@ def _refuse_duplicates(factor: Factor, own: tuple[int, ...], given: Given, fault
 def _short(cell: Cell, name: str) -> str:
     option = split(name)[1]
     if isinstance(cell.value, Choice):
-        return text(getattr(cell.value.options, option)) if option else cell.value.label
+        return format_value(getattr(cell.value.options, option)) if option else cell.value.label
     return shown(cell.plain)
 
 

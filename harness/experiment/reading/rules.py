@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.components.base import Component, DataInfo
 from harness.core.errors import did_you_mean
-from harness.core.metric_names import BEST, FINAL
+from harness.core.metrics import BEST, FINAL
 from harness.experiment.fields import (
     TRIAL_FIELDS,
     ExpectFields,

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from harness.components.base import Loss, Model
 from harness.components.registry import SINGULAR
 from harness.core.errors import did_you_mean
-from harness.core.text import text
+from harness.core.text import format_value
 from harness.experiment.fields import TRIAL_FIELDS, TrialFields, is_known, split
 from harness.experiment.reading import values as checking
 from harness.experiment.reading.components import (
@@ -201,17 +201,19 @@ class Reader:
     def _ordered(self, low: Any, high: Any, asked: Mapping[str, Any], keys: Keys) -> bool:
         log, step = asked.get("log", False), asked.get("step")
         if low > high:
-            self.faults.add((*keys, "low"), f"{text(low)} lies above high, {text(high)}")
+            self.faults.add(
+                (*keys, "low"), f"{format_value(low)} lies above high, {format_value(high)}"
+            )
         elif log and low <= 0:
-            rule = f"must be greater than 0 on a logarithmic scale, given {text(low)}"
+            rule = f"must be greater than 0 on a logarithmic scale, given {format_value(low)}"
             self.faults.add((*keys, "low"), rule)
         elif step is not None and log:
             self.faults.add((*keys, "step"), "a logarithmic range has no step", "keep one of them")
         elif step is not None and step <= 0:
-            self.faults.add((*keys, "step"), f"must be greater than 0, given {text(step)}")
+            self.faults.add((*keys, "step"), f"must be greater than 0, given {format_value(step)}")
         elif step is not None and not on_step(high - low, step):
             last = low + (high - low) // step * step
-            rule = f"{text(high)} is no whole number of steps above low"
+            rule = f"{format_value(high)} is no whole number of steps above low"
             self.faults.add((*keys, "high"), rule, f"the last step is {last:g}")
         else:
             return True

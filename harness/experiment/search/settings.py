@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from harness.components.base import Options
-from harness.core.text import text
+from harness.core.text import format_value
 from harness.experiment.trial import Choice
 
 PARAMETERS: Final = "parameters"
@@ -45,8 +45,8 @@ class Range:
 
     def __str__(self) -> str:
         log = ", log" if self.log else ""
-        step = f", step {text(self.step)}" if self.step is not None else ""
-        return f"{text(self.low)} … {text(self.high)}{log}{step}"
+        step = f", step {format_value(self.step)}" if self.step is not None else ""
+        return f"{format_value(self.low)} … {format_value(self.high)}{log}{step}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Method:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        options = ", ".join(f"{key}={text(value)}" for key, value in self.options.items())
+        options = ", ".join(f"{key}={format_value(value)}" for key, value in self.options.items())
         return f"{self.name}({options})" if options else self.name
 
 
@@ -130,8 +130,8 @@ def label(value: Any) -> str:
     if isinstance(value, Choice):
         return value.label
     if isinstance(value, tuple) and any(isinstance(item, Choice) for item in value):
-        return text([item.label for item in value])
-    return text(value)
+        return format_value([item.label for item in value])
+    return format_value(value)
 
 
 def on_step(distance: float, step: float) -> bool:

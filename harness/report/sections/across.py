@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.analysis.across import Friedman, Standing, friedman, standings
 from harness.analysis.comparison import Comparison
 from harness.analysis.tournament import tournament
-from harness.core.text import counted, listed
+from harness.core.text import join_with_and, plural
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Range, Ranges, RankLine
 from harness.report.intervals import bracketed, p_value
@@ -37,7 +37,7 @@ def record(comparison: Comparison) -> Across | None:
     tasks = games.complete()
     left_out = tuple(task for task in games.tasks if task not in tasks)
     if len(tasks) < FEWEST_TASKS:
-        reason = f"{counted(len(tasks), 'task')} finished by every contender, of {len(games.tasks)}"
+        reason = f"{plural(len(tasks), 'task')} finished by every contender, of {len(games.tasks)}"
         return Across(games.metric, tasks, left_out, games.contenders, (), None, reason)
     found = standings(games, tasks, comparison.generator("across"))
     different = friedman(games, tasks)
@@ -58,7 +58,7 @@ def blocks(across: Across) -> tuple[Block, ...]:
         (s.contender, f"{s.rank:.2f}", figure(s.iqm, decimals), bracketed(s.interval, decimals))
         for s in across.standings
     )
-    intro = f"Over {counted(len(across.tasks), 'task')}: {'; '.join(across.tasks)}."
+    intro = f"Over {plural(len(across.tasks), 'task')}: {'; '.join(across.tasks)}."
     notes = [Paragraph(_differ(across.friedman))]
     if all(standing.iqm is None for standing in across.standings):
         notes.append(
@@ -106,7 +106,7 @@ def _differ(found: Friedman | None) -> str:
     )
     if not found.groups:
         return f"{told}: all do."
-    groups = "; ".join(listed(group) for group in found.groups)
+    groups = "; ".join(join_with_and(group) for group in found.groups)
     return f"{told}. Not told apart: {groups}."
 
 

@@ -11,7 +11,7 @@ from harness.analysis.comparison import Comparison
 from harness.analysis.cost import Cost, Priced, cost_of, pareto
 from harness.analysis.devices import DeviceCost, across_devices
 from harness.analysis.tournament import TASK_FIELDS, name_of, tournament
-from harness.core.metric_names import BEST_EPOCH, TRAIN_SECONDS
+from harness.core.metrics import BEST_EPOCH, TRAIN_SECONDS
 from harness.core.records import Outcome
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Dot, Figure, Scatter

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.expectations import Checked
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.numbers import decimals_for, figure, signed, spread
 from harness.report.section import Section
@@ -39,7 +39,7 @@ def blocks(expectations: Expectations) -> tuple[Block, ...]:
     if chosen:
         most = max(checked.candidates for checked in chosen)
         notes.append(
-            f"Up to {counted(most, 'config')} fit a figure's conditions; ours is the best of them "
+            f"Up to {plural(most, 'config')} fit a figure's conditions; ours is the best of them "
             "on the experiment's own metric."
         )
     return (Table(COLUMNS, rows), *(Paragraph(note) for note in notes))

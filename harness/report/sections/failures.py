@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
 from harness.core.records import Outcome
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.report.blocks import Block, Column, Folded, Paragraph, Table
 from harness.report.section import Section
 
@@ -57,7 +57,7 @@ def blocks(failures: Failures) -> tuple[Block, ...]:
     rows = tuple((t.run_name, t.outcome, t.reason) for t in ordered[:MOST])
     table = Table((Column("trial"), Column("outcome"), Column("reason")), rows)
     left = len(ordered) - MOST
-    return (table, Paragraph(f"{counted(left, 'trial')} more.")) if left > 0 else (table,)
+    return (table, Paragraph(f"{plural(left, 'trial')} more.")) if left > 0 else (table,)
 
 
 def folded(failures: Failures) -> tuple[Folded, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.analysis.comparison import Comparison
 from harness.analysis.configs import Config
 from harness.analysis.filters import natural
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.report.blocks import Block, Paragraph
 from harness.report.figures import Figure, HeatMap, Parallel, ParallelAxis
 from harness.report.section import Section
@@ -76,7 +76,7 @@ def record(comparison: Comparison) -> Grid | None:
 def blocks(grid: Grid) -> tuple[Block, ...]:
     told = f"{grid.metric} of every config; a line or cell is the mean over seeds."
     if grid.left_out:
-        told += f" Thinned out: {counted(grid.left_out, 'config')}."
+        told += f" Thinned out: {plural(grid.left_out, 'config')}."
     return (Paragraph(told),)
 
 

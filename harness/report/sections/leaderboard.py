@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.numbers import MISSING
 from harness.report.rows import Layout, Row, rows_of, seeds_cell, spread_cells
@@ -45,7 +45,7 @@ def blocks(board: Leaderboard) -> tuple[Block, ...]:
     tables = [_table(board, [row for row in board.rows if row.task == task]) for task in tasks]
     notes = []
     if board.left_out:
-        notes.append(f"{counted(board.left_out, 'config')} more: --top 0 shows all.")
+        notes.append(f"{plural(board.left_out, 'config')} more: --top 0 shows all.")
     if any(row.fewer for row in board.rows):
         notes.append(FEWER)
     if any(row.diverged for row in board.rows):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.devices import mixed_configs
-from harness.core.text import counted
+from harness.core.text import plural
 from harness.report.blocks import Paragraph
 from harness.report.section import Section, points_of
 
@@ -65,8 +65,8 @@ def record(comparison: Comparison) -> Overview:
 def blocks(overview: Overview) -> tuple[Paragraph, ...]:
     ended = ", ".join(f"{n} {outcome}" for outcome, n in overview.outcomes.items() if n)
     counts = (
-        f"{counted(overview.trials, 'trial')} ({ended}) of {counted(overview.configs, 'config')}, "
-        f"{counted(overview.seeds, 'seed')}."
+        f"{plural(overview.trials, 'trial')} ({ended}) of {plural(overview.configs, 'config')}, "
+        f"{plural(overview.seeds, 'seed')}."
     )
     told = [Paragraph(" ".join((counts, *_left_out(overview)))), Paragraph(_ranked_on(overview))]
     if overview.saw_test:
@@ -87,7 +87,7 @@ def blocks(overview: Overview) -> tuple[Paragraph, ...]:
     if overview.mixed:
         told.append(
             Paragraph(
-                f"{counted(overview.mixed, 'config')} with trials on different devices (`device: "
+                f"{plural(overview.mixed, 'config')} with trials on different devices (`device: "
                 "auto` takes what there is): their seconds do not compare, and their spread over "
                 "seeds is in part the devices'.",
                 "caution",
@@ -99,17 +99,17 @@ def blocks(overview: Overview) -> tuple[Paragraph, ...]:
 def _left_out(overview: Overview) -> list[str]:
     told = []
     if overview.tried:
-        points = counted(overview.tried, "point")
+        points = plural(overview.tried, "point")
         told.append(f"Beside them, and not ranked: {points} that the search chose by.")
     if overview.missing:
-        told.append(f"{counted(overview.missing, 'trial')} of the file not run yet.")
+        told.append(f"{plural(overview.missing, 'trial')} of the file not run yet.")
     if overview.unplanned:
-        n = counted(overview.unplanned, "trial")
+        n = plural(overview.unplanned, "trial")
         told.append(f"Left out: {n} in the store that the file no longer asks for.")
     if overview.filtered:
-        told.append(f"Left out by --where: {counted(overview.filtered, 'trial')}.")
+        told.append(f"Left out by --where: {plural(overview.filtered, 'trial')}.")
     if overview.superseded:
-        told.append(f"Left out: {counted(overview.superseded, 'run')} replaced by a later run.")
+        told.append(f"Left out: {plural(overview.superseded, 'run')} replaced by a later run.")
     return told
 
 

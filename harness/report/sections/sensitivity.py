@@ -12,9 +12,9 @@ import pandas as pd
 from harness.analysis.comparison import STUDY, Comparison
 from harness.analysis.sensitivity import KEPT, Finals, Sensitivity, group_finals, sensitivity
 from harness.analysis.tournament import TASK_FIELDS, name_of
-from harness.core.metric_names import FINAL
+from harness.core.metrics import FINAL
 from harness.core.records import FINISHED, Outcome
-from harness.core.text import number
+from harness.core.text import format_number
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Line, LineChart, Point
 from harness.report.numbers import MISSING, figure
@@ -187,7 +187,7 @@ def _tables(task: str, groups: list[Sensitivity]) -> tuple[Table, ...]:
 def _regimes(every: list[float], groups: list[Sensitivity]) -> Table:
     columns = (Column("lr", numeric=True), *(Column(g.contender or "all") for g in groups))
     regimes = [{rate.lr: rate.regime for rate in group.rates} for group in groups]
-    rows = tuple((number(lr), *(str(of.get(lr, MISSING)) for of in regimes)) for lr in every)
+    rows = tuple((format_number(lr), *(str(of.get(lr, MISSING)) for of in regimes)) for lr in every)
     return Table(columns, rows, caption=groups[0].task)
 
 
@@ -203,12 +203,12 @@ def _summary(task: str, groups: list[Sensitivity]) -> Table:
     )
     rows = []
     for group in groups:
-        low, high = (map(number, group.good)) if group.good else (MISSING, MISSING)
+        low, high = (map(format_number, group.good)) if group.good else (MISSING, MISSING)
         width = MISSING if group.decades is None else f"{group.decades:.1f}"
         rows.append(
             (
                 group.contender or "all",
-                MISSING if group.best is None else number(group.best),
+                MISSING if group.best is None else format_number(group.best),
                 MISSING if group.edge is None else group.edge or "inside",
                 low,
                 high,

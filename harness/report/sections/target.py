@@ -11,8 +11,8 @@ import pandas as pd
 from harness.analysis.comparison import Comparison
 from harness.analysis.profile import CONTENDER, LONGEST, TASK, Profile, Score, profiles, scores
 from harness.analysis.tournament import Tournament, tournament
-from harness.core.metric_names import EPOCHS_TO_TARGET, TRAIN_SECONDS
-from harness.core.text import counted
+from harness.core.metrics import EPOCHS_TO_TARGET, TRAIN_SECONDS
+from harness.core.text import plural
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Line, LineChart, Point
 from harness.report.numbers import MISSING, figure
@@ -92,7 +92,7 @@ def blocks(found: TimeToTarget) -> tuple[Block, ...]:
     )
     intro = (
         f"{found.unit.capitalize()} until {found.metric} reaches {found.target:g}, the median over "
-        f"seeds, on {counted(found.tasks, 'task')}. Score: AlgoPerf's, 1 for the fastest on every "
+        f"seeds, on {plural(found.tasks, 'task')}. Score: AlgoPerf's, 1 for the fastest on every "
         "task, 0 for four times as slow or a miss."
     )
     notes = []

@@ -11,7 +11,7 @@ from harness.analysis.tournament import MOST_CONTENDERS, Tournament, tournament
 from harness.analysis.tuned import Tuned
 from harness.analysis.verdict import Verdict, judge
 from harness.core.errors import InputError
-from harness.core.text import counted, listed
+from harness.core.text import join_with_and, plural
 from harness.report.blocks import Paragraph
 from harness.report.intervals import probable
 from harness.report.numbers import decimals_for, spread
@@ -90,14 +90,16 @@ def _over_all(found: Headline, games: Tournament) -> str:
     if found.improvement is not None:
         told.append(_numbers(found.improvement, games.metric, found.finding == "beats"))
     if found.improvement is not None and found.undecided:
-        told.append(f"Not told apart from {found.improvement.first}: {listed(found.undecided)}.")
+        told.append(
+            f"Not told apart from {found.improvement.first}: {join_with_and(found.undecided)}."
+        )
     if found.left_out:
-        told.append(f"Not finished by all: {counted(found.left_out, 'task')}.")
+        told.append(f"Not finished by all: {plural(found.left_out, 'task')}.")
     return " ".join(told)
 
 
 def _numbers(pair: Improvement, metric: str, beats: bool) -> str:
-    tasks = counted(pair.tasks, "task")
+    tasks = plural(pair.tasks, "task")
     sure = f"P(better) {probable(pair.better, pair.interval)}, n = {pair.seeds} ({metric})"
     if pair.better == 0.5 and not pair.won:
         return f"{pair.first} and {pair.second} are level on {tasks}, {sure}."
@@ -109,8 +111,8 @@ def _refuse_baseline(comparison: Comparison) -> None:
     baseline = comparison.question.baseline
     if baseline is not None:
         raise InputError(
-            f"--baseline {baseline!r}: {listed(comparison.contend_by or ('nothing',))} does not "
-            f"give 2 to {MOST_CONTENDERS} contenders; name others by --by"
+            f"--baseline {baseline!r}: {join_with_and(comparison.contend_by or ('nothing',))} does "
+            f"not give 2 to {MOST_CONTENDERS} contenders; name others by --by"
         )
 
 
@@ -145,7 +147,7 @@ def _sentence(
     value = f"{metric} {spread(first.mean, first.sd, decimals)} (n = {first.n})"
     at = f" at {first.settings}" if first.settings else ""
     if len(leaders) > 1:
-        told = f"{listed(_short([leader.name for leader in leaders]))} tie at {value}"
+        told = f"{join_with_and(_short([leader.name for leader in leaders]))} tie at {value}"
     elif not first.name:
         told = f"The only config reaches {value}"
     elif runner_up is None:
@@ -164,7 +166,7 @@ def _short(names: list[str], most: int = 4) -> list[str]:
 def _caution(verdict: Verdict, alone: bool) -> str:
     if verdict.seeds == 1:
         return "Insufficient data: 1 seed proves nothing."
-    seeds = counted(verdict.seeds, "seed")
+    seeds = plural(verdict.seeds, "seed")
     if alone:
         return f"{seeds}, and nothing to compare it with."
     flat = "" if verdict.spread else ", which all gave the same value"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.components.base import Dataset, Model
-from harness.core.goal import Goal
+from harness.core.metrics import Goal
 from harness.core.records import Outcome
 from harness.experiment.spec import PlannedTrial
 from harness.experiment.trial import Choice

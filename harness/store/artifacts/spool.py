@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.checksummed import read_sealed, write_sealed
-from harness.core.goal import Goal, best
+from harness.core.checksummed import load_or_warn, write_checksummed
+from harness.core.metrics import Goal, best_epoch
 from harness.core.records import Measured, TestOutputs
 
 _SUFFIX = ".pt"
@@ -26,7 +26,7 @@ class Kept:
 
     def score(self, goal: Goal) -> float | None:
         """The selection metric at its best epoch; None where it was never measured."""
-        top = best(self.history, goal)
+        top = best_epoch(self.history, goal)
         return None if top is None else top.values[goal.metric]
 
 
@@ -45,12 +45,12 @@ class Spool:
 
     def save(self, kept: Kept) -> None:
         """Whole or not at all."""
-        write_sealed(self._path(kept.trial_id, kept.run_id), _primitives(kept))
+        write_checksummed(self._path(kept.trial_id, kept.run_id), _primitives(kept))
 
     def load(self, trial_id: str, run_id: str) -> Kept | None:
         """None, with a warning, where the file is damaged."""
         path = self._path(trial_id, run_id)
-        stored = read_sealed(path, "the trial's figures and weights are lost")
+        stored = load_or_warn(path, "the trial's figures and weights are lost")
         return None if stored is None else _kept(stored)
 
     def remove(self, trial_id: str, run_id: str) -> None:

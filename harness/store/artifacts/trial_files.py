@@ -13,7 +13,7 @@ from harness.components.base import DataInfo
 from harness.core import paths
 from harness.core.errors import StoreError
 from harness.core.records import Measured, TestOutputs
-from harness.core.text import csv_text
+from harness.core.text import format_csv
 from harness.experiment.spec import PlannedTrial
 from harness.store.artifacts.figure_data import (
     Confusion,
@@ -75,7 +75,7 @@ def write_weights(folder: Path, test_outputs: TestOutputs) -> None:
 
 def write_predictions(path: Path, found: Predictions) -> None:
     """A row for each test example; class names cannot act as formulas in a spreadsheet."""
-    path.write_text(csv_text(_header(found), _rows(found)), encoding="utf-8")
+    path.write_text(format_csv(_header(found), _rows(found)), encoding="utf-8")
 
 
 def draw_figures(

@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from harness.core.goal import Goal, summarise
-from harness.core.metric_names import BEST, BEST_EPOCH, EPOCHS_TO_TARGET, EXAMPLES_TO_TARGET
+from harness.core.metrics import (
+    BEST,
+    BEST_EPOCH,
+    EPOCHS_TO_TARGET,
+    EXAMPLES_TO_TARGET,
+    Goal,
+    summarise_trial,
+)
 from harness.core.records import Measured
 from harness.store.read.archive import Archive
 
@@ -53,7 +59,7 @@ def _scalars(run_ids: list[str], metrics: list[str], goal: Goal, archive: Archiv
     for start in range(0, len(run_ids), RUNS_AT_ONCE):
         curves = archive.histories(run_ids[start : start + RUNS_AT_ONCE], metrics)
         for run_id, points in curves.groupby("run_id"):
-            scalars = summarise(_history(points), {}, goal)
+            scalars = summarise_trial(_history(points), {}, goal)
             scalars.pop(EXAMPLES_TO_TARGET, None)
             found[str(run_id)] = scalars
     return pd.DataFrame.from_dict(found, orient="index", dtype=float)

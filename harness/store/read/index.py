@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.core.metric_names import BEST
+from harness.core.metrics import BEST
 from harness.core.records import Outcome
 from harness.store.names import (
     PARAM_TRIAL,

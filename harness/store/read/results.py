@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from harness.core import paths
-from harness.core import text as texts
 from harness.core.errors import InputError, Problem, StoreError, did_you_mean
-from harness.core.goal import Goal
+from harness.core.metrics import Goal
 from harness.core.records import Outcome
+from harness.core.text import format_value
 from harness.experiment.spec import Expectation
 from harness.store import names
 from harness.store.coordination.owner import is_dead
@@ -107,7 +107,7 @@ class Results:
 def open_existing(given: str | None = None) -> Store:
     """Open the store to read it, or the one that is given. Unlike `open_store`, raises InputError
     where its file is not there, in place of creating it."""
-    default = f"sqlite:///{paths.root()}/mlruns/mlflow.db"
+    default = f"sqlite:///{paths.project_root()}/mlruns/mlflow.db"
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or default
     path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     if uri.startswith("sqlite:///") and not path.is_file():
@@ -230,7 +230,7 @@ class _Gathered:
     def _params_of_equals(self, run: StoredRun) -> dict[str, str]:
         known = self._of_equals.get(_but_for_seed(run), {})
         seed = _mapping(run.tags.get(names.TAG_TRIAL)).get("seed")
-        own = {PARAM_TRIAL: run.run_id} | ({} if seed is None else {"seed": texts.text(seed)})
+        own = {PARAM_TRIAL: run.run_id} | ({} if seed is None else {"seed": format_value(seed)})
         return dict(known) | own if known else {}
 
     def results(self) -> Results:
@@ -266,9 +266,9 @@ def flatten(resolved: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(value, Mapping):
             flat[field] = str(value.get("name", ABSENT))
             options = ((key, option) for key, option in value.items() if key != "name")
-            flat.update((f"{field}.{key}", texts.text(option)) for key, option in options)
+            flat.update((f"{field}.{key}", format_value(option)) for key, option in options)
         elif field != "augment":
-            flat[field] = texts.text(value)
+            flat[field] = format_value(value)
     return flat
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.core.goal import Goal
+from harness.core.metrics import Goal
 from harness.experiment.spec import Plan
 from harness.store import names
 from harness.store.artifacts.best_trials import Candidate, Keeper

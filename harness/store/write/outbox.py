@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from harness.core.checksummed import read_sealed, write_sealed
+from harness.core.checksummed import load_or_warn, write_checksummed
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.store.coordination.owner import is_dead, owner
 from harness.store.write.run_log import Moment
@@ -57,12 +57,12 @@ class Outbox:
             "records": [(_plain(record), at.utc, at.steady) for record, at in records],
             "sampler": dict(sampler or {}),
         }
-        write_sealed(path, content)
+        write_checksummed(path, content)
         return path
 
     def take(self, trial_id: str) -> Unwritten | None:
         """A trial that is kept; None, with a warning, where its file is damaged."""
-        found = read_sealed(self._path(trial_id), "the trial will be trained again")
+        found = load_or_warn(self._path(trial_id), "the trial will be trained again")
         if found is None:
             return None
         return Unwritten(

@@ -11,10 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.core import metric_names
-from harness.core import text as texts
-from harness.core.goal import Goal
-from harness.core.text import counted
+from harness.core.metrics import BEST, Goal
+from harness.core.text import format_number, format_value, plural
 from harness.experiment.spec import Plan
 from harness.store import names
 from harness.store.coordination.owner import owner
@@ -47,7 +45,7 @@ def start_parent(
         "mlflow.note.content": parent_note(plan, kind, trials),
     }
     name = (
-        f"{title or kind} {datetime.now().astimezone():%Y-%m-%d %H:%M} ({counted(trials, 'trial')})"
+        f"{title or kind} {datetime.now().astimezone():%Y-%m-%d %H:%M} ({plural(trials, 'trial')})"
     )
     parent = RunLog(ClientSink(store), experiment_id, name, tags)
     found = process(folder_of(plan))
@@ -74,7 +72,7 @@ def common_tags(plan: Plan, goal: Goal) -> dict[str, str]:
         names.TAG_DIRECTION: goal.direction,
     }
     if goal.target is not None:
-        tags[names.TAG_TARGET] = texts.number(goal.target)
+        tags[names.TAG_TARGET] = format_number(goal.target)
     return tags
 
 
@@ -82,8 +80,8 @@ def parent_note(plan: Plan, kind: str, trials: int) -> str:
     """What the run is and how to look at it, in Markdown."""
     experiment = plan.experiment
     better = "higher" if experiment.direction == "max" else "lower"
-    target = "" if experiment.target is None else f", target {texts.number(experiment.target)}"
-    planned = counted(len(plan.trials), "trial")
+    target = "" if experiment.target is None else f", target {format_number(experiment.target)}"
+    planned = plural(len(plan.trials), "trial")
     source = f"{code(experiment.name)}, from {code(experiment.path.name)}"
     plans = "" if kind == names.STUDY else f"{planned} planned, "
     lines = [
@@ -98,12 +96,12 @@ def parent_note(plan: Plan, kind: str, trials: int) -> str:
     if plan.skipped:
         reasons = sorted({skip.because for skip in plan.skipped})
         lines.append(
-            f"{counted(len(plan.skipped), 'combination')} skipped: "
+            f"{plural(len(plan.skipped), 'combination')} skipped: "
             + "; ".join(html.escape(reason) for reason in reasons[:10])
         )
     lines.append(
         "To compare: select the child runs and press *Compare*; in *Parallel coordinates* take "
-        f"`lr`, `optimizer` and `scheduler` with {code(metric_names.BEST + experiment.metric)}. "
+        f"`lr`, `optimizer` and `scheduler` with {code(BEST + experiment.metric)}. "
         "In the run table, *Group by* a param gives means over seeds. In a terminal: "
         f"{code(f'python -m harness.compare {experiment.name}')}."
     )
@@ -120,8 +118,8 @@ def _describe_experiment(store: Store, experiment_id: str, plan: Plan) -> None:
     experiment = plan.experiment
     tags = {
         "mlflow.experimentKind": "custom_model_development",
-        "mlflow.experiment.primaryMetric.name": metric_names.BEST + experiment.metric,
-        "mlflow.experiment.primaryMetric.greaterIsBetter": texts.text(
+        "mlflow.experiment.primaryMetric.name": BEST + experiment.metric,
+        "mlflow.experiment.primaryMetric.greaterIsBetter": format_value(
             experiment.direction == "max"
         ),
     }

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from harness.core import text as texts
 from harness.core.errors import StoreError
-from harness.core.goal import Goal
+from harness.core.metrics import Goal
 from harness.core.records import FINISHED, Ended, Outcome
+from harness.core.text import format_value
 from harness.execution.checkpoints.trial_folders import CheckpointRoom
 from harness.experiment.spec import Plan, PlannedTrial
 from harness.store import names
@@ -134,7 +134,7 @@ class SweepWriter:
             names.TAG_IDS: f"{planned.trial_id} {planned.config_id}",
             "mlflow.parentRunId": self.run_id,
         }
-        tags |= {names.TAG_SEARCH + key: texts.text(v) for key, v in (sampler or {}).items()}
+        tags |= {names.TAG_SEARCH + key: format_value(v) for key, v in (sampler or {}).items()}
         log = RunLog(
             self.sink,
             self.experiment_id,

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.core import metric_names
-from harness.core import text as texts
-from harness.core.goal import Goal, summarise
+from harness.core.metrics import BATCH_LOSS, Goal, summarise_trial
 from harness.core.records import FINISHED, BatchLosses, Ended, Measured, Outcome, Record, Started
+from harness.core.text import format_value
 from harness.experiment.spec import PlannedTrial
 from harness.store import names
 from harness.store.artifacts.spool import Kept
@@ -79,7 +78,7 @@ class TrialRun:
                 self.log.metrics(record.values, record.epoch, at.utc)
             case BatchLosses():
                 for examples, loss in zip(record.examples, record.losses, strict=True):
-                    self.log.metrics({metric_names.BATCH_LOSS: loss}, examples, at.utc)
+                    self.log.metrics({BATCH_LOSS: loss}, examples, at.utc)
             case Ended():
                 self._end(record, at)
                 return
@@ -101,7 +100,7 @@ class TrialRun:
             names.TAG_CUDA_GRAPH: "cuda_graph",
         }
         self.log.tags(
-            {tag: texts.text(metadata[name]) for tag, name in tags.items() if name in metadata}
+            {tag: format_value(metadata[name]) for tag, name in tags.items() if name in metadata}
         )
 
     def _flush_now_and_then(self) -> None:
@@ -116,7 +115,7 @@ class TrialRun:
         times = Times(start=self.started.utc, end=at.utc, seconds=at.steady - self.started.steady)
         last = self._history[-1].epoch if self._history else 0
         if ended.outcome in FINISHED:  # The best epoch of half a trial is not a result.
-            scalars = summarise(self._history, ended.final, self.shared.goal)
+            scalars = summarise_trial(self._history, ended.final, self.shared.goal)
             self.log.metrics(scalars, last, at.utc)
         self._found(ended.metadata)
         self.log.tags(self._kept(ended))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.components.base import Metric
-from harness.core.metric_names import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
+from harness.core.metrics import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.experiment.trial import Trial
 from harness.training import device as devices

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.core.metric_names import OF_THE_MACHINE
+from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured
 from harness.experiment.trial import Trial
 from harness.training import device as devices
@@ -52,7 +52,7 @@ def values(trials: list[tuple[str, Trial]], root: Path) -> tuple[dict[Any, float
     for key, record in train_stack(trials, root, device()):
         if isinstance(record, Measured):
             for name, value in record.values.items():
-                if not name.startswith(OF_THE_MACHINE):
+                if not name.startswith(MACHINE_DEPENDENT):
                     found[key, record.epoch, name] = value
         if isinstance(record, Ended):
             told.add(str(record.metadata.get("cuda_graph")))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.core.metric_names import OF_THE_MACHINE
+from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started
 from harness.experiment.trial import Trial
 from harness.training.build import assemble
@@ -35,7 +35,7 @@ def alone(trial: Trial, root: Path, test_outputs: bool = False) -> list[Record]:
 
 
 def untimed(values: Any) -> dict[str, float]:
-    return {name: value for name, value in values.items() if not name.startswith(OF_THE_MACHINE)}
+    return {name: value for name, value in values.items() if not name.startswith(MACHINE_DEPENDENT)}
 
 
 def grid(**fields: Any) -> list[Trial]:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.core.metric_names import OF_THE_MACHINE
+from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record
 from harness.experiment.trial import Choice, Trial
 from harness.training.checkpoint import Checkpoint, Pace
@@ -92,7 +92,7 @@ def _bare(record: Record) -> Any:
     match record:
         case Measured():
             values = record.values.items()
-            kept = {name: value for name, value in values if not name.startswith(OF_THE_MACHINE)}
+            kept = {name: value for name, value in values if not name.startswith(MACHINE_DEPENDENT)}
             return (record.epoch, record.examples, kept)
         case BatchLosses():
             return (record.examples, record.losses)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 from contextlib import suppress
 
-from harness.core.garbage import RARELY, seldom
+from harness.core.system import RARE_THRESHOLDS, rare_garbage_collection
 
 
 def test_python_collects_as_before_once_the_block_is_left() -> None:
     before = gc.get_threshold()
-    with suppress(KeyError), seldom():
-        assert gc.get_threshold() == RARELY
+    with suppress(KeyError), rare_garbage_collection():
+        assert gc.get_threshold() == RARE_THRESHOLDS
         assert gc.get_freeze_count() > 0
         raise KeyError
     assert gc.get_threshold() == before
@@ -32,7 +32,7 @@ def test_cycles_go_all_the_same() -> None:
             Cycle.alive -= 1
 
     gc.collect()
-    with seldom():
-        for _ in range(3 * RARELY[0]):
+    with rare_garbage_collection():
+        for _ in range(3 * RARE_THRESHOLDS[0]):
             Cycle()
-        assert Cycle.alive < 2 * RARELY[0]
+        assert Cycle.alive < 2 * RARE_THRESHOLDS[0]

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.core.paths import data_root
-from harness.execution.checkpoints.files import Position
-from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder
+from harness.execution.checkpoint_folder import Position
 from harness.execution.executors.base import Task
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
 from harness.execution.run_task import run
 from harness.experiment.plan import make_plan
 from harness.experiment.reading.loading import load
@@ -103,7 +103,7 @@ def _kill(reader: Connection, seconds: float, pid: int) -> tuple[int, int, float
 
 def _task(folder: str, every: float | None, epochs: int) -> Task:
     (one,) = make_plan(load(EXPERIMENT, [f"epochs={epochs}"]), data_root()).trials
-    kept = CheckpointRoom(Path(folder), every).of([one])
+    kept = ExperimentCheckpoints(Path(folder), every).of([one])
     return Task(one.trial_id, one.trial, data_root(), test_outputs=False, checkpoints=kept)
 
 

@@ -128,7 +128,7 @@ def flat() -> dict[str, object]:
     waiting = iter(_tasks(1000, dataset="iris", model={"name": "perceptron"}))
     start = time.perf_counter()
     while ended < 1000:
-        while executor.room("cpu") and (task := next(waiting, None)) is not None:
+        while executor.has_slot("cpu") and (task := next(waiting, None)) is not None:
             executor.submit(task)
         event = executor.next()
         if event is not None and isinstance(event.record, Ended):

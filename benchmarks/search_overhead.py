@@ -55,7 +55,7 @@ class Instant:
     description: str = "nothing"
     events: deque[Event] = field(default_factory=deque)
 
-    def room(self, device: str) -> bool:  # noqa: ARG002 - the protocol's
+    def has_slot(self, device: str) -> bool:  # noqa: ARG002 - the protocol's
         return not self.events
 
     def submit(self, task: Task) -> None:
@@ -72,7 +72,7 @@ class Instant:
 
     def cancel(self, key: str) -> None: ...
 
-    def stop_soon(self) -> bool:
+    def request_stop(self) -> bool:
         return False
 
     def close(self) -> None: ...

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from harness.cli.flags import SOME_FAILED
-from harness.execution.executors.process_start import YOUNG_SECONDS
+from harness.execution.executors.worker_start import YOUNG_SECONDS
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = """\

@@ -225,7 +225,7 @@ def _train(
     from harness.core.paths import data_root
     from harness.core.records import Outcome
     from harness.core.system import rare_garbage_collection
-    from harness.execution.checkpoints.trial_folders import CheckpointRoom
+    from harness.execution.experiment_checkpoints import ExperimentCheckpoints
     from harness.execution.queue import execute, stacks_of
     from harness.store.coordination.claims import Claims
     from harness.store.write.background import BackgroundWriter
@@ -235,7 +235,7 @@ def _train(
     tally = Tally(len(todo), goal)
     test_outputs = plan.experiment.artifacts != "none"
     console.print(f"training: {trainer.description}", highlight=False)
-    checkpoints = CheckpointRoom(
+    checkpoints = ExperimentCheckpoints(
         store.checkpoints(store.experiment(plan.experiment.name)),
         arguments.checkpoint_every,
         fresh=arguments.rerun,

@@ -10,8 +10,8 @@ import torch
 
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Record, Started
-from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder
 from harness.execution.executors.base import Task
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
 from harness.execution.run_task import run
 from harness.experiment.spec import PlannedTrial
 from harness.experiment.trial import Trial, digest
@@ -23,23 +23,23 @@ def planned(trial: Trial, fingerprint: str = "digits") -> PlannedTrial:
     return PlannedTrial(trial, trial_id, "config", "a trial", {}, fingerprint)
 
 
-def task(trial: Trial, root: Path, room: CheckpointRoom) -> Task:
+def task(trial: Trial, root: Path, room: ExperimentCheckpoints) -> Task:
     """A task whose trial keeps its checkpoints in `room`."""
     one = planned(trial)
     return Task(one.trial_id, trial, root, test_outputs=True, checkpoints=room.of([one]))
 
 
-def begin(trial: Trial, root: Path, room: CheckpointRoom, epochs: int) -> TrialFolder:
+def begin(trial: Trial, root: Path, room: ExperimentCheckpoints, epochs: int) -> TrialFolder:
     """Train a few epochs and a bit, and be gone, as a killed process is."""
     for record in run(task(trial, root, room)):
         if isinstance(record, Measured) and record.epoch == epochs:
             break
-    return TrialFolder(room.place(planned(trial)))
+    return TrialFolder(room.trial_folder(planned(trial)))
 
 
 def whole(trial: Trial, root: Path) -> list[Record]:
     """The records of a trial that nobody cut."""
-    return list(run(task(trial, root, CheckpointRoom(Path("/nonexistent"), every=1e9))))
+    return list(run(task(trial, root, ExperimentCheckpoints(Path("/nonexistent"), every=1e9))))
 
 
 def comparable(records: Iterable[Record]) -> list[Any]:

@@ -16,9 +16,9 @@ from harness.core.errors import HarnessError
 from harness.core.records import FINISHED, Outcome
 from harness.core.text import format_bytes, plural
 from harness.diagnostics.finding import Finding, note, ok, wrong
-from harness.execution.checkpoints.files import remove
-from harness.execution.checkpoints.stack_folders import StackFolder
-from harness.execution.checkpoints.trial_folders import CheckpointRoom, settle
+from harness.execution.checkpoint_folder import remove
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints, settle
+from harness.execution.stack_folders import StackFolder
 from harness.experiment.trial import Trial
 from harness.store import health, names
 from harness.store.coordination.owner import is_dead
@@ -59,7 +59,7 @@ class Folder:
 
     @property
     def is_stack(self) -> bool:
-        return self.path.parent == CheckpointRoom(self.room).stacks
+        return self.path.parent == ExperimentCheckpoints(self.room).stacks
 
     @property
     def trials(self) -> set[str]:

@@ -180,7 +180,7 @@ def _is_writable(folder: Path) -> bool:
 
 def shared_memory() -> Finding:
     """Prepared data that killed processes left; the next sweep removes it as well."""
-    from harness.execution.executors.process_start import homes, orphans
+    from harness.execution.executors.worker_start import homes, orphans
 
     left = [folder for home in homes() for folder in orphans(home)]
     if not left:

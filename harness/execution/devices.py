@@ -9,7 +9,7 @@ GPU_KINDS = ("cuda", "mps")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DeviceSlots:
     """A device. slots: how many tasks train on it at once. threads: torch's, for each of them."""
 
     device: str
@@ -22,14 +22,14 @@ class Place:
         return self.device.partition(":")[0]
 
 
-class Places:
+class SlotPool:
     """A machine's devices and what is taken of them.
 
     A trial's `device` names one of them ("cuda:1", "cpu"), a kind ("cuda": any of them), or is
     "auto": any GPU where there is one, else the CPU.
     """
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(self, places: Sequence[DeviceSlots]) -> None:
         self._places = tuple(places)
         self._free = {place.device: place.slots for place in places}
 
@@ -37,7 +37,7 @@ class Places:
     def slots(self) -> int:
         return sum(place.slots for place in self._places)
 
-    def suiting(self, device: str) -> tuple[Place, ...]:
+    def suiting(self, device: str) -> tuple[DeviceSlots, ...]:
         """The places where a trial of this `device` may train; empty where the machine has none."""
         named = tuple(place for place in self._places if device in (place.device, place.kind))
         if device != "auto":
@@ -45,7 +45,7 @@ class Places:
         gpus = tuple(place for place in self._places if place.kind in GPU_KINDS)
         return gpus or self._places
 
-    def find(self, device: str) -> Place | None:
+    def find(self, device: str) -> DeviceSlots | None:
         """A suiting place with a free slot, the emptiest first; None while there is none.
 
         Any place will do for a device that is absent: the trial will fail there and say why.
@@ -54,8 +54,8 @@ class Places:
         emptiest = max(fitting, key=lambda place: self._free[place.device])
         return emptiest if self._free[emptiest.device] else None
 
-    def take(self, place: Place) -> None:
+    def take(self, place: DeviceSlots) -> None:
         self._free[place.device] -= 1
 
-    def release(self, place: Place) -> None:
+    def release(self, place: DeviceSlots) -> None:
         self._free[place.device] += 1

@@ -13,9 +13,9 @@ from harness.cli.interrupts import Interrupts
 from harness.core.paths import stacks_file
 from harness.core.records import Ended, Outcome, Record
 from harness.core.text import plural
-from harness.execution.checkpoints.stack_folders import BegunStack
-from harness.execution.checkpoints.trial_folders import CheckpointRoom
 from harness.execution.executors.base import Executor, Task
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
+from harness.execution.stack_folders import InterruptedStack
 from harness.execution.stacking import group, largest
 from harness.experiment.spec import PlannedTrial
 from harness.store.coordination.claims import Claim
@@ -34,20 +34,20 @@ class Stacks:
     than one by one. left: of trials that another harness held, which go on together."""
 
     groups: Sequence[Sequence[PlannedTrial]] = ()
-    begun: Sequence[BegunStack] = ()
+    begun: Sequence[InterruptedStack] = ()
     measured: Path | None = None
-    left: Callable[[Sequence[PlannedTrial]], Sequence[BegunStack]] = lambda _: ()
+    left: Callable[[Sequence[PlannedTrial]], Sequence[InterruptedStack]] = lambda _: ()
 
 
 def stacks_of(
-    trials: Sequence[PlannedTrial], fuse: int | str, slots: int, checkpoints: CheckpointRoom
+    trials: Sequence[PlannedTrial], fuse: int | str, slots: int, checkpoints: ExperimentCheckpoints
 ) -> tuple[Stacks, list[str]]:
     """What `--fuse` makes of trials (a number, "auto" or "off"), and what that is, for people.
 
     slots: how many tasks train at once. checkpoints: trials whose stack left one there go on
     together, however many they are; with "off" they begin anew.
     """
-    begun = checkpoints.begun(trials)
+    begun = checkpoints.interrupted_stacks(trials)
     together = {one.trial_id for stack in begun for one in stack.members}
     count = plural(len(together), "trial")
     if fuse == "off":
@@ -59,7 +59,7 @@ def stacks_of(
     lines = [f"interrupted stacks to go on with: {len(begun)}, of {count}"] if begun else []
     lines += grouping.lines() if others else []
     measured = stacks_file() if auto else None
-    return Stacks(grouping.groups, begun, measured, checkpoints.begun), lines
+    return Stacks(grouping.groups, begun, measured, checkpoints.interrupted_stacks), lines
 
 
 class RunWriter(Protocol):
@@ -83,7 +83,7 @@ def execute(
     test_outputs: bool,
     claim: Callable[[PlannedTrial], Claim] = lambda _: Claim.GRANTED,
     stacks: Stacks | None = None,
-    checkpoints: CheckpointRoom | None = None,
+    checkpoints: ExperimentCheckpoints | None = None,
 ) -> Generator[tuple[PlannedTrial, Record | None], None, None]:
     """Train `trials`, yielding each record after it was handed to the writer; None in its place
     for a trial that another harness has run.
@@ -110,7 +110,7 @@ def execute(
             data_root,
             test_outputs,
             others=tuple(others),
-            measure=stacks.measured,
+            speedup_file=stacks.measured,
             checkpoints=checkpoints.of(members, folder) if checkpoints else None,
         )
 
@@ -123,7 +123,7 @@ def execute(
                 queue.ask_again()
                 yield from _fill(executor, queue, planned, task)
                 continue
-            with interrupts.asking(executor.stop_soon):
+            with interrupts.asking(executor.request_stop):
                 event = executor.next(CHECK_SECONDS)
             if event is None:
                 continue
@@ -222,7 +222,7 @@ def _fill(
 ) -> Iterator[tuple[PlannedTrial, None]]:
     """Begin what there is room for."""
     for device in queue.waiting:
-        while executor.room(device) and (found := queue.next(device)):
+        while executor.has_slot(device) and (found := queue.next(device)):
             if found.ours:
                 planned |= {one.trial_id: one for one in found.ours}
                 executor.submit(task(found.ours, found.folder))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.core.records import Ended, Measured, Outcome, Record, Started
-from harness.execution.checkpoints.files import NotKept, remove
+from harness.execution.checkpoint_folder import CheckpointWriteError, remove
 from harness.execution.executors.base import Event, Task
 from harness.execution.run_task import failure, is_out_of_memory, run
 from harness.execution.stopping import TOLD_TO_STOP
@@ -76,7 +76,7 @@ def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Eve
             yield from events(part, cancelled)
     except Exception as error:  # noqa: BLE001 - whatever a model or a library raises
         ended = failure(error, task)  # It lets go of what the stack holds.
-        if progress.begun or isinstance(error, NotKept):
+        if progress.begun or isinstance(error, CheckpointWriteError):
             yield from (Event(key, ended) for key, _ in task.trials if key in progress.left)
             return
         progress.held.clear()
@@ -103,7 +103,7 @@ def _stacked(task: Task, cancelled: Collection[str]) -> Iterator[Event]:
     """Raises Unstackable where the trials cannot be, or would be slower as, a stack; TooLarge."""
     import torch
 
-    from harness.execution.checkpoints.resume_stack import train_with_checkpoints
+    from harness.execution.resume_stack import train_with_checkpoints
     from harness.training import device as devices
     from harness.training.stacked.passes import Unstackable
 
@@ -122,11 +122,11 @@ def _measured(task: Task, device: torch.device) -> dict[str, Any]:
     """What `Started.facts` says of a measurement, where one is asked for. Raises Unstackable."""
     from harness.training.stacked.passes import Unstackable
 
-    if task.measure is None:
+    if task.speedup_file is None:
         return {}
     from harness.execution.stack_speedup import gain_of
 
-    gain = gain_of(task, task.measure, device)
+    gain = gain_of(task, task.speedup_file, device)
     if not gain.stacks:
         raise Unstackable(gain.told)
     factor = {} if gain.factor is None else {"fused_gain": round(gain.factor, 2)}

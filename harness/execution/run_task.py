@@ -19,7 +19,7 @@ def run(task: Task) -> Iterator[Record]:
     """
     import torch
 
-    from harness.execution.checkpoints.resume_trial import train_with_checkpoints
+    from harness.execution.resume_trial import train_with_checkpoints
 
     device = None if task.device is None else torch.device(task.device)
     try:

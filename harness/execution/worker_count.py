@@ -14,8 +14,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from harness.core.text import plural
-from harness.execution.executors.process_start import SharedFolder, start
 from harness.execution.executors.worker import Answer, Go, Measure, Pace, Ready, send
+from harness.execution.executors.worker_start import SharedFolder, start
 from harness.execution.measurements import machine, recall, remember
 from harness.experiment.trial import Trial
 

@@ -19,9 +19,9 @@ from harness.cli.progress import Tally, display
 from harness.core.paths import data_root, project_root
 from harness.core.records import FINISHED, Outcome
 from harness.core.text import plural
-from harness.execution.checkpoints.trial_folders import CheckpointRoom
 from harness.execution.executors.base import Executor
 from harness.execution.executors.choose import make_executor, measured_workers
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import execute, stacks_of
 from harness.experiment.search.settings import Search
 from harness.experiment.spec import Experiment, Plan, PlannedTrial
@@ -158,9 +158,9 @@ def _tune(
     return sum(study.outcome_counts()["failed"] for study in studies)
 
 
-def _checkpoints(store: Store, plan: Plan, arguments: argparse.Namespace) -> CheckpointRoom:
+def _checkpoints(store: Store, plan: Plan, arguments: argparse.Namespace) -> ExperimentCheckpoints:
     folder = store.checkpoints(store.experiment(plan.experiment.name))
-    return CheckpointRoom(folder, arguments.checkpoint_every)
+    return ExperimentCheckpoints(folder, arguments.checkpoint_every)
 
 
 def _is_done(studies: Sequence[TuningStudy]) -> bool:

@@ -31,7 +31,7 @@ SHORT_SECONDS: Final = 2.0
 """An evaluation that takes no longer is waited for where training is to stop."""
 
 
-class Unusable(Exception):
+class UnusableCheckpoint(Exception):
     """A checkpoint that is sound as a file, and yet cannot be gone on from here."""
 
 
@@ -48,7 +48,7 @@ class Checkpoint:
 
 
 @dataclass(slots=True)
-class Epoch:
+class PartialEpoch:
     """An epoch in training. before: the training clock when it began. outputs, losses and targets:
     of each batch so far. streams: the states to go on from, where it was begun before."""
 
@@ -74,17 +74,18 @@ class Epoch:
 
 
 @dataclass(slots=True)
-class Resumed:
+class ResumePoint:
     """Where a trial goes on. epoch: whole epochs. begun: the next one, where it was begun."""
 
     epoch: int
     clock: Clock
-    begun: Epoch | None = None
+    begun: PartialEpoch | None = None
 
 
-class Pace:
+class CheckpointPolicy:
     """When a checkpoint is due: inside an epoch once `every` seconds have passed since the last one
-    or the start, at an epoch's end once half of them have; at once where it is `asked` for.
+    or the start, at an epoch's end once half of them have; at once where
+    `stop_requested` asks for it.
 
     every: None for the default, which grows where writing one takes more than `MOST_COST` of it;
     infinity for none but those asked for. evaluation: seconds the last evaluation took, infinity
@@ -92,8 +93,8 @@ class Pace:
     """
 
     def __init__(self, every: float | None = None) -> None:
-        self.asked = False
-        self.evaluation = inf
+        self.stop_requested = False
+        self.evaluation_seconds = inf
         self._training = False
         self._in_batches = False
         self._grows = every is None
@@ -102,10 +103,10 @@ class Pace:
         self._is_long = False
 
     @property
-    def is_near(self) -> bool:
+    def can_stop_soon(self) -> bool:
         """Whether a checkpoint that is asked for now comes soon: after the batch in hand, or after
         an evaluation that is short."""
-        return self._in_batches or (self._training and self.evaluation < SHORT_SECONDS)
+        return self._in_batches or (self._training and self.evaluation_seconds < SHORT_SECONDS)
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -117,20 +118,24 @@ class Pace:
         finally:
             self._training = False
 
-    def due(self, evaluates: bool = False) -> bool:
-        """Inside an epoch. evaluates: after its last batch, where an evaluation follows that may
-        take the rest of the time and cannot be gone on from."""
+    def is_due(self, before_evaluation: bool = False) -> bool:
+        """Inside an epoch. before_evaluation: after its last batch, where an evaluation follows
+        that may take the rest of the time and cannot be gone on from."""
         passed = time.monotonic() - self._last
-        ahead = self.evaluation if evaluates and isfinite(self.evaluation) else 0.0
-        return self.asked or passed + ahead >= self._every
+        ahead = (
+            self.evaluation_seconds
+            if before_evaluation and isfinite(self.evaluation_seconds)
+            else 0.0
+        )
+        return self.stop_requested or passed + ahead >= self._every
 
-    def due_after_epoch(self, last: bool = False) -> bool:
-        """last: of the trial's last epoch, where each trial that is long enough has one."""
+    def is_due_after_epoch(self, is_last: bool = False) -> bool:
+        """is_last: of the trial's last epoch, where each trial that is long enough has one."""
         passed = time.monotonic() - self._last
         self._is_long = self._is_long or passed >= self._every / 2
-        return self.asked or passed >= self._every / 2 or (last and self._is_long)
+        return self.stop_requested or passed >= self._every / 2 or (is_last and self._is_long)
 
-    def wrote(self, seconds: float) -> None:
+    def record_write(self, seconds: float) -> None:
         """A checkpoint took so long to write."""
         if self._grows:
             self._every = max(DEFAULT_SECONDS, seconds / MOST_COST)
@@ -138,7 +143,7 @@ class Pace:
         self._is_long = True
 
     @contextmanager
-    def batches(self) -> Iterator[None]:
+    def in_batches(self) -> Iterator[None]:
         """While entered, batches are trained."""
         self._in_batches = True
         try:
@@ -147,11 +152,11 @@ class Pace:
             self._in_batches = False
 
 
-def taken(
+def capture(
     parts: Parts,
     clock: Clock,
     epoch: int,
-    begun: Epoch | None = None,
+    begun: PartialEpoch | None = None,
     chance: torch.Generator | None = None,
 ) -> Checkpoint:
     """A trial's checkpoint after `epoch` whole epochs, and what was `begun` of the next one."""
@@ -161,14 +166,14 @@ def taken(
         "optimizer": parts.optimizer.state_dict(),
         "learning_rate": parts.learning_rate.state(),
     }
-    drawn = None if chance is None else streams(parts.device, chance)
-    return put_together(own, parts.device, clock, epoch, begun, drawn)
+    drawn = None if chance is None else random_states(parts.device, chance)
+    return build_checkpoint(own, parts.device, clock, epoch, begun, drawn)
 
 
-def restore(parts: Parts, state: Mapping[str, Any]) -> Resumed:
+def restore(parts: Parts, state: Mapping[str, Any]) -> ResumePoint:
     """Put parts just assembled where the trial was when `state` was taken.
 
-    Raises Unusable where that is not possible; the parts are then spoilt.
+    Raises UnusableCheckpoint where that is not possible; the parts are then spoilt.
     """
 
     def load() -> None:
@@ -176,15 +181,15 @@ def restore(parts: Parts, state: Mapping[str, Any]) -> Resumed:
         parts.optimizer.load_state_dict(state["optimizer"])
         parts.learning_rate.load(state["learning_rate"])
 
-    return gone_on(state, FORMAT, parts.device, load, parts.trial.batch_size)
+    return resume_from(state, FORMAT, parts.device, load, parts.trial.batch_size)
 
 
-def put_together(
+def build_checkpoint(
     own: Mapping[str, Any],
     device: torch.device,
     clock: Clock,
     epoch: int,
-    begun: Epoch | None,
+    begun: PartialEpoch | None,
     drawn: Mapping[str, Any] | None,
     dim: int = 0,
 ) -> Checkpoint:
@@ -213,24 +218,25 @@ def put_together(
     return Checkpoint(epoch, len(begun), state)
 
 
-def gone_on(
+def resume_from(
     state: Mapping[str, Any],
     known: int,
     device: torch.device,
     load: Callable[[], None],
     batch_size: int,
     dim: int = 0,
-) -> Resumed:
-    """Where a state that `put_together` made goes on, after `load` has taken over what is a trial's
-    or a stack's own. known: the format that can be read. Raises Unusable where it cannot be."""
+) -> ResumePoint:
+    """Where a state that `build_checkpoint` made goes on, after `load` has taken over what is a
+    trial's or a stack's own. known: the format that can be read. Raises UnusableCheckpoint where it
+    cannot be."""
     if state["format"] != known:
-        raise Unusable("it was written by another version")
+        raise UnusableCheckpoint("it was written by another version")
     if state["begun"] is not None and state["device"] != device.type:
-        raise Unusable(f"its random streams are of the device {state['device']}")
+        raise UnusableCheckpoint(f"its random streams are of the device {state['device']}")
     try:
         load()
     except (RuntimeError, ValueError, KeyError) as error:
-        raise Unusable(" ".join(str(error).split())) from error
+        raise UnusableCheckpoint(" ".join(str(error).split())) from error
 
     def batches(name: str) -> list[Tensor]:
         # Each batch by itself, as it was: where numbers lie in memory may decide how they add up.
@@ -239,17 +245,17 @@ def gone_on(
 
     begun = None
     if state["begun"] is not None:
-        begun = Epoch(
+        begun = PartialEpoch(
             state["begun"]["before"],
             batches("outputs"),
             batches("losses"),
             batches("targets"),
             state["begun"]["streams"],
         )
-    return Resumed(state["epoch"], Clock(device, **state["clock"]), begun)
+    return ResumePoint(state["epoch"], Clock(device, **state["clock"]), begun)
 
 
-def streams(device: torch.device, chance: torch.Generator) -> dict[str, Tensor]:
+def random_states(device: torch.device, chance: torch.Generator) -> dict[str, Tensor]:
     """The states of what is drawn from inside an epoch: torch's global generators, which dropout
     uses, and the augmentations' own."""
     found = {"cpu": torch.get_rng_state(), "augmentation": chance.get_state()}
@@ -260,7 +266,7 @@ def streams(device: torch.device, chance: torch.Generator) -> dict[str, Tensor]:
     return found
 
 
-def set_streams(
+def set_random_states(
     device: torch.device, chance: torch.Generator, states: Mapping[str, Tensor]
 ) -> None:
     """Put them back."""

@@ -15,7 +15,14 @@ from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, 
 from harness.core.seeding import generator, stream_seed
 from harness.training import device as devices
 from harness.training.build import Parts, augmented
-from harness.training.checkpoint import Checkpoint, Epoch, Pace, Resumed, set_streams, taken
+from harness.training.checkpoint import (
+    Checkpoint,
+    CheckpointPolicy,
+    PartialEpoch,
+    ResumePoint,
+    capture,
+    set_random_states,
+)
 from harness.training.clock import Clock
 from harness.training.evaluation import Scores, evaluate, mean, measure
 from harness.training.sources import Batch
@@ -33,27 +40,27 @@ class Diverged(Exception):
 def train(
     parts: Parts,
     test_outputs: bool = False,
-    pace: Pace | None = None,
-    resumed: Resumed | None = None,
+    policy: CheckpointPolicy | None = None,
+    resumed: ResumePoint | None = None,
 ) -> Iterator[Record | Checkpoint]:
     """Train one trial, yielding records: Started, Measured for epoch 0 (untrained) and each epoch,
     BatchLosses where asked, and Ended, which is always the last unless the caller stops it.
 
-    evidence: whether `Ended` carries weights and test outputs. pace: when checkpoints are due; they
-    come between the records, none without it. resumed: where to go on, with `parts` put there; what
-    was measured before is not yielded again. Closing the generator stops the trial where it yielded
-    last; an exception in a part goes through to the caller.
+    evidence: whether `Ended` carries weights and test outputs. policy: when checkpoints are due;
+    they come between the records, none without it. resumed: where to go on, with `parts` put there;
+    what was measured before is not yielded again. Closing the generator stops the trial where it
+    yielded last; an exception in a part goes through to the caller.
     """
-    pace = pace or Pace(every=inf)
+    policy = policy or CheckpointPolicy(every=inf)
     yield Started(parts.metadata())
-    at = resumed or Resumed(0, Clock(parts.device))
+    at = resumed or ResumePoint(0, Clock(parts.device))
     try:
         if resumed is None:
             values, _ = _evaluated(parts, at.clock)
-            pace.evaluation = at.clock.evaluation
+            policy.evaluation_seconds = at.clock.evaluation
             yield Measured(0, values | _progress(parts, at.clock, 0), 0)
-        with pace.training():
-            scores = yield from _train_epochs(parts, pace, at)
+        with policy.training():
+            scores = yield from _train_epochs(parts, policy, at)
         if not scores:  # It was interrupted after its last epoch.
             _, scores = _evaluated(parts, at.clock)
     except Diverged as reason:
@@ -67,22 +74,22 @@ def train(
 
 
 def _train_epochs(
-    parts: Parts, pace: Pace, at: Resumed
+    parts: Parts, policy: CheckpointPolicy, at: ResumePoint
 ) -> Generator[Record | Checkpoint, None, dict[str, Scores]]:
     """The epochs that are left. Returns the last evaluation's scores; none where none was left."""
     clock, begun = at.clock, at.begun
     n = len(parts.data.train)
     scores: dict[str, Scores] = {}
     for epoch in range(at.epoch + 1, parts.trial.epochs + 1):
-        begun = begun or Epoch(before=clock.train)
-        trained, batches = yield from _train_epoch(parts, epoch, clock, pace, begun)
+        begun = begun or PartialEpoch(before=clock.train)
+        trained, batches = yield from _train_epoch(parts, epoch, clock, policy, begun)
         if batches is not None:
             yield batches
         values = measure("train", _finite(trained, epoch), parts.metrics)
         if _is_evaluated(parts, epoch):
             before = clock.evaluation
             measured, scores = _evaluated(parts, clock)
-            pace.evaluation = clock.evaluation - before
+            policy.evaluation_seconds = clock.evaluation - before
             values |= measured
         values |= {THROUGHPUT: n / max(clock.train - begun.before, 1e-9)}
         values |= _progress(parts, clock, epoch)
@@ -90,14 +97,14 @@ def _train_epochs(
         # After the rate was read: what a schedule observes changes the next epoch's.
         parts.learning_rate.observe(values)
         yield Measured(epoch, values, epoch * n)
-        if pace.due_after_epoch(last=epoch == parts.trial.epochs):
-            with pace.batches():
-                yield taken(parts, clock, epoch)
+        if policy.is_due_after_epoch(is_last=epoch == parts.trial.epochs):
+            with policy.in_batches():
+                yield capture(parts, clock, epoch)
     return scores
 
 
 def _train_epoch(
-    parts: Parts, epoch: int, clock: Clock, pace: Pace, begun: Epoch
+    parts: Parts, epoch: int, clock: Clock, policy: CheckpointPolicy, begun: PartialEpoch
 ) -> Generator[Checkpoint, None, tuple[Scores, BatchLosses | None]]:
     """One pass over the training split, or what is left of it. Returns what the model put out while
     it was trained."""
@@ -108,11 +115,11 @@ def _train_epoch(
     order = torch.randperm(len(parts.data.train), generator=generator(trial.seed, "order", epoch))
     chance = generator(trial.seed, "augmentation", epoch, device=str(parts.device))
     if begun.streams is not None:
-        set_streams(parts.device, chance, begun.streams)
+        set_random_states(parts.device, chance, begun.streams)
     step = (epoch - 1) * parts.steps_per_epoch
     precision = autocast(parts)
     clock.start()
-    with pace.batches():
+    with policy.in_batches():
         for index, (inputs, wanted) in _batches(parts, order, len(begun)):
             if parts.augment:
                 inputs = augmented(parts.augment, inputs, chance)
@@ -121,11 +128,11 @@ def _train_epoch(
             if _is_checked(index) and not loss.isfinite().all():
                 break
             is_last = index == parts.steps_per_epoch - 1
-            if pace.due(evaluates=is_last and _is_evaluated(parts, epoch)):
+            if policy.is_due(before_evaluation=is_last and _is_evaluated(parts, epoch)):
                 clock.train += clock.lap()
-                checkpoint = taken(parts, clock, epoch - 1, begun, chance)
+                checkpoint = capture(parts, clock, epoch - 1, begun, chance)
                 yield checkpoint
-                set_streams(parts.device, chance, checkpoint.state["begun"]["streams"])
+                set_random_states(parts.device, chance, checkpoint.state["begun"]["streams"])
                 clock.start()
     clock.train += clock.lap()
     return begun.scores(), _batch_losses(parts, epoch, begun.losses)

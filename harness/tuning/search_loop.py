@@ -14,8 +14,8 @@ from harness.cli.interrupts import Interrupts
 from harness.core.metrics import Goal
 from harness.core.paths import stacks_file
 from harness.core.records import Ended, Measured, Outcome, Record
-from harness.execution.checkpoints.trial_folders import CheckpointRoom
 from harness.execution.executors.base import Executor, Task
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import CHECK_SECONDS
 from harness.experiment.spec import PlannedTrial
 from harness.tuning.results import TrialResult
@@ -76,7 +76,7 @@ class Drive:
     data_root: Path
     test_outputs: bool = False
     stacks: StackLimit = field(default_factory=StackLimit)
-    checkpoints: CheckpointRoom | None = None
+    checkpoints: ExperimentCheckpoints | None = None
     _ready: list[SearchPoint] = field(default_factory=list)
     _training: dict[str, Training] = field(default_factory=dict)
     _waiting: dict[str, list[SearchPoint]] = field(default_factory=lambda: defaultdict(list))
@@ -99,7 +99,7 @@ class Drive:
                 if not self._training:
                     continue
                 self.interrupts.check()
-                with self.interrupts.asking(self.executor.stop_soon):
+                with self.interrupts.asking(self.executor.request_stop):
                     event = self.executor.next(CHECK_SECONDS)
                 if event is None:
                     continue
@@ -129,7 +129,7 @@ class Drive:
         what is measured until then may make better ones."""
         while True:
             self._ask()
-            able = [one for one in self._ready if self.executor.room(one.current.trial.device)]
+            able = [one for one in self._ready if self.executor.has_slot(one.current.trial.device)]
             if not able:
                 return
             members = next_stack(able, self.stacks.most)
@@ -145,7 +145,7 @@ class Drive:
             self.data_root,
             self.test_outputs,
             others=tuple(others),
-            measure=stacks_file() if self.stacks.measured and others else None,
+            speedup_file=stacks_file() if self.stacks.measured and others else None,
             checkpoints=self.checkpoints.of(members) if self.checkpoints else None,
         )
 
@@ -159,7 +159,7 @@ class Drive:
 
     def _may_ask(self, study: TuningStudy) -> bool:
         device = study.plan.base.trial.device
-        if not self.executor.room(device) or study.is_over():
+        if not self.executor.has_slot(device) or study.is_over():
             return False
         waiting = sum(one.current.trial.device == device for one in self._ready)
         return waiting < self.stacks.most
@@ -224,7 +224,7 @@ class Drive:
         asked, result, key = training.asked, training.result, training.asked.current.trial_id
         if asked.pruned_at is not None:
             if self.checkpoints:
-                self.checkpoints.forget(asked.current)
+                self.checkpoints.delete(asked.current)
             asked.seconds += result.seconds
             asked.study.tell(asked, TrialState.PRUNED, "pruned")
         elif result.reason.startswith(WORKER_DIED) and asked.study.retry(asked, result.reason):

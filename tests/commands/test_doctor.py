@@ -19,7 +19,7 @@ from harness import doctor
 from harness.core.checksummed import write_checksummed
 from harness.diagnostics import setup
 from harness.diagnostics.finding import State
-from harness.execution.executors import process_start as processes
+from harness.execution.executors import worker_start as processes
 from harness.store import health, names
 from harness.store.artifacts.trial_files import write_weights
 from harness.store.coordination import lease, owner

@@ -13,7 +13,7 @@ from harness import doctor
 from harness.core.checksummed import write_checksummed
 from harness.core.records import Ended, Outcome, Started
 from harness.diagnostics.checkpoints import BUSY_SECONDS, LONG_SECONDS
-from harness.execution.checkpoints.trial_folders import CheckpointRoom
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.experiment.spec import Plan
 from harness.store.store import Store
 from harness.store.write.sweep_writer import SweepWriter
@@ -78,7 +78,7 @@ def test_a_stack_is_cleared_once_none_of_its_trials_waits(
     write(store, plan, {0: done(), 1: done(), 2: cut})
     folders = []
     for members in ((0, 1), (1, 2)):
-        folder = CheckpointRoom(store.checkpoints("1")).stacks / f"stack{members[0]}"
+        folder = ExperimentCheckpoints(store.checkpoints("1")).stacks / f"stack{members[0]}"
         write_checksummed(folder / HALF, {"epoch": 1})
         for number in members:
             (folder / f"{number:016x}.member").touch()

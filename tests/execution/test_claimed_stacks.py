@@ -11,10 +11,10 @@ import pytest
 from harness.cli.interrupts import Interrupts
 from harness.core.records import Ended, Outcome, Record
 from harness.execution import queue as execution
-from harness.execution.checkpoints.stack_folders import StackFolder, Story, stack_folder
-from harness.execution.checkpoints.trial_folders import CheckpointRoom
 from harness.execution.executors.base import Event, Task
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import execute, stacks_of
+from harness.execution.stack_folders import StackFolder, Story, stack_folder
 from harness.experiment.spec import PlannedTrial
 from harness.store.coordination.claims import Claim
 from harness.training.checkpoint import Checkpoint
@@ -38,7 +38,7 @@ class Noted:
 
     def prepare(self) -> None: ...
 
-    def room(self, device: str) -> bool:
+    def has_slot(self, device: str) -> bool:
         return not self._ready
 
     def submit(self, task: Task) -> None:
@@ -51,7 +51,7 @@ class Noted:
 
     def cancel(self, key: str) -> None: ...
 
-    def stop_soon(self) -> bool:
+    def request_stop(self) -> bool:
         return False
 
     def close(self) -> None: ...
@@ -70,8 +70,8 @@ def trials() -> list[PlannedTrial]:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> CheckpointRoom:
-    return CheckpointRoom(tmp_path)
+def room(tmp_path: Path) -> ExperimentCheckpoints:
+    return ExperimentCheckpoints(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def leave_stack(room: CheckpointRoom, members: Sequence[PlannedTrial]) -> Path:
+def leave_stack(room: ExperimentCheckpoints, members: Sequence[PlannedTrial]) -> Path:
     """As a process does that dies while it trains these as a stack."""
     folder = stack_folder(room.folder / "stacks", [one.trial_id for one in members])
     story = Story(tuple((one.trial_id, one.trial) for one in members), {}, {}, {})
@@ -90,7 +90,7 @@ def leave_stack(room: CheckpointRoom, members: Sequence[PlannedTrial]) -> Path:
 
 
 def run(
-    trials: Sequence[PlannedTrial], fuse: int, room: CheckpointRoom, answers: Answers
+    trials: Sequence[PlannedTrial], fuse: int, room: ExperimentCheckpoints, answers: Answers
 ) -> tuple[list[tuple[list[int], Path | None]], list[int]]:
     """The tasks, each as its trials' places in the plan and its stack's folder, and the places of
     all that were claimed in their order."""
@@ -115,7 +115,7 @@ def run(
 
 
 def test_a_stack_that_was_left_goes_on_and_the_rest_is_grouped_anew(
-    trials: list[PlannedTrial], room: CheckpointRoom
+    trials: list[PlannedTrial], room: ExperimentCheckpoints
 ) -> None:
     folder = leave_stack(room, [trials[1], trials[4], trials[5]])
     tasks, _ = run(trials, 2, room, lambda _: Claim.GRANTED)
@@ -126,7 +126,7 @@ def test_a_stack_that_was_left_goes_on_and_the_rest_is_grouped_anew(
 
 
 def test_trials_that_another_has_run_leave_the_stack(
-    trials: list[PlannedTrial], room: CheckpointRoom
+    trials: list[PlannedTrial], room: ExperimentCheckpoints
 ) -> None:
     folder = leave_stack(room, trials[:4])
     done = {0, 2, 3}
@@ -137,7 +137,7 @@ def test_trials_that_another_has_run_leave_the_stack(
 
 
 def test_who_has_the_first_trial_of_a_stack_has_all(
-    trials: list[PlannedTrial], room: CheckpointRoom
+    trials: list[PlannedTrial], room: ExperimentCheckpoints
 ) -> None:
     folder = leave_stack(room, trials)
     answers = iter([Claim.HELD, Claim.HELD])
@@ -147,7 +147,7 @@ def test_who_has_the_first_trial_of_a_stack_has_all(
 
 
 def test_trials_that_were_held_go_on_as_the_stack_that_their_process_left(
-    trials: list[PlannedTrial], room: CheckpointRoom
+    trials: list[PlannedTrial], room: ExperimentCheckpoints
 ) -> None:
     """It left its first checkpoint after this one had looked, and died. What it had of others goes
     on by itself."""

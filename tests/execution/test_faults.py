@@ -19,11 +19,11 @@ import psutil
 import pytest
 
 from harness.core.records import Ended, Outcome, Started
-from harness.execution.executors import process_start as processes
+from harness.execution.executors import worker_start as processes
 from harness.execution.executors.base import Task
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
-from harness.execution.executors.process_start import SharedFolder
+from harness.execution.executors.worker_start import SharedFolder
 from harness.store.names import PARAM_TRIAL, TAG_KIND, TRIAL
 from tests.support import make_trial
 
@@ -149,7 +149,7 @@ def test_shared_data_of_processes_killed_together_goes_with_the_next_start(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(processes, "YOUNG_SECONDS", 0.0)
     code = (
-        "import os, tempfile, harness.execution.executors.process_start as p\n"
+        "import os, tempfile, harness.execution.executors.worker_start as p\n"
         f"p.MEMORY = p.Path('/absent'); tempfile.tempdir = {str(tmp_path)!r}\n"
         "print(p.SharedFolder.make().path, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"

@@ -15,12 +15,12 @@ import pytest
 
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Outcome, Started
-from harness.execution.checkpoints.files import Position
-from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder
+from harness.execution.checkpoint_folder import Position
 from harness.execution.executors.base import Executor, Task
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
 from harness.execution.executors.ray import RayExecutor
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
 from tests.resume_support import comparable, planned
 from tests.resume_support import task as checkpointed
 from tests.support import make_trial
@@ -147,8 +147,8 @@ def test_failures_and_cancellations_end_once(executor: RayExecutor, data_root: P
 def test_a_killed_task_goes_on_from_its_checkpoint(
     executor: RayExecutor, tmp_path: Path, data_root: Path
 ) -> None:
-    trial, room = make_trial(epochs=4, batch_size=32), CheckpointRoom(tmp_path, every=0)
-    folder = TrialFolder(room.place(planned(trial)))
+    trial, room = make_trial(epochs=4, batch_size=32), ExperimentCheckpoints(tmp_path, every=0)
+    folder = TrialFolder(room.trial_folder(planned(trial)))
     executor.submit(checkpointed(trial, data_root, room))
     while (folder.reached() or Position(0, 0)) < Position(1, 5):
         time.sleep(0.01)

@@ -50,7 +50,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 def stack_of(keys: str, root: Path, measure: Path | None = None, **fields: Any) -> Task:
     trials = [(key, make_trial(**{"epochs": 2, **fields, "seed": i})) for i, key in enumerate(keys)]
     (key, trial), *others = trials
-    return Task(key, trial, root, test_outputs=False, others=tuple(others), measure=measure)
+    return Task(key, trial, root, test_outputs=False, others=tuple(others), speedup_file=measure)
 
 
 def drain(executor: Executor) -> list[Event]:
@@ -78,7 +78,7 @@ def test_a_stack_ends_each_of_its_trials_once(executor: Executor, data_root: Pat
     started = of(events, Started)
     assert {key: one.metadata["fused"] for key, one in started.items()} == dict.fromkeys("abc", 3)
     assert not any(one.metadata["exclusive"] for one in started.values())
-    assert executor.room("cpu")
+    assert executor.has_slot("cpu")
 
 
 def test_a_stack_and_a_trial_share_an_engine(executor: Executor, data_root: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_stack_whose_trials_are_all_cancelled_frees_its_slot(
         executor.cancel(key)
     outcomes = {key: end.outcome for key, end in ends(drain(executor)).items()}
     assert outcomes == dict.fromkeys("abc", Outcome.INTERRUPTED)
-    assert executor.room("cpu")
+    assert executor.has_slot("cpu")
 
 
 def test_a_trial_is_cancelled_before_its_stack_begins(executor: Executor, data_root: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_stack_that_is_slower_is_not_one(
     told: str,
 ) -> None:
     monkeypatch.setattr(pace, "gain", lambda *_: gain)
-    task = stack_of("ab", data_root, measure=tmp_path / "stacks.json")
+    task = stack_of("ab", data_root, speedup_file=tmp_path / "stacks.json")
     metadata = of(list(stacks.events(task)), Started)["b"].metadata
     if gain == 0.5:
         assert metadata["not_fused"] == f"{told} (measured now)"
@@ -199,7 +199,7 @@ def test_both_ways_are_measured_once_on_a_machine(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pace, "WORTH_SECONDS", 0.0)
-    task = stack_of("abcdefgh", data_root, measure=tmp_path / "stacks.json")
+    task = stack_of("abcdefgh", data_root, speedup_file=tmp_path / "stacks.json")
     assert set(ends(list(stacks.events(task)))) == set("abcdefgh")
     ((_, found),) = recall(tmp_path / "stacks.json").items()
     assert 0 < found["gain"] < float("inf")
@@ -213,7 +213,7 @@ def test_both_ways_are_measured_once_on_a_machine(
 
 def test_a_damaged_memory_is_measured_again(data_root: Path, tmp_path: Path) -> None:
     (tmp_path / "stacks.json").write_text("{")
-    task = stack_of("ab", data_root, measure=tmp_path / "stacks.json")
+    task = stack_of("ab", data_root, speedup_file=tmp_path / "stacks.json")
     assert set(ends(list(stacks.events(task)))) == set("ab")
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from harness.core.records import Started
 from harness.execution import run_stack as stacks
-from harness.execution.checkpoints.files import Position
-from harness.execution.checkpoints.stack_folders import StackFolder, Story
-from harness.execution.checkpoints.trial_folders import CheckpointRoom
+from harness.execution.checkpoint_folder import Position
 from harness.execution.executors.base import Event, Task
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
+from harness.execution.stack_folders import StackFolder, Story
 from harness.experiment.spec import PlannedTrial
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint
@@ -48,7 +48,7 @@ def plan_of(trials: Iterable[Trial]) -> list[PlannedTrial]:
 def task_of(
     members: Sequence[PlannedTrial],
     root: Path,
-    room: CheckpointRoom | None = None,
+    room: ExperimentCheckpoints | None = None,
     folder: Path | None = None,
 ) -> Task:
     """The task of a stack. folder: of the one that it goes on as."""
@@ -57,9 +57,9 @@ def task_of(
     return Task(key, trial, root, test_outputs=True, others=tuple(others), checkpoints=kept)
 
 
-def going_on(members: Sequence[PlannedTrial], root: Path, room: CheckpointRoom) -> Task:
+def going_on(members: Sequence[PlannedTrial], root: Path, room: ExperimentCheckpoints) -> Task:
     """The task of the one stack among these trials that left a checkpoint."""
-    (found,) = room.begun(members)
+    (found,) = room.interrupted_stacks(members)
     return task_of(found.members, root, room, found.folder)
 
 

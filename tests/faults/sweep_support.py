@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from harness.core.metrics import BEST, MACHINE_DEPENDENT
-from harness.execution.checkpoints.files import Folder, Position
+from harness.execution.checkpoint_folder import Folder, Position
 from harness.store import names
 
 PATIENCE = 120.0

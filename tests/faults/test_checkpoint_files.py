@@ -13,9 +13,9 @@ import torch
 
 from harness.core.checksummed import DamagedFile, load_checksummed, write_checksummed
 from harness.core.records import Ended, Outcome, Started
-from harness.execution.checkpoints import trial_folders as checkpoints
-from harness.execution.checkpoints.files import Position
-from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder, settle
+from harness.execution import experiment_checkpoints as checkpoints
+from harness.execution.checkpoint_folder import Position
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder, settle
 from harness.execution.run_task import run
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint
@@ -32,8 +32,8 @@ def made(**fields: object) -> Trial:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> CheckpointRoom:
-    return CheckpointRoom(tmp_path / "room", every=0)
+def room(tmp_path: Path) -> ExperimentCheckpoints:
+    return ExperimentCheckpoints(tmp_path / "room", every=0)
 
 
 def names(folder: TrialFolder) -> list[str]:
@@ -41,7 +41,7 @@ def names(folder: TrialFolder) -> list[str]:
 
 
 def test_goes_on_from_the_last_and_tells_all_from_the_first(
-    room: CheckpointRoom, data_root: Path
+    room: ExperimentCheckpoints, data_root: Path
 ) -> None:
     trial = made()
     folder = begin(trial, data_root, room, epochs=2)
@@ -57,7 +57,7 @@ def test_goes_on_from_the_last_and_tells_all_from_the_first(
 
 @pytest.mark.parametrize("fault", ["cut", "empty", "flipped", "pickle"])
 def test_a_bad_file_is_set_aside_and_the_one_before_is_used(
-    fault: str, room: CheckpointRoom, data_root: Path, caplog: pytest.LogCaptureFixture
+    fault: str, room: ExperimentCheckpoints, data_root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trial = made()
     folder = begin(trial, data_root, room, epochs=2)
@@ -72,7 +72,7 @@ def test_a_bad_file_is_set_aside_and_the_one_before_is_used(
 
 
 def test_where_all_are_bad_the_trial_starts_again_and_says_so(
-    room: CheckpointRoom, data_root: Path
+    room: ExperimentCheckpoints, data_root: Path
 ) -> None:
     trial = made()
     folder = begin(trial, data_root, room, epochs=2)
@@ -133,7 +133,7 @@ def test_nobodys_code_is_run(tmp_path: Path) -> None:
 KILLER = """
 import os, random, signal, sys, time, torch
 from pathlib import Path
-from harness.execution.checkpoints.trial_folders import TrialFolder
+from harness.execution.experiment_checkpoints import TrialFolder
 from harness.training.checkpoint import Checkpoint
 folder, chance, torn = TrialFolder(Path(sys.argv[1])), random.Random(0), 0
 
@@ -182,7 +182,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_one(tmp_path: Path) -> Non
 
 
 def test_a_done_trial_is_continued_and_equals_the_longer_one_at_once(
-    room: CheckpointRoom, data_root: Path
+    room: ExperimentCheckpoints, data_root: Path
 ) -> None:
     for scheduler in ("constant", "plateau", {"name": "step", "step_size": 1, "gamma": 0.5}):
         short, long = (made(epochs=n, scheduler=scheduler, optimizer="momentum") for n in (2, 5))
@@ -195,7 +195,9 @@ def test_a_done_trial_is_continued_and_equals_the_longer_one_at_once(
         shutil.rmtree(room.folder)
 
 
-def test_a_continued_trial_that_is_cut_goes_on_too(room: CheckpointRoom, data_root: Path) -> None:
+def test_a_continued_trial_that_is_cut_goes_on_too(
+    room: ExperimentCheckpoints, data_root: Path
+) -> None:
     short, long = made(epochs=1), made(epochs=4)
     done(short, data_root, room)
     begin(long, data_root, room, epochs=3)
@@ -213,7 +215,7 @@ def test_a_continued_trial_that_is_cut_goes_on_too(room: CheckpointRoom, data_ro
     ],
 )
 def test_what_cannot_be_continued_says_why(
-    fields: dict[str, object], why: str, room: CheckpointRoom, data_root: Path
+    fields: dict[str, object], why: str, room: ExperimentCheckpoints, data_root: Path
 ) -> None:
     done(made(epochs=2, **fields), data_root, room)
     assert sum(path.stat().st_size for path in room.folder.rglob("*.*")) == 0
@@ -222,40 +224,45 @@ def test_what_cannot_be_continued_says_why(
     assert comparable(records) == comparable(whole(made(epochs=4, **fields), data_root))
 
 
-def test_other_data_or_options_are_another_lineage(room: CheckpointRoom, data_root: Path) -> None:
+def test_other_data_or_options_are_another_lineage(
+    room: ExperimentCheckpoints, data_root: Path
+) -> None:
     done(made(epochs=1), data_root, room)
     for other in (made(epochs=3, seed=1), made(epochs=3, lr=0.2)):
         started, *_ = run(task(other, data_root, room))
         assert not {"continued_from", "resumed", "not_continued"} & set(started.metadata)
     trial = made(epochs=3)
-    assert room.place(planned(trial, "other bytes")).parent != room.place(planned(trial)).parent
+    assert (
+        room.trial_folder(planned(trial, "other bytes")).parent
+        != room.trial_folder(planned(trial)).parent
+    )
 
 
-def test_a_fresh_start_takes_nothing_over(room: CheckpointRoom, data_root: Path) -> None:
+def test_a_fresh_start_takes_nothing_over(room: ExperimentCheckpoints, data_root: Path) -> None:
     done(made(epochs=1), data_root, room)
     trial = made(epochs=3)
     begin(trial, data_root, room, epochs=2)
-    fresh = CheckpointRoom(room.folder, every=0, fresh=True)
+    fresh = ExperimentCheckpoints(room.folder, every=0, fresh=True)
     started, *_ = run(task(trial, data_root, fresh))
     assert not {"continued_from", "resumed", "not_continued", "restarted"} & set(started.metadata)
 
 
 def test_short_trials_leave_nothing(tmp_path: Path, data_root: Path) -> None:
-    room = CheckpointRoom(tmp_path / "room")
+    room = ExperimentCheckpoints(tmp_path / "room")
     done(made(), data_root, room)
     assert not room.folder.exists()
 
 
-def test_a_diverged_trial_leaves_nothing(room: CheckpointRoom, data_root: Path) -> None:
+def test_a_diverged_trial_leaves_nothing(room: ExperimentCheckpoints, data_root: Path) -> None:
     trial = made(lr=1e30)
     *_, ended = run(task(trial, data_root, room))
     assert ended.outcome is Outcome.DIVERGED
-    settle(room.folder, room.place(planned(trial)), trial, done=False)
+    settle(room.folder, room.trial_folder(planned(trial)), trial, done=False)
     assert not room.folder.exists()
 
 
 def test_last_checkpoints_take_a_bounded_room(
-    room: CheckpointRoom, data_root: Path, monkeypatch: pytest.MonkeyPatch
+    room: ExperimentCheckpoints, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done(made(epochs=1), data_root, room)
     (first,) = room.folder.rglob("*.final")
@@ -267,7 +274,7 @@ def test_last_checkpoints_take_a_bounded_room(
     assert not first.exists()
 
 
-def test_another_threads_number_is_told(room: CheckpointRoom, data_root: Path) -> None:
+def test_another_threads_number_is_told(room: ExperimentCheckpoints, data_root: Path) -> None:
     trial = made()
     begin(trial, data_root, room, epochs=1)
     before = torch.get_num_threads()
@@ -280,12 +287,12 @@ def test_another_threads_number_is_told(room: CheckpointRoom, data_root: Path) -
     assert started.metadata["resumed_elsewhere"] == f"threads: {before}, now {before + 1}"
 
 
-def done(trial: Trial, root: Path, room: CheckpointRoom) -> None:
+def done(trial: Trial, root: Path, room: ExperimentCheckpoints) -> None:
     """Train a trial to its end and let it stand in the store."""
     *_, ended = run(task(trial, root, room))
     assert isinstance(ended, Ended)
     assert ended.outcome is Outcome.DONE
-    settle(room.folder, room.place(planned(trial)), trial, done=True)
+    settle(room.folder, room.trial_folder(planned(trial)), trial, done=True)
 
 
 def test_names_sort_by_position(tmp_path: Path) -> None:

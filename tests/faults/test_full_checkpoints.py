@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.records import Ended, Measured, Outcome
-from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
 from harness.execution.run_task import run
 from harness.experiment.trial import Trial
 from harness.store import names
@@ -49,7 +49,7 @@ def test_a_full_disk_fails_the_trial_and_leaves_the_old_file(
     small_disk: Path, data_root: Path
 ) -> None:
     trial = made()
-    room = CheckpointRoom(small_disk / "room", every=0)
+    room = ExperimentCheckpoints(small_disk / "room", every=0)
     folder = begin(trial, data_root, room, epochs=1)
     kept = {path.name: path.read_bytes() for path in folder.path.iterdir()}
     (small_disk / "others").write_bytes(b"x" * 1000)
@@ -57,7 +57,7 @@ def test_a_full_disk_fails_the_trial_and_leaves_the_old_file(
     *_, ended = run(task(large, data_root, room))
     assert isinstance(ended, Ended)
     assert ended.outcome is Outcome.FAILED
-    place = room.place(planned(large))
+    place = room.trial_folder(planned(large))
     assert f"no checkpoint could be written in {place} (" in ended.reason
     assert "free): once that is mended, --retry-failed trains it again" in ended.reason
     assert not ended.traceback, "it is for people"
@@ -72,8 +72,8 @@ def test_a_disk_that_fills_up_under_a_trial_costs_it_an_interval(
     small_disk: Path, data_root: Path
 ) -> None:
     trial = made(epochs=3)
-    room = CheckpointRoom(small_disk / "room", every=0)
-    folder = TrialFolder(room.place(planned(trial)))
+    room = ExperimentCheckpoints(small_disk / "room", every=0)
+    folder = TrialFolder(room.trial_folder(planned(trial)))
     records, reached, kept = [], None, {}
     for record in run(task(trial, data_root, room)):
         records.append(record)

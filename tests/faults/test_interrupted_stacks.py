@@ -14,13 +14,13 @@ import pytest
 from harness.core.records import Ended, Measured, Outcome
 from harness.execution import run_stack as stacks
 from harness.execution import stack_speedup as gains
-from harness.execution.checkpoints.files import Position
-from harness.execution.checkpoints.stack_folders import StackFolder
-from harness.execution.checkpoints.trial_folders import CheckpointRoom
+from harness.execution.checkpoint_folder import Position
 from harness.execution.executors.base import Event
 from harness.execution.executors.process import ProcessExecutor
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import stacks_of
-from harness.execution.stopping import TOLD_TO_STOP, stop_soon
+from harness.execution.stack_folders import StackFolder
+from harness.execution.stopping import TOLD_TO_STOP, request_stop
 from harness.experiment.spec import PlannedTrial
 from tests.faults.stack_support import cut, going_on, grid, plan_of, records, starts, task_of, whole
 
@@ -33,8 +33,8 @@ MODELS = {
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> CheckpointRoom:
-    return CheckpointRoom(tmp_path / "checkpoints", every=0)
+def room(tmp_path: Path) -> ExperimentCheckpoints:
+    return ExperimentCheckpoints(tmp_path / "checkpoints", every=0)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def never_cut(data_root: Path) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("place", [(0, 1), (0, 11), (1, 0), (1, 7), (2, 10), (3, 0)], ids=str)
 def test_a_stack_cut_anywhere_is_as_if_never_cut(
     place: tuple[int, int],
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     members: list[PlannedTrial],
     never_cut: dict[str, list[Any]],
     data_root: Path,
@@ -72,7 +72,7 @@ def test_a_stack_cut_anywhere_is_as_if_never_cut(
 @pytest.mark.parametrize("fields", MODELS.values(), ids=MODELS)
 def test_a_stack_cut_again_and_again_is_as_if_never_cut(
     fields: dict[str, Any],
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     data_root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -88,7 +88,7 @@ def test_a_stack_cut_again_and_again_is_as_if_never_cut(
 @pytest.mark.parametrize("left", [[0, 2, 3], [7]], ids=["three", "one"])
 def test_trials_that_are_no_longer_wanted_leave_and_the_others_go_on_unchanged(
     left: list[int],
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     members: list[PlannedTrial],
     never_cut: dict[str, list[Any]],
     data_root: Path,
@@ -102,14 +102,14 @@ def test_trials_that_are_no_longer_wanted_leave_and_the_others_go_on_unchanged(
 
 
 def test_a_group_is_found_again_whatever_the_grouping_would_be_now(
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     members: list[PlannedTrial],
     data_root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cut(task_of(members[:5], data_root, room), Position(1, 4), monkeypatch)
     for one in members[:2]:
-        room.settle(one, done=False)
+        room.finish(one, done=False)
     for fuse in (2, 256, "auto"):
         found, lines = stacks_of(members[2:], fuse, 1, room)
         assert [one.trial_id for one in found.begun[0].members] == [
@@ -126,7 +126,7 @@ def test_a_group_is_found_again_whatever_the_grouping_would_be_now(
 
 
 def test_the_same_trials_go_on_in_whatever_order_they_are_asked_together(
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     members: list[PlannedTrial],
     never_cut: dict[str, list[Any]],
     data_root: Path,
@@ -142,7 +142,7 @@ def test_the_same_trials_go_on_in_whatever_order_they_are_asked_together(
 
 
 def test_a_stack_with_a_trial_that_was_cancelled_begins_anew_where_it_is_asked_for_again(
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     members: list[PlannedTrial],
     data_root: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -163,23 +163,23 @@ def test_a_stack_with_a_trial_that_was_cancelled_begins_anew_where_it_is_asked_f
 
 
 def test_the_folder_goes_with_the_last_trial_that_waits_for_it(
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     members: list[PlannedTrial],
     data_root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cut(task_of(members[:3], data_root, room), Position(1, 4), monkeypatch)
-    room.settle(members[0], done=True)
+    room.finish(members[0], done=True)
     cut(going_on(members, data_root, room), Position(1, 6), monkeypatch)
-    assert [one.members for one in room.begun(members)] == [tuple(members[1:3])]
-    room.forget(members[1])
-    assert [len(one.members) for one in room.begun(members)] == [1]
-    room.tidy({members[2].trial_id, "of another"})
+    assert [one.members for one in room.interrupted_stacks(members)] == [tuple(members[1:3])]
+    room.delete(members[1])
+    assert [len(one.members) for one in room.interrupted_stacks(members)] == [1]
+    room.release_finished({members[2].trial_id, "of another"})
     assert not room.folder.exists()
 
 
 def test_a_stack_that_begins_anew_is_not_found_again(
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     members: list[PlannedTrial],
     data_root: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -188,12 +188,12 @@ def test_a_stack_that_begins_anew_is_not_found_again(
     cut(task_of(members[:3], data_root, room), Position(1, 4), monkeypatch)
     fresh = replace(room, fresh=True)
     task = task_of(members[:3], data_root, fresh)
-    assert not room.begun(members)
+    assert not room.interrupted_stacks(members)
     assert not any("resumed" in start.metadata for start in starts(stacks.events(task)))
 
 
 def test_a_stack_that_goes_on_is_not_measured_again_nor_held_to_memory(
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     members: list[PlannedTrial],
     never_cut: dict[str, list[Any]],
     data_root: Path,
@@ -201,7 +201,7 @@ def test_a_stack_that_goes_on_is_not_measured_again_nor_held_to_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cut(task_of(members, data_root, room), Position(0, 4), monkeypatch)
-    task = replace(going_on(members, data_root, room), measure=tmp_path / "stacks.json")
+    task = replace(going_on(members, data_root, room), speedup_file=tmp_path / "stacks.json")
     monkeypatch.setattr(gains, "gain_of", None)
     monkeypatch.setattr(stacks, "_require_room", None)
     assert records(stacks.events(task)) == never_cut
@@ -216,7 +216,7 @@ def flipped(path: Path) -> None:
 @pytest.mark.parametrize("spoil", [flipped, lambda path: path.write_bytes(b"")])
 def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(
     spoil: Callable[[Path], None],
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     members: list[PlannedTrial],
     never_cut: dict[str, list[Any]],
     data_root: Path,
@@ -233,7 +233,7 @@ def test_where_the_last_checkpoint_is_damaged_the_one_before_is_used(
 
 
 def test_where_all_are_damaged_the_stack_begins_again_and_says_so(
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     members: list[PlannedTrial],
     never_cut: dict[str, list[Any]],
     data_root: Path,
@@ -249,12 +249,12 @@ def test_where_all_are_damaged_the_stack_begins_again_and_says_so(
         assert "resumed" not in start.metadata
 
 
-def files(room: CheckpointRoom) -> list[Path]:
+def files(room: ExperimentCheckpoints) -> list[Path]:
     return sorted(room.folder.glob("stacks/*/*.pt"))
 
 
 def test_a_part_does_not_go_on_from_the_checkpoint_of_the_whole(
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     members: list[PlannedTrial],
     data_root: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -284,7 +284,7 @@ def test_a_stack_whose_checkpoint_cannot_be_written_fails_whole(
 ) -> None:
     """A file lies where the folder should, as on a disk that refuses one. In the first epoch."""
     (tmp_path / "checkpoints").write_text("")
-    room = CheckpointRoom(tmp_path / "checkpoints", every=0)
+    room = ExperimentCheckpoints(tmp_path / "checkpoints", every=0)
     ends = [event.record for event in stacks.events(task_of(members, data_root, room))]
     assert len(ends) == len(members)
     for end in ends:
@@ -298,12 +298,12 @@ def test_a_stack_told_to_stop_keeps_a_checkpoint_and_says_so_once(
     tmp_path: Path, members: list[PlannedTrial], never_cut: dict[str, list[Any]], data_root: Path
 ) -> None:
     """After the batch in hand; nothing was due for a long time."""
-    room = CheckpointRoom(tmp_path, every=1e9)
+    room = ExperimentCheckpoints(tmp_path, every=1e9)
     told: list[Event] = []
     for event in stacks.events(task_of(members, data_root, room)):
         told.append(event)
         if isinstance(event.record, Measured) and event.record.epoch == 1:
-            assert stop_soon()
+            assert request_stop()
     assert told[-1].record is TOLD_TO_STOP
     assert sum(isinstance(event.record, Measured) for event in told) < 2 * len(members)
     events = list(stacks.events(going_on(members, data_root, room)))
@@ -314,7 +314,7 @@ def test_a_stack_told_to_stop_keeps_a_checkpoint_and_says_so_once(
 def test_a_short_stack_leaves_nothing(
     tmp_path: Path, members: list[PlannedTrial], data_root: Path
 ) -> None:
-    room = CheckpointRoom(tmp_path)
+    room = ExperimentCheckpoints(tmp_path)
     list(stacks.events(task_of(members, data_root, room)))
     assert not list(tmp_path.iterdir())
 
@@ -335,7 +335,7 @@ def drain(executor: ProcessExecutor) -> list[Event]:
 
 def test_a_worker_killed_in_mid_epoch_costs_its_stack_nothing(
     executor: ProcessExecutor,
-    room: CheckpointRoom,
+    room: ExperimentCheckpoints,
     members: list[PlannedTrial],
     never_cut: dict[str, list[Any]],
     data_root: Path,
@@ -371,7 +371,7 @@ def test_a_worker_told_to_stop_keeps_its_stacks_checkpoint_first(
 ) -> None:
     """Closing the engine, as an interrupted sweep does."""
     members = plan_of(grid(epochs=8))
-    room = CheckpointRoom(tmp_path, every=1e9)
+    room = ExperimentCheckpoints(tmp_path, every=1e9)
     executor.submit(task_of(members, data_root, room))
     while not is_epoch(executor.next(), 1):
         pass

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.execution.checkpoints.files import Position
+from harness.execution.checkpoint_folder import Position
 from harness.execution.queue import HELD_SECONDS
 from harness.store import names
 from tests.faults.sweep_support import (

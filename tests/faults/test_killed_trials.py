@@ -16,11 +16,11 @@ import pytest
 from harness.cli.interrupts import Interrupted, Interrupts
 from harness.core.metrics import BEST, MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Outcome, Record, Started
-from harness.execution.checkpoints.files import Position
-from harness.execution.checkpoints.trial_folders import CheckpointRoom, TrialFolder
+from harness.execution.checkpoint_folder import Position
 from harness.execution.executors.base import Event
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
 from harness.execution.queue import execute
 from harness.execution.run_task import run
 from harness.experiment.spec import PlannedTrial
@@ -52,15 +52,17 @@ def drain(executor: ProcessExecutor) -> list[Event]:
 
 
 def whole(trial: Trial, root: Path) -> list[Any]:
-    return comparable(run(task(trial, root, CheckpointRoom(Path("/nonexistent"), every=1e9))))
+    return comparable(
+        run(task(trial, root, ExperimentCheckpoints(Path("/nonexistent"), every=1e9)))
+    )
 
 
 def test_a_worker_killed_in_mid_epoch_costs_its_trial_nothing(
     executor: ProcessExecutor, tmp_path: Path, data_root: Path
 ) -> None:
     """Killed twice. Each record comes once; a start comes again, to say that it went on."""
-    trial, room = made(), CheckpointRoom(tmp_path, every=0)
-    folder = TrialFolder(room.place(planned(trial)))
+    trial, room = made(), ExperimentCheckpoints(tmp_path, every=0)
+    folder = TrialFolder(room.trial_folder(planned(trial)))
     executor.submit(task(trial, data_root, room))
     events = []
     for place in (Position(0, 10), Position(1, 10)):
@@ -82,7 +84,9 @@ def test_a_worker_killed_in_mid_epoch_costs_its_trial_nothing(
 def test_a_worker_that_dies_before_its_first_checkpoint_fails_its_trial(
     executor: ProcessExecutor, tmp_path: Path, data_root: Path
 ) -> None:
-    executor.submit(task(made(epochs=10_000), data_root, CheckpointRoom(tmp_path, every=1e9)))
+    executor.submit(
+        task(made(epochs=10_000), data_root, ExperimentCheckpoints(tmp_path, every=1e9))
+    )
     assert executor.next() is not None
     for worker in multiprocessing.active_children():
         worker.kill()
@@ -96,8 +100,8 @@ def test_a_worker_told_to_stop_keeps_a_checkpoint_first(
     executor: ProcessExecutor, tmp_path: Path, data_root: Path
 ) -> None:
     """Closing the engine, as an interrupted sweep does; nothing was due for a long time."""
-    trial, room = made(epochs=6), CheckpointRoom(tmp_path, every=1e9)
-    folder = TrialFolder(room.place(planned(trial)))
+    trial, room = made(epochs=6), ExperimentCheckpoints(tmp_path, every=1e9)
+    folder = TrialFolder(room.trial_folder(planned(trial)))
     executor.submit(task(trial, data_root, room))
     while not isinstance(event := executor.next(), Event) or not _is_epoch(event, 1):
         pass
@@ -127,7 +131,7 @@ def test_a_trial_in_this_process_keeps_a_checkpoint_before_it_stops(
 ) -> None:
     """The signal comes in mid-epoch; nothing was due for a long time."""
     one = planned(made(epochs=10_000))
-    room = CheckpointRoom(tmp_path, every=1e9)
+    room = ExperimentCheckpoints(tmp_path, every=1e9)
     with Interrupts() as interrupts:
         records = execute(
             [one], InlineExecutor(), Nowhere(), interrupts, data_root, False, checkpoints=room
@@ -136,7 +140,7 @@ def test_a_trial_in_this_process_keeps_a_checkpoint_before_it_stops(
             for _, record in records:
                 if isinstance(record, Measured) and record.epoch == 1:
                     threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
-    reached = TrialFolder(room.place(one)).reached()
+    reached = TrialFolder(room.trial_folder(one)).reached()
     assert reached is not None
     assert reached >= Position(1, 0)
 

@@ -16,7 +16,7 @@ from harness.components.registry import components
 from harness.experiment.trial import Trial
 from harness.training import checkpoint, loop
 from harness.training.build import Parts, assemble
-from harness.training.checkpoint import Checkpoint, Pace, Unusable, restore
+from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint, restore
 from harness.training.data import forget
 from harness.training.evaluation import evaluate
 from harness.training.loop import train
@@ -107,23 +107,23 @@ def test_what_is_drawn_by_others_while_it_is_written_changes_nothing(data_root: 
     trial = make_trial(model=DROPOUT, augment=["noise"], **SMALL)
     whole, _ = finish(assemble(trial, data_root))
     items = []
-    for item in train(assemble(trial, data_root), True, Pace(0)):
+    for item in train(assemble(trial, data_root), True, CheckpointPolicy(0)):
         items.append(item)
         torch.manual_seed(7)
     assert comparable(item for item in items if not isinstance(item, Checkpoint)) == whole
 
 
 def test_checkpoints_are_far_apart_unless_asked_for(data_root: Path) -> None:
-    pace = Pace()
+    policy = CheckpointPolicy()
     trial = make_trial(**SMALL)
     assert not [
-        i for i in train(assemble(trial, data_root), pace=pace) if isinstance(i, Checkpoint)
+        i for i in train(assemble(trial, data_root), policy=policy) if isinstance(i, Checkpoint)
     ]
-    running = train(assemble(trial, data_root), pace=pace)
+    running = train(assemble(trial, data_root), policy=policy)
     for item in running:
         if isinstance(item, Checkpoint):
             break
-        pace.asked = True
+        policy.stop_requested = True
     assert (item.epoch, item.batch) == (0, 1)
 
 
@@ -132,15 +132,15 @@ def test_no_more_than_one_interval_lies_between_two(
 ) -> None:
     """On a clock on which every batch takes a second: what a kill at any moment costs."""
     clock = iter(range(10_000))
-    pace = Pace(every=5)
+    policy = CheckpointPolicy(every=5)
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     trial = make_trial(batch_size=128, epochs=6)
     parts = assemble(trial, data_root)
     places = [0]
-    for item in train(parts, pace=pace):
+    for item in train(parts, policy=policy):
         if isinstance(item, Checkpoint):
             places.append(item.epoch * parts.steps_per_epoch + item.batch)
-            pace.wrote(0.0)
+            policy.record_write(0.0)
     assert places[-1] == 6 * parts.steps_per_epoch
     gaps = [later - sooner for sooner, later in pairwise(places)]
     assert max(gaps) <= 5
@@ -160,15 +160,15 @@ def test_a_long_evaluation_has_a_checkpoint_before_it(
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: 0.0))
     trial = make_trial(eval_every=2, **SMALL)
     for every, places in ((0.1, [(1, 6), (2, 6)]), (3600.0, [])):
-        items = train(assemble(trial, data_root), pace=Pace(every))
+        items = train(assemble(trial, data_root), policy=CheckpointPolicy(every))
         found = [(item.epoch, item.batch) for item in items if isinstance(item, Checkpoint)]
         assert found == places
 
 
 def test_writing_takes_a_small_part_of_the_time_by_default() -> None:
-    grown, fixed = Pace(), Pace(every=20)
-    for pace in (grown, fixed):
-        pace.wrote(seconds=3.0)
+    grown, fixed = CheckpointPolicy(), CheckpointPolicy(every=20)
+    for policy in (grown, fixed):
+        policy.record_write(seconds=3.0)
     assert grown._every == 150
     assert fixed._every == 20
 
@@ -177,11 +177,11 @@ def test_another_model_is_refused(data_root: Path) -> None:
     trial = make_trial(**SMALL)
     state = states(trial, data_root, CUTS)[1, 3]
     other = make_trial(model={"name": "mlp", "hidden": [17]}, **SMALL)
-    with pytest.raises(Unusable, match="size mismatch"):
+    with pytest.raises(UnusableCheckpoint, match="size mismatch"):
         restore(assemble(other, data_root), state)
-    with pytest.raises(Unusable, match="of the device cuda"):
+    with pytest.raises(UnusableCheckpoint, match="of the device cuda"):
         restore(assemble(trial, data_root), {**state, "device": "cuda"})
-    with pytest.raises(Unusable, match="another version"):
+    with pytest.raises(UnusableCheckpoint, match="another version"):
         restore(assemble(trial, data_root), {**state, "format": 0})
 
 
@@ -207,7 +207,7 @@ def states(
 ) -> dict[tuple[int, int], dict[str, Any]]:
     """What lies on disk of a trial that keeps a checkpoint at each of these places."""
     found = {}
-    for item in train(assemble(trial, root), pace=Pace(0)):
+    for item in train(assemble(trial, root), policy=CheckpointPolicy(0)):
         if isinstance(item, Checkpoint) and (item.epoch, item.batch) in cuts:
             buffer = io.BytesIO()
             torch.save(item.state, buffer)

@@ -36,7 +36,7 @@ class Deaf:
     cancelled: list[str] = field(default_factory=list)
     events: deque[Event] = field(default_factory=deque)
 
-    def room(self, device: str) -> bool:
+    def has_slot(self, device: str) -> bool:
         left = {event.key for event in self.events}
         return sum(any(key in left for key, _ in t.trials) for t in self.tasks) < self.slots
 
@@ -57,7 +57,7 @@ class Deaf:
     def cancel(self, key: str) -> None:
         self.cancelled.append(key)
 
-    def stop_soon(self) -> bool:
+    def request_stop(self) -> bool:
         return False
 
     def close(self) -> None: ...

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.core.records import Record
-from harness.execution.checkpoints.files import Position
-from harness.execution.checkpoints.stack_folders import StackFolder
-from harness.execution.checkpoints.trial_folders import Checkpoints, TrialFolder
+from harness.execution.checkpoint_folder import Position
+from harness.execution.experiment_checkpoints import Checkpoints, TrialFolder
+from harness.execution.stack_folders import StackFolder
 from harness.experiment.trial import Trial
 
 
@@ -20,7 +20,7 @@ class Task:
 
     key: its trial id. evidence: whether `Ended` carries weights. others: trials that train with it
     as one stack, with their keys; Ray's engine takes none.
-    measure: a file of gains measured before, where it is to be seen
+    speedup_file: a file of gains measured before, where it is to be seen
     first if the stack is faster than one by one. checkpoints: where they
     are kept; without, an interrupted trial begins anew.
     Set by the engine: device, where it placed the task (None leaves it to the trial's own field);
@@ -35,7 +35,7 @@ class Task:
     exclusive: bool = False
     device: str | None = None
     others: tuple[tuple[str, Trial], ...] = ()
-    measure: Path | None = None
+    speedup_file: Path | None = None
     checkpoints: Checkpoints | None = None
 
     @property
@@ -121,7 +121,7 @@ class Executor(Protocol):
         this process. To be called where tasks will surely come; may be left out."""
         ...
 
-    def room(self, device: str) -> bool:
+    def has_slot(self, device: str) -> bool:
         """Whether a task of this `device` would start at once."""
         ...
 
@@ -137,7 +137,7 @@ class Executor(Protocol):
         on. Nothing happens where it has ended."""
         ...
 
-    def stop_soon(self) -> bool:
+    def request_stop(self) -> bool:
         """Ask what trains in this process to keep a checkpoint and end, soon; whether it will.
         Safe in a signal handler."""
         ...

@@ -9,7 +9,7 @@ from typing import Literal
 
 from harness.core.errors import InputError, Problem
 from harness.execution import worker_count as measure
-from harness.execution.devices import GPU_KINDS, Place, Places
+from harness.execution.devices import GPU_KINDS, DeviceSlots, SlotPool
 from harness.execution.executors.base import Executor
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
@@ -44,7 +44,7 @@ def make_executor(
     devices = [trial.device for trial in trials]
     found = gpus() if any(device != "cpu" for device in devices) else ()
     require_present(devices, found)
-    chosen = places(
+    chosen = device_slots(
         devices,
         found,
         cores(),
@@ -63,7 +63,7 @@ def make_executor(
 def require_present(devices: Sequence[str], found: Sequence[str]) -> None:
     """Raises InputError for devices asked for by name that this machine, with the GPUs `found`,
     does not have: their trials could only fail."""
-    machine = Places([Place(gpu, 1) for gpu in found])
+    machine = SlotPool([DeviceSlots(gpu, 1) for gpu in found])
     absent = [
         device
         for device in dict.fromkeys(devices)
@@ -100,14 +100,14 @@ def measured_workers(trials: Sequence[Trial], data_root: Path, memory: Path) -> 
     return measure.workers(here, data_root, cores(), memory)
 
 
-def places(
+def device_slots(
     devices: Sequence[str],
     found: Sequence[str],
     cores: int,
     workers: int | None = None,
     slots: int = 1,
     exclusive: bool = False,
-) -> list[Place]:
+) -> list[DeviceSlots]:
     """Where trials of these `device` fields train, on a machine with the GPUs `found`.
 
     workers: trials at once on the CPU; by default one a core, and never more than there are
@@ -119,8 +119,8 @@ def places(
             "--exclusive trains one trial at a time on each device: leave --workers "
             "and --slots out, or at 1"
         )
-    machine = Places([*(Place(gpu, slots) for gpu in found), Place("cpu", 1)])
-    wanted = [machine.suiting(device) or (Place("cpu", 1),) for device in devices]
+    machine = SlotPool([*(DeviceSlots(gpu, slots) for gpu in found), DeviceSlots("cpu", 1)])
+    wanted = [machine.suiting(device) or (DeviceSlots("cpu", 1),) for device in devices]
     used = {place.device for suiting in wanted for place in suiting}
     graphic = [gpu for gpu in found if gpu in used]
     on_cpu = sum(any(place.kind not in GPU_KINDS for place in suiting) for suiting in wanted)
@@ -136,9 +136,9 @@ def places(
     if on_cpu:
         count = 1 if exclusive else workers or min(left, on_cpu)
     of_gpu = 1 if on_cpu else max(1, cores // max(1, len(graphic) * slots))
-    chosen = [Place(gpu, slots, of_gpu) for gpu in graphic]
+    chosen = [DeviceSlots(gpu, slots, of_gpu) for gpu in graphic]
     if count:
-        chosen.append(Place("cpu", count, max(1, left // count)))
+        chosen.append(DeviceSlots("cpu", count, max(1, left // count)))
     return chosen
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from harness.core.records import Ended
 from harness.execution.executors.base import Event, Task
 from harness.execution.run_stack import CANCELLED, events
-from harness.execution.stopping import stop_soon
+from harness.execution.stopping import request_stop
 
 
 class InlineExecutor:
@@ -32,7 +32,7 @@ class InlineExecutor:
     def prepare(self) -> None:
         """Nothing goes on beside this process."""
 
-    def room(self, device: str) -> bool:  # noqa: ARG002 - one place for every device
+    def has_slot(self, device: str) -> bool:  # noqa: ARG002 - one place for every device
         return self._running is None and not self._waiting
 
     def submit(self, task: Task) -> None:
@@ -70,8 +70,8 @@ class InlineExecutor:
                     self._waiting[place] = left
                 return
 
-    def stop_soon(self) -> bool:
-        return stop_soon()
+    def request_stop(self) -> bool:
+        return request_stop()
 
     def close(self) -> None:
         self._waiting.clear()

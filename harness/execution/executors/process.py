@@ -14,11 +14,11 @@ from multiprocessing.process import BaseProcess
 
 from harness.core.records import Ended, Outcome, Started
 from harness.core.text import plural
-from harness.execution.checkpoints.files import Position
-from harness.execution.devices import Place, Places
+from harness.execution.checkpoint_folder import Position
+from harness.execution.devices import DeviceSlots, SlotPool
 from harness.execution.executors.base import Event, Task
-from harness.execution.executors.process_start import SharedFolder, prepare, start
 from harness.execution.executors.worker import Cancel, send
+from harness.execution.executors.worker_start import SharedFolder, prepare, start
 
 GRACE_SECONDS = 0.5
 """How long a worker that was told to stop may take before it is killed."""
@@ -34,7 +34,7 @@ class _Worker:
 
     process: BaseProcess
     pipe: Connection
-    place: Place
+    place: DeviceSlots
     task: Task | None = None
     left: set[str] = field(default_factory=set)
     reached: Position | None = None
@@ -52,12 +52,12 @@ class ProcessExecutor:
 
     is_local = False
 
-    def __init__(self, places: Sequence[Place], imports: Sequence[str] = ()) -> None:
+    def __init__(self, places: Sequence[DeviceSlots], imports: Sequence[str] = ()) -> None:
         """imports: modules that the trials will import, for workers to share."""
         self._all = tuple(places)
         self._imports = tuple(imports)
-        self._places = Places(places)
-        self._idle: dict[Place, list[_Worker]] = defaultdict(list)
+        self._places = SlotPool(places)
+        self._idle: dict[DeviceSlots, list[_Worker]] = defaultdict(list)
         self._busy: dict[str, _Worker] = {}
         self._waiting: deque[Task] = deque()
         self._ready: deque[Event] = deque()
@@ -66,7 +66,7 @@ class ProcessExecutor:
 
     @classmethod
     def on_cpu(cls, workers: int, threads: int) -> ProcessExecutor:
-        return cls([Place("cpu", workers, threads)])
+        return cls([DeviceSlots("cpu", workers, threads)])
 
     @property
     def slots(self) -> int:
@@ -79,7 +79,7 @@ class ProcessExecutor:
     def prepare(self) -> None:
         prepare(self._all[0].threads, self._imports)
 
-    def room(self, device: str) -> bool:
+    def has_slot(self, device: str) -> bool:
         return not self._waiting and self._places.find(device) is not None
 
     def submit(self, task: Task) -> None:
@@ -116,7 +116,7 @@ class ProcessExecutor:
                     self._waiting[place] = left
                 return
 
-    def stop_soon(self) -> bool:
+    def request_stop(self) -> bool:
         return False
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class ProcessExecutor:
                 self._begin(task, place)
         self._waiting.extendleft(reversed(still))
 
-    def _begin(self, task: Task, place: Place) -> None:
+    def _begin(self, task: Task, place: DeviceSlots) -> None:
         worker = self._take_idle(place) or self._start(place)
         suits = place in self._places.suiting(task.trial.device)
         worker.task = replace(
@@ -175,7 +175,7 @@ class ProcessExecutor:
         except (BrokenPipeError, ConnectionResetError):
             self._bury(worker)
 
-    def _take_idle(self, place: Place) -> _Worker | None:
+    def _take_idle(self, place: DeviceSlots) -> _Worker | None:
         """A worker at rest that is still alive."""
         while self._idle[place]:
             worker = self._idle[place].pop()
@@ -184,7 +184,7 @@ class ProcessExecutor:
             self._bury(worker)
         return None
 
-    def _start(self, place: Place) -> _Worker:
+    def _start(self, place: DeviceSlots) -> _Worker:
         if self._shared is None:
             self._shared = SharedFolder.make()
         process, pipe = start(place.threads, self._shared, self._imports)
@@ -254,7 +254,7 @@ class ProcessExecutor:
         self._ready.extend(Event(key, ended) for key, _ in task.trials if key in worker.left)
 
 
-def _described(place: Place) -> str:
+def _described(place: DeviceSlots) -> str:
     """ "2 workers, 1 thread each", "cuda:0: 1 worker, 8 threads"."""
     workers, threads = plural(place.slots, "worker"), plural(place.threads, "thread")
     where = "" if place.device == "cpu" else f"{place.device}: "

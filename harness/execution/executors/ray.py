@@ -87,7 +87,7 @@ class RayExecutor:
     def prepare(self) -> None:
         """Nothing is begun before the first task."""
 
-    def room(self, device: str) -> bool:
+    def has_slot(self, device: str) -> bool:
         if len(self._running) >= self.slots:
             return False
         gpu = self._wants_gpu(device)
@@ -118,7 +118,7 @@ class RayExecutor:
             self._ray.cancel(self._running.pop(key).stream, force=True)
             self._ready.append(Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
 
-    def stop_soon(self) -> bool:
+    def request_stop(self) -> bool:
         return False
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from types import FrameType
 
 from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution.executors.base import Event, Task
-from harness.execution.stopping import TOLD_TO_STOP, is_asked, stop_soon
+from harness.execution.stopping import TOLD_TO_STOP, is_asked, request_stop
 from harness.experiment.trial import Trial
 
 PARENT_DIED = 3
@@ -186,7 +186,7 @@ def _receive(pipe: Connection) -> Order:
 
 def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     """SIGTERM: leave, after a checkpoint where one can be had soon."""
-    if not stop_soon():
+    if not request_stop():
         os._exit(STOPPED)
 
 

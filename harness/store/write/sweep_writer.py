@@ -13,7 +13,7 @@ from harness.core.errors import StoreError
 from harness.core.metrics import Goal
 from harness.core.records import FINISHED, Ended, Outcome
 from harness.core.text import format_value
-from harness.execution.checkpoints.trial_folders import CheckpointRoom
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.experiment.spec import Plan, PlannedTrial
 from harness.store import names
 from harness.store.artifacts.best_trials import Keeper
@@ -75,9 +75,9 @@ class SweepWriter:
         self._earlier = store.finished(self.experiment_id)
         self._plan = {planned.trial_id: planned for planned in plan.trials}
         self.outbox = Outbox(store.outbox(self.experiment_id))
-        self._checkpoints = CheckpointRoom(store.checkpoints(self.experiment_id))
+        self._checkpoints = ExperimentCheckpoints(store.checkpoints(self.experiment_id))
         known = self._earlier.items()
-        self._checkpoints.tidy({key for key, run in known if run.outcome in FINISHED})
+        self._checkpoints.release_finished({key for key, run in known if run.outcome in FINISHED})
         self._shared = Shared(
             goal,
             folder_of(plan),
@@ -203,7 +203,7 @@ class SweepWriter:
         if outcome in FINISHED:
             # A process killed before the run stands in the store goes on from its checkpoints.
             done = outcome is Outcome.DONE
-            self.sink.after(lambda: self._checkpoints.settle(planned, done))
+            self.sink.after(lambda: self._checkpoints.finish(planned, done))
         del self._open[run_id]
         self._shared.open_runs = len(self._open)
         self.sink.after(lambda: self.lease.release(planned.trial_id))

@@ -6,7 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from harness.training.checkpoint import Checkpoint, Epoch, Resumed, gone_on, put_together
+from harness.training.checkpoint import (
+    Checkpoint,
+    PartialEpoch,
+    ResumePoint,
+    build_checkpoint,
+    resume_from,
+)
 from harness.training.clock import Clock
 from harness.training.stacked.stack import Stack
 from harness.training.stacked.streams import EpochStreams
@@ -15,11 +21,11 @@ FORMAT: Final = 3
 """Raised when older checkpoints can no longer be read."""
 
 
-def taken(
+def capture(
     stack: Stack,
     clock: Clock,
     epoch: int,
-    begun: Epoch | None = None,
+    begun: PartialEpoch | None = None,
     streams: EpochStreams | None = None,
 ) -> Checkpoint:
     """A stack's checkpoint after `epoch` whole epochs, and what was `begun` of the next one."""
@@ -32,13 +38,13 @@ def taken(
         "rates": stack.rates.state(),
     }
     drawn = None if streams is None else streams.state()
-    return put_together(own, stack.device, clock, epoch, begun, drawn, dim=1)
+    return build_checkpoint(own, stack.device, clock, epoch, begun, drawn, dim=1)
 
 
-def restore(stack: Stack, state: Mapping[str, Any]) -> Resumed:
+def restore(stack: Stack, state: Mapping[str, Any]) -> ResumePoint:
     """Put a stack just made, of the trials that the one of `state` began with, where that one was.
 
-    Raises Unusable where that is not possible; the stack is then spoilt.
+    Raises UnusableCheckpoint where that is not possible; the stack is then spoilt.
     """
 
     def load() -> None:
@@ -47,4 +53,4 @@ def restore(stack: Stack, state: Mapping[str, Any]) -> Resumed:
         stack.updates.load(state["updates"])
         stack.rates.load(state["rates"])
 
-    return gone_on(state, FORMAT, stack.device, load, stack.trial.batch_size, dim=1)
+    return resume_from(state, FORMAT, stack.device, load, stack.trial.batch_size, dim=1)

@@ -15,11 +15,11 @@ from harness.core.metrics import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.experiment.trial import Trial
 from harness.training import device as devices
-from harness.training.checkpoint import Checkpoint, Epoch, Pace, Resumed
+from harness.training.checkpoint import Checkpoint, CheckpointPolicy, PartialEpoch, ResumePoint
 from harness.training.clock import Clock
 from harness.training.evaluation import stacked
 from harness.training.loop import EVIDENCE_INPUTS
-from harness.training.stacked.checkpoint import restore, taken
+from harness.training.stacked.checkpoint import capture, restore
 from harness.training.stacked.data import Pool
 from harness.training.stacked.graph import recorder_for
 from harness.training.stacked.stack import Member, Stack
@@ -60,40 +60,40 @@ def train_with_checkpoints(
     device: torch.device | None = None,
     test_outputs: bool = False,
     cancelled: Collection[str] = frozenset(),
-    pace: Pace | None = None,
+    policy: CheckpointPolicy | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> Iterator[Keyed | Checkpoint]:
     """As `train_stack`, with the stack's checkpoints between the records.
 
-    pace: when they are due; without, there are none. state: of a checkpoint, to go on from; then
+    policy: when they are due; without, there are none. state: of a checkpoint, to go on from; then
     trials are all that the stack began with, and those that train go on: each one's Started, and
-    what it had not measured before. Raises Unusable too, before anything is yielded.
+    what it had not measured before. Raises UnusableCheckpoint too, before anything is yielded.
     """
     found = device or devices.resolve(trials[0][1].device)
     devices.configure(found)
     stack = Stack(trials, data_root, found)
     resumed = None if state is None else restore(stack, state)
-    return _records(stack, test_outputs, cancelled, pace or Pace(every=inf), resumed)
+    return _records(stack, test_outputs, cancelled, policy or CheckpointPolicy(every=inf), resumed)
 
 
 def _records(
     stack: Stack,
     test_outputs: bool,
     cancelled: Collection[str],
-    pace: Pace,
-    resumed: Resumed | None,
+    policy: CheckpointPolicy,
+    resumed: ResumePoint | None,
 ) -> Iterator[Keyed | Checkpoint]:
     for member in stack.members:
         yield member.key, Started(stack.metadata(member))
-    at = resumed or Resumed(0, Clock(stack.device))
+    at = resumed or ResumePoint(0, Clock(stack.device))
     if resumed is None:
         _evaluate(stack, at.clock)
-        pace.evaluation = at.clock.evaluation
+        policy.evaluation_seconds = at.clock.evaluation
         yield from _leave(stack)
         for member in stack.members:
             yield member.key, Measured(0, member.values | _progress(stack, member, at.clock, 0), 0)
-    with pace.training(), Steps(stack, recorder_for(stack.device)) as steps:
-        yield from _train_epochs(stack, steps, cancelled, pace, at)
+    with policy.training(), Steps(stack, recorder_for(stack.device)) as steps:
+        yield from _train_epochs(stack, steps, cancelled, policy, at)
     if not stack.members:
         return
     if not stack.scores:  # It was interrupted after its last epoch.
@@ -102,7 +102,11 @@ def _records(
 
 
 def _train_epochs(
-    stack: Stack, steps: Steps, cancelled: Collection[str], pace: Pace, at: Resumed
+    stack: Stack,
+    steps: Steps,
+    cancelled: Collection[str],
+    policy: CheckpointPolicy,
+    at: ResumePoint,
 ) -> Iterator[Keyed | Checkpoint]:
     """The epochs that are left."""
     clock, begun = at.clock, at.begun
@@ -111,13 +115,13 @@ def _train_epochs(
         yield from _cut(stack, cancelled)
         if not stack.members:
             return
-        begun = begun or Epoch(before=clock.train)
-        yield from _train_epoch(stack, steps, epoch, clock, pace, begun)
+        begun = begun or PartialEpoch(before=clock.train)
+        yield from _train_epoch(stack, steps, epoch, clock, policy, begun)
         yield from _leave(stack)
         if _is_evaluated(stack, epoch):
             before = clock.evaluation
             _evaluate(stack, clock)
-            pace.evaluation = clock.evaluation - before
+            policy.evaluation_seconds = clock.evaluation - before
             yield from _leave(stack)
         speed = {THROUGHPUT: n / max(clock.train - begun.before, 1e-9)}
         begun = None
@@ -126,9 +130,9 @@ def _train_epochs(
             # After the rate was read: what a schedule observes changes the next epoch's.
             member.rate.observe(values)
             yield member.key, Measured(epoch, values, epoch * n)
-        if stack.members and pace.due_after_epoch():
-            with pace.batches():
-                yield taken(stack, clock, epoch)
+        if stack.members and policy.is_due_after_epoch():
+            with policy.in_batches():
+                yield capture(stack, clock, epoch)
 
 
 def _cut(stack: Stack, cancelled: Collection[str]) -> Iterator[Keyed]:
@@ -146,7 +150,12 @@ def _leave(stack: Stack) -> Iterator[Keyed]:
 
 
 def _train_epoch(
-    stack: Stack, steps: Steps, epoch: int, clock: Clock, pace: Pace, begun: Epoch
+    stack: Stack,
+    steps: Steps,
+    epoch: int,
+    clock: Clock,
+    policy: CheckpointPolicy,
+    begun: PartialEpoch,
 ) -> Iterator[Keyed | Checkpoint]:
     """One pass over each trial's training split, in its own order, or what is left of it; yields
     batch losses."""
@@ -156,13 +165,13 @@ def _train_epoch(
         streams.load(begun.streams)
     numbers = stack.numbers(epoch)
     clock.start()
-    with pace.batches():
+    with policy.in_batches():
         for scored in steps.over(places, numbers, streams, len(begun)):
             begun.add(*scored)
             is_last = len(begun) == stack.steps_per_epoch
-            if pace.due(evaluates=is_last and _is_evaluated(stack, epoch)):
+            if policy.is_due(before_evaluation=is_last and _is_evaluated(stack, epoch)):
                 clock.train += clock.lap()
-                yield taken(stack, clock, epoch - 1, begun, streams)
+                yield capture(stack, clock, epoch - 1, begun, streams)
                 clock.start()
     clock.train += clock.lap()
     stack.found |= steps.metadata

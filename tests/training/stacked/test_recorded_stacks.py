@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record
 from harness.experiment.trial import Choice, Trial
-from harness.training.checkpoint import Checkpoint, Pace
+from harness.training.checkpoint import Checkpoint, CheckpointPolicy
 from harness.training.stacked import loop
 from harness.training.stacked import speed as pace
 from harness.training.stacked.loop import train_stack
@@ -202,7 +202,9 @@ def test_an_interrupted_pass_goes_on_recorded(
     monkeypatch.setattr(loop, "recorder_for", lambda _: TapeRecorder())
     taken = [
         copy.deepcopy(item.state)
-        for item in loop.train_with_checkpoints(keyed, data_root, device, pace=Pace(every=0.0))
+        for item in loop.train_with_checkpoints(
+            keyed, data_root, device, policy=CheckpointPolicy(every=0.0)
+        )
         if isinstance(item, Checkpoint) and (item.epoch, item.batch) == (1, 12)
     ]
     resumed: dict[str, list[Record]] = {key: [] for key, _ in keyed}

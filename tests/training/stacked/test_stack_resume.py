@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from harness.core.records import Ended, Measured, Outcome
 from harness.experiment.trial import Choice, Trial
 from harness.training import checkpoint
-from harness.training.checkpoint import Checkpoint, Pace, Unusable
+from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint
 from harness.training.stacked import loop
 from harness.training.stacked.loop import Keyed, train_stack, train_with_checkpoints
 from tests.resume_support import comparable
@@ -94,7 +94,7 @@ def kept(cut: Checkpoint) -> dict[str, Any]:
 
 def states(trials: Trials, root: Path) -> dict[tuple[int, int], dict[str, Any]]:
     """What is kept after every batch and every epoch."""
-    items = train_with_checkpoints(trials, root, pace=Pace(0))
+    items = train_with_checkpoints(trials, root, policy=CheckpointPolicy(0))
     cuts = (item for item in items if isinstance(item, Checkpoint))
     return {(cut.epoch, cut.batch): kept(cut) for cut in cuts}
 
@@ -190,24 +190,26 @@ def test_what_others_draw_while_it_is_written_changes_nothing(data_root: Path) -
     trials = stack_of(model=DROPOUT)
     whole = by_key(train_stack(trials, data_root, test_outputs=True))
     items = []
-    for item in train_with_checkpoints(trials, data_root, test_outputs=True, pace=Pace(0)):
+    for item in train_with_checkpoints(
+        trials, data_root, test_outputs=True, policy=CheckpointPolicy(0)
+    ):
         items.append(item)
         torch.manual_seed(7)
     assert by_key(items) == whole
 
 
 def test_a_stack_that_is_asked_to_stop_has_a_checkpoint_after_the_batch(data_root: Path) -> None:
-    pace = Pace()
-    running = train_with_checkpoints(stack_of(), data_root, pace=pace)
+    policy = CheckpointPolicy()
+    running = train_with_checkpoints(stack_of(), data_root, policy=policy)
     for item in running:
         if isinstance(item, Checkpoint):
             break
-        pace.asked = True
+        policy.stop_requested = True
     assert (item.epoch, item.batch) == (0, 1)
 
 
 def test_checkpoints_are_far_apart_unless_asked_for(data_root: Path) -> None:
-    items = train_with_checkpoints(stack_of(), data_root, pace=Pace())
+    items = train_with_checkpoints(stack_of(), data_root, policy=CheckpointPolicy())
     assert not any(isinstance(item, Checkpoint) for item in items)
 
 
@@ -216,15 +218,15 @@ def test_no_more_than_one_interval_lies_between_two(
 ) -> None:
     """On a clock on which every batch takes a second: what a kill at any moment costs."""
     clock = iter(range(10_000))
-    pace = Pace(every=5)
+    policy = CheckpointPolicy(every=5)
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     places = [0]
     for item in train_with_checkpoints(
-        stack_of(batch_size=128, epochs=6)[:3], data_root, pace=pace
+        stack_of(batch_size=128, epochs=6)[:3], data_root, policy=policy
     ):
         if isinstance(item, Checkpoint):
             places.append(item.epoch * 11 + item.batch)
-            pace.wrote(0.0)
+            policy.record_write(0.0)
     gaps = [later - sooner for sooner, later in pairwise(places)]
     assert max(*gaps, 6 * 11 - places[-1]) <= 5
     assert min(gaps) >= 2, "and none right after another"
@@ -244,7 +246,7 @@ def test_a_long_evaluation_has_a_checkpoint_before_it(
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: 0.0))
     trials = stack_of(eval_every=2)[:3]
     for every, places in ((0.1, [(1, 6), (2, 6)]), (3600.0, [])):
-        items = train_with_checkpoints(trials, data_root, pace=Pace(every))
+        items = train_with_checkpoints(trials, data_root, policy=CheckpointPolicy(every))
         cuts = [item for item in items if isinstance(item, Checkpoint)]
         assert [(cut.epoch, cut.batch) for cut in cuts] == places
 
@@ -272,6 +274,6 @@ def test_another_stack_is_refused(data_root: Path) -> None:
         (trials, {**state, "device": "cuda"}, "of the device cuda"),
         (trials, {**state, "format": 0}, "another version"),
     ):
-        with pytest.raises(Unusable, match=why):
+        with pytest.raises(UnusableCheckpoint, match=why):
             train_with_checkpoints(there, data_root, state=changed)
     assert train_with_checkpoints(others, data_root, state=state)  # Dropout has no weights.

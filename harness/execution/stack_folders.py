@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.core.records import Ended, Outcome, Record
-from harness.execution.checkpoints.files import Folder, Position, measurement, plain, remove
+from harness.execution.checkpoint_folder import Folder, Position, measurement, plain, remove
 from harness.experiment.spec import PlannedTrial
 from harness.experiment.trial import Trial
 
@@ -26,7 +26,7 @@ MEMBER: Final = ".member"
 
 
 @dataclass(frozen=True, slots=True)
-class BegunStack:
+class InterruptedStack:
     """Trials of a stack that left a checkpoint, in its folder."""
 
     members: tuple[PlannedTrial, ...]
@@ -69,8 +69,9 @@ class StackFolder(Folder):
         return {path.stem for path in self.path.glob(f"*{MEMBER}")}
 
     def save(self, checkpoint: Checkpoint, story: Story) -> None:
-        """Keep a checkpoint, and forget all but the one before. Raises NotKept; those before are
-        then as they were."""
+        """Write a checkpoint, and delete all but the one before.
+
+        Raises CheckpointWriteError, and then leaves the earlier ones as they were."""
         try:
             if not self.waiting():
                 self._wait_for([key for key, _ in story.trials])
@@ -111,7 +112,7 @@ def stack_folder(room: Path, keys: Sequence[str]) -> Path:
     return room / hashlib.sha256(" ".join(sorted(keys)).encode()).hexdigest()[:16]
 
 
-def begun_stacks(room: Path, trials: Sequence[PlannedTrial]) -> list[BegunStack]:
+def begun_stacks(room: Path, trials: Sequence[PlannedTrial]) -> list[InterruptedStack]:
     """Which of these trials were in stacks that left a checkpoint; the latest stack of each."""
     latest = sorted(((_written(folder), folder) for folder in room.glob("*")), reverse=True)
     left = {one.trial_id: one for one in trials} if latest else {}
@@ -122,7 +123,7 @@ def begun_stacks(room: Path, trials: Sequence[PlannedTrial]) -> list[BegunStack]
         waiting = StackFolder(folder).waiting()
         members = tuple(one for key, one in left.items() if key in waiting)
         if members:
-            found.append(BegunStack(members, folder))
+            found.append(InterruptedStack(members, folder))
             left = {key: one for key, one in left.items() if key not in waiting}
     return found
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from harness.core.errors import InputError
-from harness.execution.devices import Place, Places
-from harness.execution.executors.choose import places
+from harness.execution.devices import DeviceSlots, SlotPool
+from harness.execution.executors.choose import device_slots
 
 TWO_GPUS = ("cuda:0", "cuda:1")
 
 
-def table(*rows: tuple[str, int]) -> Places:
-    return Places([Place(device, slots) for device, slots in rows])
+def table(*rows: tuple[str, int]) -> SlotPool:
+    return SlotPool([DeviceSlots(device, slots) for device, slots in rows])
 
 
-def devices(machine: Places, *wanted: str) -> list[str | None]:
+def devices(machine: SlotPool, *wanted: str) -> list[str | None]:
     """Where one trial after another goes, all staying where they are."""
     found = []
     for device in wanted:
@@ -68,41 +68,41 @@ def test_an_absent_device_goes_where_it_can_say_so() -> None:
 @pytest.mark.parametrize(
     ("wanted", "gpus", "options", "expected"),
     [
-        (["cpu"] * 8, (), {}, [Place("cpu", 4, 1)]),
-        (["cpu"] * 2, (), {}, [Place("cpu", 2, 2)]),
-        (["cpu"] * 8, (), {"workers": 2}, [Place("cpu", 2, 2)]),
-        (["auto"] * 8, (), {}, [Place("cpu", 4, 1)]),
-        (["auto"] * 8, TWO_GPUS, {}, [Place("cuda:0", 1, 2), Place("cuda:1", 1, 2)]),
-        (["cuda:1"] * 8, TWO_GPUS, {"slots": 2}, [Place("cuda:1", 2, 2)]),
+        (["cpu"] * 8, (), {}, [DeviceSlots("cpu", 4, 1)]),
+        (["cpu"] * 2, (), {}, [DeviceSlots("cpu", 2, 2)]),
+        (["cpu"] * 8, (), {"workers": 2}, [DeviceSlots("cpu", 2, 2)]),
+        (["auto"] * 8, (), {}, [DeviceSlots("cpu", 4, 1)]),
+        (["auto"] * 8, TWO_GPUS, {}, [DeviceSlots("cuda:0", 1, 2), DeviceSlots("cuda:1", 1, 2)]),
+        (["cuda:1"] * 8, TWO_GPUS, {"slots": 2}, [DeviceSlots("cuda:1", 2, 2)]),
         (
             ["cpu", "cuda"] * 4,
             ("cuda:0",),
             {},
-            [Place("cuda:0", 1, 1), Place("cpu", 3, 1)],
+            [DeviceSlots("cuda:0", 1, 1), DeviceSlots("cpu", 3, 1)],
         ),
-        (["cpu"] * 8, (), {"exclusive": True}, [Place("cpu", 1, 4)]),
+        (["cpu"] * 8, (), {"exclusive": True}, [DeviceSlots("cpu", 1, 4)]),
         (
             ["cpu", "auto"] * 4,
             ("cuda:0",),
             {"exclusive": True},
-            [Place("cuda:0", 1, 1), Place("cpu", 1, 3)],
+            [DeviceSlots("cuda:0", 1, 1), DeviceSlots("cpu", 1, 3)],
         ),
-        (["cuda"] * 3, (), {}, [Place("cpu", 3, 1)]),
-        (["cpu"] * 8, (), {"workers": 16}, [Place("cpu", 16, 1)]),
+        (["cuda"] * 3, (), {}, [DeviceSlots("cpu", 3, 1)]),
+        (["cpu"] * 8, (), {"workers": 16}, [DeviceSlots("cpu", 16, 1)]),
     ],
 )
 def test_a_machine_of_four_cores(
-    wanted: list[str], gpus: tuple[str, ...], options: dict[str, int], expected: list[Place]
+    wanted: list[str], gpus: tuple[str, ...], options: dict[str, int], expected: list[DeviceSlots]
 ) -> None:
-    assert places(wanted, gpus, 4, **options) == expected  # type: ignore[arg-type]
+    assert device_slots(wanted, gpus, 4, **options) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("options", [{"workers": 2}, {"slots": 2}])
 def test_exclusive_refuses_what_contradicts_it(options: dict[str, int]) -> None:
     with pytest.raises(InputError, match="--exclusive"):
-        places(["cpu"], (), 4, exclusive=True, **options)  # type: ignore[arg-type]
+        device_slots(["cpu"], (), 4, exclusive=True, **options)  # type: ignore[arg-type]
 
 
 def test_workers_without_cpu_trials_are_refused() -> None:
     with pytest.raises(InputError, match="--slots"):
-        places(["auto"], TWO_GPUS, 4, workers=3)
+        device_slots(["auto"], TWO_GPUS, 4, workers=3)

@@ -14,13 +14,13 @@ import torch
 
 from harness.core.errors import HarnessError
 from harness.core.records import Ended, Outcome, Record, Started
-from harness.execution.checkpoints.files import NotKept
-from harness.execution.checkpoints.stack_folders import FoundStack, StackFolder, Story
+from harness.execution.checkpoint_folder import CheckpointWriteError
 from harness.execution.executors.base import Event, Task
 from harness.execution.metadata import changes, circumstances
+from harness.execution.stack_folders import FoundStack, StackFolder, Story
 from harness.execution.stopping import TOLD_TO_STOP, stoppable
 from harness.experiment.trial import Trial
-from harness.training.checkpoint import Checkpoint, Pace, Unusable
+from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint
 from harness.training.stacked import loop
 
 Trials = tuple[tuple[str, Trial], ...]
@@ -43,28 +43,28 @@ def train_with_checkpoints(
     for all, with a checkpoint kept. A task without a place for checkpoints has none.
 
     anew: called before a stack begins anew; what it returns is added to those facts, what it raises
-    goes through. Raises what `fused.loop` does, and NotKept.
+    goes through. Raises what `fused.loop` does, and CheckpointWriteError.
     """
     stack = task.checkpoints.stack if task.checkpoints else None
     keeper = _Keeper(task, StackFolder(stack) if stack else None)
-    pace = Pace(task.checkpoints.every if task.checkpoints and stack else inf)
+    policy = CheckpointPolicy(task.checkpoints.every if task.checkpoints and stack else inf)
     wanted = {key for key, _ in task.trials}
-    items = keeper.begin(device, cancelled, pace, anew)
-    with stoppable(pace) if stack else nullcontext():
+    items = keeper.begin(device, cancelled, policy, anew)
+    with stoppable(policy) if stack else nullcontext():
         for item in items:
             if isinstance(item, Checkpoint):
-                keeper.keep(item, pace)
-                if pace.asked:
+                keeper.keep(item, policy)
+                if policy.stop_requested:
                     break
                 continue
             for key, record in keeper.take(*item):
-                if key in wanted and not pace.asked:  # Who asked may listen no more.
+                if key in wanted and not policy.stop_requested:  # Who asked may listen no more.
                     yield Event(key, record)
                     if isinstance(record, Ended):
                         wanted.discard(key)
             if not wanted:
                 return
-    if pace.asked:
+    if policy.stop_requested:
         yield Event(task.key, TOLD_TO_STOP)
 
 
@@ -84,7 +84,7 @@ class _Keeper:
         self,
         device: torch.device,
         cancelled: Collection[str],
-        pace: Pace,
+        policy: CheckpointPolicy,
         anew: Callable[[], Mapping[str, Any]],
     ) -> Iterator[loop.Keyed | Checkpoint]:
         """The stack's training, where it was or from its beginning."""
@@ -94,9 +94,9 @@ class _Keeper:
                 try:
                     trials = _trials(self._task, found)
                     items = loop.train_with_checkpoints(
-                        trials, root, device, test_outputs, cancelled, pace, found.state
+                        trials, root, device, test_outputs, cancelled, policy, found.state
                     )
-                except (Unusable, ValueError) as reason:
+                except (UnusableCheckpoint, ValueError) as reason:
                     self._folder.set_aside(found.path, str(reason))
                     continue
                 self._go_on(trials, found)
@@ -105,7 +105,7 @@ class _Keeper:
             self.metadata |= self._folder.restarted()
         self.metadata |= anew()
         return loop.train_with_checkpoints(
-            self._task.trials, root, device, test_outputs, cancelled, pace
+            self._task.trials, root, device, test_outputs, cancelled, policy
         )
 
     def take(self, key: str, record: Record) -> Iterator[tuple[str, Record]]:
@@ -125,19 +125,19 @@ class _Keeper:
                 history.append(record)
                 yield key, record
 
-    def keep(self, checkpoint: Checkpoint, pace: Pace) -> None:
-        """Write a checkpoint. Raises NotKept; a stack that was asked to stop does so without, as it
-        is interrupted and has not failed."""
+    def keep(self, checkpoint: Checkpoint, policy: CheckpointPolicy) -> None:
+        """Write a checkpoint. Raises CheckpointWriteError; a stack that was asked to stop does so
+        without, as it is interrupted and has not failed."""
         if self._folder is None:
             return
         began = time.monotonic()
         try:
             self._folder.save(checkpoint, self._story)
-        except NotKept as reason:
-            if not pace.asked:
+        except CheckpointWriteError as reason:
+            if not policy.stop_requested:
                 raise
             _logger.warning("%s", reason)
-        pace.wrote(time.monotonic() - began)
+        policy.record_write(time.monotonic() - began)
 
     def _go_on(self, trials: Trials, found: FoundStack) -> None:
         history = {key: list(records) for key, records in found.history.items()}
@@ -165,13 +165,13 @@ class _Keeper:
 
 
 def _trials(task: Task, found: FoundStack) -> Trials:
-    """All the trials that a stack began with. Raises Unusable where the task asks for others, or
-    for one that had been cancelled and measured no further."""
+    """All the trials that a stack began with. Raises UnusableCheckpoint where the task asks for
+    others, or for one that had been cancelled and measured no further."""
     own = dict(task.trials)
     cut = {key for key, end in found.ended.items() if end.outcome is not Outcome.DIVERGED}
     if not own.keys() <= found.trials.keys() - cut:
-        raise Unusable("it is of other trials")
+        raise UnusableCheckpoint("it is of other trials")
     try:
         return tuple((key, own.get(key) or Trial.of(one)) for key, one in found.trials.items())
     except (HarnessError, KeyError, TypeError, ValueError) as error:
-        raise Unusable(f"a trial of it is not known here: {error}") from error
+        raise UnusableCheckpoint(f"a trial of it is not known here: {error}") from error

@@ -10,13 +10,19 @@ from typing import Any
 import torch
 
 from harness.core.records import BatchLosses, Ended, Measured, Record, Started
-from harness.execution.checkpoints.files import NotKept
-from harness.execution.checkpoints.trial_folders import Checkpoints, Found, TrialFolder
+from harness.execution.checkpoint_folder import CheckpointWriteError
 from harness.execution.executors.base import Task
+from harness.execution.experiment_checkpoints import Checkpoints, Found, TrialFolder
 from harness.execution.metadata import changes, circumstances
 from harness.execution.stopping import TOLD_TO_STOP, stoppable
 from harness.training.build import Parts, assemble
-from harness.training.checkpoint import Checkpoint, Pace, Resumed, Unusable, restore
+from harness.training.checkpoint import (
+    Checkpoint,
+    CheckpointPolicy,
+    ResumePoint,
+    UnusableCheckpoint,
+    restore,
+)
 from harness.training.loop import train
 
 _logger = logging.getLogger(__name__)
@@ -27,26 +33,27 @@ def train_with_checkpoints(task: Task, device: torch.device | None) -> Iterator[
 
     `Started.facts` says where it was resumed and how often, what it continues, or why it began
     anew. Where it is told to stop (`stopping`), it ends as interrupted with its checkpoint kept.
-    A task without a place for checkpoints has none. Raises NotKept where one cannot be written.
+    A task without a place for checkpoints has none. Raises CheckpointWriteError
+    where one cannot be written.
     """
     if task.checkpoints is None:
         found = train(assemble(task.trial, task.data_root, device), task.test_outputs)
         yield from (item for item in found if not isinstance(item, Checkpoint))
         return
-    pace = Pace(task.checkpoints.every)
+    policy = CheckpointPolicy(task.checkpoints.every)
     keeper = _Keeper(task, task.checkpoints)
     parts, resumed = keeper.begin(device)
-    with stoppable(pace):
-        for item in train(parts, task.test_outputs, pace, resumed):
+    with stoppable(policy):
+        for item in train(parts, task.test_outputs, policy, resumed):
             match item:
                 case Checkpoint():
                     try:
-                        pace.wrote(keeper.keep(item))
-                    except NotKept as reason:
-                        if not pace.asked:
+                        policy.record_write(keeper.keep(item))
+                    except CheckpointWriteError as reason:
+                        if not policy.stop_requested:
                             raise
                         _logger.warning("%s", reason)  # It is interrupted, and no failure.
-                    if pace.asked:
+                    if policy.stop_requested:
                         yield TOLD_TO_STOP
                         return
                 case Started():
@@ -54,7 +61,7 @@ def train_with_checkpoints(task: Task, device: torch.device | None) -> Iterator[
                     yield from keeper.history
                 case Measured() | BatchLosses():
                     keeper.history.append(item)
-                    if not pace.asked:  # Who asked may listen no more.
+                    if not policy.stop_requested:  # Who asked may listen no more.
                         yield item
                 case Ended():
                     yield item
@@ -72,13 +79,13 @@ class _Keeper:
         self.history: list[Record] = []
         self.metadata: dict[str, Any] = {}
 
-    def begin(self, device: torch.device | None) -> tuple[Parts, Resumed | None]:
+    def begin(self, device: torch.device | None) -> tuple[Parts, ResumePoint | None]:
         trial, root = self._task.trial, self._task.data_root
         parts = assemble(trial, root, device)
         for found in self._folder.sound(trial, self._continues):
             try:
                 resumed = restore(parts, found.state)
-            except Unusable as reason:
+            except UnusableCheckpoint as reason:
                 self._folder.set_aside(found.path, str(reason))
                 parts = assemble(trial, root, device)
                 continue
@@ -92,7 +99,7 @@ class _Keeper:
         return parts, None
 
     def keep(self, checkpoint: Checkpoint) -> float:
-        """Write a checkpoint. Returns the seconds it took. Raises NotKept."""
+        """Write a checkpoint. Returns the seconds it took. Raises CheckpointWriteError."""
         began = time.monotonic()
         self._folder.save(checkpoint, self.history, self._stored)
         return time.monotonic() - began

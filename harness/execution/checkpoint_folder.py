@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 Found = TypeVar("Found")
 
 
-class NotKept(HarnessError):
+class CheckpointWriteError(HarnessError):
     """A checkpoint cannot be written: the disk is full, or refuses it."""
 
 
@@ -47,8 +47,9 @@ class Folder:
     damaged: list[str] = field(default_factory=list)
 
     def write(self, position: Position, content: object) -> None:
-        """Keep a checkpoint, and forget all but the one before. Raises NotKept; those before are
-        then as they were."""
+        """Write a checkpoint, and delete all but the one before.
+
+        Raises CheckpointWriteError, and then leaves the earlier ones as they were."""
         name = f"{position.epoch:06d}-{position.batch:09d}.pt"
         try:
             write_checksummed(self.path / name, content)
@@ -58,14 +59,16 @@ class Folder:
         for _, path in held[KEPT:]:
             path.unlink(missing_ok=True)
 
-    def refused(self, error: OSError) -> NotKept:
+    def refused(self, error: OSError) -> CheckpointWriteError:
         """Why a checkpoint could not be written, and what a person can do."""
         there = next(path for path in (self.path, *self.path.parents) if path.is_dir())
         why = f"{error.strerror or error}; {format_bytes(shutil.disk_usage(there).free)} free"
         told = f"no checkpoint could be written in {self.path} ({why}): once that is mended, "
         if (before := self.reached()) is None:
-            return NotKept(told + "--retry-failed trains it again")
-        return NotKept(told + f"--retry-failed goes on from the one before, after {before}")
+            return CheckpointWriteError(told + "--retry-failed trains it again")
+        return CheckpointWriteError(
+            told + f"--retry-failed goes on from the one before, after {before}"
+        )
 
     def reached(self) -> Position | None:
         """The furthest position that a file is there of."""

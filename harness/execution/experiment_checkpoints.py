@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.core.records import Record
-from harness.execution.checkpoints.files import Folder, Position, measurement, plain, remove
-from harness.execution.checkpoints.stack_folders import (
-    BegunStack,
+from harness.execution.checkpoint_folder import Folder, Position, measurement, plain, remove
+from harness.execution.stack_folders import (
+    InterruptedStack,
     begun_stacks,
     leave_finished,
     leave_stacks,
@@ -57,7 +57,7 @@ class Checkpoints:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointRoom:
+class ExperimentCheckpoints:
     """An experiment's folder of checkpoints. every: as in `Checkpoints`. fresh: trials begin anew,
     whatever lies there."""
 
@@ -68,7 +68,7 @@ class CheckpointRoom:
     def of(self, members: Sequence[PlannedTrial], stack: Path | None = None) -> Checkpoints:
         """For a task of these trials, which is about to begin. stack: the folder of one that was
         begun before (`begun`), and that they go on as; several trials without are a new stack."""
-        folders = {one.trial_id: self.place(one) for one in members}
+        folders = {one.trial_id: self.trial_folder(one) for one in members}
         if self.fresh:
             for key, folder in folders.items():
                 shutil.rmtree(folder, ignore_errors=True)
@@ -77,27 +77,27 @@ class CheckpointRoom:
             stack = stack_folder(self.stacks, list(folders))
         return Checkpoints(folders, self.every, continues=not self.fresh, stack=stack)
 
-    def begun(self, trials: Sequence[PlannedTrial]) -> list[BegunStack]:
+    def interrupted_stacks(self, trials: Sequence[PlannedTrial]) -> list[InterruptedStack]:
         """Which of these trials were in stacks that left a checkpoint to go on from."""
         return [] if self.fresh else begun_stacks(self.stacks, trials)
 
-    def place(self, planned: PlannedTrial) -> Path:
+    def trial_folder(self, planned: PlannedTrial) -> Path:
         """The folder of a trial."""
         shared = lineage(planned.trial.identity(), planned.fingerprint)
         return self.folder / shared / planned.trial_id
 
-    def forget(self, planned: PlannedTrial) -> None:
+    def delete(self, planned: PlannedTrial) -> None:
         """A trial is over and keeps nothing."""
-        remove(self.place(planned))
+        remove(self.trial_folder(planned))
         leave_stacks(self.stacks, planned.trial_id)
 
-    def settle(self, planned: PlannedTrial, done: bool) -> None:
+    def finish(self, planned: PlannedTrial, done: bool) -> None:
         """A trial has ended and stands in the store: its stack no longer waits for it, and as
         `settle`. done: whether it trained to its end."""
         leave_stacks(self.stacks, planned.trial_id)
-        settle(self.folder, self.place(planned), planned.trial, done)
+        settle(self.folder, self.trial_folder(planned), planned.trial, done)
 
-    def tidy(self, finished: Container[str]) -> None:
+    def release_finished(self, finished: Container[str]) -> None:
         """No stack waits for trials that stand in the store. finished: their ids."""
         leave_finished(self.stacks, finished)
 
@@ -128,8 +128,9 @@ class TrialFolder(Folder):
     def save(
         self, checkpoint: Checkpoint, history: Sequence[Record], metadata: Mapping[str, Any]
     ) -> None:
-        """Keep a checkpoint, and forget all but the one before. Raises NotKept; those before are
-        then as they were."""
+        """Write a checkpoint, and delete all but the one before.
+
+        Raises CheckpointWriteError, and then leaves the earlier ones as they were."""
         content = {
             "state": dict(checkpoint.state),
             "history": [plain(record) for record in history],

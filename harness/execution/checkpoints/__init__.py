@@ -1,1 +1,0 @@
-"""Checkpoints on disk, and training that resumes from them."""

@@ -129,7 +129,6 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     _announce(console, plan, todo, standing)
     failed = standing.get(Outcome.FAILED, 0)
     if todo:
-        trainer = trainer or _measured(console, plan, arguments)
         failed += _train(console, plan, todo, store, known, trainer, arguments)
     else:
         finish(store, plan)
@@ -138,38 +137,25 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     return SOME_FAILED if failed else OK
 
 
-def _ready(plan: Plan, arguments: argparse.Namespace) -> Executor | None:
+def _ready(plan: Plan, arguments: argparse.Namespace) -> Executor:
     """What trains, which gets ready while the store is opened where surely there is something to
-    train; None where it is to be measured first."""
+    train."""
     from harness.store.read.finished_trials import glance
 
-    if arguments.workers == "auto":
-        return None
-    trainer = _engine(plan, arguments.workers, arguments)
+    trainer = _engine(plan, arguments)
     seen = glance(plan.experiment.name)
     if seen is not None and _left(plan, seen, arguments)[0]:
         trainer.prepare()
     return trainer
 
 
-def _measured(console: Console, plan: Plan, arguments: argparse.Namespace) -> Executor:
-    """What trains, with as many workers as a measurement says."""
-    from harness.core.paths import data_root, project_root
-    from harness.execution.executors.choose import measured_workers
-
-    trials = [planned.trial for planned in plan.trials]
-    workers, how = measured_workers(trials, data_root(), project_root() / "mlruns" / "workers.json")
-    console.print(f"workers: {how}", highlight=False, markup=False)
-    return _engine(plan, workers, arguments)
-
-
-def _engine(plan: Plan, workers: int | None, arguments: argparse.Namespace) -> Executor:
+def _engine(plan: Plan, arguments: argparse.Namespace) -> Executor:
     from harness.execution.executors.choose import make_executor
 
     return make_executor(
         [planned.trial for planned in plan.trials],
         arguments.executor,
-        workers,
+        arguments.workers,
         slots=arguments.slots,
         exclusive=arguments.exclusive,
         address=arguments.address,

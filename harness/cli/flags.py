@@ -34,11 +34,6 @@ def seconds(text: str) -> float:
     return value
 
 
-def worker_count(text: str) -> int | str:
-    """`--workers`: a number, or "auto"."""
-    return text if text == "auto" else positive(text)
-
-
 def stack_size(text: str) -> int | str:
     """`--fuse`: a number, "auto" or "off"."""
     return text if text in ("auto", "off") else positive(text)
@@ -49,10 +44,9 @@ def dispatch_flags(made: argparse.ArgumentParser, fuse: str, workers: str = "") 
     the help of `--workers` ends with."""
     made.add_argument(
         "--workers",
-        type=worker_count,
-        metavar="N|auto",
-        help="trials trained at once on the CPU (default: one a core; auto: as many as a short "
-        f"measurement finds fastest){workers}",
+        type=positive,
+        metavar="N",
+        help=f"trials trained at once on the CPU (default: one a core){workers}",
     )
     made.add_argument(
         "--slots",

@@ -16,11 +16,11 @@ from harness.analysis.comparison import Question
 from harness.cli.flags import OK, SOME_FAILED
 from harness.cli.interrupts import Interrupts
 from harness.cli.progress import Tally, display
-from harness.core.paths import data_root, project_root
+from harness.core.paths import data_root
 from harness.core.records import FINISHED, Outcome
 from harness.core.text import plural
 from harness.execution.executors.base import Executor
-from harness.execution.executors.choose import make_executor, measured_workers
+from harness.execution.executors.choose import make_executor
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import execute, stacks_of
 from harness.experiment.search.settings import Search
@@ -93,16 +93,11 @@ def _say(console: Console, lines: Sequence[str]) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _engine(console: Console, trials: Sequence[Trial], arguments: argparse.Namespace) -> Executor:
-    workers = arguments.workers
-    if workers == "auto":
-        memory = project_root() / "mlruns" / "workers.json"
-        workers, how = measured_workers(trials, data_root(), memory)
-        _say(console, [f"workers: {how}"])
+def _engine(trials: Sequence[Trial], arguments: argparse.Namespace) -> Executor:
     return make_executor(
         trials,
         arguments.executor,
-        workers,
+        arguments.workers,
         slots=arguments.slots,
         exclusive=arguments.exclusive,
         address=arguments.address,
@@ -133,7 +128,7 @@ def _tune(
                 continue
             budget = (search.trials or len(studies)) * len(search.seeds)
             bases = [study.plan.base.trial for study in studies for _ in range(budget)]
-            trainer = _engine(console, bases, arguments)
+            trainer = _engine(bases, arguments)
             stacks = stack_limit(arguments.fuse, studies, trainer.slots)
             _say(console, [f"tuning: {trainer.description}"])
             _say(console, told(stacks, [study.plan for study in studies]))
@@ -224,7 +219,7 @@ def _train_again(
     """Train these trials of winners and defaults. Returns how many failed."""
     plan, goal = retraining.plan, retraining.plan.experiment.goal
     tally = Tally(len(todo), goal)
-    trainer = _engine(console, [planned.trial for planned in plan.trials], arguments)
+    trainer = _engine([planned.trial for planned in plan.trials], arguments)
     _say(console, [f"training winners and defaults on fresh seeds: {plural(len(todo), 'trial')}"])
     checkpoints = _checkpoints(store, plan, arguments)
     stacks, lines = stacks_of(todo, arguments.fuse, trainer.slots, checkpoints)

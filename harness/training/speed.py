@@ -40,10 +40,6 @@ class Stepper:
             self._step()
         synchronize(self._parts.device)
 
-    def pace(self, seconds: float) -> float:
-        """Epochs a second, from the batches trained in at least so many seconds."""
-        return 1 / (self.seconds_a_step(seconds) * self._parts.steps_per_epoch)
-
     def seconds_a_step(self, seconds: float) -> float:
         """The mean over the batches trained in at least so many seconds."""
         steps = 0

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from harness.core.errors import InputError, Problem
-from harness.execution import worker_count as measure
 from harness.execution.devices import GPU_KINDS, DeviceSlots, SlotPool
 from harness.execution.executors.base import Executor
 from harness.execution.executors.inline import InlineExecutor
@@ -88,16 +86,6 @@ def _on_ray(workers: int | None, slots: int, exclusive: bool, address: str | Non
             "leave --executor ray out"
         )
     return RayExecutor(address, slots=slots, limit=workers)
-
-
-def measured_workers(trials: Sequence[Trial], data_root: Path, memory: Path) -> tuple[int, str]:
-    """The number of workers for those of the trials that train on the CPU, by a short measurement,
-    and what was measured, for people. See `measure.workers`."""
-    found = gpus() if any(trial.device != "cpu" for trial in trials) else ()
-    here = [trial for trial in trials if trial.device == "cpu" or not found]
-    if not here:
-        raise InputError("--workers auto: none of these trials trains on the CPU")
-    return measure.workers(here, data_root, cores(), memory)
 
 
 def device_slots(

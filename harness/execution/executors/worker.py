@@ -34,41 +34,11 @@ class Cancel:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """Make ready to train this trial with so many threads; at `Go`, see how fast it trains."""
-
-    trial: Trial
-    data_root: Path
-    threads: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Go:
-    """All that measure together are ready."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A worker waits for `Go`. problem: why it never will, where it cannot train the trial."""
-
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast a worker trained."""
-
-    epochs_per_second: float
-
-
-Order = Task | Cancel | Measure | Go | None
+Order = Task | Cancel | None
 """What the parent sends; None ends the worker."""
-Answer = list[Event] | Ready | Pace
 
 
-def send(pipe: Connection, content: Answer | Order) -> None:
+def send(pipe: Connection, content: list[Event] | Order) -> None:
     """By value: multiprocessing's own pickler would pass tensors as handles into the memory of a
     process that may be dead when they are read."""
     pipe.send_bytes(pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
@@ -132,8 +102,6 @@ def work(pipe: Connection, threads: int, shared: Path, budget: int, scratch: Pat
         while (order := _receive(pipe)) is not None:
             if isinstance(order, Task):
                 _train(pipe, order)
-            elif isinstance(order, Measure):
-                _measure(pipe, order)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(PARENT_DIED)
 
@@ -161,22 +129,6 @@ def _train(pipe: Connection, task: Task) -> None:
                 return
             if isinstance(order, Cancel):
                 cancelled.add(order.key)
-
-
-def _measure(pipe: Connection, order: Measure) -> None:
-    import torch
-
-    from harness.training.speed import Stepper
-
-    torch.set_num_threads(order.threads)
-    try:
-        stepper = Stepper(order.trial, order.data_root)
-    except Exception as error:  # noqa: BLE001 - the trial itself will fail with the whole story
-        send(pipe, Ready(f"{type(error).__name__}: {error}"))
-        return
-    send(pipe, Ready())
-    if isinstance(_receive(pipe), Go):
-        send(pipe, Pace(stepper.pace(order.seconds)))
 
 
 def _receive(pipe: Connection) -> Order:

@@ -14,10 +14,33 @@ from harness.analysis.comparison import Question
 from harness.core.metrics import EPOCHS_TO_TARGET, TRAIN_SECONDS
 from harness.report.build import Report, build_report
 from harness.report.section import chosen, sections
-from harness.store.names import TAG_DEVICE, TAG_EXCLUSIVE, TAG_TARGET
+from harness.store.names import TAG_DEVICE, TAG_EXCLUSIVE, TAG_REASON, TAG_TARGET
 from harness.store.read.results import Results
 from harness.store.read.runs import StoredRun
-from tests.stored import results, trial_run
+from tests.stored import results, seeds, trial_run
+
+SCRIPT = "<script>alert(1)</script>"
+FORMULA = "=cmd()"
+POOR: dict[str, list[StoredRun]] = {
+    "nothing done": [trial_run(outcome="failed", status="FAILED"), trial_run(outcome=None, seed=1)],
+    "all diverged": seeds([None, None]),
+    "one seed": [trial_run(0.9, lr=0.1), trial_run(0.8, lr=0.2)],
+    "one trial": [trial_run(0.9)],
+    "ties": [*seeds([0.9, 0.8], lr=0.1), *seeds([0.8, 0.9], lr=0.2)],
+    "no variance": [*seeds([0.9, 0.9], lr=0.1), *seeds([0.8, 0.8], lr=0.2)],
+    "missing seeds": [*seeds([0.9, 0.8, 0.7], lr=0.1), *seeds([0.9], lr=0.2)],
+    "hostile names": [
+        trial_run(0.9, name=SCRIPT),
+        trial_run(
+            outcome="failed",
+            status="FAILED",
+            seed=1,
+            name=FORMULA,
+            tags={TAG_REASON: f"[bold]\x1b[31m |{SCRIPT}\n\n# `x` [a](javascript:b)"},
+        ),
+    ],
+    "no metric": [trial_run(None), trial_run(None, lr=0.2)],
+}
 
 
 @dataclass

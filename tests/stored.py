@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mlflow.entities import Metric, Param, RunTag
+
 from harness.core.text import format_value
 from harness.experiment.trial import digest
 from harness.store import names
 from harness.store.read.results import Results, tabulate
 from harness.store.read.runs import StoredRun
+from harness.store.store import Store
 from tests.support import make_trial
 
 METRIC = "val/accuracy"
@@ -110,3 +113,17 @@ def small_grid() -> list[StoredRun]:
                 scores = [base - 0.001, base, base + 0.002]
                 runs += seeds(scores, model=model, optimizer=optimizer, lr=lr)
     return runs
+
+
+def add(store: Store, experiment: str, runs: Iterable[StoredRun], begin: int) -> None:
+    """Write runs into a store, one after the other. begin: start time of the first, in ms."""
+    experiment_id = store.experiment(experiment, create=True)
+    for i, run in enumerate(runs):
+        made = store.client.create_run(experiment_id, start_time=begin + i, run_name=run.name)
+        store.client.log_batch(
+            made.info.run_id,
+            [Metric(k, v, 0, 0) for k, v in run.metrics.items()],
+            [Param(k, v) for k, v in run.params.items()],
+            [RunTag(k, v) for k, v in run.tags.items()],
+        )
+        store.client.set_terminated(made.info.run_id, run.status)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, validate
-from mlflow.entities import Metric, Param, RunTag
 
 from harness.compare import conditions, main
 from harness.components.shared.idx import MNISTFamily
@@ -22,8 +21,8 @@ from harness.experiment.plan import make_plan
 from harness.experiment.reading.loading import load
 from harness.report.schema import schema
 from harness.store.read.runs import StoredRun
-from harness.store.store import Store, open_store
-from tests.stored import small_grid, sweep_run, trial_run
+from harness.store.store import open_store
+from tests.stored import add, small_grid, sweep_run, trial_run
 
 FILE = """\
 name: from-file
@@ -62,19 +61,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def with_ids(run: StoredRun, planned: Any) -> StoredRun:
     run.params.update(trial_id=planned.trial_id, config_id=planned.config_id)
     return run
-
-
-def add(store: Store, experiment: str, runs: list[StoredRun], begin: int) -> None:
-    experiment_id = store.experiment(experiment, create=True)
-    for i, run in enumerate(runs):
-        made = store.client.create_run(experiment_id, start_time=begin + i, run_name=run.name)
-        store.client.log_batch(
-            made.info.run_id,
-            [Metric(k, v, 0, 0) for k, v in run.metrics.items()],
-            [Param(k, v) for k, v in run.params.items()],
-            [RunTag(k, v) for k, v in run.tags.items()],
-        )
-        store.client.set_terminated(made.info.run_id, run.status)
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -293,7 +279,7 @@ def test_output_that_a_terminal_cannot_encode_is_no_error(project: Path) -> None
         capture_output=True,
         env={
             "PYTHONIOENCODING": "ascii",
-            "PYTHONPATH": str(Path(__file__).parent.parent),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
             "PATH": "",
         },
         check=False,

@@ -16,8 +16,7 @@ from harness import sweep
 from harness.compare import main
 from harness.store.read.runs import StoredRun
 from harness.store.store import open_store
-from tests.commands.test_compare import add
-from tests.stored import seeds, sweep_run, trial_run
+from tests.stored import add, seeds, sweep_run, trial_run
 
 SCRIPT, FORMULA = "<script>alert(1)</script>", "=cmd()"
 CASES: dict[str, list[StoredRun]] = {

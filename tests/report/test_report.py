@@ -20,10 +20,8 @@ from harness.report.tables import csv as csv_of
 from harness.report.terminal import terminal
 from harness.store.names import TAG_REASON
 from harness.store.read.runs import StoredRun
+from tests.report_support import FORMULA, POOR, SCRIPT
 from tests.stored import results, seeds, small_grid, trial_run, without
-
-SCRIPT = "<script>alert(1)</script>"
-FORMULA = "=cmd()"
 
 
 def report(*runs: StoredRun, expect: Any = (), **question: Any) -> Report:
@@ -48,28 +46,6 @@ def said(made: Report) -> str:
     """The verdict's sentence."""
     (standing,) = made.record("verdict").standings
     return str(standing.sentence)
-
-
-POOR: dict[str, list[StoredRun]] = {
-    "nothing done": [trial_run(outcome="failed", status="FAILED"), trial_run(outcome=None, seed=1)],
-    "all diverged": seeds([None, None]),
-    "one seed": [trial_run(0.9, lr=0.1), trial_run(0.8, lr=0.2)],
-    "one trial": [trial_run(0.9)],
-    "ties": [*seeds([0.9, 0.8], lr=0.1), *seeds([0.8, 0.9], lr=0.2)],
-    "no variance": [*seeds([0.9, 0.9], lr=0.1), *seeds([0.8, 0.8], lr=0.2)],
-    "missing seeds": [*seeds([0.9, 0.8, 0.7], lr=0.1), *seeds([0.9], lr=0.2)],
-    "hostile names": [
-        trial_run(0.9, name=SCRIPT),
-        trial_run(
-            outcome="failed",
-            status="FAILED",
-            seed=1,
-            name=FORMULA,
-            tags={TAG_REASON: f"[bold]\x1b[31m |{SCRIPT}\n\n# `x` [a](javascript:b)"},
-        ),
-    ],
-    "no metric": [trial_run(None), trial_run(None, lr=0.2)],
-}
 
 
 @pytest.mark.parametrize("case", POOR)

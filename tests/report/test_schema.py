@@ -13,8 +13,7 @@ from harness.report.schema import DEFAULT_PATH, schema, text
 from harness.report.section import sections
 from harness.report.tables import SCHEMA, json_text
 from harness.store.read.results import Results
-from tests.report.test_report import POOR
-from tests.report_support import rich, whole, with_shelf
+from tests.report_support import POOR, rich, whole, with_shelf
 from tests.stored import results
 
 

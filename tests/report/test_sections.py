@@ -21,8 +21,17 @@ from harness.report.section import chosen, sections
 from harness.report.tables import json_text
 from harness.report.terminal import terminal
 from harness.store.names import TAG_NUMBER
-from tests.report.test_report import FORMULA, POOR, SCRIPT
-from tests.report_support import Shelf, rich, said, tournament_runs, whole, with_shelf
+from tests.report_support import (
+    FORMULA,
+    POOR,
+    SCRIPT,
+    Shelf,
+    rich,
+    said,
+    tournament_runs,
+    whole,
+    with_shelf,
+)
 from tests.stored import results, seeds, small_grid, trial_run
 
 

@@ -24,8 +24,8 @@ from harness.execution.checkpoint_folder import Position
 from harness.execution.executors.base import Task
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
 from harness.execution.run_task import run
+from harness.experiment.loading import load
 from harness.experiment.plan import make_plan
-from harness.experiment.reading.loading import load
 
 EXPERIMENT: Final = Path(__file__).parent.parent / "experiments" / "mnist_dropout_cnn.yaml"
 WAYS: Final[dict[str, float | None]] = {

@@ -22,9 +22,8 @@ import optuna
 from harness.cli.interrupts import Interrupts
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.executors.base import Event, Task
-from harness.experiment.plan import make_plan
-from harness.experiment.reading.loading import load
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.loading import load
+from harness.experiment.plan import PlannedTrial, make_plan
 from harness.store.store import open_store
 from harness.store.write.background import BackgroundWriter
 from harness.tuning.points import plan_studies

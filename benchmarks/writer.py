@@ -52,8 +52,8 @@ def written(way: str, count: int, epochs: int) -> tuple[float, float]:
     from harness.core.paths import data_root
     from harness.execution.executors.base import Task
     from harness.execution.run_task import run
+    from harness.experiment.loading import load
     from harness.experiment.plan import make_plan
-    from harness.experiment.reading.loading import load
     from harness.store.store import open_store
     from harness.store.write.background import BackgroundWriter
     from harness.store.write.sinks import ClientSink

@@ -15,7 +15,7 @@ from harness.core.text import distinct_parts
 
 if TYPE_CHECKING:
     from harness.analysis.comparison import Question
-    from harness.experiment.spec import Plan
+    from harness.experiment.plan import Plan
     from harness.report.build import Report
     from harness.store.read.results import Results
     from harness.store.store import Store
@@ -189,8 +189,8 @@ def _planned(given: str) -> tuple[str, Plan | None]:
     from harness.components.shared.data_files import offline
     from harness.core.errors import DataMissing
     from harness.core.paths import data_root
+    from harness.experiment.loading import load
     from harness.experiment.plan import make_plan
-    from harness.experiment.reading.loading import load
 
     with offline("comparing downloads nothing"):
         experiment = load(given)

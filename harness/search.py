@@ -60,8 +60,8 @@ def _main(argv: Sequence[str]) -> int:
     from harness.components.shared.data_files import offline
     from harness.core.errors import InputError, Problem
     from harness.core.paths import data_root
+    from harness.experiment.loading import load
     from harness.experiment.plan import make_plan
-    from harness.experiment.reading.loading import load
     from harness.tuning.points import plan_studies
     from harness.tuning.summary import listing
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from harness.core.records import Outcome
     from harness.execution.executors.base import Executor
-    from harness.experiment.spec import Plan, PlannedTrial
+    from harness.experiment.plan import Plan, PlannedTrial
     from harness.store.read.index import RunInfo
     from harness.store.store import Store
 
@@ -74,8 +74,8 @@ def _main(argv: Sequence[str]) -> int:
 
     from harness.components.shared.data_files import offline
     from harness.core.paths import data_root
+    from harness.experiment.loading import load
     from harness.experiment.plan import make_plan
-    from harness.experiment.reading.loading import load
 
     refuse_stacks_on_ray(arguments)
     with offline("a dry run downloads nothing") if arguments.dry_run else nullcontext():

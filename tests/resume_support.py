@@ -13,7 +13,7 @@ from harness.core.records import Ended, Measured, Record, Started
 from harness.execution.executors.base import Task
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
 from harness.execution.run_task import run
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial, digest
 
 

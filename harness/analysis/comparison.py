@@ -17,7 +17,7 @@ from harness.analysis.labels import label_configs, varying
 from harness.analysis.score import Score, choose_score
 from harness.analysis.tuned import Tuned, best_of_each
 from harness.core.errors import InputError, Problem, did_you_mean
-from harness.experiment.spec import Plan
+from harness.experiment.plan import Plan
 from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
 from harness.store.read.archive import Archive, Archives
 from harness.store.read.results import Results

@@ -22,7 +22,7 @@ Finding = Literal["reproduced", "off", "insufficient data"]
 class Checked:
     """A published figure and ours.
 
-    metric, value, tolerance, source, where: as published (`experiment.spec.Expectation`).
+    metric, value, tolerance, source, where: as published (`experiment.Expectation`).
     mean, sd, n: ours over seeds; None where there is none. difference: mean − value.
     config_id: the config they are of. candidates: configs of which `where` holds; of several the
     best one in rank is taken.

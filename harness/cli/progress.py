@@ -22,7 +22,7 @@ from rich.progress import (
 from harness.core.metrics import Goal, best_epoch
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.core.text import plural
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 
 PLAIN_SECONDS = 10.0
 """The shortest time between two plain lines."""

@@ -24,7 +24,7 @@ from harness.execution.stack_folders import (
     leave_stacks,
     stack_folder,
 )
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial, lineage
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from harness.execution.executors.base import Executor, Task
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.stack_folders import InterruptedStack
 from harness.execution.stacking import group, largest
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.store.coordination.claims import Claim
 
 HELD_SECONDS = 1.0

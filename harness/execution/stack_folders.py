@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.core.records import Ended, Outcome, Record
 from harness.execution.checkpoint_folder import Folder, Position, measurement, plain, remove
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
 
 if TYPE_CHECKING:

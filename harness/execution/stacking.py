@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Final
 
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Choice, Trial
 
 EACH_ITS_OWN: Final = frozenset({"optimizer", "lr", "scheduler", "seed", "grad_clip"})

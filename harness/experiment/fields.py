@@ -7,16 +7,16 @@ options; `components` resolves it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from harness.components.base import Names
-from harness.experiment.search.settings import PRUNERS, SAMPLERS
-from harness.experiment.spec import Artifacts
+from harness.components.base import Names, Options
+from harness.experiment.experiment import Artifacts
 from harness.experiment.trial import COMPONENT_FIELDS, Precision
 
-KIND: Final = {**COMPONENT_FIELDS, "augment": "augmentations"}
+COMPONENT_KINDS: Final = {**COMPONENT_FIELDS, "augment": "augmentations"}
 """Trial fields that hold components, and their kind; `augment` holds a list of them."""
 
 NO_AUGMENTATION: Final = "none"
@@ -103,6 +103,75 @@ class ExpectFields(Fields):
     tolerance: float = Field(gt=0, description="how far the mean over seeds may lie from it")
     where: dict[str, Any] = Field({}, description="the trials it speaks of; all by default")
     source: str = Field("", description="where it is published")
+
+
+class NoOptions(Options):
+    """No options."""
+
+
+class TPE(Options):
+    n_startup_trials: int = Field(10, ge=0, description="random points before the model is used")
+    multivariate: bool = Field(False, description="model the fields jointly")
+    group: bool = Field(False, description="with `multivariate`: a model for each conditional part")
+
+
+class QMC(Options):
+    sequence: Literal["halton", "sobol"] = Field("halton", description="scrambled, from the seed")
+
+
+class GP(Options):
+    n_startup_trials: int = Field(10, ge=1, description="random points before the model is used")
+    deterministic_objective: bool = Field(False, description="take the objective for noiseless")
+
+
+class CMAES(Options):
+    n_startup_trials: int = Field(1, ge=1, description="random points before the model is used")
+    sigma0: float | None = Field(None, gt=0, description="the first step; by default a sixth")
+
+
+class NSGA2(Options):
+    population_size: int = Field(50, ge=2, description="points of a generation")
+
+
+class Median(Options):
+    n_startup_trials: int = Field(5, ge=0, description="points that are never pruned")
+    n_warmup_steps: int = Field(0, ge=0, description="epochs in which nothing is pruned")
+
+
+class ASHA(Options):
+    min_resource: int = Field(1, ge=1, description="epochs before the first rung")
+    reduction_factor: int = Field(4, ge=2, description="one in so many goes on")
+    min_early_stopping_rate: int = Field(0, ge=0, description="rungs left out at the beginning")
+
+
+class Hyperband(Options):
+    min_resource: int = Field(1, ge=1, description="epochs of the most hurried bracket")
+    reduction_factor: int = Field(3, ge=2, description="one in so many goes on")
+
+
+class Wilcoxon(Options):
+    p_threshold: float = Field(0.1, gt=0, lt=1, description="prune below it")
+    n_startup_steps: int = Field(2, ge=0, description="seeds before anything is pruned")
+
+
+SAMPLERS: Final[Mapping[str, type[Options]]] = {
+    "tpe": TPE,
+    "random": NoOptions,
+    "qmc": QMC,
+    "gp": GP,
+    "cmaes": CMAES,
+    "nsga2": NSGA2,
+    "grid": NoOptions,
+}
+PRUNERS: Final[Mapping[str, type[Options]]] = {
+    "none": NoOptions,
+    "median": Median,
+    "asha": ASHA,
+    "hyperband": Hyperband,
+    "wilcoxon": Wilcoxon,
+}
+PAIRS: Final = 4
+"""Pairs of seeds below which Wilcoxon's test cannot come out under 0.1: 2⁻⁴ is the first."""
 
 
 class SearchFields(Fields):

@@ -11,17 +11,37 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.experiment.conditions import field_matches
-from harness.experiment.reading.yaml import Keys
-from harness.experiment.spec import Axis, SkipRule
+
+if TYPE_CHECKING:
+    from harness.experiment.reading.yaml import Keys
 
 Indices = tuple[int, ...]
 """Positions on the axes: a combination, or the part of it that one field depends on."""
 
-Fault = tuple[Keys, str, str]
+Fault = tuple["Keys", str, str]
 """Where, which rule, and a hint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of the grid: a trial field, dotted where nested ("optimizer.weight_decay").
+
+    values: validated, in the file's order: a `Choice` for a component, else a scalar or tuple.
+    """
+
+    field: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SkipRule:
+    """Combinations left out. when: a condition by field (see `conditions`)."""
+
+    when: Mapping[str, Any]
+    because: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,19 +9,53 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from harness.core import paths
 from harness.core.errors import InputError
 from harness.core.text import format_value
+from harness.experiment.experiment import Experiment
 from harness.experiment.fields import NO_AUGMENTATION
-from harness.experiment.grid import Cell, Grid, Indices
-from harness.experiment.spec import Axis, Experiment, Plan, PlannedTrial, SkippedTrial
+from harness.experiment.grid import Axis, Cell, Grid, Indices
 from harness.experiment.trial import COMPONENT_FIELDS, SEMANTICS_VERSION, Choice, Trial
 
 NAMED_WITHOUT_AXES: Final = ("model", "optimizer", "lr", "seed")
 """Fields that name the trial of an experiment whose grid varies nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTrial:
+    """A trial of the plan. name: for people, from what varies ("mlp adam lr=0.01 cosine seed=0").
+
+    axes: the value of each grid axis as its canonical text. fingerprint: checksum of the data set
+    and of any weights file, a part of both ids.
+    """
+
+    trial: Trial
+    trial_id: str
+    config_id: str
+    name: str
+    axes: Mapping[str, str]
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedTrial:
+    """A combination left out, and why."""
+
+    axes: Mapping[str, str]
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that an experiment asks for, in grid order; every trial id once."""
+
+    experiment: Experiment
+    trials: tuple[PlannedTrial, ...]
+    skipped: tuple[SkippedTrial, ...]
 
 
 def make_plan(experiment: Experiment, data_root: Path | None = None) -> Plan:

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from harness.components.registry import SINGULAR
 from harness.core.text import format_value
 from harness.experiment.fields import (
-    KIND,
+    COMPONENT_KINDS,
     NO_AUGMENTATION,
     ExpectFields,
     Fields,
@@ -69,8 +69,8 @@ def refreshed(page: str) -> str:
 
 
 def _takes(name: str, field: FieldInfo) -> str:
-    if name in KIND and field.annotation is Any:
-        kind = SINGULAR[KIND[name]]
+    if name in COMPONENT_KINDS and field.annotation is Any:
+        kind = SINGULAR[COMPONENT_KINDS[name]]
         article = "an" if kind[0] in "aeiou" else "a"
         several = f"`{NO_AUGMENTATION}`, {article} {kind}, or a list"
         return several if name == "augment" else f"{article} {kind}"

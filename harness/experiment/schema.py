@@ -23,7 +23,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from harness.components.base import KINDS, Component
 from harness.components.registry import components, resolves
 from harness.experiment.fields import (
-    KIND,
+    COMPONENT_KINDS,
     NO_AUGMENTATION,
     TRIAL_FIELDS,
     ExpectFields,
@@ -103,7 +103,7 @@ def _component(component: Component) -> Schema:
 def _trial_values() -> Schema:
     """What each trial field may be, and each option behind a dot."""
     values = _properties(TrialFields)
-    for name, kind in KIND.items():
+    for name, kind in COMPONENT_KINDS.items():
         one = {"$ref": f"#/$defs/{kind}"}
         if name == "augment":
             several = {"type": "array", "items": one, "minItems": 1}

@@ -23,8 +23,8 @@ from harness.execution.executors.base import Executor
 from harness.execution.executors.choose import make_executor
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import execute, stacks_of
-from harness.experiment.search.settings import Search
-from harness.experiment.spec import Experiment, Plan, PlannedTrial
+from harness.experiment.experiment import Experiment, Search
+from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import Trial
 from harness.report.attach import attach_report
 from harness.report.build import build_report

@@ -21,7 +21,7 @@ from harness import __version__
 from harness.core.records import Ended
 from harness.core.seeding import SEEDING_RULE, stream_seeds
 from harness.core.system import cpu_model
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import SEMANTICS_VERSION
 from harness.store import names
 from harness.store.git import GitState, checkout_state, git_state

@@ -16,8 +16,16 @@ from pydantic import ValidationError
 from harness.core.errors import HarnessError, InputError
 from harness.core.text import format_number, format_value
 from harness.experiment.conditions import matches
-from harness.experiment.search.settings import Among, Dimension, Known, Range, Search, label
-from harness.experiment.spec import Plan, PlannedTrial, SkipRule
+from harness.experiment.experiment import (
+    CategoricalDimension,
+    Dimension,
+    KnownPoint,
+    NumericDimension,
+    Search,
+    value_label,
+)
+from harness.experiment.grid import SkipRule
+from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import COMPONENT_FIELDS, Choice, Trial, digest
 
 ALL = "all"
@@ -57,7 +65,7 @@ class StudyPlan:
             points = [_within(known, fields) for known in named]
             return tuple(self._completed(point) for point in points if point)
         own = {d.field: field_of(self.base.trial, d.field) for d in self.applying(self.base.trial)}
-        inside = all(d.holds(own[d.field]) for d in self.dimensions if d.field in own)
+        inside = all(d.contains(own[d.field]) for d in self.dimensions if d.field in own)
         return (own,) if own and inside else ()
 
     def _completed(self, point: Point) -> Point:
@@ -67,7 +75,7 @@ class StudyPlan:
         except InvalidPoint:
             return point  # The study will meet it, and say why.
         own = ((d, field_of(trial, d.field)) for d in self.applying(trial))
-        return {d.field: value for d, value in own if d.holds(value)} | dict(point)
+        return {d.field: value for d, value in own if d.contains(value)} | dict(point)
 
     @cached_property
     def default(self) -> Trial:
@@ -184,7 +192,11 @@ def _applies(field: str, trial: Trial) -> bool:
 
 def _possible(base: Trial, space: Sequence[Dimension]) -> tuple[Dimension, ...]:
     """Dimensions that some point has: options of the base's components and of those searched."""
-    searched = {d.field: d for d in space if d.field in COMPONENT_FIELDS and isinstance(d, Among)}
+    searched = {
+        d.field: d
+        for d in space
+        if d.field in COMPONENT_FIELDS and isinstance(d, CategoricalDimension)
+    }
     found = []
     for dimension in space:
         root = dimension.field.partition(".")[0]
@@ -195,7 +207,7 @@ def _possible(base: Trial, space: Sequence[Dimension]) -> tuple[Dimension, ...]:
     return tuple(found)
 
 
-def _within(known: Known, fields: set[str]) -> Point:
+def _within(known: KnownPoint, fields: set[str]) -> Point:
     return {field: value for field, value in known.point.items() if field in fields}
 
 
@@ -204,7 +216,7 @@ def _told(field: str, value: Any) -> str:
         return value.label
     if isinstance(value, float):
         return f"{field}={format_number(float(f'{value:.4g}'))}"
-    return f"{field}={label(value)}"
+    return f"{field}={value_label(value)}"
 
 
 def _require_room(study: StudyPlan) -> None:
@@ -221,17 +233,17 @@ def _require_room(study: StudyPlan) -> None:
 
 def points_of(dimension: Dimension) -> list[Any]:
     """Every value of a list or of a range with steps."""
-    if isinstance(dimension, Among):
+    if isinstance(dimension, CategoricalDimension):
         return list(dimension.values)
     return [stepped(dimension, n) for n in range(steps_of(dimension) + 1)]
 
 
-def steps_of(dimension: Range) -> int:
+def steps_of(dimension: NumericDimension) -> int:
     """Steps between the bounds of a range that has steps."""
     return round((dimension.high - dimension.low) / (dimension.step or 1))
 
 
-def stepped(dimension: Range, n: int) -> float:
+def stepped(dimension: NumericDimension, n: int) -> float:
     """The n-th value of a range that has steps."""
     value = dimension.low + n * (dimension.step or 1)
-    return int(value) if dimension.whole else float(value)
+    return int(value) if dimension.integer else float(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from harness.core.metrics import Goal, best_epoch
 from harness.core.records import FINISHED, Ended, Measured, Outcome, Record, Started
-from harness.experiment.search.settings import PARAMETERS, TRAIN_SECONDS, Objective, Search
+from harness.experiment.experiment import PARAMETERS, TRAIN_SECONDS, Objective, Search
 from harness.store.read.index import RunInfo
 from harness.store.read.trial_results import recall_history, recall_parameters, recall_shared
 from harness.store.retry import patient

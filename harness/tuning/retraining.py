@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from harness.core.seeding import stream_seed
-from harness.experiment.search.settings import Search
-from harness.experiment.spec import Axis, Experiment, Plan, PlannedTrial
+from harness.experiment.experiment import Experiment, Search
+from harness.experiment.grid import Axis
+from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store import names
 from harness.tuning.study import TuningStudy

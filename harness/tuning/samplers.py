@@ -27,7 +27,13 @@ from optuna.samplers import (
 )
 
 from harness.core.seeding import stream_seed
-from harness.experiment.search.settings import Among, Dimension, Range, Search, label
+from harness.experiment.experiment import (
+    CategoricalDimension,
+    Dimension,
+    NumericDimension,
+    Search,
+    value_label,
+)
 from harness.tuning.points import StudyPlan, points_of
 from harness.tuning.quasi_random import QuasiRandomSampler
 
@@ -47,18 +53,18 @@ class Grid(GridSampler):
 Scalar = bool | int | float | str | None
 
 
-def choices(dimension: Among) -> list[Scalar]:
+def choices(dimension: CategoricalDimension) -> list[Scalar]:
     """A list's values as Optuna stores them: plain numbers and text as they are, else labels."""
     plain = all(isinstance(value, (int, float, str)) for value in dimension.values)
     distinct = len(set(dimension.values)) == len(dimension.values)  # True is 1 to a set
     if plain and distinct:
         return list(dimension.values)
-    return [label(value) for value in dimension.values]
+    return [value_label(value) for value in dimension.values]
 
 
 def encoded(dimension: Dimension, value: Any) -> Scalar:
     """A value of the space as Optuna stores it."""
-    if isinstance(dimension, Range):
+    if isinstance(dimension, NumericDimension):
         number: Scalar = value
         return number
     return choices(dimension)[dimension.values.index(value)]
@@ -66,7 +72,7 @@ def encoded(dimension: Dimension, value: Any) -> Scalar:
 
 def decoded(dimension: Dimension, stored: Any) -> Any:
     """The value that Optuna stores as `stored`, as a trial takes it."""
-    if isinstance(dimension, Among):
+    if isinstance(dimension, CategoricalDimension):
         return dimension.values[choices(dimension).index(stored)]
     return stored
 
@@ -74,11 +80,11 @@ def decoded(dimension: Dimension, stored: Any) -> Any:
 def suggest(trial: optuna.Trial, dimension: Dimension) -> Any:
     """One field's value, as a trial takes it."""
     name = dimension.field
-    if isinstance(dimension, Among):
+    if isinstance(dimension, CategoricalDimension):
         stored = choices(dimension)
         return dimension.values[stored.index(trial.suggest_categorical(name, stored))]
     low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
-    if dimension.whole:
+    if dimension.integer:
         return trial.suggest_int(name, int(low), int(high), step=int(step or 1), log=log)
     return trial.suggest_float(name, low, high, step=step, log=log)
 

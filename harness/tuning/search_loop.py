@@ -17,7 +17,7 @@ from harness.core.records import Ended, Measured, Outcome, Record
 from harness.execution.executors.base import Executor, Task
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import CHECK_SECONDS
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.tuning.results import TrialResult
 from harness.tuning.stacking import StackLimit, next_stack
 from harness.tuning.study import SearchPoint, TuningStudy

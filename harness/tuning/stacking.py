@@ -10,7 +10,7 @@ from harness.core.errors import InputError, Problem
 from harness.core.paths import data_root
 from harness.core.text import plural
 from harness.execution.stacking import LARGEST, group
-from harness.experiment.search.settings import TRAIN_SECONDS, Range, Search
+from harness.experiment.experiment import TRAIN_SECONDS, NumericDimension, Search
 from harness.tuning.points import StudyPlan
 from harness.tuning.study import SearchPoint, TuningStudy
 
@@ -58,7 +58,9 @@ def points_per_round(study: StudyPlan) -> int | None:
         case "nsga2":
             return int(options["population_size"])
         case "cmaes":  # Hansen's population size.
-            searched = sum(isinstance(dimension, Range) for dimension in study.dimensions)
+            searched = sum(
+                isinstance(dimension, NumericDimension) for dimension in study.dimensions
+            )
             return max(int(options["n_startup_trials"]), 4 + int(3 * log(max(1, searched))))
     return None
 

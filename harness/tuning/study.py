@@ -16,8 +16,8 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.experiment.search.settings import Range, Search
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.experiment import NumericDimension, Search
+from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store.coordination.owner import owner
 from harness.tuning.counting import (
@@ -357,5 +357,9 @@ def _bounds(plan: StudyPlan, name: str) -> list[int]:
     """The largest values that a searched field of integers may take."""
     for dimension in plan.dimensions:
         if dimension.field == name:
-            return [int(dimension.high)] if isinstance(dimension, Range) else [*dimension.values]
+            return (
+                [int(dimension.high)]
+                if isinstance(dimension, NumericDimension)
+                else [*dimension.values]
+            )
     return []

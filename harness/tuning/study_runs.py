@@ -11,8 +11,9 @@ from typing import Any
 
 from harness.core.metrics import Goal
 from harness.core.records import FINISHED
-from harness.experiment.search.settings import Among, Search
-from harness.experiment.spec import Axis, Experiment, Plan, PlannedTrial
+from harness.experiment.experiment import CategoricalDimension, Experiment, Search
+from harness.experiment.grid import Axis
+from harness.experiment.plan import Plan, PlannedTrial
 from harness.store import names
 from harness.store.read.index import RunInfo
 from harness.store.read.runs import stored_runs
@@ -156,7 +157,8 @@ def search_plan(experiment: Experiment, studies: Sequence[StudyPlan], search: Se
     """What the parent runs say of a search, and what its runs' params are made from: the bases,
     and every field that is searched as an axis."""
     searched = [
-        Axis(d.field, d.values if isinstance(d, Among) else (d.low, d.high)) for d in search.space
+        Axis(d.field, d.values if isinstance(d, CategoricalDimension) else (d.low, d.high))
+        for d in search.space
     ]
     per = [axis for axis in experiment.axes if axis.field in search.per]
     described = replace(experiment, axes=(*per, *searched))

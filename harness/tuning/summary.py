@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.core.text import plural
-from harness.experiment.search.settings import Search
+from harness.experiment.experiment import Search
 from harness.tuning.points import StudyPlan
 from harness.tuning.retraining import StudyResult
 from harness.tuning.study import TuningStudy

@@ -11,7 +11,7 @@ from harness.cli import progress
 from harness.cli.progress import LiveBar, PlainLines, Tally, display
 from harness.core.metrics import Goal
 from harness.core.records import Ended, Measured, Outcome, Record, Started
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from tests.support import make_trial
 
 GOAL = Goal("val/accuracy", "max")

@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator, validate
 from harness.compare import conditions, main
 from harness.components.shared.idx import MNISTFamily
 from harness.core.errors import InputError
+from harness.experiment.loading import load
 from harness.experiment.plan import make_plan
-from harness.experiment.reading.loading import load
 from harness.report.schema import schema
 from harness.store.read.runs import StoredRun
 from harness.store.store import open_store

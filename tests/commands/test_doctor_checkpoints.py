@@ -14,7 +14,7 @@ from harness.core.checksummed import write_checksummed
 from harness.core.records import Ended, Outcome, Started
 from harness.diagnostics.checkpoints import BUSY_SECONDS, LONG_SECONDS
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
-from harness.experiment.spec import Plan
+from harness.experiment.plan import Plan
 from harness.store.store import Store
 from harness.store.write.sweep_writer import SweepWriter
 from tests.store.store_support import GOAL, digits, done, failed, make_plan, measured, write

@@ -139,7 +139,7 @@ def test_a_table_that_teaches_nothing_is_refused(text, message, tmp_path):
     ],
 )
 def test_a_wrong_table_is_told_where_it_was_asked_for(text, overrides, where, tmp_path):
-    from harness.experiment.reading.loading import load
+    from harness.experiment.loading import load
 
     path = tmp_path / "pets.csv"
     path.write_text(text)

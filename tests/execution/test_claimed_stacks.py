@@ -15,7 +15,7 @@ from harness.execution.executors.base import Event, Task
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import execute, stacks_of
 from harness.execution.stack_folders import StackFolder, Story, stack_folder
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.store.coordination.claims import Claim
 from harness.training.checkpoint import Checkpoint
 from tests.resume_support import planned

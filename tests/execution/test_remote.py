@@ -13,7 +13,7 @@ from harness import search, sweep
 from harness.core.errors import StoreUnreachable
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Outcome
-from harness.experiment.spec import Plan
+from harness.experiment.plan import Plan
 from harness.runner import search as session
 from harness.store import retry as persist
 from harness.store.names import (

@@ -8,8 +8,8 @@ from textwrap import dedent
 import pytest
 
 from harness.core.errors import InputError, Problem
-from harness.experiment.reading.loading import load
-from harness.experiment.spec import Experiment
+from harness.experiment.experiment import Experiment
+from harness.experiment.loading import load
 from tests.experiment.experiment_support import Load, Problems
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.core.errors import Problem
-from harness.experiment.spec import Experiment
+from harness.experiment.experiment import Experiment
 
 Load = Callable[..., Experiment]
 """(text, *overrides) → the experiment."""

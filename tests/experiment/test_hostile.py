@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.core.errors import InputError
 from harness.experiment.fields import TRIAL_FIELDS, FileFields
-from harness.experiment.reading.loading import load
+from harness.experiment.loading import load
 
 WORDS = st.sampled_from(
     [

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.experiment.search.settings import Range
-from harness.experiment.spec import Experiment
+from harness.experiment.experiment import Experiment, NumericDimension
 from tests.experiment.experiment_support import Load, Problems
 
 FILE = """\
@@ -98,7 +97,7 @@ def test_other_fields_of_the_file(load_text: Load) -> None:
     assert experiment.name == "mine"
     assert experiment.search is not None
     assert experiment.search.trials == 5
-    assert Range("lr", 1e-4, 1.0) in experiment.search.space
+    assert NumericDimension("lr", 1e-4, 1.0) in experiment.search.space
 
 
 def test_the_last_of_equal_keys_wins(load_text: Load) -> None:

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from harness.components.registry import components, find
 from harness.core.errors import DataMissing, Problem
-from harness.experiment.plan import make_plan
-from harness.experiment.reading.loading import load
-from harness.experiment.spec import Plan
+from harness.experiment.loading import load
+from harness.experiment.plan import Plan, make_plan
 from harness.experiment.trial import Trial, digest
 
 MakePlan = Callable[..., Plan]
@@ -214,7 +213,7 @@ def test_planning_imports_no_heavy_library(tmp_path: Path) -> None:
     path.write_text(FILE, encoding="utf-8")
     code = (
         "import sys\n"
-        "from harness.experiment.reading.loading import load\n"
+        "from harness.experiment.loading import load\n"
         "from harness.experiment.plan import make_plan\n"
         f"make_plan(load({str(path)!r}))\n"
         "print({'torch', 'mlflow', 'sklearn', 'pandas', 'optuna'} & set(sys.modules))\n"

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from harness.experiment.search.settings import Among, Known, Method, Objective, Range
+from harness.experiment.experiment import (
+    CategoricalDimension,
+    KnownPoint,
+    Method,
+    NumericDimension,
+    Objective,
+)
 from tests.experiment.experiment_support import Load, Problems
 
 FILE = """\
@@ -41,13 +47,13 @@ def test_what_a_block_asks_for(load_text: Load) -> None:
         "lr",
         "batch_size",
     ], "an axis that is not per is searched; options follow their components"
-    assert isinstance(search.space[0], Among)
+    assert isinstance(search.space[0], CategoricalDimension)
     assert search.space[0].labels() == ("constant", "cosine")
-    assert search.space[1] == Range("optimizer.momentum", 0.5, 0.9)
-    assert search.space[2] == Among("loss.label_smoothing", (0.0, 0.1))
-    assert search.space[3] == Range("lr", 1e-4, 1.0, log=True)
-    assert search.space[4] == Range("batch_size", 16, 64, step=16, whole=True)
-    assert search.known == (Known({"optimizer": "adam"}, {"lr": 1e-3}),)
+    assert search.space[1] == NumericDimension("optimizer.momentum", 0.5, 0.9)
+    assert search.space[2] == CategoricalDimension("loss.label_smoothing", (0.0, 0.1))
+    assert search.space[3] == NumericDimension("lr", 1e-4, 1.0, log=True)
+    assert search.space[4] == NumericDimension("batch_size", 16, 64, step=16, integer=True)
+    assert search.known == (KnownPoint({"optimizer": "adam"}, {"lr": 1e-3}),)
     assert (search.trials, search.minutes, search.seeds) == (None, 2, (3, 4))
     assert search.sampler == Method(
         "tpe", {"n_startup_trials": 4, "multivariate": False, "group": False}

@@ -15,7 +15,7 @@ from harness.execution.checkpoint_folder import Position
 from harness.execution.executors.base import Event, Task
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.stack_folders import StackFolder, Story
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint
 from tests.resume_support import comparable, planned

@@ -21,7 +21,7 @@ from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import stacks_of
 from harness.execution.stack_folders import StackFolder
 from harness.execution.stopping import TOLD_TO_STOP, request_stop
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from tests.faults.stack_support import cut, going_on, grid, plan_of, records, starts, task_of, whole
 
 PATIENCE = 120.0

@@ -23,7 +23,7 @@ from harness.execution.executors.process import ProcessExecutor
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
 from harness.execution.queue import execute
 from harness.execution.run_task import run
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store import names
 from tests.faults.sweep_support import cut, finish, reached, statuses, sweep, wait_for

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import InputError
-from harness.experiment.reading.loading import load
+from harness.experiment.loading import load
 from tests.experiment.test_hostile import FIELD, FILES, VALUES, lines
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "experiments").glob("*.yaml"))

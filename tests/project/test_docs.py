@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.__main__ import COMMANDS
-from harness.experiment.reading.loading import load
+from harness.experiment.loading import load
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

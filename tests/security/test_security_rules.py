@@ -19,7 +19,7 @@ import torch
 
 from harness import predict, search, sweep
 from harness.core.errors import InputError, StoreError
-from harness.experiment.reading.loading import load
+from harness.experiment.loading import load
 from harness.experiment.trial import COMPONENT_FIELDS
 from harness.store.artifacts.spool import Spool
 from harness.store.names import PARAM_TRIAL

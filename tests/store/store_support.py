@@ -12,7 +12,8 @@ from mlflow.entities import Run
 
 from harness.core.metrics import Goal
 from harness.core.records import Ended, Measured, Outcome, Record, Started, TestOutputs
-from harness.experiment.spec import Experiment, Plan, PlannedTrial
+from harness.experiment.experiment import Experiment
+from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store.store import Store
 from harness.store.write.sweep_writer import SweepWriter

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.core.records import Ended, Outcome, Record, TestOutputs
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.store.artifacts.best_trials import Keeper, group
 from harness.store.artifacts.spool import Kept, Spool
 from harness.store.store import Store

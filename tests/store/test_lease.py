@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.core.errors import HarnessError, StoreUnreachable
 from harness.core.records import Outcome
-from harness.experiment.spec import Plan
+from harness.experiment.plan import Plan
 from harness.store import names
 from harness.store.coordination import claims, lease, owner
 from harness.store.coordination import stale_runs as reap

@@ -14,7 +14,7 @@ import pytest
 
 from harness.core.errors import StoreError
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started
-from harness.experiment.spec import Plan
+from harness.experiment.plan import Plan
 from harness.store import retry as persist
 from harness.store.store import Store, open_store
 from harness.store.write import tables, trial_run

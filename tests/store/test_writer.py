@@ -9,7 +9,8 @@ import pytest
 
 from harness.core.errors import StoreError
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Started
-from harness.experiment.spec import Axis, Expectation
+from harness.experiment.experiment import Expectation
+from harness.experiment.grid import Axis
 from harness.store.store import Store
 from harness.store.write.batches import batches
 from harness.store.write.sweep_writer import SweepWriter

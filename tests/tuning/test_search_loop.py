@@ -16,7 +16,7 @@ from harness.cli.interrupts import Interrupts
 from harness.core.metrics import Goal
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.executors.base import Event, Task
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.tuning.search_loop import Drive
 from harness.tuning.stacking import StackLimit, points_per_round, stack_limit
 from harness.tuning.storage import open_storage

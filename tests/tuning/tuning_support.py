@@ -13,8 +13,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from harness import search
+from harness.experiment.loading import load
 from harness.experiment.plan import make_plan
-from harness.experiment.reading.loading import load
 from harness.tuning.points import StudyPlan, plan_studies
 
 FILE = """\

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from harness.components.base import Component
 from harness.components.registry import SINGULAR, components, find
 from harness.core.errors import InputError, did_you_mean
-from harness.experiment.fields import KIND, NO_AUGMENTATION, split
+from harness.experiment.fields import COMPONENT_KINDS, NO_AUGMENTATION, split
 from harness.experiment.reading import messages
 from harness.experiment.reading.document import Faults, dotted
 from harness.experiment.reading.yaml import Keys
@@ -42,12 +42,12 @@ def refer(field: str, given: Any, keys: Keys, faults: Faults) -> Reference | Non
     """The component that a field names, or None after reporting why there is none."""
     name, options = (given, {}) if isinstance(given, str) else _named(given)
     if not isinstance(name, str):
-        kind = SINGULAR[KIND[field]]
+        kind = SINGULAR[COMPONENT_KINDS[field]]
         wanted = f"must be a {kind}'s name, or a mapping with `name` and its options"
         faults.add(keys, f"{wanted}, given {messages.shown(given)}")
         return None
     try:
-        return Reference(find(KIND[field], name), options, keys)
+        return Reference(find(COMPONENT_KINDS[field], name), options, keys)
     except InputError as error:
         inner = (*keys, "name") if isinstance(given, Mapping) else keys
         for problem in error.problems:
@@ -132,7 +132,7 @@ def takes_list(field: str, named: set[str]) -> bool:
     root, option = split(field)
     if not option:
         return root in {"augment", "metrics"}
-    known = components(KIND[root])
+    known = components(COMPONENT_KINDS[root])
     chosen = [known[name] for name in named if name in known] or known.values()
     return any(
         option in component.options.model_fields and _is_list(component, option)
@@ -148,7 +148,7 @@ def check_option(field: str, chosen: Iterable[Component], keys: Keys, faults: Fa
     """Whether some component, registered or chosen, has the option that `field` names after its
     dot; reports it otherwise."""
     root, option = split(field)
-    kind = KIND[root]
+    kind = COMPONENT_KINDS[root]
     known = {*(name for c in components(kind).values() for name in c.options.model_fields)}
     known.update(name for component in chosen for name in component.options.model_fields)
     if option not in known:

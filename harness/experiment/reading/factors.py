@@ -18,14 +18,13 @@ from harness.experiment.fields import (
     is_known,
     split,
 )
-from harness.experiment.grid import Cell, Factor, Fault, Indices
+from harness.experiment.grid import Axis, Cell, Factor, Fault, Indices
 from harness.experiment.reading import values as checking
 from harness.experiment.reading.components import Option, Reference, augmentations, choose, refer
 from harness.experiment.reading.document import Document, Faults, dotted
 from harness.experiment.reading.messages import shown
 from harness.experiment.reading.values import INVALID
 from harness.experiment.reading.yaml import Keys
-from harness.experiment.spec import Axis
 from harness.experiment.trial import COMPONENT_FIELDS, Choice
 
 MAX_COMBINATIONS: Final = 100_000

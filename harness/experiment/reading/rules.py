@@ -8,6 +8,7 @@ from typing import Any
 from harness.components.base import Component, DataInfo
 from harness.core.errors import did_you_mean
 from harness.core.metrics import BEST, FINAL
+from harness.experiment.experiment import Expectation
 from harness.experiment.fields import (
     TRIAL_FIELDS,
     ExpectFields,
@@ -16,7 +17,7 @@ from harness.experiment.fields import (
     is_known,
     split,
 )
-from harness.experiment.grid import Factor
+from harness.experiment.grid import Factor, SkipRule
 from harness.experiment.reading import values as checking
 from harness.experiment.reading.components import (
     Option,
@@ -30,7 +31,6 @@ from harness.experiment.reading.messages import shown
 from harness.experiment.reading.selection import resolve
 from harness.experiment.reading.values import INVALID
 from harness.experiment.reading.yaml import Keys
-from harness.experiment.spec import Expectation, SkipRule
 from harness.experiment.trial import COMPONENT_FIELDS, Choice
 
 Chosen = Mapping[str, Sequence[Component]]

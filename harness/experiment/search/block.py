@@ -11,7 +11,17 @@ from pydantic import ValidationError
 
 from harness.components.base import Options
 from harness.core.errors import did_you_mean
-from harness.experiment.fields import TRIAL_FIELDS, SearchFields, is_known
+from harness.experiment.experiment import (
+    COSTS,
+    CategoricalDimension,
+    Dimension,
+    KnownPoint,
+    Method,
+    NumericDimension,
+    Objective,
+    Search,
+)
+from harness.experiment.fields import PAIRS, PRUNERS, SAMPLERS, TRIAL_FIELDS, SearchFields, is_known
 from harness.experiment.grid import Grid
 from harness.experiment.reading import messages
 from harness.experiment.reading import values as checking
@@ -24,19 +34,6 @@ from harness.experiment.reading.space import Space
 from harness.experiment.reading.values import INVALID
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.search.ranges import Reader
-from harness.experiment.search.settings import (
-    COSTS,
-    PAIRS,
-    PRUNERS,
-    SAMPLERS,
-    Among,
-    Dimension,
-    Known,
-    Method,
-    Objective,
-    Range,
-    Search,
-)
 from harness.experiment.trial import COMPONENT_FIELDS
 
 DEFAULT_TRIALS: Final = 20
@@ -134,7 +131,7 @@ class _Block:
         cells = self.space.factors["seed"].cells.values()
         return tuple(cell.value for cell in cells if cell.sound)
 
-    def known(self, per: tuple[str, ...], space: Iterable[Dimension]) -> tuple[Known, ...]:
+    def known(self, per: tuple[str, ...], space: Iterable[Dimension]) -> tuple[KnownPoint, ...]:
         dimensions = {dimension.field: dimension for dimension in space}
         chosen = chosen_components(self.space.factors)
         reader = self.reader()
@@ -153,7 +150,7 @@ class _Block:
             }
             if not point:
                 self.faults.add(keys, "gives no value to a field that is searched")
-            found.append(Known(where, point))
+            found.append(KnownPoint(where, point))
         return tuple(found)
 
     def known_value(
@@ -172,7 +169,7 @@ class _Block:
                 self.faults.add(keys, "is neither searched nor in per", hint)
             return INVALID
         value = reader.value(name, given, keys)
-        if value is not INVALID and not dimensions[name].holds(value):
+        if value is not INVALID and not dimensions[name].contains(value):
             self.faults.add(keys, f"{shown(given)} lies outside the space {dimensions[name]}")
         return value
 
@@ -238,7 +235,9 @@ class _Block:
             self.check_grid(search)
 
     def check_grid(self, search: Search) -> None:
-        endless = [d for d in search.space if isinstance(d, Range) and not _is_counted(d)]
+        endless = [
+            d for d in search.space if isinstance(d, NumericDimension) and not _is_counted(d)
+        ]
         for dimension in endless:
             rule = "the sampler grid takes lists and steps, not a continuous range"
             self.faults.add((HERE, "space", dimension.field), rule, "give a step, or a list")
@@ -257,11 +256,11 @@ def _place(dimension: Dimension) -> int:
     return 1 if "." in dimension.field else 2
 
 
-def _is_counted(dimension: Range) -> bool:
-    return not dimension.log and (dimension.whole or dimension.step is not None)
+def _is_counted(dimension: NumericDimension) -> bool:
+    return not dimension.log and (dimension.integer or dimension.step is not None)
 
 
 def _count(dimension: Dimension) -> int:
-    if isinstance(dimension, Among):
+    if isinstance(dimension, CategoricalDimension):
         return len(dimension.values)
     return round((dimension.high - dimension.low) / (dimension.step or 1)) + 1

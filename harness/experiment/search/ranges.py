@@ -13,6 +13,13 @@ from harness.components.base import Loss, Model
 from harness.components.registry import SINGULAR
 from harness.core.errors import did_you_mean
 from harness.core.text import format_value
+from harness.experiment.experiment import (
+    CategoricalDimension,
+    Dimension,
+    NumericDimension,
+    on_step,
+    value_label,
+)
 from harness.experiment.fields import TRIAL_FIELDS, TrialFields, is_known, split
 from harness.experiment.reading import values as checking
 from harness.experiment.reading.components import (
@@ -30,7 +37,6 @@ from harness.experiment.reading.rules import Chosen
 from harness.experiment.reading.space import Space
 from harness.experiment.reading.values import INVALID
 from harness.experiment.reading.yaml import Keys
-from harness.experiment.search.settings import Among, Dimension, Range, label, on_step
 from harness.experiment.trial import COMPONENT_FIELDS
 
 BOUNDS: Final = ("low", "high", "log", "step")
@@ -65,10 +71,10 @@ class Reader:
         self.faults.add(keys, rule)
         return None
 
-    def axis(self, name: str, options: list[Option]) -> Among | None:
+    def axis(self, name: str, options: list[Option]) -> CategoricalDimension | None:
         """An axis of the grid, searched as a list; None where a value of it is reported."""
         values = [self.value(name, option.value, option.keys) for option in options]
-        return None if INVALID in values else Among(name, tuple(values))
+        return None if INVALID in values else CategoricalDimension(name, tuple(values))
 
     def value(self, name: str, given: Any, keys: Keys) -> Any:
         """One value of a field as `Trial` takes it, or INVALID after a report."""
@@ -143,20 +149,20 @@ class Reader:
                 self.faults.add(keys, rule)
         return choice
 
-    def _among(self, name: str, asked: list[Any], keys: Keys) -> Among | None:
+    def _among(self, name: str, asked: list[Any], keys: Keys) -> CategoricalDimension | None:
         if not asked:
             self.faults.add(keys, "a list of values must not be empty")
             return None
         values = [self.value(name, item, (*keys, i)) for i, item in enumerate(asked)]
         if INVALID in values:
             return None
-        labels = [label(value) for value in values]
+        labels = [value_label(value) for value in values]
         for position, found in enumerate(labels):
             if found in labels[:position]:
                 self.faults.add((*keys, position), f"{found} is given twice")
-        return Among(name, tuple(values))
+        return CategoricalDimension(name, tuple(values))
 
-    def _range(self, name: str, asked: Mapping[str, Any], keys: Keys) -> Range | None:
+    def _range(self, name: str, asked: Mapping[str, Any], keys: Keys) -> NumericDimension | None:
         root, option = split(name)
         if not option and (root in COMPONENT_FIELDS or root == "augment") and "name" in asked:
             self.faults.add(keys, "must be a list of components", "put it in brackets")
@@ -175,7 +181,7 @@ class Reader:
         if INVALID in bounds:
             return None
         low, high = bounds
-        return Range(
+        return NumericDimension(
             name, low, high, asked.get("log", False), asked.get("step"), "number" not in kinds
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.components.base import Dataset, Model
 from harness.core.metrics import Goal
 from harness.core.records import Outcome
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Choice
 from harness.store.artifacts.spool import Kept, Spool
 from harness.store.read.index import RunInfo

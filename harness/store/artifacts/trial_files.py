@@ -14,7 +14,7 @@ from harness.core import paths
 from harness.core.errors import StoreError
 from harness.core.records import Measured, TestOutputs
 from harness.core.text import format_csv
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.store.artifacts.figure_data import (
     Confusion,
     Curves,

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from harness.core.errors import StoreUnreachable
 from harness.core.records import NOT_REPEATED
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.store.coordination.lease import Lease
 from harness.store.read.index import RunInfo
 from harness.store.store import Store

@@ -18,7 +18,7 @@ from harness.core.errors import InputError, Problem, StoreError, did_you_mean
 from harness.core.metrics import Goal
 from harness.core.records import Outcome
 from harness.core.text import format_value
-from harness.experiment.spec import Expectation
+from harness.experiment.experiment import Expectation
 from harness.store import names
 from harness.store.coordination.owner import is_dead
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
@@ -80,7 +80,7 @@ class Results:
         trial as JSON; `artifacts` is empty where no figures and weights were stored.
     fields: the columns that say what a trial was: every field and option, and its ids.
     metric, direction, target: what trials are selected on, the same for all.
-    expect: its published figures, as mappings of `experiment.spec.Expectation`'s fields.
+    expect: its published figures, as mappings of `experiment.Expectation`'s fields.
     superseded: runs left out because a later run replaces them.
     parent_id: the newest sweep's or study's run; empty where there is none.
     archive: where curves and files of these runs are read; None where the table is all there is.

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from harness.core.errors import StoreUnreachable
 from harness.core.records import NOT_REPEATED, Ended, Record
-from harness.experiment.spec import Plan, PlannedTrial
+from harness.experiment.plan import Plan, PlannedTrial
 from harness.store.retry import patient
 from harness.store.store import Store
 from harness.store.write.outbox import Outbox, Timed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.core.metrics import Goal
-from harness.experiment.spec import Plan
+from harness.experiment.plan import Plan
 from harness.store import names
 from harness.store.artifacts.best_trials import Candidate, Keeper
 from harness.store.artifacts.spool import Spool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.experiment.spec import Plan, PlannedTrial
+from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import Choice, Trial
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 

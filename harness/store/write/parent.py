@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.core.metrics import BEST, Goal
 from harness.core.text import format_number, format_value, plural
-from harness.experiment.spec import Plan
+from harness.experiment.plan import Plan
 from harness.store import names
 from harness.store.coordination.owner import owner
 from harness.store.provenance import process

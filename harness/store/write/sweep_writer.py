@@ -14,7 +14,7 @@ from harness.core.metrics import Goal
 from harness.core.records import FINISHED, Ended, Outcome
 from harness.core.text import format_value
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
-from harness.experiment.spec import Plan, PlannedTrial
+from harness.experiment.plan import Plan, PlannedTrial
 from harness.store import names
 from harness.store.artifacts.best_trials import Keeper
 from harness.store.artifacts.spool import Kept, Spool

@@ -11,7 +11,7 @@ from typing import Any
 from harness.core.metrics import BATCH_LOSS, Goal, summarise_trial
 from harness.core.records import FINISHED, BatchLosses, Ended, Measured, Outcome, Record, Started
 from harness.core.text import format_value
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.store import names
 from harness.store.artifacts.spool import Kept
 from harness.store.provenance import Times, trial_provenance

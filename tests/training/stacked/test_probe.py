@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor, nn
 
 from harness.execution.stacking import group
-from harness.experiment.spec import PlannedTrial
+from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Choice, Trial
 from harness.training.stacked.probe import refusal
 from tests.support import make_trial

@@ -1,20 +1,19 @@
-"""What a `search:` block asks for, once validated: studies, their space and their budget.
-
-The methods that propose and prune are declared here with their options, so that a file is checked
-and an editor helped without the library that implements them.
-"""
+"""An experiment file after validation: what the plan, the commands and the report read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import Field
-
-from harness.components.base import Options
+from harness.components.base import Metric
+from harness.core.metrics import Goal
 from harness.core.text import format_value
+from harness.experiment.grid import Axis, Grid, SkipRule
 from harness.experiment.trial import Choice
+
+Artifacts = Literal["best", "all", "none"]
 
 PARAMETERS: Final = "parameters"
 """The objective that counts a model's weights."""
@@ -24,22 +23,22 @@ COSTS: Final = (TRAIN_SECONDS, PARAMETERS)
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
-    """A field searched between two bounds, both included. whole: integers only."""
+class NumericDimension:
+    """A field searched between two bounds, both included. integer: integers only."""
 
     field: str
     low: float
     high: float
     log: bool = False
     step: float | None = None
-    whole: bool = False
+    integer: bool = False
 
-    def holds(self, value: Any) -> bool:
+    def contains(self, value: Any) -> bool:
         """Whether a value is one that the range can give."""
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not self.low <= value <= self.high:
             return False
-        if self.whole and not isinstance(value, int):
+        if self.integer and not isinstance(value, int):
             return False
         return self.step is None or on_step(value - self.low, self.step)
 
@@ -50,28 +49,28 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Among:
+class CategoricalDimension:
     """A field searched over a list. values: as `Trial` takes them, a `Choice` for a component."""
 
     field: str
     values: tuple[Any, ...]
 
-    def holds(self, value: Any) -> bool:
+    def contains(self, value: Any) -> bool:
         return value in self.values
 
     def labels(self) -> tuple[str, ...]:
         """A text for each value, all of them different."""
-        return tuple(label(value) for value in self.values)
+        return tuple(value_label(value) for value in self.values)
 
     def __str__(self) -> str:
         return f"[{', '.join(self.labels())}]"
 
 
-Dimension = Range | Among
+Dimension = NumericDimension | CategoricalDimension
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownPoint:
     """A point tried before the sampler proposes any. where: the studies it belongs to."""
 
     where: Mapping[str, Any]
@@ -112,7 +111,7 @@ class Search:
 
     per: tuple[str, ...]
     space: tuple[Dimension, ...]
-    known: tuple[Known, ...]
+    known: tuple[KnownPoint, ...]
     trials: int | None
     minutes: float | None
     patience: int | None
@@ -125,7 +124,7 @@ class Search:
     storage: str
 
 
-def label(value: Any) -> str:
+def value_label(value: Any) -> str:
     """One value of a list as text."""
     if isinstance(value, Choice):
         return value.label
@@ -140,70 +139,42 @@ def on_step(distance: float, step: float) -> bool:
     return abs(steps - round(steps)) < 1e-8
 
 
-class Nothing(Options):
-    """No options."""
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """A published figure. metric: "test/accuracy" reads the last epoch's; "best/test/accuracy"
+    the selected epoch's. It is reproduced where the mean over seeds lies within the tolerance."""
+
+    metric: str
+    value: float
+    tolerance: float
+    source: str
+    where: Mapping[str, Any] = field(default_factory=dict)
 
 
-class TPE(Options):
-    n_startup_trials: int = Field(10, ge=0, description="random points before the model is used")
-    multivariate: bool = Field(False, description="model the fields jointly")
-    group: bool = Field(False, description="with `multivariate`: a model for each conditional part")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """A validated experiment. metric: what trials are selected on, resolved ("val/accuracy").
 
+    search: the `search:` block; None where there is none.
+    grid: what the plan is made from: each field's values, and the combinations that are kept;
+    None only for an experiment that was not loaded from a file.
+    """
 
-class QMC(Options):
-    sequence: Literal["halton", "sobol"] = Field("halton", description="scrambled, from the seed")
+    name: str
+    path: Path
+    description: str
+    axes: tuple[Axis, ...]
+    skip: tuple[SkipRule, ...]
+    metric: str
+    metric_component: Metric | None
+    direction: Literal["max", "min"]
+    target: float | None
+    search: Search | None
+    expect: tuple[Expectation, ...]
+    artifacts: Artifacts
+    grid: Grid | None = field(default=None, repr=False, compare=False)
 
-
-class GP(Options):
-    n_startup_trials: int = Field(10, ge=1, description="random points before the model is used")
-    deterministic_objective: bool = Field(False, description="take the objective for noiseless")
-
-
-class CMAES(Options):
-    n_startup_trials: int = Field(1, ge=1, description="random points before the model is used")
-    sigma0: float | None = Field(None, gt=0, description="the first step; by default a sixth")
-
-
-class NSGA2(Options):
-    population_size: int = Field(50, ge=2, description="points of a generation")
-
-
-class Median(Options):
-    n_startup_trials: int = Field(5, ge=0, description="points that are never pruned")
-    n_warmup_steps: int = Field(0, ge=0, description="epochs in which nothing is pruned")
-
-
-class ASHA(Options):
-    min_resource: int = Field(1, ge=1, description="epochs before the first rung")
-    reduction_factor: int = Field(4, ge=2, description="one in so many goes on")
-    min_early_stopping_rate: int = Field(0, ge=0, description="rungs left out at the beginning")
-
-
-class Hyperband(Options):
-    min_resource: int = Field(1, ge=1, description="epochs of the most hurried bracket")
-    reduction_factor: int = Field(3, ge=2, description="one in so many goes on")
-
-
-class Wilcoxon(Options):
-    p_threshold: float = Field(0.1, gt=0, lt=1, description="prune below it")
-    n_startup_steps: int = Field(2, ge=0, description="seeds before anything is pruned")
-
-
-SAMPLERS: Final[Mapping[str, type[Options]]] = {
-    "tpe": TPE,
-    "random": Nothing,
-    "qmc": QMC,
-    "gp": GP,
-    "cmaes": CMAES,
-    "nsga2": NSGA2,
-    "grid": Nothing,
-}
-PRUNERS: Final[Mapping[str, type[Options]]] = {
-    "none": Nothing,
-    "median": Median,
-    "asha": ASHA,
-    "hyperband": Hyperband,
-    "wilcoxon": Wilcoxon,
-}
-PAIRS: Final = 4
-"""Pairs of seeds below which Wilcoxon's test cannot come out under 0.1: 2⁻⁴ is the first."""
+    @property
+    def goal(self) -> Goal:
+        """What its trials are selected on."""
+        return Goal(self.metric, self.direction, self.target)

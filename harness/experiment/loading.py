@@ -12,8 +12,9 @@ from typing import Any
 
 from harness.core import paths
 from harness.core.errors import InputError
+from harness.experiment.experiment import Experiment
 from harness.experiment.fields import FileFields
-from harness.experiment.grid import Factor, Grid, enumerate_grid
+from harness.experiment.grid import Factor, Grid, SkipRule, enumerate_grid
 from harness.experiment.reading import document
 from harness.experiment.reading import values as checking
 from harness.experiment.reading.components import takes_list
@@ -25,7 +26,6 @@ from harness.experiment.reading.rules import chosen_components, expectations, sk
 from harness.experiment.reading.space import Space, build_space
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.search.block import read_search
-from harness.experiment.spec import Experiment, SkipRule
 
 
 def load(

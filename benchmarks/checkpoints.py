@@ -130,14 +130,14 @@ def _watched(folder: str, epochs: int, pipe: Connection) -> None:
     """Train, telling of each batch by its number in the whole run."""
     from harness.training import loop
 
-    update = loop.update
+    update = loop.training_step
 
     def told(parts: Any, step: int, *rest: Any) -> Any:
         found = update(parts, step, *rest)
         pipe.send((step + 1, parts.steps_per_epoch))
         return found
 
-    loop.update = told
+    loop.training_step = told
     for _ in run(_task(folder, INTERVAL, epochs)):
         pass
 

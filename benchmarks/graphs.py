@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from harness.training.stacked.stack import Stack
-    from harness.training.stacked.steps import Steps
+    from harness.training.stacked.steps import StepRunner
 
 REPEATS = 5
 SIZES = (4, 16, 64, 128)
@@ -63,11 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _line(setting: Setting, size: int, repeats: int, device: torch.device) -> str:
-    from harness.training.stacked.graph import recorder_for
-    from harness.training.stacked.steps import Steps
+    from harness.training.stacked.cuda_graph import recorder_for
+    from harness.training.stacked.steps import StepRunner
 
     one, other = (_stack(setting, size, repeats, device) for _ in range(2))
-    with Steps(one, None) as launched, Steps(other, recorder_for(device)) as replayed:
+    with StepRunner(one, None) as launched, StepRunner(other, recorder_for(device)) as replayed:
         pairs = [
             (_epoch(one, launched, epoch), _epoch(other, replayed, epoch))
             for epoch in range(1, SET_UP + repeats + 1)
@@ -101,7 +101,7 @@ def _stack(setting: Setting, size: int, repeats: int, device: torch.device) -> S
     return Stack([(str(i), trial) for i, trial in enumerate(trials)], data_root(), device)
 
 
-def _epoch(stack: Stack, steps: Steps, epoch: int) -> float:
+def _epoch(stack: Stack, steps: StepRunner, epoch: int) -> float:
     """Seconds that an update took."""
     import time
 
@@ -118,7 +118,7 @@ def _epoch(stack: Stack, steps: Steps, epoch: int) -> float:
     return (time.perf_counter() - start) / stack.steps_per_epoch
 
 
-def _waits(stack: Stack, steps: Steps, epoch: int) -> bool:
+def _waits(stack: Stack, steps: StepRunner, epoch: int) -> bool:
     """Whether an epoch's updates wait for the device."""
     import torch
 

@@ -19,7 +19,7 @@ from benchmarks.fused import spread
 from benchmarks.stacks import Setting, resolved
 
 if TYPE_CHECKING:
-    from harness.training.build import Parts
+    from harness.training.setup import TrainingSetup
 
 MODELS: tuple[dict[str, Any], ...] = (
     {"name": "bn_cnn"},
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from harness.core.paths import data_root
     from harness.experiment.trial import Trial
-    from harness.training.build import assemble
     from harness.training.loop import train
+    from harness.training.setup import set_up
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loop_cost", description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
@@ -48,15 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trial = Trial.of(resolved(setting, "momentum", 0.01, 1.0, 0))
         ratios = []
         for _ in range(chosen.repeats + 1):
-            ours = _timed(lambda trial=trial: list(train(assemble(trial, data_root()))))
-            theirs = _timed(lambda trial=trial: bare(assemble(trial, data_root())))
+            ours = _timed(lambda trial=trial: list(train(set_up(trial, data_root()))))
+            theirs = _timed(lambda trial=trial: bare(set_up(trial, data_root())))
             ratios.append(ours / theirs)
         verdict = "holds" if median(ratios[1:]) <= 1 + MOST else "is missed"
         name = model["name"]
         print(f"{name}: {spread(ratios[1:])} of a bare loop; at most {1 + MOST}: {verdict}")
 
 
-def bare(parts: Parts) -> list[float]:
+def bare(parts: TrainingSetup) -> list[float]:
     """One epoch, with an evaluation before and after it, and one of the training examples."""
     import torch
 
@@ -79,7 +79,7 @@ def bare(parts: Parts) -> list[float]:
     return [*found, _measure(parts, train)]
 
 
-def _measure(parts: Parts, split: Any) -> float:
+def _measure(parts: TrainingSetup, split: Any) -> float:
     import torch
 
     parts.model.eval()

@@ -62,12 +62,12 @@ def alone(trials: dict[str, Trial], threads: int) -> Outcomes:
     import torch
 
     from harness.core.paths import data_root
-    from harness.training.build import assemble
     from harness.training.loop import train
+    from harness.training.setup import set_up
 
     torch.set_num_threads(threads)
     return {
-        key: _last(train(assemble(replace(trial, metrics=("accuracy",)), data_root())))
+        key: _last(train(set_up(replace(trial, metrics=("accuracy",)), data_root())))
         for key, trial in trials.items()
     }
 

@@ -101,8 +101,8 @@ def _spread(ratios: Iterable[float]) -> str:
 
 def _alone(setting: Setting, size: int) -> Seconds:
     from harness.core.paths import data_root
-    from harness.training.build import assemble
     from harness.training.loop import train
+    from harness.training.setup import set_up
 
     trials = _trials(setting, size)
     chosen = trials[:: max(1, size // ALONE)][:ALONE]
@@ -111,7 +111,7 @@ def _alone(setting: Setting, size: int) -> Seconds:
     def run() -> None:
         nonlocal training
         for trial in chosen:
-            training += _last_clock(train(assemble(trial, data_root())))
+            training += _last_clock(train(set_up(trial, data_root())))
 
     whole = _timed(run)
     return Seconds(whole / len(chosen), training / len(chosen))

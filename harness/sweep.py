@@ -90,7 +90,7 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
     """What `--dry-run` prints: every trial with its id, every skip with its reason; where trials
     train as stacks, how many, and why the others do not."""
     from harness.core.paths import data_root
-    from harness.execution.stacking import group, largest
+    from harness.execution.stacking import max_stack_size, plan_stacks
 
     lines = [f"{planned.trial_id}  {planned.name}" for planned in plan.trials]
     lines += [
@@ -98,10 +98,10 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
         for skip in plan.skipped
     ]
     if fuse != "off":
-        from harness.training.stacked.probe import refusal
+        from harness.training.stacked.compatibility import stacking_refusal
 
-        grouping = group(plan.trials, largest(fuse))
-        lines += grouping.judged(lambda trial: refusal(trial, data_root())).lines()
+        grouping = plan_stacks(plan.trials, max_stack_size(fuse))
+        lines += grouping.judged(lambda trial: stacking_refusal(trial, data_root())).lines()
     configs = len({planned.config_id for planned in plan.trials})
     lines.append(
         f"{plan.experiment.name}: {plural(len(plan.trials), 'trial')} of "

@@ -17,7 +17,7 @@ class Cost:
     """Means over the trials of a group that are done; None where none has the figure.
 
     train_s, eval_s: seconds of a whole trial. pace: training examples a second, at the end.
-    memory_mib: the largest peak (`training.memory.PeakMemory`).
+    memory_mib: the largest peak (`training.resources.PeakMemory`).
     best_epoch: where the selection metric was best.
     exclusive: whether every one of them had its device to itself, so that times compare.
     """

@@ -14,7 +14,7 @@ from typing import Any
 Known = dict[str, dict[str, float]]
 
 
-def recall(file: Path) -> Known:
+def load_measurements(file: Path) -> Known:
     """Empty where the file is absent or damaged: measuring again costs seconds."""
     with suppress(OSError, ValueError):
         known: Any = json.loads(file.read_text(encoding="utf-8"))
@@ -23,15 +23,17 @@ def recall(file: Path) -> Known:
     return {}
 
 
-def remember(file: Path, known: Mapping[str, Mapping[str, float]]) -> None:
+def save_measurements(file: Path, known: Mapping[str, Mapping[str, float]]) -> None:
     """Add to what the file holds; of several processes at once, one may be forgotten."""
     partial = file.with_suffix(f".{os.getpid()}.partial")
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps(recall(file) | dict(known), indent=1), encoding="utf-8")
+    partial.write_text(
+        json.dumps(load_measurements(file) | dict(known), indent=1), encoding="utf-8"
+    )
     partial.replace(file)
 
 
-def machine(cores: int) -> str:
+def machine_key(cores: int) -> str:
     """This machine, as far as speed depends on it."""
     node, kind = platform.node(), platform.machine()
     return f"{node} {kind} {cores} cores torch {version('torch')}"

@@ -16,7 +16,7 @@ from harness.core.text import plural
 from harness.execution.executors.base import Executor, Task
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.stack_folders import InterruptedStack
-from harness.execution.stacking import group, largest
+from harness.execution.stacking import max_stack_size, plan_stacks
 from harness.experiment.plan import PlannedTrial
 from harness.store.coordination.claims import Claim
 
@@ -55,7 +55,7 @@ def stacks_of(
         return Stacks(), [told] if begun else []
     auto = fuse == "auto"
     others = [one for one in trials if one.trial_id not in together]
-    grouping = group(others, largest(fuse), slots if auto else 1)
+    grouping = plan_stacks(others, max_stack_size(fuse), slots if auto else 1)
     lines = [f"interrupted stacks to go on with: {len(begun)}, of {count}"] if begun else []
     lines += grouping.lines() if others else []
     measured = stacks_file() if auto else None

@@ -86,7 +86,7 @@ class _Keeper:
         cancelled: Collection[str],
         policy: CheckpointPolicy,
         anew: Callable[[], Mapping[str, Any]],
-    ) -> Iterator[loop.Keyed | Checkpoint]:
+    ) -> Iterator[loop.KeyedRecord | Checkpoint]:
         """The stack's training, where it was or from its beginning."""
         root, test_outputs = self._task.data_root, self._task.test_outputs
         if self._folder is not None:

@@ -15,7 +15,6 @@ from harness.execution.executors.base import Task
 from harness.execution.experiment_checkpoints import Checkpoints, Found, TrialFolder
 from harness.execution.metadata import changes, circumstances
 from harness.execution.stopping import TOLD_TO_STOP, stoppable
-from harness.training.build import Parts, assemble
 from harness.training.checkpoint import (
     Checkpoint,
     CheckpointPolicy,
@@ -24,6 +23,7 @@ from harness.training.checkpoint import (
     restore,
 )
 from harness.training.loop import train
+from harness.training.setup import TrainingSetup, set_up
 
 _logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def train_with_checkpoints(task: Task, device: torch.device | None) -> Iterator[
     where one cannot be written.
     """
     if task.checkpoints is None:
-        found = train(assemble(task.trial, task.data_root, device), task.test_outputs)
+        found = train(set_up(task.trial, task.data_root, device), task.test_outputs)
         yield from (item for item in found if not isinstance(item, Checkpoint))
         return
     policy = CheckpointPolicy(task.checkpoints.every)
@@ -79,15 +79,15 @@ class _Keeper:
         self.history: list[Record] = []
         self.metadata: dict[str, Any] = {}
 
-    def begin(self, device: torch.device | None) -> tuple[Parts, ResumePoint | None]:
+    def begin(self, device: torch.device | None) -> tuple[TrainingSetup, ResumePoint | None]:
         trial, root = self._task.trial, self._task.data_root
-        parts = assemble(trial, root, device)
+        parts = set_up(trial, root, device)
         for found in self._folder.sound(trial, self._continues):
             try:
                 resumed = restore(parts, found.state)
             except UnusableCheckpoint as reason:
                 self._folder.set_aside(found.path, str(reason))
-                parts = assemble(trial, root, device)
+                parts = set_up(trial, root, device)
                 continue
             self.history = list(found.history)
             self._resumed(found, parts)
@@ -104,7 +104,7 @@ class _Keeper:
         self._folder.save(checkpoint, self.history, self._stored)
         return time.monotonic() - began
 
-    def _resumed(self, found: Found, parts: Parts) -> None:
+    def _resumed(self, found: Found, parts: TrainingSetup) -> None:
         before, now = found.metadata, circumstances(parts.metadata())
         self._stored = {**now, "times": int(before.get("times", 0)), **_continued(before)}
         if found.continued is not None:

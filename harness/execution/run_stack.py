@@ -60,7 +60,7 @@ def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Eve
         for record in _alone(task, cancelled):
             yield Event(task.key, record)
         return
-    from harness.training.stacked.passes import Unstackable
+    from harness.training.stacked.modules.forward_pass import Unstackable
 
     progress = _Progress({key for key, _ in task.trials})
     try:
@@ -105,7 +105,7 @@ def _stacked(task: Task, cancelled: Collection[str]) -> Iterator[Event]:
 
     from harness.execution.resume_stack import train_with_checkpoints
     from harness.training import device as devices
-    from harness.training.stacked.passes import Unstackable
+    from harness.training.stacked.modules.forward_pass import Unstackable
 
     device = torch.device(task.device) if task.device else devices.resolve(task.trial.device)
 
@@ -120,7 +120,7 @@ def _stacked(task: Task, cancelled: Collection[str]) -> Iterator[Event]:
 
 def _measured(task: Task, device: torch.device) -> dict[str, Any]:
     """What `Started.facts` says of a measurement, where one is asked for. Raises Unstackable."""
-    from harness.training.stacked.passes import Unstackable
+    from harness.training.stacked.modules.forward_pass import Unstackable
 
     if task.speedup_file is None:
         return {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.execution.executors.base import Task
 from harness.execution.executors.choose import cores
-from harness.execution.measurements import machine, recall, remember
+from harness.execution.measurements import load_measurements, machine_key, save_measurements
 
 if TYPE_CHECKING:
     import torch
@@ -37,16 +37,16 @@ def gain_of(task: Task, memory: Path, device: torch.device) -> Gain:
     memory: a file of what was measured. Raises Unstackable, and what building a trial raises.
     """
     from harness.training import device as devices
-    from harness.training.stacked.speed import gain
+    from harness.training.stacked.speedup import gain
 
     key = _key(task, device)
-    before = recall(memory).get(key, {}).get(NAME)
+    before = load_measurements(memory).get(key, {}).get(NAME)
     if before is not None:
         return _told(task, before, "measured before")
     devices.configure(device)
     now = gain(task.trials, task.data_root, device)
     if now is not None:
-        remember(memory, {key: {NAME: now}})
+        save_measurements(memory, {key: {NAME: now}})
     return _told(task, now, "measured now")
 
 
@@ -68,7 +68,7 @@ def _key(task: Task, device: torch.device) -> str:
 
     trial = task.trial
     parts = [
-        machine(cores()),
+        machine_key(cores()),
         trial.model.resolved(),
         trial.dataset.identity(),
         trial.batch_size,

@@ -10,32 +10,29 @@ from typing import Final
 
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Choice, Trial
+from harness.training.stacked import VARYING_FIELDS
 
-EACH_ITS_OWN: Final = frozenset({"optimizer", "lr", "scheduler", "seed", "grad_clip"})
-"""Trial fields in which the trials of one stack may differ; in all others they are alike."""
-
-
-LARGEST: Final = 128
+AUTO_STACK_SIZE: Final = 128
 """Trials in a stack of `--fuse auto`: beyond it a small network gains no more, what a stack holds
 grows, and its trials are all written at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Grouping:
+class StackingPlan:
     """groups: of two trials or more, in the plan's order. alone: the others, each with the reason
     for people."""
 
     groups: tuple[tuple[PlannedTrial, ...], ...]
     alone: tuple[tuple[PlannedTrial, str], ...]
 
-    def judged(self, refuses: Callable[[Trial], str | None]) -> Grouping:
+    def judged(self, refuses: Callable[[Trial], str | None]) -> StackingPlan:
         """The same where each group's architecture was looked at: those that `refuses` has a reason
         against train alone."""
         reasons = [refuses(members[0].trial) for members in self.groups]
         pairs = list(zip(self.groups, reasons, strict=True))
         kept = tuple(members for members, reason in pairs if reason is None)
         refused = [(one, reason) for members, reason in pairs if reason for one in members]
-        return Grouping(kept, (*self.alone, *refused))
+        return StackingPlan(kept, (*self.alone, *refused))
 
     def lines(self) -> list[str]:
         """What is stacked and what is not, with the reasons, for people."""
@@ -48,7 +45,7 @@ class Grouping:
         ]
 
 
-def group(trials: Sequence[PlannedTrial], most: int, slots: int = 1) -> Grouping:
+def plan_stacks(trials: Sequence[PlannedTrial], most: int, slots: int = 1) -> StackingPlan:
     """Put together what can train together, in groups of at most `most` and of like sizes.
 
     slots: how many groups train at once. What can train together is put in a multiple of as many,
@@ -69,12 +66,12 @@ def group(trials: Sequence[PlannedTrial], most: int, slots: int = 1) -> Grouping
                 groups.append(tuple(part))
             else:
                 alone.append((part[0], "no other trial is like it but for what a stack may vary"))
-    return Grouping(tuple(groups), tuple(alone))
+    return StackingPlan(tuple(groups), tuple(alone))
 
 
-def largest(fuse: int | str) -> int:
+def max_stack_size(fuse: int | str) -> int:
     """The most trials of one stack. fuse: as the user set it, a number or "auto"."""
-    return fuse if isinstance(fuse, int) else LARGEST
+    return fuse if isinstance(fuse, int) else AUTO_STACK_SIZE
 
 
 def _parts(members: list[PlannedTrial], most: int, slots: int) -> Iterable[list[PlannedTrial]]:
@@ -106,7 +103,7 @@ class _Key:
     """
 
     def __init__(self) -> None:
-        self._names = [f.name for f in fields(Trial) if f.name not in EACH_ITS_OWN]
+        self._names = [f.name for f in fields(Trial) if f.name not in VARYING_FIELDS]
         self._texts: dict[int, tuple[Choice[object], str]] = {}  # type: ignore[type-var]
 
     def of(self, planned: PlannedTrial) -> Hashable:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.components.base import RawData
-    from harness.training.build import Parts
-    from harness.training.evaluation import Scores
-    from harness.training.sources import Source
+    from harness.training.batch_sources import BatchSource
+    from harness.training.evaluation import ModelOutputs
+    from harness.training.setup import TrainingSetup
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Trained:
     the one it was trained on, by its checksum."""
 
     chosen: Chosen
-    parts: Parts
+    parts: TrainingSetup
     data_root: Path
     same_data: bool
 
@@ -38,8 +38,8 @@ class Trained:
         from pydantic import ValidationError
 
         from harness.experiment.trial import Trial
-        from harness.training.build import assemble
         from harness.training.device import resolve
+        from harness.training.setup import set_up
 
         try:
             trial = Trial.of(chosen.resolved)
@@ -48,7 +48,7 @@ class Trained:
                 f"run {chosen.run_id} was stored by a version whose trials this one cannot "
                 f"rebuild: {error}"
             ) from error
-        parts = assemble(trial, data_root, resolve(device))
+        parts = set_up(trial, data_root, resolve(device))
         try:
             parts.model.load_state_dict(weights)
         except RuntimeError as error:
@@ -59,22 +59,22 @@ class Trained:
     @property
     def raw(self) -> RawData:
         """The data set as it was read."""
-        from harness.training.data import loaded
+        from harness.training.data import load_dataset
 
-        return loaded(self.parts.trial, self.data_root)
+        return load_dataset(self.parts.trial, self.data_root)
 
-    def test(self) -> Scores:
+    def test(self) -> ModelOutputs:
         """Outputs on the test split, the same examples as in training."""
         return self._outputs(self.parts.data.test)
 
     def on(self, inputs: Tensor) -> Tensor:
         """Outputs [N, O] for inputs stored as the data set stores its own, [N, …]."""
-        from harness.training.data import unseen
+        from harness.training.data import prepare_unseen
 
-        source = unseen(self.parts.trial, self.data_root, self.parts.device, inputs)
+        source = prepare_unseen(self.parts.trial, self.data_root, self.parts.device, inputs)
         return self._outputs(source).outputs.cpu()
 
-    def _outputs(self, source: Source) -> Scores:
+    def _outputs(self, source: BatchSource) -> ModelOutputs:
         from harness.training.evaluation import evaluate
         from harness.training.loop import autocast
 
@@ -83,7 +83,7 @@ class Trained:
         return evaluate(parts.model, source, parts.loss, size, autocast(parts))
 
 
-def _same_data(parts: Parts, data_root: Path, trial_id: str) -> bool:
+def _same_data(parts: TrainingSetup, data_root: Path, trial_id: str) -> bool:
     from harness.experiment.trial import digest
 
     trial = parts.trial

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.store.artifacts.figure_data import Predictions
-    from harness.training.sources import Source
+    from harness.training.batch_sources import BatchSource
 
 GALLERY = 32
 """Images in the gallery."""
@@ -26,11 +26,11 @@ AGREE = 1e-3
 
 def write_test(folder: Path, trained: Trained) -> Iterator[str]:
     """Predict the test split, write `predictions.csv` and a figure, and yield what to tell."""
-    from harness.training.evaluation import measure
+    from harness.training.evaluation import compute_metrics
 
     scores = trained.test()
     parts = trained.parts
-    measures = measure("test", scores, parts.all_metrics)
+    measures = compute_metrics("test", scores, parts.all_metrics)
     yield f"test split: {len(scores.targets)} examples"
     yield from _measures(measures, trained)
     found = _predictions(trained, scores.outputs, scores.targets)
@@ -142,15 +142,15 @@ def _gallery(folder: Path, trained: Trained, found: Predictions) -> Path:
     return _draw(folder, title, shown)
 
 
-def _stored(source: Source, places: list[int]) -> Tensor:
+def _stored(source: BatchSource, places: list[int]) -> Tensor:
     """Some inputs of a split as stored, [n, C, H, W]."""
     import torch
 
-    from harness.training.sources import Resident, Streamed
+    from harness.training.batch_sources import InMemorySource, StreamingSource
 
-    if isinstance(source, Resident):
+    if isinstance(source, InMemorySource):
         return source.stored[places].cpu()
-    assert isinstance(source, Streamed)  # noqa: S101 - there are two kinds
+    assert isinstance(source, StreamingSource)  # noqa: S101 - there are two kinds
     return torch.stack([source.inputs[place] for place in places])
 
 

@@ -17,9 +17,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from harness.training.build import Parts
-from harness.training.clock import Clock
-from harness.training.evaluation import Scores
+from harness.training.evaluation import ModelOutputs
+from harness.training.resources import ResourceMeter
+from harness.training.setup import TrainingSetup
 
 FORMAT: Final = 1
 """Raised when older checkpoints can no longer be read."""
@@ -67,10 +67,10 @@ class PartialEpoch:
         self.losses.append(losses)
         self.targets.append(targets)
 
-    def scores(self, dim: int = 0) -> Scores:
+    def scores(self, dim: int = 0) -> ModelOutputs:
         """Of all its batches so far. dim: where a batch's examples lie."""
         parts = (self.outputs, self.targets, self.losses)
-        return Scores(*(torch.cat(part, dim) for part in parts))
+        return ModelOutputs(*(torch.cat(part, dim) for part in parts))
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class ResumePoint:
     """Where a trial goes on. epoch: whole epochs. begun: the next one, where it was begun."""
 
     epoch: int
-    clock: Clock
+    clock: ResourceMeter
     begun: PartialEpoch | None = None
 
 
@@ -153,8 +153,8 @@ class CheckpointPolicy:
 
 
 def capture(
-    parts: Parts,
-    clock: Clock,
+    parts: TrainingSetup,
+    clock: ResourceMeter,
     epoch: int,
     begun: PartialEpoch | None = None,
     chance: torch.Generator | None = None,
@@ -170,7 +170,7 @@ def capture(
     return build_checkpoint(own, parts.device, clock, epoch, begun, drawn)
 
 
-def restore(parts: Parts, state: Mapping[str, Any]) -> ResumePoint:
+def restore(parts: TrainingSetup, state: Mapping[str, Any]) -> ResumePoint:
     """Put parts just assembled where the trial was when `state` was taken.
 
     Raises UnusableCheckpoint where that is not possible; the parts are then spoilt.
@@ -187,7 +187,7 @@ def restore(parts: Parts, state: Mapping[str, Any]) -> ResumePoint:
 def build_checkpoint(
     own: Mapping[str, Any],
     device: torch.device,
-    clock: Clock,
+    clock: ResourceMeter,
     epoch: int,
     begun: PartialEpoch | None,
     drawn: Mapping[str, Any] | None,
@@ -252,7 +252,7 @@ def resume_from(
             batches("targets"),
             state["begun"]["streams"],
         )
-    return ResumePoint(state["epoch"], Clock(device, **state["clock"]), begun)
+    return ResumePoint(state["epoch"], ResourceMeter(device, **state["clock"]), begun)
 
 
 def random_states(device: torch.device, chance: torch.Generator) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
 from pathlib import Path
@@ -10,13 +10,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.components.base import DataInfo, Dataset, Examples, LazyInputs, RawData, SplitRule
-from harness.core.errors import InputError
+from harness.components.base import (
+    DataInfo,
+    Dataset,
+    Examples,
+    Impute,
+    LazyInputs,
+    RawData,
+    SplitRule,
+)
+from harness.core.errors import HarnessError, InputError
 from harness.core.seeding import generator, split_random_state
 from harness.experiment.trial import Choice, Trial
-from harness.training.features import imputed, standardised
-from harness.training.shared_data import shared
-from harness.training.sources import Part, Resident, Source, Streamed
+from harness.training.batch_sources import (
+    BatchSource,
+    InMemorySource,
+    StreamingSource,
+    SubsetSource,
+)
+from harness.training.shared_data import cached
 
 KEPT_DATASETS = 2
 """Loaded data sets kept in memory between trials."""
@@ -30,16 +42,16 @@ class Splits:
     """A data set ready to train on. val is None where `val_fraction` is 0."""
 
     info: DataInfo
-    train: Source
-    val: Source | None
-    test: Source
+    train: BatchSource
+    val: BatchSource | None
+    test: BatchSource
 
-    def evaluated(self) -> dict[str, Source]:
+    def evaluated(self) -> dict[str, BatchSource]:
         """The splits measured at each evaluation."""
         return {"test": self.test} if self.val is None else {"val": self.val, "test": self.test}
 
 
-def splits(trial: Trial, data_root: Path, device: torch.device) -> Splits:
+def load_splits(trial: Trial, data_root: Path, device: torch.device) -> Splits:
     """The splits of a trial's data set, on its device; shared with other trials that ask the same.
 
     Raises DataMissing where a file is absent, InputError where a split would be empty.
@@ -48,12 +60,14 @@ def splits(trial: Trial, data_root: Path, device: torch.device) -> Splits:
     return _splits(trial.dataset, data_root, trial.val_fraction, seed, device)
 
 
-def loaded(trial: Trial, data_root: Path) -> RawData:
+def load_dataset(trial: Trial, data_root: Path) -> RawData:
     """A trial's data set as it was read, unsplit and unprepared."""
     return _load(trial.dataset, data_root)
 
 
-def unseen(trial: Trial, data_root: Path, device: torch.device, inputs: Tensor) -> Source:
+def prepare_unseen(
+    trial: Trial, data_root: Path, device: torch.device, inputs: Tensor
+) -> BatchSource:
     """Inputs from elsewhere, made ready as the trial's test split is; their targets are all 0.
 
     inputs: [N, …] as the data set stores its own; not kept, and not to be used afterwards.
@@ -67,7 +81,7 @@ def unseen(trial: Trial, data_root: Path, device: torch.device, inputs: Tensor) 
     return _source(raw, new, device)
 
 
-def forget() -> None:
+def clear_caches() -> None:
     """Drop all data kept between trials."""
     _splits.cache_clear()
     _load.cache_clear()
@@ -81,22 +95,22 @@ def _follows_seed(trial: Trial, data_root: Path) -> bool:
 
 @lru_cache(maxsize=KEPT_DATASETS)
 def _load(choice: Choice[Dataset], data_root: Path) -> RawData:
-    return shared(
-        loading_key(choice, data_root),
+    return cached(
+        dataset_key(choice, data_root),
         lambda: choice.component.load(choice.options, data_root),
-        all_tensors,
+        is_in_memory,
     )
 
 
-def loading_key(choice: Choice[Dataset], data_root: Path) -> str:
+def dataset_key(choice: Choice[Dataset], data_root: Path) -> str:
     """What a loaded data set is shared under."""
     return f"{choice.resolved()} {data_root}"
 
 
-def all_tensors(raw: RawData) -> bool:
+def is_in_memory(raw: RawData) -> bool:
     """Whether the examples are in memory; those read one at a time have nothing to share."""
-    splits = [raw.train] if raw.test is None else [raw.train, raw.test]
-    return all(isinstance(examples.inputs, Tensor) for examples in splits)
+    load_splits = [raw.train] if raw.test is None else [raw.train, raw.test]
+    return all(isinstance(examples.inputs, Tensor) for examples in load_splits)
 
 
 @lru_cache(maxsize=KEPT_SPLITS)
@@ -110,9 +124,9 @@ def _splits(
     raw = _load(choice, data_root)
     if val_fraction and _differs_in_rows(raw):
         whole = _splits(choice, data_root, 0.0, None, device)
-        if isinstance(whole.train, Resident):
-            parts = validation_indices(len(whole.train), val_fraction, seed)
-            kept, held_out = (Part.of(whole.train, rows) for rows in parts)
+        if isinstance(whole.train, InMemorySource):
+            parts = validation_split(len(whole.train), val_fraction, seed)
+            kept, held_out = (SubsetSource.of(whole.train, rows) for rows in parts)
             return Splits(raw.info, kept, held_out, whole.test)
 
     def make() -> Splits:
@@ -120,8 +134,8 @@ def _splits(
 
     if device.type != "cpu":
         return make()
-    key = f"{loading_key(choice, data_root)} {val_fraction} {seed}"
-    return shared(key, make, _all_resident, kinds=(Splits, Resident))
+    key = f"{dataset_key(choice, data_root)} {val_fraction} {seed}"
+    return cached(key, make, _all_resident, kinds=(Splits, InMemorySource))
 
 
 def _differs_in_rows(raw: RawData) -> bool:
@@ -132,7 +146,7 @@ def _differs_in_rows(raw: RawData) -> bool:
 
 
 def _all_resident(made: Splits) -> bool:
-    return all(isinstance(s, Resident) for s in (made.train, *made.evaluated().values()))
+    return all(isinstance(s, InMemorySource) for s in (made.train, *made.evaluated().values()))
 
 
 def _prepared(raw: RawData, val_fraction: float, seed: int | None, device: torch.device) -> Splits:
@@ -145,10 +159,10 @@ def _prepared(raw: RawData, val_fraction: float, seed: int | None, device: torch
     )
 
 
-def _source(raw: RawData, examples: Examples, device: torch.device) -> Source:
+def _source(raw: RawData, examples: Examples, device: torch.device) -> BatchSource:
     if isinstance(examples.inputs, Tensor):
-        return Resident.of(examples.inputs, examples.targets, raw.prepare, device)
-    return Streamed(examples.inputs, examples.targets, raw.prepare, device)
+        return InMemorySource.of(examples.inputs, examples.targets, raw.prepare, device)
+    return StreamingSource(examples.inputs, examples.targets, raw.prepare, device)
 
 
 def _cut(
@@ -156,7 +170,7 @@ def _cut(
 ) -> tuple[Examples, Examples | None, Examples]:
     """The three splits, as stored."""
     train, test = _with_test(raw, seed)
-    kept, held_out = validation_indices(len(train), val_fraction, seed)
+    kept, held_out = validation_split(len(train), val_fraction, seed)
     if not len(held_out):
         return train, None, test
     return _take(train, kept), _take(train, held_out), test
@@ -167,9 +181,9 @@ def _completed(
 ) -> tuple[Examples, Examples | None, Examples]:
     """The splits with gaps filled and features scaled by what the training split shows."""
     if raw.impute is not None:
-        train, val, test = imputed(raw.impute, train, val, test)
+        train, val, test = fill_missing(raw.impute, train, val, test)
     if raw.standardise:
-        train, val, test = standardised(train, val, test)
+        train, val, test = standardise(train, val, test)
     return train, val, test
 
 
@@ -191,7 +205,7 @@ def _with_test(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
     return _take(raw.train, torch.from_numpy(kept)), _take(raw.train, torch.from_numpy(held_out))
 
 
-def validation_indices(n: int, fraction: float, seed: int | None) -> tuple[Tensor, Tensor]:
+def validation_split(n: int, fraction: float, seed: int | None) -> tuple[Tensor, Tensor]:
     """Indices kept for training and held out for validation, each in ascending order."""
     size = ceil(n * fraction)
     if size >= n:
@@ -221,3 +235,60 @@ class _Subset:
 
     def __getitem__(self, index: int) -> Tensor:
         return self.inputs[self.indices[index]]
+
+
+@dataclass(frozen=True, slots=True)
+class StandardScaler:
+    """What scikit-learn's StandardScaler does: (x − mean) / deviation, each feature by itself.
+
+    mean, deviation: [features] float64; the population's deviation, 1 for a constant feature.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def fit(cls, inputs: Tensor) -> StandardScaler:
+        """inputs: [N, features], of the training split."""
+        exact = inputs.double()
+        mean, deviation = exact.mean(0), exact.std(0, correction=0)
+        # What is left of a constant feature after rounding is no spread.
+        smallest = 10 * torch.finfo(torch.float64).eps * mean.abs().clamp(min=1)
+        return cls(mean, torch.where(deviation > smallest, deviation, 1.0))
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        return ((inputs.double() - self.mean) / self.deviation).float()
+
+
+def fill_missing(
+    impute: Impute, train: Examples, val: Examples | None, test: Examples
+) -> tuple[Examples, Examples | None, Examples]:
+    """The three splits with what is missing (NaN) filled in by what the training split shows.
+
+    Raises InputError where it shows nothing of a column.
+    """
+    fill = impute.fit(_resident(train))
+
+    def filled(examples: Examples) -> Examples:
+        inputs = _resident(examples)
+        return replace(examples, inputs=inputs.where(~inputs.isnan(), fill))
+
+    return filled(train), filled(val) if val else None, filled(test)
+
+
+def standardise(
+    train: Examples, val: Examples | None, test: Examples
+) -> tuple[Examples, Examples | None, Examples]:
+    """The three splits with the training split's mean and deviation taken out of each feature."""
+    scale = StandardScaler.fit(_resident(train))
+    return (
+        replace(train, inputs=scale(_resident(train))),
+        replace(val, inputs=scale(_resident(val))) if val else None,
+        replace(test, inputs=scale(_resident(test))),
+    )
+
+
+def _resident(examples: Examples) -> Tensor:
+    if not isinstance(examples.inputs, Tensor):
+        raise HarnessError("a data set read from disk by example cannot be standardised")
+    return examples.inputs

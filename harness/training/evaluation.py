@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.components.base import LossFunction, Metric
-from harness.training.sources import Source
+from harness.training.batch_sources import BatchSource
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class ModelOutputs:
     """outputs [N, O] float32, targets [N] or [N, T], losses [N]; of one split, on the device."""
 
     outputs: Tensor
@@ -37,11 +37,11 @@ def mean(values: Tensor) -> float:
 
 def evaluate(
     model: nn.Module,
-    source: Source,
+    source: BatchSource,
     loss: LossFunction,
     batch_size: int,
     autocast: AbstractContextManager[None],
-) -> Scores:
+) -> ModelOutputs:
     """A model's outputs on a split, in evaluation mode and without gradients.
 
     The model is left in training mode.
@@ -58,10 +58,12 @@ def evaluate(
             losses.append(loss(logits, wanted))
             targets.append(wanted)
     model.train()
-    return Scores(torch.cat(outputs), torch.cat(targets), torch.cat(losses))
+    return ModelOutputs(torch.cat(outputs), torch.cat(targets), torch.cat(losses))
 
 
-def measure(prefix: str, scores: Scores, metrics: Mapping[str, Metric]) -> dict[str, float]:
+def compute_metrics(
+    prefix: str, scores: ModelOutputs, metrics: Mapping[str, Metric]
+) -> dict[str, float]:
     """{"val/loss": …, "val/accuracy": …}: the loss, and each metric that is defined here."""
     values = {f"{prefix}/loss": scores.loss}
     for name, metric in metrics.items():
@@ -71,7 +73,7 @@ def measure(prefix: str, scores: Scores, metrics: Mapping[str, Metric]) -> dict[
     return values
 
 
-def stacked(
+def compute_stacked_metrics(
     metrics: Mapping[str, Metric], outputs: Tensor, targets: Tensor
 ) -> dict[str, list[float]]:
     """Each metric of K models, NaN where it is undefined.

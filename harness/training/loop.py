@@ -14,7 +14,7 @@ from harness.core.metrics import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.core.seeding import generator, stream_seed
 from harness.training import device as devices
-from harness.training.build import Parts, augmented
+from harness.training.batch_sources import Batch
 from harness.training.checkpoint import (
     Checkpoint,
     CheckpointPolicy,
@@ -23,14 +23,14 @@ from harness.training.checkpoint import (
     capture,
     set_random_states,
 )
-from harness.training.clock import Clock
-from harness.training.evaluation import Scores, evaluate, mean, measure
-from harness.training.sources import Batch
+from harness.training.evaluation import ModelOutputs, compute_metrics, evaluate, mean
+from harness.training.resources import ResourceMeter
+from harness.training.setup import TrainingSetup, augment_batch
 
 FINITE_CHECK_BATCHES = 200
 """Batches between looks at the loss inside an epoch, so that a diverged trial of long epochs stops
 early without the device being asked at every batch."""
-EVIDENCE_INPUTS = 64
+STORED_INPUTS = 64
 
 
 class Diverged(Exception):
@@ -38,7 +38,7 @@ class Diverged(Exception):
 
 
 def train(
-    parts: Parts,
+    parts: TrainingSetup,
     test_outputs: bool = False,
     policy: CheckpointPolicy | None = None,
     resumed: ResumePoint | None = None,
@@ -53,7 +53,7 @@ def train(
     """
     policy = policy or CheckpointPolicy(every=inf)
     yield Started(parts.metadata())
-    at = resumed or ResumePoint(0, Clock(parts.device))
+    at = resumed or ResumePoint(0, ResourceMeter(parts.device))
     try:
         if resumed is None:
             values, _ = _evaluated(parts, at.clock)
@@ -74,18 +74,18 @@ def train(
 
 
 def _train_epochs(
-    parts: Parts, policy: CheckpointPolicy, at: ResumePoint
-) -> Generator[Record | Checkpoint, None, dict[str, Scores]]:
+    parts: TrainingSetup, policy: CheckpointPolicy, at: ResumePoint
+) -> Generator[Record | Checkpoint, None, dict[str, ModelOutputs]]:
     """The epochs that are left. Returns the last evaluation's scores; none where none was left."""
     clock, begun = at.clock, at.begun
     n = len(parts.data.train)
-    scores: dict[str, Scores] = {}
+    scores: dict[str, ModelOutputs] = {}
     for epoch in range(at.epoch + 1, parts.trial.epochs + 1):
         begun = begun or PartialEpoch(before=clock.train)
         trained, batches = yield from _train_epoch(parts, epoch, clock, policy, begun)
         if batches is not None:
             yield batches
-        values = measure("train", _finite(trained, epoch), parts.metrics)
+        values = compute_metrics("train", _finite(trained, epoch), parts.metrics)
         if _is_evaluated(parts, epoch):
             before = clock.evaluation
             measured, scores = _evaluated(parts, clock)
@@ -104,8 +104,12 @@ def _train_epochs(
 
 
 def _train_epoch(
-    parts: Parts, epoch: int, clock: Clock, policy: CheckpointPolicy, begun: PartialEpoch
-) -> Generator[Checkpoint, None, tuple[Scores, BatchLosses | None]]:
+    parts: TrainingSetup,
+    epoch: int,
+    clock: ResourceMeter,
+    policy: CheckpointPolicy,
+    begun: PartialEpoch,
+) -> Generator[Checkpoint, None, tuple[ModelOutputs, BatchLosses | None]]:
     """One pass over the training split, or what is left of it. Returns what the model put out while
     it was trained."""
     trial = parts.trial
@@ -122,8 +126,8 @@ def _train_epoch(
     with policy.in_batches():
         for index, (inputs, wanted) in _batches(parts, order, len(begun)):
             if parts.augment:
-                inputs = augmented(parts.augment, inputs, chance)
-            logits, loss = update(parts, step + index, inputs, wanted, precision)
+                inputs = augment_batch(parts.augment, inputs, chance)
+            logits, loss = training_step(parts, step + index, inputs, wanted, precision)
             begun.add(logits, loss, wanted)
             if _is_checked(index) and not loss.isfinite().all():
                 break
@@ -138,14 +142,14 @@ def _train_epoch(
     return begun.scores(), _batch_losses(parts, epoch, begun.losses)
 
 
-def _batches(parts: Parts, order: Tensor, done: int) -> Iterator[tuple[int, Batch]]:
+def _batches(parts: TrainingSetup, order: Tensor, done: int) -> Iterator[tuple[int, Batch]]:
     """An epoch's batches, each with its number, but for those that are done."""
     size = parts.trial.batch_size
     left = order[done * size :]
     return enumerate(parts.data.train.batches(size, left), done) if len(left) else iter(())
 
 
-def _is_evaluated(parts: Parts, epoch: int) -> bool:
+def _is_evaluated(parts: TrainingSetup, epoch: int) -> bool:
     return epoch == parts.trial.epochs or epoch % parts.trial.eval_every == 0
 
 
@@ -153,8 +157,8 @@ def _is_checked(index: int) -> bool:
     return index % FINITE_CHECK_BATCHES == FINITE_CHECK_BATCHES - 1
 
 
-def update(
-    parts: Parts,
+def training_step(
+    parts: TrainingSetup,
     step: int,
     inputs: Tensor,
     wanted: Tensor,
@@ -176,18 +180,20 @@ def update(
     return logits.detach().float(), losses.detach()
 
 
-def autocast(parts: Parts) -> AbstractContextManager[Any]:
+def autocast(parts: TrainingSetup) -> AbstractContextManager[Any]:
     """The context of a forward pass at the trial's precision; may be entered many times."""
     return devices.autocast(parts.device, parts.trial.precision)
 
 
-def _finite(scores: Scores, epoch: int) -> Scores:
+def _finite(scores: ModelOutputs, epoch: int) -> ModelOutputs:
     if not scores.losses.isfinite().all():
         raise Diverged(f"the training loss was not finite in epoch {epoch}")
     return scores
 
 
-def _evaluated(parts: Parts, clock: Clock) -> tuple[dict[str, float], dict[str, Scores]]:
+def _evaluated(
+    parts: TrainingSetup, clock: ResourceMeter
+) -> tuple[dict[str, float], dict[str, ModelOutputs]]:
     """Metrics and scores of the evaluated splits, on the evaluation clock."""
     clock.start()
     values: dict[str, float] = {}
@@ -196,7 +202,7 @@ def _evaluated(parts: Parts, clock: Clock) -> tuple[dict[str, float], dict[str, 
         scores[name] = evaluate(
             parts.model, source, parts.loss, parts.trial.eval_batch_size, autocast(parts)
         )
-        values |= measure(name, scores[name], parts.metrics)
+        values |= compute_metrics(name, scores[name], parts.metrics)
     clock.evaluation += clock.lap()
     for name in scores:
         if not isfinite(values[f"{name}/loss"]):
@@ -204,7 +210,7 @@ def _evaluated(parts: Parts, clock: Clock) -> tuple[dict[str, float], dict[str, 
     return values, scores
 
 
-def _progress(parts: Parts, clock: Clock, epoch: int) -> dict[str, float]:
+def _progress(parts: TrainingSetup, clock: ResourceMeter, epoch: int) -> dict[str, float]:
     """The clocks, and the learning rate of the epoch's last batch (of the first at epoch 0), and
     after the last epoch the memory."""
     step = max(epoch * parts.steps_per_epoch - 1, 0)
@@ -216,7 +222,7 @@ def _progress(parts: Parts, clock: Clock, epoch: int) -> dict[str, float]:
     return values | (clock.memory() if epoch == parts.trial.epochs else {})
 
 
-def _batch_losses(parts: Parts, epoch: int, losses: list[Tensor]) -> BatchLosses | None:
+def _batch_losses(parts: TrainingSetup, epoch: int, losses: list[Tensor]) -> BatchLosses | None:
     """Every N-th batch's mean loss up to the first that is not finite, where asked for."""
     every = parts.trial.log_every
     if every == 0:
@@ -232,18 +238,18 @@ def _batch_losses(parts: Parts, epoch: int, losses: list[Tensor]) -> BatchLosses
     return BatchLosses(tuple(examples), tuple(values))
 
 
-def _final(parts: Parts, scores: dict[str, Scores]) -> dict[str, float]:
+def _final(parts: TrainingSetup, scores: dict[str, ModelOutputs]) -> dict[str, float]:
     """Every metric of the task on every split, of the model as it is after the last epoch."""
     train = evaluate(
         parts.model, parts.data.train, parts.loss, parts.trial.eval_batch_size, autocast(parts)
     )
     values: dict[str, float] = {}
     for name, split in {"train": train, **scores}.items():
-        values |= measure(name, split, parts.all_metrics)
+        values |= compute_metrics(name, split, parts.all_metrics)
     return values
 
 
-def _evidence(parts: Parts, test: Scores) -> TestOutputs:
+def _evidence(parts: TrainingSetup, test: ModelOutputs) -> TestOutputs:
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in parts.model.state_dict().items()
@@ -252,5 +258,5 @@ def _evidence(parts: Parts, test: Scores) -> TestOutputs:
         state_dict=state,
         outputs=test.outputs.cpu(),
         targets=test.targets.cpu(),
-        inputs=parts.data.test.first(EVIDENCE_INPUTS),
+        inputs=parts.data.test.first(STORED_INPUTS),
     )

@@ -33,7 +33,7 @@ _SHAREABLE = (DataInfo, Examples, ImagePrepare, Impute, RawData, SplitRule, Tabl
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class SharedCache:
     """A folder that processes share. budget: bytes it may hold; the oldest files go first."""
 
     folder: Path
@@ -89,7 +89,7 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class PreloadedData:
     """Things that came with a task, by their keys; all others this process makes for itself."""
 
     things: Mapping[str, Any]
@@ -105,16 +105,16 @@ class Given:
         return cast("T", self.things[key]) if key in self.things else make()
 
 
-_current: Shelf | Given | None = None
+_current: SharedCache | PreloadedData | None = None
 
 
-def use(shelf: Shelf | Given | None) -> None:
+def use_cache(shelf: SharedCache | PreloadedData | None) -> None:
     """Share through `shelf` what this process loads from now on; None shares nothing."""
     global _current
     _current = shelf
 
 
-def shared(
+def cached(
     key: str, make: Callable[[], T], worth: Callable[[T], bool], kinds: Sequence[type] = ()
 ) -> T:
     """`make()`, or what another process made of the same key. See `Shelf.get`."""

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from harness.experiment.trial import Trial
-from harness.training.build import assemble, augmented
+from harness.training.batch_sources import Batch
 from harness.training.data import Splits
 from harness.training.device import synchronize
-from harness.training.loop import autocast, update
-from harness.training.sources import Batch
+from harness.training.loop import autocast, training_step
+from harness.training.setup import augment_batch, set_up
 
 WARM_UP_STEPS = 3
 
@@ -33,7 +33,7 @@ class Stepper:
         device: torch.device | None = None,
         data: Splits | None = None,
     ) -> None:
-        self._parts = assemble(trial, data_root, device, data)
+        self._parts = set_up(trial, data_root, device, data)
         self._batches = self._endless()
         self._chance = torch.Generator(self._parts.device)
         for _ in range(WARM_UP_STEPS):
@@ -53,8 +53,8 @@ class Stepper:
     def _step(self) -> None:
         inputs, wanted = next(self._batches)
         if self._parts.augment:
-            inputs = augmented(self._parts.augment, inputs, self._chance)
-        update(self._parts, 0, inputs, wanted, autocast(self._parts))
+            inputs = augment_batch(self._parts.augment, inputs, self._chance)
+        training_step(self._parts, 0, inputs, wanted, autocast(self._parts))
 
     def _endless(self) -> Iterator[Batch]:
         for _ in repeat(None):

@@ -9,7 +9,7 @@ from math import log
 from harness.core.errors import InputError, Problem
 from harness.core.paths import data_root
 from harness.core.text import plural
-from harness.execution.stacking import LARGEST, group
+from harness.execution.stacking import AUTO_STACK_SIZE, plan_stacks
 from harness.experiment.experiment import TRAIN_SECONDS, NumericDimension, Search
 from harness.tuning.points import StudyPlan
 from harness.tuning.study import SearchPoint, TuningStudy
@@ -45,7 +45,7 @@ def stack_limit(fuse: int | str, studies: Sequence[TuningStudy], slots: int) -> 
             most += min(at_once or ROUND, ROUND)
         else:
             most += min(at_once or left, -(-left // slots))
-    return StackLimit(min(LARGEST, max(1, most)), measured=True)
+    return StackLimit(min(AUTO_STACK_SIZE, max(1, most)), measured=True)
 
 
 def points_per_round(study: StudyPlan) -> int | None:
@@ -88,7 +88,7 @@ def next_stack(ready: Sequence[SearchPoint], most: int) -> list[SearchPoint]:
     device = first.current.trial.device
     like = [one for one in ready if one.current.trial.device == device and not one.is_retry]
     by_id = {one.current.trial_id: one for one in like}
-    for members in group([one.current for one in like], most).groups:
+    for members in plan_stacks([one.current for one in like], most).groups:
         found = [by_id[member.trial_id] for member in members]
         if first in found:
             return found
@@ -99,11 +99,11 @@ def told(stacks: StackLimit, studies: Sequence[StudyPlan]) -> list[str]:
     """How points will be stacked, for people, and whose are not."""
     if stacks.most == 1:
         return []
-    from harness.training.stacked.probe import refusal
+    from harness.training.stacked.compatibility import stacking_refusal
 
     lines = [f"stacks of at most {plural(stacks.most, 'trial')}"]
     for study in studies:
-        reason = refusal(study.base.trial, data_root())
+        reason = stacking_refusal(study.base.trial, data_root())
         if reason is not None:
             lines.append(f"one by one: study {study.label}: {reason}")
     return lines

@@ -26,8 +26,8 @@ from harness.store.artifacts.trial_files import WEIGHTS, write_weights
 from harness.store.names import TAG_ARTIFACTS, TAG_SUPERSEDED
 from harness.store.read.runs import StoredRun
 from harness.store.store import Store, open_store
-from harness.training.build import assemble
 from harness.training.loop import train
+from harness.training.setup import set_up
 from tests.stored import sweep_run, trial_run
 from tests.support import make_trial
 
@@ -78,7 +78,7 @@ def add(store: Store, experiment_id: str, run: StoredRun) -> str:
 def trained(store: Store, experiment_id: str, score: float, **fields: Any) -> None:
     """A run as a sweep leaves it: its weights, and what its model scored."""
     trial = make_trial(**fields)
-    *_, ended = train(assemble(trial, Path()), test_outputs=True)
+    *_, ended = train(set_up(trial, Path()), test_outputs=True)
     assert isinstance(ended, Ended)
     assert ended.test_outputs is not None
     final = {f"final/{name}": value for name, value in ended.final.items()}

@@ -11,7 +11,7 @@ import torch
 from harness.components.base import Impute, Task
 from harness.components.datasets import csv
 from harness.core.errors import InputError
-from harness.training.data import splits
+from harness.training.data import load_splits
 from tests.support import make_trial
 
 PETS = """\
@@ -203,7 +203,7 @@ def test_what_is_filled_in_comes_from_the_training_split_alone(tmp_path):
     rows = [f"{'' if n % 4 == 0 else value},{n % 2}\n" for n, value in enumerate(column)]
     (tmp_path / "t.csv").write_text("x,y\n" + "".join(rows))
     dataset = {"name": "csv", "path": "t.csv", "target": "y", "missing": "mean"}
-    parts = splits(
+    parts = load_splits(
         make_trial(dataset={**dataset, "standardise": False}, val_fraction=0.2),
         tmp_path,
         torch.device("cpu"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.execution.stacking import EACH_ITS_OWN, group
+from harness.execution.stacking import VARYING_FIELDS, plan_stacks
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Choice, Trial
 from tests.support import make_trial
@@ -28,7 +28,7 @@ def test_what_a_stack_may_vary_does_not_part_trials() -> None:
         make_trial(optimizer={"name": "adam", "eps": 1e-3}, lr=0.5),
         make_trial(scheduler="cosine", seed=7, grad_clip=1.0),
     )
-    found = group(trials, most=64)
+    found = plan_stacks(trials, most=64)
     assert found.groups == (tuple(trials),)
     assert not found.alone
 
@@ -51,13 +51,13 @@ APART: dict[str, Any] = {
 
 
 def test_every_other_field_parts_them() -> None:
-    assert set(APART) | EACH_ITS_OWN == set(Trial.__dataclass_fields__)
+    assert set(APART) | VARYING_FIELDS == set(Trial.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("field", APART)
 def test_trials_that_differ_in_it_are_not_stacked(field: str) -> None:
     trials = planned(make_trial(), make_trial(seed=1), make_trial(**{field: APART[field]}))
-    found = group(trials, most=64)
+    found = plan_stacks(trials, most=64)
     assert found.groups == (tuple(trials[:2]),)
     assert [one for one, _ in found.alone] == [trials[2]]
     assert "no other trial" in found.alone[0][1]
@@ -65,20 +65,20 @@ def test_trials_that_differ_in_it_are_not_stacked(field: str) -> None:
 
 def test_data_that_differs_parts_them() -> None:
     trials = planned(make_trial()) + planned(make_trial(seed=1), fingerprint="g")
-    assert not group(trials, most=64).groups
+    assert not plan_stacks(trials, most=64).groups
 
 
 def test_equal_choices_of_different_objects_are_alike() -> None:
     one = make_trial()
     other = replace(one, seed=1, model=Choice.of("models", one.model.resolved()))
-    assert len(group(planned(one, other), most=64).groups) == 1
+    assert len(plan_stacks(planned(one, other), most=64).groups) == 1
 
 
 @given(count=st.integers(1, 200), most=st.integers(1, 70))
 def test_groups_are_of_like_sizes_and_lose_nothing(count: int, most: int) -> None:
     base = make_trial()
     trials = planned(*(replace(base, seed=seed) for seed in range(count)))
-    found = group(trials, most)
+    found = plan_stacks(trials, most)
     kept = [one for members in found.groups for one in members]
     assert [*kept, *(one for one, _ in found.alone)] == trials
     sizes = [len(members) for members in found.groups] + [1] * len(found.alone)
@@ -89,7 +89,7 @@ def test_groups_are_of_like_sizes_and_lose_nothing(count: int, most: int) -> Non
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 4))
 def test_groups_keep_every_slot_busy(trials: int, most: int, slots: int) -> None:
-    found = group(planned(*(make_trial(seed=i) for i in range(trials))), most, slots)
+    found = plan_stacks(planned(*(make_trial(seed=i) for i in range(trials))), most, slots)
     sizes = [len(members) for members in found.groups] + [1] * len(found.alone)
     assert sum(sizes) == trials
     assert max(sizes) <= most
@@ -104,7 +104,7 @@ def test_trials_of_one_seed_share_their_batches_in_one_stack() -> None:
     trials = planned(
         *(make_trial(optimizer=name, seed=seed) for name in OPTIMIZERS for seed in (3, 1, 2, 0))
     )
-    found = group(trials, most=64, slots=2)
+    found = plan_stacks(trials, most=64, slots=2)
     seeds = [{one.trial.seed for one in members} for members in found.groups]
     assert seeds == [{0, 1}, {2, 3}]
     assert all(list(members) == [t for t in trials if t in members] for members in found.groups)
@@ -115,6 +115,8 @@ def test_of_one_seed_each_stack_has_some_of_every_optimizer(by_optimizer: bool) 
     pairs = [(name, lr) for lr in (0.1, 0.2, 0.3, 0.4) for name in OPTIMIZERS]
     if by_optimizer:
         pairs.sort(key=lambda pair: OPTIMIZERS.index(pair[0]))
-    found = group(planned(*(make_trial(optimizer=name, lr=lr) for name, lr in pairs)), 64, slots=4)
+    found = plan_stacks(
+        planned(*(make_trial(optimizer=name, lr=lr) for name, lr in pairs)), 64, slots=4
+    )
     for members in found.groups:
         assert sorted(one.trial.optimizer.name for one in members) == sorted(OPTIMIZERS)

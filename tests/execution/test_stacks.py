@@ -17,9 +17,9 @@ from harness.execution import run_stack as stacks
 from harness.execution.executors.base import Event, Executor, Task
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
-from harness.execution.measurements import recall
+from harness.execution.measurements import load_measurements
 from harness.training.stacked import loop, memory
-from harness.training.stacked import speed as pace
+from harness.training.stacked import speedup as pace
 from tests.support import make_trial
 
 ENGINES: dict[str, Callable[[], Executor]] = {
@@ -201,7 +201,7 @@ def test_both_ways_are_measured_once_on_a_machine(
     monkeypatch.setattr(pace, "WORTH_SECONDS", 0.0)
     task = stack_of("abcdefgh", data_root, speedup_file=tmp_path / "stacks.json")
     assert set(ends(list(stacks.events(task)))) == set("abcdefgh")
-    ((_, found),) = recall(tmp_path / "stacks.json").items()
+    ((_, found),) = load_measurements(tmp_path / "stacks.json").items()
     assert 0 < found["gain"] < float("inf")
     monkeypatch.setattr(pace, "gain", None)
     (reason, *_) = {

@@ -12,11 +12,10 @@ from torch import Tensor
 from harness.components.base import Examples, ImagePrepare
 from harness.core.errors import InputError
 from harness.experiment.trial import Trial
+from harness.training import batch_sources as sources
 from harness.training import data as cutting
-from harness.training import sources
-from harness.training.data import Splits, splits
-from harness.training.features import Scaler, standardised
-from harness.training.sources import Resident, Streamed
+from harness.training.batch_sources import InMemorySource, StreamingSource
+from harness.training.data import Splits, load_splits, standardise
 from tests.support import make_trial
 
 CPU = torch.device("cpu")
@@ -24,10 +23,10 @@ IRIS = {"name": "iris", "standardise": False}
 
 
 def cut(root: Path, **fields: object) -> Splits:
-    return splits(make_trial(**fields), root, CPU)
+    return load_splits(make_trial(**fields), root, CPU)
 
 
-def rows(source: sources.Source) -> set[tuple[float, ...]]:
+def rows(source: sources.BatchSource) -> set[tuple[float, ...]]:
     ((inputs, _),) = source.batches(len(source))
     return {tuple(row) for row in inputs.flatten(1).tolist()}
 
@@ -71,7 +70,7 @@ def test_seeds_hold_their_examples_once_and_see_those_of_a_copy_of_their_own(
 ) -> None:
     first, second = (cut(data_root, seed=seed, val_fraction=0.3) for seed in (0, 1))
     assert first.train.whole is second.val.whole
-    raw = cutting.loaded(make_trial(), data_root)
+    raw = cutting.load_dataset(make_trial(), data_root)
     copied = cutting._prepared(raw, 0.3, 1, CPU)
     for one, other in ((second.train, copied.train), (second.val, copied.val)):
         assert len(one) == len(other)
@@ -119,7 +118,7 @@ def test_scaling_is_scikit_learns() -> None:
 
     drawn = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * 100 + 7
     drawn[:, 2] = 3.3
-    ours = Scaler.fit(drawn)(drawn)
+    ours = StandardScaler.fit(drawn)(drawn)
     theirs = StandardScaler().fit_transform(drawn.double().numpy())
     assert np.allclose(ours.numpy(), theirs, atol=1e-6)
 
@@ -127,7 +126,7 @@ def test_scaling_is_scikit_learns() -> None:
 def test_a_constant_feature_stays_finite_on_other_examples() -> None:
     train = Examples(torch.full((10, 1), 5.0), torch.zeros(10))
     test = Examples(torch.tensor([[6.0]]), torch.zeros(1))
-    _, _, scaled = standardised(train, None, test)
+    _, _, scaled = standardise(train, None, test)
     assert isinstance(scaled.inputs, Tensor)
     assert scaled.inputs.item() == 1.0
 
@@ -158,8 +157,8 @@ PREPARE = ImagePrepare(mean=(0.5,), std=(0.2,), size=(9, 9), channels=3)
 def test_streamed_batches_equal_resident_ones(images: Tensor, shuffled: bool) -> None:
     targets = torch.arange(23)
     order = torch.randperm(23) if shuffled else None
-    resident = Resident.of(images, targets, PREPARE, CPU)
-    streamed = Streamed(Lazy(images), targets, PREPARE, CPU)
+    resident = InMemorySource.of(images, targets, PREPARE, CPU)
+    streamed = StreamingSource(Lazy(images), targets, PREPARE, CPU)
     state = torch.get_rng_state()
     pairs = list(zip(resident.batches(5, order), streamed.batches(5, order), strict=True))
     assert len(pairs) == 5
@@ -175,9 +174,9 @@ def test_preparing_once_equals_preparing_each_batch(
     images: Tensor, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     monkeypatch.setattr(sources, "PREPARED_BYTES_AT_ONCE", at_once)
-    once = Resident.of(images, torch.arange(23), PREPARE, CPU)
+    once = InMemorySource.of(images, torch.arange(23), PREPARE, CPU)
     monkeypatch.setattr(sources, "PREPARE_ONCE_BYTES", 0)
-    each = Resident.of(images, torch.arange(23), PREPARE, CPU)
+    each = InMemorySource.of(images, torch.arange(23), PREPARE, CPU)
     assert once.prepare is None
     assert each.prepare is not None
     assert each.inputs.dtype == torch.uint8

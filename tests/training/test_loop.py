@@ -16,13 +16,13 @@ from harness.core.metrics import MACHINE_DEPENDENT, PEAK_MEMORY
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Started
 from harness.core.seeding import generator, stream_seed
 from harness.experiment.trial import Trial
-from harness.training.build import assemble
 from harness.training.loop import train
+from harness.training.setup import set_up
 from tests.support import make_trial
 
 
 def records(trial: Trial, root: Path, test_outputs: bool = False) -> list[Any]:
-    return list(train(assemble(trial, root), test_outputs))
+    return list(train(set_up(trial, root), test_outputs))
 
 
 def measured(trial: Trial, root: Path) -> list[Measured]:
@@ -39,7 +39,7 @@ def untimed(trial: Trial, root: Path) -> list[dict[str, float]]:
 
 def test_equals_a_plain_loop_bit_for_bit(data_root: Path) -> None:
     trial = make_trial(optimizer={"name": "momentum", "momentum": 0.9}, lr=0.05)
-    data = assemble(trial, data_root).data
+    data = set_up(trial, data_root).data
     ((inputs, targets),) = data.train.batches(len(data.train))
     torch.manual_seed(stream_seed(0, "init"))
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
@@ -69,7 +69,7 @@ def test_a_convolutions_weights_lie_as_a_processor_likes_them_and_leave_as_usual
     data_root: Path,
 ) -> None:
     trial = make_trial(model={"name": "cnn", "channels": [4, 3], "hidden": 8, "padding": "same"})
-    weights = assemble(trial, data_root).model[0].weight
+    weights = set_up(trial, data_root).model[0].weight
     assert weights.shape[0] > 1
     *_, ended = records(trial, data_root, test_outputs=True)
     kept = ended.test_outputs.state_dict["0.weight"]
@@ -117,8 +117,8 @@ def test_training_twice_gives_the_same_to_the_last_bit(data_root: Path) -> None:
 def test_another_trial_between_two_epochs_changes_nothing(data_root: Path) -> None:
     trial = make_trial(model={"name": "mlp", "hidden": [16], "dropout": 0.3})
     alone = untimed(trial, data_root)
-    first = train(assemble(trial, data_root))
-    second = train(assemble(replace(trial, seed=3), data_root))
+    first = train(set_up(trial, data_root))
+    second = train(set_up(replace(trial, seed=3), data_root))
     interleaved = []
     for record, _ in zip(first, second, strict=False):
         if isinstance(record, Measured):
@@ -185,7 +185,7 @@ def test_evaluation_does_not_depend_on_its_batch_size(data_root: Path) -> None:
 
 def test_gradients_are_clipped_to_the_norm_asked(data_root: Path) -> None:
     trial = make_trial(epochs=1, batch_size=4096, lr=1.0, grad_clip=1e-3)
-    parts = assemble(trial, data_root)
+    parts = set_up(trial, data_root)
     before = [p.detach().clone() for p in parts.model.parameters()]
     list(train(parts))
     moved = torch.cat(
@@ -214,7 +214,7 @@ def test_bf16_trains_and_is_not_fp32(data_root: Path) -> None:
 
 
 def test_a_closed_generator_leaves_no_trace(data_root: Path) -> None:
-    running = train(assemble(make_trial(), data_root))
+    running = train(set_up(make_trial(), data_root))
     next(running)
     next(running)
     running.close()

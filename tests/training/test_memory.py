@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from harness.core.metrics import PEAK_MEMORY
-from harness.training import memory
-from harness.training.clock import Clock
-from harness.training.memory import PeakMemory
+from harness.training import resources as memory
+from harness.training.resources import PeakMemory, ResourceMeter
 
 CPU = torch.device("cpu")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets a process's peak")
@@ -21,10 +20,11 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux resets a 
 MEASURES = """
 import sys
 import torch
-from harness.training.memory import PeakMemory, keep_freed
+from harness.training.device import keep_freed_memory
+from harness.training.resources import PeakMemory
 
 if sys.argv[1:] == ["keep"]:
-    keep_freed()
+    keep_freed_memory()
 
 def take(mib):
     '''Hold so much memory for a moment, in pieces as a network's tensors are.'''
@@ -64,7 +64,7 @@ def test_each_trial_has_the_peak_of_its_own_moment_of_most(kept: tuple[str, ...]
 REUSES = """
 import resource
 import torch
-from harness.training.memory import keep_freed
+from harness.training.device import keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -78,7 +78,7 @@ def take():
 
 take()
 print(take())
-keep_freed()
+keep_freed_memory()
 for _ in range(10):  # glibc finds a place for aligned pieces by and by.
     take()
 print(take())
@@ -98,7 +98,7 @@ def test_freed_memory_stays_at_hand() -> None:
 
 @linux
 def test_what_was_held_before_an_interruption_counts() -> None:
-    assert Clock(CPU, before=2**40).memory() == {PEAK_MEMORY: 2**20}
+    assert ResourceMeter(CPU, before=2**40).memory() == {PEAK_MEMORY: 2**20}
 
 
 def test_where_a_peak_cannot_be_reset_there_is_no_figure(
@@ -106,7 +106,7 @@ def test_where_a_peak_cannot_be_reset_there_is_no_figure(
 ) -> None:
     monkeypatch.setattr(memory, "CLEAR", tmp_path / "absent" / "clear_refs")
     assert PeakMemory(CPU).bytes() is None
-    assert Clock(CPU).memory() == {}
+    assert ResourceMeter(CPU).memory() == {}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

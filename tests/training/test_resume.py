@@ -15,11 +15,11 @@ import torch
 from harness.components.registry import components
 from harness.experiment.trial import Trial
 from harness.training import checkpoint, loop
-from harness.training.build import Parts, assemble
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint, restore
-from harness.training.data import forget
+from harness.training.data import clear_caches
 from harness.training.evaluation import evaluate
 from harness.training.loop import train
+from harness.training.setup import TrainingSetup, set_up
 from tests.components.made_data import write_images
 from tests.resume_support import assert_same, comparable
 from tests.support import make_trial
@@ -92,7 +92,7 @@ def test_data_that_streams_from_disk(tmp_path: Path) -> None:
         val_fraction=0.2,
     )
     check(trial, tmp_path)
-    forget()
+    clear_caches()
 
 
 def test_a_checkpoint_after_the_last_batch_and_after_the_last_epoch(data_root: Path) -> None:
@@ -105,9 +105,9 @@ def test_a_diverging_trial_diverges_in_the_same_epoch(data_root: Path) -> None:
 
 def test_what_is_drawn_by_others_while_it_is_written_changes_nothing(data_root: Path) -> None:
     trial = make_trial(model=DROPOUT, augment=["noise"], **SMALL)
-    whole, _ = finish(assemble(trial, data_root))
+    whole, _ = finish(set_up(trial, data_root))
     items = []
-    for item in train(assemble(trial, data_root), True, CheckpointPolicy(0)):
+    for item in train(set_up(trial, data_root), True, CheckpointPolicy(0)):
         items.append(item)
         torch.manual_seed(7)
     assert comparable(item for item in items if not isinstance(item, Checkpoint)) == whole
@@ -117,9 +117,9 @@ def test_checkpoints_are_far_apart_unless_asked_for(data_root: Path) -> None:
     policy = CheckpointPolicy()
     trial = make_trial(**SMALL)
     assert not [
-        i for i in train(assemble(trial, data_root), policy=policy) if isinstance(i, Checkpoint)
+        i for i in train(set_up(trial, data_root), policy=policy) if isinstance(i, Checkpoint)
     ]
-    running = train(assemble(trial, data_root), policy=policy)
+    running = train(set_up(trial, data_root), policy=policy)
     for item in running:
         if isinstance(item, Checkpoint):
             break
@@ -135,7 +135,7 @@ def test_no_more_than_one_interval_lies_between_two(
     policy = CheckpointPolicy(every=5)
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     trial = make_trial(batch_size=128, epochs=6)
-    parts = assemble(trial, data_root)
+    parts = set_up(trial, data_root)
     places = [0]
     for item in train(parts, policy=policy):
         if isinstance(item, Checkpoint):
@@ -160,7 +160,7 @@ def test_a_long_evaluation_has_a_checkpoint_before_it(
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: 0.0))
     trial = make_trial(eval_every=2, **SMALL)
     for every, places in ((0.1, [(1, 6), (2, 6)]), (3600.0, [])):
-        items = train(assemble(trial, data_root), policy=CheckpointPolicy(every))
+        items = train(set_up(trial, data_root), policy=CheckpointPolicy(every))
         found = [(item.epoch, item.batch) for item in items if isinstance(item, Checkpoint)]
         assert found == places
 
@@ -178,20 +178,20 @@ def test_another_model_is_refused(data_root: Path) -> None:
     state = states(trial, data_root, CUTS)[1, 3]
     other = make_trial(model={"name": "mlp", "hidden": [17]}, **SMALL)
     with pytest.raises(UnusableCheckpoint, match="size mismatch"):
-        restore(assemble(other, data_root), state)
+        restore(set_up(other, data_root), state)
     with pytest.raises(UnusableCheckpoint, match="of the device cuda"):
-        restore(assemble(trial, data_root), {**state, "device": "cuda"})
+        restore(set_up(trial, data_root), {**state, "device": "cuda"})
     with pytest.raises(UnusableCheckpoint, match="another version"):
-        restore(assemble(trial, data_root), {**state, "format": 0})
+        restore(set_up(trial, data_root), {**state, "format": 0})
 
 
 def check(trial: Trial, root: Path, cuts: tuple[tuple[int, int], ...] = CUTS) -> None:
     """Cut a trial at each place; what comes after equals the end of the whole, and the model and
     the optimizer are the same."""
-    whole_parts = assemble(trial, root)
+    whole_parts = set_up(trial, root)
     whole, state = finish(whole_parts)
     for place, cut in states(trial, root, cuts).items():
-        parts = assemble(trial, root)
+        parts = set_up(trial, root)
         # Nothing may depend on what was drawn before.
         torch.manual_seed(sum(place))
         resumed = restore(parts, cut)
@@ -207,7 +207,7 @@ def states(
 ) -> dict[tuple[int, int], dict[str, Any]]:
     """What lies on disk of a trial that keeps a checkpoint at each of these places."""
     found = {}
-    for item in train(assemble(trial, root), policy=CheckpointPolicy(0)):
+    for item in train(set_up(trial, root), policy=CheckpointPolicy(0)):
         if isinstance(item, Checkpoint) and (item.epoch, item.batch) in cuts:
             buffer = io.BytesIO()
             torch.save(item.state, buffer)
@@ -217,7 +217,7 @@ def states(
     return found
 
 
-def finish(parts: Parts, resumed: Any = None) -> tuple[list[Any], dict[str, Any]]:
+def finish(parts: TrainingSetup, resumed: Any = None) -> tuple[list[Any], dict[str, Any]]:
     """What is comparable of the records, and the model's and the optimizer's state at the end."""
     records = list(train(parts, True, resumed=resumed))
     return comparable(records), {

@@ -11,8 +11,8 @@ import torch
 
 from harness.core.seeding import stream_seeds
 from harness.training import data
-from harness.training.build import assemble
 from harness.training.loop import train
+from harness.training.setup import set_up
 from tests.support import make_trial
 
 
@@ -34,12 +34,12 @@ def test_the_recorded_seeds_are_those_that_are_used(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch, "Generator", Noted)
     monkeypatch.setattr(torch, "manual_seed", lambda seed: (used.append(seed), globally(seed))[1])
     monkeypatch.setattr(sklearn.model_selection, "train_test_split", noted_cut)
-    data.forget()
+    data.clear_caches()
     trial = make_trial(
         seed=7, epochs=1, dataset={"name": "digits", "split_seed": None}, augment=["noise"]
     )
 
-    list(train(assemble(trial, Path())))
+    list(train(set_up(trial, Path())))
 
     told = stream_seeds(7)
     assert {name for name, seed in told.items() if seed not in used} == set()

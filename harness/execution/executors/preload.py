@@ -13,8 +13,8 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 import torch._dynamo  # by torch's optimizers, at their first step
 
-import harness.training.build
 import harness.training.loop
+import harness.training.setup
 
 # What was imported stays: workers neither look through it for garbage nor, by that, copy it.
 gc.freeze()

@@ -158,14 +158,14 @@ class RayExecutor:
 
     def _shared(self, task: Task) -> tuple[str, Any]:
         """The task's data set, once in the object store, and the key that stands for it."""
-        from harness.training.data import all_tensors, loaded, loading_key
+        from harness.training.data import dataset_key, is_in_memory, load_dataset
 
-        key = loading_key(task.trial.dataset, task.data_root)
+        key = dataset_key(task.trial.dataset, task.data_root)
         if key not in self._data:
             raw: RawData | None = None
             with suppress(Exception):  # The task meets it too, and tells it.
-                raw = loaded(task.trial, task.data_root)
-            keep = raw is not None and all_tensors(raw)
+                raw = load_dataset(task.trial, task.data_root)
+            keep = raw is not None and is_in_memory(raw)
             self._data[key] = self._ray.put(raw if keep else None)
         return key, self._data[key]
 
@@ -212,7 +212,7 @@ def _records(task: Task, threads: int, key: str, raw: RawData | None) -> Iterato
     from harness.training import shared_data as shelf
 
     torch.set_num_threads(threads)
-    shelf.use(None if raw is None else shelf.Given({key: raw}))
+    shelf.use_cache(None if raw is None else shelf.PreloadedData({key: raw}))
     yield from run(task)
 
 

@@ -97,7 +97,7 @@ def work(pipe: Connection, threads: int, shared: Path, budget: int, scratch: Pat
     from harness.training import shared_data as shelf
 
     torch.set_num_threads(threads)
-    shelf.use(shelf.Shelf(shared, budget))
+    shelf.use_cache(shelf.SharedCache(shared, budget))
     try:
         while (order := _receive(pipe)) is not None:
             if isinstance(order, Task):

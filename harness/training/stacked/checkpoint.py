@@ -13,9 +13,8 @@ from harness.training.checkpoint import (
     build_checkpoint,
     resume_from,
 )
-from harness.training.clock import Clock
-from harness.training.stacked.stack import Stack
-from harness.training.stacked.streams import EpochStreams
+from harness.training.resources import ResourceMeter
+from harness.training.stacked.stack import EpochStreams, Stack
 
 FORMAT: Final = 3
 """Raised when older checkpoints can no longer be read."""
@@ -23,7 +22,7 @@ FORMAT: Final = 3
 
 def capture(
     stack: Stack,
-    clock: Clock,
+    clock: ResourceMeter,
     epoch: int,
     begun: PartialEpoch | None = None,
     streams: EpochStreams | None = None,

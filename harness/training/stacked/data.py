@@ -13,16 +13,15 @@ from torch import Tensor
 from harness.components.base import ImagePrepare
 from harness.core.seeding import generator
 from harness.experiment.trial import Trial
-from harness.training.data import Splits, splits
-from harness.training.sources import Part, Resident, Source
-from harness.training.stacked.passes import Unstackable
-from harness.training.stacked.sharing import Sharing
+from harness.training.batch_sources import BatchSource, InMemorySource, SubsetSource
+from harness.training.data import Splits, load_splits
+from harness.training.stacked.modules.forward_pass import SharedInputs, Unstackable
 
 Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class StackedSplit:
     """One split, of all the trials of a stack.
 
     inputs [M, …], targets [M] or [M, T]: of all seeds, on the device. prepare: what a batch of
@@ -63,10 +62,10 @@ class Pool:
             return orders
         return torch.stack([self.rows[one] for one in self.version]).gather(1, orders)
 
-    def sharing(self, owner: Tensor) -> Sharing:
+    def sharing(self, owner: Tensor) -> SharedInputs:
         """Which version of the split, as stored, each row has. owner: int64 [K], its seed."""
         versions = torch.tensor(self.version, device=owner.device)
-        return Sharing.of(versions[owner], 1 if self.rows is None else len(self.rows))
+        return SharedInputs.of(versions[owner], 1 if self.rows is None else len(self.rows))
 
     def in_order(self, size: int) -> Iterator[Batch]:
         """Each version's examples as stored, [V, B, …]."""
@@ -79,30 +78,32 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class Pools:
+class StackedSplits:
     """The splits of a stack. val is None where nothing is held out.
 
     seeds: splits of each seed that hold its description and its test examples as stored.
     """
 
-    train: Pool
-    val: Pool | None
-    test: Pool
+    train: StackedSplit
+    val: StackedSplit | None
+    test: StackedSplit
     seeds: tuple[Splits, ...]
 
-    def evaluated(self) -> dict[str, Pool]:
+    def evaluated(self) -> dict[str, StackedSplit]:
         return {"test": self.test} if self.val is None else {"val": self.val, "test": self.test}
 
 
-def pools(trial: Trial, seeds: Sequence[int], data_root: Path, device: torch.device) -> Pools:
+def load_stacked_splits(
+    trial: Trial, seeds: Sequence[int], data_root: Path, device: torch.device
+) -> StackedSplits:
     """The splits of a trial's data set for each of some seeds.
 
     Raises Unstackable where they do not lie on the device or differ in size, and what
     `training.data.splits` raises.
     """
-    found = [splits(replace(trial, seed=seed), data_root, device) for seed in seeds]
+    found = [load_splits(replace(trial, seed=seed), data_root, device) for seed in seeds]
     val = [one.val for one in found if one.val is not None]
-    return Pools(
+    return StackedSplits(
         _joined([one.train for one in found]),
         _joined(val) if val else None,
         _joined([one.test for one in found]),
@@ -110,30 +111,32 @@ def pools(trial: Trial, seeds: Sequence[int], data_root: Path, device: torch.dev
     )
 
 
-def _joined(sources: Sequence[Source]) -> Pool:
+def _joined(sources: Sequence[BatchSource]) -> StackedSplit:
     """One split of several seeds: places in the examples that they share, or each one's examples
     behind one another."""
-    parts = [one for one in sources if isinstance(one, Part)]
+    parts = [one for one in sources if isinstance(one, SubsetSource)]
     if parts:
         whole = _resident(parts[0].whole)
         rows = torch.stack([one.rows for one in parts]).to(whole.device)
-        return Pool(whole.inputs, whole.targets, whole.prepare, rows, tuple(range(len(parts))))
+        return StackedSplit(
+            whole.inputs, whole.targets, whole.prepare, rows, tuple(range(len(parts)))
+        )
     distinct = list({id(source): _resident(source) for source in sources}.values())
     version = tuple(next(i for i, one in enumerate(distinct) if one is s) for s in sources)
     first = distinct[0]
     if len(distinct) == 1:
-        return Pool(first.inputs, first.targets, first.prepare, None, version)
+        return StackedSplit(first.inputs, first.targets, first.prepare, None, version)
     sizes = {len(one) for one in distinct}
     if len(sizes) > 1:
         raise Unstackable(f"its seeds' splits differ in size: {sorted(sizes)}")
     inputs = torch.cat([one.inputs for one in distinct])
     targets = torch.cat([one.targets for one in distinct])
     rows = torch.arange(len(inputs), device=inputs.device).view(len(distinct), -1)
-    return Pool(inputs, targets, first.prepare, rows, version)
+    return StackedSplit(inputs, targets, first.prepare, rows, version)
 
 
-def _resident(source: Source) -> Resident:
-    if not isinstance(source, Resident):
+def _resident(source: BatchSource) -> InMemorySource:
+    if not isinstance(source, InMemorySource):
         raise Unstackable("its data is read from disk, batch by batch")
     if source.inputs.device != source.device:
         raise Unstackable(f"its data does not fit on {source.device}")

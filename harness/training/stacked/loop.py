@@ -16,20 +16,20 @@ from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, 
 from harness.experiment.trial import Trial
 from harness.training import device as devices
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy, PartialEpoch, ResumePoint
-from harness.training.clock import Clock
-from harness.training.evaluation import stacked
-from harness.training.loop import EVIDENCE_INPUTS
+from harness.training.evaluation import compute_stacked_metrics
+from harness.training.loop import STORED_INPUTS
+from harness.training.resources import ResourceMeter
 from harness.training.stacked.checkpoint import capture, restore
-from harness.training.stacked.data import Pool
-from harness.training.stacked.graph import recorder_for
-from harness.training.stacked.stack import Member, Stack
-from harness.training.stacked.steps import Steps
+from harness.training.stacked.cuda_graph import recorder_for
+from harness.training.stacked.data import StackedSplit
+from harness.training.stacked.stack import Stack, StackedTrial
+from harness.training.stacked.steps import StepRunner
 
 EVALUATED_AT_ONCE = 1 << 15
 """Examples of all trials together in one batch of an evaluation, so that what lies between two
 layers stays small; its results do not depend on it but in rounding."""
 
-Keyed = tuple[str, Record]
+KeyedRecord = tuple[str, Record]
 
 
 def train_stack(
@@ -38,7 +38,7 @@ def train_stack(
     device: torch.device | None = None,
     test_outputs: bool = False,
     cancelled: Collection[str] = frozenset(),
-) -> Iterator[Keyed]:
+) -> Iterator[KeyedRecord]:
     """Train trials as one stack, yielding each one's records with its key.
 
     Of each trial they are those of `training.loop.train`, in that order: Started, Measured for
@@ -62,7 +62,7 @@ def train_with_checkpoints(
     cancelled: Collection[str] = frozenset(),
     policy: CheckpointPolicy | None = None,
     state: Mapping[str, Any] | None = None,
-) -> Iterator[Keyed | Checkpoint]:
+) -> Iterator[KeyedRecord | Checkpoint]:
     """As `train_stack`, with the stack's checkpoints between the records.
 
     policy: when they are due; without, there are none. state: of a checkpoint, to go on from; then
@@ -82,17 +82,17 @@ def _records(
     cancelled: Collection[str],
     policy: CheckpointPolicy,
     resumed: ResumePoint | None,
-) -> Iterator[Keyed | Checkpoint]:
+) -> Iterator[KeyedRecord | Checkpoint]:
     for member in stack.members:
         yield member.key, Started(stack.metadata(member))
-    at = resumed or ResumePoint(0, Clock(stack.device))
+    at = resumed or ResumePoint(0, ResourceMeter(stack.device))
     if resumed is None:
         _evaluate(stack, at.clock)
         policy.evaluation_seconds = at.clock.evaluation
         yield from _leave(stack)
         for member in stack.members:
             yield member.key, Measured(0, member.values | _progress(stack, member, at.clock, 0), 0)
-    with policy.training(), Steps(stack, recorder_for(stack.device)) as steps:
+    with policy.training(), StepRunner(stack, recorder_for(stack.device)) as steps:
         yield from _train_epochs(stack, steps, cancelled, policy, at)
     if not stack.members:
         return
@@ -103,11 +103,11 @@ def _records(
 
 def _train_epochs(
     stack: Stack,
-    steps: Steps,
+    steps: StepRunner,
     cancelled: Collection[str],
     policy: CheckpointPolicy,
     at: ResumePoint,
-) -> Iterator[Keyed | Checkpoint]:
+) -> Iterator[KeyedRecord | Checkpoint]:
     """The epochs that are left."""
     clock, begun = at.clock, at.begun
     n = len(stack.pools.train)
@@ -135,7 +135,7 @@ def _train_epochs(
                 yield capture(stack, clock, epoch)
 
 
-def _cut(stack: Stack, cancelled: Collection[str]) -> Iterator[Keyed]:
+def _cut(stack: Stack, cancelled: Collection[str]) -> Iterator[KeyedRecord]:
     """End the trials that are no longer wanted, and go on with the others."""
     for member in stack.members:
         if member.key in cancelled:
@@ -143,7 +143,7 @@ def _cut(stack: Stack, cancelled: Collection[str]) -> Iterator[Keyed]:
     yield from _leave(stack)
 
 
-def _leave(stack: Stack) -> Iterator[Keyed]:
+def _leave(stack: Stack) -> Iterator[KeyedRecord]:
     """End the trials that have a reason to, and go on with the others."""
     for member in stack.leave():
         yield member.key, Ended(member.outcome, {}, reason=member.reason, metadata=stack.found)
@@ -151,12 +151,12 @@ def _leave(stack: Stack) -> Iterator[Keyed]:
 
 def _train_epoch(
     stack: Stack,
-    steps: Steps,
+    steps: StepRunner,
     epoch: int,
-    clock: Clock,
+    clock: ResourceMeter,
     policy: CheckpointPolicy,
     begun: PartialEpoch,
-) -> Iterator[Keyed | Checkpoint]:
+) -> Iterator[KeyedRecord | Checkpoint]:
     """One pass over each trial's training split, in its own order, or what is left of it; yields
     batch losses."""
     places = stack.pools.train.shuffled(stack.seeds, epoch)
@@ -188,7 +188,7 @@ def _is_evaluated(stack: Stack, epoch: int) -> bool:
     return epoch == stack.trial.epochs or epoch % stack.trial.eval_every == 0
 
 
-def _batch_losses(stack: Stack, epoch: int, losses: Tensor) -> Iterator[Keyed]:
+def _batch_losses(stack: Stack, epoch: int, losses: Tensor) -> Iterator[KeyedRecord]:
     """Every N-th batch's mean loss up to the first that is not finite, where asked for."""
     every, size, n = stack.trial.log_every, stack.trial.batch_size, losses.shape[1]
     if every == 0:
@@ -202,7 +202,7 @@ def _batch_losses(stack: Stack, epoch: int, losses: Tensor) -> Iterator[Keyed]:
         yield member.key, BatchLosses(seen[:sound], tuple(values[:sound]))
 
 
-def _evaluate(stack: Stack, clock: Clock) -> None:
+def _evaluate(stack: Stack, clock: ResourceMeter) -> None:
     """Measure every member on the evaluated splits, on the evaluation clock."""
     clock.start()
     for name, pool in stack.pools.evaluated().items():
@@ -213,7 +213,7 @@ def _evaluate(stack: Stack, clock: Clock) -> None:
     clock.evaluation += clock.lap()
 
 
-def _outputs(stack: Stack, pool: Pool) -> tuple[Tensor, Tensor, Tensor]:
+def _outputs(stack: Stack, pool: StackedSplit) -> tuple[Tensor, Tensor, Tensor]:
     """Logits [K, N, O], targets [K, N, …] and losses [K, N] of a split, in evaluation mode."""
     at_once = max(1, min(stack.trial.eval_batch_size, EVALUATED_AT_ONCE // len(stack.network)))
     outputs: list[Tensor] = []
@@ -253,7 +253,7 @@ def _table(
 ) -> dict[str, list[float]]:
     """The mean loss and each metric, of every row."""
     values: dict[str, list[float]] = {f"{split}/loss": _mean(losses).tolist()}
-    for name, found in stacked(metrics, outputs, targets).items():
+    for name, found in compute_stacked_metrics(metrics, outputs, targets).items():
         values[f"{split}/{name}"] = found
     return values
 
@@ -270,7 +270,9 @@ def _mean(losses: Tensor) -> Tensor:
     return losses.mean(1, dtype=None if losses.device.type == "mps" else torch.float64)
 
 
-def _progress(stack: Stack, member: Member, clock: Clock, epoch: int) -> dict[str, float]:
+def _progress(
+    stack: Stack, member: StackedTrial, clock: ResourceMeter, epoch: int
+) -> dict[str, float]:
     """The stack's clocks, and the rate of the epoch's last batch (of the first at epoch 0), and
     after the last epoch its memory."""
     step = max(epoch * stack.steps_per_epoch - 1, 0)
@@ -282,7 +284,7 @@ def _progress(stack: Stack, member: Member, clock: Clock, epoch: int) -> dict[st
     return values | (clock.memory() if epoch == stack.trial.epochs else {})
 
 
-def _finish(stack: Stack, test_outputs: bool) -> Iterator[Keyed]:
+def _finish(stack: Stack, test_outputs: bool) -> Iterator[KeyedRecord]:
     """Every metric of the task on every split, of each model as it is after the last epoch."""
     splits = list(stack.pools.evaluated())
     _measure(stack, "train", *_outputs(stack, stack.pools.train), {})
@@ -298,12 +300,12 @@ def _finish(stack: Stack, test_outputs: bool) -> Iterator[Keyed]:
         yield member.key, Ended(Outcome.DONE, final, test_outputs=kept, metadata=stack.found)
 
 
-def _evidence(stack: Stack, member: Member) -> TestOutputs:
+def _evidence(stack: Stack, member: StackedTrial) -> TestOutputs:
     outputs, targets, _ = stack.scores["test"]
     return TestOutputs(
         state_dict=stack.network.state_dict(member.row),
         # Copies, as a record that holds one trial's part of a stack would pickle all of it.
         outputs=outputs[member.row].cpu().clone(),
         targets=targets[member.row].cpu().clone(),
-        inputs=stack.pools.seeds[int(stack.owner[member.row])].test.first(EVIDENCE_INPUTS),
+        inputs=stack.pools.seeds[int(stack.owner[member.row])].test.first(STORED_INPUTS),
     )

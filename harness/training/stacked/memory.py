@@ -55,7 +55,7 @@ def bytes_a_trial(
 
     streams, numbers = stack.streams(1), next(iter(stack.numbers(1)))
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        logits, losses, targets = stack.step(places, numbers, streams.masks, streams.augmented)
+        logits, losses, targets = stack.step(places, numbers, streams.masks, streams.augment_batch)
     of_example = sum(one[0, 0].nbytes for one in (logits, losses, targets))
     on_gpu = device.type == "cuda"
     rows = (STATES + on_gpu * STATES_PROVING) * stack.network.values[0].nbytes

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.training.stacked.layers import translate
-from harness.training.stacked.passes import Masks, Pass
-from harness.training.stacked.sharing import Sharing
+from harness.training.stacked.modules.forward_pass import DropoutMasks, ForwardPass, SharedInputs
+from harness.training.stacked.modules.layers import translate
 
 Values = dict[str, Tensor]
 
@@ -23,7 +22,7 @@ nothing in its last bits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ParameterSlice:
     """Where a parameter lies in a row. transposed: whether it is held as [in, out]."""
 
     name: str
@@ -46,7 +45,7 @@ class Place:
         return stored.T if self.transposed else stored
 
 
-class Network:
+class StackedNetwork:
     """K models that differ in their values alone.
 
     models: on the CPU, of one architecture; the first is kept for its structure.
@@ -72,16 +71,16 @@ class Network:
     def __len__(self) -> int:
         return len(self.values)
 
-    def forward(self, x: Tensor, sharing: Sharing, masks: Masks | None) -> Tensor:
+    def forward(self, x: Tensor, sharing: SharedInputs, masks: DropoutMasks | None) -> Tensor:
         """Logits [K, B, O] of inputs [S, B, …].
 
         sharing: which of the S inputs each row has. masks: of dropout, in training; None evaluates.
         """
         training = masks is not None
         parameters = self._leaves if training else self._frozen
-        return self._through(x, Pass(parameters, self.buffers, training, masks, sharing))
+        return self._through(x, ForwardPass(parameters, self.buffers, training, masks, sharing))
 
-    def _through(self, x: Tensor, run: Pass) -> Tensor:
+    def _through(self, x: Tensor, run: ForwardPass) -> Tensor:
         shared = True
         for layer in self._layers:
             if shared and not layer.bare:
@@ -96,11 +95,11 @@ class Network:
         """Whether its passes in training mode are compared with the models' before it trains."""
         return any(layer.rehearsed for layer in self._layers)
 
-    def rehearse(self, x: Tensor, sharing: Sharing, training: bool) -> tuple[Tensor, Values]:
+    def rehearse(self, x: Tensor, sharing: SharedInputs, training: bool) -> tuple[Tensor, Values]:
         """Logits [K, B, O] and buffers after a pass without dropout; nothing of it is kept."""
         buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         with torch.no_grad():
-            run = Pass(self._frozen, buffers, training, None, sharing)
+            run = ForwardPass(self._frozen, buffers, training, None, sharing)
             return self._through(x, run), buffers
 
     def backward(self, losses: Tensor) -> None:
@@ -160,10 +159,10 @@ class Network:
         self._zeros = self.values.new_zeros((len(self.values), self._padding))
 
 
-def _places(model: nn.Module, transposed: set[str]) -> list[Place]:
+def _places(model: nn.Module, transposed: set[str]) -> list[ParameterSlice]:
     places = []
     start = 0
     for name, parameter in model.named_parameters():
-        places.append(Place(name, start, tuple(parameter.shape), name in transposed))
+        places.append(ParameterSlice(name, start, tuple(parameter.shape), name in transposed))
         start += parameter.numel()
     return places

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,21 +10,27 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from harness.components.base import Horizon, LossFunction, Metric
+from harness.components.base import AugmentFunction, Horizon, LossFunction, Metric
 from harness.components.registry import find
 from harness.core.records import Outcome
-from harness.execution.stacking import EACH_ITS_OWN
+from harness.core.seeding import generator
 from harness.experiment.trial import Trial
 from harness.training import device as devices
-from harness.training.build import augmentations, initial_model, task_metrics
 from harness.training.learning_rate import LearningRate
-from harness.training.stacked.data import pools
-from harness.training.stacked.network import Network
-from harness.training.stacked.passes import Masks
-from harness.training.stacked.self_check import check
-from harness.training.stacked.sharing import Sharing
-from harness.training.stacked.streams import EpochStreams
-from harness.training.stacked.updates import Numbered, Numbers, Rates, Updates, in_order
+from harness.training.setup import augment_batch, build_augmentations, initial_model, metrics_for
+from harness.training.stacked import VARYING_FIELDS
+from harness.training.stacked.compatibility import verify
+from harness.training.stacked.data import load_stacked_splits
+from harness.training.stacked.modules.dropout import EpochDropoutMasks
+from harness.training.stacked.modules.forward_pass import DropoutMasks, SharedInputs
+from harness.training.stacked.network import StackedNetwork
+from harness.training.stacked.optimizer import (
+    EpochCoefficients,
+    LearningRates,
+    StackedOptimizer,
+    UpdateCoefficients,
+    order_by_rule,
+)
 
 PROBED_EXAMPLES = 4
 
@@ -34,7 +40,7 @@ def _as_they_are(inputs: Tensor) -> Tensor:
 
 
 @dataclass(slots=True)
-class Member:
+class StackedTrial:
     """One trial of a stack. row: its place in everything that is stacked. values: of the epoch
     so far. reason: why it leaves, or ""; outcome: as what."""
 
@@ -67,35 +73,35 @@ class Stack:
         self.device = device
         self.size = len(trials)
         self.seeds = list(dict.fromkeys(trial.seed for _, trial in trials))
-        self.pools = pools(first, self.seeds, data_root, device)
+        self.pools = load_stacked_splits(first, self.seeds, data_root, device)
         models = {seed: self._initial_model(seed) for seed in self.seeds}
-        order = in_order([trial for _, trial in trials], models[first.seed])
+        order = order_by_rule([trial for _, trial in trials], models[first.seed])
         self.steps_per_epoch = -(-len(self.pools.train) // first.batch_size)
         horizon = Horizon(first.epochs, self.steps_per_epoch)
         self.members = [
-            Member(key, trial, LearningRate(trial.scheduler, trial.lr, horizon), row)
+            StackedTrial(key, trial, LearningRate(trial.scheduler, trial.lr, horizon), row)
             for row, (key, trial) in enumerate(trials[i] for i in order)
         ]
         own = [models[member.trial.seed] for member in self.members]
         self.rows = [member.key for member in self.members]
-        self.network = Network(own, device)
-        self.updates = Updates(self.network, [m.trial for m in self.members], own[0])
+        self.network = StackedNetwork(own, device)
+        self.updates = StackedOptimizer(self.network, [m.trial for m in self.members], own[0])
         self.owner = torch.tensor([self.seeds.index(m.trial.seed) for m in self.members]).to(device)
-        self.sharing = Sharing.of(self.owner, len(self.seeds))
+        self.sharing = SharedInputs.of(self.owner, len(self.seeds))
         self.scores: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.found: dict[str, Any] = {}
-        self.rates = Rates(
+        self.rates = LearningRates(
             [m.rate for m in self.members], self.steps_per_epoch, self.network.values.dtype
         )
         self.loss: LossFunction = first.loss.component.build(first.loss.options)
-        self.augment = augmentations(first)
+        self.augment = build_augmentations(first)
         self.metrics = {name: cast("Metric", find("metrics", name)) for name in first.metrics}
-        self.all_metrics = task_metrics(self.pools.seeds[0])
+        self.all_metrics = metrics_for(self.pools.seeds[0])
         self.parameters = sum(place.size for place in self.network.places)
         inputs, _ = next(self.pools.test.in_order(PROBED_EXAMPLES))
-        check(self.network, own, inputs, self.pools.test.sharing(self.owner))
+        verify(self.network, own, inputs, self.pools.test.sharing(self.owner))
 
-    def leave(self) -> list[Member]:
+    def leave(self) -> list[StackedTrial]:
         """Take out, and return, the members that have a reason to go."""
         leaving = [member for member in self.members if member.reason]
         self.members = [member for member in self.members if not member.reason]
@@ -126,11 +132,11 @@ class Stack:
             for split, (outputs, targets, losses) in self.scores.items()
         }
         self.owner = self.owner[chosen]
-        self.sharing = Sharing.of(self.owner, len(self.seeds))
+        self.sharing = SharedInputs.of(self.owner, len(self.seeds))
         for row, member in enumerate(self.members):
             member.row = row
 
-    def numbers(self, epoch: int) -> Numbered:
+    def numbers(self, epoch: int) -> EpochCoefficients:
         """What the updates of an epoch (from 1) take beside gradients."""
         before = (epoch - 1) * self.steps_per_epoch
         return self.updates.numbers(self.rates.of_epoch(epoch), before)
@@ -142,8 +148,8 @@ class Stack:
     def step(
         self,
         places: Tensor,
-        numbers: Numbers,
-        masks: Masks,
+        numbers: UpdateCoefficients,
+        masks: DropoutMasks,
         augmented: Callable[[Tensor], Tensor] = _as_they_are,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One update of every row. Returns logits [K, B, O], losses [K, B] and targets [K, B, …].
@@ -163,7 +169,7 @@ class Stack:
         """The tensors that an update changes and the next one reads."""
         return [self.network.values, *self.network.buffers.values(), *self.updates.living()]
 
-    def logits(self, inputs: Tensor, sharing: Sharing, masks: Masks | None) -> Tensor:
+    def logits(self, inputs: Tensor, sharing: SharedInputs, masks: DropoutMasks | None) -> Tensor:
         """`Network.forward` at the trials' precision; its result is not of less than float32."""
         with devices.autocast(self.device, self.trial.precision):
             return self.network.forward(inputs, sharing, masks).float()
@@ -172,7 +178,7 @@ class Stack:
         """The examples' losses [K, B] of logits [K, B, O]; a loss sees each example by itself."""
         return self.loss(logits.flatten(0, 1), targets.flatten(0, 1)).view(logits.shape[:2])
 
-    def metadata(self, member: Member) -> dict[str, Any]:
+    def metadata(self, member: StackedTrial) -> dict[str, Any]:
         """What `Parts.facts` says of a trial, and how many trained together."""
         evaluated = self.pools.evaluated().items()
         return devices.metadata(self.device) | {
@@ -191,7 +197,49 @@ def _check(trials: Sequence[Trial]) -> None:
     """Raises ValueError for trials not alike."""
     for trial in trials:
         for part in fields(Trial):
-            if part.name not in EACH_ITS_OWN and part.name != "device":
+            if part.name not in VARYING_FIELDS and part.name != "device":
                 one, other = getattr(trials[0], part.name), getattr(trial, part.name)
                 if one != other:
                     raise ValueError(f"the trials of a stack differ in {part.name}")
+
+
+class EpochStreams:
+    """masks: dropout's, of this epoch.
+
+    seeds: the distinct ones. owner: int64 [K], each trial's place among them. like: a tensor of the
+    parameters' precision, on their device. augment: in their order.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        owner: Tensor,
+        epoch: int,
+        like: Tensor,
+        augment: Sequence[AugmentFunction],
+    ) -> None:
+        self.masks = EpochDropoutMasks(seeds, owner, epoch, like.dtype)
+        self._augment = augment
+        self._chances = [
+            generator(seed, "augmentation", epoch, device=str(like.device))
+            for seed in (seeds if augment else ())
+        ]
+
+    def augment_batch(self, inputs: Tensor) -> Tensor:
+        """Each seed's batch [seeds, B, …] after the augmentations: what it is alone, to the last
+        bit, as one stream after another is drawn from."""
+        if not self._augment:
+            return inputs
+        pairs = zip(inputs, self._chances, strict=True)
+        return torch.stack([augment_batch(self._augment, batch, chance) for batch, chance in pairs])
+
+    def state(self) -> dict[str, Any]:
+        """What `load` needs inside the epoch."""
+        chances = [chance.get_state() for chance in self._chances]
+        return {"masks": self.masks.state(), "augmentation": chances}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on where the streams of this epoch were. Raises RuntimeError for another device's."""
+        self.masks.load(state["masks"])
+        for chance, where in zip(self._chances, state["augmentation"], strict=True):
+            chance.set_state(where)

@@ -7,12 +7,18 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from harness.training.stacked.graph import UNPROVEN, Recorder, Recording, Refused
-from harness.training.stacked.passes import Masks
-from harness.training.stacked.stack import Stack
-from harness.training.stacked.static import HeardMasks, Scores, StaticStep
-from harness.training.stacked.streams import EpochStreams
-from harness.training.stacked.updates import Numbered, Numbers
+from harness.training.stacked.cuda_graph import (
+    UNPROVEN,
+    Recorder,
+    Recording,
+    RecordingFailed,
+    RequestedMasks,
+    Scores,
+    StaticStep,
+)
+from harness.training.stacked.modules.forward_pass import DropoutMasks
+from harness.training.stacked.optimizer import EpochCoefficients, UpdateCoefficients
+from harness.training.stacked.stack import EpochStreams, Stack
 
 FACT = "cuda_graph"
 """In `Ended.facts` of a stack's trials where its device can record: `CAPTURED`, or why not."""
@@ -21,7 +27,7 @@ WORTH_BATCHES = 50
 """Batches of a whole run from which recording one may save more time than it takes."""
 
 
-class Steps:
+class StepRunner:
     """The updates of a stack, batch by batch.
 
     What is recorded is recorded anew after rows have closed ranks, and forgotten when this is left
@@ -36,11 +42,11 @@ class Steps:
         self._recorder = recorder
         self._recording: Recording | None = None
         self._told = "" if recorder is None else "not captured: it ended before"
-        reason = None if recorder is None else refusal(stack)
+        reason = None if recorder is None else recording_refusal(stack)
         if reason is not None:
             self._refuse(reason)
 
-    def __enter__(self) -> Steps:
+    def __enter__(self) -> StepRunner:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,7 +63,7 @@ class Steps:
         return {FACT: self._told} if self._told else {}
 
     def over(
-        self, places: Tensor, numbers: Numbered, streams: EpochStreams, first: int = 0
+        self, places: Tensor, numbers: EpochCoefficients, streams: EpochStreams, first: int = 0
     ) -> Iterator[Scores]:
         """Each batch's update when its scores are asked for; they hold until the next epoch.
 
@@ -73,9 +79,9 @@ class Steps:
             chosen, wanting = batches[index]
             recording = self._recording
             if self._recorder is None or chosen.shape[1] < size:
-                yield self._stack.step(chosen, wanting, masks, streams.augmented)
+                yield self._stack.step(chosen, wanting, masks, streams.augment_batch)
             elif recording is None:
-                heard = HeardMasks(masks)
+                heard = RequestedMasks(masks)
                 scores = self._stack.step(chosen, wanting, heard)
                 if self._stack.updates.steady:
                     static = StaticStep(self._stack, scores, heard, places, numbers)
@@ -88,11 +94,16 @@ class Steps:
                 yield self._recorded(recording, index, chosen, wanting, masks)
 
     def _recorded(
-        self, recording: Recording, index: int, chosen: Tensor, wanting: Numbers, masks: Masks
+        self,
+        recording: Recording,
+        index: int,
+        chosen: Tensor,
+        wanting: UpdateCoefficients,
+        masks: DropoutMasks,
     ) -> Scores:
         try:
             scores = recording.step(index, masks)
-        except Refused as reason:
+        except RecordingFailed as reason:
             self._refuse(str(reason))
             recording.static.masks.rewind()
             return self._stack.step(chosen, wanting, recording.static.masks)
@@ -105,7 +116,7 @@ class Steps:
         self._told = f"not captured: {reason}"
 
 
-def refusal(stack: Stack) -> str | None:
+def recording_refusal(stack: Stack) -> str | None:
     """Why an update of this stack is not to be recorded, as far as can be told without trying."""
     whole = stack.trial.epochs * (len(stack.pools.train) // stack.trial.batch_size)
     if whole < WORTH_BATCHES:

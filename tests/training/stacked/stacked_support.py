@@ -15,10 +15,10 @@ from harness.components.registry import components
 from harness.experiment.trial import Choice, Trial
 from harness.training.device import autocast
 from harness.training.learning_rate import LearningRate
-from harness.training.stacked.dropout import EpochMasks
-from harness.training.stacked.network import Network
-from harness.training.stacked.sharing import Sharing
-from harness.training.stacked.updates import Rates, Updates, in_order
+from harness.training.stacked.modules.dropout import EpochDropoutMasks
+from harness.training.stacked.modules.forward_pass import SharedInputs
+from harness.training.stacked.network import StackedNetwork
+from harness.training.stacked.optimizer import LearningRates, StackedOptimizer, order_by_rule
 from tests.support import make_trial
 
 EPOCHS, STEPS, BATCH = 5, 10, 6
@@ -89,7 +89,7 @@ class GivenMask(nn.Module):
         """layer: its name among the masks, or where the name of each use comes from."""
         super().__init__()
         self.layer, self.whole_channels, self.p = layer, whole_channels, p
-        self.masks: EpochMasks | None = None
+        self.masks: EpochDropoutMasks | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.masks is not None
@@ -172,7 +172,7 @@ def alone(trial: Trial, dtype: torch.dtype) -> dict[str, Tensor]:
     )
     rate = rate_of(trial)
     for epoch in range(1, EPOCHS + 1):
-        masks = EpochMasks([trial.seed], torch.tensor([0]), epoch, dtype)
+        masks = EpochDropoutMasks([trial.seed], torch.tensor([0]), epoch, dtype)
         for part in model.modules():
             if isinstance(part, GivenMask):
                 part.masks = masks
@@ -200,17 +200,17 @@ def stacked(trials: Sequence[Trial], dtype: torch.dtype) -> list[dict[str, Tenso
     """The same of all trials, trained as one stack."""
     device = torch.device("cpu")
     precision = autocast(device, trials[0].precision)
-    order = in_order(trials, build(trials[0], dtype))
+    order = order_by_rule(trials, build(trials[0], dtype))
     rows = [trials[i] for i in order]
     models = [build(trial, dtype) for trial in rows]
-    network = Network(models, device)
-    updates = Updates(network, rows, models[0])
+    network = StackedNetwork(models, device)
+    updates = StackedOptimizer(network, rows, models[0])
     rates = [rate_of(trial) for trial in rows]
-    table = Rates(rates, STEPS, dtype)
+    table = LearningRates(rates, STEPS, dtype)
     seeds = list(dict.fromkeys(trial.seed for trial in rows))
     owner = torch.tensor([seeds.index(trial.seed) for trial in rows])
     for epoch in range(1, EPOCHS + 1):
-        masks = EpochMasks(seeds, owner, epoch, dtype)
+        masks = EpochDropoutMasks(seeds, owner, epoch, dtype)
         steps = range((epoch - 1) * STEPS, epoch * STEPS)
         numbers = updates.numbers(table.of_epoch(epoch), steps.start)
         for step, wanting in zip(steps, numbers, strict=True):
@@ -218,7 +218,9 @@ def stacked(trials: Sequence[Trial], dtype: torch.dtype) -> list[dict[str, Tenso
             inputs = torch.stack([one for one, _ in by_seed])
             targets = torch.stack([one for _, one in by_seed])[owner]
             with precision:
-                logits = network.forward(inputs, Sharing.of(owner, len(seeds)), masks).to(dtype)
+                logits = network.forward(inputs, SharedInputs.of(owner, len(seeds)), masks).to(
+                    dtype
+                )
             losses = losses_of(logits.flatten(0, 1), targets.flatten())
             network.backward(losses.view(logits.shape[:2]))
             updates.step(wanting)

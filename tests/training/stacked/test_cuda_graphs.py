@@ -14,10 +14,10 @@ from harness.core.records import Ended, Measured
 from harness.experiment.trial import Trial
 from harness.training import device as devices
 from harness.training.stacked import loop
-from harness.training.stacked.graph import recorder_for
+from harness.training.stacked.cuda_graph import recorder_for
 from harness.training.stacked.loop import train_stack
 from harness.training.stacked.stack import Stack
-from harness.training.stacked.steps import Steps
+from harness.training.stacked.steps import StepRunner
 from tests.support import make_trial
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -74,7 +74,7 @@ def test_a_graph_trains_as_its_updates_do(
 def test_no_epoch_waits_for_the_device(data_root: Path, fields: dict[str, Any]) -> None:
     devices.configure(device())
     stack = Stack(keyed(**fields), data_root, device())
-    with Steps(stack, recorder_for(device())) as steps:
+    with StepRunner(stack, recorder_for(device())) as steps:
         for epoch in (1, 2, 3):
             places = stack.pools.train.shuffled(stack.seeds, epoch)
             numbers = stack.numbers(epoch)

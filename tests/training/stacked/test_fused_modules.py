@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.experiment.trial import Choice, Trial
-from harness.training.stacked.dropout import EpochMasks
-from harness.training.stacked.network import Network
-from harness.training.stacked.passes import Unstackable
-from harness.training.stacked.self_check import check
-from harness.training.stacked.sharing import Sharing
+from harness.training.stacked.compatibility import verify
+from harness.training.stacked.modules.dropout import EpochDropoutMasks
+from harness.training.stacked.modules.forward_pass import SharedInputs, Unstackable
+from harness.training.stacked.network import StackedNetwork
 from tests.support import make_trial
 from tests.training.stacked import stacked_support as fused
 
@@ -150,19 +149,19 @@ def test_a_step_of_torchvisions_networks_is_their_own(arch: str) -> None:
         for seed in (0, 1)
     ]
     models = [fused.build(trial, torch.float64) for trial in trials]
-    network = Network(models, torch.device("cpu"))
+    network = StackedNetwork(models, torch.device("cpu"))
     owner = torch.tensor([0, 1])
     batches = [fused.batch(seed, 0, torch.float64, size=8) for seed in (0, 1)]
     inputs, targets = (torch.stack(parts) for parts in zip(*batches, strict=True))
-    masks = EpochMasks([0, 1], owner, 1, torch.float64)
-    logits = network.forward(inputs, Sharing.of(owner, 2), masks)
+    masks = EpochDropoutMasks([0, 1], owner, 1, torch.float64)
+    logits = network.forward(inputs, SharedInputs.of(owner, 2), masks)
     losses = fused.losses_of(logits.flatten(0, 1), targets.flatten())
     network.backward(losses.view(logits.shape[:2]))
     for row, model in enumerate(models):
         theirs = fused.with_given_masks(model)
         for part in theirs.modules():
             if isinstance(part, fused.GivenMask):
-                part.masks = EpochMasks([row], torch.tensor([0]), 1, torch.float64)
+                part.masks = EpochDropoutMasks([row], torch.tensor([0]), 1, torch.float64)
         fused.losses_of(theirs(inputs[row]), targets[row]).mean().backward()
         gradients = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
         own = {place.name: place.own(network.gradient[row]) for place in network.places}
@@ -191,11 +190,11 @@ def test_statistics_are_compared_before_training(
     momentum: float, build: Callable[[float], nn.Module]
 ) -> None:
     """A momentum changes nothing in evaluation, nor a batch's logits."""
-    network = Network(_two(build, 0.1), torch.device("cpu"))
+    network = StackedNetwork(_two(build, 0.1), torch.device("cpu"))
     x = fused.batch(0, 0, torch.float32)[0].unsqueeze(0)
-    sharing = Sharing.of(torch.tensor([0, 0]), 1)
+    sharing = SharedInputs.of(torch.tensor([0, 0]), 1)
     before = {name: buffer.clone() for name, buffer in network.buffers.items()}
     expected = nullcontext() if momentum == 0.1 else pytest.raises(Unstackable, match="else")
     with expected:
-        check(network, _two(build, momentum), x, sharing)
+        verify(network, _two(build, momentum), x, sharing)
     assert all(torch.equal(before[name], buffer) for name, buffer in network.buffers.items())

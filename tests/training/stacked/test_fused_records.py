@@ -14,8 +14,8 @@ from torch import nn
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started
 from harness.experiment.trial import Trial
-from harness.training.build import assemble
 from harness.training.loop import train
+from harness.training.setup import set_up
 from harness.training.stacked.loop import train_stack
 from tests.support import make_trial
 from tests.training.stacked.test_probe import trial_of
@@ -31,7 +31,7 @@ def fused(trials: list[Trial], root: Path, test_outputs: bool = False) -> list[l
 
 
 def alone(trial: Trial, root: Path, test_outputs: bool = False) -> list[Record]:
-    return list(train(assemble(trial, root), test_outputs))
+    return list(train(set_up(trial, root), test_outputs))
 
 
 def untimed(values: Any) -> dict[str, float]:

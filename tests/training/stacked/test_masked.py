@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.training.stacked.dropout import EpochMasks
-from harness.training.stacked.masked import Drawn, Dropouts
-from harness.training.stacked.passes import Unstackable
+from harness.training.stacked.modules.dropout import DropoutInterceptor, EpochDropoutMasks, MaskSpec
+from harness.training.stacked.modules.forward_pass import Unstackable
 
 KINDS: dict[str, tuple[Callable[..., Tensor], tuple[int, ...], tuple[int, ...]]] = {
     "each number": (functional.dropout, (5, 4, 3), (5, 4, 3)),
@@ -42,29 +41,29 @@ def test_every_dropout_function(
         if masked[size] == 1:
             mask = mask.narrow(size, 0, 1)
     assert 0 < mask.count_nonzero() < mask.numel()
-    dropouts = Dropouts([Drawn(masked, P)])
+    dropouts = DropoutInterceptor([MaskSpec(masked, P)])
     dropouts.masks = [mask]
     with dropouts:
         mine = drop(x, P, True)
-    assert dropouts.seen == [Drawn(masked, P)]
+    assert dropouts.seen == [MaskSpec(masked, P)]
     torch.testing.assert_close(mine, theirs, rtol=1e-14, atol=1e-14)
 
 
 def test_modules_and_the_default_arguments_are_caught() -> None:
     x = torch.ones(3, 2)
-    dropouts = Dropouts()
+    dropouts = DropoutInterceptor()
     with dropouts:
         kept = nn.Dropout(0.2)(functional.dropout(input=x))
         functional.alpha_dropout(x, 0.9)  # Which by default is no training.
         nn.Dropout(0.2).eval()(x)
         nn.Dropout(0.0)(x)
     assert torch.equal(kept, x)
-    assert dropouts.seen == [Drawn((3, 2), 0.5), Drawn((3, 2), 0.2)]
+    assert dropouts.seen == [MaskSpec((3, 2), 0.5), MaskSpec((3, 2), 0.2)]
 
 
 def test_in_place_is_in_place() -> None:
     x = torch.ones(3)
-    dropouts = Dropouts([Drawn((3,), 0.5)])
+    dropouts = DropoutInterceptor([MaskSpec((3,), 0.5)])
     dropouts.masks = [torch.tensor([2.0, 0.0, 2.0])]
     with dropouts:
         functional.dropout(x, 0.5, True, inplace=True)
@@ -73,7 +72,7 @@ def test_in_place_is_in_place() -> None:
 
 @pytest.mark.parametrize("change", [{"p": 0.4}, {"input": torch.ones(2, 3)}])
 def test_dropout_that_wants_another_mask_than_before_is_told(change: dict[str, Any]) -> None:
-    dropouts = Dropouts([Drawn((3, 2), 0.5)])
+    dropouts = DropoutInterceptor([MaskSpec((3, 2), 0.5)])
     dropouts.masks = [torch.ones(3, 2)]
     with dropouts, pytest.raises(Unstackable, match="from one batch to the next"):
         functional.dropout(**({"input": torch.ones(3, 2), "p": 0.5} | change))
@@ -81,7 +80,7 @@ def test_dropout_that_wants_another_mask_than_before_is_told(change: dict[str, A
 
 def test_masks_of_a_shorter_batch_wherever_it_has_its_examples() -> None:
     """A sequence's examples are its second dimension. The streams go on as if it were whole."""
-    one, other = (EpochMasks([3], torch.tensor([0, 0]), 1, torch.float32) for _ in range(2))
+    one, other = (EpochDropoutMasks([3], torch.tensor([0, 0]), 1, torch.float32) for _ in range(2))
     for masks in (one, other):
         masks.next("0.0", (7, 5, 2), 0.5)
     short = one.next("0.0", (7, 3, 2), 0.5)
@@ -90,5 +89,5 @@ def test_masks_of_a_shorter_batch_wherever_it_has_its_examples() -> None:
 
 
 def test_masks_that_drop_everything_are_zeros() -> None:
-    masks = EpochMasks([0], torch.tensor([0]), 1, torch.float32)
+    masks = EpochDropoutMasks([0], torch.tensor([0]), 1, torch.float32)
     assert torch.equal(masks.next(0, (2, 3), 1.0), torch.zeros(1, 2, 3))

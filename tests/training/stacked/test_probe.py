@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from harness.execution.stacking import group
+from harness.execution.stacking import plan_stacks
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Choice, Trial
-from harness.training.stacked.probe import refusal
+from harness.training.stacked.compatibility import stacking_refusal
 from tests.support import make_trial
 
 
@@ -50,7 +50,7 @@ def trial_of(between: Any, **fields: Any) -> Trial:
     ],
 )
 def test_layers_are_looked_at(between: Any, reason: str | None, data_root: Path) -> None:
-    assert refusal(trial_of(between), data_root) == reason
+    assert stacking_refusal(trial_of(between), data_root) == reason
 
 
 def test_a_group_whose_model_is_refused_trains_alone(data_root: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_group_whose_model_is_refused_trains_alone(data_root: Path) -> None:
         for i, one in enumerate(trials)
         for seed in (0, 1)
     ]
-    found = group(planned, 8).judged(lambda trial: refusal(trial, data_root))
+    found = plan_stacks(planned, 8).judged(lambda trial: stacking_refusal(trial, data_root))
     assert found.groups == (tuple(planned[2:]),)
     assert [one for one, _ in found.alone] == planned[:2]
     assert "one by one: 2 of the trials: model own: between: torch cannot" in "\n".join(

@@ -20,7 +20,7 @@ from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record
 from harness.experiment.trial import Choice, Trial
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy
 from harness.training.stacked import loop
-from harness.training.stacked import speed as pace
+from harness.training.stacked import speedup as pace
 from harness.training.stacked.loop import train_stack
 from harness.training.stacked.stack import Stack
 from tests.support import make_trial

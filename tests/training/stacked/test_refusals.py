@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.experiment.trial import Trial
+from harness.training.stacked.compatibility import stacking_refusal
 from harness.training.stacked.loop import train_stack
-from harness.training.stacked.passes import Unstackable
-from harness.training.stacked.probe import refusal
+from harness.training.stacked.modules.forward_pass import Unstackable
 from tests.training.stacked.test_probe import trial_of
 
 
@@ -92,14 +92,14 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
 def test_reasons(compute: Callable[[Any, Tensor], Tensor], reason: str, data_root: Path) -> None:
     """In a dry run, and where only the stack itself finds it, before it trains."""
     trial = trial_of(lambda: Between(compute))
-    assert reason in str(refusal(trial, data_root))
+    assert reason in str(stacking_refusal(trial, data_root))
     with pytest.raises(Unstackable, match=reason):
         train_stack(two(trial), data_root)
 
 
 def test_state_in_a_list_is_found_before_training(data_root: Path) -> None:
     trial = trial_of(lambda: Between(count_in_a_list))
-    assert refusal(trial, data_root) is None
+    assert stacking_refusal(trial, data_root) is None
     with pytest.raises(Unstackable, match="a second time"):
         train_stack(two(trial), data_root)
 
@@ -110,6 +110,6 @@ def test_attention_with_dropout_of_its_own(data_root: Path) -> None:
             out, _ = super().forward(x, x, x)
             return out
 
-    assert refusal(trial_of(lambda: Attention(4, 1)), data_root) is None
-    refused = refusal(trial_of(lambda: Attention(4, 1, dropout=0.1)), data_root)
+    assert stacking_refusal(trial_of(lambda: Attention(4, 1)), data_root) is None
+    refused = stacking_refusal(trial_of(lambda: Attention(4, 1, dropout=0.1)), data_root)
     assert "draws random numbers by itself" in str(refused)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harness.training.stacked.sharing import Sharing
+from harness.training.stacked.modules.forward_pass import SharedInputs
 
 B, IN, OUT = 3, 4, 2
 IN_BLOCKS = [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2]
@@ -38,7 +38,7 @@ def test_a_linear_layer_is_each_rows_own(owner: list[int], biased: bool) -> None
     )
     leaves = [weight] if bias is None else [weight, bias]
     expected = torch.autograd.grad(wanted.square().sum(), leaves)
-    out = Sharing.of(torch.tensor(owner), 3).linear(x, weight, bias)
+    out = SharedInputs.of(torch.tensor(owner), 3).linear(x, weight, bias)
     found = torch.autograd.grad(out.square().sum(), leaves)
     for one, other in zip((out, *found), (wanted, *expected), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
@@ -56,12 +56,12 @@ def test_a_linear_layer_is_each_rows_own(owner: list[int], biased: bool) -> None
     ],
 )
 def test_rows_that_lie_as_a_full_grids_do_are_known(owner: list[int], blocks: int) -> None:
-    assert Sharing.of(torch.tensor(owner), max(owner) + 1).blocks == blocks
+    assert SharedInputs.of(torch.tensor(owner), max(owner) + 1).blocks == blocks
 
 
 def test_inputs_with_a_gradient_get_theirs() -> None:
     x, weight = drawn(2, B, IN), drawn(4, OUT, IN)
-    sharing = Sharing.of(torch.tensor([0, 1, 0, 1]), 2)
+    sharing = SharedInputs.of(torch.tensor([0, 1, 0, 1]), 2)
     (found,) = torch.autograd.grad(sharing.linear(x, weight, None).sum(), [x])
     by_row = weight.detach().sum(1)
     wanted = torch.stack([by_row[0] + by_row[2], by_row[1] + by_row[3]])

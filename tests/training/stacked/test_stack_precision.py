@@ -13,8 +13,8 @@ from torch import nn
 
 from harness.core.records import Ended, Measured
 from harness.experiment.trial import Choice, Trial
-from harness.training.build import assemble
 from harness.training.loop import train
+from harness.training.setup import set_up
 from harness.training.stacked.loop import train_stack
 from tests.support import make_trial
 from tests.training.stacked import stacked_support as fused
@@ -80,7 +80,7 @@ def test_records_are_near_the_loops(loss: str, data_root: Path) -> None:
     stacked = list(train_stack(keyed, data_root, test_outputs=True))
     for key, trial in keyed:
         mine = [record for name, record in stacked if name == key]
-        theirs = list(train(assemble(trial, data_root), test_outputs=True))
+        theirs = list(train(set_up(trial, data_root), test_outputs=True))
         assert [type(record) for record in mine] == [type(record) for record in theirs]
         for one, other in zip(mine, theirs, strict=True):
             if isinstance(one, Measured) and isinstance(other, Measured):

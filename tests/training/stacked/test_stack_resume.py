@@ -21,7 +21,7 @@ from harness.experiment.trial import Choice, Trial
 from harness.training import checkpoint
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint
 from harness.training.stacked import loop
-from harness.training.stacked.loop import Keyed, train_stack, train_with_checkpoints
+from harness.training.stacked.loop import KeyedRecord, train_stack, train_with_checkpoints
 from tests.resume_support import comparable
 from tests.support import make_trial
 
@@ -74,7 +74,7 @@ def diverging(trials: Trials, keys: Iterable[str]) -> Trials:
     return [(key, replace(t, lr=1e30) if key in bad else t) for key, t in trials]
 
 
-def by_key(items: Iterable[Keyed | Checkpoint]) -> dict[str, list[Any]]:
+def by_key(items: Iterable[KeyedRecord | Checkpoint]) -> dict[str, list[Any]]:
     """Each trial's records without clocks."""
     found = defaultdict(list)
     for item in items:

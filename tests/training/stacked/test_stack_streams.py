@@ -12,9 +12,9 @@ from torch import Tensor
 from harness.components.registry import components
 from harness.core.seeding import generator
 from harness.experiment.trial import Trial
-from harness.training.build import assemble, augmented
-from harness.training.stacked.dropout import EpochMasks
+from harness.training.setup import augment_batch, set_up
 from harness.training.stacked.loop import train_stack
+from harness.training.stacked.modules.dropout import EpochDropoutMasks
 from harness.training.stacked.stack import Stack
 from tests.support import make_trial
 
@@ -26,11 +26,11 @@ AUGMENTATIONS = [
 
 def alone(trial: Trial, root: Path, epoch: int) -> list[Tensor]:
     """A trial's batches of an epoch as the loop makes them."""
-    parts = assemble(trial, root)
+    parts = set_up(trial, root)
     order = torch.randperm(len(parts.data.train), generator=generator(trial.seed, "order", epoch))
     chance = generator(trial.seed, "augmentation", epoch)
     batches = parts.data.train.batches(trial.batch_size, order)
-    return [augmented(parts.augment, inputs, chance) for inputs, _ in batches]
+    return [augment_batch(parts.augment, inputs, chance) for inputs, _ in batches]
 
 
 @pytest.mark.parametrize("augment", [*([one] for one in AUGMENTATIONS), AUGMENTATIONS], ids=str)
@@ -44,7 +44,7 @@ def test_every_augmentation_gives_each_seed_what_it_gives_it_alone(
     stack = Stack([(str(i), trial) for i, trial in enumerate(trials)], data_root, CPU)
     places = stack.pools.train.shuffled(stack.seeds, 2).split(512, dim=1)
     streams = stack.streams(2)
-    ours = [streams.augmented(stack.pools.train.at(chosen)[0]) for chosen in places]
+    ours = [streams.augment_batch(stack.pools.train.at(chosen)[0]) for chosen in places]
     for place, trial in enumerate(trials[:2]):
         theirs = alone(trial, data_root, 2)
         assert all(torch.equal(a[place], b) for a, b in zip(ours, theirs, strict=True))
@@ -52,7 +52,7 @@ def test_every_augmentation_gives_each_seed_what_it_gives_it_alone(
 
 def test_masks_are_by_seed_wherever_its_rows_lie() -> None:
     one, other = (
-        EpochMasks([5, 6], torch.tensor(owner), 1, torch.float32).next(0, (4, 9), 0.5)
+        EpochDropoutMasks([5, 6], torch.tensor(owner), 1, torch.float32).next(0, (4, 9), 0.5)
         for owner in ([0, 1], [1, 0])
     )
     assert torch.equal(one, other.flip(0))

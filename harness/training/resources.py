@@ -1,20 +1,56 @@
-"""How much memory a trial takes, and that what it frees stays at hand."""
+"""A trial's clock: training and evaluation apart, and the most memory it held."""
 
 from __future__ import annotations
 
 import ctypes
-from functools import cache
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from harness.core.metrics import PEAK_MEMORY
+from harness.training.device import synchronize
+
+
+@dataclass(slots=True)
+class ResourceMeter:
+    """Seconds spent on training and on evaluation so far. before: the most bytes the trial held
+    before it was interrupted."""
+
+    device: torch.device
+    train: float = 0.0
+    evaluation: float = 0.0
+    before: int = 0
+    started: float = 0.0
+    _memory: PeakMemory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._memory = PeakMemory(self.device)
+
+    def start(self) -> None:
+        synchronize(self.device)
+        self.started = time.perf_counter()
+
+    def lap(self) -> float:
+        synchronize(self.device)
+        return time.perf_counter() - self.started
+
+    @property
+    def peak(self) -> int:
+        """The most bytes the trial held, as `PeakMemory` has them; 0 where nobody can tell."""
+        return max(self.before, self._memory.bytes() or 0)
+
+    def memory(self) -> dict[str, float]:
+        """The peak in MiB under its metric's name; empty where nobody can tell."""
+        if self._memory.bytes() is None and not self.before:
+            return {}
+        return {PEAK_MEMORY: self.peak / 2**20}
+
+
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-NEVER = -1
-KEPT_BYTES = 1 << 30, 32 << 20  # The second is the most that older versions of glibc take.
-"""The largest piece of memory that is kept when it is freed."""
 
 
 class PeakMemory:
@@ -37,23 +73,6 @@ class PeakMemory:
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
         return None if self._before is None else max(_peak() - self._before, 0)
-
-
-@cache
-def keep_freed() -> None:
-    """Keep memory that torch frees for its next tensors, until the next trial begins.
-
-    glibc gives large pieces back to the system at once and asks for them again, and the system
-    clears each page: with that, evaluating a small CNN in batches of 2,048 takes twice as long.
-    Does nothing with other C libraries. See mallopt(3).
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return
-    # Either setting alone would turn off what glibc does by itself, so the second needs the first.
-    if any(mallopt(M_MMAP_THRESHOLD, size) for size in KEPT_BYTES):
-        mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
 def _reset() -> int | None:

@@ -22,7 +22,7 @@ PREPARED_BYTES_AT_ONCE = 1 << 21
 Batch = tuple[Tensor, Tensor]
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """A split's examples on a device."""
 
     @property
@@ -43,7 +43,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
+class InMemorySource:
     """Examples held on the device; batches are gathered by index."""
 
     inputs: Tensor
@@ -55,7 +55,7 @@ class Resident:
     @classmethod
     def of(
         cls, inputs: Tensor, targets: Tensor, prepare: ImagePrepare | None, device: torch.device
-    ) -> Resident:
+    ) -> InMemorySource:
         """Moves examples to `device`; inputs and targets stay on the CPU where they do not fit."""
         home = device if _fits(inputs, device) else torch.device("cpu")
         moved = inputs.to(home)
@@ -84,18 +84,18 @@ class Resident:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SubsetSource:
     """Some of a resident split's examples, which are held once for all parts.
 
     rows: int64 [N], their places in the whole; on the CPU.
     """
 
-    whole: Resident
+    whole: InMemorySource
     rows: Tensor
     targets: Tensor
 
     @classmethod
-    def of(cls, whole: Resident, rows: Tensor) -> Part:
+    def of(cls, whole: InMemorySource, rows: Tensor) -> SubsetSource:
         return cls(whole, rows, whole.targets[rows.to(whole.targets.device)])
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Streamed:
+class StreamingSource:
     """Examples read from disk by a DataLoader, in the very order resident ones would come."""
 
     inputs: LazyInputs

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from harness.components.base import Optimizer
 from harness.experiment.trial import Choice, Trial
 from harness.training.learning_rate import LearningRate
-from harness.training.stacked.network import Network
-from harness.training.stacked.rules import Rule, rule_for
+from harness.training.stacked.network import StackedNetwork
+from harness.training.stacked.update_rules import UpdateRule, update_rule_for
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class _Slice:
 
     start: int
     stop: int
-    rule: Rule | None
+    rule: UpdateRule | None
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class _Alone:
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class UpdateCoefficients:
     """What one update takes beside the gradient.
 
     of_slices: for each slice with a rule what that rule wants, [C, rows, 1], on the device.
@@ -46,42 +46,44 @@ class Numbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Numbered:
+class EpochCoefficients:
     """The `Numbers` of several updates, one after another: those of its fields, [n, …]."""
 
     of_slices: tuple[Tensor, ...]
     rates: tuple[tuple[float, ...], ...]
 
-    def __iter__(self) -> Iterator[Numbers]:
+    def __iter__(self) -> Iterator[UpdateCoefficients]:
         parts = zip(*(table.unbind() for table in self.of_slices), strict=True)
         if not self.rates:
-            return (Numbers(part, ()) for part in parts)
+            return (UpdateCoefficients(part, ()) for part in parts)
         if not self.of_slices:
-            return (Numbers((), rates) for rates in self.rates)
-        return (Numbers(part, rates) for part, rates in zip(parts, self.rates, strict=True))
+            return (UpdateCoefficients((), rates) for rates in self.rates)
+        return (
+            UpdateCoefficients(part, rates) for part, rates in zip(parts, self.rates, strict=True)
+        )
 
 
-def in_order(trials: Sequence[Trial], model: nn.Module) -> list[int]:
+def order_by_rule(trials: Sequence[Trial], model: nn.Module) -> list[int]:
     """The trials' places sorted so that those of one rule lie side by side, as slices want."""
     built = _built(trials, model)
-    kinds = [rule_for(built[trial.optimizer]) for trial in trials]
+    kinds = [update_rule_for(built[trial.optimizer]) for trial in trials]
     names = ["~" if kind is None else kind.__name__ for kind in kinds]
     return sorted(range(len(trials)), key=lambda i: (names[i], trials[i].seed, i))
 
 
-class Updates:
+class StackedOptimizer:
     """The update of a whole stack.
 
     trials: of its rows, in the order of `in_order`. model: one of the architecture.
     """
 
-    def __init__(self, network: Network, trials: Sequence[Trial], model: nn.Module) -> None:
+    def __init__(self, network: StackedNetwork, trials: Sequence[Trial], model: nn.Module) -> None:
         self._network = network
         self._slices: list[_Slice] = []
         self._alone: dict[int, _Alone] = {}
         built = _built(trials, model)
         optimizers = [built[trial.optimizer] for trial in trials]
-        kinds = [rule_for(optimizer) for optimizer in optimizers]
+        kinds = [update_rule_for(optimizer) for optimizer in optimizers]
         start = 0
         for stop in range(1, len(trials) + 1):
             if stop == len(trials) or kinds[stop] is not kinds[start]:
@@ -107,7 +109,7 @@ class Updates:
         rules = [part.rule for part in self._slices if part.rule is not None]
         return [tensor for rule in rules for tensor in rule.state().values()]
 
-    def numbers(self, lr: Tensor, before: int) -> Numbered:
+    def numbers(self, lr: Tensor, before: int) -> EpochCoefficients:
         """What the next n updates take. lr: [n, K, 1], on the CPU. before: updates so far."""
         tables = [
             part.rule.numbers(lr[:, part.start : part.stop], before)
@@ -115,9 +117,11 @@ class Updates:
             if part.rule is not None
         ]
         rates = tuple(map(tuple, lr.squeeze(2).tolist())) if self._alone else ()
-        return Numbered(tuple(one.to(self._network.values.device) for one in tables), rates)
+        return EpochCoefficients(
+            tuple(one.to(self._network.values.device) for one in tables), rates
+        )
 
-    def step(self, numbers: Numbers) -> None:
+    def step(self, numbers: UpdateCoefficients) -> None:
         """Update the network by its gradient, which is used up."""
         values, gradient = self._network.values, self._network.gradient
         if self._clips:
@@ -171,7 +175,7 @@ class Updates:
         self,
         start: int,
         stop: int,
-        kind: type[Rule] | None,
+        kind: type[UpdateRule] | None,
         optimizers: Sequence[torch.optim.Optimizer],
     ) -> _Slice:
         if kind is None:
@@ -202,7 +206,7 @@ class Updates:
         trial.optimizer.step()
 
 
-class Rates:
+class LearningRates:
     """The learning rates of a stack's rows, batch by batch."""
 
     def __init__(

@@ -15,12 +15,12 @@ from harness.components.registry import components, find
 from harness.core.seeding import stream_seed
 from harness.experiment.trial import Trial
 from harness.training import device as devices
-from harness.training.data import Splits, splits
+from harness.training.data import Splits, load_splits
 from harness.training.learning_rate import LearningRate
 
 
 @dataclass(slots=True)
-class Parts:
+class TrainingSetup:
     """Everything a training run needs. metrics: at each evaluation; all_metrics: at the end."""
 
     trial: Trial
@@ -45,12 +45,12 @@ class Parts:
         }
 
 
-def assemble(
+def set_up(
     trial: Trial,
     data_root: Path,
     device: torch.device | None = None,
     data: Splits | None = None,
-) -> Parts:
+) -> TrainingSetup:
     """Build a trial's parts on a device (by default the one it names).
 
     data: its splits, where they are at hand. Raises InputError where the device or a file it needs
@@ -58,13 +58,13 @@ def assemble(
     """
     device = device or devices.resolve(trial.device)
     devices.configure(device)
-    data = data or splits(trial, data_root, device)
+    data = data or load_splits(trial, data_root, device)
     model = initial_model(trial, data).to(device)
     if device.type == "cpu" and trial.model.component.channels_last:
         model = model.to(memory_format=torch.channels_last)
     steps = -(-len(data.train) // trial.batch_size)
-    recordable = task_metrics(data)
-    return Parts(
+    recordable = metrics_for(data)
+    return TrainingSetup(
         trial=trial,
         device=device,
         data=data,
@@ -76,7 +76,7 @@ def assemble(
         loss=trial.loss.component.build(trial.loss.options),
         metrics={name: cast("Metric", find("metrics", name)) for name in trial.metrics},
         all_metrics=recordable,
-        augment=augmentations(trial),
+        augment=build_augmentations(trial),
         steps_per_epoch=steps,
     )
 
@@ -94,7 +94,7 @@ def build_model(trial: Trial, data: Splits) -> nn.Module:
     return trial.model.component.build(trial.model.options, data.info, outputs)
 
 
-def task_metrics(data: Splits) -> dict[str, Metric]:
+def metrics_for(data: Splits) -> dict[str, Metric]:
     """Every registered metric that says something about this data."""
     found = {name: cast("Metric", metric) for name, metric in components("metrics").items()}
     return {
@@ -104,11 +104,11 @@ def task_metrics(data: Splits) -> dict[str, Metric]:
     }
 
 
-def augmentations(trial: Trial) -> tuple[AugmentFunction, ...]:
+def build_augmentations(trial: Trial) -> tuple[AugmentFunction, ...]:
     return tuple(choice.component.build(choice.options) for choice in trial.augment)
 
 
-def augmented(
+def augment_batch(
     changes: Sequence[AugmentFunction], inputs: Tensor, generator: torch.Generator
 ) -> Tensor:
     """A batch after some augmentations, in their order."""

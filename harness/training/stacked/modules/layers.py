@@ -14,9 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.training.stacked.passes import Layer, Pass, Unstackable
-from harness.training.stacked.sharing import WORTH_SHARING
-from harness.training.stacked.vectorised import vectorised
+from harness.training.stacked.modules.forward_pass import (
+    MIN_SHARED_FEATURES,
+    ForwardPass,
+    Layer,
+    Unstackable,
+)
+from harness.training.stacked.modules.vmap import vmap_layer
 
 ELEMENTWISE = (
     nn.ReLU,
@@ -89,7 +93,7 @@ def _layer(
 ) -> Layer:
     """By exact type: a subclass may compute anything. is_first: of those that are not bare."""
     if _hooked(module):
-        return vectorised(module, prefix, index)
+        return vmap_layer(module, prefix, index)
     if type(module) in ELEMENTWISE:
         return Layer(partial(_elementwise, module), bare=True)
     if type(module) in PER_EXAMPLE:
@@ -101,35 +105,35 @@ def _layer(
     weight = names.get(id(getattr(module, "weight", None)), "")
     bias = names.get(id(getattr(module, "bias", None)), "")
     if type(module) is nn.Linear:
-        if is_first and module.in_features >= WORTH_SHARING:
+        if is_first and module.in_features >= MIN_SHARED_FEATURES:
             return Layer(partial(_shared_linear, weight, bias), takes_shared=True)
         return Layer(partial(_linear, weight, bias))
     if type(module) is nn.Conv2d and module.padding_mode == "zeros":
         return Layer(partial(_conv2d, module, weight, bias))
     if type(module) is nn.BatchNorm1d or type(module) is nn.BatchNorm2d:
         if module.momentum is None:
-            return vectorised(module, prefix, index)
+            return vmap_layer(module, prefix, index)
         own = partial(_batch_norm, module, module.momentum, weight, bias, prefix)
         return Layer(own, rehearsed=True)
-    return vectorised(module, prefix, index)
+    return vmap_layer(module, prefix, index)
 
 
-def _elementwise(module: nn.Module, x: Tensor, _run: Pass) -> Tensor:
+def _elementwise(module: nn.Module, x: Tensor, _run: ForwardPass) -> Tensor:
     out: Tensor = module(x)
     return out
 
 
-def _per_example(module: nn.Module, x: Tensor, _run: Pass) -> Tensor:
+def _per_example(module: nn.Module, x: Tensor, _run: ForwardPass) -> Tensor:
     out: Tensor = module(x.flatten(0, 1))
     return out.view(*x.shape[:2], *out.shape[1:])
 
 
-def _flatten(module: nn.Flatten, x: Tensor, _run: Pass) -> Tensor:
+def _flatten(module: nn.Flatten, x: Tensor, _run: ForwardPass) -> Tensor:
     end = module.end_dim if module.end_dim < 0 else module.end_dim + 1
     return x.flatten(module.start_dim + 1, end)
 
 
-def _linear(weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:
+def _linear(weight: str, bias: str, x: Tensor, run: ForwardPass) -> Tensor:
     """The weight is held as [K, in, out], so that its gradient comes as it is stored."""
     _require_vectors(x)
     w = run.parameters[weight]
@@ -141,7 +145,7 @@ def _linear(weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:
     return torch.baddbmm(run.parameters[bias].unsqueeze(1), x, w)
 
 
-def _shared_linear(weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:
+def _shared_linear(weight: str, bias: str, x: Tensor, run: ForwardPass) -> Tensor:
     """x: [S, B, in]. The weight is held as [K, out, in], so that those of one input lie in longer
     pieces side by side."""
     _require_vectors(x)
@@ -153,7 +157,7 @@ def _require_vectors(x: Tensor) -> None:
         raise Unstackable(f"a linear layer over inputs of shape {list(x.shape[2:])}")
 
 
-def _conv2d(module: nn.Conv2d, weight: str, bias: str, x: Tensor, run: Pass) -> Tensor:
+def _conv2d(module: nn.Conv2d, weight: str, bias: str, x: Tensor, run: ForwardPass) -> Tensor:
     """On a GPU one grouped convolution; on a CPU, whose grouped kernels are slow, one a trial."""
     w = run.parameters[weight]
     b = run.parameters[bias] if bias else None
@@ -191,7 +195,7 @@ def _batch_norm(
     bias: str,
     prefix: str,
     x: Tensor,
-    run: Pass,
+    run: ForwardPass,
 ) -> Tensor:
     """A trial's channels are channels of their own: [B, K·C, …] is normalised by one call."""
     mean = run.buffers.get(f"{prefix}running_mean")
@@ -211,7 +215,7 @@ def _batch_norm(
     return _unfolded(out, len(x))
 
 
-def _dropout(module: nn.Dropout | nn.Dropout2d, index: int, x: Tensor, run: Pass) -> Tensor:
+def _dropout(module: nn.Dropout | nn.Dropout2d, index: int, x: Tensor, run: ForwardPass) -> Tensor:
     if run.masks is None or module.p == 0:
         return x
     shape = x.shape[1:]

@@ -19,7 +19,7 @@ Coefficient = float | Tensor
 stays when rows leave, as the two round differently."""
 
 
-class Rule(ABC):
+class UpdateRule(ABC):
     """The update of some rows of a stack, by each row's own options.
 
     What changes from one update to the next is worked out beforehand and handed in, as learning
@@ -92,7 +92,7 @@ class Rule(ABC):
             self._add_scaled(gradient, values, self._get("weight_decay"))
 
 
-class SGD(Rule):
+class SGD(UpdateRule):
     needs = ("weight_decay",)
 
     def step(self, values: Tensor, gradient: Tensor, numbers: Tensor) -> None:
@@ -100,7 +100,7 @@ class SGD(Rule):
         values.addcmul_(gradient, numbers[0], value=-1)
 
 
-class Momentum(Rule):
+class Momentum(UpdateRule):
     """v ← μv + (1 − dampening)∇, θ ← θ − lr·v; v begins as the first gradient, undampened."""
 
     needs = ("weight_decay", "momentum", "dampening")
@@ -131,7 +131,7 @@ class Nesterov(Momentum):
     nesterov = True
 
 
-class Adam(Rule):
+class Adam(UpdateRule):
     """torch's: m̂/(√v̂ + eps), with both corrections taken into the step and eps."""
 
     needs = ("weight_decay", "beta1", "beta2", "eps")
@@ -194,7 +194,7 @@ class AdamWAMS(AdamW):
     amsgrad = True
 
 
-def rule_for(optimizer: torch.optim.Optimizer) -> type[Rule] | None:
+def update_rule_for(optimizer: torch.optim.Optimizer) -> type[UpdateRule] | None:
     """The stacked rule that computes what this optimizer does, or None where there is none."""
     if len(optimizer.param_groups) != 1:
         return None

@@ -13,9 +13,9 @@ import torch
 from harness.experiment.trial import Trial
 from harness.training.device import synchronize
 from harness.training.speed import Stepper
-from harness.training.stacked.graph import recorder_for
+from harness.training.stacked.cuda_graph import recorder_for
 from harness.training.stacked.stack import Stack
-from harness.training.stacked.steps import Steps
+from harness.training.stacked.steps import StepRunner
 
 SECONDS = 0.2
 """Of training in each of the two measurements, at most."""
@@ -34,7 +34,7 @@ def gain(
     little time to be measured. Raises Unstackable, and what building a trial's parts raises.
     """
     stack = Stack(trials, data_root, device)
-    with Steps(stack, recorder_for(device)) as steps:
+    with StepRunner(stack, recorder_for(device)) as steps:
         step = _stepper(stack, steps)
         for _ in range(steps.set_up):
             step()
@@ -53,7 +53,7 @@ def gain(
     return len(trials) * sum(each) / len(each) / seconds
 
 
-def _stepper(stack: Stack, steps: Steps) -> Callable[[], None]:
+def _stepper(stack: Stack, steps: StepRunner) -> Callable[[], None]:
     """One step of the stack at each call."""
     places = stack.pools.train.shuffled(stack.seeds, 1)
     numbers = stack.numbers(1)

@@ -6,19 +6,22 @@ once. On a CPU that takes less than half of the time for MNIST's first layer.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-WORTH_SHARING = 128
+from harness.core.errors import HarnessError
+
+MIN_SHARED_FEATURES = 128
 """Numbers in an example from which one wide product, with the copies around it, takes less time
 than narrow ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
+class SharedInputs:
     """Which of S inputs each of K rows has.
 
     owner: int64 [K]. even: whether each input has as many rows, of two or more; else they make no
@@ -35,7 +38,7 @@ class Sharing:
     back: Tensor
 
     @classmethod
-    def of(cls, owner: Tensor, sources: int) -> Sharing:
+    def of(cls, owner: Tensor, sources: int) -> SharedInputs:
         order = owner.argsort(stable=True)
         counts = owner.bincount(minlength=sources).tolist()
         even = len(set(counts)) == 1 and counts[0] > 1
@@ -106,7 +109,7 @@ def _blocks(rows: list[int], sources: int) -> int:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(
-        context: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sharing: Sharing
+        context: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sharing: SharedInputs
     ) -> Tensor:
         context.save_for_backward(x)
         context.sharing, context.biased = sharing, bias is not None
@@ -118,7 +121,55 @@ class _Linear(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         (x,) = context.saved_tensors
-        sharing: Sharing = context.sharing
+        sharing: SharedInputs = context.sharing
         joined = torch.bmm(sharing.side_by_side(gradient).transpose(1, 2), x)
         weight = sharing.one_by_one(joined, gradient.shape[2])
         return None, weight, gradient.sum(1) if context.biased else None, None
+
+
+class Unstackable(HarnessError):
+    """This model cannot be trained as a stack; the message says why, and its trials train one by
+    one."""
+
+
+class DropoutMasks(Protocol):
+    """Where dropout's masks come from."""
+
+    def next(self, layer: int | str, shape: Sequence[int], p: float) -> Tensor:
+        """[K, *shape] of 0 and 1 / (1 − p). shape: of one trial's batch, the examples first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardPass:
+    """What a forward pass needs beside the inputs.
+
+    parameters, buffers: stacked, by the model's names for them. training: whether batches are
+    normalised by their own statistics. masks: of dropout; None leaves it out, as in evaluation.
+    sharing: which inputs each row has.
+    """
+
+    parameters: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor]
+    training: bool
+    masks: DropoutMasks | None
+    sharing: SharedInputs
+
+
+Function = Callable[[Tensor, ForwardPass], Tensor]
+"""[K, B, …] → [K, B, …]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a stack.
+
+    bare: whether it has nothing of each trial's own, so that it serves shared inputs [S, B, …] as
+    well. takes_shared: whether it takes shared inputs to [K, B, …] by itself. rehearsed: whether a
+    pass in training mode is compared with the model's own before it is trusted.
+    """
+
+    run: Function
+    bare: bool = False
+    takes_shared: bool = False
+    rehearsed: bool = False

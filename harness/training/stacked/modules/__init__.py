@@ -1,0 +1,1 @@
+"""Modules over a stack of trials: a forward pass for all of them at once."""

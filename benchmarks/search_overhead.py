@@ -19,7 +19,7 @@ from typing import Any
 
 import optuna
 
-from harness.cli.interrupts import Interrupts
+from harness.core.interrupts import Interrupts
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.executors.base import Event, Task
 from harness.experiment.loading import load

@@ -206,8 +206,8 @@ def _train(
     arguments: argparse.Namespace,
 ) -> int:
     """Train what is left. Returns how many trials failed."""
-    from harness.cli.interrupts import Interrupts
     from harness.cli.progress import Tally, display
+    from harness.core.interrupts import Interrupts
     from harness.core.paths import data_root
     from harness.core.records import Outcome
     from harness.core.system import rare_garbage_collection

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from math import isfinite, nan
 
 from harness.core.errors import HarnessError, InputError
+from harness.core.interrupts import INTERRUPTED
 
 OK = 0
 SOME_FAILED = 1
 BAD_INPUT = 2
-INTERRUPTED = 130
 
 
 def positive(text: str) -> int:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.cli.interrupts import Interrupts
+from harness.core.claim import Claim
+from harness.core.interrupts import Interrupts
 from harness.core.paths import stacks_file
 from harness.core.records import Ended, Outcome, Record
 from harness.core.text import plural
@@ -18,7 +19,6 @@ from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.stack_folders import InterruptedStack
 from harness.execution.stacking import max_stack_size, plan_stacks
 from harness.experiment.plan import PlannedTrial
-from harness.store.coordination.claims import Claim
 
 HELD_SECONDS = 1.0
 """Between two looks at what another harness is running."""

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from harness.analysis.comparison import Question
 from harness.cli.flags import OK, SOME_FAILED
-from harness.cli.interrupts import Interrupts
 from harness.cli.progress import Tally, display
+from harness.core.interrupts import Interrupts
 from harness.core.paths import data_root
 from harness.core.records import FINISHED, Outcome
 from harness.core.text import plural

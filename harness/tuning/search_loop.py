@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from optuna.trial import TrialState
 
-from harness.cli.interrupts import Interrupts
+from harness.core.interrupts import Interrupts
 from harness.core.metrics import Goal
 from harness.core.paths import stacks_file
 from harness.core.records import Ended, Measured, Outcome, Record

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.interrupts import Interrupts
+from harness.core.claim import Claim
+from harness.core.interrupts import Interrupts
 from harness.core.records import Ended, Outcome, Record
 from harness.execution import queue as execution
 from harness.execution.executors.base import Event, Task
@@ -16,7 +17,6 @@ from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import execute, stacks_of
 from harness.execution.stack_folders import StackFolder, Story, stack_folder
 from harness.experiment.plan import PlannedTrial
-from harness.store.coordination.claims import Claim
 from harness.training.checkpoint import Checkpoint
 from tests.resume_support import planned
 from tests.support import make_trial

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli.interrupts import Interrupted, Interrupts
+from harness.core.interrupts import Interrupted, Interrupts
 from harness.core.metrics import BEST, MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.checkpoint_folder import Position

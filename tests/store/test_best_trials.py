@@ -33,8 +33,8 @@ def quick_artifacts(monkeypatch: pytest.MonkeyPatch) -> None:
         store.client.log_text(kept.run_id, planned.name, "weights/marker.txt")
         return "complete"
 
-    for module in ("finish", "writer"):
-        monkeypatch.setattr(f"harness.store.{module}.store_artifacts", mark)
+    for module in ("finish", "sweep_writer"):
+        monkeypatch.setattr(f"harness.store.write.{module}.store_artifacts", mark)
 
 
 def small() -> TestOutputs:

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.core.claim import Claim
 from harness.core.errors import HarnessError, StoreUnreachable
 from harness.core.records import Outcome
 from harness.experiment.plan import Plan
 from harness.store import names
 from harness.store.coordination import claims, lease, owner
 from harness.store.coordination import stale_runs as reap
-from harness.store.coordination.claims import Claim, Claims
+from harness.store.coordination.claims import Claims
 from harness.store.coordination.lease import IDS_A_TAG, Watch
 from harness.store.store import Store
 from harness.store.write.sweep_writer import SweepWriter

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from harness.cli.interrupts import Interrupts
+from harness.core.interrupts import Interrupts
 from harness.core.metrics import Goal
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.executors.base import Event, Task

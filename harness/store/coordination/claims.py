@@ -18,9 +18,9 @@ import os
 import random
 import time
 from collections.abc import Mapping
-from enum import Enum, auto
 from pathlib import Path
 
+from harness.core.claim import Claim
 from harness.core.errors import StoreUnreachable
 from harness.core.records import NOT_REPEATED
 from harness.experiment.plan import PlannedTrial
@@ -40,14 +40,6 @@ OUTAGE_SECONDS = 10.0
 """How long a server that did not answer is not asked again for claims."""
 
 _logger = logging.getLogger(__name__)
-
-
-class Claim(Enum):
-    """GRANTED: ours to run. HELD: another harness has it. DONE: another has run it."""
-
-    GRANTED = auto()
-    HELD = auto()
-    DONE = auto()
 
 
 class Claims:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.cli.interrupts import Interrupted, Interrupts
+from harness.core.interrupts import Interrupted, Interrupts
 
 
 class Finalised:

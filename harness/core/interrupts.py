@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Final
 
-from harness.cli.flags import INTERRUPTED
+INTERRUPTED: Final = 130
+"""The exit code of a process that the user, or the system, asked to stop."""
 
 
 class Interrupted(KeyboardInterrupt):

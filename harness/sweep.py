@@ -209,10 +209,11 @@ def _train(
     from harness.cli.progress import Tally, display
     from harness.core.interrupts import Interrupts
     from harness.core.paths import data_root
-    from harness.core.records import Outcome
+    from harness.core.records import FINISHED, Outcome
     from harness.core.system import rare_garbage_collection
     from harness.execution.experiment_checkpoints import ExperimentCheckpoints
     from harness.execution.queue import execute, stacks_of
+    from harness.runner.checkpoints import settle_checkpoints, settled_checkpoints
     from harness.store.coordination.claims import Claims
     from harness.store.write.background import BackgroundWriter
     from harness.store.write.sweep_writer import SweepWriter
@@ -226,6 +227,7 @@ def _train(
         arguments.checkpoint_every,
         fresh=arguments.rerun,
     )
+    checkpoints.release_finished({key for key, run in known.items() if run.outcome in FINISHED})
     stacks, told = stacks_of(todo, arguments.fuse, trainer.slots, checkpoints)
     for line in told:
         console.print(line, highlight=False, markup=False)
@@ -234,6 +236,7 @@ def _train(
         Claims(store, store.experiment(plan.experiment.name), known) as claims,
         Interrupts() as interrupts,
         SweepWriter(store, plan, goal, trials=len(todo)) as writer,
+        settled_checkpoints(writer, checkpoints),
         BackgroundWriter(writer, in_step=trainer.is_local) as background,
         display(console, len(todo)) as shown,
         # Closed first, wherever it is left: training stops before anything else is wound up.
@@ -253,6 +256,7 @@ def _train(
     ):
         claims.share(writer.lease)
         for planned, record in records:
+            settle_checkpoints(writer, checkpoints)
             if record is None:
                 tally.total -= 1
             else:

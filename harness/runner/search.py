@@ -6,8 +6,9 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -29,6 +30,7 @@ from harness.experiment.trial import Trial
 from harness.report.attach import attach_report
 from harness.report.build import build_report
 from harness.report.terminal import for_stdout
+from harness.runner.checkpoints import settle_checkpoints, settled_checkpoints
 from harness.store.coordination.claims import Claims
 from harness.store.read.index import RunInfo
 from harness.store.read.results import read
@@ -135,7 +137,11 @@ def _tune(
             stored_results = StoredResults(
                 store, store.finished(store.experiment(plan.experiment.name)), search
             )
-            with BackgroundWriter(runs, in_step=trainer.is_local) as background:
+            checkpoints = _checkpoints(store, plan, arguments)
+            with (
+                settled_checkpoints(runs, checkpoints),
+                BackgroundWriter(runs, in_step=trainer.is_local) as background,
+            ):
                 drive = Drive(
                     studies,
                     trainer,
@@ -146,9 +152,10 @@ def _tune(
                     data_root(),
                     test_outputs=plan.experiment.artifacts == "all",
                     stacks=stacks,
-                    checkpoints=_checkpoints(store, plan, arguments),
+                    checkpoints=checkpoints,
                 )
-                _follow(console, drive, Tally(sum(left.values()), goal))
+                settle = partial(settle_checkpoints, runs, checkpoints)
+                _follow(console, drive, Tally(sum(left.values()), goal), settle)
         _figures(console, store, runs, studies)
     return sum(study.outcome_counts()["failed"] for study in studies)
 
@@ -163,10 +170,11 @@ def _is_done(studies: Sequence[TuningStudy]) -> bool:
     return all(study.is_over() and not study.outcome_counts()["running"] for study in studies)
 
 
-def _follow(console: Console, drive: Drive, tally: Tally) -> None:
+def _follow(console: Console, drive: Drive, tally: Tally, settle: Callable[[], None]) -> None:
     """Show progress until every study is over."""
     with display(console, tally.total) as shown, closing(drive.records()) as records:
         for planned, record in records:
+            settle()
             tally.add(planned, record)
             shown.show(tally, planned, record)
 
@@ -222,6 +230,7 @@ def _train_again(
     trainer = _engine([planned.trial for planned in plan.trials], arguments)
     _say(console, [f"training winners and defaults on fresh seeds: {plural(len(todo), 'trial')}"])
     checkpoints = _checkpoints(store, plan, arguments)
+    checkpoints.release_finished({key for key, run in found.items() if run.outcome in FINISHED})
     stacks, lines = stacks_of(todo, arguments.fuse, trainer.slots, checkpoints)
     _say(console, lines)
     test_outputs = plan.experiment.artifacts != "none"
@@ -229,6 +238,7 @@ def _train_again(
         Claims(store, store.experiment(plan.experiment.name), found) as claims,
         Interrupts() as interrupts,
         SweepWriter(store, plan, goal, trials=len(todo), title=RETRAINED) as writer,
+        settled_checkpoints(writer, checkpoints),
         BackgroundWriter(writer, in_step=trainer.is_local) as background,
         display(console, len(todo)) as shown,
         closing(
@@ -247,6 +257,7 @@ def _train_again(
     ):
         claims.share(writer.lease)
         for planned, record in records:
+            settle_checkpoints(writer, checkpoints)
             if record is not None:  # None where another harness has run it meanwhile
                 tally.add(planned, record)
                 shown.show(tally, planned, record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.core.metrics import Goal
-from harness.core.records import FINISHED
+from harness.core.records import FINISHED, Outcome
 from harness.experiment.experiment import CategoricalDimension, Experiment, Search
 from harness.experiment.grid import Axis
 from harness.experiment.plan import Plan, PlannedTrial
@@ -92,6 +92,11 @@ class StudyRuns:
         """As `SweepWriter.start_trial`, below the parent run of the study that asked for it."""
         label = str((sampler or {}).get("study", self._studies[0].plan.label))
         return self.parent(label).start_trial(planned, sampler, at)
+
+    def stored(self) -> Iterator[tuple[PlannedTrial, Outcome]]:
+        """As `SweepWriter.stored`, of all studies."""
+        for writer in list(self._writers.values()):
+            yield from writer.stored()
 
     def planned(self, trial_id: str) -> PlannedTrial | None:
         """The trial of this id, where a study has asked for it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -13,7 +13,6 @@ from harness.core.errors import StoreError
 from harness.core.metrics import Goal
 from harness.core.records import FINISHED, Ended, Outcome
 from harness.core.text import format_value
-from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.store import names
 from harness.store.artifacts.best_trials import Keeper
@@ -75,9 +74,7 @@ class SweepWriter:
         self._earlier = store.finished(self.experiment_id)
         self._plan = {planned.trial_id: planned for planned in plan.trials}
         self.outbox = Outbox(store.outbox(self.experiment_id))
-        self._checkpoints = ExperimentCheckpoints(store.checkpoints(self.experiment_id))
-        known = self._earlier.items()
-        self._checkpoints.release_finished({key for key, run in known if run.outcome in FINISHED})
+        self._stored: deque[tuple[PlannedTrial, Outcome]] = deque()
         self._shared = Shared(
             goal,
             folder_of(plan),
@@ -177,6 +174,11 @@ class SweepWriter:
             self._parent.end(status or "FAILED")
             self._presence.leave()
 
+    def stored(self) -> Iterator[tuple[PlannedTrial, Outcome]]:
+        """Yields the trials that ended and whose runs were committed since this was last asked."""
+        while self._stored:
+            yield self._stored.popleft()
+
     def planned(self, trial_id: str) -> PlannedTrial | None:
         """The plan's trial of this id."""
         return self._plan.get(trial_id)
@@ -200,10 +202,7 @@ class SweepWriter:
 
     def _closed(self, planned: PlannedTrial, run_id: str, outcome: Outcome) -> None:
         self._outcomes[outcome] += 1
-        if outcome in FINISHED:
-            # A process killed before the run stands in the store goes on from its checkpoints.
-            done = outcome is Outcome.DONE
-            self.sink.after(lambda: self._checkpoints.finish(planned, done))
+        self.sink.after(lambda: self._stored.append((planned, outcome)))
         del self._open[run_id]
         self._shared.open_runs = len(self._open)
         self.sink.after(lambda: self.lease.release(planned.trial_id))

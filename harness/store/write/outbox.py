@@ -100,9 +100,16 @@ class Outbox:
         return self.folder / (trial_id + _SUFFIX)
 
 
+_STORED_NAMES = {"metadata": "facts", "test_outputs": "evidence"}
+"""Fields that the files call otherwise: files of version 0 are still read."""
+
+
 def _plain(record: Record) -> dict[str, Any]:
     """A record as primitives and tensors, which load without running anyone's code."""
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    values = {
+        _STORED_NAMES.get(field.name, field.name): getattr(record, field.name)
+        for field in fields(record)
+    }
     match record:
         case Started():
             values["facts"] = dict(record.metadata)
@@ -126,5 +133,8 @@ def _record(plain: dict[str, Any]) -> Record:
         plain["outcome"] = Outcome(plain["outcome"])
         if plain["evidence"] is not None:
             plain["evidence"] = TestOutputs(**plain["evidence"])
+    for name, stored in _STORED_NAMES.items():
+        if stored in plain:
+            plain[name] = plain.pop(stored)
     made: Record = kind(**plain)
     return made

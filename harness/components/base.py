@@ -1,10 +1,17 @@
-"""The kinds of component, each a frozen record that one file declares and the registry finds.
+"""The interface of a component: what its author imports from the harness.
 
-A component's file holds its options, its record and the function that builds it; it imports
-nothing of the machinery that runs it, and torch only inside functions (a grid is validated
-without torch). A module offers its records as `COMPONENTS`, a tuple; it may also offer
-`resolve(name)`, which returns a record for a name outside the tuple (any `torch.optim` class, say)
-or None.
+A component is one file in `harness/components/<kind>/`. The file declares a class of options, a
+function that builds the component, and a frozen record of its kind (`Model`, `Optimizer`,
+`Scheduler`, `Dataset`, `Loss`, `Metric` or `Augmentation`) in the tuple `COMPONENTS`:
+
+    COMPONENTS = (Scheduler(name="step", options=StepOptions, build=build, …),)
+
+A module may also define `resolve(name)`. It returns a record for a name that is not in
+`COMPONENTS` (any class of `torch.optim`, for example), or None.
+
+Components import torch inside functions only, because a grid is validated without it.
+
+This page has three parts: what a data set provides, the options, and the kinds of component.
 """
 
 from __future__ import annotations
@@ -26,8 +33,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+# ---------------------------------------------------------------- what a data set provides
+
+
 class Task(StrEnum):
-    """What is learned. A two-class problem is `BINARY`: some losses give it one logit, some two."""
+    """What is learned. A classification of two classes is `BINARY`."""
 
     MULTICLASS = "multiclass"
     BINARY = "binary"
@@ -40,11 +50,11 @@ class Task(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DataInfo:
-    """What is known of a data set before it is loaded; models and losses are chosen by it.
+    """What is known of a data set before it is loaded. Models and losses are built from it.
 
-    shape: of one prepared example, without the batch: (features,) or (channels, height, width).
-    classes: the classes' names in the order of their numbers; empty for regression.
-    targets: the number of values a regression predicts; 1 for classification.
+    shape: of one preprocessed example: (features,) or (channels, height, width).
+    classes: the names of the classes, in the order of their numbers; empty for a regression.
+    targets: the number of values that a regression predicts; 1 for a classification.
     """
 
     task: Task
@@ -62,9 +72,9 @@ class DataInfo:
 
 
 class LazyInputs(Protocol):
-    """Inputs too large to hold: read one at a time, in worker processes of a DataLoader.
+    """Inputs that do not fit in memory. Worker processes of a DataLoader read them one at a time.
 
-    Must be picklable. `self[i]` is the i-th example as a tensor of the stored (unprepared) shape.
+    Must be picklable. `self[i]` returns example i as a tensor, before preprocessing.
     """
 
     def __len__(self) -> int: ...
@@ -74,10 +84,10 @@ class LazyInputs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Inputs with their targets, unprepared.
+    """Inputs and their targets, before preprocessing.
 
-    inputs: Tensor [N, …], uint8 for images and float32 for tables, or `LazyInputs`.
-    targets: Tensor [N] of int64 class numbers, or [N, targets] of float32 for regression.
+    inputs: [N, …], uint8 for images and float32 for tables; or `LazyInputs`.
+    targets: [N] int64 class numbers, or [N, targets] float32 for a regression.
     """
 
     inputs: Tensor | LazyInputs
@@ -88,14 +98,16 @@ class Examples:
 
 
 @dataclass(frozen=True, slots=True)
-class ImagePrepare:
-    """How stored uint8 images become model inputs: scale to [0, 1], resize, repeat one channel,
-    normalise. A pure function of the batch: no randomness.
+class ImageTransform:
+    """Converts stored uint8 images to model inputs. It is deterministic.
 
-    size: (height, width) to resize to (antialiased bilinear), or None to leave as stored.
-    channels: number of channels wanted; one stored channel is repeated. None leaves as stored.
-    mean, std: for each channel, or one value for all; in units of the [0, 1] scale.
-    maximum: the stored value that means 1.0.
+    In this order: scale to [0, 1], resize, repeat a single channel, subtract `mean`, divide by
+    `std`.
+
+    mean, std: one value per channel, or one for all, on the [0, 1] scale.
+    size: (height, width) to resize to (bilinear, antialiased); None keeps the stored size.
+    channels: how many channels a single stored channel is repeated to; None keeps what is stored.
+    maximum: the stored value that becomes 1.0.
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -116,13 +128,13 @@ class ImagePrepare:
             )
         if self.channels is not None and batch.shape[1] != self.channels:
             batch = batch.repeat(1, self.channels, 1, 1)
-        mean, std = (_channels(values, batch.device) for values in (self.mean, self.std))
+        mean, std = (_per_channel(values, batch.device) for values in (self.mean, self.std))
         return batch.sub_(mean).div_(std)
 
 
 @cache
-def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """[1, C, 1, 1], made once a process: moving it to a GPU for each batch would wait for that."""
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Returns [1, C, 1, 1]. It is cached, as each copy to a GPU would wait for the GPU."""
     import torch
 
     with torch.inference_mode(False):
@@ -131,10 +143,11 @@ def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class SplitRule:
-    """How examples without a test set of their own are cut: scikit-learn's `train_test_split`.
+    """How a test split is cut from a data set without one, as by sklearn's `train_test_split`.
 
-    seed: its `random_state`; None follows the trial's seed. stratify: keep class proportions.
-    test_fraction 0 tests on the training examples themselves (truth tables, say).
+    test_fraction: 0 tests on the training examples themselves (for truth tables, for example).
+    seed: the `random_state`; None follows the trial's seed.
+    stratify: keep the class proportions.
     """
 
     test_fraction: float = 0.2
@@ -143,24 +156,23 @@ class SplitRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Impute:
-    """How values missing from a table's inputs (NaN) are filled in: by what the training split
-    alone shows.
+class Imputer:
+    """Fills missing values (NaN) of a table with statistics of the training split.
 
-    by: a column's mean or median over its known values.
-    columns: the inputs' names, for messages.
-    categories: ranges [start, stop) of columns that encode one category as 0s and a 1; a missing
-        one becomes the most frequent, the first of equals.
+    strategy: a column is filled with the mean or the median of its known values.
+    columns: the names of the inputs, for messages.
+    categories: ranges [start, stop) of inputs that one-hot encode a category. A missing category
+        becomes the most frequent one; of equally frequent ones, the first.
     """
 
-    by: Literal["mean", "median"]
+    strategy: Literal["mean", "median"]
     columns: tuple[str, ...]
     categories: tuple[tuple[int, int], ...] = ()
 
     def fit(self, train: Tensor) -> Tensor:
-        """What to put in place of each column's NaN: [features] of `train` [N, features].
+        """Returns the fill value of each column, [features], of `train`, [N, features].
 
-        Raises InputError naming the columns that have no known value.
+        Raises InputError if a column has no known value.
         """
         import torch
 
@@ -168,9 +180,9 @@ class Impute:
         if unknown.any():
             names = [self.columns[i] for i in unknown.nonzero().flatten().tolist()]
             raise InputError(f"no value to impute from in the training split: {', '.join(names)}")
-        if self.by == "mean":
+        if self.strategy == "mean":
             fill = train.double().nanmean(0).float()
-        else:  # a column at a time: torch has quantiles of 16 million values at most
+        else:  # Column by column: torch's quantile takes at most 16 million values.
             fill = torch.stack([column.nanquantile(0.5) for column in train.T])
         for start, stop in self.categories:
             fill[start:stop] = 0
@@ -180,12 +192,12 @@ class Impute:
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """Which columns of a table are a data set's inputs, so that new rows become the same inputs.
+    """The columns of a table that become inputs. New rows are encoded with it for prediction.
 
-    numeric: columns taken as numbers, in the order of the inputs.
-    categorical: then columns with their categories, each category an input of 0 or 1.
-    header: whether such a table always begins with a line of names; otherwise it may.
-    separator, decimal: how such a table is written.
+    numeric: columns that are read as numbers, in the order of the inputs.
+    categorical: the columns that follow, each with its categories, which are one-hot encoded.
+    header: True if such a table always begins with a header line; otherwise it may.
+    separator, decimal: the CSV dialect.
     """
 
     numeric: tuple[str, ...]
@@ -196,36 +208,36 @@ class TableColumns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns' names, in the order of the inputs."""
+        """The names of the columns, in the order of the inputs."""
         return self.numeric + tuple(name for name, _ in self.categorical)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The inputs' names: "age", "colour=black"."""
+        """The names of the inputs: "age", "colour=black"."""
         encoded = (f"{name}={level}" for name, levels in self.categorical for level in levels)
         return (*self.numeric, *encoded)
 
     @property
     def ranges(self) -> tuple[tuple[int, int], ...]:
-        """The inputs [start, stop) that encode each categorical column."""
-        found = []
+        """The range [start, stop) of inputs that encodes each categorical column."""
+        ranges = []
         start = len(self.numeric)
         for _, levels in self.categorical:
-            found.append((start, start + len(levels)))
+            ranges.append((start, start + len(levels)))
             start += len(levels)
-        return tuple(found)
+        return tuple(ranges)
 
 
 @dataclass(frozen=True, slots=True)
 class RawData:
-    """A loaded data set, before it is split, standardised, prepared and moved to a device.
+    """A loaded data set, before it is split, preprocessed and moved to a device.
 
-    test: the data set's own test examples, or None where `split` cuts them from `train`.
-    standardise: subtract the mean and divide by the standard deviation of each feature, both
-        taken from the training split alone (after validation examples are taken out).
-    prepare: for images; None where inputs are ready as stored.
-    impute: how NaN in a table is filled in, before it is standardised; None where there is none.
-    columns: what a table's inputs are made of; None for images, and where no names are known.
+    test: the data set's own test examples; None if `split` cuts them from `train`.
+    standardise: subtract each feature's mean and divide by its standard deviation, both computed
+        on the training split, without its validation examples.
+    prepare: the preprocessing of images; None if inputs are used as stored.
+    imputer: fills missing values before standardisation; None if there are none.
+    columns: the columns of a table; None for images, and for tables without column names.
     """
 
     info: DataInfo
@@ -233,21 +245,19 @@ class RawData:
     test: Examples | None = None
     split: SplitRule | None = None
     standardise: bool = False
-    prepare: ImagePrepare | None = None
-    impute: Impute | None = None
+    prepare: ImageTransform | None = None
+    imputer: Imputer | None = None
     columns: TableColumns | None = None
 
 
-Numbers = Annotated[tuple[float, ...], Field(strict=False)]
-"""A list of numbers in an options class; YAML gives a list, the record keeps a tuple."""
-Integers = Annotated[tuple[int, ...], Field(strict=False)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]
+# ---------------------------------------------------------------- options
 
 
 class Options(BaseModel):
-    """Base of every component's options: typed, ranged, unknown keys refused, nothing coerced.
+    """Base class of a component's options. Values are validated and never coerced.
 
-    Every field has a default and a description (`Field(default, description=…, gt=0)`).
+    Every field has a type, a default and a description: `Field(0.9, ge=0, lt=1, description=…)`.
+    A key that is not a field is refused.
     """
 
     model_config = ConfigDict(
@@ -255,18 +265,33 @@ class Options(BaseModel):
     )
 
 
-def place(default: Any, description: str) -> Any:
-    """A field that says where content lies (a path). It has no part in a trial's id: the
-    content's checksum does."""
-    return Field(default, description=description, json_schema_extra={"place": True})
+Numbers = Annotated[tuple[float, ...], Field(strict=False)]
+"""Type of an option that is a list of numbers. The list of an experiment file becomes a tuple."""
+Integers = Annotated[tuple[int, ...], Field(strict=False)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+def not_in_id(default: Any, description: str) -> Any:
+    """A pydantic field that is not part of a trial's id, such as a path or a download switch.
+
+    The id covers the content instead, through the component's `fingerprint`.
+    """
+    return Field(default, description=description, json_schema_extra={"not_in_id": True})
+
+
+# ---------------------------------------------------------------- the kinds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """What every component states of itself.
+    """The fields that all kinds share.
 
-    name: what an experiment file says. description: one line. reference: the paper or page.
-    tiny: option sets the contract tests run, small and fast; together they reach every branch.
+    name: what an experiment file writes.
+    description: one line.
+    reference: the paper or the page that defines it.
+    options: its class of options.
+    tiny: sets of options that the contract tests run. They should be small and fast, and together
+        reach every branch.
     """
 
     kind: ClassVar[str]
@@ -287,16 +312,16 @@ def _accept_all(options: Any, info: DataInfo) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Component):
-    """A network. `build(options, info, outputs)` returns a module of logits:
-    [B, *info.shape] float32 → [B, outputs] float32.
+    """A network.
 
-    It draws its initial weights from torch's global generator, which the caller has seeded, and is
-    made of modules that torch, torchvision or this package can import by name, so that it pickles.
-    accepts: a reason why this data set cannot be its input, or None.
-    fingerprint: a SHA-256 of files it reads (pretrained weights), or empty; raises InputError
-        naming the file that is missing. Without torch.
-    channels_last: whether it trains faster on a CPU with a pixel's channels side by side in memory
-        (torch.channels_last). Its modules then may not call `view` on what lies so.
+    build: `(options, info, outputs) → nn.Module`, which maps [B, *info.shape] float32 to logits
+        [B, outputs] float32. It draws initial weights from torch's global generator, which the
+        caller has seeded. Its modules are importable by name, so that it can be pickled.
+    accepts: `(options, info)` → why this data set cannot be its input, or None.
+    fingerprint: `(options)` → the SHA-256 of the files that it reads (pretrained weights), or "".
+        Raises InputError that names a missing file. Does not import torch.
+    channels_last: True if it trains faster on a CPU in torch's `channels_last` memory format. Its
+        modules then must not call `view` on such tensors.
     """
 
     kind = "models"
@@ -308,9 +333,11 @@ class Model(Component):
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(Component):
-    """An update rule. `build(options, parameters, lr)` returns a `torch.optim.Optimizer`.
+    """An optimizer.
 
-    torch_class: the `torch.optim` class, for the contract tests that compare signatures.
+    build: `(options, parameters, lr) → torch.optim.Optimizer`.
+    torch_class: the name of the `torch.optim` class that it builds. The contract tests compare
+        the options with its signature.
     """
 
     kind = "optimizers"
@@ -320,9 +347,9 @@ class Optimizer(Component):
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """The length of a training run, which some schedules need: epochs, and batches an epoch.
+    """The length of a training run, which some schedules need.
 
-    warmup: batches at the beginning that a warm-up takes, before the schedule's own time.
+    warmup: the number of batches of warm-up, which precede the schedule.
     """
 
     epochs: int
@@ -330,84 +357,96 @@ class Horizon:
     warmup: int = 0
 
     def units(self, by: str) -> int:
-        """The length after the warm-up, counted in "epoch" or "batch"; at least 1.
+        """Returns the length after the warm-up in units of "epoch" or "batch"; at least 1.
 
-        The last epoch counted is shorter than the others where the warm-up ends in mid-epoch.
+        Where the warm-up ends within an epoch, the last epoch is shorter than the others.
         """
         batches = max(self.epochs * self.steps_per_epoch - self.warmup, 1)
         return batches if by == "batch" else -(-batches // self.steps_per_epoch)
 
 
 class SchedulerOptions(Options):
-    """What every scheduler has: a linear warm-up in front of it.
+    """Options that every scheduler has: a linear warm-up before the schedule.
 
-    The learning rate rises linearly by batch from `warmup_start` × lr to lr over `warmup_epochs`;
-    then the schedule proper begins, over what is left of the run. With a fraction of an epoch of
-    warm-up, the schedule's epochs are counted from there and end in mid-epoch.
+    Over `warmup_epochs`, the learning rate rises linearly, batch by batch, from
+    `warmup_start` × lr to lr. The schedule covers the rest of the run. If the warm-up ends within
+    an epoch, the schedule counts its epochs from there.
     """
 
-    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up in front")
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="epochs of linear warm-up before the schedule"
+    )
     warmup_start: float = Field(
-        0.0, ge=0, le=1, description="the warm-up's first lr, as a fraction of lr"
+        0.0,
+        ge=0,
+        le=1,
+        description="first learning rate of the warm-up, as a fraction of lr",
     )
 
 
-class TimedOptions(SchedulerOptions):
+class TimeScheduleOptions(SchedulerOptions):
     """Options of a schedule that is a function of time."""
 
-    by: Literal["epoch", "batch"] = Field("epoch", description="the unit of its steps")
+    by: Literal["epoch", "batch"] = Field("epoch", description="unit of the schedule's steps")
 
 
-class MetricOptions(SchedulerOptions):
-    """Options of a schedule that reads a metric."""
+class MetricScheduleOptions(SchedulerOptions):
+    """Options of a schedule that follows a metric."""
 
-    metric: str = Field("val/loss", description="what it watches, measured after each evaluation")
+    metric: str = Field(
+        "val/loss", description="metric that it follows, measured at each evaluation"
+    )
 
 
 Schedule = Callable[[float, int], float]
-"""`schedule(lr, t)`: the learning rate at unit t (0, 1, 2, …) for the base rate lr. Pure."""
+"""`schedule(lr, t)` returns the learning rate at unit t (0, 1, 2, …) for the base rate lr."""
 
 
 class MetricSchedule(Protocol):
-    """A schedule that reads a metric after each epoch. Its state is a mapping of primitives."""
+    """A schedule that follows a metric. Its state is a mapping of numbers."""
 
-    def observe(self, value: float) -> None: ...
+    def step(self, value: float) -> None:
+        """Takes the metric's value of one evaluation."""
+        ...
 
-    def lr(self, base: float) -> float: ...
+    def lr(self, base: float) -> float:
+        """Returns the current learning rate for the base rate."""
+        ...
 
-    def state(self) -> dict[str, float]: ...
+    def state_dict(self) -> dict[str, float]: ...
 
-    def load(self, state: Mapping[str, float]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, float]) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scheduler(Component):
     """A learning-rate schedule.
 
-    build: for `steps="time"` a `Schedule`, whose unit is the option `by` (a `TimedOptions`); for
-        `steps="metric"` a `MetricSchedule`, whose option `metric` names what it watches (a
-        `MetricOptions`).
-    needs_total: whether the schedule depends on the run's length with these options; a finished
-        trial can be continued with more epochs only where it does not.
+    driven_by: "time" for a pure function of time, or "metric" for one that follows a metric.
+    build: `(options, horizon)` → a `Schedule` with options of class `TimeScheduleOptions`, or a
+        `MetricSchedule` with options of class `MetricScheduleOptions`.
+    needs_length: `(options)` → True if the schedule depends on the length of the run. A finished
+        trial can be continued with more epochs only if it does not.
     """
 
     kind = "schedulers"
-    options: type[SchedulerOptions] = TimedOptions
-    steps: Literal["time", "metric"] = "time"
+    options: type[SchedulerOptions] = TimeScheduleOptions
+    driven_by: Literal["time", "metric"] = "time"
     build: Callable[[Any, Horizon], Schedule | MetricSchedule]
-    needs_total: Callable[[Any], bool]
+    needs_length: Callable[[Any], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(Component):
     """A data set. `root` is the data folder (`HARNESS_DATA`).
 
-    info: what is known before loading; cheap, without torch; may read a header or a folder list.
-    fingerprint: a SHA-256 (hex) of the bytes the data comes from, without importing torch or
-        scikit-learn; raises `DataMissing` naming the file wanted and where.
-    load: reads it. Deterministic; no randomness, no splitting.
-    imports: modules that loading and splitting it import and that take long, which worker processes
-        then share. They may start no thread.
+    info: `(options, root) → DataInfo`. It is cheap and does not import torch. It may read a header
+        or list a folder.
+    fingerprint: `(options, root)` → the SHA-256 of the bytes that the data comes from. It imports
+        neither torch nor scikit-learn. Raises DataMissing that names a missing file.
+    load: `(options, root) → RawData`. It is deterministic and does not split.
+    imports: slow modules that loading and splitting import. They are imported once and shared with
+        all worker processes, so they must not start threads.
     """
 
     kind = "datasets"
@@ -423,10 +462,12 @@ LossFunction = Callable[["Tensor", "Tensor"], "Tensor"]
 
 @dataclass(frozen=True, kw_only=True)
 class Loss(Component):
-    """What training minimises.
+    """A loss, one value for each example. The caller takes the mean.
 
-    tasks: those it fits. outputs: the number of logits it wants of the model.
-    default_for: tasks whose default it is.
+    tasks: the tasks that it fits.
+    outputs: `(info)` → how many logits the model must return.
+    build: `(options) → LossFunction`.
+    default_for: the tasks whose default it is.
     """
 
     kind = "losses"
@@ -438,16 +479,18 @@ class Loss(Component):
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Component):
-    """A measure of predictions over a whole split, exact over examples (never a mean of batches).
+    """A metric of a whole split, computed over all its examples at once.
 
-    compute: (outputs [N, O] float32 logits, targets [N] int64 or [N, T] float32) → a number, or
-        NaN where it is undefined (ROC-AUC with one class). Both on any device. With one logit for
-        two classes, class 1 is predicted where the logit is above 0.
-    stacked: the same of K models at once, (outputs [K, N, O], targets [K, N] or [K, N, T]) → [K]
-        float64 on the CPU, NaN where undefined; None where there is nothing quicker than K calls.
-    unit: "fraction", "target²", … direction: which way is better.
-    min_classes: fewest classes it says something about (top-5: 6).
-    default_for: tasks that record it at each epoch by default.
+    tasks: the tasks that it fits.
+    direction: whether larger or smaller is better.
+    unit: "fraction", "target²", …
+    compute: `(outputs [N, O] float32 logits, targets [N] int64 or [N, T] float32)` → a number, or
+        NaN where it is undefined. Both are on any device. With one logit for two classes, class 1
+        is predicted where the logit is above 0.
+    stacked: the same for K models at once, `(outputs [K, N, O], targets [K, N] or [K, N, T])` →
+        [K] float64 on the CPU; None if K calls of `compute` are as fast.
+    min_classes: the fewest classes for which it says anything (top-5: 6).
+    default_for: the tasks that record it at each epoch by default.
     """
 
     kind = "metrics"
@@ -460,16 +503,19 @@ class Metric(Component):
     default_for: frozenset[Task] = frozenset()
 
 
-AugmentFunction = Callable[["Tensor", "torch.Generator"], "Tensor"]
-"""(prepared batch [B, C, H, W] float32, generator on the batch's device) → the same shape."""
+AugmentationFunction = Callable[["Tensor", "torch.Generator"], "Tensor"]
+"""(preprocessed batch [B, C, H, W] float32, generator on the batch's device) → the same shape."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation(Component):
-    """A random change of training images, drawn anew for each image of each batch."""
+    """A random change of training images, drawn for each image of each batch.
+
+    build: `(options) → AugmentationFunction`.
+    """
 
     kind = "augmentations"
-    build: Callable[[Any], AugmentFunction]
+    build: Callable[[Any], AugmentationFunction]
 
 
 KINDS: Mapping[str, type[Component]] = {

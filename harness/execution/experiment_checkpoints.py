@@ -177,7 +177,7 @@ def uncontinuable(trial: Trial, epochs: int) -> str | None:
     """Why a trial that is like this one, but of so many epochs, cannot be continued to be one of
     more; None where it can."""
     scheduler = trial.scheduler
-    if scheduler.component.needs_total(scheduler.options):
+    if scheduler.component.needs_length(scheduler.options):
         return f"the scheduler {scheduler.label} depends on the length of the whole run"
     if epochs % trial.eval_every:
         return f"its last epoch was evaluated out of turn (eval_every: {trial.eval_every})"

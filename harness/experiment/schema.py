@@ -125,7 +125,9 @@ def _options(kind: str) -> dict[str, list[Schema]]:
     for component in components(kind).values():
         template = f"#/$defs/{kind}.{component.name}.{{model}}"
         for option, value in _generated(component.options, template)[0].items():
-            bare = {k: v for k, v in value.items() if k not in {"default", "description", "place"}}
+            bare = {
+                k: v for k, v in value.items() if k not in {"default", "description", "not_in_id"}
+            }
             if bare not in found.setdefault(option, []):
                 found[option].append(bare)
     return found

@@ -53,11 +53,12 @@ class Choice(Generic[ComponentT]):
         return {"name": self.name, **self.options.model_dump(mode="json")}
 
     def identity(self) -> dict[str, Any]:
-        """`resolved()` without what says only where its content lies (see `kinds.place`)."""
+        """`resolved()` without what says only where its content lies (see `base.not_in_id`)."""
         places = {
             name
             for name, field in type(self.options).model_fields.items()
-            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("place")
+            if isinstance(field.json_schema_extra, dict)
+            and field.json_schema_extra.get("not_in_id")
         }
         return {key: value for key, value in self.resolved().items() if key not in places}
 

@@ -28,7 +28,7 @@ def rows(path: Path, raw: RawData) -> tuple[Sequence[int], NDArray[Any]]:
     else:
         frame, lines = _numbers(path, raw.info.features, columns)
     gaps = frame.isna().to_numpy()
-    if gaps.any() and raw.impute is None:
+    if gaps.any() and raw.imputer is None:
         row, column = (int(places[0]) for places in gaps.nonzero())
         where = f"{path}:{lines[row]}"
         raise InputError(Problem(f"has an empty cell in column {frame.columns[column]!r}", where))

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from harness.components.base import ImagePrepare, LazyInputs
+from harness.components.base import ImageTransform, LazyInputs
 
 PREPARE_ONCE_BYTES = 1 << 30
 """Images are prepared once, before training, where the result is no larger than this; else a batch
@@ -49,12 +49,12 @@ class InMemorySource:
     inputs: Tensor
     targets: Tensor
     stored: Tensor
-    prepare: ImagePrepare | None
+    prepare: ImageTransform | None
     device: torch.device
 
     @classmethod
     def of(
-        cls, inputs: Tensor, targets: Tensor, prepare: ImagePrepare | None, device: torch.device
+        cls, inputs: Tensor, targets: Tensor, prepare: ImageTransform | None, device: torch.device
     ) -> InMemorySource:
         """Moves examples to `device`; inputs and targets stay on the CPU where they do not fit."""
         home = device if _fits(inputs, device) else torch.device("cpu")
@@ -114,7 +114,7 @@ class StreamingSource:
 
     inputs: LazyInputs
     targets: Tensor
-    prepare: ImagePrepare | None
+    prepare: ImageTransform | None
     device: torch.device
 
     def __len__(self) -> int:
@@ -150,7 +150,7 @@ def _fits(inputs: Tensor, device: torch.device) -> bool:
     return inputs.nbytes * 2 <= free
 
 
-def _prepared(inputs: Tensor, prepare: ImagePrepare) -> Tensor:
+def _prepared(inputs: Tensor, prepare: ImageTransform) -> Tensor:
     """All of the images, made ready a few at a time."""
     first = prepare(inputs[:1])
     ready = first.new_empty((len(inputs), *first.shape[1:]))
@@ -160,7 +160,7 @@ def _prepared(inputs: Tensor, prepare: ImagePrepare) -> Tensor:
     return ready
 
 
-def _prepared_bytes(inputs: Tensor, prepare: ImagePrepare) -> int:
+def _prepared_bytes(inputs: Tensor, prepare: ImageTransform) -> int:
     channels = prepare.channels or inputs.shape[1]
     height, width = prepare.size or inputs.shape[-2:]
     return len(inputs) * channels * height * width * 4

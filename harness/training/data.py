@@ -14,7 +14,7 @@ from harness.components.base import (
     DataInfo,
     Dataset,
     Examples,
-    Impute,
+    Imputer,
     LazyInputs,
     RawData,
     SplitRule,
@@ -142,7 +142,7 @@ def _differs_in_rows(raw: RawData) -> bool:
     """Whether seeds and validation fractions differ in which examples are where alone, and not in
     the test split or in what becomes of an example."""
     cut_by_seed = raw.split is not None and raw.split.seed is None and raw.test is None
-    return not (raw.standardise or raw.impute is not None or cut_by_seed)
+    return not (raw.standardise or raw.imputer is not None or cut_by_seed)
 
 
 def _all_resident(made: Splits) -> bool:
@@ -180,8 +180,8 @@ def _completed(
     raw: RawData, train: Examples, val: Examples | None, test: Examples
 ) -> tuple[Examples, Examples | None, Examples]:
     """The splits with gaps filled and features scaled by what the training split shows."""
-    if raw.impute is not None:
-        train, val, test = fill_missing(raw.impute, train, val, test)
+    if raw.imputer is not None:
+        train, val, test = fill_missing(raw.imputer, train, val, test)
     if raw.standardise:
         train, val, test = standardise(train, val, test)
     return train, val, test
@@ -261,7 +261,7 @@ class StandardScaler:
 
 
 def fill_missing(
-    impute: Impute, train: Examples, val: Examples | None, test: Examples
+    impute: Imputer, train: Examples, val: Examples | None, test: Examples
 ) -> tuple[Examples, Examples | None, Examples]:
     """The three splits with what is missing (NaN) filled in by what the training split shows.
 

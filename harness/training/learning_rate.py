@@ -7,12 +7,12 @@ from typing import cast
 
 from harness.components.base import (
     Horizon,
-    MetricOptions,
     MetricSchedule,
+    MetricScheduleOptions,
     Schedule,
     Scheduler,
     SchedulerOptions,
-    TimedOptions,
+    TimeScheduleOptions,
 )
 from harness.experiment.trial import Choice
 
@@ -36,15 +36,15 @@ class LearningRate:
         self._base = base
         self._start = options.warmup_start
         self._warmup = round(options.warmup_epochs * horizon.steps_per_epoch)
-        by_batch = isinstance(options, TimedOptions) and options.by == "batch"
+        by_batch = isinstance(options, TimeScheduleOptions) and options.by == "batch"
         self._unit = 1 if by_batch else horizon.steps_per_epoch
         self.constant_within_epoch = horizon.steps_per_epoch == 1 or not (self._warmup or by_batch)
-        self.watches = options.metric if isinstance(options, MetricOptions) else None
+        self.watches = options.metric if isinstance(options, MetricScheduleOptions) else None
         left = Horizon(horizon.epochs, horizon.steps_per_epoch, self._warmup)
         built = scheduler.component.build(options, left)
         self._timed: Schedule | None = None
         self._metric: MetricSchedule | None = None
-        if scheduler.component.steps == "time":
+        if scheduler.component.driven_by == "time":
             self._timed = cast("Schedule", built)
         else:
             self._metric = cast("MetricSchedule", built)
@@ -69,15 +69,15 @@ class LearningRate:
         """
         watched = self.watches
         if self._metric and watched is not None and watched in values:
-            self._metric.observe(values[watched])
+            self._metric.step(values[watched])
 
     def state(self) -> dict[str, float]:
         """What `load` needs after a resume; empty for a function of time."""
-        return self._metric.state() if self._metric else {}
+        return self._metric.state_dict() if self._metric else {}
 
     def load(self, state: Mapping[str, float]) -> None:
         if self._metric:
-            self._metric.load(state)
+            self._metric.load_state_dict(state)
 
 
 def table(scheduler: Choice[Scheduler], base: float, horizon: Horizon) -> list[float]:
@@ -85,7 +85,7 @@ def table(scheduler: Choice[Scheduler], base: float, horizon: Horizon) -> list[f
 
     Raises ValueError for a schedule that watches a metric: its rates are not known beforehand.
     """
-    if scheduler.component.steps != "time":
+    if scheduler.component.driven_by != "time":
         raise ValueError(f"{scheduler.name} follows a metric and has no table")
     rate = LearningRate(scheduler, base, horizon)
     return [rate.at(batch) for batch in range(horizon.epochs * horizon.steps_per_epoch)]

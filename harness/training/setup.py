@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from harness.components.base import AugmentFunction, Horizon, LossFunction, Metric
+from harness.components.base import AugmentationFunction, Horizon, LossFunction, Metric
 from harness.components.registry import components, find
 from harness.core.seeding import stream_seed
 from harness.experiment.trial import Trial
@@ -32,7 +32,7 @@ class TrainingSetup:
     loss: LossFunction
     metrics: dict[str, Metric]
     all_metrics: dict[str, Metric]
-    augment: tuple[AugmentFunction, ...]
+    augment: tuple[AugmentationFunction, ...]
     steps_per_epoch: int
 
     def metadata(self) -> dict[str, Any]:
@@ -104,12 +104,12 @@ def metrics_for(data: Splits) -> dict[str, Metric]:
     }
 
 
-def build_augmentations(trial: Trial) -> tuple[AugmentFunction, ...]:
+def build_augmentations(trial: Trial) -> tuple[AugmentationFunction, ...]:
     return tuple(choice.component.build(choice.options) for choice in trial.augment)
 
 
 def augment_batch(
-    changes: Sequence[AugmentFunction], inputs: Tensor, generator: torch.Generator
+    changes: Sequence[AugmentationFunction], inputs: Tensor, generator: torch.Generator
 ) -> Tensor:
     """A batch after some augmentations, in their order."""
     for change in changes:

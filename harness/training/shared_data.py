@@ -19,8 +19,8 @@ import torch
 from harness.components.base import (
     DataInfo,
     Examples,
-    ImagePrepare,
-    Impute,
+    ImageTransform,
+    Imputer,
     RawData,
     SplitRule,
     TableColumns,
@@ -29,7 +29,16 @@ from harness.components.base import (
 
 T = TypeVar("T")
 
-_SHAREABLE = (DataInfo, Examples, ImagePrepare, Impute, RawData, SplitRule, TableColumns, Task)
+_SHAREABLE = (
+    DataInfo,
+    Examples,
+    ImageTransform,
+    Imputer,
+    RawData,
+    SplitRule,
+    TableColumns,
+    Task,
+)
 
 
 @dataclass(frozen=True, slots=True)

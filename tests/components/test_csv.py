@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.components.base import Impute, Task
+from harness.components.base import Imputer, Task
 from harness.components.datasets import csv
 from harness.core.errors import InputError
 from harness.training.data import load_splits
@@ -179,7 +179,7 @@ def test_imputation_is_scikit_learns(by):
 
     inputs = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     inputs[torch.rand(50, 4, generator=torch.Generator().manual_seed(1)) < 0.3] = torch.nan
-    fill = Impute(by, tuple("abcd")).fit(inputs)
+    fill = Imputer(by, tuple("abcd")).fit(inputs)
     reference = SimpleImputer(strategy=by).fit(inputs.double().numpy()).statistics_
     assert np.allclose(fill, reference, rtol=1e-6)
 
@@ -187,14 +187,14 @@ def test_imputation_is_scikit_learns(by):
 def test_a_missing_category_becomes_the_most_frequent():
     nan = torch.nan
     train = torch.tensor([[1, 0, 5], [0, 1, 6], [0, 1, 7], [nan, nan, nan]])
-    fill = Impute("mean", ("a", "b", "c"), categories=((0, 2),)).fit(train)
+    fill = Imputer("mean", ("a", "b", "c"), categories=((0, 2),)).fit(train)
     assert fill.tolist() == [0, 1, 6]
 
 
 def test_a_column_without_a_known_value_cannot_be_imputed():
     train = torch.tensor([[1.0, torch.nan], [2.0, torch.nan]])
     with pytest.raises(InputError, match=r"training split: b$"):
-        Impute("mean", ("a", "b")).fit(train)
+        Imputer("mean", ("a", "b")).fit(train)
 
 
 def test_what_is_filled_in_comes_from_the_training_split_alone(tmp_path):

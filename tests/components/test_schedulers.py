@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.optim import lr_scheduler
 
-from harness.components.base import Horizon, MetricOptions, TimedOptions
+from harness.components.base import Horizon, MetricScheduleOptions, TimeScheduleOptions
 from harness.components.registry import components
 from harness.experiment.trial import Choice
 
@@ -210,14 +210,14 @@ def test_needs_total_says_whether_a_longer_run_begins_alike(name):
     record = components("schedulers")[name]
     for tiny in ({}, *record.tiny):
         choice = Choice.of("schedulers", {"name": name, **tiny})
-        if record.steps == "metric":
-            assert not record.needs_total(choice.options)
+        if record.driven_by == "metric":
+            assert not record.needs_length(choice.options)
             continue
         short, long = (
             [record.build(choice.options, Horizon(epochs, 3))(1.0, t) for t in range(18)]
             for epochs in (6, 12)
         )
-        assert record.needs_total(choice.options) == (short != long)
+        assert record.needs_length(choice.options) == (short != long)
 
 
 def test_some_options_settle_the_total():
@@ -231,13 +231,13 @@ def test_some_options_settle_the_total():
     ]
     for name, options in settled:
         record = components("schedulers")[name]
-        assert record.needs_total(record.options())
-        assert not record.needs_total(record.options.model_validate(options))
+        assert record.needs_length(record.options())
+        assert not record.needs_length(record.options.model_validate(options))
 
 
 def test_options_tell_time_from_metric():
     for record in components("schedulers").values():
-        base = TimedOptions if record.steps == "time" else MetricOptions
+        base = TimeScheduleOptions if record.driven_by == "time" else MetricScheduleOptions
         assert issubclass(record.options, base)
 
 
@@ -245,7 +245,7 @@ def test_onecycle_alone_steps_by_batch():
     units = {
         name: record.options.model_fields["by"].default
         for name, record in components("schedulers").items()
-        if record.steps == "time"
+        if record.driven_by == "time"
     }
     assert units.pop("onecycle") == "batch"
     assert set(units.values()) == {"epoch"}
@@ -292,7 +292,7 @@ def test_plateau_table():
     schedule = plateau(patience=1, factor=0.5, cooldown=1)
     rates = []
     for value in [1.0, 0.9, 0.9, 0.95, 0.95, 0.95, 0.95, 0.8, 0.9]:
-        schedule.observe(value)
+        schedule.step(value)
         rates.append(schedule.lr(1.0))
     assert rates == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
 
@@ -301,22 +301,22 @@ def test_plateau_stops_at_its_floor():
     schedule = plateau(patience=0, factor=0.1, min_lr=0.03)
     rates = []
     for _ in range(4):
-        schedule.observe(1.0)
+        schedule.step(1.0)
         rates.append(schedule.lr(1.0))
     assert rates == pytest.approx([1, 0.1, 0.03, 0.03], rel=1e-15)
 
 
 def test_plateau_does_not_lift_a_rate_below_its_floor():
     schedule = plateau(patience=0, min_lr=0.5)
-    schedule.observe(1.0)
-    schedule.observe(1.0)
+    schedule.step(1.0)
+    schedule.step(1.0)
     assert schedule.lr(0.2) == 0.2
 
 
 def test_plateau_counts_nan_as_no_improvement():
     schedule = plateau(patience=0, factor=0.5)
     for value in (1.0, float("nan"), 0.5):
-        schedule.observe(value)
+        schedule.step(value)
     assert schedule.lr(1.0) == 0.5
 
 
@@ -342,7 +342,7 @@ def test_plateau_equals_torch(options, values):
     optimizer = torch_optimizer()
     theirs = lr_scheduler.ReduceLROnPlateau(optimizer, **options)
     for value in values:
-        ours.observe(value)
+        ours.step(value)
         theirs.step(value)
         assert ours.lr(BASE) == optimizer.param_groups[0]["lr"]
 
@@ -352,10 +352,10 @@ def test_plateau_equals_torch(options, values):
 def test_plateau_resumes_where_it_was(options, values, cut):
     whole, resumed = plateau(**options), plateau(**options)
     for value in values[:cut]:
-        whole.observe(value)
-    resumed.load(whole.state())
+        whole.step(value)
+    resumed.load_state_dict(whole.state_dict())
     for value in values[cut:]:
-        whole.observe(value)
-        resumed.observe(value)
-    assert resumed.state() == whole.state()
+        whole.step(value)
+        resumed.step(value)
+    assert resumed.state_dict() == whole.state_dict()
     assert resumed.lr(BASE) == whole.lr(BASE)

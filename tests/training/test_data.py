@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.components.base import Examples, ImagePrepare
+from harness.components.base import Examples, ImageTransform
 from harness.core.errors import InputError
 from harness.experiment.trial import Trial
 from harness.training import batch_sources as sources
@@ -150,7 +150,7 @@ def images() -> Tensor:
     return torch.randint(0, 256, (23, 1, 6, 6), dtype=torch.uint8, generator=drawn)
 
 
-PREPARE = ImagePrepare(mean=(0.5,), std=(0.2,), size=(9, 9), channels=3)
+PREPARE = ImageTransform(mean=(0.5,), std=(0.2,), size=(9, 9), channels=3)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])

@@ -15,7 +15,9 @@ from harness.training.learning_rate import LearningRate, table
 
 EPOCHS, STEPS = 5, 4
 HORIZON = Horizon(EPOCHS, STEPS)
-TIMED = tuple(name for name, record in components("schedulers").items() if record.steps == "time")
+TIMED = tuple(
+    name for name, record in components("schedulers").items() if record.driven_by == "time"
+)
 
 
 def choice(name, **options):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from harness.components.base import Augmentation, AugmentFunction, Options
+from harness.components.base import Augmentation, AugmentationFunction, Options
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ class EraseOptions(Options):
         return self
 
 
-def build(options: EraseOptions) -> AugmentFunction:
+def build(options: EraseOptions) -> AugmentationFunction:
     def erase(batch: Tensor, generator: torch.Generator) -> Tensor:
         import torch
 

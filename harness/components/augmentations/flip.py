@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from harness.components.base import Augmentation, AugmentFunction, Options
+from harness.components.base import Augmentation, AugmentationFunction, Options
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ class FlipOptions(Options):
     p: float = Field(0.5, ge=0, le=1, description="chance of each image to be flipped")
 
 
-def build(options: FlipOptions) -> AugmentFunction:
+def build(options: FlipOptions) -> AugmentationFunction:
     def flip(batch: Tensor, generator: torch.Generator) -> Tensor:
         import torch
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from harness.components.base import Augmentation, AugmentFunction, Options
+from harness.components.base import Augmentation, AugmentationFunction, Options
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ class NoiseOptions(Options):
     std: float = Field(0.1, gt=0, description="deviation, in the units of normalised pixels")
 
 
-def build(options: NoiseOptions) -> AugmentFunction:
+def build(options: NoiseOptions) -> AugmentationFunction:
     def noise(batch: Tensor, generator: torch.Generator) -> Tensor:
         import torch
 

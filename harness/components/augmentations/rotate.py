@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.components.base import Augmentation, AugmentFunction, Options
+from harness.components.base import Augmentation, AugmentationFunction, Options
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ class RotateOptions(Options):
     fill: float = Field(0.0, description="in normalised units, where the mean pixel is 0")
 
 
-def build(options: RotateOptions) -> AugmentFunction:
+def build(options: RotateOptions) -> AugmentationFunction:
     def rotate(batch: Tensor, generator: torch.Generator) -> Tensor:
         import torch
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from harness.components.base import Augmentation, AugmentFunction, Options
+from harness.components.base import Augmentation, AugmentationFunction, Options
 from harness.core.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class TorchvisionOptions(Options):
         return {key: value for key, value in given.items() if value != _plain(allowed[key].default)}
 
 
-def build(options: TorchvisionOptions) -> AugmentFunction:
+def build(options: TorchvisionOptions) -> AugmentationFunction:
     transform = _transform(options.transform, options.options)
 
     def apply(batch: Tensor, generator: torch.Generator) -> Tensor:

@@ -47,7 +47,7 @@ class CaliforniaHousingOptions(TableOptions):
     download: bool = Field(
         True,
         description="fetch the file where it is absent",
-        json_schema_extra={"place": True},  # the content is the same wherever it comes from
+        json_schema_extra={"not_in_id": True},  # the content is the same wherever it comes from
     )
 
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
-from harness.components.base import DataInfo, Dataset, Impute, Names, RawData, TableColumns, place
+from harness.components.base import (
+    DataInfo,
+    Dataset,
+    Imputer,
+    Names,
+    RawData,
+    TableColumns,
+    not_in_id,
+)
 from harness.components.shared import frames
 from harness.components.shared.data_files import Version, missing, sha256
 from harness.components.shared.frames import Target
@@ -25,7 +33,7 @@ KEPT_TABLES: Final = 2
 
 
 class CSVOptions(ClassTableOptions):
-    path: str = place(
+    path: str = not_in_id(
         "", "the file, absolute or below the data folder; its first line names columns"
     )
     target: str = Field("", description="the column to predict")
@@ -67,14 +75,14 @@ def fingerprint(options: CSVOptions, root: Path) -> str:
 
 def load(options: CSVOptions, root: Path) -> RawData:
     table = _table(options, root)
-    fills = options.missing if options.missing in ("mean", "median") else None
-    impute = Impute(fills, table.columns.inputs, table.columns.ranges) if fills else None
+    strategy = options.missing if options.missing in ("mean", "median") else None
+    imputer = Imputer(strategy, table.columns.inputs, table.columns.ranges) if strategy else None
     return RawData(
         table.info,
         examples(table.info, table.inputs, table.target.values),
         split=options.rule(),
         standardise=options.standardise,
-        impute=impute,
+        imputer=imputer,
         columns=replace(table.columns, separator=options.separator, decimal=options.decimal),
     )
 

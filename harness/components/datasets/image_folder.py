@@ -14,10 +14,10 @@ from harness.components.base import (
     DataInfo,
     Dataset,
     Examples,
-    ImagePrepare,
+    ImageTransform,
     LazyInputs,
     RawData,
-    place,
+    not_in_id,
 )
 from harness.components.shared.data_files import fingerprint as of_files
 from harness.components.shared.data_files import missing
@@ -38,7 +38,7 @@ NAMES_OF_SPLITS: Final = frozenset({"train", "test", "val", "valid", "validation
 class ImageFolderOptions(ImageOptions, StratifiedSplitOptions):
     """The split options cut a folder that has no train/ and test/ of its own."""
 
-    path: str = place("images", "the folder, absolute or below the data folder")
+    path: str = not_in_id("images", "the folder, absolute or below the data folder")
     size: int | None = Field(
         None,
         ge=1,
@@ -47,7 +47,7 @@ class ImageFolderOptions(ImageOptions, StratifiedSplitOptions):
         "null where all images are of one size",
     )
     channels: Literal[1, 3] = Field(3, description="3 for colours, 1 for grey")
-    memory_gb: Annotated[float, Field(ge=0)] = place(
+    memory_gb: Annotated[float, Field(ge=0)] = not_in_id(
         2.0, "decode all images beforehand where they take no more than this; else as they come"
     )
 
@@ -108,7 +108,7 @@ def load(options: ImageFolderOptions, root: Path) -> RawData:
         _examples(folder.train, options, shape, lazy),
         _examples(folder.test, options, shape, lazy) if folder.test else None,
         split=None if folder.test else options.rule(),
-        prepare=ImagePrepare(options.mean, options.std),
+        prepare=ImageTransform(options.mean, options.std),
     )
 
 

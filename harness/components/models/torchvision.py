@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from harness.components.base import DataInfo, Model, Options, place
+from harness.components.base import DataInfo, Model, Options, not_in_id
 from harness.components.shared.layers import skeleton
 from harness.components.shared.pretrained import cached_file, checksum, load, local_file
 from harness.core.errors import did_you_mean
@@ -25,7 +25,7 @@ class TorchvisionOptions(Options):
     """Images of one channel have it repeated to three, whatever these options say."""
 
     arch: str = Field("resnet18", description="name in torchvision.models.list_models()")
-    weights: str | None = place(
+    weights: str | None = not_in_id(
         None,
         "first weights: torchvision's name for them (IMAGENET1K_V1, DEFAULT), which are "
         "downloaded once, or the path of a state dict; none draws them. The output layer is new "

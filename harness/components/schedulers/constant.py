@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.components.base import Horizon, Schedule, Scheduler, TimedOptions
+from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOptions
 
 
-class WarmupOptions(TimedOptions):
+class WarmupOptions(TimeScheduleOptions):
     warmup_epochs: float = Field(1.0, ge=0, description="epochs of linear warm-up in front")
 
 
-def build(options: TimedOptions, horizon: Horizon) -> Schedule:
+def build(options: TimeScheduleOptions, horizon: Horizon) -> Schedule:
     return lambda lr, _t: lr
 
 
@@ -22,7 +22,7 @@ COMPONENTS = (
         reference="Robbins and Monro, Annals of Mathematical Statistics 22 (1951)",
         tiny=({}, {"warmup_epochs": 0.5, "warmup_start": 0.1}),
         build=build,
-        needs_total=lambda _: False,
+        needs_length=lambda _: False,
     ),
     Scheduler(
         name="warmup",
@@ -31,6 +31,6 @@ COMPONENTS = (
         options=WarmupOptions,
         tiny=({}, {"warmup_start": 0.5}),
         build=build,
-        needs_total=lambda _: False,
+        needs_length=lambda _: False,
     ),
 )

@@ -6,10 +6,10 @@ from math import cos, pi
 
 from pydantic import Field
 
-from harness.components.base import Horizon, Schedule, Scheduler, TimedOptions
+from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOptions
 
 
-class CosineOptions(TimedOptions):
+class CosineOptions(TimeScheduleOptions):
     t_max: int | None = Field(
         None, gt=0, description="units to the floor, then it rises again; none is the whole run"
     )
@@ -35,6 +35,6 @@ COMPONENTS = (
         options=CosineOptions,
         tiny=({}, {"t_max": 2, "eta_min": 1e-4, "by": "batch"}),
         build=build,
-        needs_total=lambda options: options.t_max is None,
+        needs_length=lambda options: options.t_max is None,
     ),
 )

@@ -6,10 +6,10 @@ from math import cos, pi
 
 from pydantic import Field
 
-from harness.components.base import Horizon, Schedule, Scheduler, TimedOptions
+from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOptions
 
 
-class CosineRestartsOptions(TimedOptions):
+class CosineRestartsOptions(TimeScheduleOptions):
     t_0: int | None = Field(
         None, gt=0, description="units to the first restart; none is as two cycles fill the run"
     )
@@ -48,6 +48,6 @@ COMPONENTS = (
         options=CosineRestartsOptions,
         tiny=({}, {"t_0": 1, "t_mult": 2, "eta_min": 1e-4, "by": "batch"}),
         build=build,
-        needs_total=lambda options: options.t_0 is None,
+        needs_length=lambda options: options.t_0 is None,
     ),
 )

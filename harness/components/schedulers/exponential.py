@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.components.base import Horizon, Schedule, Scheduler, TimedOptions
+from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOptions
 
 
-class ExponentialOptions(TimedOptions):
+class ExponentialOptions(TimeScheduleOptions):
     gamma: float = Field(0.95, gt=0, le=1, description="factor at each unit")
 
 
@@ -24,6 +24,6 @@ COMPONENTS = (
         options=ExponentialOptions,
         tiny=({}, {"gamma": 0.5, "by": "batch"}),
         build=build,
-        needs_total=lambda _: False,
+        needs_length=lambda _: False,
     ),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.components.base import Horizon, Schedule, Scheduler, TimedOptions
+from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOptions
 
 
-class LinearOptions(TimedOptions):
+class LinearOptions(TimeScheduleOptions):
     """A decay to zero by default, where torch's LinearLR rises from a third: a warm-up is every
     scheduler's own option here."""
 
@@ -35,6 +35,6 @@ COMPONENTS = (
         options=LinearOptions,
         tiny=({}, {"start_factor": 0.5, "end_factor": 0.1, "total": 2, "by": "batch"}),
         build=build,
-        needs_total=lambda options: options.total is None,
+        needs_length=lambda options: options.total is None,
     ),
 )

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 from pydantic import Field, field_validator
 
-from harness.components.base import Horizon, Integers, Schedule, Scheduler, TimedOptions
+from harness.components.base import Horizon, Integers, Schedule, Scheduler, TimeScheduleOptions
 
 
-class MultistepOptions(TimedOptions):
+class MultistepOptions(TimeScheduleOptions):
     milestones: Integers | None = Field(
         None,
         description="units at which it drops, rising; none is a half and three quarters of the run",
@@ -42,6 +42,6 @@ COMPONENTS = (
         options=MultistepOptions,
         tiny=({}, {"milestones": [1, 3], "gamma": 0.5, "by": "batch"}),
         build=build,
-        needs_total=lambda options: options.milestones is None,
+        needs_length=lambda options: options.milestones is None,
     ),
 )

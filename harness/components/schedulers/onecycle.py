@@ -12,10 +12,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from harness.components.base import Horizon, Schedule, Scheduler, TimedOptions
+from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOptions
 
 
-class OneCycleOptions(TimedOptions):
+class OneCycleOptions(TimeScheduleOptions):
     """The trial's lr is the peak, torch's `max_lr`."""
 
     by: Literal["epoch", "batch"] = Field("batch", description="the unit of its steps")
@@ -77,6 +77,6 @@ COMPONENTS = (
             {"anneal_strategy": "linear", "three_phase": True, "by": "epoch"},
         ),
         build=build,
-        needs_total=lambda _: True,
+        needs_length=lambda _: True,
     ),
 )

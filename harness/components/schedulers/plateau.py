@@ -8,10 +8,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.components.base import Horizon, MetricOptions, Scheduler
+from harness.components.base import Horizon, MetricScheduleOptions, Scheduler
 
 
-class PlateauOptions(MetricOptions):
+class PlateauOptions(MetricScheduleOptions):
     """As torch's ReduceLROnPlateau. It counts evaluations, those in its warm-up too; the untrained
     model's is not among them. An experiment that does not record `metric` is refused."""
 
@@ -53,7 +53,7 @@ class Plateau:
         self._cooldown = 0
         self._drops = 0
 
-    def observe(self, value: float) -> None:
+    def step(self, value: float) -> None:
         """value: of the watched metric. NaN is no improvement."""
         if self._improves(value):
             self._best = value
@@ -87,7 +87,7 @@ class Plateau:
             rate = lower
         return rate
 
-    def state(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, float]:
         return {
             "best": self._best,
             "bad": self._bad,
@@ -95,7 +95,7 @@ class Plateau:
             "drops": self._drops,
         }
 
-    def load(self, state: Mapping[str, float]) -> None:
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
         self._best = state["best"]
         self._bad = int(state["bad"])
         self._cooldown = int(state["cooldown"])
@@ -116,8 +116,8 @@ COMPONENTS = (
             {"patience": 0},
             {"metric": "train/accuracy", "mode": "max", "threshold_mode": "abs", "cooldown": 1},
         ),
-        steps="metric",
+        driven_by="metric",
         build=build,
-        needs_total=lambda _: False,
+        needs_length=lambda _: False,
     ),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.components.base import Horizon, Schedule, Scheduler, TimedOptions
+from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOptions
 
 
-class PolynomialOptions(TimedOptions):
+class PolynomialOptions(TimeScheduleOptions):
     power: float = Field(1.0, gt=0, description="1 is a straight line, 2 a parabola")
     total: int | None = Field(None, gt=0, description="units to zero; none is the whole run")
 
@@ -25,6 +25,6 @@ COMPONENTS = (
         options=PolynomialOptions,
         tiny=({}, {"power": 2.0, "total": 2, "by": "batch"}),
         build=build,
-        needs_total=lambda options: options.total is None,
+        needs_length=lambda options: options.total is None,
     ),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from harness.components.base import Horizon, Schedule, Scheduler, TimedOptions
+from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOptions
 
 
-class StepOptions(TimedOptions):
+class StepOptions(TimeScheduleOptions):
     step_size: int | None = Field(
         None, gt=0, description="units between drops; none is a third of the run, rounded up"
     )
@@ -28,6 +28,6 @@ COMPONENTS = (
         options=StepOptions,
         tiny=({}, {"step_size": 1, "gamma": 0.5, "by": "batch"}),
         build=build,
-        needs_total=lambda options: options.step_size is None,
+        needs_length=lambda options: options.step_size is None,
     ),
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from harness.components.base import DataInfo, ImagePrepare, Numbers, Options, Task
+from harness.components.base import DataInfo, ImageTransform, Numbers, Options, Task
 from harness.core.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class FetchedOptions(Options):
     download: bool = Field(
         True,
         description="fetch the files where they are absent",
-        json_schema_extra={"place": True},  # the files' checksum says what is trained on
+        json_schema_extra={"not_in_id": True},  # the files' checksum says what is trained on
     )
 
 
@@ -67,10 +67,10 @@ def image_info(
     return DataInfo(task, (channels, height, width), classes)
 
 
-def prepare(options: ImageOptions, maximum: float = 255.0) -> ImagePrepare:
+def prepare(options: ImageOptions, maximum: float = 255.0) -> ImageTransform:
     """The preparation these options describe. maximum: the stored value that means 1."""
     size = (options.size, options.size) if options.size else None
-    return ImagePrepare(options.mean, options.std, size, options.channels, maximum)
+    return ImageTransform(options.mean, options.std, size, options.channels, maximum)
 
 
 def stored(images: Tensor, options: ImageOptions) -> Tensor:

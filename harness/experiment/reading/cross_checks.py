@@ -82,7 +82,7 @@ def _watches_what_is_recorded(cells: Cells, _infos: Infos, faults: Faults) -> No
     """A schedule that follows a metric must find it in every measurement."""
     scheduler, metrics, val_fraction = cells
     watched = getattr(scheduler.value.options, "metric", None)
-    if scheduler.value.component.steps != "metric" or not isinstance(watched, str):
+    if scheduler.value.component.driven_by != "metric" or not isinstance(watched, str):
         return
     keys: Keys = (*scheduler.keys, "metric")
     split, _, name = watched.partition("/")

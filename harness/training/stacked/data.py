@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.components.base import ImagePrepare
+from harness.components.base import ImageTransform
 from harness.core.seeding import generator
 from harness.experiment.trial import Trial
 from harness.training.batch_sources import BatchSource, InMemorySource, SubsetSource
@@ -31,7 +31,7 @@ class StackedSplit:
 
     inputs: Tensor
     targets: Tensor
-    prepare: ImagePrepare | None
+    prepare: ImageTransform | None
     rows: Tensor | None
     version: tuple[int, ...]
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from harness.components.base import AugmentFunction, Horizon, LossFunction, Metric
+from harness.components.base import AugmentationFunction, Horizon, LossFunction, Metric
 from harness.components.registry import find
 from harness.core.records import Outcome
 from harness.core.seeding import generator
@@ -216,7 +216,7 @@ class EpochStreams:
         owner: Tensor,
         epoch: int,
         like: Tensor,
-        augment: Sequence[AugmentFunction],
+        augment: Sequence[AugmentationFunction],
     ) -> None:
         self.masks = EpochDropoutMasks(seeds, owner, epoch, like.dtype)
         self._augment = augment

@@ -26,10 +26,10 @@ from harness.experiment.loading import load
 from harness.experiment.plan import PlannedTrial, make_plan
 from harness.store.store import open_store
 from harness.store.write.background import BackgroundWriter
-from harness.tuning.points import plan_studies
 from harness.tuning.search_loop import Drive, Writer
 from harness.tuning.storage import open_storage
 from harness.tuning.study import TuningStudy
+from harness.tuning.study_plan import plan_studies
 from harness.tuning.study_runs import StudyRuns, search_plan
 
 POINTS = 1000

@@ -62,8 +62,8 @@ def _main(argv: Sequence[str]) -> int:
     from harness.core.paths import data_root
     from harness.experiment.loading import load
     from harness.experiment.plan import make_plan
-    from harness.tuning.points import plan_studies
-    from harness.tuning.summary import listing
+    from harness.tuning.report import listing
+    from harness.tuning.study_plan import plan_studies
 
     refuse_stacks_on_ray(arguments)
     with offline("a dry run downloads nothing") if arguments.dry_run else nullcontext():

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from harness.core.errors import HarnessError
 from harness.core.text import join_with_and, plural
 from harness.diagnostics.checkpoints import checkpoints, damage, set_aside
 from harness.diagnostics.finding import Finding, note, ok, wrong
@@ -125,9 +124,8 @@ def _remove_strays(store: Store) -> str:
 
 
 def beside(home: Path) -> Iterator[Finding]:
-    """Folders beside the store: what waits there, what is torn, what is left over."""
+    """Folders beside the store: what waits there, what is left over."""
     yield from _waiting(home)
-    yield from _journals(home)
     left = health.partial_files([home])
     if left:
         told = f"{plural(len(left), 'file')} half written by dead processes: {left[0].name}"
@@ -148,29 +146,6 @@ def _waiting(home: Path) -> Iterator[Finding]:
         if sound:
             told = f"{plural(len(sound), 'trial')} {what}: {way}"
             yield wrong(kind, told) if kind == "outbox" else note(kind, told)
-
-
-def _journals(home: Path) -> Iterator[Finding]:
-    journals = sorted((home / "studies").glob("*.journal"))
-    if not journals:
-        return
-    from harness.tuning.storage import torn_end
-
-    torn = [path for path in journals if torn_end(path)]
-    for path in torn:
-        told = f"the last line of {path.name} is torn; no other point is lost"
-        yield wrong("studies", told, partial(_mend_journal, path))
-    if not torn:
-        yield ok("studies", f"{plural(len(journals), 'journal')}, whole")
-
-
-def _mend_journal(path: Path) -> str:
-    from harness.tuning.storage import mend
-
-    try:
-        return f"{path.name}: {plural(mend(path), 'byte')} cut, and kept in {path.name}.torn"
-    except HarnessError as error:
-        return f"left alone: {error}"
 
 
 def _remove(files: list[Path]) -> str:

@@ -39,17 +39,15 @@ from harness.store.store import Store, open_store
 from harness.store.write.background import BackgroundWriter, take_in
 from harness.store.write.finish import finish
 from harness.store.write.sweep_writer import SweepWriter
-from harness.tuning.figures import write_figures
-from harness.tuning.points import StudyPlan
+from harness.tuning.report import announcement, outcome_lines, write_figures
 from harness.tuning.results import StoredResults
 from harness.tuning.retraining import RetrainingPlan, plan_retraining, study_result
 from harness.tuning.search_loop import Drive
-from harness.tuning.stacking import require_own_clocks, stack_limit, told
-from harness.tuning.stale_points import Heartbeat
-from harness.tuning.storage import open_storage
+from harness.tuning.stacking import describe_stacking, require_own_clocks, stack_limit
+from harness.tuning.storage import Heartbeat, open_storage
 from harness.tuning.study import TuningStudy
+from harness.tuning.study_plan import StudyPlan
 from harness.tuning.study_runs import StudyRuns, TaggingWriter, mark, search_plan
-from harness.tuning.summary import announcement, outcome_lines
 
 SHOWN_CONFIGS = 20
 POLL_SECONDS = 1.0
@@ -133,7 +131,7 @@ def _tune(
             trainer = _engine(bases, arguments)
             stacks = stack_limit(arguments.fuse, studies, trainer.slots)
             _say(console, [f"tuning: {trainer.description}"])
-            _say(console, told(stacks, [study.plan for study in studies]))
+            _say(console, describe_stacking(stacks, [study.plan for study in studies]))
             stored_results = StoredResults(
                 store, store.finished(store.experiment(plan.experiment.name)), search
             )

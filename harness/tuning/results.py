@@ -1,4 +1,4 @@
-"""What became of a trial, trained now or found in the store, in the words of a study."""
+"""The result of a trial, trained now or read from the store, as a study judges it."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from harness.store.retry import patient
 from harness.store.store import Store
 from harness.store.write.background import FAREWELL_SECONDS
 
-"""Outcomes that are not run again."""
-
 
 @dataclass(slots=True)
 class TrialResult:
-    """A trial as it is trained, or as it was. parameters: of its model. shared_by: how many trained
-    together with it as one stack, itself counted."""
+    """The result of a trial so far.
+
+    parameters: how many weights its model has.
+    stack_size: how many trials trained with it as one stack, itself included.
+    """
 
     history: list[Measured] = field(default_factory=list)
     parameters: int | None = None
-    shared_by: int = 1
+    stack_size: int = 1
     outcome: Outcome | None = None
     reason: str = ""
 
-    def take(self, record: Record) -> None:
-        """Add one record."""
+    def add(self, record: Record) -> None:
         match record:
             case Started():
                 self.parameters = record.metadata.get("parameters")
-                self.shared_by = record.metadata.get("fused", 1)
+                self.stack_size = record.metadata.get("fused", 1)
             case Measured():
                 self.history.append(record)
             case Ended():
@@ -42,13 +42,15 @@ class TrialResult:
 
     @property
     def seconds(self) -> float:
-        """Of training; of a stack's clock, the trial's part."""
+        """The seconds of training: of a stack's clock, the trial's share."""
         clock = self.history[-1].values.get(TRAIN_SECONDS, 0.0) if self.history else 0.0
-        return clock / self.shared_by
+        return clock / self.stack_size
 
     def values(self, objectives: Sequence[Objective], goal: Goal) -> list[float] | None:
-        """The objectives' values: measures at the epoch with the best selection metric. None
-        where one was not measured."""
+        """Returns the objectives' values at the epoch with the best selection metric.
+
+        Returns None where one of them was not measured.
+        """
         top = best_epoch(self.history, goal)
         if top is None:
             return None
@@ -56,44 +58,42 @@ class TrialResult:
             TRAIN_SECONDS: self.seconds,
             PARAMETERS: self.parameters,
         }
-        found = [costs.get(o.metric, top.values.get(o.metric)) for o in objectives]
-        return None if None in found else [float(value) for value in found if value is not None]
+        values = [costs.get(o.metric, top.values.get(o.metric)) for o in objectives]
+        return None if None in values else [float(value) for value in values if value is not None]
 
 
 class StoredResults:
-    """The trials of an experiment that stand in the store already."""
+    """The results of an experiment's finished trials, read from the store."""
 
     def __init__(self, store: Store, runs: Mapping[str, RunInfo], search: Search) -> None:
         self._store = store
         self._runs = runs
         self._objectives = search.objectives
-        self._is_timed = search.minutes is not None or TRAIN_SECONDS in self._measures
+        self._metrics = {objective.metric for objective in search.objectives}
+        self._is_timed = search.minutes is not None or TRAIN_SECONDS in self._metrics
 
     def find(self, trial_id: str, goal: Goal) -> TrialResult | None:
-        """A finished trial's result; None where it has none, or where an objective is not among
-        what was recorded."""
+        """Returns a finished trial's result.
+
+        Returns None where the trial is not finished, and where its run lacks an objective.
+        """
         run = self._runs.get(trial_id)
         if run is None or run.outcome not in FINISHED:
             return None
         deadline = time.monotonic() + FAREWELL_SECONDS
         with patient(lambda: time.monotonic() < deadline):
-            return self._recall(run, goal)
+            return self._read(run, goal)
 
-    def _recall(self, run: RunInfo, goal: Goal) -> TrialResult | None:
-        history = recall_history(
-            self._store, run.run_id, self._measures - {PARAMETERS} | {TRAIN_SECONDS}
-        )
-        found = TrialResult(list(history), outcome=run.outcome)
+    def _read(self, run: RunInfo, goal: Goal) -> TrialResult | None:
+        metrics = self._metrics - {PARAMETERS} | {TRAIN_SECONDS}
+        history = recall_history(self._store, run.run_id, metrics)
+        result = TrialResult(list(history), outcome=run.outcome)
         if self._is_timed:
-            found.shared_by = recall_shared(self._store, run.run_id)
-            if found.shared_by > 1 and TRAIN_SECONDS in self._measures:
-                return None  # The clock was its stack's.
-        if PARAMETERS in self._measures:
-            found.parameters = recall_parameters(self._store, run.run_id)
-        if run.outcome is Outcome.DONE and found.values(self._objectives, goal) is None:
+            result.stack_size = recall_shared(self._store, run.run_id)
+            if result.stack_size > 1 and TRAIN_SECONDS in self._metrics:
+                return None  # The clock was the stack's, not the trial's.
+        if PARAMETERS in self._metrics:
+            result.parameters = recall_parameters(self._store, run.run_id)
+        if run.outcome is Outcome.DONE and result.values(self._objectives, goal) is None:
             return None
-        return found
-
-    @property
-    def _measures(self) -> set[str]:
-        return {objective.metric for objective in self._objectives}
+        return result

@@ -1,12 +1,23 @@
-"""Optuna's samplers and pruners, from what a file asks for."""
+"""Optuna's samplers and pruners as an experiment file names them, and two samplers of our own.
+
+`QuasiRandomSampler` gives the points of a low-discrepancy sequence; `RoundingSampler` shortens the
+floats that another sampler proposes.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from math import exp, floor, log, log10
 from typing import Any
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import (
     BasePruner,
@@ -25,6 +36,7 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.seeding import stream_seed
 from harness.experiment.experiment import (
@@ -34,67 +46,48 @@ from harness.experiment.experiment import (
     Search,
     value_label,
 )
-from harness.tuning.points import StudyPlan, points_of
-from harness.tuning.quasi_random import QuasiRandomSampler
+from harness.tuning.study_plan import StudyPlan, grid_values
 
-
-class Grid(GridSampler):
-    """Optuna's, but that it stops no loop at its last point: the budget does."""
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
-        state: optuna.trial.TrialState,
-        values: Sequence[float] | None,
-    ) -> None: ...
-
+DIGITS = 4
+"""How many digits of a proposed float are kept: significant ones on a logarithmic scale, else
+digits of the range's width, which leaves at least a thousand values."""
 
 Scalar = bool | int | float | str | None
+"""A value as Optuna stores it."""
 
 
-def choices(dimension: CategoricalDimension) -> list[Scalar]:
-    """A list's values as Optuna stores them: plain numbers and text as they are, else labels."""
-    plain = all(isinstance(value, (int, float, str)) for value in dimension.values)
-    distinct = len(set(dimension.values)) == len(dimension.values)  # True is 1 to a set
-    if plain and distinct:
-        return list(dimension.values)
-    return [value_label(value) for value in dimension.values]
-
-
-def encoded(dimension: Dimension, value: Any) -> Scalar:
-    """A value of the space as Optuna stores it."""
+def encode(dimension: Dimension, value: Any) -> Scalar:
+    """Returns a value of the space as Optuna stores it."""
     if isinstance(dimension, NumericDimension):
         number: Scalar = value
         return number
-    return choices(dimension)[dimension.values.index(value)]
+    return _stored_choices(dimension)[dimension.values.index(value)]
 
 
-def decoded(dimension: Dimension, stored: Any) -> Any:
-    """The value that Optuna stores as `stored`, as a trial takes it."""
+def decode(dimension: Dimension, stored: Any) -> Any:
+    """Returns a value that Optuna stores as a trial takes it."""
     if isinstance(dimension, CategoricalDimension):
-        return dimension.values[choices(dimension).index(stored)]
+        return dimension.values[_stored_choices(dimension).index(stored)]
     return stored
 
 
 def suggest(trial: optuna.Trial, dimension: Dimension) -> Any:
-    """One field's value, as a trial takes it."""
+    """Lets the study's sampler propose a value of one field. Returns it as a trial takes it."""
     name = dimension.field
     if isinstance(dimension, CategoricalDimension):
-        stored = choices(dimension)
-        return dimension.values[stored.index(trial.suggest_categorical(name, stored))]
-    low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
+        return decode(dimension, trial.suggest_categorical(name, _stored_choices(dimension)))
+    low, high, log_scale, step = dimension.low, dimension.high, dimension.log, dimension.step
     if dimension.integer:
-        return trial.suggest_int(name, int(low), int(high), step=int(step or 1), log=log)
-    return trial.suggest_float(name, low, high, step=step, log=log)
+        return trial.suggest_int(name, int(low), int(high), step=int(step or 1), log=log_scale)
+    return trial.suggest_float(name, low, high, step=step, log=log_scale)
 
 
 def make_sampler(study: StudyPlan, ordinal: int) -> BaseSampler:
-    """The sampler for a study's point number `ordinal`.
+    """Makes the sampler of a study's point number `ordinal`.
 
-    Its seed follows from the search's seed and from the ordinal, so that it has no state to lose:
-    a search that was killed goes on as if it had not been. Every study draws the same stream, so
-    that no optimizer has luckier points.
+    The sampler's seed follows from the search's seed and the ordinal, so that the sampler has no
+    state to lose: a search that was killed continues as if it had not been. Every study draws the
+    same random numbers, so that no optimizer gets luckier points.
     """
     search = study.search
     constant = stream_seed(search.seed, "sampler") % 2**32
@@ -103,19 +96,20 @@ def make_sampler(study: StudyPlan, ordinal: int) -> BaseSampler:
     match search.sampler.name:
         case "qmc":
             fields = [dimension.field for dimension in study.dimensions]
-            return QuasiRandomSampler(fields, ordinal, options["sequence"], constant)
+            sampler = QuasiRandomSampler(fields, ordinal, options["sequence"], constant)
+            return RoundingSampler(sampler)
         case "grid":
             space = {
-                d.field: [encoded(d, value) for value in points_of(d)] for d in study.dimensions
+                d.field: [encode(d, value) for value in grid_values(d)] for d in study.dimensions
             }
-            return Grid(space, seed=constant)
+            return RoundingSampler(_BudgetedGridSampler(space, seed=constant))
         case "gp" | "cmaes":
             options["warn_independent_sampling"] = False
         case "tpe" if options["multivariate"]:
             options["warn_independent_sampling"] = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return _SAMPLERS[search.sampler.name](seed=seed, **options)
+        return RoundingSampler(_SAMPLERS[search.sampler.name](seed=seed, **options))
 
 
 _SAMPLERS: Mapping[str, Callable[..., BaseSampler]] = {
@@ -127,22 +121,183 @@ _SAMPLERS: Mapping[str, Callable[..., BaseSampler]] = {
 }
 
 
+def points_per_round(study: StudyPlan) -> int | None:
+    """Returns how many points a study's sampler draws before it uses any result.
+
+    Returns None for a sampler that uses none.
+    """
+    options = study.search.sampler.options
+    match study.search.sampler.name:
+        case "tpe" | "gp":
+            return max(1, int(options["n_startup_trials"]))
+        case "nsga2":
+            return int(options["population_size"])
+        case "cmaes":
+            n_ranges = sum(
+                isinstance(dimension, NumericDimension) for dimension in study.dimensions
+            )
+            population = 4 + int(3 * log(max(1, n_ranges)))  # Hansen's population size
+            return max(int(options["n_startup_trials"]), population)
+    return None
+
+
 def make_pruner(search: Search, epochs: int) -> BasePruner:
-    """epochs: the most that a trial of the study trains."""
+    """Makes the pruner that a search names. epochs: the most that a trial of the study trains."""
     options = search.pruner.options
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return _make_pruner(search.pruner.name, options, epochs)
-
-
-def _make_pruner(name: str, options: Mapping[str, Any], epochs: int) -> BasePruner:
-    match name:
-        case "median":
-            return MedianPruner(**options)
-        case "asha":
-            return SuccessiveHalvingPruner(**options)
-        case "hyperband":
-            return HyperbandPruner(max_resource=epochs, **options)
-        case "wilcoxon":
-            return WilcoxonPruner(**options)
+        match search.pruner.name:
+            case "median":
+                return MedianPruner(**options)
+            case "asha":
+                return SuccessiveHalvingPruner(**options)
+            case "hyperband":
+                return HyperbandPruner(max_resource=epochs, **options)
+            case "wilcoxon":
+                return WilcoxonPruner(**options)
     return NopPruner()
+
+
+class QuasiRandomSampler(BaseSampler):
+    """Proposes the points of a scrambled low-discrepancy sequence, as AlgoPerf tunes.
+
+    The sequence fills the space more evenly than chance. A study's n-th point is the sequence's
+    n-th, whatever was measured and however many workers train, and every study gets the same
+    points.
+
+    fields: one coordinate of the sequence each, in this order.
+    ordinal: which point of the sequence to propose, from 0.
+    sequence: "halton" (with Owen's scrambling) or "sobol".
+    """
+
+    def __init__(self, fields: Sequence[str], ordinal: int, sequence: str, seed: int) -> None:
+        from scipy.stats import qmc
+
+        engine = {"halton": qmc.Halton, "sobol": qmc.Sobol}[sequence]
+        points = engine(d=len(fields), scramble=True, seed=seed)
+        if ordinal:
+            points.fast_forward(ordinal)
+        self._coordinates = dict(zip(fields, points.random(1)[0].tolist(), strict=True))
+
+    def infer_relative_search_space(
+        self,
+        study: optuna.Study,  # noqa: ARG002 - Optuna's signature
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self,
+        study: optuna.Study,  # noqa: ARG002 - Optuna's signature
+        trial: FrozenTrial,  # noqa: ARG002
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,  # noqa: ARG002 - Optuna's signature
+        trial: FrozenTrial,  # noqa: ARG002
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return from_unit(param_distribution, self._coordinates[param_name])
+
+
+def from_unit(distribution: BaseDistribution, unit: float) -> Any:
+    """Maps `unit`, in [0, 1), to a value of a distribution, on its scale and on its steps."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(unit * len(distribution.choices))]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101 - no others
+    low, high = distribution.low, distribution.high
+    if isinstance(distribution, IntDistribution) and distribution.log:
+        # Each integer gets the half unit on either side of it.
+        drawn = exp(log(low - 0.5) + unit * (log(high + 0.5) - log(low - 0.5)))
+        return min(max(round(drawn), low), high)
+    if distribution.step is not None:
+        n_values = round((high - low) / distribution.step) + 1
+        return low + int(unit * n_values) * distribution.step
+    drawn = (
+        exp(log(low) + unit * log(high / low)) if distribution.log else low + unit * (high - low)
+    )
+    return min(max(drawn, low), high)
+
+
+class RoundingSampler(BaseSampler):
+    """Rounds the floats that another sampler proposes, before they are stored.
+
+    A person can then type a tuned learning rate: 0.0365 rather than 0.03650297304650816.
+    """
+
+    def __init__(self, sampler: BaseSampler) -> None:
+        self.sampler = sampler
+
+    def reseed_rng(self) -> None:
+        self.sampler.reseed_rng()
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self.sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        values = self.sampler.sample_relative(study, trial, search_space)
+        return {name: round_value(search_space[name], value) for name, value in values.items()}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        value = self.sampler.sample_independent(study, trial, param_name, param_distribution)
+        return round_value(param_distribution, value)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self.sampler.before_trial(study, trial)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        self.sampler.after_trial(study, trial, state, values)
+
+
+def round_value(distribution: BaseDistribution, value: Any) -> Any:
+    """Rounds a value of a continuous range, and keeps it in the range; returns others unchanged."""
+    if not isinstance(distribution, FloatDistribution) or distribution.step is not None:
+        return value
+    low, high = distribution.low, distribution.high
+    if not low < value < high:
+        return value
+    decimals = DIGITS - 1 - floor(log10(high - low))
+    if distribution.log:
+        decimals = max(decimals, DIGITS - 1 - floor(log10(value)))
+    return min(max(round(value, decimals), low), high)
+
+
+class _BudgetedGridSampler(GridSampler):
+    """Optuna's grid sampler, which leaves it to the budget to end the study."""
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None: ...
+
+
+def _stored_choices(dimension: CategoricalDimension) -> list[Scalar]:
+    """Returns a list's values as Optuna stores them: numbers and text as they are, else labels."""
+    plain = all(isinstance(value, (int, float, str)) for value in dimension.values)
+    distinct = len(set(dimension.values)) == len(dimension.values)  # True equals 1 in a set
+    if plain and distinct:
+        return list(dimension.values)
+    return [value_label(value) for value in dimension.values]

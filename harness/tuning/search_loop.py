@@ -132,7 +132,7 @@ class Drive:
             able = [one for one in self._ready if self.executor.has_slot(one.current.trial.device)]
             if not able:
                 return
-            members = next_stack(able, self.stacks.most)
+            members = next_stack(able, self.stacks.size)
             for one in members:
                 self._ready.remove(one)
             self.executor.submit(self._task([member.current for member in members]))
@@ -162,7 +162,7 @@ class Drive:
         if not self.executor.has_slot(device) or study.is_over():
             return False
         waiting = sum(one.current.trial.device == device for one in self._ready)
-        return waiting < self.stacks.most
+        return waiting < self.stacks.size
 
     def _advance(self, asked: SearchPoint) -> None:
         """Make a point's next seed ready to train, or take its result from where it is known."""
@@ -194,7 +194,7 @@ class Drive:
             record = Ended(Outcome.INTERRUPTED, {}, reason=reason, pruned_at=asked.pruned_at)
         if training.run is None:
             training.run = self.writer.start_trial(asked.current, sampled(asked))
-        training.result.take(record)
+        training.result.add(record)
         training.run.record(record)
         if isinstance(record, Ended):
             training.run.settle()
@@ -249,12 +249,12 @@ class Drive:
             self._next_seed(asked, values[0])
 
     def _next_seed(self, asked: SearchPoint, value: float) -> None:
-        asked.at += 1
-        done = asked.at == len(asked.planned)
+        asked.seed_index += 1
+        done = asked.seed_index == len(asked.planned_trials)
         if asked.study.search.pruner.name == WILCOXON:
-            asked.report(value, asked.at)
+            asked.report(value, asked.seed_index)
             if not done and asked.should_prune():
-                asked.pruned_at = asked.at
+                asked.pruned_at = asked.seed_index
                 asked.study.tell(asked, TrialState.PRUNED, "pruned")
                 return
         if done:

@@ -1,35 +1,50 @@
-"""Where studies live: a journal in `mlruns/` by default, or any storage that Optuna knows."""
+"""Where studies are stored, and which of their points a dead process has left running.
+
+A study lives in a journal in `mlruns/` by default, or in any storage that Optuna supports.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
+from typing import Final
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.errors import HarnessError, StoreError
+from harness.store.coordination.lease import LEASE_SECONDS, Renewal, Watch
+from harness.store.coordination.owner import is_certain, is_dead, owner
 from harness.store.retry import reason
 from harness.store.uris import redact
 
 FOLDER = "studies"
-"""Of journals, beside the MLflow store."""
-_WRITING_SECONDS = 2.0
-"""How long a live reader of the journal may hold its lock before the lock counts as left over."""
+"""The folder of the journals, beside the MLflow store."""
+OWNER: Final = "owner"
+"""User attribute of a point: the process that trains it."""
+LEASE: Final = "lease "
+"""User attribute of a study, followed by an owner: the counter of that owner's heartbeat."""
+_READ_SECONDS = 2.0
+"""How long a live reader may hold the journal's lock before the lock counts as left behind."""
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class StudyStorage:
-    """An open storage. label: its address as people may see it. shared: whether other processes,
-    or other machines, may work on its studies at the same time."""
+    """An open storage.
+
+    label: its address as people may see it, without a password.
+    shared: whether other processes or machines may work on its studies at the same time.
+    """
 
     storage: BaseStorage
     label: str
@@ -38,65 +53,63 @@ class StudyStorage:
 
 @contextmanager
 def open_storage(where: str, home: Path, experiment: str) -> Iterator[StudyStorage]:
-    """Open what `where` names: a URL, a journal's path, or, empty, the experiment's own journal
-    under `home`.
+    """Opens the storage at `where`: a URL, or a journal's path.
 
-    Raises StoreError where it cannot be opened; HarnessError where another search has the journal.
+    Where it is empty, opens the experiment's own journal under `home`. Raises StoreError where the
+    storage cannot be opened, and HarnessError where another search is using the journal.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" in where:
         yield StudyStorage(_database(where), redact(where), shared=True)
         return
     path = Path(where) if where else home / FOLDER / f"{experiment}.journal"
-    with _alone(path):
-        yield StudyStorage(_journal(path), str(path), shared=False)
+    with _locked(path):
+        try:
+            _remove_left_lock(path)
+            repair(path)
+            journal = JournalStorage(JournalFileBackend(str(path)))
+        except OSError as error:
+            raise StoreError(f"cannot open the studies' journal {path}: {error}") from error
+        yield StudyStorage(journal, str(path), shared=False)
 
 
-def _journal(path: Path) -> BaseStorage:
+def _database(url: str) -> BaseStorage:
     try:
-        _clear_lock(path)
-        repair(path)
-        return JournalStorage(JournalFileBackend(str(path)))
-    except OSError as error:
-        raise StoreError(f"cannot open the studies' journal {path}: {error}") from error
+        return optuna.storages.get_storage(RDBStorage(url))
+    except Exception as error:  # noqa: BLE001 - drivers raise exceptions of their own
+        raise StoreError(
+            f"cannot open the studies' storage {redact(url)}: {reason(error)}"
+        ) from None
 
 
-def repair(path: Path) -> int:
-    """Cut a last line that was not written whole, as by a kill or a full disk. Returns how many
-    bytes were cut; they are kept beside the journal.
+def repair(path: Path) -> None:
+    """Cuts a journal's last line where a kill or a full disk left it incomplete.
 
-    Optuna would append to the torn line, and then refuse the whole journal.
+    Optuna would append to that line, and then reject the whole journal. The bytes are kept beside
+    the journal.
     """
     torn = torn_end(path)
     if not torn:
-        return 0
-    with path.with_name(path.name + ".torn").open("ab") as kept:
-        kept.write(torn + b"\n")
+        return
+    with path.with_name(path.name + ".torn").open("ab") as backup:
+        backup.write(torn + b"\n")
     with path.open("r+b") as journal:
         journal.truncate(path.stat().st_size - len(torn))
         journal.flush()
         os.fsync(journal.fileno())
-    _logger.warning("%s: its last line was torn; %d bytes are cut", path, len(torn))
-    return len(torn)
+    _logger.warning("%s: the last line was incomplete; %d bytes were cut", path, len(torn))
 
 
 def torn_end(path: Path) -> bytes:
-    """What a journal ends with that is no whole line."""
+    """Returns the bytes at a journal's end that are no complete line."""
     content = path.read_bytes() if path.is_file() else b""
     end = len(content)
-    while end and not _is_whole(content[:end]):
+    while end and not _ends_with_whole_line(content[:end]):
         end = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
     return content[end:]
 
 
-def mend(path: Path) -> int:
-    """`repair`, with no search at work on the journal; HarnessError where one is."""
-    with _alone(path):
-        return repair(path)
-
-
-def _is_whole(content: bytes) -> bool:
-    """Whether a journal ends with a whole line."""
+def _ends_with_whole_line(content: bytes) -> bool:
     if not content.endswith(b"\n"):
         return False
     last = content[content.rfind(b"\n", 0, len(content) - 1) + 1 :]
@@ -106,18 +119,9 @@ def _is_whole(content: bytes) -> bool:
         return False
 
 
-def _database(url: str) -> BaseStorage:
-    try:
-        return optuna.storages.get_storage(RDBStorage(url))
-    except Exception as error:  # noqa: BLE001 - drivers raise what they like
-        raise StoreError(
-            f"cannot open the studies' storage {redact(url)}: {reason(error)}"
-        ) from None
-
-
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the journal against other searches; the lock goes with the process that holds it."""
+def _locked(path: Path) -> Iterator[None]:
+    """Locks the journal against other searches. The lock ends with the process that holds it."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -133,17 +137,86 @@ def _alone(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise HarnessError(
-                f"another search is working on {path}; for several machines or processes give a "
+                f"another search is using {path}; for several machines or processes give a "
                 "database, as in --storage postgresql://…"
             ) from None
         yield
 
 
-def _clear_lock(path: Path) -> None:
-    """Remove Optuna's own lock where a killed search left it; Optuna would wait half a minute."""
+def _remove_left_lock(path: Path) -> None:
+    """Removes Optuna's own lock where a killed search left it; Optuna would wait for 30 s."""
     lock = path.with_name(path.name + ".lock")
-    deadline = time.monotonic() + _WRITING_SECONDS
+    deadline = monotonic() + _READ_SECONDS
     while lock.is_symlink():
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             lock.unlink(missing_ok=True)
-        time.sleep(0.05)
+        sleep(0.05)
+
+
+class Heartbeat:
+    """Renews this process's counter in each study while the context is open.
+
+    A thread renews it, so that a long epoch does not stop it.
+    """
+
+    def __init__(self, studies: Sequence[optuna.Study]) -> None:
+        self._studies = studies
+        self._counter = 0
+        self._renewal = Renewal("heartbeat", self.renew, StorageInternalError)
+
+    def __enter__(self) -> Heartbeat:
+        self.renew()  # Before the first point: a point without a counter is never taken over.
+        self._renewal.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._renewal.stop()
+
+    def renew(self) -> None:
+        """Advances the counter. Raises what the storage raises."""
+        self._counter += 1
+        for study in self._studies:
+            study.set_user_attr(LEASE + owner(), self._counter)
+
+
+class StalePoints:
+    """Finds the points of a shared study whose process has died, here or on another machine.
+
+    A process of this host is looked up by its number. A process of another host has died when its
+    heartbeat's counter has stood still for `LEASE_SECONDS` of this process's steady clock. No times
+    of day are compared.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        self._watch = Watch(LEASE_SECONDS)
+
+    def among(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Returns the running points whose process is dead.
+
+        Points of other hosts are found only where this is called repeatedly.
+        """
+        running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+        expired = self._watch.expired(self._counters(running), monotonic())
+        return [
+            trial
+            for trial in running
+            if _owner_of(trial) in expired or is_dead(trial.user_attrs.get(OWNER, ""))
+        ]
+
+    def _counters(self, running: Sequence[FrozenTrial]) -> dict[str, str]:
+        """Returns the counters of the owners that cannot be looked up on this host.
+
+        A point that its process has not signed yet has a counter that never moves. An owner that
+        never had a counter is left out.
+        """
+        signed = {_owner_of(trial) for trial in running if OWNER in trial.user_attrs}
+        unsigned = {_owner_of(trial): "" for trial in running if OWNER not in trial.user_attrs}
+        foreign = {name for name in signed if not is_certain(name)}
+        stored = self._study.user_attrs if foreign else {}
+        return unsigned | {n: str(stored[LEASE + n]) for n in foreign if LEASE + n in stored}
+
+
+def _owner_of(trial: FrozenTrial) -> str:
+    """Returns the process that trains a point, or the point's number where none has signed it."""
+    return str(trial.user_attrs.get(OWNER, f"#{trial.number}"))

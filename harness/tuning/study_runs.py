@@ -25,9 +25,9 @@ from harness.store.write.run_log import Moment
 from harness.store.write.sinks import open_sink
 from harness.store.write.sweep_writer import SweepWriter
 from harness.store.write.trial_run import TrialRun
-from harness.tuning.points import StudyPlan
 from harness.tuning.retraining import RetrainingPlan
 from harness.tuning.study import TuningStudy
+from harness.tuning.study_plan import StudyPlan
 
 
 class StudyRuns:

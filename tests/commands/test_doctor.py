@@ -151,17 +151,6 @@ def test_other_machines_are_watched_where_asked(
     assert store.client.get_run(writer.run_id).info.status == "KILLED"
 
 
-def test_a_torn_journal_is_cut_and_kept(
-    workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    journal = workspace / "mlruns" / "studies" / "x.journal"
-    journal.parent.mkdir()
-    journal.write_bytes(b'{"op_code": 0}\n{"op_co')
-    assert_mends(capsys, "the last line of x.journal is torn", "7 bytes cut")
-    assert journal.read_bytes() == b'{"op_code": 0}\n'
-    assert b'{"op_co' in journal.with_name("x.journal.torn").read_bytes()
-
-
 def test_missing_and_damaged_files_of_finished_runs_are_named(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from harness.core.errors import InputError
 from harness.experiment.trial import digest
-from harness.tuning.points import InvalidPoint, field_of, with_field
+from harness.tuning.study_plan import InvalidPoint, field_value, with_field
 from tests.support import make_trial
 from tests.tuning.tuning_support import FILE, plans, write
 
@@ -35,8 +35,8 @@ def test_a_point_becomes_the_trial_that_the_grid_would_make(
 ) -> None:
     _, momentum = plans(write(workspace), data_root)
     trial = momentum.trial({"optimizer.momentum": 0.8, "lr": 0.5})
-    (planned,) = momentum.planned(trial, [7], "x")
-    assert (field_of(planned.trial, "optimizer.momentum"), planned.trial.lr) == (0.8, 0.5)
+    (planned,) = momentum.planned_trials(trial, [7], "x")
+    assert (field_value(planned.trial, "optimizer.momentum"), planned.trial.lr) == (0.8, 0.5)
     assert planned.trial.seed == 7
     assert planned.trial_id == digest(planned.trial.identity(), momentum.base.fingerprint)
     assert planned.config_id != planned.trial_id
@@ -46,12 +46,12 @@ def test_the_default_is_what_the_file_says_or_the_first_known_point(
     workspace: Path, data_root: Path
 ) -> None:
     sgd, momentum = plans(write(workspace), data_root)
-    assert momentum.known == ({"optimizer.momentum": 0.9, "lr": 0.01},)
+    assert momentum.known_points == ({"optimizer.momentum": 0.9, "lr": 0.01},)
     known = FILE + "  known: [{optimizer: momentum, lr: 0.5}, {lr: 0.2}]\n"
     sgd, momentum = plans(write(workspace, known), data_root)
-    assert sgd.known == ({"lr": 0.2},)
+    assert sgd.known_points == ({"lr": 0.2},)
     own = {"optimizer.momentum": 0.9}
-    assert momentum.known == ({**own, "lr": 0.5}, {**own, "lr": 0.2})
+    assert momentum.known_points == ({**own, "lr": 0.5}, {**own, "lr": 0.2})
     assert (sgd.default.lr, momentum.default.lr) == (0.2, 0.5)
 
 
@@ -59,7 +59,7 @@ def test_a_default_outside_the_space_is_compared_but_not_asked(
     workspace: Path, data_root: Path
 ) -> None:
     sgd, _ = plans(write(workspace, FILE.replace("lr: 0.01,", "lr: 5.0,")), data_root)
-    assert sgd.known == ()
+    assert sgd.known_points == ()
     assert sgd.default.lr == 5.0
 
 

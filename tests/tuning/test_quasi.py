@@ -15,7 +15,7 @@ from optuna.distributions import (
 )
 from scipy.stats import qmc
 
-from harness.tuning.quasi_random import QuasiRandomSampler, from_unit
+from harness.tuning.samplers import QuasiRandomSampler, from_unit
 
 UNIT = st.floats(0, 1, exclude_max=True)
 

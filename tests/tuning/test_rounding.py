@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from harness.tuning.rounding import RoundingSampler, rounded
+from harness.tuning.samplers import RoundingSampler, round_value
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -30,7 +30,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 def test_a_value_is_as_long_as_it_needs_to_be(
     distribution: optuna.distributions.BaseDistribution, value: float, short: float
 ) -> None:
-    assert rounded(distribution, value) == short
+    assert round_value(distribution, value) == short
 
 
 @given(
@@ -42,7 +42,7 @@ def test_a_value_is_as_long_as_it_needs_to_be(
 def test_it_stays_in_its_range_and_close(low: float, ratio: float, at: float, log: bool) -> None:
     high = low * ratio
     value = min(max(low * ratio**at, low), high)
-    found = rounded(FloatDistribution(low, high, log=log), value)
+    found = round_value(FloatDistribution(low, high, log=log), value)
     assert low <= found <= high
     assert abs(found - value) <= (high - low) / 1000
     if log:

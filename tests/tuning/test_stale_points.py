@@ -14,10 +14,9 @@ from optuna.trial import TrialState
 from harness.store.coordination import lease
 from harness.store.coordination.lease import LEASE_SECONDS, RENEW_SECONDS
 from harness.store.coordination.owner import owner
-from harness.tuning import stale_points
+from harness.tuning import storage
 from harness.tuning import study as study_module
-from harness.tuning.stale_points import Heartbeat
-from harness.tuning.storage import open_storage
+from harness.tuning.storage import Heartbeat, open_storage
 from harness.tuning.study import SearchPoint, TuningStudy
 from tests.tuning.tuning_support import FILE, counted, plans, write
 
@@ -39,7 +38,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def move() -> None:
         signed = json.dumps({"host": "elsewhere", "boot": "x", "pid": 1, "born": "1"})
-        for module in (study_module, stale_points):
+        for module in (study_module, storage):
             monkeypatch.setattr(module, "owner", lambda: signed)
 
     return move
@@ -49,7 +48,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The observers' steady clock, in seconds."""
     now = [1000.0]
-    monkeypatch.setattr(stale_points, "monotonic", lambda: now[0])
+    monkeypatch.setattr(storage, "monotonic", lambda: now[0])
     return now
 
 
@@ -125,11 +124,11 @@ def test_a_point_that_two_machines_take_over_at_once_counts_once(
     lost = asked(there)
     assert watch(here, clock, LEASE_SECONDS + RENEW_SECONDS) == 1
     (first,) = [t for t in here.optuna_study.trials if t.state is TrialState.WAITING]
-    there.optuna_study.enqueue_trial(lost.trial.params, user_attrs=first.user_attrs)
+    there.optuna_study.enqueue_trial(lost.optuna_trial.params, user_attrs=first.user_attrs)
     while (point := here.ask()) is not None:
         complete(here, point)
     assert [t.state for t in counted(here.optuna_study)] == [TrialState.COMPLETE] * 4
-    again = [t for t in counted(here.optuna_study) if t.params == lost.trial.params]
+    again = [t for t in counted(here.optuna_study) if t.params == lost.optuna_trial.params]
     assert [t.number for t in again] == [first.number]
 
 
@@ -154,7 +153,7 @@ def test_the_counter_is_there_before_the_first_point_and_moves_by_itself(
     deadline = time.monotonic() + 60
 
     def counter() -> int:
-        return int(study.user_attrs[stale_points.LEASE + owner()])
+        return int(study.user_attrs[storage.LEASE + owner()])
 
     with Heartbeat([study]):
         first = counter()

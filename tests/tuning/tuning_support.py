@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from harness import search
 from harness.experiment.loading import load
 from harness.experiment.plan import make_plan
-from harness.tuning.points import StudyPlan, plan_studies
+from harness.tuning.study_plan import StudyPlan, plan_studies
 
 FILE = """\
 name: small

@@ -1,4 +1,7 @@
-"""From a plan to its studies, and from a point of the space to a trial. Knows nothing of Optuna."""
+"""Plans the studies of a search: what each study searches, and which trials its points stand for.
+
+Nothing here depends on Optuna.
+"""
 
 from __future__ import annotations
 
@@ -16,36 +19,32 @@ from pydantic import ValidationError
 from harness.core.errors import HarnessError, InputError
 from harness.core.text import format_number, format_value
 from harness.experiment.conditions import matches
-from harness.experiment.experiment import (
-    CategoricalDimension,
-    Dimension,
-    KnownPoint,
-    NumericDimension,
-    Search,
-    value_label,
-)
+from harness.experiment.experiment import CategoricalDimension, Dimension, Search, value_label
 from harness.experiment.grid import SkipRule
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import COMPONENT_FIELDS, Choice, Trial, digest
 
 ALL = "all"
-"""Label of the one study of a search without `per`."""
+"""The label of the only study of a search without `per`."""
 
 Point = Mapping[str, Any]
-"""A value for each field that is searched and applies, as `Trial` takes it."""
+"""A value for each searched field that applies, as `Trial` takes it."""
 
 
 class InvalidPoint(HarnessError):
-    """A point that is no trial: a skip rule leaves it out, or its options do not go together."""
+    """Raised for a point without a trial: a skip rule excludes it, or its options conflict."""
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """One study. where: its value of each field of `per`, as text. base: what its trials share.
-    dimensions: those of the space that apply to some of its trials."""
+    """The plan of one study.
+
+    label: the study's values of the fields in `per`, as text.
+    base: the trial whose fields the points replace.
+    dimensions: the dimensions of the space that apply to at least one of its trials.
+    """
 
     label: str
-    where: Mapping[str, str]
     base: PlannedTrial
     dimensions: tuple[Dimension, ...]
     search: Search
@@ -53,39 +52,46 @@ class StudyPlan:
     data_root: Path
 
     @cached_property
-    def known(self) -> tuple[Point, ...]:
-        """Points tried first: those that the file names, else what its trials say.
+    def known_points(self) -> tuple[Point, ...]:
+        """The points to try first: those that the file names, else the base trial's own values.
 
-        What a named point leaves open is as the file says outside the search, so that it is the
-        trial that the winner is compared with; a value outside the space is left to the sampler.
+        A field that a named point leaves out keeps the base trial's value, so that the point is the
+        trial that the tuned one is compared with. Where that value lies outside the space, the
+        sampler draws the field.
         """
         fields = {dimension.field for dimension in self.dimensions}
         named = [known for known in self.search.known if matches(known.where, self.base.trial)]
         if named:
-            points = [_within(known, fields) for known in named]
+            points = [{f: v for f, v in known.point.items() if f in fields} for known in named]
             return tuple(self._completed(point) for point in points if point)
-        own = {d.field: field_of(self.base.trial, d.field) for d in self.applying(self.base.trial)}
+        own = self._values_of(self.base.trial)
         inside = all(d.contains(own[d.field]) for d in self.dimensions if d.field in own)
         return (own,) if own and inside else ()
 
     def _completed(self, point: Point) -> Point:
-        """A point with the base's own values where it says nothing."""
+        """Returns a point with the base trial's values for the fields that it leaves out."""
         try:
             trial = self.trial(point)
         except InvalidPoint:
-            return point  # The study will meet it, and say why.
-        own = ((d, field_of(trial, d.field)) for d in self.applying(trial))
-        return {d.field: value for d, value in own if d.contains(value)} | dict(point)
+            return point  # The study rejects it when it asks for it, and says why.
+        own = self._values_of(trial)
+        inside = {d.field: own[d.field] for d in self.applying(trial) if d.contains(own[d.field])}
+        return inside | dict(point)
+
+    def _values_of(self, trial: Trial) -> Point:
+        return {d.field: field_value(trial, d.field) for d in self.applying(trial)}
 
     @cached_property
     def default(self) -> Trial:
-        """What the tuned trial is compared with: the first known point, else the file's own."""
-        return self.trial(self.known[0]) if self.known else self.base.trial
+        """The trial to compare the tuned one with: the first known point's, else the base."""
+        return self.trial(self.known_points[0]) if self.known_points else self.base.trial
 
     @cached_property
     def key(self) -> str:
-        """Sets this study apart from one that would propose or judge otherwise; its budget and
-        its known points have no part in it, so that they may grow."""
+        """A hash of everything that decides what the study proposes and how it judges points.
+
+        The budget and the known points are left out, so that both may grow.
+        """
         search = self.search
         content = [
             self.base.trial.identity(),
@@ -97,11 +103,11 @@ class StudyPlan:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
     def applying(self, trial: Trial) -> Iterator[Dimension]:
-        """Dimensions that a trial with these components has."""
+        """Yields the dimensions that apply to a trial with these components."""
         return (d for d in self.dimensions if _applies(d.field, trial))
 
     def trial(self, point: Point) -> Trial:
-        """The base with a point's values. Raises InvalidPoint where they make no trial."""
+        """Returns the base trial with a point's values. Raises InvalidPoint where there is none."""
         trial = self.base.trial
         try:
             for field, value in point.items():
@@ -113,24 +119,22 @@ class StudyPlan:
                 raise InvalidPoint(f"skipped: {rule.because}")
         return trial
 
-    def planned(self, trial: Trial, seeds: Sequence[int], name: str) -> list[PlannedTrial]:
-        """A trial on each of some seeds, ready to be run."""
+    def planned_trials(self, trial: Trial, seeds: Sequence[int], name: str) -> list[PlannedTrial]:
+        """Plans a trial on each of the seeds. name: for people; the seed is added to it."""
         fingerprint = self._fingerprint(trial)
-        identity = trial.identity()
-        config = {field: value for field, value in identity.items() if field != "seed"}
+        config = {field: value for field, value in trial.identity().items() if field != "seed"}
         config_id = digest(config, fingerprint)
-        made = []
+        planned = []
         for seed in seeds:
             trial_id = digest({**config, "seed": seed}, fingerprint)
-            told = name if len(seeds) == 1 else f"{name} seed={seed}"
+            title = name if len(seeds) == 1 else f"{name} seed={seed}"
             seeded = replace(trial, seed=seed)
-            made.append(PlannedTrial(seeded, trial_id, config_id, told, {}, fingerprint))
-        return made
+            planned.append(PlannedTrial(seeded, trial_id, config_id, title, {}, fingerprint))
+        return planned
 
-    def described(self, trial: Trial) -> str:
-        """The searched fields of a trial for people: "lr=0.003162 cosine"."""
-        found = ((d.field, field_of(trial, d.field)) for d in self.applying(trial))
-        return " ".join(_told(field, value) for field, value in found)
+    def describe(self, trial: Trial) -> str:
+        """Returns a trial's searched fields for people: "lr=0.003162 cosine"."""
+        return " ".join(_described(field, value) for field, value in self._values_of(trial).items())
 
     def _fingerprint(self, trial: Trial) -> str:
         if trial.model == self.base.trial.model:
@@ -141,7 +145,7 @@ class StudyPlan:
 
 
 def plan_studies(plan: Plan, search: Search, data_root: Path) -> tuple[StudyPlan, ...]:
-    """The studies of a plan, in its order: one for each combination of `per` that it keeps.
+    """Plans one study for each combination of the fields in `per`, in the plan's order.
 
     Raises InputError where a study's grid is smaller than its budget.
     """
@@ -149,25 +153,27 @@ def plan_studies(plan: Plan, search: Search, data_root: Path) -> tuple[StudyPlan
     for planned in plan.trials:
         where = tuple((name, planned.axes[name]) for name in search.per if name in planned.axes)
         bases.setdefault(where, planned)
-    found = tuple(
+    studies = tuple(
         StudyPlan(
             label=" ".join(v if f in COMPONENT_FIELDS else f"{f}={v}" for f, v in where) or ALL,
-            where=dict(where),
             base=base,
-            dimensions=_possible(base.trial, search.space),
+            dimensions=_applying_dimensions(base.trial, search.space),
             search=search,
             skip=plan.experiment.skip,
             data_root=data_root,
         )
         for where, base in bases.items()
     )
-    for study in found:
-        _require_room(study)
-    return found
+    for study in studies:
+        _require_large_enough_grid(study)
+    return studies
 
 
 def with_field(trial: Trial, field: str, value: Any) -> Trial:
-    """A trial with one field, or one option of a component, replaced. Raises ValidationError."""
+    """Returns a trial with one field, or one option of a component, replaced.
+
+    Raises ValidationError where the component does not accept the option's value.
+    """
     root, _, option = field.partition(".")
     if not option:
         return replace(trial, **{root: value})
@@ -178,11 +184,21 @@ def with_field(trial: Trial, field: str, value: Any) -> Trial:
     return replace(trial, **changes)
 
 
-def field_of(trial: Trial, field: str) -> Any:
-    """A trial's value of a field, or of an option of its component."""
+def field_value(trial: Trial, field: str) -> Any:
+    """Returns a trial's value of a field, or of an option of its component."""
     root, _, option = field.partition(".")
     value = getattr(trial, root)
     return getattr(value.options, option) if option else value
+
+
+def grid_values(dimension: Dimension) -> list[Any]:
+    """Returns every value of a list, or of a range with steps."""
+    if isinstance(dimension, CategoricalDimension):
+        return list(dimension.values)
+    step = dimension.step or 1
+    n_steps = round((dimension.high - dimension.low) / step)
+    kind = int if dimension.integer else float
+    return [kind(dimension.low + n * step) for n in range(n_steps + 1)]
 
 
 def _applies(field: str, trial: Trial) -> bool:
@@ -190,28 +206,24 @@ def _applies(field: str, trial: Trial) -> bool:
     return not option or option in type(getattr(trial, root).options).model_fields
 
 
-def _possible(base: Trial, space: Sequence[Dimension]) -> tuple[Dimension, ...]:
-    """Dimensions that some point has: options of the base's components and of those searched."""
+def _applying_dimensions(base: Trial, space: Sequence[Dimension]) -> tuple[Dimension, ...]:
+    """Returns the dimensions that apply to the base's components, or to a component searched."""
     searched = {
         d.field: d
         for d in space
         if d.field in COMPONENT_FIELDS and isinstance(d, CategoricalDimension)
     }
-    found = []
+    dimensions = []
     for dimension in space:
         root = dimension.field.partition(".")[0]
         choices = searched[root].values if root in searched else ()
         trials = [with_field(base, root, choice) for choice in choices] or [base]
         if any(_applies(dimension.field, trial) for trial in trials):
-            found.append(dimension)
-    return tuple(found)
+            dimensions.append(dimension)
+    return tuple(dimensions)
 
 
-def _within(known: KnownPoint, fields: set[str]) -> Point:
-    return {field: value for field, value in known.point.items() if field in fields}
-
-
-def _told(field: str, value: Any) -> str:
+def _described(field: str, value: Any) -> str:
     if isinstance(value, Choice):
         return value.label
     if isinstance(value, float):
@@ -219,31 +231,13 @@ def _told(field: str, value: Any) -> str:
     return f"{field}={value_label(value)}"
 
 
-def _require_room(study: StudyPlan) -> None:
+def _require_large_enough_grid(study: StudyPlan) -> None:
     search = study.search
     if search.sampler.name != "grid" or search.trials is None:
         return
-    size = prod(len(points_of(dimension)) for dimension in study.dimensions)
+    size = prod(len(grid_values(dimension)) for dimension in study.dimensions)
     if search.trials > size:
         raise InputError(
             f"search: the grid of study {study.label!r} has {format_value(size)} points, fewer "
             f"than its {search.trials} trials: set search.trials={size}, or widen the space"
         )
-
-
-def points_of(dimension: Dimension) -> list[Any]:
-    """Every value of a list or of a range with steps."""
-    if isinstance(dimension, CategoricalDimension):
-        return list(dimension.values)
-    return [stepped(dimension, n) for n in range(steps_of(dimension) + 1)]
-
-
-def steps_of(dimension: NumericDimension) -> int:
-    """Steps between the bounds of a range that has steps."""
-    return round((dimension.high - dimension.low) / (dimension.step or 1))
-
-
-def stepped(dimension: NumericDimension, n: int) -> float:
-    """The n-th value of a range that has steps."""
-    value = dimension.low + n * (dimension.step or 1)
-    return int(value) if dimension.integer else float(value)

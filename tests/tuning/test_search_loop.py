@@ -183,7 +183,7 @@ def test_points_of_all_studies_train_as_stacks_of_at_most_k(
         optimizers = {trial.optimizer.name for _, trial in found.executor.tasks[0].trials}
         assert optimizers == {"sgd", "momentum"}
         assert [len(counted(study.optuna_study)) for study in found.studies] == [4, 4]
-        assert not any(task.measure for task in found.executor.tasks)
+        assert not any(task.speedup_file for task in found.executor.tasks)
 
 
 def test_what_is_not_alike_waits_for_others_of_its_kind(workspace: Path, data_root: Path) -> None:

@@ -35,7 +35,7 @@ def _print(size: int, folder: Path) -> None:
     from harness.report.html import html
     from harness.report.section import sections
     from harness.report.terminal import terminal
-    from harness.store.read.results import read
+    from harness.store.read.results import read_results
     from harness.store.store import open_store
 
     (folder / "mlruns").mkdir()
@@ -46,10 +46,10 @@ def _print(size: int, folder: Path) -> None:
     times = _interleaved(
         {
             "search": lambda: _searched(store.client, experiment),
-            "read": lambda: read(store, "large"),
+            "read": lambda: read_results(store, "large"),
         }
     )
-    results = read(store, "large")
+    results = read_results(store, "large")
     assert len(results.trials) == size
     started = time.perf_counter()
     terminal([build_report(results)])

@@ -135,14 +135,15 @@ def _found(
     asked: Sequence[tuple[str, Plan | None]], arguments: argparse.Namespace, where: dict[str, Any]
 ) -> Iterator[Found]:
     """Each experiment of each store, with what is asked of it."""
-    from harness.store.read.results import open_existing, read
+    from harness.store.read.results import read_results
+    from harness.store.store import open_existing_store
 
-    stores = [open_existing(uri) for uri in arguments.store or [None]]
+    stores = [open_existing_store(uri) for uri in arguments.store or [None]]
     for store, where_it_is in zip(stores, distinct_parts([s.label for s in stores]), strict=True):
         for name, plan in asked or [(_newest(store), None)]:
             label = f"{name} @ {where_it_is}" if len(stores) > 1 else name
             goal = plan.experiment.goal if plan else None
-            yield Found(label, read(store, name, goal), _question(arguments, where, plan))
+            yield Found(label, read_results(store, name, goal), _question(arguments, where, plan))
 
 
 def _joined(found: Sequence[Found]) -> Found:

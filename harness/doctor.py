@@ -98,11 +98,11 @@ def _store(arguments: argparse.Namespace) -> tuple[Store | None, list[str], Find
     from harness.core.errors import InputError, Problem, StoreError, did_you_mean
     from harness.diagnostics.finding import note, wrong
     from harness.store.health import experiments
-    from harness.store.read.results import open_existing
+    from harness.store.store import open_existing_store
 
     nothing = note("store", "")
     try:
-        store = open_existing(arguments.store)
+        store = open_existing_store(arguments.store)
         known = experiments(store)
     except InputError as error:
         if arguments.experiments or arguments.store:

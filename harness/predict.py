@@ -53,10 +53,10 @@ def _main(argv: Sequence[str]) -> int:
     from harness.inference.model import Trained
     from harness.inference.outputs import write_files, write_test
     from harness.inference.run_choice import choose
-    from harness.store.read.results import open_existing
-    from harness.store.read.weights import fetch_weights
+    from harness.store.read.run_details import fetch_weights
+    from harness.store.store import open_existing_store
 
-    store = open_existing()
+    store = open_existing_store()
     chosen = choose(store, arguments.run)
     _say(f"{chosen.name} of {chosen.experiment} (run {chosen.run_id})")
     if chosen.ranked:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.core.records import Outcome
     from harness.execution.executors.base import Executor
     from harness.experiment.plan import Plan, PlannedTrial
-    from harness.store.read.index import RunInfo
+    from harness.store.read.runs import RunSummary
     from harness.store.store import Store
 
 SHOWN_CONFIGS = 10
@@ -124,7 +124,7 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
     store = open_store()
     if taken := take_in(store, plan):
         console.print(f"written from the outbox: {plural(taken, 'trial')}", highlight=False)
-    known = store.finished(store.experiment(plan.experiment.name))
+    known = store.latest_runs(store.experiment(plan.experiment.name))
     todo, standing = _left(plan, known, arguments)
     _announce(console, plan, todo, standing)
     failed = standing.get(Outcome.FAILED, 0)
@@ -140,10 +140,10 @@ def _run(plan: Plan, arguments: argparse.Namespace) -> int:
 def _ready(plan: Plan, arguments: argparse.Namespace) -> Executor:
     """What trains, which gets ready while the store is opened where surely there is something to
     train."""
-    from harness.store.read.finished_trials import glance
+    from harness.store.store import latest_runs_without_mlflow
 
     trainer = _engine(plan, arguments)
-    seen = glance(plan.experiment.name)
+    seen = latest_runs_without_mlflow(plan.experiment.name)
     if seen is not None and _left(plan, seen, arguments)[0]:
         trainer.prepare()
     return trainer
@@ -163,7 +163,7 @@ def _engine(plan: Plan, arguments: argparse.Namespace) -> Executor:
 
 
 def _left(
-    plan: Plan, known: Mapping[str, RunInfo], arguments: argparse.Namespace
+    plan: Plan, known: Mapping[str, RunSummary], arguments: argparse.Namespace
 ) -> tuple[list[PlannedTrial], dict[Outcome, int]]:
     """The trials to run, and how many are not run because they stand in the store, by outcome."""
     from harness.core.records import FINISHED, NOT_REPEATED
@@ -201,7 +201,7 @@ def _train(
     plan: Plan,
     todo: list[PlannedTrial],
     store: Store,
-    known: Mapping[str, RunInfo],
+    known: Mapping[str, RunSummary],
     trainer: Executor,
     arguments: argparse.Namespace,
 ) -> int:
@@ -279,10 +279,10 @@ def _compare(plan: Plan, store: Store, trained: bool) -> None:
     from harness.report.attach import attach_report
     from harness.report.build import build_report
     from harness.report.terminal import for_stdout
-    from harness.store.read.results import read
+    from harness.store.read.results import read_results
 
     name = plan.experiment.name
-    results = read(store, name, plan.experiment.goal)
+    results = read_results(store, name, plan.experiment.goal)
     report = build_report(results, Question(top=SHOWN_CONFIGS).of_plan(plan))
     sys.stdout.write("\n" + for_stdout([report]))
     if trained:

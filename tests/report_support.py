@@ -117,7 +117,7 @@ def tournament_runs(
 
 
 def with_shelf(found: Results, shelf: Shelf | None = None) -> Results:
-    return replace(found, target=0.85, archive=shelf or Shelf())  # type: ignore[arg-type]
+    return replace(found, target=0.85, details=shelf or Shelf())  # type: ignore[arg-type]
 
 
 def whole(found: Results, question: Any = None) -> Report:

@@ -11,7 +11,7 @@ from mlflow.entities import Metric, Param, RunTag
 from harness.core.text import format_value
 from harness.experiment.trial import digest
 from harness.store import names
-from harness.store.read.results import Results, tabulate
+from harness.store.read.results import Results, results_table
 from harness.store.read.runs import StoredRun
 from harness.store.store import Store
 from tests.support import make_trial
@@ -83,7 +83,7 @@ def sweep_run(
 
 def results(*runs: StoredRun, expect: Iterable[Mapping[str, Any]] = ()) -> Results:
     """The table of an experiment named "demo"."""
-    made = tabulate("demo", [sweep_run(expect), *runs])
+    made = results_table("demo", [sweep_run(expect), *runs])
     assert made is not None
     return made
 

@@ -19,8 +19,8 @@ from harness.analysis.tuned import Tuned, best_of_each
 from harness.core.errors import InputError, Problem, did_you_mean
 from harness.experiment.plan import Plan
 from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
-from harness.store.read.archive import Archive, Archives
 from harness.store.read.results import Results
+from harness.store.read.run_details import JoinedRunDetails, RunDetails
 
 TASK = "dataset"
 """Trials of different data sets are never ranked against each other."""
@@ -77,7 +77,7 @@ class Comparison:
     unplanned: trials in the store that the file no longer asks for, left out.
     missing: trials of the file that are not in the store. filtered: left out by `where`.
     fields: as in `Results`. target: the value of the selection metric to be reached.
-    archive: see `Results.archive`.
+    details: see `Results.archive`.
     tuning: the same of the points that a search chose by; None where there are none.
     """
 
@@ -99,7 +99,7 @@ class Comparison:
     superseded: int
     fields: tuple[str, ...]
     target: float | None
-    archive: Archive | Archives | None
+    details: RunDetails | JoinedRunDetails | None
     tuning: Comparison | None = None
 
     @property
@@ -147,7 +147,7 @@ def compare(results: Results, question: Question) -> Comparison:
         superseded=results.superseded,
         fields=results.fields,
         target=results.target,
-        archive=results.archive,
+        details=results.details,
         tuning=_tuning(results, tried, question),
     )
 

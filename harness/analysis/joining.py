@@ -9,8 +9,8 @@ import pandas as pd
 
 from harness.core.errors import InputError
 from harness.store.names import ABSENT, PARAM_CONFIG
-from harness.store.read.archive import Archive, Archives
 from harness.store.read.results import Results
+from harness.store.read.run_details import JoinedRunDetails, RunDetails
 
 FIELD = "experiment"
 """The field that tells joined experiments apart; `--by experiment` compares them."""
@@ -49,16 +49,16 @@ def join(results: Sequence[Results], names: Sequence[str]) -> Results:
         target=targets.pop() if len(targets) == 1 else None,
         superseded=sum(found.superseded for found in results),
         parent_id="",
-        archive=_archives(results),
+        details=_archives(results),
     )
 
 
-def _archives(results: Sequence[Results]) -> Archives | None:
+def _archives(results: Sequence[Results]) -> JoinedRunDetails | None:
     """Each run's curves and files, where its own experiment's are."""
     of = {
-        str(run_id): found.archive
+        str(run_id): found.details
         for found in results
-        if isinstance(found.archive, Archive)
+        if isinstance(found.details, RunDetails)
         for run_id in found.trials["run_id"]
     }
-    return Archives(of) if len(of) == sum(len(found.trials) for found in results) else None
+    return JoinedRunDetails(of) if len(of) == sum(len(found.trials) for found in results) else None

@@ -21,7 +21,7 @@ from harness.execution.experiment_checkpoints import ExperimentCheckpoints, sett
 from harness.execution.stack_folders import StackFolder
 from harness.experiment.trial import Trial
 from harness.store import health, names
-from harness.store.coordination.owner import is_dead
+from harness.store.coordination.processes import is_dead
 from harness.store.read.runs import StoredRun
 from harness.store.store import Store
 
@@ -139,7 +139,7 @@ def _is_over(runs: list[StoredRun]) -> bool:
     """Whether a trial stands in the store as finished, so that no sweep goes on with it, and nobody
     trains it again."""
     alive = any(
-        run.status == "RUNNING" and not is_dead(run.tags.get(names.TAG_OWNER, "")) for run in runs
+        run.status == "RUNNING" and not is_dead(run.tags.get(names.TAG_PROCESS, "")) for run in runs
     )
     return any(map(_is_finished, runs)) and not alive
 

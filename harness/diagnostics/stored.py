@@ -10,9 +10,12 @@ from harness.core.text import join_with_and, plural
 from harness.diagnostics.checkpoints import checkpoints, damage, set_aside
 from harness.diagnostics.finding import Finding, note, ok, wrong
 from harness.store import health
-from harness.store.coordination.lease import close_expired
-from harness.store.coordination.orphaned_files import remove_strays, strays
-from harness.store.coordination.stale_runs import close_dead_runs
+from harness.store.coordination.leases import close_expired
+from harness.store.coordination.stale_runs import (
+    close_dead_runs,
+    orphaned_folders,
+    remove_orphaned_folders,
+)
 from harness.store.read.runs import StoredRun
 from harness.store.store import Store
 
@@ -43,7 +46,7 @@ def database(store: Store) -> Iterator[Finding]:
         )
         return
     yield ok("store", f"{store.database}, sound")
-    same, other = health.repeated(store.database)
+    same, other = health.repeated_values(store.database)
     if same:
         told = f"{plural(same, 'value')} written twice for one run, metric and step"
         yield wrong("values", told, partial(_remove_repeated, store.database))
@@ -55,7 +58,7 @@ def database(store: Store) -> Iterator[Finding]:
 
 
 def _remove_repeated(database: Path) -> str:
-    return f"{plural(health.remove_repeated(database), 'repeated value')} removed"
+    return f"{plural(health.remove_repeated_values(database), 'repeated value')} removed"
 
 
 def experiment(store: Store, name: str, experiment_id: str, wait: bool) -> Iterator[Finding]:
@@ -66,7 +69,7 @@ def experiment(store: Store, name: str, experiment_id: str, wait: bool) -> Itera
 
 
 def _running(store: Store, name: str, experiment_id: str, wait: bool) -> Iterator[Finding]:
-    dead, foreign = health.left_running(store, experiment_id)
+    dead, foreign = health.count_stale_runs(store, experiment_id)
     if dead:
         yield wrong(
             name,
@@ -94,15 +97,15 @@ def _close_expired(store: Store, experiment_id: str, expired: list[str]) -> str:
     return f"runs of {plural(len(expired), 'dead harness', 'dead harnesses')} closed as interrupted"
 
 
-def _runs(store: Store, name: str, found: health.Trials) -> Iterator[Finding]:
-    twice = health.twice(found)
+def _runs(store: Store, name: str, found: health.TrialRuns) -> Iterator[Finding]:
+    twice = health.duplicates(found)
     if twice:
         yield wrong(
             name,
             f"{plural(len(twice), 'trial')} with several finished runs",
             partial(_supersede, store, twice),
         )
-    bad = list(health.bad_files(store, found))
+    bad = list(health.damaged_files(store, found))
     if bad:
         yield wrong(name, f"{_examples(bad)}: --rerun these trials")
 
@@ -113,14 +116,15 @@ def _supersede(store: Store, twice: Mapping[str, list[StoredRun]]) -> str:
 
 
 def strange_files(store: Store) -> Iterator[Finding]:
-    found = strays(store)
+    found = orphaned_folders(store)
     if found:
         told = f"{plural(len(found), 'folder')} of runs that were never written: {found[0]}"
         yield wrong("left over", told, partial(_remove_strays, store))
 
 
 def _remove_strays(store: Store) -> str:
-    return f"{plural(remove_strays(store), 'folder')} of runs that were never written removed"
+    count = remove_orphaned_folders(store)
+    return f"{plural(count, 'folder')} of runs that were never written removed"
 
 
 def beside(home: Path) -> Iterator[Finding]:

@@ -187,10 +187,10 @@ def _pixels(image: Any) -> Any:
 
 def _scatters(folder: Path, trained: Trained, found: Predictions) -> Iterator[Path]:
     """Predicted over true, a figure for each target."""
-    from harness.store.artifacts.figure_data import scatters
+    from harness.store.artifacts.figure_data import predicted_over_true
     from harness.store.artifacts.figures import draw
 
-    for scatter in scatters(trained.chosen.name, found):
+    for scatter in predicted_over_true(trained.chosen.name, found):
         path = folder / f"predicted_over_true_{scatter.name}.png"
         draw(scatter).savefig(path, dpi=120)
         yield path

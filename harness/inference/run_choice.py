@@ -37,10 +37,12 @@ class Chosen:
 
     def without_weights(self, store: Store) -> InputError:
         """The error that this run has no weights; names runs of the experiment that have."""
-        from harness.store.read.results import read
+        from harness.store.read.results import read_results
 
         problem = f"run {self.run_id} ({self.name}) has no weights stored"
-        return InputError(Problem(problem, hint=_with_weights(read(store, self.experiment))))
+        return InputError(
+            Problem(problem, hint=_with_weights(read_results(store, self.experiment)))
+        )
 
 
 def choose(store: Store, reference: str) -> Chosen:
@@ -79,9 +81,9 @@ def choose(store: Store, reference: str) -> Chosen:
 
 def _best(store: Store, experiment: str) -> Chosen:
     """The experiment's best run by its selection metric, of those that have weights."""
-    from harness.store.read.results import read
+    from harness.store.read.results import read_results
 
-    results = read(store, experiment)
+    results = read_results(store, experiment)
     stored = _stored(results)
     if stored.empty:
         raise InputError(

@@ -32,9 +32,9 @@ from harness.report.build import build_report
 from harness.report.terminal import for_stdout
 from harness.runner.checkpoints import settle_checkpoints, settled_checkpoints
 from harness.store.coordination.claims import Claims
-from harness.store.read.index import RunInfo
-from harness.store.read.results import read
-from harness.store.retry import persist
+from harness.store.read.results import read_results
+from harness.store.read.runs import RunSummary
+from harness.store.retry import with_retries
 from harness.store.store import Store, open_store
 from harness.store.write.background import BackgroundWriter, take_in
 from harness.store.write.finish import finish
@@ -133,7 +133,7 @@ def _tune(
             _say(console, [f"tuning: {trainer.description}"])
             _say(console, describe_stacking(stacks, [study.plan for study in studies]))
             stored_results = StoredResults(
-                store, store.finished(store.experiment(plan.experiment.name)), search
+                store, store.latest_runs(store.experiment(plan.experiment.name)), search
             )
             checkpoints = _checkpoints(store, plan, arguments)
             with (
@@ -188,7 +188,7 @@ def _figures(
         with tempfile.TemporaryDirectory() as name:
             missing = write_figures(study, Path(name) / "study")
             run_id = runs.parent(study.plan.label).run_id
-            persist("store figures", lambda n=name, r=run_id: store.client.log_artifacts(r, n))  # type: ignore[misc]
+            with_retries("store figures", lambda n=name, r=run_id: store.client.log_artifacts(r, n))  # type: ignore[misc]
         study.optuna_study.set_user_attr(FIGURES, told)
         if missing:
             _say(console, [f"study {study.plan.label}: not drawn: {', '.join(missing)}"])
@@ -202,7 +202,7 @@ def _retrain(
     plan = retraining.plan
     if taken := take_in(store, plan, RETRAINED):
         _say(console, [f"written from the outbox: {plural(taken, 'trial')}"])
-    found = store.finished(store.experiment(plan.experiment.name))
+    found = store.latest_runs(store.experiment(plan.experiment.name))
     settled = {trial_id for trial_id, info in found.items() if info.outcome in FINISHED}
     todo = [planned for planned in plan.trials if planned.trial_id not in settled]
     mark(store, retraining, found)
@@ -210,7 +210,7 @@ def _retrain(
         finish(store, plan)
         return 0
     failed = _train_again(console, store, retraining, todo, found, arguments)
-    attach_report(store, read(store, plan.experiment.name), Question().of_plan(plan))
+    attach_report(store, read_results(store, plan.experiment.name), Question().of_plan(plan))
     return failed
 
 
@@ -219,7 +219,7 @@ def _train_again(
     store: Store,
     retraining: RetrainingPlan,
     todo: Sequence[PlannedTrial],
-    found: Mapping[str, RunInfo],
+    found: Mapping[str, RunSummary],
     arguments: argparse.Namespace,
 ) -> int:
     """Train these trials of winners and defaults. Returns how many failed."""
@@ -266,6 +266,6 @@ def _compare(store: Store, plan: Plan) -> None:
     """Print default against tuned on the fresh seeds, and where to look next."""
     name = plan.experiment.name
     question = Question(top=SHOWN_CONFIGS).of_plan(plan)
-    results = read(store, name, plan.experiment.goal)
+    results = read_results(store, name, plan.experiment.goal)
     sys.stdout.write("\n" + for_stdout([build_report(results, question)]))
     sys.stdout.write("\nNext: `make ui` shows every run, and each study's figures at its parent.\n")

@@ -16,16 +16,16 @@ from harness.core.errors import StoreError
 from harness.core.records import FINISHED
 from harness.store import names
 from harness.store.artifacts.trial_files import WEIGHTS
-from harness.store.coordination.owner import is_certain, is_dead
-from harness.store.coordination.stale_runs import running
-from harness.store.read.index import COMPLETE
-from harness.store.read.runs import StoredRun, stored_runs
-from harness.store.retry import persist
+from harness.store.coordination.processes import is_dead, is_on_this_host
+from harness.store.coordination.stale_runs import running_runs
+from harness.store.names import ARTIFACTS_COMPLETE
+from harness.store.read.runs import StoredRun, read_runs
+from harness.store.retry import with_retries
 from harness.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Trials:
+class TrialRuns:
     """An experiment's trials' runs that no later run replaces."""
 
     experiment_id: str
@@ -38,13 +38,13 @@ class Trials:
 def experiments(store: Store) -> dict[str, str]:
     """The id of each experiment that is not deleted, by its name; MLflow's own empty one is left
     out."""
-    found = persist(f"read {store.label}", store.client.search_experiments)
+    found = with_retries(f"read {store.label}", store.client.search_experiments)
     return {one.name: str(one.experiment_id) for one in found if one.name != "Default"}
 
 
-def trials(store: Store, experiment_id: str) -> Trials:
-    found = stored_runs(store, experiment_id)
-    return Trials(
+def trials(store: Store, experiment_id: str) -> TrialRuns:
+    found = read_runs(store, experiment_id)
+    return TrialRuns(
         experiment_id,
         tuple(
             run
@@ -64,14 +64,16 @@ def damage(database: Path) -> str:
     return "" if found == ["ok"] else "; ".join(found)
 
 
-def left_running(store: Store, experiment_id: str) -> tuple[int, int]:
+def count_stale_runs(store: Store, experiment_id: str) -> tuple[int, int]:
     """How many runs that MLflow shows as running belong to dead processes, and how many to other
     machines, of whose processes nothing is known here."""
-    owners = [run.data.tags.get(names.TAG_OWNER, "") for run in running(store, experiment_id)]
-    return sum(map(is_dead, owners)), sum(not is_certain(tag) for tag in owners)
+    owners = [
+        run.data.tags.get(names.TAG_PROCESS, "") for run in running_runs(store, experiment_id)
+    ]
+    return sum(map(is_dead, owners)), sum(not is_on_this_host(tag) for tag in owners)
 
 
-def twice(found: Trials) -> Mapping[str, list[StoredRun]]:
+def duplicates(found: TrialRuns) -> Mapping[str, list[StoredRun]]:
     """Trials that several finished runs stand for, the newest last."""
     by_trial: dict[str, list[StoredRun]] = defaultdict(list)
     for run in found.finished():
@@ -84,7 +86,7 @@ def supersede_older(store: Store, found: Mapping[str, list[StoredRun]]) -> int:
     out from now on."""
     older = [(run.run_id, runs[-1].run_id) for runs in found.values() for run in runs[:-1]]
     for run_id, by in older:
-        persist(
+        with_retries(
             "write to a run",
             lambda run_id=run_id, by=by: store.client.set_tag(  # type: ignore[misc]
                 run_id, names.TAG_SUPERSEDED, by
@@ -93,11 +95,11 @@ def supersede_older(store: Store, found: Mapping[str, list[StoredRun]]) -> int:
     return len(older)
 
 
-def bad_files(store: Store, found: Trials) -> Iterator[str]:
+def damaged_files(store: Store, found: TrialRuns) -> Iterator[str]:
     """What is missing or damaged among the files of finished runs, a sentence each."""
     for run in found.finished():
         wanted = ["provenance.json"]
-        if run.tags.get(names.TAG_ARTIFACTS) == COMPLETE:
+        if run.tags.get(names.TAG_ARTIFACTS) == ARTIFACTS_COMPLETE:
             wanted.append(WEIGHTS)
         for name in wanted:
             why = _fault(store, run.run_id, name)
@@ -127,7 +129,7 @@ def _folder(store: Store, run_id: str) -> Path | None:
     """Where a run's files lie, where that is a folder of this machine."""
     if store.artifacts is None:
         return None
-    run = persist(f"read {store.label}", lambda: store.client.get_run(run_id))
+    run = with_retries(f"read {store.label}", lambda: store.client.get_run(run_id))
     address = urlparse(run.info.artifact_uri)
     if address.scheme not in ("", "file"):
         return None
@@ -136,11 +138,13 @@ def _folder(store: Store, run_id: str) -> Path | None:
 
 def _is_listed(store: Store, run_id: str, name: str) -> bool:
     folder = name.rpartition("/")[0] or None
-    listed = persist(f"read {store.label}", lambda: store.client.list_artifacts(run_id, folder))
+    listed = with_retries(
+        f"read {store.label}", lambda: store.client.list_artifacts(run_id, folder)
+    )
     return name in {file.path for file in listed}
 
 
-def repeated(database: Path) -> tuple[int, int]:
+def repeated_values(database: Path) -> tuple[int, int]:
     """How many values a run has at a step that has one already: the same value, and another."""
     same = f"SELECT COUNT(*) FROM ({_SAME})"  # noqa: S608 - made of this module's constants
     steps = (
@@ -154,7 +158,7 @@ def repeated(database: Path) -> tuple[int, int]:
         )
 
 
-def remove_repeated(database: Path) -> int:
+def remove_repeated_values(database: Path) -> int:
     """Remove what says the same again; of each the earliest stays. Returns how many."""
     with closing(sqlite3.connect(database, timeout=20)) as writer, writer:
         return writer.execute(f"DELETE FROM metrics WHERE rowid IN ({_SAME})").rowcount  # noqa: S608

@@ -61,7 +61,7 @@ KEY_PACKAGES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProcessProvenance:
     """What all trials of this process share. facts: JSON-able, small, for every run. packages:
     every installed one. git: of the experiment file's repository, with the diff. harness_git: of
     the harness's own checkout, empty where it is installed."""
@@ -110,7 +110,7 @@ class Times:
 
 
 @cache
-def process(folder: Path) -> Process:
+def process_provenance(folder: Path) -> ProcessProvenance:
     """Found once; it takes some tenths of a second. folder: where the experiment file lies."""
     git, harness_git = git_state(folder), checkout_state(Path(__file__).resolve().parents[2])
     packages = _packages()
@@ -133,7 +133,7 @@ def process(folder: Path) -> Process:
         "harness_git": harness_git.metadata(),
         "environment": {n: redact(os.environ[n]) for n in ENVIRONMENT if n in os.environ},
     }
-    return Process(metadata, packages, git, harness_git)
+    return ProcessProvenance(metadata, packages, git, harness_git)
 
 
 def trial_provenance(
@@ -151,7 +151,7 @@ def trial_provenance(
     `Started.facts`. sampler: of a search (its name, the trial's number), or empty.
     """
     return {
-        **process(folder).metadata,
+        **process_provenance(folder).metadata,
         "trial": planned.trial.resolved(),
         "trial_id": planned.trial_id,
         "config_id": planned.config_id,

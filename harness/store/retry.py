@@ -28,7 +28,7 @@ _patience: ContextVar[Callable[[], bool]] = ContextVar("patience", default=lambd
 
 
 @contextmanager
-def patient(waits: Callable[[], bool]) -> Iterator[None]:
+def retry_while(waits: Callable[[], bool]) -> Iterator[None]:
     """In this block, in this thread, calls of a store that does not answer are tried again for as
     long as `waits()`."""
     token = _patience.set(waits)
@@ -38,7 +38,7 @@ def patient(waits: Callable[[], bool]) -> Iterator[None]:
         _patience.reset(token)
 
 
-def persist(what: str, action: Callable[[], T]) -> T:
+def with_retries(what: str, action: Callable[[], T]) -> T:
     """`action()`, tried again while the store is busy or a file cannot be written.
 
     action: idempotent, as writes are that carry their own timestamps; where two write the same row
@@ -53,7 +53,7 @@ def persist(what: str, action: Callable[[], T]) -> T:
         try:
             return action()
         except (MlflowException, OSError) as error:
-            told = f"cannot {what}: {reason(error)}"
+            told = f"cannot {what}: {describe_error(error)}"
             pause = next(pauses, None)
             collided = pause is not None and _has_collided(error)
             if not (collided or _is_passing(error)):
@@ -79,7 +79,7 @@ def _has_collided(error: Exception) -> bool:
     return any(words in str(error) for words in _COLLIDED)
 
 
-def reason(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """An exception's own words in one line, without secrets and without SQL."""
     text = redact(str(error) or type(error).__name__).replace("\n", " ")
     return text.split(" [SQL:")[0].strip()[:500]

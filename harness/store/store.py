@@ -7,18 +7,19 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core import paths
-from harness.core.errors import StoreError, did_you_mean
+from harness.core.errors import InputError, Problem, StoreError, did_you_mean
 from harness.store.mlflow_settings import quiet
-from harness.store.read.index import RunInfo, finished, finished_in_database, latest
-from harness.store.retry import persist, reason
-from harness.store.uris import redact, scheme
+from harness.store.read.index import finished, finished_in_database, latest
+from harness.store.read.runs import RunSummary
+from harness.store.retry import describe_error, with_retries
+from harness.store.uris import database_of, default_uri, redact, scheme, store_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,7 +55,7 @@ class Store:
 
         create: make it where it is absent; otherwise its absence raises StoreError.
         """
-        found = persist(f"read {self.label}", lambda: self.client.get_experiment_by_name(name))
+        found = with_retries(f"read {self.label}", lambda: self.client.get_experiment_by_name(name))
         if found is None:
             return self._create(name) if create else self._absent(name)
         if found.lifecycle_stage != "active":
@@ -65,22 +66,24 @@ class Store:
             )
         return str(found.experiment_id)
 
-    def finished(self, experiment_id: str) -> dict[str, RunInfo]:
+    def latest_runs(self, experiment_id: str) -> dict[str, RunSummary]:
         """The latest run of each trial id that no later run replaces, whatever its outcome."""
         if self.database is not None:
             try:
                 return finished_in_database(self.database, experiment_id)
             except sqlite3.Error:
                 pass  # Another release's schema: MLflow's own reading is slower but knows it.
-        return persist(f"read {self.label}", lambda: finished(self.client, experiment_id))
+        return with_retries(f"read {self.label}", lambda: finished(self.client, experiment_id))
 
-    def latest(self, experiment_id: str, trial_id: str) -> RunInfo | None:
+    def latest_run(self, experiment_id: str, trial_id: str) -> RunSummary | None:
         """One trial of `finished`; trial_id: hexadecimal."""
         if not trial_id.isalnum():
             raise ValueError(f"not a trial's id: {trial_id!r}")
-        return persist(f"read {self.label}", lambda: latest(self.client, experiment_id, trial_id))
+        return with_retries(
+            f"read {self.label}", lambda: latest(self.client, experiment_id, trial_id)
+        )
 
-    def spool(self, experiment_id: str) -> Path:
+    def pending_outputs(self, experiment_id: str) -> Path:
         """The folder where evidence of an experiment waits until its sweep ends."""
         return self.home / "spool" / self._folder(experiment_id)
 
@@ -93,16 +96,16 @@ class Store:
         and of the last checkpoints of those that are done."""
         return self.home / "checkpoints" / self._folder(experiment_id)
 
-    def claims(self, experiment_id: str) -> Path:
+    def claims_file(self, experiment_id: str) -> Path:
         """The file by which harnesses agree on who runs which trial of an experiment."""
         return self.home / "claims" / self._folder(experiment_id)
 
     @property
-    def writers(self) -> Path:
+    def claims_folder(self) -> Path:
         """The folder of all `presence` files."""
         return self.home / "claims"
 
-    def presence(self, experiment_id: str) -> Path:
+    def writers_file(self, experiment_id: str) -> Path:
         """The file by which writers of an experiment see that they are not alone."""
         return self.home / "claims" / f"{self._folder(experiment_id)}.writers"
 
@@ -121,12 +124,12 @@ class Store:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise StoreError(
-                    f"cannot create the experiment {name!r}: {reason(error)}"
+                    f"cannot create the experiment {name!r}: {describe_error(error)}"
                 ) from None
         return self.experiment(name, create=False)  # Another process was faster.
 
     def _absent(self, name: str) -> str:
-        known = persist(
+        known = with_retries(
             f"read {self.label}",
             lambda: [experiment.name for experiment in self.client.search_experiments()],
         )
@@ -139,12 +142,12 @@ class Store:
 def open_store(root: Path | None = None, uri: str | None = None) -> Store:
     """Open the store, creating it where it is a SQLite file that does not exist yet.
 
-    root: the project's folder (`paths.root()`), for the default `sqlite:///<root>/mlruns/mlflow.db`.
+    root: the project's folder (`paths.project_root()`), for the default `sqlite:///<root>/mlruns/mlflow.db`.
     uri: instead of `MLFLOW_TRACKING_URI` and of the default. Raises StoreError at once where a
     server does not answer.
     """
-    home = _home(root)
-    uri = uri or address(root)
+    home = store_folder(root)
+    uri = uri or default_uri(root)
     quiet()
     kind = scheme(uri)
     if kind == "sqlite":
@@ -161,21 +164,45 @@ def open_store(root: Path | None = None, uri: str | None = None) -> Store:
     return _open_server(uri, home)
 
 
-def address(root: Path | None = None) -> str:
-    """The store that is opened where none is named; with its credentials."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_home(root) / 'mlflow.db'}"
+def open_existing_store(given: str | None = None) -> Store:
+    """Open the store to read it, or the one that is given. Unlike `open_store`, raises InputError
+    where its file is not there, in place of creating it."""
+    default = f"sqlite:///{paths.project_root()}/mlruns/mlflow.db"
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or default
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if uri.startswith("sqlite:///") and not path.is_file():
+        raise InputError(
+            Problem(f"no results yet: {path} does not exist", hint="run a sweep first")
+        )
+    return open_store(uri=given)
 
 
-def database_of(uri: str) -> Path | None:
-    """The file of a SQLite store; None where the address is not of one."""
-    location = uri.removeprefix("sqlite:///").split("?")[0]
-    if location == uri or location in ("", ":memory:"):
+def latest_runs_without_mlflow(
+    experiment: str, root: Path | None = None
+) -> Mapping[str, RunSummary] | None:
+    """Returns the latest run of each trial of an experiment, read without importing MLflow.
+
+    None where that is not possible: of a server, or of tables that MLflow has yet to upgrade.
+    Changes nothing.
+
+    root: as for `open_store`.
+    """
+    database = database_of(default_uri(root))
+    if database is None:
         return None
-    return Path(location).absolute()
+    if not database.exists():
+        return {}
+    with suppress(sqlite3.Error):
+        found = _identifier(database, experiment)
+        return {} if found is None else finished_in_database(database, found)
+    return None
 
 
-def _home(root: Path | None) -> Path:
-    return (root or paths.project_root()).resolve() / "mlruns"
+def _identifier(database: Path, experiment: str) -> str | None:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=1)) as tables:
+        query = "SELECT experiment_id FROM experiments WHERE name = ?"
+        row = tables.execute(query, (experiment,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def _open_database(uri: str) -> Store:
@@ -216,9 +243,11 @@ def _answering(uri: str) -> MlflowClient:
         client = MlflowClient(uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     except MlflowException as error:
-        raise StoreError(f"the store {redact(uri)} does not answer: {reason(error)}") from None
+        raise StoreError(
+            f"the store {redact(uri)} does not answer: {describe_error(error)}"
+        ) from None
     except Exception as error:  # noqa: BLE001 - drivers raise what they like
-        raise StoreError(f"cannot open the store {redact(uri)}: {reason(error)}") from None
+        raise StoreError(f"cannot open the store {redact(uri)}: {describe_error(error)}") from None
     return client
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from harness.core.metrics import Goal, best_epoch
 from harness.core.records import FINISHED, Ended, Measured, Outcome, Record, Started
 from harness.experiment.experiment import PARAMETERS, TRAIN_SECONDS, Objective, Search
-from harness.store.read.index import RunInfo
-from harness.store.read.trial_results import recall_history, recall_parameters, recall_shared
-from harness.store.retry import patient
+from harness.store.read.run_details import read_history, read_parameter_count, read_stack_size
+from harness.store.read.runs import RunSummary
+from harness.store.retry import retry_while
 from harness.store.store import Store
 from harness.store.write.background import FAREWELL_SECONDS
 
@@ -65,7 +65,7 @@ class TrialResult:
 class StoredResults:
     """The results of an experiment's finished trials, read from the store."""
 
-    def __init__(self, store: Store, runs: Mapping[str, RunInfo], search: Search) -> None:
+    def __init__(self, store: Store, runs: Mapping[str, RunSummary], search: Search) -> None:
         self._store = store
         self._runs = runs
         self._objectives = search.objectives
@@ -81,19 +81,19 @@ class StoredResults:
         if run is None or run.outcome not in FINISHED:
             return None
         deadline = time.monotonic() + FAREWELL_SECONDS
-        with patient(lambda: time.monotonic() < deadline):
+        with retry_while(lambda: time.monotonic() < deadline):
             return self._read(run, goal)
 
-    def _read(self, run: RunInfo, goal: Goal) -> TrialResult | None:
+    def _read(self, run: RunSummary, goal: Goal) -> TrialResult | None:
         metrics = self._metrics - {PARAMETERS} | {TRAIN_SECONDS}
-        history = recall_history(self._store, run.run_id, metrics)
+        history = read_history(self._store, run.run_id, metrics)
         result = TrialResult(list(history), outcome=run.outcome)
         if self._is_timed:
-            result.stack_size = recall_shared(self._store, run.run_id)
+            result.stack_size = read_stack_size(self._store, run.run_id)
             if result.stack_size > 1 and TRAIN_SECONDS in self._metrics:
                 return None  # The clock was the stack's, not the trial's.
         if PARAMETERS in self._metrics:
-            result.parameters = recall_parameters(self._store, run.run_id)
+            result.parameters = read_parameter_count(self._store, run.run_id)
         if run.outcome is Outcome.DONE and result.values(self._objectives, goal) is None:
             return None
         return result

@@ -22,9 +22,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.errors import HarnessError, StoreError
-from harness.store.coordination.lease import LEASE_SECONDS, Renewal, Watch
-from harness.store.coordination.owner import is_certain, is_dead, owner
-from harness.store.retry import reason
+from harness.store.coordination.leases import LEASE_SECONDS, LeaseMonitor, RenewalThread
+from harness.store.coordination.processes import is_dead, is_on_this_host, process_tag
+from harness.store.retry import describe_error
 from harness.store.uris import redact
 
 FOLDER = "studies"
@@ -78,7 +78,7 @@ def _database(url: str) -> BaseStorage:
         return optuna.storages.get_storage(RDBStorage(url))
     except Exception as error:  # noqa: BLE001 - drivers raise exceptions of their own
         raise StoreError(
-            f"cannot open the studies' storage {redact(url)}: {reason(error)}"
+            f"cannot open the studies' storage {redact(url)}: {describe_error(error)}"
         ) from None
 
 
@@ -162,7 +162,7 @@ class Heartbeat:
     def __init__(self, studies: Sequence[optuna.Study]) -> None:
         self._studies = studies
         self._counter = 0
-        self._renewal = Renewal("heartbeat", self.renew, StorageInternalError)
+        self._renewal = RenewalThread("heartbeat", self.renew, StorageInternalError)
 
     def __enter__(self) -> Heartbeat:
         self.renew()  # Before the first point: a point without a counter is never taken over.
@@ -176,7 +176,7 @@ class Heartbeat:
         """Advances the counter. Raises what the storage raises."""
         self._counter += 1
         for study in self._studies:
-            study.set_user_attr(LEASE + owner(), self._counter)
+            study.set_user_attr(LEASE + process_tag(), self._counter)
 
 
 class StalePoints:
@@ -189,7 +189,7 @@ class StalePoints:
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
-        self._watch = Watch(LEASE_SECONDS)
+        self._watch = LeaseMonitor(LEASE_SECONDS)
 
     def among(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Returns the running points whose process is dead.
@@ -212,7 +212,7 @@ class StalePoints:
         """
         signed = {_owner_of(trial) for trial in running if OWNER in trial.user_attrs}
         unsigned = {_owner_of(trial): "" for trial in running if OWNER not in trial.user_attrs}
-        foreign = {name for name in signed if not is_certain(name)}
+        foreign = {name for name in signed if not is_on_this_host(name)}
         stored = self._study.user_attrs if foreign else {}
         return unsigned | {n: str(stored[LEASE + n]) for n in foreign if LEASE + n in stored}
 

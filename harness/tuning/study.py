@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.experiment.experiment import NumericDimension, Search
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
-from harness.store.coordination.owner import owner
+from harness.store.coordination.processes import process_tag
 from harness.tuning.samplers import decode, encode, make_pruner, make_sampler, suggest
 from harness.tuning.storage import OWNER, StalePoints, StudyStorage
 from harness.tuning.study_plan import InvalidPoint, Point, StudyPlan, with_field
@@ -263,7 +263,7 @@ class TuningStudy:
         another machine has taken it over meanwhile.
         """
         if self._shared:
-            optuna_trial.set_user_attr(OWNER, owner())
+            optuna_trial.set_user_attr(OWNER, process_tag())
             if self._is_repeated(optuna_trial):
                 raise InvalidPoint("it was queued twice, or was not lost after all")
         trial = self._suggest_trial(optuna_trial)

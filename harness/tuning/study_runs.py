@@ -15,9 +15,8 @@ from harness.experiment.experiment import CategoricalDimension, Experiment, Sear
 from harness.experiment.grid import Axis
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.store import names
-from harness.store.read.index import RunInfo
-from harness.store.read.runs import stored_runs
-from harness.store.retry import persist
+from harness.store.read.runs import RunSummary, read_runs
+from harness.store.retry import with_retries
 from harness.store.store import Store
 from harness.store.write.background import BackgroundRun, BackgroundWriter, replay
 from harness.store.write.outbox import Outbox
@@ -128,8 +127,8 @@ class StudyRuns:
         return {one.trial_id: one for study in self._studies for one in study.planned_trials()}
 
     @cached_property
-    def _finished(self) -> Mapping[str, RunInfo]:
-        return self._store.finished(self._experiment_id)
+    def _finished(self) -> Mapping[str, RunSummary]:
+        return self._store.latest_runs(self._experiment_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,19 +142,21 @@ class TaggingWriter:
         return self.background.start_trial(planned, self.search_tags.get(planned.trial_id))
 
 
-def mark(store: Store, retraining: RetrainingPlan, found: Mapping[str, RunInfo]) -> None:
+def mark(store: Store, retraining: RetrainingPlan, found: Mapping[str, RunSummary]) -> None:
     """Say of runs that were there before what they are to this search: it may have a new winner,
     and a sweep may have trained it."""
     experiment_id = store.experiment(retraining.plan.experiment.name)
-    stored = {run.run_id: run.tags for run in stored_runs(store, experiment_id)}
+    stored = {run.run_id: run.tags for run in read_runs(store, experiment_id)}
     for trial_id, known in retraining.search_tags.items():
         run = found.get(trial_id)
         if run is None:
             continue
         for key, value in known.items():
-            tag = names.TAG_SEARCH + key
+            tag = names.TAG_SEARCH_PREFIX + key
             if stored[run.run_id].get(tag) != value:
-                persist("write to a run", partial(store.client.set_tag, run.run_id, tag, value))
+                with_retries(
+                    "write to a run", partial(store.client.set_tag, run.run_id, tag, value)
+                )
 
 
 def search_plan(experiment: Experiment, studies: Sequence[StudyPlan], search: Search) -> Plan:

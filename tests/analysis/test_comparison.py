@@ -8,8 +8,8 @@ from harness.analysis.comparison import Question, compare
 from harness.analysis.score import choose_score
 from harness.analysis.tuned import lr_edge
 from harness.core.errors import InputError
-from harness.store.names import PARAM_TRIAL, TAG_DIRECTION, TAG_METRIC, TAG_NUMBER
-from harness.store.read.results import tabulate
+from harness.store.names import PARAM_TRIAL, TAG_DIRECTION, TAG_METRIC, TAG_POINT_NUMBER
+from harness.store.read.results import results_table
 from tests.stored import results, seeds, small_grid, sweep_run, trial_run
 
 GRID = small_grid()
@@ -141,7 +141,7 @@ def test_a_score_says_whether_the_test_split_chose() -> None:
 def test_lower_is_better_where_the_sweep_says_so() -> None:
     tags = {TAG_METRIC: "val/loss", TAG_DIRECTION: "min"}
     runs = [trial_run(lr=lr, metrics={"best/val/loss": lr}, tags=tags) for lr in (0.2, 0.1)]
-    made = tabulate("demo", [sweep_run(metric="val/loss", direction="min"), *runs])
+    made = results_table("demo", [sweep_run(metric="val/loss", direction="min"), *runs])
     assert made is not None
 
     assert [config.labels["lr"] for config in compare(made, Question()).configs] == ["0.1", "0.2"]
@@ -150,7 +150,7 @@ def test_lower_is_better_where_the_sweep_says_so() -> None:
 def test_points_that_a_search_chose_by_are_not_ranked_with_its_winners() -> None:
     """Chosen by the seed they were trained on, the best of them are too good."""
     tried = [
-        trial_run(0.9 + n / 1000, lr=0.01 * (n + 1), seed=0, tags={TAG_NUMBER: str(n)})
+        trial_run(0.9 + n / 1000, lr=0.01 * (n + 1), seed=0, tags={TAG_POINT_NUMBER: str(n)})
         for n in range(8)
     ]
     again = [
@@ -177,6 +177,6 @@ def test_points_that_a_search_chose_by_are_not_ranked_with_its_winners() -> None
 
 
 def test_points_of_a_search_are_ranked_where_nothing_else_is_there() -> None:
-    tried = [trial_run(0.9, lr=0.1 * (n + 1), tags={TAG_NUMBER: str(n)}) for n in range(3)]
+    tried = [trial_run(0.9, lr=0.1 * (n + 1), tags={TAG_POINT_NUMBER: str(n)}) for n in range(3)]
     found = compare(results(*tried), Question())
     assert (len(found.trials), found.tuning) == (3, None)

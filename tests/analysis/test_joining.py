@@ -7,7 +7,7 @@ import pytest
 from harness.analysis.comparison import Question, compare
 from harness.analysis.joining import join
 from harness.core.errors import InputError
-from harness.store.read.results import tabulate
+from harness.store.read.results import results_table
 from tests.stored import results, seeds, sweep_run
 
 
@@ -24,7 +24,7 @@ def test_experiments_compete_by_their_names_and_are_paired_by_seed() -> None:
 
 
 def test_experiments_of_two_metrics_are_refused() -> None:
-    other = tabulate("o", [sweep_run(metric="val/loss", direction="min"), *seeds([0.8])])
+    other = results_table("o", [sweep_run(metric="val/loss", direction="min"), *seeds([0.8])])
     assert other is not None
     with pytest.raises(
         InputError, match="selected on one metric: a on val/accuracy, b on val/loss"

@@ -303,15 +303,15 @@ def test_help_needs_no_heavy_library() -> None:
 def test_a_sweeps_report_is_stored_with_its_run(project: Path) -> None:
     from harness.analysis.comparison import Question
     from harness.report.attach import NAME, attach_report
-    from harness.store.read.results import read
+    from harness.store.read.results import read_results
 
     store = open_store(project)
-    results = read(store, "grid")
+    results = read_results(store, "grid")
 
     attach_report(store, results, Question())
 
-    assert results.archive is not None
-    held = results.archive.text(results.parent_id, NAME)
+    assert results.details is not None
+    held = results.details.text(results.parent_id, NAME)
     assert held is not None
     assert held.startswith("<!doctype html>")
     assert "adam leads" in held

@@ -19,11 +19,11 @@ from harness import doctor
 from harness.core.checksummed import write_checksummed
 from harness.diagnostics import setup
 from harness.diagnostics.finding import State
-from harness.execution.executors import worker_start as processes
+from harness.execution.executors import worker_start
 from harness.store import health, names
 from harness.store.artifacts.trial_files import write_weights
-from harness.store.coordination import lease, owner
-from harness.store.read.index import COMPLETE
+from harness.store.coordination import leases, processes
+from harness.store.names import ARTIFACTS_COMPLETE
 from harness.store.store import Store
 from harness.store.write.outbox import Outbox
 from harness.store.write.run_log import Moment
@@ -137,11 +137,11 @@ def test_the_living_are_left_alone(store: Store, capsys: pytest.CaptureFixture[s
 def test_other_machines_are_watched_where_asked(
     store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "LEASE_SECONDS", 1.0)
-    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.2)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.2)
     writer = SweepWriter(store, make_plan([digits()]), GOAL)
-    tag = json.dumps(json.loads(owner.owner()) | {"host": "elsewhere"})
-    store.client.set_tag(writer.run_id, names.TAG_OWNER, tag)
+    tag = json.dumps(json.loads(processes.process_tag()) | {"host": "elsewhere"})
+    store.client.set_tag(writer.run_id, names.TAG_PROCESS, tag)
     code, told = examine(capsys, "--fix")
     assert (code, "--wait tells" in told) == (0, True)
     code, told = examine(capsys, "--wait")
@@ -160,7 +160,7 @@ def test_missing_and_damaged_files_of_finished_runs_are_named(
     folders = []
     for run in children(store).values():
         store.client.log_artifacts(run.info.run_id, str(tmp_path / "kept"))
-        store.client.set_tag(run.info.run_id, names.TAG_ARTIFACTS, COMPLETE)
+        store.client.set_tag(run.info.run_id, names.TAG_ARTIFACTS, ARTIFACTS_COMPLETE)
         folders.append(Path(run.info.artifact_uri.removeprefix("file://")))
     assert examine(capsys)[0] == 0
     weights = folders[0] / "weights" / "state_dict.pt"
@@ -222,7 +222,7 @@ def test_looking_for_values_written_twice_takes_as_long_as_there_are_values(
         steps[0] = 0
         with monkeypatch.context() as patched:
             patched.setattr(sqlite3, "connect", counting)
-            assert health.repeated(database) == (0, 0)
+            assert health.repeated_values(database) == (0, 0)
         taken.append(steps[0])
     assert taken[1] < 20 * taken[0]
 
@@ -277,9 +277,9 @@ def test_damaged_checkpoints_and_half_written_files_are_found(
 def test_shared_data_of_killed_processes_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "MEMORY", tmp_path)
-    monkeypatch.setattr(processes, "homes", lambda: (tmp_path,))
-    monkeypatch.setattr(processes, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(worker_start, "MEMORY", tmp_path)
+    monkeypatch.setattr(worker_start, "homes", lambda: (tmp_path,))
+    monkeypatch.setattr(worker_start, "YOUNG_SECONDS", 0.0)
     assert setup.shared_memory().state is State.OK
     left = tmp_path / "harness-data-x"
     left.mkdir()

@@ -9,7 +9,7 @@ import pytest
 
 from harness import sweep
 from harness.core.metrics import MACHINE_DEPENDENT
-from harness.store.names import TAG_FUSED, TAG_KIND, TAG_NOT_FUSED, TRIAL
+from harness.store.names import TAG_KIND, TAG_NOT_STACKED, TAG_STACK_SIZE, TRIAL
 
 FILE = """\
 name: stacked
@@ -82,9 +82,11 @@ def test_a_run_says_whether_it_was_stacked(
     assert "stacks: 2 of 3 trials, 1 of 2 trials" in told
     assert "one by one: 1 of the trials: no other trial is like it" in told
     for one in runs(workspace):
-        assert (TAG_FUSED in one.data.tags) == (one.data.params["precision"] == "fp32")
-        assert TAG_NOT_FUSED not in one.data.tags
-    sizes = [one.data.tags[TAG_FUSED] for one in runs(workspace) if TAG_FUSED in one.data.tags]
+        assert (TAG_STACK_SIZE in one.data.tags) == (one.data.params["precision"] == "fp32")
+        assert TAG_NOT_STACKED not in one.data.tags
+    sizes = [
+        one.data.tags[TAG_STACK_SIZE] for one in runs(workspace) if TAG_STACK_SIZE in one.data.tags
+    ]
     assert sorted(sizes) == ["2", "2", *["3"] * 6]
 
 

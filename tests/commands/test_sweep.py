@@ -304,8 +304,9 @@ def test_a_changed_goal_counts_for_trials_that_ran_before(
 ) -> None:
     """Best epochs and times to target of one metric and target are never shown as another's."""
     from harness.core.metrics import Goal, summarise_trial
-    from harness.store.read.results import open_existing, read
-    from harness.store.read.trial_results import recall_history
+    from harness.store.read.results import read_results
+    from harness.store.read.run_details import read_history
+    from harness.store.store import open_existing_store
 
     some = ("small.yaml", "optimizer=sgd", "lr=0.1", "epochs=8")
     run(*some, "target=0.1")
@@ -315,16 +316,16 @@ def test_a_changed_goal_counts_for_trials_that_ran_before(
     assert "nothing to run" in told
     assert "Ranked on val/loss (lower is better) at each trial's best epoch by val/loss" in told
 
-    store, goal = open_existing(), Goal("val/loss", "min", 0.9)
-    results = read(store, "small", goal)
+    store, goal = open_existing_store(), Goal("val/loss", "min", 0.9)
+    results = read_results(store, "small", goal)
     assert (results.metric, results.target) == ("val/loss", 0.9)
     assert len(results.trials) == 2
     for _, trial in results.trials.iterrows():
-        history = recall_history(store, trial["run_id"], ["val/loss", "test/loss"])
+        history = read_history(store, trial["run_id"], ["val/loss", "test/loss"])
         wanted = summarise_trial(history, {}, goal)
         for name in ("best/val/loss", "best/test/loss", "best/epoch"):
             assert trial[name] == wanted[name]
         assert trial["epochs_to_target"] == wanted["epochs_to_target"] > 0
-    before = read(store, "small")
+    before = read_results(store, "small")
     assert before.metric == "val/accuracy"
     assert (before.trials["epochs_to_target"] == 1).all()

@@ -15,13 +15,13 @@ from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Outcome
 from harness.experiment.plan import Plan
 from harness.runner import search as session
-from harness.store import retry as persist
+from harness.store import retry
 from harness.store.names import (
     PARAM_TRIAL,
     TAG_HOST,
     TAG_KIND,
-    TAG_NUMBER,
     TAG_OUTCOME,
+    TAG_POINT_NUMBER,
     TAG_PRUNED_AT,
     TAG_SUPERSEDED,
     TRIAL,
@@ -57,8 +57,8 @@ def wire(server: str) -> Wire:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Impatience: an outage is noticed, and given up on, within seconds."""
-    monkeypatch.setattr(persist, "PAUSES", (0.1,))
-    monkeypatch.setattr(persist, "PATIENT_PAUSE", 0.2)
+    monkeypatch.setattr(retry, "PAUSES", (0.1,))
+    monkeypatch.setattr(retry, "PATIENT_PAUSE", 0.2)
     monkeypatch.setattr(background, "STUCK_SECONDS", 0.3)
     monkeypatch.setattr(background, "FAREWELL_SECONDS", 1.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -279,8 +279,8 @@ def runs_of_points(uri: str) -> dict[int, Any]:
     assert experiment is not None
     found: dict[int, Any] = {}
     for run in client.search_runs([experiment.experiment_id]):
-        if TAG_NUMBER in run.data.tags and TAG_SUPERSEDED not in run.data.tags:
-            number = int(run.data.tags[TAG_NUMBER])
+        if TAG_POINT_NUMBER in run.data.tags and TAG_SUPERSEDED not in run.data.tags:
+            number = int(run.data.tags[TAG_POINT_NUMBER])
             assert number not in found, "a point was written twice"
             found[number] = run
     return found
@@ -358,6 +358,6 @@ def test_in_step_writes_before_it_returns(workspace: Path, monkeypatch: pytest.M
     with SweepWriter(store, plan, GOAL) as writer:
         with BackgroundWriter(writer, in_step=True) as writing:
             train(writing, plan, 0)
-            (run,) = store.finished(writer.experiment_id).values()
+            (run,) = store.latest_runs(writer.experiment_id).values()
             assert run.outcome is Outcome.DONE
         assert "ms a trial" in writing.cost()

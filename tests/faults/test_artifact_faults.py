@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.core.errors import StoreUnreachable
-from harness.store import retry as persist
+from harness.store import retry
 from harness.store.store import Store
 from harness.store.write.sweep_writer import SweepWriter
 from tests.store.store_support import GOAL, children, digits, done, make_plan
@@ -23,7 +23,7 @@ def blocked(store: Store, workspace: Path) -> Path:
 
 def is_complete(store: Store) -> bool:
     found = children(store).get("trial 0")
-    ended = [one.outcome for one in store.finished(store.experiment("test")).values()]
+    ended = [one.outcome for one in store.latest_runs(store.experiment("test")).values()]
     return bool(ended and ended[0]) or (found is not None and found.info.status == "FINISHED")
 
 
@@ -52,7 +52,7 @@ def test_a_file_is_stored_again_and_the_run_is_not_complete_before(
         if len(seen) == 2:
             mend(blocked)
 
-    monkeypatch.setattr(persist, "time", SimpleNamespace(sleep=pause))
+    monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=pause))
     write(store, blocked)
     assert seen == [False, False]
     assert is_complete(store)
@@ -63,7 +63,7 @@ def test_a_file_is_stored_again_and_the_run_is_not_complete_before(
 def test_a_run_whose_files_cannot_be_stored_is_never_complete(
     store: Store, blocked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(persist, "PAUSES", (0.0,))
+    monkeypatch.setattr(retry, "PAUSES", (0.0,))
     with pytest.raises(StoreUnreachable, match="cannot store a run's files"):
         write(store, blocked)
     assert not is_complete(store)

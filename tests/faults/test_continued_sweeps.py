@@ -32,7 +32,7 @@ def run(file: Path, epochs: int) -> None:
 
 def stored(file: Path, epochs: int) -> dict[str, tuple[Any, Any, dict[str, str]]]:
     """By scheduler: each run's metrics, weights and tags."""
-    from harness.store.read.weights import fetch_weights
+    from harness.store.read.run_details import fetch_weights
     from harness.store.store import open_store
 
     store = open_store()
@@ -87,7 +87,7 @@ def test_a_continued_trial_equals_the_longer_one_at_once(
         if scheduler == "cosine":
             assert "depends on the length of the whole run" in tags[names.TAG_NOT_CONTINUED]
         else:
-            assert tags[names.TAG_CONTINUED] == str(short)
+            assert tags[names.TAG_CONTINUED_FROM] == str(short)
     count = "1 trial" if which == "mnist" else "2 trials"
     assert f"continued from {short} epoch{'s' * (short > 1)}: {count}" in told
     if which == "digits":

@@ -81,7 +81,7 @@ def never_cut(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], 
 
 def weights(workspace: Path) -> dict[str, dict[str, list[Any]]]:
     """Of the trials whose weights are stored, by trial id."""
-    from harness.store.read.weights import fetch_weights
+    from harness.store.read.run_details import fetch_weights
     from harness.store.store import open_store
 
     store = open_store(workspace)
@@ -161,7 +161,7 @@ def test_fuse_off_begins_anew_and_says_so(workspace: Path, never_cut: Any) -> No
     assert "begun anew, as --fuse is off: " in told
     tags = [tags for _, tags in standing(workspace).values()]
     assert len(tags) == 8
-    assert sum(names.TAG_FUSED in tag for tag in tags) <= 2, "but for those that had diverged"
+    assert sum(names.TAG_STACK_SIZE in tag for tag in tags) <= 2, "but for those that had diverged"
     assert not list(workspace.glob("mlruns/checkpoints/*/stacks"))
 
 

@@ -167,7 +167,7 @@ artifacts: all
 def stored(workspace: Path) -> dict[str, Any]:
     """By seed, what counts of each trial's run: every value, once for (metric, step), and the
     final weights."""
-    from harness.store.read.weights import fetch_weights
+    from harness.store.read.run_details import fetch_weights
     from harness.store.store import open_store
 
     store = open_store(workspace)

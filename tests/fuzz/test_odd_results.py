@@ -18,7 +18,7 @@ from harness.core.records import Outcome
 from harness.report.build import build_report
 from harness.report.terminal import terminal
 from harness.store import names
-from harness.store.read.results import Results, tabulate
+from harness.store.read.results import Results, results_table
 from harness.store.read.runs import StoredRun
 from tests.stored import METRIC, sweep_run, trial_run
 
@@ -38,7 +38,7 @@ TAGS = {
     names.TAG_DIRECTION: st.sampled_from(["max", "min"]) | TEXT,
     names.TAG_TARGET: TEXT,
     names.TAG_DIVERGED_AT: TEXT,
-    names.TAG_OWNER: TEXT | st.just(json.dumps({"host": 1, "boot": [], "pid": "x", "born": {}})),
+    names.TAG_PROCESS: TEXT | st.just(json.dumps({"host": 1, "boot": [], "pid": "x", "born": {}})),
     names.TAG_EXCLUSIVE: TEXT,
     names.TAG_ARTIFACTS: TEXT,
     names.TAG_TRIAL: TEXT | st.just("{}") | st.just("[]") | st.just('{"model": {"x": 1}}'),
@@ -81,7 +81,7 @@ def odd_runs(draw: Callable[..., Any]) -> list[StoredRun]:
 
 def read_table(runs: list[StoredRun]) -> Results | None:
     with suppress(HarnessError):
-        return tabulate("demo", runs)
+        return results_table("demo", runs)
     return None
 
 

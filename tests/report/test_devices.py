@@ -16,7 +16,7 @@ from harness.report.build import build_report
 from harness.report.section import chosen
 from harness.report.terminal import terminal
 from harness.store.names import TAG_DEVICE, TAG_DEVICE_NAME
-from harness.store.read.results import Results, read
+from harness.store.read.results import Results, read_results
 from harness.store.store import Store, open_store
 from harness.store.write.sweep_writer import SweepWriter
 from tests.report_support import said
@@ -55,7 +55,7 @@ def swept(store: Store, runs: Sequence[tuple[str, int, list[Record]]], name: str
             run = writer.start_trial(planned)
             for record in records:
                 run.record(record)
-    return read(store, name)
+    return read_results(store, name)
 
 
 def test_the_same_trial_across_devices(store: Store) -> None:
@@ -123,8 +123,8 @@ def test_joined_stores_keep_their_curves(tmp_path: Path) -> None:
         "here": [(1, 1, 0.9)],
         "there": [(1, 1, 0.7)],
     }
-    assert joined.archive is not None
-    assert "python" in joined.archive.provenance()  # what both agree on
+    assert joined.details is not None
+    assert "python" in joined.details.provenance()  # what both agree on
 
 
 def test_devices_of_one_make_are_one(store: Store) -> None:

@@ -97,11 +97,11 @@ def test_fewer_seeds_are_marked() -> None:
 
 def test_selection_on_test_is_said_plainly() -> None:
     from harness.store.names import TAG_METRIC
-    from harness.store.read.results import tabulate
+    from harness.store.read.results import results_table
     from tests.stored import sweep_run
 
     runs = [trial_run(None, test=0.9, tags={TAG_METRIC: "test/accuracy"})]
-    found = tabulate("demo", [sweep_run(metric="test/accuracy"), *runs])
+    found = results_table("demo", [sweep_run(metric="test/accuracy"), *runs])
     assert found is not None
 
     assert "Selected on the test split" in terminal([build_report(found)])

@@ -20,7 +20,7 @@ from harness.report.markdown import markdown
 from harness.report.section import chosen, sections
 from harness.report.tables import json_text
 from harness.report.terminal import terminal
-from harness.store.names import TAG_NUMBER
+from harness.store.names import TAG_POINT_NUMBER
 from tests.report_support import (
     FORMULA,
     POOR,
@@ -212,7 +212,9 @@ def test_shared_devices_forbid_comparing_seconds() -> None:
 
 def test_a_search_is_told_from_its_points_and_ranked_by_its_winners() -> None:
     tried = [
-        trial_run(0.9 - abs(n - 12) / 100, lr=10 ** (n / 6 - 4), tags={TAG_NUMBER: str(n)}, **case)
+        trial_run(
+            0.9 - abs(n - 12) / 100, lr=10 ** (n / 6 - 4), tags={TAG_POINT_NUMBER: str(n)}, **case
+        )
         for n in range(24)
         for case in ({"optimizer": "sgd"}, {"optimizer": "adam"})
     ]

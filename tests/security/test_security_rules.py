@@ -21,9 +21,9 @@ from harness import predict, search, sweep
 from harness.core.errors import InputError, StoreError
 from harness.experiment.loading import load
 from harness.experiment.trial import COMPONENT_FIELDS
-from harness.store.artifacts.spool import Spool
+from harness.store.artifacts.trial_outputs import PendingOutputs
 from harness.store.names import PARAM_TRIAL
-from harness.store.read.weights import fetch_weights
+from harness.store.read.run_details import fetch_weights
 from harness.store.store import Store
 from harness.store.write.outbox import Outbox
 from harness.store.write.sweep_writer import SweepWriter
@@ -92,7 +92,7 @@ def test_files_that_wait_for_the_store_and_hold_code_are_refused(
         found: object = Outbox(tmp_path).take("00ff")
     else:
         (tmp_path / "00ff.run1.pt").write_bytes(sealed)
-        found = Spool(tmp_path).load("00ff", "run1")
+        found = PendingOutputs(tmp_path).load("00ff", "run1")
     assert found is None
     assert "is damaged" in caplog.text
     assert not mark.exists()
@@ -175,9 +175,9 @@ def test_ids_never_lead_out_of_a_folder(tmp_path: Path, store: Store, identity: 
     with pytest.raises(ValueError, match="not a trial's"):
         Outbox(tmp_path)._path(identity)
     with pytest.raises(ValueError, match="not a trial's"):
-        Spool(tmp_path)._path(identity, "run1")
+        PendingOutputs(tmp_path)._path(identity, "run1")
     with pytest.raises(ValueError, match="not a trial's"):
-        store.latest("1", identity)
+        store.latest_run("1", identity)
 
 
 def test_a_reference_to_a_run_is_never_a_path_nor_a_query(
@@ -260,17 +260,17 @@ def test_a_weights_file_is_no_way_to_fill_the_disk_or_leave_a_folder(tmp_path: P
         archive.writestr("../../up", "x")
     data = buffer.getvalue()
     path.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
-    assert Spool(path.parent).load("00ff", "run1") is None
+    assert PendingOutputs(path.parent).load("00ff", "run1") is None
     assert [found.name for found in tmp_path.rglob("*") if found.is_file()] == ["00ff.run1.pt"]
 
 
 def test_trial_ids_in_the_store_may_be_anything(workspace: Path, store: Store) -> None:
     """Whoever can write to a server can write any param; readers show it and go on."""
-    from harness.store.read.results import read
+    from harness.store.read.results import read_results
 
     run_id = one_run(store)
     tags = store.client.get_run(run_id).data.tags | {"mlflow.runName": "<script>\x1b[2J"}
     other = store.client.create_run(store.experiment("test"), tags=tags)
     store.client.log_param(other.info.run_id, PARAM_TRIAL, "../../up")
-    assert len(read(store, "test").trials) == 2
-    assert "../../up" in store.finished(store.experiment("test"))
+    assert len(read_results(store, "test").trials) == 2
+    assert "../../up" in store.latest_runs(store.experiment("test"))

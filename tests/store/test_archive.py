@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from mlflow.entities import Metric
 
-from harness.store.read.archive import RUNS_A_REQUEST, Archive
+from harness.store.read.run_details import RUNS_A_REQUEST, RunDetails
 from harness.store.store import Store
 from harness.store.write.attach import attach
 
@@ -28,7 +28,7 @@ def run(store: Store, factor: float = 1.0) -> str:
 def test_histories_hold_the_asked_metrics_of_the_asked_runs_in_order(store: Store) -> None:
     first, second, _ = run(store), run(store, 2.0), run(store)
 
-    found = Archive(store).histories([first, second, first], ["val/accuracy", "lr"])
+    found = RunDetails(store).histories([first, second, first], ["val/accuracy", "lr"])
 
     assert set(found["run_id"]) == {first, second}
     assert len(found) == 2 * 2 * EPOCHS
@@ -42,17 +42,21 @@ def test_a_store_that_is_no_file_of_ours_gives_the_same(store: Store) -> None:
     elsewhere = replace(store, database=None)
     asked = ["val/accuracy", "train/loss"]
 
-    found = Archive(elsewhere).histories(runs, asked)
+    found = RunDetails(elsewhere).histories(runs, asked)
 
-    assert found.equals(Archive(store).histories(runs, asked))
+    assert found.equals(RunDetails(store).histories(runs, asked))
 
 
 def test_many_runs_take_few_requests(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.store.read import archive
+    from harness.store.read import run_details
 
     asked: list[int] = []
-    monkeypatch.setattr(archive, "_bulk", lambda store, runs, metric: asked.append(len(runs)) or [])
-    Archive(replace(store, database=None)).histories([f"{i:032}" for i in range(250)], ["a", "b"])
+    monkeypatch.setattr(
+        run_details, "_bulk", lambda store, runs, metric: asked.append(len(runs)) or []
+    )
+    RunDetails(replace(store, database=None)).histories(
+        [f"{i:032}" for i in range(250)], ["a", "b"]
+    )
 
     assert asked == [RUNS_A_REQUEST, RUNS_A_REQUEST, 50] * 2
 
@@ -61,13 +65,13 @@ def test_more_runs_than_a_statement_holds(store: Store) -> None:
     known = run(store)
     absent = [f"{i:032}" for i in range(40_000)]
 
-    found = Archive(store).histories([*absent, known], ["lr"])
+    found = RunDetails(store).histories([*absent, known], ["lr"])
 
     assert set(found["run_id"]) == {known}
 
 
 def test_nothing_asked_is_an_empty_table(store: Store) -> None:
-    assert list(Archive(store).histories([], ["a"]).columns) == [
+    assert list(RunDetails(store).histories([], ["a"]).columns) == [
         "run_id",
         "metric",
         "step",
@@ -80,13 +84,13 @@ def test_small_files_are_read_and_absent_ones_are_none(store: Store) -> None:
     attach(store, held, "provenance.json", '{"python": "3"}')
     attach(store, held, "traceback.txt", "boom")
 
-    archive = Archive(store, held)
+    details = RunDetails(store, held)
 
-    assert archive.text(held, "traceback.txt") == "boom"
-    assert archive.text(held, "absent.txt") is None
-    assert archive.text("f" * 32, "traceback.txt") is None
-    assert archive.provenance() == {"python": "3"}
-    assert Archive(store).provenance() == {}
+    assert details.text(held, "traceback.txt") == "boom"
+    assert details.text(held, "absent.txt") is None
+    assert details.text("f" * 32, "traceback.txt") is None
+    assert details.provenance() == {"python": "3"}
+    assert RunDetails(store).provenance() == {}
 
 
 def test_an_attached_file_replaces_the_one_before(store: Store) -> None:
@@ -94,10 +98,10 @@ def test_an_attached_file_replaces_the_one_before(store: Store) -> None:
     attach(store, held, "report.html", "first")
     attach(store, held, "report.html", "second")
 
-    assert Archive(store).text(held, "report.html") == "second"
+    assert RunDetails(store).text(held, "report.html") == "second"
 
 
 def test_provenance_that_is_no_json_is_left_out(store: Store) -> None:
     held = run(store)
     attach(store, held, "provenance.json", "{cut off")
-    assert Archive(store, held).provenance() == {}
+    assert RunDetails(store, held).provenance() == {}

@@ -8,8 +8,8 @@ import torch
 
 from harness.core.records import Ended, Outcome, Record, TestOutputs
 from harness.experiment.plan import PlannedTrial
-from harness.store.artifacts.best_trials import Keeper, group
-from harness.store.artifacts.spool import Kept, Spool
+from harness.store.artifacts.best_trials import BestTrials, selection_group
+from harness.store.artifacts.trial_outputs import PendingOutputs, TrialOutputs
 from harness.store.store import Store
 from harness.store.write.finish import finish_artifacts
 from harness.store.write.sweep_writer import SweepWriter
@@ -29,7 +29,7 @@ from tests.store.store_support import (
 def quick_artifacts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which runs get artifacts is what counts here; what these are, in test_run_artifacts."""
 
-    def mark(store: Store, planned: PlannedTrial, kept: Kept) -> str:
+    def mark(store: Store, planned: PlannedTrial, kept: TrialOutputs) -> str:
         store.client.log_text(kept.run_id, planned.name, "weights/marker.txt")
         return "complete"
 
@@ -44,9 +44,9 @@ def small() -> TestOutputs:
     )
 
 
-def kept(number: int, accuracy: float = 0.5, run_id: str = "") -> Kept:
+def kept(number: int, accuracy: float = 0.5, run_id: str = "") -> TrialOutputs:
     history = (measured(0, 0.1), measured(1, accuracy))
-    return Kept(f"{number:016x}", run_id or f"run{number}", history, small())
+    return TrialOutputs(f"{number:016x}", run_id or f"run{number}", history, small())
 
 
 def trials() -> tuple[PlannedTrial, ...]:
@@ -56,7 +56,7 @@ def trials() -> tuple[PlannedTrial, ...]:
 
 
 def test_what_is_spooled_comes_back(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool" / "1")
+    spool = PendingOutputs(tmp_path / "spool" / "1")
     spool.save(kept(1, 0.75))
     back = spool.load(f"{1:016x}", "run1")
     assert back is not None
@@ -68,7 +68,7 @@ def test_what_is_spooled_comes_back(tmp_path: Path) -> None:
 
 
 def test_an_empty_spool_leaves_no_folder(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool" / "1")
+    spool = PendingOutputs(tmp_path / "spool" / "1")
     assert list(spool.held()) == []
     spool.save(kept(1))
     spool.save(kept(2))
@@ -82,7 +82,7 @@ def test_an_empty_spool_leaves_no_folder(tmp_path: Path) -> None:
 def test_damage_is_found_and_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes | None
 ) -> None:
-    spool = Spool(tmp_path)
+    spool = PendingOutputs(tmp_path)
     spool.save(kept(1))
     (path,) = tmp_path.iterdir()
     content = bytearray(path.read_bytes())
@@ -96,7 +96,7 @@ def test_damage_is_found_and_told(
 def test_a_write_that_fails_leaves_the_file_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = Spool(tmp_path)
+    spool = PendingOutputs(tmp_path)
     spool.save(kept(1, 0.5))
 
     def full(number: int) -> None:
@@ -116,12 +116,12 @@ def test_a_write_that_fails_leaves_the_file_before(
 )
 def test_ids_never_leave_the_spool(tmp_path: Path, trial_id: str, run_id: str) -> None:
     with pytest.raises(ValueError, match="not a trial's"):
-        Spool(tmp_path).remove(trial_id, run_id)
+        PendingOutputs(tmp_path).remove(trial_id, run_id)
 
 
 def test_only_the_best_of_each_group_stays(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
-    keeper = Keeper(spool, GOAL, trials(), {})
+    spool = PendingOutputs(tmp_path)
+    keeper = BestTrials(spool, GOAL, trials(), {})
     for number, accuracy in ((0, 0.5), (1, 0.6), (2, 0.9), (3, 0.9)):
         keeper.offer(trials()[number], kept(number, accuracy))
     assert [trial_id for trial_id, _ in spool.held()] == [f"{1:016x}", f"{2:016x}"]
@@ -136,17 +136,17 @@ def test_models_and_data_sets_of_other_options_are_kept_apart(tmp_path: Path) ->
         digits(optimizer={"name": "sgd", "weight_decay": 0.1}),
     ]
     planned = make_plan(variants).trials
-    keeper = Keeper(Spool(tmp_path), GOAL, planned, {})
+    keeper = BestTrials(PendingOutputs(tmp_path), GOAL, planned, {})
     for number, accuracy in enumerate((0.5, 0.6, 0.7, 0.8)):
         keeper.offer(planned[number], kept(number, accuracy))
     # The last differs from a trial of the default model in its optimizer's options alone.
     assert {winner.run_id for winner in keeper.winners()} == {"run0", "run1", "run2", "run3"}
-    assert len({group(one) for one in make_plan([variants[3], digits()]).trials}) == 1
+    assert len({selection_group(one) for one in make_plan([variants[3], digits()]).trials}) == 1
 
 
 def test_a_trial_without_the_metric_loses_to_any_with_it(tmp_path: Path) -> None:
-    keeper = Keeper(Spool(tmp_path), GOAL, trials(), {})
-    keeper.offer(trials()[0], Kept("0" * 16, "run0", (), small()))
+    keeper = BestTrials(PendingOutputs(tmp_path), GOAL, trials(), {})
+    keeper.offer(trials()[0], TrialOutputs("0" * 16, "run0", (), small()))
     keeper.offer(trials()[1], kept(1, 0.01))
     assert [winner.run_id for winner in keeper.winners()] == ["run1"]
 
@@ -171,12 +171,12 @@ def test_the_best_of_each_optimizer_and_model_gets_artifacts(store: Store, works
         "trial 3": None,
     }
     assert not (workspace / "mlruns" / "spool").exists()
-    found = store.finished(store.experiment("test"))
+    found = store.latest_runs(store.experiment("test"))
     assert [found[f"{n:016x}"].has_artifacts for n in range(4)] == [False, True, True, False]
 
 
 def has_weights(store: Store, experiment: str) -> bool:
-    first = store.finished(store.experiment(experiment))["0" * 16]
+    first = store.latest_runs(store.experiment(experiment))["0" * 16]
     return bool(store.client.list_artifacts(first.run_id, "weights"))
 
 
@@ -227,7 +227,7 @@ def test_two_harnesses_at_once_clear_nothing_that_the_other_still_needs(
 ) -> None:
     """The first to end stores what is best so far, and leaves what is not decided."""
     plan = make_plan([planned.trial for planned in trials()], artifacts="best")
-    spool = Spool(store.spool(store.experiment("test")))
+    spool = PendingOutputs(store.pending_outputs(store.experiment("test")))
     with SweepWriter(store, plan, GOAL) as second:
         run = second.start_trial(plan.trials[1])
         *records, ended = with_evidence(plan.trials[1], 0.9)
@@ -237,7 +237,9 @@ def test_two_harnesses_at_once_clear_nothing_that_the_other_still_needs(
             # The second has its evidence in the spool, and its run not yet in the store.
             assert isinstance(ended, Ended)
             assert ended.test_outputs is not None
-            spool.save(Kept(f"{1:016x}", run.run_id, (measured(1, 0.9),), ended.test_outputs))
+            spool.save(
+                TrialOutputs(f"{1:016x}", run.run_id, (measured(1, 0.9),), ended.test_outputs)
+            )
             for number, score in ((0, 0.5), (2, 0.6)):
                 other = first.start_trial(plan.trials[number])
                 for record in with_evidence(plan.trials[number], score):
@@ -289,6 +291,6 @@ def test_a_full_disk_costs_the_figures_and_not_the_results(
     monkeypatch.setattr("os.fsync", full)
     plan = make_plan([digits()], artifacts="best")
     write(store, plan, {0: with_evidence(plan.trials[0], 0.8)})
-    assert store.finished(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
+    assert store.latest_runs(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
     assert artifacts(store) == {"trial 0": None}
     assert "No space left" in caplog.text

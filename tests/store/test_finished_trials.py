@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import sweep
-from harness.store.read.finished_trials import glance
-from harness.store.store import open_store
+from harness.store.store import latest_runs_without_mlflow, open_store
 
 FILE = """\
 name: small
@@ -22,15 +21,15 @@ def test_a_glance_tells_what_the_open_store_tells(workspace: Path) -> None:
     (workspace / "small.yaml").write_text(FILE)
     assert sweep.main(["small.yaml", "--executor", "inline", "--no-compare"]) == 0
     store = open_store()
-    seen = glance("small")
-    assert seen == store.finished(store.experiment("small"))
+    seen = latest_runs_without_mlflow("small")
+    assert seen == store.latest_runs(store.experiment("small"))
     assert seen is not None
     assert len(seen) == 2
-    assert glance("another") == {}
+    assert latest_runs_without_mlflow("another") == {}
 
 
 def test_a_glance_makes_no_store(workspace: Path) -> None:
-    assert glance("small") == {}
+    assert latest_runs_without_mlflow("small") == {}
     assert not (workspace / "mlruns" / "mlflow.db").exists()
 
 
@@ -38,8 +37,8 @@ def test_what_cannot_be_told_so_soon_is_not_guessed(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert glance("small") is None
+    assert latest_runs_without_mlflow("small") is None
     other = workspace / "other.db"
     other.write_bytes(b"no database")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
-    assert glance("small") is None
+    assert latest_runs_without_mlflow("small") is None

@@ -17,10 +17,10 @@ from harness.core.errors import HarnessError, StoreUnreachable
 from harness.core.records import Outcome
 from harness.experiment.plan import Plan
 from harness.store import names
-from harness.store.coordination import claims, lease, owner
+from harness.store.coordination import claims, leases, processes
 from harness.store.coordination import stale_runs as reap
 from harness.store.coordination.claims import Claims
-from harness.store.coordination.lease import IDS_A_TAG, Watch
+from harness.store.coordination.leases import IDS_A_TAG, LeaseMonitor
 from harness.store.store import Store
 from harness.store.write.sweep_writer import SweepWriter
 from tests.store.store_support import GOAL, children, digits, done, make_plan
@@ -32,7 +32,7 @@ LOOKS = st.lists(st.tuples(st.floats(0, 40), st.booleans()), min_size=2, max_siz
 def test_only_a_counter_watched_without_pause_for_the_whole_time_expires(
     looks: list[tuple[float, bool]],
 ) -> None:
-    watch, now, counter, still = Watch(60.0), 1000.0, 0, 0.0
+    watch, now, counter, still = LeaseMonitor(60.0), 1000.0, 0, 0.0
     watch.expired({"a": "0"}, now)
     for pause, moved in looks:
         now += pause
@@ -45,7 +45,7 @@ def test_only_a_counter_watched_without_pause_for_the_whole_time_expires(
 
 
 def test_a_counter_that_went_and_came_back_has_its_whole_time_again() -> None:
-    watch = Watch(60.0)
+    watch = LeaseMonitor(60.0)
     for now in range(0, 50, 10):
         assert not watch.expired({"a": "1", "b": "1"}, now)
     assert not watch.expired({"b": "1"}, 50)
@@ -69,7 +69,7 @@ def three() -> Plan:
 def test_of_two_without_a_common_folder_one_gets_each_trial(served: Store, tmp_path: Path) -> None:
     plan, other = three(), apart(served, tmp_path / "other")
     with SweepWriter(served, plan, GOAL) as writer, SweepWriter(other, plan, GOAL) as second:
-        known = served.finished(writer.experiment_id)
+        known = served.latest_runs(writer.experiment_id)
         with (
             Claims(served, writer.experiment_id, known) as ours,
             Claims(other, writer.experiment_id, known) as theirs,
@@ -140,15 +140,15 @@ def test_many_claims_fit_in_tags(served: Store) -> None:
 
 def elsewhere(store: Store, run_id: str) -> None:
     """Let a run seem another machine's."""
-    tag = json.dumps(json.loads(owner.owner()) | {"host": "elsewhere"})
-    store.client.set_tag(run_id, names.TAG_OWNER, tag)
+    tag = json.dumps(json.loads(processes.process_tag()) | {"host": "elsewhere"})
+    store.client.set_tag(run_id, names.TAG_PROCESS, tag)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The steady clock, moved by hand."""
     now = [1000.0]
-    monkeypatch.setattr(lease.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
     return now
 
 
@@ -181,7 +181,7 @@ def test_a_dead_machine_s_runs_are_closed_and_its_trials_free(
         gone.lease.others()
     for record in done():  # It lived after all: what it writes now counts for nothing.
         begun.record(record)
-    assert served.finished(heir.experiment_id) == {}
+    assert served.latest_runs(heir.experiment_id) == {}
     assert served.client.get_run(heir.run_id).info.status == "RUNNING"
 
 
@@ -192,7 +192,7 @@ def test_the_living_and_those_of_this_machine_are_never_closed(
     here, renewing, watching = (SweepWriter(served, plan, GOAL) for _ in range(3))
     elsewhere(served, renewing.run_id)
     for _ in range(30):
-        renewing.lease._tag(names.TAG_LEASE, str(clock[0]))
+        renewing.lease._tag(names.TAG_HEARTBEAT, str(clock[0]))
         watching.lease.renew()
         clock[0] += 10
     for writer in (here, renewing, watching):
@@ -212,16 +212,16 @@ def test_while_the_server_is_away_the_lone_go_on_and_others_wait(
         taking.share(writer.lease)
         assert taking.take(plan.trials[0]) is Claim.GRANTED
         with monkeypatch.context() as outage:
-            for module in (lease, reap):
-                outage.setattr(module, "persist", away)
+            for module in (leases, reap):
+                outage.setattr(module, "with_retries", away)
             assert taking.take(plan.trials[1]) is Claim.GRANTED
         writer.lease.renew()
         second = SweepWriter(apart(served, tmp_path / "other"), plan, GOAL)
         assert second.lease.others()[writer.run_id] == {t.trial_id for t in plan.trials[:2]}
         monkeypatch.setattr(claims, "OUTAGE_SECONDS", 0.0)
         assert taking.take(plan.trials[2]) is Claim.GRANTED
-        for module in (lease, reap):
-            monkeypatch.setattr(module, "persist", away)
+        for module in (leases, reap):
+            monkeypatch.setattr(module, "with_retries", away)
         writer.lease.release(plan.trials[2].trial_id)
         assert taking.take(plan.trials[2]) is Claim.HELD
     assert set(children(served)) == set()

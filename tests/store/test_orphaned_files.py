@@ -14,8 +14,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from harness import doctor
-from harness.store.coordination.orphaned_files import remove_strays, strays
-from harness.store.coordination.presence import Presence, alone
+from harness.store.coordination.processes import ActiveWriter, no_active_writers
+from harness.store.coordination.stale_runs import orphaned_folders, remove_orphaned_folders
 from harness.store.store import Store, open_store
 from harness.store.write.finish import finish
 from harness.store.write.sweep_writer import SweepWriter
@@ -64,7 +64,7 @@ def is_run(store: Store, run_id: str) -> bool:
 
 
 def test_the_next_sweep_removes_them(store: Store, killed: list[Path]) -> None:
-    assert strays(store) == killed
+    assert orphaned_folders(store) == killed
     write(store, make_plan([digits()]), {0: done()})
     assert not any(folder.exists() for folder in killed)
     left = folders(store)
@@ -82,19 +82,19 @@ def test_so_does_one_that_has_nothing_to_run(store: Store, killed: list[Path]) -
 
 def test_while_anybody_writes_nothing_is_touched(store: Store, killed: list[Path]) -> None:
     """Another experiment too: what he has stored and not yet told of looks alike."""
-    other = Presence(store.presence(store.experiment("other")))
-    assert not strays(store)
-    assert remove_strays(store) == 0
+    other = ActiveWriter(store.writers_file(store.experiment("other")))
+    assert not orphaned_folders(store)
+    assert remove_orphaned_folders(store) == 0
     with SweepWriter(store, make_plan([digits()]), GOAL):
         assert all(folder.exists() for folder in killed)
     other.leave()
-    assert strays(store) == killed
+    assert orphaned_folders(store) == killed
 
 
 def test_who_comes_to_write_a_new_experiment_is_seen(store: Store, killed: list[Path]) -> None:
-    with alone(store.writers) as is_alone:
+    with no_active_writers(store.claims_folder) as is_alone:
         assert is_alone()
-        newcomer = Presence(store.presence("99"))
+        newcomer = ActiveWriter(store.writers_file("99"))
         assert not is_alone()
     newcomer.leave()
 
@@ -103,7 +103,7 @@ def test_what_more_was_stored_of_stays(store: Store, killed: list[Path]) -> None
     """As files of runs that somebody purged by hand, or put there."""
     for folder in killed:
         (folder / "artifacts" / "weights.pt").write_bytes(b"mine")
-    assert not strays(store)
+    assert not orphaned_folders(store)
 
 
 def test_runs_of_another_database_in_the_folder_keep_their_files(
@@ -113,13 +113,13 @@ def test_runs_of_another_database_in_the_folder_keep_their_files(
     another = open_store(uri=f"sqlite:///{store.home}/another.db")
     write(another, make_plan([digits()], name="third"), {0: done()})
     before = folders(store)
-    assert remove_strays(another) == 3
+    assert remove_orphaned_folders(another) == 3
     assert [folder for folder in before if not folder.exists()] == killed
     (store.home / "torn.db").write_bytes(empty_database.read_bytes()[:10_000])
     killed[0].mkdir()
-    assert not strays(store), "what cannot be asked may know them"
+    assert not orphaned_folders(store), "what cannot be asked may know them"
     (store.home / "torn.db").unlink()
-    assert strays(store) == killed[:1]
+    assert orphaned_folders(store) == killed[:1]
 
 
 def test_the_doctor_tells_and_removes(

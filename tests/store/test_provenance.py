@@ -11,9 +11,9 @@ import pytest
 from harness.core.records import Ended, Outcome, Started
 from harness.core.seeding import stream_seed
 from harness.store import git as git_module
-from harness.store.coordination.owner import is_dead, owner
+from harness.store.coordination.processes import is_dead, process_tag
 from harness.store.git import GitState, checkout_state, git_state
-from harness.store.provenance import ENVIRONMENT, process, utc
+from harness.store.provenance import ENVIRONMENT, process_provenance, utc
 from harness.store.store import Store
 from harness.store.write.params import ParamTable
 from tests.store.store_support import children, digits, done, failed, make_plan, runs, write
@@ -67,14 +67,14 @@ def test_no_secret_is_recorded(store: Store, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     monkeypatch.setenv("HARNESS_DATA", "s3://bob:hunter2@bucket")
     monkeypatch.setattr("sys.argv", ["sweep.py", "uri=http://bob:hunter2@host/"])
-    process.cache_clear()
+    process_provenance.cache_clear()
     trial = digits()
     try:
         reason = "cannot reach http://bob:hunter2@host/"
         ended = Ended(Outcome.FAILED, {}, reason, f"Traceback\n{reason}")
         writer = write(store, make_plan([trial]), {0: [ended]})
     finally:
-        process.cache_clear()
+        process_provenance.cache_clear()
     run = children(store)["trial 0"]
     for run_id in (run.info.run_id, writer.run_id):
         stored = store.client.get_run(run_id)
@@ -163,12 +163,12 @@ def test_the_repositories_of_the_experiment_and_of_the_harness_are_told_apart(
 
 
 def altered(**fields: object) -> str:
-    return json.dumps(json.loads(owner()) | fields)
+    return json.dumps(json.loads(process_tag()) | fields)
 
 
 def test_a_living_owner_is_not_dead() -> None:
-    assert not is_dead(owner())
-    assert json.loads(owner())["pid"] == os.getpid()
+    assert not is_dead(process_tag())
+    assert json.loads(process_tag())["pid"] == os.getpid()
 
 
 @pytest.mark.parametrize(

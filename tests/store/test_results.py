@@ -13,10 +13,10 @@ from mlflow.entities import Metric, Param, RunTag
 from harness.core.errors import InputError
 from harness.store import names
 from harness.store.read import results as reading
-from harness.store.read import runs as stored_runs_module
-from harness.store.read.results import experiment_names, find_trials, flatten, read
+from harness.store.read import runs as runs_module
+from harness.store.read.results import experiment_names, find_trials, flatten, read_results
 from harness.store.read.runs import StoredRun
-from harness.store.store import Store, open_store
+from harness.store.store import Store, open_existing_store, open_store
 from tests.stored import results, seeds, sweep_run, trial_run
 from tests.support import make_trial
 
@@ -55,7 +55,7 @@ def write(store: Store, experiment: str, runs: list[StoredRun], begin: int = 1) 
 
 
 def test_a_row_is_a_trial_with_its_fields_and_scalars(store: Store) -> None:
-    found = read(store, "newer")
+    found = read_results(store, "newer")
 
     assert len(found.trials) == 3  # neither the sweep's own run nor the one made by hand
     assert list(found.trials["outcome"]) == ["done", "done", "diverged"]
@@ -73,11 +73,11 @@ def test_a_row_is_a_trial_with_its_fields_and_scalars(store: Store) -> None:
 def test_the_database_and_mlflows_search_give_the_same_table(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    direct = read(store, "newer")
+    direct = read_results(store, "newer")
     server = Store(store.uri, store.client, store.home, None, None)
-    monkeypatch.setattr(stored_runs_module, "PAGE", 2)  # more than one page
+    monkeypatch.setattr(runs_module, "PAGE", 2)  # more than one page
 
-    searched = read(server, "newer")
+    searched = read_results(server, "newer")
 
     columns = sorted(direct.trials.columns)
     assert sorted(searched.trials.columns) == columns
@@ -97,7 +97,7 @@ def test_reading_sends_no_request_for_a_single_run(
 
     server = Store(store.uri, Counted(), store.home, None, None)  # type: ignore[arg-type]
 
-    read(server, "newer")
+    read_results(server, "newer")
 
     assert Counted.requests == 2  # the experiment's name, and one page
 
@@ -105,9 +105,9 @@ def test_reading_sends_no_request_for_a_single_run(
 def test_a_database_of_an_unknown_form_is_read_by_mlflow(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored_runs_module, "_TAGS", "SELECT * FROM no_such_table")
+    monkeypatch.setattr(runs_module, "_TAGS", "SELECT * FROM no_such_table")
 
-    assert len(read(store, "newer").trials) == 3
+    assert len(read_results(store, "newer").trials) == 3
 
 
 def test_experiments_are_named_newest_first(store: Store) -> None:
@@ -119,18 +119,18 @@ def test_experiments_are_named_newest_first(store: Store) -> None:
 
 def test_an_unknown_experiment_names_the_closest(store: Store) -> None:
     with pytest.raises(InputError, match=r"did you mean 'newer'.*older"):
-        read(store, "never")
+        read_results(store, "never")
 
 
 def test_an_experiment_without_trials_says_so(store: Store) -> None:
     write(store, "only a sweep", [sweep_run()])
 
     with pytest.raises(InputError, match="no trials yet"):
-        read(store, "only a sweep")
+        read_results(store, "only a sweep")
 
 
 def test_trials_are_found_by_the_beginning_of_either_id(store: Store) -> None:
-    row = read(store, "older").trials.iloc[0]
+    row = read_results(store, "older").trials.iloc[0]
 
     for reference in (row["run_id"], row["run_id"][:8], row["trial_id"], row["trial_id"][:8]):
         ((experiment, run),) = find_trials(store, reference)
@@ -144,7 +144,7 @@ def test_a_missing_store_is_not_created(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
 
     with pytest.raises(InputError, match="no results yet"):
-        reading.open_existing()
+        open_existing_store()
 
     assert not path.exists()
 
@@ -183,7 +183,7 @@ def test_superseded_runs_are_left_out_and_counted() -> None:
     [
         ("RUNNING", {}, "running"),
         ("SCHEDULED", {}, "running"),
-        ("RUNNING", {names.TAG_OWNER: DEAD}, "running"),  # of another host: nothing is known
+        ("RUNNING", {names.TAG_PROCESS: DEAD}, "running"),  # of another host: nothing is known
         ("FINISHED", {names.TAG_OUTCOME: "done"}, "done"),
         ("FINISHED", {names.TAG_OUTCOME: "diverged"}, "diverged"),
         ("FINISHED", {}, "interrupted"),
@@ -197,12 +197,12 @@ def test_outcomes(status: str, tags: dict[str, str], expected: str) -> None:
 
 
 def test_a_run_whose_process_died_is_not_shown_as_running() -> None:
-    from harness.store.coordination.owner import owner
+    from harness.store.coordination.processes import process_tag
 
-    dead = json.loads(owner()) | {"born": "never"}
+    dead = json.loads(process_tag()) | {"born": "never"}
 
-    assert reading.outcome("RUNNING", {names.TAG_OWNER: owner()}) == "running"
-    assert reading.outcome("RUNNING", {names.TAG_OWNER: json.dumps(dead)}) == "interrupted"
+    assert reading.outcome("RUNNING", {names.TAG_PROCESS: process_tag()}) == "running"
+    assert reading.outcome("RUNNING", {names.TAG_PROCESS: json.dumps(dead)}) == "interrupted"
 
 
 def test_fields_are_those_of_trial_flat() -> None:

@@ -8,7 +8,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 
 from harness.core.errors import StoreError, StoreUnreachable
 from harness.store import retry as module
-from harness.store.retry import persist
+from harness.store.retry import with_retries
 
 TWICE = MlflowException(
     "(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint", BAD_REQUEST
@@ -42,24 +42,24 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("passing", [TWICE, TWICE_IN_A_FILE, BUSY], ids=["key", "file", "busy"])
 def test_what_passes_is_tried_again(passing: Exception) -> None:
     store = Store(passing, passing)
-    assert persist("write", store.write) == "written"
+    assert with_retries("write", store.write) == "written"
     assert store.calls == 3
 
 
 def test_a_row_that_never_fits_is_an_error_even_to_the_patient() -> None:
     store = Store(*[TWICE] * 9)
-    with module.patient(lambda: True), pytest.raises(StoreError, match="duplicate key"):
-        persist("write", store.write)
+    with module.retry_while(lambda: True), pytest.raises(StoreError, match="duplicate key"):
+        with_retries("write", store.write)
     assert store.calls == 4
 
 
 def test_a_store_that_stays_busy_is_unreachable() -> None:
     with pytest.raises(StoreUnreachable, match="database is locked"):
-        persist("write", Store(*[BUSY] * 9).write)
+        with_retries("write", Store(*[BUSY] * 9).write)
 
 
 def test_any_other_fault_is_told_at_once() -> None:
     store = Store(WRONG)
     with pytest.raises(StoreError, match="no such run"):
-        persist("write", store.write)
+        with_retries("write", store.write)
     assert store.calls == 1

@@ -14,8 +14,8 @@ from harness.components.base import DataInfo, Task
 from harness.core.records import TestOutputs
 from harness.store.artifacts.figure_data import predictions
 from harness.store.artifacts.model import log_model, rebuild
-from harness.store.artifacts.spool import Kept
 from harness.store.artifacts.trial_files import write_predictions
+from harness.store.artifacts.trial_outputs import TrialOutputs
 from harness.store.store import Store, open_store
 from tests.store.store_support import children, digits, done, made_outputs, make_plan, write
 
@@ -102,7 +102,10 @@ def test_logging_a_model_leaves_global_state_alone(stored: Stored) -> None:
     plan = make_plan([TRIAL])
     info = TRIAL.dataset.component.info(TRIAL.dataset.options, Path())
     log_model(
-        stored.store, plan.trials[0], info, Kept("00", stored.run_id, (), stored.test_outputs)
+        stored.store,
+        plan.trials[0],
+        info,
+        TrialOutputs("00", stored.run_id, (), stored.test_outputs),
     )
     assert mlflow.get_tracking_uri() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])

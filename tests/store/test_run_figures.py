@@ -5,22 +5,23 @@ import io
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import auc, confusion_matrix, roc_curve
+from sklearn import metrics
+from sklearn.metrics import auc, roc_curve
 
 from harness.components.base import DataInfo, Task
 from harness.core.records import Measured, TestOutputs
 from harness.store.artifacts.figure_data import (
-    Line,
+    FigureLine,
     Predictions,
     area,
     class_probabilities,
-    confusion,
-    curves,
-    gallery,
+    confusion_matrix,
+    epoch_curves,
+    image_grid,
+    predicted_over_true,
     predictions,
-    roc,
+    roc_curves,
     roc_points,
-    scatters,
 )
 from harness.store.artifacts.figures import draw, plain
 
@@ -42,11 +43,11 @@ def made(classes: int = 3, n: int = 40, seed: int = 0) -> Predictions:
 
 
 def test_curves_hold_what_was_measured_split_by_split() -> None:
-    found = curves("mlp", HISTORY)
+    found = epoch_curves("mlp", HISTORY)
     assert list(found) == ["loss", "accuracy"]
     assert found["loss"].lines == (
-        Line("train", (1.0, 2.0), (1.0, 0.5)),
-        Line("val", (0.0, 2.0), (2.0, 0.7)),
+        FigureLine("train", (1.0, 2.0), (1.0, 0.5)),
+        FigureLine("val", (0.0, 2.0), (2.0, 0.7)),
     )
     assert found["loss"].title == "mlp\nloss over 2 epochs"
     assert found["accuracy"].y_label == "accuracy"
@@ -69,8 +70,8 @@ def test_one_logit_at_zero_is_class_0_as_in_the_metrics() -> None:
 
 def test_confusion_matches_scikit_learn() -> None:
     found = made(classes=4)
-    record = confusion("mlp", found)
-    expected = confusion_matrix(found.true, found.predicted, labels=range(4))
+    record = confusion_matrix("mlp", found)
+    expected = metrics.confusion_matrix(found.true, found.predicted, labels=range(4))
     np.testing.assert_array_equal(record.counts, expected)
     assert record.title == f"mlp\nconfusion on 40 test examples, accuracy {found.accuracy:.4f}"
 
@@ -88,13 +89,13 @@ def test_roc_matches_scikit_learn(seed: int) -> None:
 
 
 def test_roc_of_two_classes_is_one_curve() -> None:
-    record = roc("mlp", made(classes=2))
+    record = roc_curves("mlp", made(classes=2))
     assert record is not None
     assert [line.name.split(" (")[0] for line in record.lines] == ["class 1"]
 
 
 def test_roc_of_many_classes_shows_the_worst_and_says_so() -> None:
-    record = roc("mlp", made(classes=20))
+    record = roc_curves("mlp", made(classes=20))
     assert record is not None
     assert len(record.lines) == 10
     assert "the 10 of 20 classes with the smallest area" in record.title
@@ -105,13 +106,13 @@ def test_roc_of_many_classes_shows_the_worst_and_says_so() -> None:
 def test_roc_is_undefined_with_one_class() -> None:
     found = made(classes=2)
     alone = Predictions(np.ones(40, int), found.predicted, found.probabilities, found.classes)
-    assert roc("mlp", alone) is None
+    assert roc_curves("mlp", alone) is None
 
 
 def test_scatters_are_one_for_each_target() -> None:
     true = np.array([[1.0, 5.0], [2.0, 6.0]])
     predicted = true + np.array([[0.0, 3.0], [0.0, 4.0]])
-    one, two = scatters("mlp", Predictions(true, predicted, None, ()))
+    one, two = predicted_over_true("mlp", Predictions(true, predicted, None, ()))
     assert one.title.endswith("2 test examples, target 1 of 2, RMSE 0")
     assert two.title.endswith("target 2 of 2, RMSE 3.536")
     assert two.predicted.tolist() == [8.0, 10.0]
@@ -121,7 +122,7 @@ def test_scatters_are_one_for_each_target() -> None:
 def test_a_gallery_tells_right_from_wrong(channels: int, shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(0).integers(0, 17, (30, channels, 8, 8)).astype(np.uint8)
     found = made()
-    record = gallery("mlp", found, images)
+    record = image_grid("mlp", found, images)
     assert record.images.shape == shape
     assert record.images.max() == 1.0
     wrong = record.right.index(False)
@@ -132,7 +133,7 @@ def test_a_gallery_tells_right_from_wrong(channels: int, shape: tuple[int, ...])
 
 
 def test_a_gallery_of_fewer_images_than_places() -> None:
-    record = gallery("mlp", made(), np.ones((5, 1, 4, 4), np.uint8))
+    record = image_grid("mlp", made(), np.ones((5, 1, 4, 4), np.uint8))
     assert len(record.images) == len(record.captions) == len(record.right) == 5
 
 
@@ -141,11 +142,11 @@ def test_every_record_is_drawn_with_its_title_and_content() -> None:
     images = np.ones((30, 1, 8, 8), np.uint8)
     values = np.linspace(0, 1, 10)[:, None]
     records = [
-        curves("a $name_with_{odd} \\frac signs", HISTORY)["loss"],
-        confusion("mlp", found),
-        roc("mlp", found),
-        scatters("mlp", Predictions(values, values * 2, None, ()))[0],
-        gallery("mlp", found, images),
+        epoch_curves("a $name_with_{odd} \\frac signs", HISTORY)["loss"],
+        confusion_matrix("mlp", found),
+        roc_curves("mlp", found),
+        predicted_over_true("mlp", Predictions(values, values * 2, None, ()))[0],
+        image_grid("mlp", found, images),
     ]
     for record in records:
         assert record is not None
@@ -159,14 +160,14 @@ def test_every_record_is_drawn_with_its_title_and_content() -> None:
 
 
 def test_what_is_drawn_is_what_the_record_holds() -> None:
-    loss = curves("mlp", HISTORY)["loss"]
+    loss = epoch_curves("mlp", HISTORY)["loss"]
     drawn = draw(loss).axes[0].get_lines()
     assert [line.get_label() for line in drawn] == ["train", "val"]
     assert list(drawn[0].get_ydata()) == [1.0, 0.5]
-    counts = confusion("mlp", made())
+    counts = confusion_matrix("mlp", made())
     texts = {text.get_text() for text in draw(counts).axes[0].texts}
     assert texts == {str(count) for count in counts.counts.flat if count}
-    images = gallery("mlp", made(), np.ones((5, 1, 4, 4), np.uint8))
+    images = image_grid("mlp", made(), np.ones((5, 1, 4, 4), np.uint8))
     shown = draw(images).axes
     assert [len(axes.get_images()) for axes in shown] == [1] * 5
     marks = {axes.get_title()[0] for axes in shown}
@@ -174,7 +175,7 @@ def test_what_is_drawn_is_what_the_record_holds() -> None:
 
 
 def test_lines_differ_without_colour() -> None:
-    record = roc("mlp", made(classes=9))
+    record = roc_curves("mlp", made(classes=9))
     assert record is not None
     drawn = draw(record).axes[0].get_lines()[1:]
     styles = [(line.get_color(), line.get_linestyle()) for line in drawn]

@@ -22,7 +22,7 @@ from pathlib import Path
 from harness.store.store import open_store
 store = open_store(Path(sys.argv[1]))
 number = store.experiment("race")
-print(number, store.finished(number), "torch" in sys.modules)
+print(number, store.latest_runs(number), "torch" in sys.modules)
 """
 
 
@@ -152,7 +152,7 @@ def test_finished_is_the_same_from_the_tables_and_from_mlflow(store: Store) -> N
     diverged = [*done()[:3], Ended(Outcome.DIVERGED, {}, "not finite")]
     write(store, plan, {0: done(0.8), 1: [failed()], 2: stopped, 3: diverged})
     write(store, plan, {0: done(0.9)})
-    found = store.finished(store.experiment("test"))
+    found = store.latest_runs(store.experiment("test"))
     assert found == finished(store.client, store.experiment("test"))
     assert {key: run.outcome for key, run in found.items()} == {
         "0" * 16: Outcome.DONE,
@@ -169,7 +169,7 @@ def test_finished_without_the_tables_it_knows(
 ) -> None:
     write(store, make_plan([digits()]), {0: done()})
     monkeypatch.setattr("harness.store.read.index._QUERY", "SELECT * FROM of_another_release")
-    assert store.finished(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
+    assert store.latest_runs(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
 
 
 DIES_WHILE_IT_RUNS = """

@@ -15,7 +15,7 @@ import pytest
 from harness.core.errors import StoreError
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started
 from harness.experiment.plan import Plan
-from harness.store import retry as persist
+from harness.store import retry
 from harness.store.store import Store, open_store
 from harness.store.write import tables, trial_run
 from harness.store.write.background import BackgroundWriter
@@ -197,7 +197,7 @@ def test_other_tables_are_left_to_mlflow(store: Store, monkeypatch: pytest.Monke
     monkeypatch.setattr(tables, "COLUMNS", {**COLUMNS, "tags": COLUMNS["tags"] | {"colour"}})
     assert TableSink.of(store) is None
     write(store, make_plan([digits()]), {0: done()})
-    assert store.finished(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
+    assert store.latest_runs(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
 
 
 def test_a_batch_is_written_whole_or_not_at_all(
@@ -212,7 +212,7 @@ def test_a_batch_is_written_whole_or_not_at_all(
     log.end("FINISHED")
     jobs: list[str] = []
     sink.after(lambda: jobs.append("done"))
-    monkeypatch.setattr(persist, "PAUSES", ())
+    monkeypatch.setattr(retry, "PAUSES", ())
     with monkeypatch.context() as patched:
         patched.setattr(sink, "_tables", _renamed(sink, "latest_metrics"))
         with pytest.raises(StoreError, match="no such table"):
@@ -288,7 +288,7 @@ def test_a_burst_is_few_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -
                 run.record(record)
     assert background.trials == 20
     assert len(commits) == 2, "what comes first is written at once, and the rest together"
-    assert len(store.finished(store.experiment("test"))) == 20
+    assert len(store.latest_runs(store.experiment("test"))) == 20
 
 
 def test_mlflow_writes_on_to_a_run_that_was_begun_here(store: Store) -> None:

@@ -252,7 +252,7 @@ def test_a_rerun_supersedes_when_it_is_over(store: Store) -> None:
     assert superseded(store) == {("done", False): 1, ("interrupted", True): 1}
     write(store, plan, {0: done(0.9)})
     assert superseded(store) == {("done", True): 1, ("interrupted", True): 1, ("done", False): 1}
-    assert store.finished(store.experiment("test"))["0" * 16].best == 0.9
+    assert store.latest_runs(store.experiment("test"))["0" * 16].best == 0.9
 
 
 def test_a_rerun_that_fails_leaves_the_result_there_was(store: Store) -> None:
@@ -260,7 +260,7 @@ def test_a_rerun_that_fails_leaves_the_result_there_was(store: Store) -> None:
     write(store, plan, {0: done(0.9)})
     write(store, plan, {0: [failed()]})
     assert superseded(store) == {("done", False): 1, ("failed", True): 1}
-    assert store.finished(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
+    assert store.latest_runs(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
 
 
 def test_long_trials_show_their_curves_while_they_run(

@@ -119,7 +119,7 @@ def test_a_database_locked_for_half_a_minute_loses_no_row(store: Store) -> None:
             run = background.start_trial(planned)
             for record in done():
                 run.record(record)
-        assert not store.finished(writer.experiment_id)
+        assert not store.latest_runs(writer.experiment_id)
     opener.join()
     assert finished(store) == {planned.trial_id: 1 for planned in plan.trials}
 
@@ -169,4 +169,4 @@ def test_what_is_begun_shows_as_running(store: Store) -> None:
         assert children(store)["trial 0"].info.status == "RUNNING"
         for record in done():
             run.record(record)
-    assert store.finished(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
+    assert store.latest_runs(store.experiment("test"))["0" * 16].outcome is Outcome.DONE

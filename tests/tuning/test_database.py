@@ -81,7 +81,7 @@ def require_exact(url: str) -> None:
     finished = [
         run.data.params["trial_id"]
         for run in runs
-        if names.TAG_NUMBER in run.data.tags and run.info.status == "FINISHED"
+        if names.TAG_POINT_NUMBER in run.data.tags and run.info.status == "FINISHED"
     ]
     assert len(finished) == len(set(finished))
     asked = {i for study in found for t in counted(study) for i in t.user_attrs["trial_ids"]}

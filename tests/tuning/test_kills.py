@@ -51,7 +51,7 @@ def runs_of_points() -> list[str]:
     return [
         run.data.params["trial_id"]
         for run in found
-        if f"{names.TAG_SEARCH}number" in run.data.tags
+        if f"{names.TAG_SEARCH_PREFIX}number" in run.data.tags
         and names.TAG_SUPERSEDED not in run.data.tags
     ]
 

@@ -36,12 +36,12 @@ def test_every_study_gets_its_budget_and_every_trial_its_run(project: Path) -> N
     assert set(studies["sgd"].trials[1].params) == {"lr"}
     assert set(studies["momentum"].trials[1].params) == {"lr", "optimizer.momentum"}
     children = runs()
-    tuned = [r for r in children if f"{names.TAG_SEARCH}number" in r.data.tags]
+    tuned = [r for r in children if f"{names.TAG_SEARCH_PREFIX}number" in r.data.tags]
     assert len(tuned) == 8
     assert len(children) - len(tuned) == 2 * 2 * 2, "tuned and default of each on two seeds"
     for child in tuned:
-        label = child.data.tags[f"{names.TAG_SEARCH}study"]
-        trial = studies[label].trials[int(child.data.tags[f"{names.TAG_SEARCH}number"])]
+        label = child.data.tags[f"{names.TAG_SEARCH_PREFIX}study"]
+        trial = studies[label].trials[int(child.data.tags[f"{names.TAG_SEARCH_PREFIX}number"])]
         assert trial.user_attrs["trial_ids"] == [child.data.params["trial_id"]]
         assert trial.value == child.data.metrics["best/val/accuracy"]
     keys = {frozenset(child.data.params) for child in children}
@@ -333,11 +333,11 @@ def test_points_and_winners_train_as_stacks(project: Path) -> None:
         "sgd": 4,
         "momentum": 4,
     }
-    tuned = [r for r in runs() if names.TAG_NUMBER in r.data.tags]
-    again = [r for r in runs() if names.TAG_NUMBER not in r.data.tags]
-    assert sorted(r.data.tags[names.TAG_FUSED] for r in tuned) == ["3"] * 3 + ["5"] * 5
+    tuned = [r for r in runs() if names.TAG_POINT_NUMBER in r.data.tags]
+    again = [r for r in runs() if names.TAG_POINT_NUMBER not in r.data.tags]
+    assert sorted(r.data.tags[names.TAG_STACK_SIZE] for r in tuned) == ["3"] * 3 + ["5"] * 5
     assert again
-    assert all(names.TAG_FUSED in r.data.tags for r in again)
+    assert all(names.TAG_STACK_SIZE in r.data.tags for r in again)
 
 
 @quick
@@ -360,7 +360,7 @@ def test_the_comparison_is_of_winners_and_defaults(
     path = write(project)
     assert search.main([str(path), "--workers", "1"]) == 0
     assert "Tuned against default" in capsys.readouterr().out
-    again = [r for r in runs() if names.TAG_NUMBER not in r.data.tags]
+    again = [r for r in runs() if names.TAG_POINT_NUMBER not in r.data.tags]
     roles = {r.data.tags[names.TAG_ROLE] for r in again}
     assert roles <= {names.TUNED, names.DEFAULT, names.BOTH}
     for asked in ("small", str(path)):

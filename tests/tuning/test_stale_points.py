@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from harness.store.coordination import lease
-from harness.store.coordination.lease import LEASE_SECONDS, RENEW_SECONDS
-from harness.store.coordination.owner import owner
+from harness.store.coordination import leases
+from harness.store.coordination.leases import LEASE_SECONDS, RENEW_SECONDS
+from harness.store.coordination.processes import process_tag
 from harness.tuning import storage
 from harness.tuning import study as study_module
 from harness.tuning.storage import Heartbeat, open_storage
@@ -39,7 +39,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def move() -> None:
         signed = json.dumps({"host": "elsewhere", "boot": "x", "pid": 1, "born": "1"})
         for module in (study_module, storage):
-            monkeypatch.setattr(module, "owner", lambda: signed)
+            monkeypatch.setattr(module, "process_tag", lambda: signed)
 
     return move
 
@@ -148,12 +148,12 @@ def test_an_owner_without_a_counter_is_left_alone_and_an_unsigned_point_is_not(
 def test_the_counter_is_there_before_the_first_point_and_moves_by_itself(
     machine: Callable[[], TuningStudy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
     study = machine().optuna_study
     deadline = time.monotonic() + 60
 
     def counter() -> int:
-        return int(study.user_attrs[storage.LEASE + owner()])
+        return int(study.user_attrs[storage.LEASE + process_tag()])
 
     with Heartbeat([study]):
         first = counter()

@@ -45,11 +45,11 @@ class Curves:
 
 def record(comparison: Comparison) -> Curves | None:
     games = tournament(comparison)
-    if games is None or comparison.archive is None:
+    if games is None or comparison.details is None:
         return None
     metrics = list(dict.fromkeys((comparison.score.metric, TRAIN_LOSS)))
     runs = [run for entry in games.entries.values() for run in entry.run_ids.values()]
-    history = comparison.archive.histories(runs, metrics)
+    history = comparison.details.histories(runs, metrics)
     if history.empty:
         return Curves((), "no run has a history of these metrics")
     return Curves(_curves(games, history, metrics), "")

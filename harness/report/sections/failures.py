@@ -41,7 +41,7 @@ def record(comparison: Comparison) -> Failures | None:
         return None
     columns = unfinished[["run_name", "run_id", "outcome", "reason"]]
     failed = set(unfinished.loc[unfinished["outcome"] == Outcome.FAILED, "run_id"][:MOST])
-    archive = comparison.archive
+    archive = comparison.details
     tracebacks = {run: archive.text(run, TRACEBACK) or "" for run in failed} if archive else {}
     return Failures(
         tuple(

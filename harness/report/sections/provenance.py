@@ -43,7 +43,7 @@ def record(comparison: Comparison) -> Provenance:
         Fact("processor", _values(trials["device_name"])),
         Fact("alone on its device", _values(trials["exclusive"].map({True: "yes", False: "no"}))),
     ]
-    parent = comparison.archive.provenance() if comparison.archive else {}
+    parent = comparison.details.provenance() if comparison.details else {}
     return Provenance(tuple(fact for fact in facts if fact.values), parent)
 
 

@@ -155,7 +155,7 @@ def _untrained(
 ) -> dict[str, float | None]:
     """Mean score of the untrained nets of each task: weights at epoch 0 depend on model and seed
     alone, so that one run of each tells it."""
-    if comparison.archive is None:
+    if comparison.details is None:
         return {}
     labels = {config.config_id: config.labels for config in comparison.configs}
     trials = comparison.trials[comparison.trials["outcome"].isin(FINISHED)]
@@ -165,7 +165,7 @@ def _untrained(
         if name.partition(".")[0] not in (*LEAVES_OUT, "trial_id", PARAM_CONFIG) and name in trials
     ]
     kept = trials.drop_duplicates(same) if same else trials
-    history = comparison.archive.histories(list(kept["run_id"]), [metric])
+    history = comparison.details.histories(list(kept["run_id"]), [metric])
     first = history[history["step"] == 0].set_index("run_id")["value"]
     task_of = pd.Series(
         [name_of(labels[str(config)], tasks) for config in kept[PARAM_CONFIG]],

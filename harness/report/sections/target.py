@@ -148,12 +148,12 @@ def _seconds(
     device to itself and the clock of each can be read."""
     runs = [run for entry in games.entries.values() for run in entry.run_ids.values()]
     trials = comparison.trials.set_index("run_id").loc[runs]
-    if comparison.archive is None or not trials["exclusive"].all():
+    if comparison.details is None or not trials["exclusive"].all():
         return None
     if trials["device_name"].nunique() > 1:
         return None
     hits = {run: epochs[run] for run in runs if run in epochs}
-    clock = comparison.archive.histories(list(hits), [TRAIN_SECONDS])
+    clock = comparison.details.histories(list(hits), [TRAIN_SECONDS])
     at = {
         (str(run), int(step)): float(value)
         for run, step, value in zip(clock["run_id"], clock["step"], clock["value"], strict=True)

@@ -10,13 +10,13 @@ from harness.core.metrics import Goal
 from harness.core.records import Outcome
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Choice
-from harness.store.artifacts.spool import Kept, Spool
-from harness.store.read.index import RunInfo
+from harness.store.artifacts.trial_outputs import PendingOutputs, TrialOutputs
+from harness.store.read.runs import RunSummary
 
 Group = tuple[Choice[Dataset], Choice[Model], str]
 
 
-def group(planned: PlannedTrial) -> Group:
+def selection_group(planned: PlannedTrial) -> Group:
     """Trials among which one is kept: those of one data set and one model, each with its options,
     and of one optimizer by name."""
     trial = planned.trial
@@ -41,7 +41,7 @@ class Candidate:
         return other.score is None or goal.better(self.score, other.score)
 
 
-class Keeper:
+class BestTrials:
     """The best candidate of each group so far; only theirs stay in the spool.
 
     earlier: runs that stand in the store. What an interrupted sweep left in the spool takes part.
@@ -49,10 +49,10 @@ class Keeper:
 
     def __init__(
         self,
-        spool: Spool,
+        spool: PendingOutputs,
         goal: Goal,
         trials: Iterable[PlannedTrial],
-        earlier: Mapping[str, RunInfo],
+        earlier: Mapping[str, RunSummary],
     ) -> None:
         self._spool = spool
         self._goal = goal
@@ -65,14 +65,14 @@ class Keeper:
     def offer(
         self,
         planned: PlannedTrial,
-        kept: Kept,
+        kept: TrialOutputs,
         later: Callable[[Callable[[], None]], None] = lambda job: job(),
     ) -> None:
         """A trial has ended: spool its evidence if it is the best of its group so far. later: does
         what it is given once the trial's run is in the store; the beaten one's evidence stays
         until then."""
         candidate = Candidate(planned, kept.run_id, kept.score(self._goal), stored=False)
-        if candidate.beats(self._best.get(group(planned)), self._goal):
+        if candidate.beats(self._best.get(selection_group(planned)), self._goal):
             self._spool.save(kept)
             self._consider(candidate, later)
 
@@ -80,7 +80,7 @@ class Keeper:
         """Those whose artifacts are still to be stored."""
         return [candidate for candidate in self._best.values() if not candidate.stored]
 
-    def test_outputs(self, candidate: Candidate) -> Kept | None:
+    def test_outputs(self, candidate: Candidate) -> TrialOutputs | None:
         """What the spool holds of a winner; None, with a warning, where it is damaged."""
         return self._spool.load(candidate.planned.trial_id, candidate.run_id)
 
@@ -97,7 +97,7 @@ class Keeper:
         later: Callable[[Callable[[], None]], None] = lambda job: job(),
     ) -> None:
         self._seen.add(candidate.run_id)
-        key = group(candidate.planned)
+        key = selection_group(candidate.planned)
         before = self._best.get(key)
         loser: Candidate | None = candidate
         if candidate.beats(before, self._goal):
@@ -108,7 +108,7 @@ class Keeper:
 
 
 def candidates(
-    spool: Spool, trials: Iterable[PlannedTrial], earlier: Mapping[str, RunInfo]
+    spool: PendingOutputs, trials: Iterable[PlannedTrial], earlier: Mapping[str, RunSummary]
 ) -> Iterator[Candidate]:
     """The plan's done trials that can be kept, in the plan's order."""
     held = set(spool.held())

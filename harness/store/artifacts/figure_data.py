@@ -42,7 +42,7 @@ class Predictions:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FigureLine:
     """One curve: x and y of one length."""
 
     name: str
@@ -51,17 +51,17 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Curves:
+class EpochCurves:
     """A quantity by epoch, a line for each split."""
 
     title: str
     x_label: str
     y_label: str
-    lines: tuple[Line, ...]
+    lines: tuple[FigureLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Confusion:
+class ConfusionMatrix:
     """counts[i, j]: examples of class i that were taken for class j."""
 
     title: str
@@ -70,16 +70,16 @@ class Confusion:
 
 
 @dataclass(frozen=True, slots=True)
-class Roc:
+class RocCurves:
     """Receiver operating characteristic of each class against the rest; a line's name holds its
     area."""
 
     title: str
-    lines: tuple[Line, ...]
+    lines: tuple[FigureLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Scatter:
+class PredictedOverTrue:
     """Predicted over true value, [N] each."""
 
     title: str
@@ -89,7 +89,7 @@ class Scatter:
 
 
 @dataclass(frozen=True, slots=True)
-class Gallery:
+class ImageGrid:
     """images: [n, H, W] or [n, H, W, 3], in [0, 1]. captions: "predicted (true)", and whether it
     is right."""
 
@@ -120,7 +120,7 @@ def class_probabilities(logits: Floats) -> Floats:
     return shares
 
 
-def curves(name: str, history: Sequence[Measured]) -> dict[str, Curves]:
+def epoch_curves(name: str, history: Sequence[Measured]) -> dict[str, EpochCurves]:
     """One figure for each quantity that splits have, by the quantity's name ("loss")."""
     quantities = dict.fromkeys(
         quantity
@@ -131,27 +131,27 @@ def curves(name: str, history: Sequence[Measured]) -> dict[str, Curves]:
     return {quantity: _curves(name, quantity, history) for quantity in quantities}
 
 
-def _curves(name: str, quantity: str, history: Sequence[Measured]) -> Curves:
+def _curves(name: str, quantity: str, history: Sequence[Measured]) -> EpochCurves:
     lines = []
     for split in SPLITS:
         key = f"{split}/{quantity}"
         points = [(float(p.epoch), p.values[key]) for p in history if key in p.values]
         if points:
             x, y = zip(*points, strict=True)
-            lines.append(Line(split, x, y))
+            lines.append(FigureLine(split, x, y))
     epochs = history[-1].epoch
-    return Curves(f"{name}\n{quantity} over {epochs} epochs", "epoch", quantity, tuple(lines))
+    return EpochCurves(f"{name}\n{quantity} over {epochs} epochs", "epoch", quantity, tuple(lines))
 
 
-def confusion(name: str, found: Predictions) -> Confusion:
+def confusion_matrix(name: str, found: Predictions) -> ConfusionMatrix:
     """Counts of each true and predicted class."""
     n = len(found.classes)
     counts = np.bincount(n * found.true + found.predicted, minlength=n * n).reshape(n, n)
     title = f"{name}\nconfusion on {len(found)} test examples, accuracy {found.accuracy:.4f}"
-    return Confusion(title, found.classes, counts)
+    return ConfusionMatrix(title, found.classes, counts)
 
 
-def roc(name: str, found: Predictions) -> Roc | None:
+def roc_curves(name: str, found: Predictions) -> RocCurves | None:
     """Each class against the rest, or class 1 of two. Classes without both positive and negative
     examples have no curve; None where no class has. Of many, those with the smallest area."""
     assert found.probabilities is not None  # noqa: S101 - a classification has them
@@ -165,9 +165,11 @@ def roc(name: str, found: Predictions) -> Roc | None:
     if not drawn:
         return None
     shown = sorted(drawn, key=lambda curve: curve[0])[:ROC_CURVES]
-    lines = tuple(Line(f"{label} ({size:.4f})", tuple(x), tuple(y)) for size, label, x, y in shown)
+    lines = tuple(
+        FigureLine(f"{label} ({size:.4f})", tuple(x), tuple(y)) for size, label, x, y in shown
+    )
     which = f"the {len(shown)} of {len(drawn)} classes with the smallest area, "
-    return Roc(
+    return RocCurves(
         f"{name}\nROC, {which if len(shown) < len(drawn) else ''}{len(found)} test examples", lines
     )
 
@@ -191,7 +193,7 @@ def area(x: Floats, y: Floats) -> float:
     return float(np.trapezoid(y, x))
 
 
-def scatters(name: str, found: Predictions) -> list[Scatter]:
+def predicted_over_true(name: str, found: Predictions) -> list[PredictedOverTrue]:
     """Predicted over true, for each target of a regression."""
     made = []
     for column in range(found.true.shape[1]):
@@ -199,11 +201,11 @@ def scatters(name: str, found: Predictions) -> list[Scatter]:
         which = f", target {column + 1} of {found.true.shape[1]}" if found.true.shape[1] > 1 else ""
         error = float(np.sqrt(np.mean((true - predicted) ** 2)))
         title = f"{name}\n{len(found)} test examples{which}, RMSE {error:.4g}"
-        made.append(Scatter(title, f"target_{column + 1}", true, predicted))
+        made.append(PredictedOverTrue(title, f"target_{column + 1}", true, predicted))
     return made
 
 
-def gallery(name: str, found: Predictions, inputs: NDArray[np.uint8]) -> Gallery:
+def image_grid(name: str, found: Predictions, inputs: NDArray[np.uint8]) -> ImageGrid:
     """The first test images, with what they were taken for.
 
     inputs: [n, C, H, W], one or three channels.
@@ -220,4 +222,7 @@ def gallery(name: str, found: Predictions, inputs: NDArray[np.uint8]) -> Gallery
         told = found.classes[predicted]
         captions.append(told if right[-1] else f"{told} (true: {found.classes[true]})")
     title = f"{name}\nthe first {len(captions)} of {len(found)} test images, {sum(right)} right"
-    return Gallery(title, images[: len(captions)], tuple(captions), tuple(right))
+    return ImageGrid(title, images[: len(captions)], tuple(captions), tuple(right))
+
+
+FigureData = EpochCurves | ConfusionMatrix | RocCurves | PredictedOverTrue | ImageGrid

@@ -11,7 +11,15 @@ from itertools import cycle
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from harness.store.artifacts.figure_data import Confusion, Curves, Gallery, Line, Roc, Scatter
+from harness.store.artifacts.figure_data import (
+    ConfusionMatrix,
+    EpochCurves,
+    FigureData,
+    FigureLine,
+    ImageGrid,
+    PredictedOverTrue,
+    RocCurves,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,18 +33,20 @@ NAME_CHARACTERS = 28
 MARKED_POINTS = 30
 
 
-def draw(record: Curves | Confusion | Roc | Scatter | Gallery) -> Figure:
+def draw(
+    record: FigureData,
+) -> Figure:
     """A figure of the record; `savefig` writes it."""
     match record:
-        case Curves():
+        case EpochCurves():
             return _curves(record)
-        case Confusion():
+        case ConfusionMatrix():
             return _confusion(record)
-        case Roc():
+        case RocCurves():
             return _roc(record)
-        case Scatter():
+        case PredictedOverTrue():
             return _scatter(record)
-        case Gallery():
+        case ImageGrid():
             return _gallery(record)
 
 
@@ -47,7 +57,7 @@ def plain(text: str, characters: int | None = None) -> str:
     return text.replace("$", r"\$")
 
 
-def _curves(record: Curves) -> Figure:
+def _curves(record: EpochCurves) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _figure(record.title)
@@ -58,7 +68,7 @@ def _curves(record: Curves) -> Figure:
     return figure
 
 
-def _roc(record: Roc) -> Figure:
+def _roc(record: RocCurves) -> Figure:
     figure, axes = _figure(record.title, size=(6.4, 6.0))
     axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, label="chance (0.5)")
     _lines(axes, record.lines)
@@ -69,7 +79,7 @@ def _roc(record: Roc) -> Figure:
     return figure
 
 
-def _confusion(record: Confusion) -> Figure:
+def _confusion(record: ConfusionMatrix) -> Figure:
     n = len(record.classes)
     side = min(max(4.8, 0.55 * n + 2.5), 14)
     figure, axes = _figure(record.title, size=(side + 0.8, side))
@@ -97,7 +107,7 @@ def _confusion(record: Confusion) -> Figure:
     return figure
 
 
-def _scatter(record: Scatter) -> Figure:
+def _scatter(record: PredictedOverTrue) -> Figure:
     figure, axes = _figure(record.title, size=(6.0, 5.6))
     low = float(min(record.true.min(), record.predicted.min()))
     high = float(max(record.true.max(), record.predicted.max()))
@@ -109,7 +119,7 @@ def _scatter(record: Scatter) -> Figure:
     return figure
 
 
-def _gallery(record: Gallery) -> Figure:
+def _gallery(record: ImageGrid) -> Figure:
     from matplotlib.figure import Figure
 
     columns = min(8, len(record.images))
@@ -141,7 +151,7 @@ def _figure(title: str, size: tuple[float, float] = (7.2, 4.4)) -> tuple[Figure,
     return figure, axes
 
 
-def _lines(axes: Axes, lines: Iterable[Line]) -> None:
+def _lines(axes: Axes, lines: Iterable[FigureLine]) -> None:
     for line, style in zip(lines, _styles(), strict=False):
         marker = "o" if len(line.x) <= MARKED_POINTS else None
         axes.plot(line.x, line.y, label=plain(line.name, 60), marker=marker, markersize=3, **style)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from harness.components.base import DataInfo
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
-from harness.store.artifacts.spool import Kept
-from harness.store.retry import persist
+from harness.store.artifacts.trial_outputs import TrialOutputs
+from harness.store.retry import with_retries
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ EXAMPLE_BATCH = 2
 """The traced batch size; of one, torch would make every batch a batch of one."""
 
 
-def log_model(store: Store, planned: PlannedTrial, info: DataInfo, kept: Kept) -> None:
+def log_model(store: Store, planned: PlannedTrial, info: DataInfo, kept: TrialOutputs) -> None:
     """Log the network with its trained weights, in evaluation mode, as output of the trial's run.
 
     It is stored as an exported graph (PyTorch's pt2), which holds no pickled code and loads without
@@ -42,16 +42,16 @@ def log_model(store: Store, planned: PlannedTrial, info: DataInfo, kept: Kept) -
         model_id = _initialise(store, planned, kept.run_id)
         try:
             _save(folder, network, info, model_id=model_id, run_id=kept.run_id)
-            persist(
+            with_retries(
                 "store a model",
                 lambda: store.client.log_model_artifacts(model_id, str(folder)),
             )
         except BaseException:
             store.client.finalize_logged_model(model_id, "FAILED")
             raise
-    persist("store a model", lambda: store.client.finalize_logged_model(model_id, "READY"))
+    with_retries("store a model", lambda: store.client.finalize_logged_model(model_id, "READY"))
     output = LoggedModelOutput(model_id, step=planned.trial.epochs)
-    persist("store a model", lambda: store.client.log_outputs(kept.run_id, [output]))
+    with_retries("store a model", lambda: store.client.log_outputs(kept.run_id, [output]))
 
 
 def rebuild(trial: Trial, info: DataInfo, state_dict: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -66,8 +66,8 @@ def rebuild(trial: Trial, info: DataInfo, state_dict: Mapping[str, torch.Tensor]
 
 
 def _initialise(store: Store, planned: PlannedTrial, run_id: str) -> str:
-    run = persist("read a run", lambda: store.client.get_run(run_id))
-    made = persist(
+    run = with_retries("read a run", lambda: store.client.get_run(run_id))
+    made = with_retries(
         "store a model",
         lambda: store.client.create_logged_model(
             run.info.experiment_id,

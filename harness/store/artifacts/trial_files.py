@@ -16,23 +16,19 @@ from harness.core.records import Measured, TestOutputs
 from harness.core.text import format_csv
 from harness.experiment.plan import PlannedTrial
 from harness.store.artifacts.figure_data import (
-    Confusion,
-    Curves,
-    Gallery,
+    FigureData,
     Predictions,
-    Roc,
-    Scatter,
-    confusion,
-    curves,
-    gallery,
+    confusion_matrix,
+    epoch_curves,
+    image_grid,
+    predicted_over_true,
     predictions,
-    roc,
-    scatters,
+    roc_curves,
 )
 from harness.store.artifacts.model import log_model
-from harness.store.artifacts.spool import Kept
-from harness.store.read.index import COMPLETE
-from harness.store.retry import persist
+from harness.store.artifacts.trial_outputs import TrialOutputs
+from harness.store.names import ARTIFACTS_COMPLETE
+from harness.store.retry import with_retries
 from harness.store.store import Store
 
 WEIGHTS = "weights/state_dict.pt"
@@ -40,7 +36,7 @@ DOTS_PER_INCH = 110
 _logger = logging.getLogger(__name__)
 
 
-def store_artifacts(store: Store, planned: PlannedTrial, kept: Kept) -> str:
+def store_artifacts(store: Store, planned: PlannedTrial, kept: TrialOutputs) -> str:
     """Store everything of a kept trial's run. Returns the value of `names.TAG_ARTIFACTS`: once
     all is there "complete"; else what is missing and why, which is also warned of: a figure that
     cannot be drawn does not fail a trial that was trained.
@@ -53,10 +49,12 @@ def store_artifacts(store: Store, planned: PlannedTrial, kept: Kept) -> str:
         folder = Path(name)
         for what, write in _writers(folder, planned, info, kept):
             _try(what, write, missing)
-        persist("store a run's files", lambda: store.client.log_artifacts(kept.run_id, str(folder)))
+        with_retries(
+            "store a run's files", lambda: store.client.log_artifacts(kept.run_id, str(folder))
+        )
     _try("model", lambda: log_model(store, planned, info, kept), missing)
     if not missing:
-        return COMPLETE
+        return ARTIFACTS_COMPLETE
     _logger.warning("%s: artifacts are incomplete: %s", planned.name, "; ".join(missing))
     return "without " + "; ".join(missing)
 
@@ -90,7 +88,7 @@ def draw_figures(
 
 
 def _writers(
-    folder: Path, planned: PlannedTrial, info: DataInfo, kept: Kept
+    folder: Path, planned: PlannedTrial, info: DataInfo, kept: TrialOutputs
 ) -> Iterator[tuple[str, Callable[[], None]]]:
     test_outputs = kept.test_outputs
     yield "weights", lambda: write_weights(folder, test_outputs)
@@ -116,22 +114,22 @@ def _try(what: str, action: Callable[[], None], missing: list[str]) -> None:
 
 def _records(
     name: str, info: DataInfo, history: Sequence[Measured], test_outputs: TestOutputs
-) -> Iterator[tuple[str, Curves | Confusion | Roc | Scatter | Gallery]]:
+) -> Iterator[tuple[str, FigureData]]:
     """Each figure with the name of its file."""
-    for quantity, record in curves(name, history).items():
+    for quantity, record in epoch_curves(name, history).items():
         yield re.sub(r"[^\w-]", "_", quantity), record
     found = predictions(info, test_outputs)
     if not info.task.is_classification:
-        for scatter in scatters(name, found):
+        for scatter in predicted_over_true(name, found):
             yield f"predicted_over_true_{scatter.name}", scatter
         return
-    yield "confusion_matrix", confusion(name, found)
-    characteristic = roc(name, found)
+    yield "confusion_matrix", confusion_matrix(name, found)
+    characteristic = roc_curves(name, found)
     if characteristic is not None:
         yield "roc", characteristic
     inputs = test_outputs.inputs.numpy()
     if inputs.ndim == 4 and len(inputs):
-        yield "sample_images", gallery(name, found, inputs)
+        yield "sample_images", image_grid(name, found, inputs)
 
 
 def _header(found: Predictions) -> list[str]:

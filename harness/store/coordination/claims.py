@@ -24,8 +24,8 @@ from harness.core.claim import Claim
 from harness.core.errors import StoreUnreachable
 from harness.core.records import NOT_REPEATED
 from harness.experiment.plan import PlannedTrial
-from harness.store.coordination.lease import Lease
-from harness.store.read.index import RunInfo
+from harness.store.coordination.leases import Lease
+from harness.store.read.runs import RunSummary
 from harness.store.store import Store
 
 PRESENCE = 1 << 62
@@ -50,7 +50,7 @@ class Claims:
     `share`.
     """
 
-    def __init__(self, store: Store, experiment_id: str, known: Mapping[str, RunInfo]) -> None:
+    def __init__(self, store: Store, experiment_id: str, known: Mapping[str, RunSummary]) -> None:
         self._store = store
         self._experiment_id = experiment_id
         self._known = known
@@ -63,7 +63,7 @@ class Claims:
         self._remote: _Remote | None = None
 
     def __enter__(self) -> Claims:
-        path = self._store.claims(self._experiment_id)
+        path = self._store.claims_file(self._experiment_id)
         try:
             self._file = _open(path)
             _lock(self._file, self._own, wait=True)
@@ -122,7 +122,7 @@ class Claims:
             )
             if size
         )
-        self._found = self._store.finished(self._experiment_id)
+        self._found = self._store.latest_runs(self._experiment_id)
         self._asked = time.monotonic()
 
 
@@ -137,7 +137,7 @@ class _Remote:
         self._failed: float | None = None
         self._others: dict[str, set[str]] = {}
 
-    def take(self, planned: PlannedTrial, before: RunInfo | None) -> Claim:
+    def take(self, planned: PlannedTrial, before: RunSummary | None) -> Claim:
         """While the server does not answer, a harness that was alone goes on, and one that was not
         waits."""
         if self._failed is None or time.monotonic() - self._failed > OUTAGE_SECONDS:
@@ -155,7 +155,7 @@ class _Remote:
         self._lease.hold_later(planned.trial_id)
         return Claim.GRANTED
 
-    def _take(self, trial_id: str, before: RunInfo | None) -> Claim:
+    def _take(self, trial_id: str, before: RunSummary | None) -> Claim:
         if self._is_held(trial_id):  # A look that is not old spares the server two writes.
             return Claim.DONE if self._is_done(trial_id, before) else Claim.HELD
         self._lease.hold(trial_id)
@@ -188,11 +188,11 @@ class _Remote:
         self._others = self._lease.others()
         self._looked = time.monotonic()
 
-    def _is_done(self, trial_id: str, before: RunInfo | None) -> bool:
-        return _is_news(self._store.latest(self._experiment_id, trial_id), before)
+    def _is_done(self, trial_id: str, before: RunSummary | None) -> bool:
+        return _is_news(self._store.latest_run(self._experiment_id, trial_id), before)
 
 
-def _is_news(run: RunInfo | None, before: RunInfo | None) -> bool:
+def _is_news(run: RunSummary | None, before: RunSummary | None) -> bool:
     """Whether a trial has ended since it was decided to run it."""
     if run is None or run.outcome not in NOT_REPEATED:
         return False

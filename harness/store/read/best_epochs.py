@@ -17,12 +17,12 @@ from harness.core.metrics import (
     summarise_trial,
 )
 from harness.core.records import Measured
-from harness.store.read.archive import Archive
+from harness.store.read.run_details import RunDetails
 
 RUNS_AT_ONCE = 500
 
 
-def under_goal(trials: pd.DataFrame, goal: Goal, archive: Archive) -> pd.DataFrame:
+def under_goal(trials: pd.DataFrame, goal: Goal, details: RunDetails) -> pd.DataFrame:
     """The table of trials with every best epoch and time to target by `goal`.
 
     Rows of that goal are left as they are. `examples_to_target` is not in the curves: where the
@@ -33,7 +33,7 @@ def under_goal(trials: pd.DataFrame, goal: Goal, archive: Archive) -> pd.DataFra
         return trials
     derived = [name for name in trials.columns if name.startswith(BEST)]
     metrics = [name.removeprefix(BEST) for name in derived if name != BEST_EPOCH]
-    fresh = _scalars(list(trials.loc[~same, "run_id"]), metrics, goal, archive)
+    fresh = _scalars(list(trials.loc[~same, "run_id"]), metrics, goal, details)
     changed = trials.copy()
     for name in dict.fromkeys((*derived, EPOCHS_TO_TARGET, *fresh.columns)):
         column = fresh.get(name, pd.Series(dtype=float))
@@ -53,11 +53,13 @@ def _of_goal(trials: pd.DataFrame, goal: Goal) -> pd.Series[bool]:
     return (trials["metric"] == goal.metric) & (trials["direction"] == goal.direction) & same_target
 
 
-def _scalars(run_ids: list[str], metrics: list[str], goal: Goal, archive: Archive) -> pd.DataFrame:
+def _scalars(
+    run_ids: list[str], metrics: list[str], goal: Goal, details: RunDetails
+) -> pd.DataFrame:
     """One row a run, by its id; read some runs at a time, so that memory is bounded."""
     found: dict[str, dict[str, float]] = {}
     for start in range(0, len(run_ids), RUNS_AT_ONCE):
-        curves = archive.histories(run_ids[start : start + RUNS_AT_ONCE], metrics)
+        curves = details.histories(run_ids[start : start + RUNS_AT_ONCE], metrics)
         for run_id, points in curves.groupby("run_id"):
             scalars = summarise_trial(_history(points), {}, goal)
             scalars.pop(EXAMPLES_TO_TARGET, None)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.metrics import BEST
 from harness.core.records import Outcome
 from harness.store.names import (
+    ARTIFACTS_COMPLETE,
     PARAM_TRIAL,
     TAG_ARTIFACTS,
     TAG_KIND,
@@ -20,37 +20,20 @@ from harness.store.names import (
     TAG_SUPERSEDED,
     TRIAL,
 )
+from harness.store.read.runs import RunSummary
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PAGE = 1000
-COMPLETE = "complete"
-"""Value of `names.TAG_ARTIFACTS` once everything is there."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunInfo:
-    """A trial's run. outcome: None while it runs, or where its process died.
-
-    best: the selection metric at its best epoch, None where it has none. has_artifacts: whether
-    its figures, weights and model are all stored. started: milliseconds since 1970, UTC.
-    """
-
-    run_id: str
-    trial_id: str
-    outcome: Outcome | None
-    best: float | None
-    has_artifacts: bool
-    started: int
-
-
-def finished(client: MlflowClient, experiment_id: str) -> dict[str, RunInfo]:
+def finished(client: MlflowClient, experiment_id: str) -> dict[str, RunSummary]:
     """By MLflow's search; some 2 ms a run. See `Store.finished`."""
     return _latest(_searched(client, experiment_id))
 
 
-def finished_in_database(database: Path, experiment_id: str) -> dict[str, RunInfo]:
+def finished_in_database(database: Path, experiment_id: str) -> dict[str, RunSummary]:
     """The same from MLflow's tables, read only, some 60 times as fast: MLflow's search builds
     every metric, param and tag of every run, and of each only five are wanted here.
 
@@ -78,14 +61,14 @@ WHERE runs.experiment_id = :experiment AND runs.lifecycle_stage = 'active'
 """  # noqa: S608 - made of this package's constants
 
 
-def latest(client: MlflowClient, experiment_id: str, trial_id: str) -> RunInfo | None:
+def latest(client: MlflowClient, experiment_id: str, trial_id: str) -> RunSummary | None:
     """One trial of `finished`."""
     return _latest(_searched(client, experiment_id, trial_id)).get(trial_id)
 
 
 def _searched(
     client: MlflowClient, experiment_id: str, trial_id: str | None = None
-) -> Iterator[RunInfo]:
+) -> Iterator[RunSummary]:
     token = None
     which = "" if trial_id is None else f" AND params.{PARAM_TRIAL} = '{trial_id}'"
     while True:
@@ -118,20 +101,20 @@ def _info(
     best: float | None,
     artifacts: str | None,
     started: Any,
-) -> RunInfo:
+) -> RunSummary:
     known = outcome in set(Outcome)
-    return RunInfo(
+    return RunSummary(
         run_id=run_id,
         trial_id=trial_id,
         outcome=Outcome(outcome) if known else None,  # type: ignore[arg-type]
         best=best,
-        has_artifacts=artifacts == COMPLETE,
+        has_artifacts=artifacts == ARTIFACTS_COMPLETE,
         started=int(started or 0),
     )
 
 
-def _latest(runs: Iterable[RunInfo]) -> dict[str, RunInfo]:
-    latest: dict[str, RunInfo] = {}
+def _latest(runs: Iterable[RunSummary]) -> dict[str, RunSummary]:
+    latest: dict[str, RunSummary] = {}
     for run in sorted(runs, key=lambda run: (run.started, run.run_id)):
         latest[run.trial_id] = run
     return latest

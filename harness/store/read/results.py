@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from harness.core import paths
 from harness.core.errors import InputError, Problem, StoreError, did_you_mean
 from harness.core.metrics import Goal
 from harness.core.records import Outcome
 from harness.core.text import format_value
 from harness.experiment.experiment import Expectation
 from harness.store import names
-from harness.store.coordination.owner import is_dead
+from harness.store.coordination.processes import is_dead
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
-from harness.store.read.archive import Archive, Archives
 from harness.store.read.best_epochs import under_goal
-from harness.store.read.runs import StoredRun, searched, stored_runs
-from harness.store.retry import persist
-from harness.store.store import Store, open_store
+from harness.store.read.run_details import JoinedRunDetails, RunDetails
+from harness.store.read.runs import StoredRun, read_runs, search_runs
+from harness.store.retry import with_retries
+from harness.store.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -83,7 +80,7 @@ class Results:
     expect: its published figures, as mappings of `experiment.Expectation`'s fields.
     superseded: runs left out because a later run replaces them.
     parent_id: the newest sweep's or study's run; empty where there is none.
-    archive: where curves and files of these runs are read; None where the table is all there is.
+    details: where curves and files of these runs are read; None where the table is all there is.
     """
 
     experiment: str
@@ -95,7 +92,7 @@ class Results:
     expect: tuple[Mapping[str, Any], ...]
     superseded: int
     parent_id: str = ""
-    archive: Archive | Archives | None = None
+    details: RunDetails | JoinedRunDetails | None = None
 
     @property
     def scalars(self) -> tuple[str, ...]:
@@ -104,29 +101,16 @@ class Results:
         return tuple(name for name in self.trials.columns if name not in known)
 
 
-def open_existing(given: str | None = None) -> Store:
-    """Open the store to read it, or the one that is given. Unlike `open_store`, raises InputError
-    where its file is not there, in place of creating it."""
-    default = f"sqlite:///{paths.project_root()}/mlruns/mlflow.db"
-    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or default
-    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    if uri.startswith("sqlite:///") and not path.is_file():
-        raise InputError(
-            Problem(f"no results yet: {path} does not exist", hint="run a sweep first")
-        )
-    return open_store(uri=given)
-
-
 def experiment_names(store: Store) -> list[str]:
     """Names of the experiments that hold a sweep or a study, the most recently run first."""
     titles = _experiments(store)
-    parents = searched(
+    parents = search_runs(
         store, list(titles), f"tags.`{names.TAG_KIND}` != '{names.TRIAL}'", newest_first=True
     )
     return list(dict.fromkeys(titles[run.info.experiment_id] for run in parents))
 
 
-def read(store: Store, experiment: str, goal: Goal | None = None) -> Results:
+def read_results(store: Store, experiment: str, goal: Goal | None = None) -> Results:
     """All trials of an experiment.
 
     goal: what they are selected on, by default as the newest sweep or study has it. Best epochs of
@@ -134,15 +118,17 @@ def read(store: Store, experiment: str, goal: Goal | None = None) -> Results:
     Raises InputError, with the closest name, where there is no such experiment or it has no
     trials; StoreError where the store cannot be read.
     """
-    found = persist(f"read {store.label}", lambda: store.client.get_experiment_by_name(experiment))
+    found = with_retries(
+        f"read {store.label}", lambda: store.client.get_experiment_by_name(experiment)
+    )
     if found is None or found.lifecycle_stage != "active":
         known = experiment_names(store)
         hint = did_you_mean(experiment, known) if known else "the store has no experiments yet"
         raise InputError(Problem(f"no experiment is named {experiment!r}", hint=hint))
-    results = tabulate(experiment, stored_runs(store, found.experiment_id))
+    results = results_table(experiment, read_runs(store, found.experiment_id))
     if results is None:
         raise InputError(f"experiment {experiment!r} has no trials yet: run its sweep first")
-    archive = Archive(store, results.parent_id)
+    archive = RunDetails(store, results.parent_id)
     goal = goal or Goal(results.metric, results.direction, results.target)
     return replace(
         results,
@@ -150,11 +136,11 @@ def read(store: Store, experiment: str, goal: Goal | None = None) -> Results:
         metric=goal.metric,
         direction=goal.direction,
         target=goal.target,
-        archive=archive,
+        details=archive,
     )
 
 
-def tabulate(experiment: str, runs: Iterable[StoredRun]) -> Results | None:
+def results_table(experiment: str, runs: Iterable[StoredRun]) -> Results | None:
     """The table of an experiment's runs, which come oldest first; None without a trial."""
     gathered = _Gathered(experiment)
     for run in runs:
@@ -171,7 +157,7 @@ def find_trials(store: Store, reference: str) -> list[tuple[str, Run]]:
     found: dict[str, Run] = {}
     for field in ("attributes.run_id", f"params.{PARAM_TRIAL}"):
         matches = f"{field} LIKE '{prefix}%' AND tags.`{names.TAG_KIND}` = '{names.TRIAL}'"
-        found.update((run.info.run_id, run) for run in searched(store, list(titles), matches))
+        found.update((run.info.run_id, run) for run in search_runs(store, list(titles), matches))
     return [(titles[run.info.experiment_id], run) for run in found.values()]
 
 
@@ -180,7 +166,7 @@ def outcome(status: str, tags: Mapping[str, str]) -> str:
     tagged = tags.get(names.TAG_OUTCOME)
     if tagged in set(Outcome):
         return str(tagged)
-    if status in ("RUNNING", "SCHEDULED") and not is_dead(tags.get(names.TAG_OWNER, "")):
+    if status in ("RUNNING", "SCHEDULED") and not is_dead(tags.get(names.TAG_PROCESS, "")):
         return RUNNING
     # Without its tag nothing says that a run was completed.
     return str(Outcome.FAILED if status == "FAILED" else Outcome.INTERRUPTED)
@@ -289,7 +275,7 @@ def _facts(run: StoredRun, experiment: str) -> dict[str, Any]:
         "experiment": experiment,
         "started": run.started,
         "outcome": outcome(run.status, tags),
-        "tuning": names.TAG_NUMBER in tags,
+        "tuning": names.TAG_POINT_NUMBER in tags,
         "study": tags.get(names.TAG_STUDY, ""),
         "role": tags.get(names.TAG_ROLE, ""),
         "reason": tags.get(names.TAG_REASON, ""),
@@ -370,7 +356,7 @@ def _experiments(store: Store) -> dict[str, str]:
     token: str | None = None
     while True:
         ask = partial(store.client.search_experiments, page_token=token)
-        page = persist(f"read {store.label}", ask)
+        page = with_retries(f"read {store.label}", ask)
         names.update((found.experiment_id, found.name) for found in page)
         token = page.token
         if not token:

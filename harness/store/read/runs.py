@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.metrics import BEST, EPOCHS_TO_TARGET, EXAMPLES_TO_TARGET, FINAL, THROUGHPUT
+from harness.core.records import Outcome
 from harness.store.names import TAG_GIT_COMMIT
-from harness.store.retry import persist
+from harness.store.retry import with_retries
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -24,6 +25,22 @@ PAGE = 1000
 PREFIXES = (FINAL, BEST, "time/", "memory/")
 LONE = (EPOCHS_TO_TARGET, EXAMPLES_TO_TARGET, THROUGHPUT)
 TAGS = ("harness.", "mlflow.parentRunId", TAG_GIT_COMMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A trial's run. outcome: None while it runs, or where its process died.
+
+    best: the selection metric at its best epoch, None where it has none. has_artifacts: whether
+    its figures, weights and model are all stored. started: milliseconds since 1970, UTC.
+    """
+
+    run_id: str
+    trial_id: str
+    outcome: Outcome | None
+    best: float | None
+    has_artifacts: bool
+    started: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +57,7 @@ class StoredRun:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-def stored_runs(store: Store, experiment_id: str) -> Iterator[StoredRun]:
+def read_runs(store: Store, experiment_id: str) -> Iterator[StoredRun]:
     """All runs of an experiment that are not deleted, the oldest first."""
     if store.database is not None:
         try:
@@ -49,11 +66,11 @@ def stored_runs(store: Store, experiment_id: str) -> Iterator[StoredRun]:
             pass  # Another release's schema: MLflow's own reading is slower but knows it.
         else:
             return
-    for run in searched(store, [experiment_id]):
+    for run in search_runs(store, [experiment_id]):
         yield _stored(run)
 
 
-def searched(
+def search_runs(
     store: Store, experiment_ids: list[str], matches: str = "", newest_first: bool = False
 ) -> Iterator[Run]:
     """Runs by MLflow's search, a page a request.
@@ -72,7 +89,7 @@ def searched(
             order_by=[order],
             page_token=token,
         )
-        page = persist(f"read {store.label}", ask)
+        page = with_retries(f"read {store.label}", ask)
         yield from page
         token = page.token
         if not token:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from harness.store.retry import persist
+from harness.store.retry import with_retries
 from harness.store.store import Store
 
 
@@ -14,4 +14,4 @@ def attach(store: Store, run_id: str, name: str, text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_text(text, encoding="utf-8")
-        persist("store the report", lambda: store.client.log_artifact(run_id, str(path)))
+        with_retries("store the report", lambda: store.client.log_artifact(run_id, str(path)))

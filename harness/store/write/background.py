@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from harness.core.errors import StoreUnreachable
 from harness.core.records import NOT_REPEATED, Ended, Record
 from harness.experiment.plan import Plan, PlannedTrial
-from harness.store.retry import patient
+from harness.store.retry import retry_while
 from harness.store.store import Store
 from harness.store.write.outbox import Outbox, Timed
 from harness.store.write.run_log import Moment
@@ -176,7 +176,7 @@ class BackgroundWriter:
             raise self._error
 
     def _write(self) -> None:
-        with patient(self._has_time):
+        with retry_while(self._has_time):
             while True:
                 try:
                     job = self._jobs.get(timeout=self._due())

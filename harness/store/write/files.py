@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.store.retry import persist
+from harness.store.retry import with_retries
 
 
 def store_files(artifacts: str, uri: str, contents: Mapping[str, str | Mapping[str, Any]]) -> None:
@@ -24,11 +24,11 @@ def store_files(artifacts: str, uri: str, contents: Mapping[str, str | Mapping[s
     repository = get_artifact_repository(artifacts, tracking_uri=uri)
     if type(repository) is LocalArtifactRepository:
         home = Path(repository.artifact_dir)
-        persist("store a run's files", lambda: _write(home, contents))
+        with_retries("store a run's files", lambda: _write(home, contents))
         return
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder), contents)
-        persist(
+        with_retries(
             "store a run's files",
             lambda: repository.log_artifacts(folder),  # type: ignore[no-untyped-call]
         )

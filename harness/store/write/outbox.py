@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.core.checksummed import load_or_warn, write_checksummed
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
-from harness.store.coordination.owner import is_dead, owner
+from harness.store.coordination.processes import is_dead, process_tag
 from harness.store.write.run_log import Moment
 
 _SUFFIX = ".trial"
@@ -25,11 +25,11 @@ Timed = tuple[Record, Moment]
 
 @dataclass(frozen=True, slots=True)
 class Unwritten:
-    """A whole trial: its records and when each came. owner: of the process that trained it.
-    sampler: what a search knows of it; empty where none asked for it."""
+    """A whole trial: its records and when each came. process: the tag of the process that trained
+    it. sampler: what a search knows of it; empty where none asked for it."""
 
     trial_id: str
-    owner: str
+    process: str
     started: Moment
     records: tuple[Timed, ...]
     sampler: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Outbox:
         path = self._path(trial_id)
         content = {
             "trial_id": trial_id,
-            "owner": owner(),
+            "owner": process_tag(),
             "started": (started.utc, started.steady),
             "records": [(_plain(record), at.utc, at.steady) for record, at in records],
             "sampler": dict(sampler or {}),
@@ -67,7 +67,7 @@ class Outbox:
             return None
         return Unwritten(
             trial_id=found["trial_id"],
-            owner=found["owner"],
+            process=found["owner"],
             started=Moment(*found["started"]),
             records=tuple((_record(plain), Moment(*at)) for plain, *at in found["records"]),
             sampler=found.get("sampler", {}),
@@ -91,7 +91,7 @@ class Outbox:
             kept = self.take(trial_id)
             if kept is None:
                 self.remove(trial_id)
-            elif kept.owner == owner() or is_dead(kept.owner):
+            elif kept.process == process_tag() or is_dead(kept.process):
                 yield kept
 
     def _path(self, trial_id: str) -> Path:

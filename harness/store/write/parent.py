@@ -15,9 +15,9 @@ from harness.core.metrics import BEST, Goal
 from harness.core.text import format_number, format_value, plural
 from harness.experiment.plan import Plan
 from harness.store import names
-from harness.store.coordination.owner import owner
-from harness.store.provenance import process
-from harness.store.retry import persist
+from harness.store.coordination.processes import process_tag
+from harness.store.provenance import process_provenance
+from harness.store.retry import with_retries
 from harness.store.store import Store
 from harness.store.uris import redact
 from harness.store.write.run_log import RunLog
@@ -40,7 +40,7 @@ def start_parent(
     _describe_experiment(store, experiment_id, plan)
     tags = common_tags(plan, goal) | {
         names.TAG_KIND: kind,
-        names.TAG_LEASE: "0",
+        names.TAG_HEARTBEAT: "0",
         names.TAG_EXPECT: json.dumps([asdict(figure) for figure in plan.experiment.expect]),
         "mlflow.note.content": parent_note(plan, kind, trials),
     }
@@ -48,7 +48,7 @@ def start_parent(
         f"{title or kind} {datetime.now().astimezone():%Y-%m-%d %H:%M} ({plural(trials, 'trial')})"
     )
     parent = RunLog(ClientSink(store), experiment_id, name, tags)
-    found = process(folder_of(plan))
+    found = process_provenance(folder_of(plan))
     texts = found.diffs()
     if plan.experiment.path.is_file():
         texts["experiment.yaml"] = plan.experiment.path.read_text(encoding="utf-8")
@@ -66,8 +66,8 @@ def folder_of(plan: Plan) -> Path:
 
 def common_tags(plan: Plan, goal: Goal) -> dict[str, str]:
     """Tags that parent and children share."""
-    tags = process(folder_of(plan)).tags() | {
-        names.TAG_OWNER: owner(),
+    tags = process_provenance(folder_of(plan)).tags() | {
+        names.TAG_PROCESS: process_tag(),
         names.TAG_METRIC: goal.metric,
         names.TAG_DIRECTION: goal.direction,
     }
@@ -127,7 +127,7 @@ def _describe_experiment(store: Store, experiment_id: str, plan: Plan) -> None:
         tags["mlflow.note.content"] = html.escape(experiment.description)
 
     for name, value in tags.items():
-        persist(
+        with_retries(
             "describe the experiment",
             partial(_set_experiment_tag, store, experiment_id, name, value),
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from harness.store.retry import persist
+from harness.store.retry import with_retries
 from harness.store.store import Store
 from harness.store.write.batches import batches
 
@@ -84,7 +84,7 @@ class ClientSink:
         self._store = store
 
     def create(self, new: NewRun) -> Place:
-        run: Run = persist(
+        run: Run = with_retries(
             "create a run",
             lambda: self._store.client.create_run(
                 new.experiment_id,
@@ -95,7 +95,7 @@ class ClientSink:
         )
         run_id, dataset = run.info.run_id, new.dataset
         if dataset is not None:
-            persist("write to a run", lambda: self._store.client.log_inputs(run_id, [dataset]))
+            with_retries("write to a run", lambda: self._store.client.log_inputs(run_id, [dataset]))
         return Place(run_id, run.info.artifact_uri)
 
     def write(
@@ -111,7 +111,7 @@ class ClientSink:
         given = [Param(key, value) for key, value in (params or {}).items()]
         marks = [RunTag(key, value) for key, value in (tags or {}).items()]
         for batch in batches(metrics, given, marks):
-            persist(
+            with_retries(
                 "write to a run",
                 lambda batch=batch: self._store.client.log_batch(  # type: ignore[misc]
                     run_id, batch.metrics, batch.params, batch.tags, synchronous=True
@@ -119,7 +119,7 @@ class ClientSink:
             )
 
     def end(self, run_id: str, status: str, end: int) -> None:
-        persist(
+        with_retries(
             "close a run",
             lambda: self._store.client.set_terminated(run_id, status, end_time=end),
         )

@@ -15,12 +15,12 @@ from harness.core.records import FINISHED, Ended, Outcome
 from harness.core.text import format_value
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.store import names
-from harness.store.artifacts.best_trials import Keeper
-from harness.store.artifacts.spool import Kept, Spool
+from harness.store.artifacts.best_trials import BestTrials
 from harness.store.artifacts.trial_files import store_artifacts
-from harness.store.coordination.lease import Lease
-from harness.store.coordination.presence import Presence
-from harness.store.coordination.stale_runs import clear_after_the_dead
+from harness.store.artifacts.trial_outputs import PendingOutputs, TrialOutputs
+from harness.store.coordination.leases import Lease
+from harness.store.coordination.processes import ActiveWriter
+from harness.store.coordination.stale_runs import clean_up_after_dead_processes
 from harness.store.store import Store
 from harness.store.write.datasets import DatasetInputs
 from harness.store.write.finish import store_kept
@@ -69,9 +69,9 @@ class SweepWriter:
         self._open: dict[str, TrialRun] = {}
         self._unfinished: dict[str, str] = {}
         self.experiment_id = store.experiment(plan.experiment.name)
-        clear_after_the_dead(store, self.experiment_id)
-        self._presence = Presence(store.presence(self.experiment_id))
-        self._earlier = store.finished(self.experiment_id)
+        clean_up_after_dead_processes(store, self.experiment_id)
+        self._presence = ActiveWriter(store.writers_file(self.experiment_id))
+        self._earlier = store.latest_runs(self.experiment_id)
         self._plan = {planned.trial_id: planned for planned in plan.trials}
         self.outbox = Outbox(store.outbox(self.experiment_id))
         self._stored: deque[tuple[PlannedTrial, Outcome]] = deque()
@@ -83,8 +83,8 @@ class SweepWriter:
             self._closed,
             self._settle,
         )
-        spool = Spool(store.spool(self.experiment_id))
-        self._keeper = Keeper(spool, goal, plan.trials, self._earlier)
+        spool = PendingOutputs(store.pending_outputs(self.experiment_id))
+        self._keeper = BestTrials(spool, goal, plan.trials, self._earlier)
         if trials is None:
             trials = sum(not self.is_finished(planned) for planned in plan.trials)
         self._parent = start_parent(store, self.experiment_id, plan, goal, kind, trials, title)
@@ -131,7 +131,9 @@ class SweepWriter:
             names.TAG_IDS: f"{planned.trial_id} {planned.config_id}",
             "mlflow.parentRunId": self.run_id,
         }
-        tags |= {names.TAG_SEARCH + key: format_value(v) for key, v in (sampler or {}).items()}
+        tags |= {
+            names.TAG_SEARCH_PREFIX + key: format_value(v) for key, v in (sampler or {}).items()
+        }
         log = RunLog(
             self.sink,
             self.experiment_id,
@@ -188,7 +190,7 @@ class SweepWriter:
         run = self._earlier.get(planned.trial_id)
         return run is not None and run.outcome in FINISHED
 
-    def _keep(self, planned: PlannedTrial, kept: Kept) -> Mapping[str, str]:
+    def _keep(self, planned: PlannedTrial, kept: TrialOutputs) -> Mapping[str, str]:
         match self._artifacts:
             case "best":
                 try:

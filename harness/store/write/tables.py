@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import StoreError
-from harness.store.retry import persist
+from harness.store.retry import with_retries
 from harness.store.store import Store
 from harness.store.write.sinks import NewRun, Place, Point
 from harness.store.write.statements import Row, Statements, Values, transaction
@@ -137,7 +137,7 @@ class TableSink:
         if params:
             self._batch.params += [
                 {"key": key, "value": value, "run_uuid": run_id}
-                for key, value in persist("write to a run", lambda: _valid_params(params))
+                for key, value in with_retries("write to a run", lambda: _valid_params(params))
             ]
         if tags:
             self._tag(run_id, tags)
@@ -154,7 +154,7 @@ class TableSink:
 
     def commit(self) -> None:
         if len(self._batch):
-            persist("write to the store", self._commit)
+            with_retries("write to the store", self._commit)
         done, self._batch = self._batch, _Batch()
         for job in done.jobs:
             job()
@@ -173,16 +173,16 @@ class TableSink:
     def _check(self, names: set[str]) -> None:
         """Refuse a metric's name that MLflow would refuse."""
         if names:
-            persist("write to a run", lambda: _valid_metrics(names))
+            with_retries("write to a run", lambda: _valid_metrics(names))
             self._checked |= names
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        for key, value in persist("write to a run", lambda: _valid_tags(tags)):
+        for key, value in with_retries("write to a run", lambda: _valid_tags(tags)):
             self._batch.tags[run_id, key] = {"key": key, "value": value, "run_uuid": run_id}
 
     def _home(self, experiment_id: str) -> str:
         """Where an experiment keeps its files. Raises StoreError where it was deleted."""
-        found = persist("create a run", lambda: self._backend.get_experiment(experiment_id))
+        found = with_retries("create a run", lambda: self._backend.get_experiment(experiment_id))
         if found.lifecycle_stage != "active":
             raise StoreError(f"cannot create a run: the experiment {found.name!r} was deleted")
         return self._artifacts.setdefault(experiment_id, str(found.artifact_location))

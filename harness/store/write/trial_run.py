@@ -13,7 +13,7 @@ from harness.core.records import FINISHED, BatchLosses, Ended, Measured, Outcome
 from harness.core.text import format_value
 from harness.experiment.plan import PlannedTrial
 from harness.store import names
-from harness.store.artifacts.spool import Kept
+from harness.store.artifacts.trial_outputs import TrialOutputs
 from harness.store.provenance import Times, trial_provenance
 from harness.store.uris import redact
 from harness.store.write.run_log import Moment, RunLog
@@ -40,7 +40,7 @@ class Shared:
     goal: Goal
     folder: Path
     fingerprint: Callable[[PlannedTrial], str]
-    keep: Callable[[PlannedTrial, Kept], Mapping[str, str]]
+    keep: Callable[[PlannedTrial, TrialOutputs], Mapping[str, str]]
     closed: Callable[[PlannedTrial, str, Outcome], None]
     settle: Callable[[], None]
     open_runs: int = 0
@@ -90,11 +90,11 @@ class TrialRun:
             names.TAG_DEVICE: "device",
             names.TAG_DEVICE_NAME: "device_name",
             names.TAG_EXCLUSIVE: "exclusive",
-            names.TAG_FUSED: "fused",
-            names.TAG_NOT_FUSED: "not_fused",
+            names.TAG_STACK_SIZE: "fused",
+            names.TAG_NOT_STACKED: "not_fused",
             names.TAG_RESUMED: "resumed",
             names.TAG_RESUMED_AFTER: "resumed_after",
-            names.TAG_CONTINUED: "continued_from",
+            names.TAG_CONTINUED_FROM: "continued_from",
             names.TAG_NOT_CONTINUED: "not_continued",
             names.TAG_RESTARTED: "restarted",
             names.TAG_CUDA_GRAPH: "cuda_graph",
@@ -129,7 +129,7 @@ class TrialRun:
     def _kept(self, ended: Ended) -> Mapping[str, str]:
         if ended.outcome is not Outcome.DONE or ended.test_outputs is None:
             return {}
-        kept = Kept(
+        kept = TrialOutputs(
             trial_id=self.planned.trial_id,
             run_id=self.run_id,
             history=tuple(self._history),

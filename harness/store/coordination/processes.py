@@ -1,14 +1,84 @@
-"""Who else writes an experiment from this store's folder: by locks that go with their process."""
+"""Which process writes a run, so that a later one can tell whether it still lives."""
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 
-class Presence:
+@cache
+def process_tag() -> str:
+    """This process, as a tag's value."""
+    return json.dumps({"host": _host(), "boot": _boot(), "pid": os.getpid(), "born": _born()})
+
+
+def is_dead(tag: str) -> bool:
+    """Whether the process of a `process_tag()` is dead for certain.
+
+    False of another host's process, about which nothing can be known here.
+    """
+    told = _read(tag)
+    if told is None or told["host"] != _host():
+        return False
+    if told["boot"] != _boot():
+        return True
+    pid = told["pid"]
+    return not psutil.pid_exists(pid) or _born(pid) != told["born"]
+
+
+def is_on_this_host(tag: str) -> bool:
+    """Whether the process of a `process_tag()` runs on this host, so that `is_dead` knows."""
+    told = _read(tag)
+    return told is not None and told["host"] == _host()
+
+
+def _read(tag: str) -> dict[str, Any] | None:
+    """What an `process_tag()` tag tells; None where it is none."""
+    try:
+        told = json.loads(tag)
+        return {**told, "pid": int(told["pid"])} if {"host", "boot", "born"} <= set(told) else None
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
+
+
+def _host() -> str:
+    """The host and the container on it: process numbers mean something in one container only."""
+    try:
+        return f"{platform.node()}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return platform.node()
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _born(pid: int | None = None) -> str:
+    """When a process began, by a clock that nobody sets; empty where it is gone."""
+    pid = pid or os.getpid()
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+        return after_name.split()[19]  # field 22 of proc(5): ticks since boot
+    except OSError:
+        pass
+    try:
+        return str(int(psutil.Process(pid).create_time()))
+    except psutil.Error:
+        return ""
+
+
+class ActiveWriter:
     """This writer, for the others to see until `leave`, or until its process is gone."""
 
     def __init__(self, path: Path) -> None:
@@ -27,7 +97,7 @@ class Presence:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[Callable[[], bool]]:
+def no_active_writers(folder: Path) -> Iterator[Callable[[], bool]]:
     """Keeps out whoever comes to write an experiment that has a file in `folder` already.
 
     Yields what tells whether nobody writes there, nor has come to write a new experiment since.

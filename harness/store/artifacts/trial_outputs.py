@@ -16,7 +16,7 @@ _NAME = re.compile(r"[0-9a-f]{1,64}\.[\w-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class TrialOutputs:
     """What a trial's figures, weights and model are made from."""
 
     trial_id: str
@@ -31,7 +31,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Spool:
+class PendingOutputs:
     """A folder of one sealed file a trial. Empty and absent are the same."""
 
     folder: Path
@@ -43,11 +43,11 @@ class Spool:
                 trial_id, _, run_id = path.stem.partition(".")
                 yield trial_id, run_id
 
-    def save(self, kept: Kept) -> None:
+    def save(self, kept: TrialOutputs) -> None:
         """Whole or not at all."""
         write_checksummed(self._path(kept.trial_id, kept.run_id), _primitives(kept))
 
-    def load(self, trial_id: str, run_id: str) -> Kept | None:
+    def load(self, trial_id: str, run_id: str) -> TrialOutputs | None:
         """None, with a warning, where the file is damaged."""
         path = self._path(trial_id, run_id)
         stored = load_or_warn(path, "the trial's figures and weights are lost")
@@ -68,7 +68,7 @@ class Spool:
         return self.folder / (name + _SUFFIX)
 
 
-def _primitives(kept: Kept) -> dict[str, object]:
+def _primitives(kept: TrialOutputs) -> dict[str, object]:
     test_outputs = kept.test_outputs
     return {
         "trial_id": kept.trial_id,
@@ -81,10 +81,10 @@ def _primitives(kept: Kept) -> dict[str, object]:
     }
 
 
-def _kept(stored: dict[str, object]) -> Kept:
+def _kept(stored: dict[str, object]) -> TrialOutputs:
     history = stored.pop("history")
     trial_id, run_id = str(stored.pop("trial_id")), str(stored.pop("run_id"))
-    return Kept(
+    return TrialOutputs(
         trial_id,
         run_id,
         history=tuple(Measured(*point) for point in history),  # type: ignore[attr-defined]

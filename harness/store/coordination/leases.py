@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from harness.core.errors import HarnessError, StoreError
 from harness.store import names
-from harness.store.coordination.owner import is_certain, is_dead
-from harness.store.coordination.stale_runs import close_run, running
-from harness.store.retry import persist
+from harness.store.coordination.processes import is_dead, is_on_this_host
+from harness.store.coordination.stale_runs import close_run, running_runs
+from harness.store.retry import with_retries
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ IDS_A_TAG = 400
 _logger = logging.getLogger(__name__)
 
 
-class Watch:
+class LeaseMonitor:
     """What one observer has seen of some counters.
 
     Time counts only while the observer looks: after a pause of more than half of `seconds`, its own
@@ -58,7 +58,7 @@ class Watch:
         return {key for key, (_, since) in self._seen.items() if now - since >= self._seconds}
 
 
-class Renewal:
+class RenewalThread:
     """A thread that calls `renew` every `RENEW_SECONDS`, from `start` to `stop`; a long epoch does
     not stop it. passing: what a store raises that is away for a while."""
 
@@ -97,12 +97,12 @@ class Lease:
         self.run_id = run_id
         self._store = store
         self._experiment_id = experiment_id
-        self._watch = Watch(LEASE_SECONDS)
+        self._watch = LeaseMonitor(LEASE_SECONDS)
         self._counter = 0
         self._held: dict[str, None] = {}
         self._written: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._renewal = Renewal("lease", self.renew, StoreError)
+        self._renewal = RenewalThread("lease", self.renew, StoreError)
 
     def start(self) -> None:
         self._renewal.start()
@@ -146,21 +146,21 @@ class Lease:
         return {
             run_id: claimed(run)
             for run_id, run in found.items()
-            if run_id != self.run_id and not is_dead(run.data.tags.get(names.TAG_OWNER, ""))
+            if run_id != self.run_id and not is_dead(run.data.tags.get(names.TAG_PROCESS, ""))
         }
 
     def renew(self) -> None:
         """Move the counter, and close the runs of those whose counter stands. Raises StoreError."""
         self._counter += 1
         with self._lock:
-            self._tag(names.TAG_LEASE, str(self._counter))
+            self._tag(names.TAG_HEARTBEAT, str(self._counter))
             self._write_held()
         self._close_expired()
 
     def _close_expired(self) -> None:
         foreign = leased(self._store, self._experiment_id)
         foreign.pop(self.run_id, None)
-        counters = {run_id: run.data.tags[names.TAG_LEASE] for run_id, run in foreign.items()}
+        counters = {run_id: run.data.tags[names.TAG_HEARTBEAT] for run_id, run in foreign.items()}
         for run_id in self._watch.expired(counters, time.monotonic()):
             _close(self._store, self._experiment_id, foreign[run_id], by=self.run_id)
 
@@ -174,7 +174,7 @@ class Lease:
                 self._written[name] = value
 
     def _tag(self, name: str, value: str) -> None:
-        persist("write to a run", lambda: self._store.client.set_tag(self.run_id, name, value))
+        with_retries("write to a run", lambda: self._store.client.set_tag(self.run_id, name, value))
 
 
 def leased(store: Store, experiment_id: str) -> dict[str, Run]:
@@ -198,10 +198,10 @@ def close_expired(
 
 
 def _watched(store: Store, experiment_id: str) -> set[str]:
-    watch, began = Watch(LEASE_SECONDS), time.monotonic()
+    watch, began = LeaseMonitor(LEASE_SECONDS), time.monotonic()
     while found := leased(store, experiment_id):
         now = time.monotonic()
-        counters = {run_id: run.data.tags[names.TAG_LEASE] for run_id, run in found.items()}
+        counters = {run_id: run.data.tags[names.TAG_HEARTBEAT] for run_id, run in found.items()}
         gone = watch.expired(counters, now)
         if gone or now - began > LEASE_SECONDS + RENEW_SECONDS:
             return gone
@@ -214,10 +214,10 @@ def _close(store: Store, experiment_id: str, parent: Run, by: str) -> None:
     place the children's count no more."""
     gone = parent.info.run_id
     why = f"the lease of its harness ran out: nothing was heard of it for {LEASE_SECONDS:.0f} s"
-    children = running(store, experiment_id, f"tags.`mlflow.parentRunId` = '{gone}'")
+    children = running_runs(store, experiment_id, f"tags.`mlflow.parentRunId` = '{gone}'")
     for child in children:
         # Should its harness live after all, what it still writes counts for nothing.
-        persist(
+        with_retries(
             "write to a run",
             partial(store.client.set_tag, child.info.run_id, names.TAG_SUPERSEDED, by),
         )
@@ -227,13 +227,13 @@ def _close(store: Store, experiment_id: str, parent: Run, by: str) -> None:
 
 
 def _parents(store: Store, experiment_id: str) -> list[Run]:
-    return running(store, experiment_id, f"tags.`{names.TAG_KIND}` != '{names.TRIAL}'")
+    return running_runs(store, experiment_id, f"tags.`{names.TAG_KIND}` != '{names.TRIAL}'")
 
 
 def is_leased(run: Run) -> bool:
     """Whether a running parent is judged by its lease: nothing is known of its process here."""
     tags = run.data.tags
-    return names.TAG_LEASE in tags and not is_certain(tags.get(names.TAG_OWNER, ""))
+    return names.TAG_HEARTBEAT in tags and not is_on_this_host(tags.get(names.TAG_PROCESS, ""))
 
 
 def claimed(run: Run) -> set[str]:
@@ -241,11 +241,11 @@ def claimed(run: Run) -> set[str]:
     return {
         trial_id
         for name, value in run.data.tags.items()
-        if name.startswith(names.TAG_CLAIMS)
+        if name.startswith(names.TAG_CLAIMS_PREFIX)
         for trial_id in value.split()
     }
 
 
 def _tags(held: list[str]) -> Iterator[tuple[str, str]]:
     for number, start in enumerate(range(0, len(held), IDS_A_TAG)):
-        yield f"{names.TAG_CLAIMS}{number}", " ".join(held[start : start + IDS_A_TAG])
+        yield f"{names.TAG_CLAIMS_PREFIX}{number}", " ".join(held[start : start + IDS_A_TAG])

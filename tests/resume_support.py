@@ -14,12 +14,12 @@ from harness.execution.executors.base import Task
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
 from harness.execution.run_task import run
 from harness.experiment.plan import PlannedTrial
-from harness.experiment.trial import Trial, digest
+from harness.experiment.trial import Trial, make_trial_id
 
 
 def planned(trial: Trial, fingerprint: str = "digits") -> PlannedTrial:
     """A trial as a plan has it."""
-    trial_id = digest(trial.identity(), fingerprint)
+    trial_id = make_trial_id(trial.identity(), fingerprint)
     return PlannedTrial(trial, trial_id, "config", "a trial", {}, fingerprint)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 
 from harness.core.text import format_value
-from harness.experiment.trial import digest
+from harness.experiment.trial import make_config_id, make_trial_id
 from harness.store import names
 from harness.store.read.results import Results, results_table
 from harness.store.read.runs import StoredRun
@@ -35,8 +35,8 @@ def trial_run(
     """A trial's run. score, test: the accuracy on val and test at the best epoch; the last epoch's
     is 0.01 lower. fields: of the trial."""
     trial = make_trial(**fields)
-    trial_id = digest(trial.identity(), "")
-    identity = {key: value for key, value in trial.identity().items() if key != "seed"}
+    identity = trial.identity()
+    trial_id = make_trial_id(identity, "")
     held = {names.TAG_KIND: names.TRIAL, names.TAG_TRIAL: json.dumps(trial.resolved())}
     held |= {names.TAG_METRIC: METRIC, names.TAG_DIRECTION: "max", "mlflow.parentRunId": "p"}
     if outcome is not None:
@@ -51,7 +51,8 @@ def trial_run(
         name=name or f"{label} seed={trial.seed}",
         status=status,
         started=started,
-        params=flat | {names.PARAM_TRIAL: trial_id, names.PARAM_CONFIG: digest(identity, "")},
+        params=flat
+        | {names.PARAM_TRIAL: trial_id, names.PARAM_CONFIG: make_config_id(identity, "")},
         metrics=scalars | dict(metrics or {}),
         tags=held | dict(tags or {}),
     )

@@ -12,9 +12,10 @@ from harness.analysis.cost import Cost, cost_of
 from harness.analysis.joining import FIELD as EXPERIMENT
 from harness.core.metrics import TRAIN_SECONDS
 from harness.core.records import Outcome
+from harness.experiment.trial import DEVICE_FIELDS
 from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
 
-NOT_THE_TRIAL = ("device", EXPERIMENT, PARAM_TRIAL, PARAM_CONFIG)
+NOT_THE_TRIAL = (*DEVICE_FIELDS, EXPERIMENT, PARAM_TRIAL, PARAM_CONFIG)
 """Fields in which the same trial on two devices may differ."""
 
 

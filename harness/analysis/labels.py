@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from harness.experiment.trial import MAIN_FIELDS, NOT_IN_CONFIG_ID
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 
-MAIN_FIELDS = ("dataset", "model", "optimizer", "lr", "scheduler")
-"""Fields in the order that people look for them; all others come after, by name."""
-_NOT_OF_A_CONFIG = {PARAM_TRIAL, PARAM_CONFIG, "seed"}
+_NOT_OF_A_CONFIG = {PARAM_TRIAL, PARAM_CONFIG, *NOT_IN_CONFIG_ID}
 
 
 def label_configs(trials: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
@@ -41,6 +40,7 @@ def varying(labels: pd.DataFrame, within: str = "") -> tuple[str, ...]:
 
 
 def _in_order(fields: Sequence[str]) -> list[str]:
+    """Sorts fields: those that people look for first, then all others by name."""
     main = [name for name in MAIN_FIELDS if name in fields]
     return main + sorted(set(fields) - set(main))
 

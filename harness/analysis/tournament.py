@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from harness.analysis.comparison import Comparison
 from harness.analysis.configs import Config
 from harness.core.records import Outcome
+from harness.experiment.trial import MAIN_COMPONENTS, TASK_FIELDS
 from harness.store.names import PARAM_CONFIG
 
-TASK_FIELDS = ("dataset", "model")
-"""What a trial is trained on; unless they are what competes."""
 MOST_CONTENDERS = 12
 """More are no tournament: pairwise tests of all would only show chance."""
 DIVERGED = -np.inf
@@ -111,7 +110,7 @@ def tournament(comparison: Comparison) -> Tournament | None:
 
 def name_of(labels: Mapping[str, str], fields: Sequence[str]) -> str:
     """ "digits, mlp"; fields that are no component are told with their name ("lr 0.1")."""
-    plain = ("dataset", "model", "optimizer", "scheduler", "experiment", "study")
+    plain = (*MAIN_COMPONENTS, "experiment", "study")
     return ", ".join(labels[name] if name in plain else f"{name} {labels[name]}" for name in fields)
 
 

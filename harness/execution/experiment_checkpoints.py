@@ -25,7 +25,7 @@ from harness.execution.stack_folders import (
     stack_folder,
 )
 from harness.experiment.plan import PlannedTrial
-from harness.experiment.trial import Trial, lineage
+from harness.experiment.trial import Trial, make_lineage_id
 
 if TYPE_CHECKING:
     from harness.training.checkpoint import Checkpoint
@@ -83,7 +83,7 @@ class ExperimentCheckpoints:
 
     def trial_folder(self, planned: PlannedTrial) -> Path:
         """The folder of a trial."""
-        shared = lineage(planned.trial.identity(), planned.fingerprint)
+        shared = make_lineage_id(planned.trial.identity(), planned.fingerprint)
         return self.folder / shared / planned.trial_id
 
     def delete(self, planned: PlannedTrial) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 from harness.experiment.plan import PlannedTrial
-from harness.experiment.trial import Choice, Trial
-from harness.training.stacked import VARYING_FIELDS
+from harness.experiment.trial import STACKABLE_FIELDS, TRIAL_FIELDS, Choice, Trial
 
 AUTO_STACK_SIZE: Final = 128
 """Trials in a stack of `--fuse auto`: beyond it a small network gains no more, what a stack holds
@@ -103,7 +102,7 @@ class _Key:
     """
 
     def __init__(self) -> None:
-        self._names = [f.name for f in fields(Trial) if f.name not in VARYING_FIELDS]
+        self._names = [name for name in TRIAL_FIELDS if name not in STACKABLE_FIELDS]
         self._texts: dict[int, tuple[Choice[object], str]] = {}  # type: ignore[type-var]
 
     def of(self, planned: PlannedTrial) -> Hashable:

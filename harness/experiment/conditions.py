@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.experiment.trial import Trial
+from harness.experiment.trial import COMPONENT_LIST_FIELDS, NO_AUGMENTATION, Trial
 
 Plain = Any
 """A field as `Trial.resolved()` gives it: a component as {"name": …, option: value}."""
@@ -37,7 +37,7 @@ def field_matches(field: str, wanted: Any, value: Plain) -> bool:
     root, _, option = field.partition(".")
     if option:
         return isinstance(value, Mapping) and option in value and _any(wanted, value[option])
-    if root == "augment":
+    if root in COMPONENT_LIST_FIELDS:
         return _augment_matches(wanted, value or [])
     return _any(wanted, value)
 
@@ -50,12 +50,14 @@ def _any(wanted: Any, value: Plain) -> bool:
 
 def _augment_matches(wanted: Any, value: list[Plain]) -> bool:
     """`none` is the empty list, and one name a list of one."""
-    if wanted == "none":
+    if wanted == NO_AUGMENTATION:
         return not value
     if not isinstance(wanted, (list, tuple)):
         return _equal([wanted], value)
     return _equal(wanted, value) or any(
-        _augment_matches(item, value) for item in wanted if item == "none" or isinstance(item, list)
+        _augment_matches(item, value)
+        for item in wanted
+        if item == NO_AUGMENTATION or isinstance(item, list)
     )
 
 

@@ -1,8 +1,7 @@
 """Every field an experiment file can have, declared once.
 
-Validation, the JSON Schema and the table in the docs all derive from these declarations. A field
-of a trial that holds a component is declared as `Reference`: a name, or a mapping of `name` and
-options; `components` resolves it.
+Validation, the JSON Schema and the tables in the docs derive from these declarations. The fields
+of a trial are declared in `trial`.
 """
 
 from __future__ import annotations
@@ -10,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
 from harness.components.base import Names, Options
 from harness.experiment.experiment import Artifacts
-from harness.experiment.trial import COMPONENT_FIELDS, Precision
+from harness.experiment.trial import (
+    COMPONENT_FIELDS,
+    COMPONENT_LIST_FIELDS,
+    DECLARATIONS,
+    TRIAL_FIELDS,
+    TYPES,
+)
 
-COMPONENT_KINDS: Final = {**COMPONENT_FIELDS, "augment": "augmentations"}
-"""Trial fields that hold components, and their kind; `augment` holds a list of them."""
-
-NO_AUGMENTATION: Final = "none"
-
-Reference = Any
-"""A component's name, or `{name: …, option: value, …}`."""
+COMPONENT_KINDS: Final = {**COMPONENT_FIELDS, **COMPONENT_LIST_FIELDS}
+"""Trial fields that hold components, one or a list, and their kind."""
 
 SPLITS: Final = ("val", "test", "train")
 SELECTION_PATTERN: Final = r"^(train|val|test)/[A-Za-z0-9_]+$"
@@ -35,49 +35,16 @@ class Fields(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
-class TrialFields(Fields):
-    """What one training run is made of. A field without a default must be given, in `trial:` or in
-    `grid:`; the default None of `loss` and `metrics` stands for the task's own."""
+def _accepted(name: str) -> Any:
+    """The type of a trial field in an experiment file, where a component is a name or a mapping."""
+    if name in COMPONENT_KINDS:
+        return Any
+    return TYPES[name] | None if DECLARATIONS[name].by_task else TYPES[name]
 
-    dataset: Reference = Field(description="what is learned from")
-    model: Reference = Field(description="the network")
-    optimizer: Reference = Field(description="the update rule")
-    lr: float = Field(gt=0, description="base learning rate")
-    scheduler: Reference = Field("constant", description="the learning rate's course")
-    loss: Reference = Field(None, description="what training minimises; by default the task's own")
-    seed: int = Field(
-        0, ge=0, lt=2**32, description="of all random streams: weights, order, dropout, split"
-    )
-    device: str = Field(
-        "auto",
-        pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]*))?)$",
-        examples=["auto", "cpu", "mps", "cuda", "cuda:0"],
-        description="where it trains; `auto` takes the best there is",
-    )
-    epochs: int = Field(10, ge=1, description="passes over the training examples")
-    batch_size: int = Field(64, ge=1, description="examples in a training batch")
-    eval_batch_size: int = Field(
-        2048, ge=1, description="examples in an evaluation batch; changes no result but rounding"
-    )
-    val_fraction: float = Field(
-        0.1, ge=0, lt=1, description="part of the training examples kept for validation"
-    )
-    eval_every: int = Field(
-        1, ge=1, description="epochs between evaluations; the last epoch is always evaluated"
-    )
-    log_every: int = Field(0, ge=0, description="batches between recorded batch losses; 0: none")
-    augment: Reference = Field(
-        NO_AUGMENTATION, description="random changes of training images: `none`, or a list"
-    )
-    precision: Precision = Field("fp32", description="of the arithmetic in training")
-    grad_clip: float | None = Field(
-        None, gt=0, description="largest global gradient norm; null: not clipped"
-    )
-    metrics: Names | None = Field(
-        None,
-        description="recorded at each evaluation, and always the one trials are selected on; "
-        "by default the task's own. All others of the task are recorded once, at the end",
-    )
+
+_TRIAL: dict[str, Any] = {name: (_accepted(name), d.info) for name, d in DECLARATIONS.items()}
+TrialFields: Final = create_model("TrialFields", __base__=Fields, **_TRIAL)
+"""The fields of a trial, as an experiment file gives them."""
 
 
 class SkipFields(Fields):
@@ -248,11 +215,11 @@ class FileFields(Fields):
     )
 
 
-TRIAL_FIELDS: Final = tuple(TrialFields.model_fields)
-REQUIRED: Final = tuple(n for n, f in TrialFields.model_fields.items() if f.is_required())
-
-BY_TASK: Final = ("loss", "metrics")
-"""Fields whose null means the task's own."""
+REQUIRED: Final = tuple(
+    name for name, info in TrialFields.model_fields.items() if info.is_required()
+)
+BY_TASK: Final = tuple(name for name, declared in DECLARATIONS.items() if declared.by_task)
+"""Fields whose null means the default of the data set's task."""
 
 
 def split(field: str) -> tuple[str, str]:

@@ -6,7 +6,6 @@ planning ten thousand trials takes a fraction of a second.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,11 +16,20 @@ from harness.core import paths
 from harness.core.errors import InputError
 from harness.core.text import format_value
 from harness.experiment.experiment import Experiment
-from harness.experiment.fields import NO_AUGMENTATION
 from harness.experiment.grid import Axis, Cell, Grid, Indices
-from harness.experiment.trial import COMPONENT_FIELDS, SEMANTICS_VERSION, Choice, Trial
+from harness.experiment.trial import (
+    COMPONENT_FIELDS,
+    COMPONENT_LIST_FIELDS,
+    DECLARATIONS,
+    NOT_IN_CONFIG_ID,
+    SEMANTICS_VERSION,
+    Choice,
+    Trial,
+    field_label,
+    short_hash,
+)
 
-NAMED_WITHOUT_AXES: Final = ("model", "optimizer", "lr", "seed")
+NAMED_WITHOUT_AXES: Final = tuple(n for n, declared in DECLARATIONS.items() if declared.names_trial)
 """Fields that name the trial of an experiment whose grid varies nothing."""
 
 
@@ -125,7 +133,7 @@ def _fingerprints(grid: Grid, data_root: Path) -> dict[tuple[int, int], str]:
 def _identifier(grid: Grid) -> Callable[[Indices, str], tuple[str, str]]:
     """A function from a combination and its fingerprint to the ids of its trial and its config.
 
-    Writes the JSON that `trial.digest` writes, from texts made once for each cell.
+    Writes the JSON that `make_trial_id` writes, from texts made once for each cell.
     """
     fields = sorted(grid.factors)
     varied = [name for name in fields if grid.factors[name].axes]
@@ -142,27 +150,23 @@ def _identifier(grid: Grid) -> Callable[[Indices, str], tuple[str, str]]:
             here[name] = pieces[name][factor.pick(combination)]
         head = f'{{"data":{json.dumps(fingerprint)},"semantics":{SEMANTICS_VERSION},"trial":{{'
         whole = ",".join([here[name] for name in fields])
-        without_seed = ",".join([here[name] for name in fields if name != "seed"])
-        return _digest(head + whole + "}}"), _digest(head + without_seed + "}}")
+        without_seed = ",".join([here[name] for name in fields if name not in NOT_IN_CONFIG_ID])
+        return short_hash(head + whole + "}}"), short_hash(head + without_seed + "}}")
 
     return identify
 
 
 def _piece(name: str, cell: Cell) -> str:
-    """One field of a trial's identity as JSON, as `trial.digest` writes it."""
+    """One field of a trial's identity as JSON, as `make_trial_id` writes it."""
     value = cell.value
     if not cell.sound:
         return ""
     if name in COMPONENT_FIELDS:
         value = value.identity()
-    elif name == "augment":
+    elif name in COMPONENT_LIST_FIELDS:
         value = [choice.identity() for choice in value]
     written = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return f'"{name}":{written}'
-
-
-def _digest(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _labels(axes: Iterable[Axis]) -> list[list[str]]:
@@ -174,7 +178,7 @@ def _axis_labels(axis: Axis) -> list[str]:
     """Components by name alone where that tells an axis's values apart; else with the options in
     which those of one name differ."""
     if axis.field not in COMPONENT_FIELDS:
-        return [_label(axis.field, value) for value in axis.values]
+        return [field_label(axis.field, value) for value in axis.values]
     return [_among(choice, axis.values) for choice in axis.values]
 
 
@@ -186,14 +190,6 @@ def _among(choice: Choice[Any], others: Iterable[Choice[Any]]) -> str:
     return f"{choice.name}({told})" if told else choice.name
 
 
-def _label(name: str, value: Any) -> str:
-    if isinstance(value, Choice):
-        return value.label
-    if name == "augment":
-        return format_value([choice.label for choice in value]) if value else NO_AUGMENTATION
-    return format_value(value)
-
-
 def _texts(axes: tuple[Axis, ...], labels: list[list[str]], combination: Indices) -> dict[str, str]:
     return {
         axis.field: label[index]
@@ -203,7 +199,7 @@ def _texts(axes: tuple[Axis, ...], labels: list[list[str]], combination: Indices
 
 def _name(axes: tuple[Axis, ...], texts: Mapping[str, str], trial: Trial) -> str:
     """What sets a trial apart in its experiment, for people: "mlp adam lr=0.01 seed=0"."""
-    varied = texts if axes else {f: _label(f, getattr(trial, f)) for f in NAMED_WITHOUT_AXES}
+    varied = texts if axes else {f: field_label(f, getattr(trial, f)) for f in NAMED_WITHOUT_AXES}
     return " ".join(
         value if name in COMPONENT_FIELDS else f"{name}={value}" for name, value in varied.items()
     )

@@ -19,7 +19,6 @@ from harness.components.registry import SINGULAR
 from harness.core.text import format_value
 from harness.experiment.fields import (
     COMPONENT_KINDS,
-    NO_AUGMENTATION,
     ExpectFields,
     Fields,
     FileFields,
@@ -28,6 +27,7 @@ from harness.experiment.fields import (
     TrialFields,
 )
 from harness.experiment.reading.messages import allowed
+from harness.experiment.trial import COMPONENT_LIST_FIELDS, NO_AUGMENTATION
 
 PAGE: Final = Path("docs/experiment-file.md")
 
@@ -73,7 +73,7 @@ def _takes(name: str, field: FieldInfo) -> str:
         kind = SINGULAR[COMPONENT_KINDS[name]]
         article = "an" if kind[0] in "aeiou" else "a"
         several = f"`{NO_AUGMENTATION}`, {article} {kind}, or a list"
-        return several if name == "augment" else f"{article} {kind}"
+        return several if name in COMPONENT_LIST_FIELDS else f"{article} {kind}"
     if field.examples:
         return ", ".join(f"`{example}`" for example in field.examples)
     words = " or ".join(_words(field.annotation))

@@ -24,15 +24,18 @@ from harness.components.base import KINDS, Component
 from harness.components.registry import components, resolves
 from harness.experiment.fields import (
     COMPONENT_KINDS,
-    NO_AUGMENTATION,
-    TRIAL_FIELDS,
     ExpectFields,
     FileFields,
     SearchFields,
     SkipFields,
     TrialFields,
 )
-from harness.experiment.trial import COMPONENT_FIELDS
+from harness.experiment.trial import (
+    COMPONENT_FIELDS,
+    COMPONENT_LIST_FIELDS,
+    NO_AUGMENTATION,
+    TRIAL_FIELDS,
+)
 
 Schema = dict[str, Any]
 
@@ -105,7 +108,7 @@ def _trial_values() -> Schema:
     values = _properties(TrialFields)
     for name, kind in COMPONENT_KINDS.items():
         one = {"$ref": f"#/$defs/{kind}"}
-        if name == "augment":
+        if name in COMPONENT_LIST_FIELDS:
             several = {"type": "array", "items": one, "minItems": 1}
             values[name] |= {"anyOf": [{"const": NO_AUGMENTATION}, one, several]}
         else:

@@ -1,12 +1,21 @@
-"""A trial, resolved: every field set, every component chosen with its validated options."""
+"""A trial: one training run with every field set and every component chosen.
+
+The fields of `Trial` are the only declaration of trial fields. All lists of them derive from it:
+what an experiment file accepts, the JSON Schema, the tables in the docs, what the ids leave out, in
+what the trials of a stack may differ, and which columns reports show first.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Generic, Literal, TypeVar
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any, Final, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from pydantic import Field
+from pydantic.fields import FieldInfo
 
 from harness.components.base import (
     Augmentation,
@@ -14,6 +23,7 @@ from harness.components.base import (
     Dataset,
     Loss,
     Model,
+    Names,
     Optimizer,
     Options,
     Scheduler,
@@ -23,6 +33,8 @@ from harness.core.text import format_value
 
 SEMANTICS_VERSION = 1
 """Raised when training changes so that the same trial gives other numbers."""
+
+NO_AUGMENTATION: Final = "none"
 
 Precision = Literal["fp32", "bf16"]
 
@@ -41,7 +53,7 @@ class Choice(Generic[ComponentT]):
         return hash((self.component.kind, self.name, self.options.model_dump_json()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles by name: the other process finds its own component."""
+        """Pickles the name and the options: the other process looks its own component up."""
         return Choice.of, (self.component.kind, self.resolved())
 
     @property
@@ -49,110 +61,241 @@ class Choice(Generic[ComponentT]):
         return self.component.name
 
     def resolved(self) -> dict[str, Any]:
-        """{"name": …, option: value, …}, JSON-able."""
+        """Returns {"name": …, option: value, …} with JSON-able values."""
         return {"name": self.name, **self.options.model_dump(mode="json")}
 
     def identity(self) -> dict[str, Any]:
-        """`resolved()` without what says only where its content lies (see `base.not_in_id`)."""
-        places = {
+        """Returns `resolved()` without the options that are paths (see `base.not_in_id`)."""
+        paths = {
             name
-            for name, field in type(self.options).model_fields.items()
-            if isinstance(field.json_schema_extra, dict)
-            and field.json_schema_extra.get("not_in_id")
+            for name, info in type(self.options).model_fields.items()
+            if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("not_in_id")
         }
-        return {key: value for key, value in self.resolved().items() if key not in places}
+        return {key: value for key, value in self.resolved().items() if key not in paths}
+
+    def changed(self) -> dict[str, Any]:
+        """Returns the options that differ from their defaults."""
+        return {
+            name: getattr(self.options, name)
+            for name, info in type(self.options).model_fields.items()
+            if getattr(self.options, name) != info.get_default(call_default_factory=True)
+        }
 
     @property
     def label(self) -> str:
-        """The name, and in brackets the options that are not at their defaults."""
-        changed = [
-            f"{name}={format_value(getattr(self.options, name))}"
-            for name, field in type(self.options).model_fields.items()
-            if getattr(self.options, name) != field.get_default(call_default_factory=True)
-        ]
+        """The name and the options that differ from their defaults: "adam(eps=0.1)"."""
+        changed = [f"{name}={format_value(value)}" for name, value in self.changed().items()]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
 
     @classmethod
     def of(cls, kind: str, resolved: Mapping[str, Any]) -> Choice[Any]:
-        """From `resolved()`'s form. Raises InputError or pydantic's ValidationError."""
+        """Builds a choice from what `resolved` returns.
+
+        Raises InputError for an unknown name, and pydantic's ValidationError for invalid options.
+        """
         component: Any = find(kind, resolved["name"])
         options = {key: value for key, value in resolved.items() if key != "name"}
         return cls(component, component.options.model_validate(options))
 
 
-COMPONENT_FIELDS: Mapping[str, str] = {
-    "dataset": "datasets",
-    "model": "models",
-    "optimizer": "optimizers",
-    "scheduler": "schedulers",
-    "loss": "losses",
-}
-"""Trial fields that hold one component, and its kind. `augment` holds a list of them."""
+class Role(Enum):
+    """What a trial field decides."""
+
+    TASK = "what is learned: the data set and the model"
+    METHOD = "what a benchmark compares: the optimizer, the learning rate and the scheduler"
+    SETTING = "any other setting of the training"
+    BUDGET = "how long the training takes; no part of the lineage id"
+    SEED = "the seed of all random streams; no part of the config id"
+    DEVICE = "where the training runs"
+    MEASUREMENT = "what is measured and when, which does not change the training"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What is declared of a trial field beside its name and its type.
+
+    info: description, limits and default of the field in an experiment file. A field without a
+        default must be given.
+    by_task: null, the default, means the default of the data set's task.
+    stackable: the trials of one stack may differ in this field.
+    names_trial: the field is part of a trial's name where the grid has no axes.
+    not_searched: why a search must not vary the field; empty where it may.
+    """
+
+    role: Role
+    info: FieldInfo
+    by_task: bool
+    stackable: bool
+    names_trial: bool
+    not_searched: str
+
+
+def declare(
+    role: Role,
+    description: str,
+    default: Any = ...,
+    *,
+    by_task: bool = False,
+    stackable: bool = False,
+    names_trial: bool = False,
+    not_searched: str = "",
+    **limits: Any,
+) -> dict[str, Declaration]:
+    """Returns the metadata of a field of `Trial`.
+
+    limits: further arguments of pydantic's `Field` (gt, le, …).
+    """
+    info = Field(None if by_task else default, description=description, **limits)
+    declaration = Declaration(role, info, by_task, stackable, names_trial, not_searched)
+    return {"declaration": declaration}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One training run.
 
-    lr: the base learning rate. epochs: passes over the training split. val_fraction: part of the
-    training examples kept for validation, in [0, 1). eval_every: epochs between evaluations (the
-    last epoch is always evaluated). log_every: batches between recorded batch losses, 0 for none.
-    grad_clip: the largest global gradient norm, or None. metrics: recorded at each evaluation,
-    besides the loss; all others of the task are recorded once, at the end.
+    `metrics` are recorded at each evaluation beside the loss; all others of the task are recorded
+    once, at the end.
     """
 
-    dataset: Choice[Dataset]
-    model: Choice[Model]
-    optimizer: Choice[Optimizer]
-    lr: float
-    scheduler: Choice[Scheduler]
-    loss: Choice[Loss]
-    seed: int
-    device: str
-    epochs: int
-    batch_size: int
-    eval_batch_size: int
-    val_fraction: float
-    eval_every: int
-    log_every: int
-    augment: tuple[Choice[Augmentation], ...]
-    precision: Precision
-    grad_clip: float | None
-    metrics: tuple[str, ...]
+    dataset: Choice[Dataset] = field(
+        metadata=declare(
+            Role.TASK,
+            "what is learned from",
+            not_searched="trials of different data are never ranked against each other",
+        )
+    )
+    model: Choice[Model] = field(metadata=declare(Role.TASK, "the network", names_trial=True))
+    optimizer: Choice[Optimizer] = field(
+        metadata=declare(Role.METHOD, "the update rule", stackable=True, names_trial=True)
+    )
+    lr: float = field(
+        metadata=declare(Role.METHOD, "base learning rate", stackable=True, names_trial=True, gt=0)
+    )
+    scheduler: Choice[Scheduler] = field(
+        metadata=declare(Role.METHOD, "the learning rate's course", "constant", stackable=True)
+    )
+    loss: Choice[Loss] = field(
+        metadata=declare(
+            Role.SETTING, "what training minimises; by default the task's own", by_task=True
+        )
+    )
+    seed: int = field(
+        metadata=declare(
+            Role.SEED,
+            "of all random streams: weights, order, dropout, split",
+            0,
+            stackable=True,
+            names_trial=True,
+            not_searched="it would pick the luckiest one",
+            ge=0,
+            lt=2**32,
+        )
+    )
+    device: str = field(
+        metadata=declare(
+            Role.DEVICE,
+            "where it trains; `auto` takes the best there is",
+            "auto",
+            pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]*))?)$",
+            examples=["auto", "cpu", "mps", "cuda", "cuda:0"],
+        )
+    )
+    epochs: int = field(
+        metadata=declare(Role.BUDGET, "passes over the training examples", 10, ge=1)
+    )
+    batch_size: int = field(
+        metadata=declare(Role.SETTING, "examples in a training batch", 64, ge=1)
+    )
+    eval_batch_size: int = field(
+        metadata=declare(
+            Role.MEASUREMENT,
+            "examples in an evaluation batch; changes no result but rounding",
+            2048,
+            not_searched="it changes nothing about the training",
+            ge=1,
+        )
+    )
+    val_fraction: float = field(
+        metadata=declare(
+            Role.SETTING,
+            "part of the training examples kept for validation",
+            0.1,
+            not_searched="trials must be judged on the same examples",
+            ge=0,
+            lt=1,
+        )
+    )
+    eval_every: int = field(
+        metadata=declare(
+            Role.MEASUREMENT,
+            "epochs between evaluations; the last epoch is always evaluated",
+            1,
+            ge=1,
+        )
+    )
+    log_every: int = field(
+        metadata=declare(
+            Role.MEASUREMENT, "batches between recorded batch losses; 0: none", 0, ge=0
+        )
+    )
+    augment: tuple[Choice[Augmentation], ...] = field(
+        metadata=declare(
+            Role.SETTING, "random changes of training images: `none`, or a list", NO_AUGMENTATION
+        )
+    )
+    precision: Precision = field(
+        metadata=declare(Role.SETTING, "of the arithmetic in training", "fp32")
+    )
+    grad_clip: float | None = field(
+        metadata=declare(
+            Role.SETTING,
+            "largest global gradient norm; null: not clipped",
+            None,
+            stackable=True,
+            gt=0,
+        )
+    )
+    metrics: Names = field(
+        metadata=declare(
+            Role.MEASUREMENT,
+            "recorded at each evaluation, and always the one trials are selected on; "
+            "by default the task's own. All others of the task are recorded once, at the end",
+            by_task=True,
+            not_searched="it changes nothing about the training",
+        )
+    )
 
     def resolved(self) -> dict[str, Any]:
-        """Every field and option as JSON-able values; what `of` reads."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        """Returns every field and option as JSON-able values; `of` reads them back."""
+        return {name: _plain(getattr(self, name)) for name in TRIAL_FIELDS}
 
     def identity(self) -> dict[str, Any]:
-        """What the trial's id is made of: `resolved()` without paths."""
-        return {f.name: _plain(getattr(self, f.name), identity=True) for f in fields(self)}
+        """Returns what the trial's id is made of: `resolved()` without paths."""
+        return {name: _plain(getattr(self, name), identity=True) for name in TRIAL_FIELDS}
 
     def flat(self) -> dict[str, str]:
-        """Every field and option as one canonical text each: {"model": "mlp",
+        """Returns every field and option as one canonical text each: {"model": "mlp",
         "model.hidden": "[24, 24]", "lr": "0.001", …}."""
         flat: dict[str, str] = {}
-        for f in fields(self):
-            value = getattr(self, f.name)
+        for name in TRIAL_FIELDS:
+            value = getattr(self, name)
             if isinstance(value, Choice):
-                flat[f.name] = value.name
+                flat[name] = value.name
                 options = value.options.model_dump(mode="json")
-                flat.update(
-                    {f"{f.name}.{key}": format_value(option) for key, option in options.items()}
-                )
-            elif f.name == "augment":
-                flat[f.name] = format_value([choice.label for choice in value]) if value else "none"
+                flat |= {f"{name}.{key}": format_value(option) for key, option in options.items()}
             else:
-                flat[f.name] = format_value(value)
+                flat[name] = field_label(name, value)
         return flat
 
     @classmethod
     def of(cls, resolved: Mapping[str, Any]) -> Trial:
-        """From `resolved()`'s form."""
+        """Builds a trial from what `resolved` returns. Raises as `Choice.of` does."""
         values = dict(resolved)
         for name, kind in COMPONENT_FIELDS.items():
             values[name] = Choice.of(kind, values[name])
-        values["augment"] = tuple(Choice.of("augmentations", a) for a in values["augment"])
+        for name, kind in COMPONENT_LIST_FIELDS.items():
+            values[name] = tuple(Choice.of(kind, item) for item in values[name])
         values["metrics"] = tuple(values["metrics"])
         return cls(**values)
 
@@ -165,20 +308,87 @@ def _plain(value: Any, identity: bool = False) -> Any:
     return value
 
 
-def digest(identity: Mapping[str, Any], fingerprint: str) -> str:
-    """The id of a trial's `identity()`, or of a config's (`seed` left out): 16 hex digits.
+TYPES: Final[Mapping[str, Any]] = get_type_hints(Trial, include_extras=True)
+"""The type of each trial field."""
+DECLARATIONS: Final[Mapping[str, Declaration]] = {
+    f.name: f.metadata["declaration"] for f in fields(Trial)
+}
+TRIAL_FIELDS: Final = tuple(DECLARATIONS)
+
+_PLAIN_TYPES: Final = get_type_hints(Trial)
+LIST_FIELDS: Final = tuple(n for n, kind in _PLAIN_TYPES.items() if get_origin(kind) is tuple)
+"""Trial fields whose value is a list."""
+COMPONENT_FIELDS: Final[Mapping[str, str]] = {
+    name: get_args(hint)[0].kind
+    for name, hint in _PLAIN_TYPES.items()
+    if get_origin(hint) is Choice
+}
+"""Trial fields that hold one component, and its kind."""
+COMPONENT_LIST_FIELDS: Final[Mapping[str, str]] = {
+    name: get_args(get_args(_PLAIN_TYPES[name])[0])[0].kind
+    for name in LIST_FIELDS
+    if get_origin(get_args(_PLAIN_TYPES[name])[0]) is Choice
+}
+"""Trial fields that hold a list of components, and their kind."""
+
+
+def fields_with(*roles: Role) -> tuple[str, ...]:
+    """Returns the trial fields of some roles, in the order of their declaration."""
+    return tuple(name for name, declared in DECLARATIONS.items() if declared.role in roles)
+
+
+TASK_FIELDS: Final = fields_with(Role.TASK)
+METHOD_FIELDS: Final = fields_with(Role.METHOD)
+MAIN_FIELDS: Final = fields_with(Role.TASK, Role.METHOD)
+"""Trial fields that tables show first, each in a column of its own."""
+MAIN_COMPONENTS: Final = tuple(name for name in MAIN_FIELDS if name in COMPONENT_FIELDS)
+"""Main fields whose values need no name beside them: "mlp adam", but "lr 0.1"."""
+STACKABLE_FIELDS: Final = frozenset(n for n, declared in DECLARATIONS.items() if declared.stackable)
+"""Trial fields in which the trials of one stack may differ; they agree in all others."""
+DEVICE_FIELDS: Final = fields_with(Role.DEVICE)
+NOT_IN_CONFIG_ID: Final = fields_with(Role.SEED)
+"""Trial fields in which the trials of one config differ."""
+NOT_IN_LINEAGE_ID: Final = fields_with(Role.BUDGET)
+"""Trial fields in which the trials of one lineage differ."""
+
+
+def field_label(name: str, value: Any) -> str:
+    """Returns the value of a trial field, or of an option, as one text for people."""
+    if isinstance(value, Choice):
+        return value.label
+    if name in COMPONENT_LIST_FIELDS:
+        return format_value([choice.label for choice in value]) if value else NO_AUGMENTATION
+    return format_value(value)
+
+
+def config_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the part of a trial's identity that the trials of one config share."""
+    return {name: value for name, value in identity.items() if name not in NOT_IN_CONFIG_ID}
+
+
+def make_trial_id(identity: Mapping[str, Any], fingerprint: str) -> str:
+    """Returns the id of a trial: 16 hex digits of a hash of its `identity()`.
 
     fingerprint: checksum of the data set and of any weights file. Paths, times and the order of a
-    grid have no part in it.
+        grid have no part in the id.
     """
     content = {"trial": identity, "data": fingerprint, "semantics": SEMANTICS_VERSION}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    written = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return short_hash(written)
 
 
-def lineage(identity: Mapping[str, Any], fingerprint: str) -> str:
-    """What trials share that differ in `epochs` alone: 16 hex digits. Until the shorter one ends
-    they are the same training, unless a schedule depends on the length of the whole."""
-    return digest(
-        {name: value for name, value in identity.items() if name != "epochs"}, fingerprint
-    )
+def make_config_id(identity: Mapping[str, Any], fingerprint: str) -> str:
+    """Returns the id that trials share which differ in the seed alone."""
+    return make_trial_id(config_identity(identity), fingerprint)
+
+
+def make_lineage_id(identity: Mapping[str, Any], fingerprint: str) -> str:
+    """Returns the id that trials share which differ in `epochs` alone. They are the same training
+    until the shorter one ends, unless a schedule depends on the length of the whole."""
+    shared = {name: value for name, value in identity.items() if name not in NOT_IN_LINEAGE_ID}
+    return make_trial_id(shared, fingerprint)
+
+
+def short_hash(content: str) -> str:
+    """Returns the first 16 hex digits of a text's SHA-256."""
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -84,11 +84,11 @@ class Trained:
 
 
 def _same_data(parts: TrainingSetup, data_root: Path, trial_id: str) -> bool:
-    from harness.experiment.trial import digest
+    from harness.experiment.trial import make_trial_id
 
     trial = parts.trial
     prints = (
         trial.dataset.component.fingerprint(trial.dataset.options, data_root),
         trial.model.component.fingerprint(trial.model.options),
     )
-    return digest(trial.identity(), "+".join(filter(None, prints))) == trial_id
+    return make_trial_id(trial.identity(), "+".join(filter(None, prints))) == trial_id

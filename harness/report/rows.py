@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.analysis.configs import Config
+from harness.experiment.trial import MAIN_COMPONENTS, MAIN_FIELDS
 from harness.report.blocks import Column
 from harness.report.numbers import MISSING, decimals_for, spread
 
-OWN_COLUMNS = ("model", "optimizer", "lr", "scheduler")
+OWN_COLUMNS = tuple(name for name in MAIN_FIELDS if name != "dataset")
 """Fields with a column each; all others share one, so that a table fits 80 columns."""
 ALIKE = 6
 """Digits of the config's id that tell apart configs of the same label."""
@@ -119,7 +120,7 @@ def seeds_cell(row: Row) -> str:
     return f"{row.n}*" if row.fewer else str(row.n)
 
 
-PLAIN = ("dataset", "model", "optimizer", "scheduler", "study", "experiment")
+PLAIN = (*MAIN_COMPONENTS, "study", "experiment")
 """Fields whose values say what they are of."""
 
 

@@ -22,7 +22,7 @@ from harness.experiment.conditions import matches
 from harness.experiment.experiment import CategoricalDimension, Dimension, Search, value_label
 from harness.experiment.grid import SkipRule
 from harness.experiment.plan import Plan, PlannedTrial
-from harness.experiment.trial import COMPONENT_FIELDS, Choice, Trial, digest
+from harness.experiment.trial import COMPONENT_FIELDS, Choice, Trial, make_config_id, make_trial_id
 
 ALL = "all"
 """The label of the only study of a search without `per`."""
@@ -122,11 +122,11 @@ class StudyPlan:
     def planned_trials(self, trial: Trial, seeds: Sequence[int], name: str) -> list[PlannedTrial]:
         """Plans a trial on each of the seeds. name: for people; the seed is added to it."""
         fingerprint = self._fingerprint(trial)
-        config = {field: value for field, value in trial.identity().items() if field != "seed"}
-        config_id = digest(config, fingerprint)
+        identity = trial.identity()
+        config_id = make_config_id(identity, fingerprint)
         planned = []
         for seed in seeds:
-            trial_id = digest({**config, "seed": seed}, fingerprint)
+            trial_id = make_trial_id({**identity, "seed": seed}, fingerprint)
             title = name if len(seeds) == 1 else f"{name} seed={seed}"
             seeded = replace(trial, seed=seed)
             planned.append(PlannedTrial(seeded, trial_id, config_id, title, {}, fingerprint))

@@ -20,7 +20,7 @@ from sklearn.datasets import load_diabetes, load_digits
 
 from harness.core.metrics import BEST_EPOCH
 from harness.core.records import Ended
-from harness.experiment.trial import digest
+from harness.experiment.trial import make_trial_id
 from harness.predict import main
 from harness.store.artifacts.trial_files import WEIGHTS, write_weights
 from harness.store.names import TAG_ARTIFACTS, TAG_SUPERSEDED
@@ -85,7 +85,7 @@ def trained(store: Store, experiment_id: str, score: float, **fields: Any) -> No
     tags = {TAG_ARTIFACTS: "complete"}
     run = trial_run(score, tags=tags, name=f"seed={trial.seed}", **fields)
     fingerprint = trial.dataset.component.fingerprint(trial.dataset.options, Path())
-    ids = {"trial_id": digest(trial.identity(), fingerprint)}
+    ids = {"trial_id": make_trial_id(trial.identity(), fingerprint)}
     run = replace(run, metrics=run.metrics | final, params=run.params | ids)
     run_id = add(store, experiment_id, run)
     folder = Path(f"weights-{run_id}")

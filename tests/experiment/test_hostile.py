@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import InputError
-from harness.experiment.fields import TRIAL_FIELDS, FileFields
+from harness.experiment.fields import FileFields
 from harness.experiment.loading import load
+from harness.experiment.trial import TRIAL_FIELDS
 
 WORDS = st.sampled_from(
     [

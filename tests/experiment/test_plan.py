@@ -16,7 +16,7 @@ from harness.components.registry import components, find
 from harness.core.errors import DataMissing, Problem
 from harness.experiment.loading import load
 from harness.experiment.plan import Plan, make_plan
-from harness.experiment.trial import Trial, digest
+from harness.experiment.trial import Trial, make_config_id, make_trial_id
 
 MakePlan = Callable[..., Plan]
 
@@ -87,13 +87,14 @@ def test_names(plan_text: MakePlan, grid: str, names: list[str]) -> None:
     assert [planned.name for planned in plan.trials] == names
 
 
-def test_ids_are_digests_of_the_trials(plan_text: MakePlan) -> None:
-    """The plan puts them together from parts; `digest` says what they are."""
+def test_ids_are_hashes_of_the_trials(plan_text: MakePlan) -> None:
+    """The plan assembles them from parts; `make_trial_id` is their definition."""
     for planned in plan_text(FILE, "augment=[flip]", "grad_clip=1").trials:
         identity = planned.trial.identity()
-        assert planned.trial_id == digest(identity, planned.fingerprint)
+        assert planned.trial_id == make_trial_id(identity, planned.fingerprint)
+        assert planned.config_id == make_config_id(identity, planned.fingerprint)
         del identity["seed"]
-        assert planned.config_id == digest(identity, planned.fingerprint)
+        assert planned.config_id == make_trial_id(identity, planned.fingerprint)
 
 
 def test_ids_by_trial_and_config(plan_text: MakePlan) -> None:

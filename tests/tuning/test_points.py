@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import InputError
-from harness.experiment.trial import digest
+from harness.experiment.trial import make_trial_id
 from harness.tuning.study_plan import InvalidPoint, field_value, with_field
 from tests.support import make_trial
 from tests.tuning.tuning_support import FILE, plans, write
@@ -38,7 +38,7 @@ def test_a_point_becomes_the_trial_that_the_grid_would_make(
     (planned,) = momentum.planned_trials(trial, [7], "x")
     assert (field_value(planned.trial, "optimizer.momentum"), planned.trial.lr) == (0.8, 0.5)
     assert planned.trial.seed == 7
-    assert planned.trial_id == digest(planned.trial.identity(), momentum.base.fingerprint)
+    assert planned.trial_id == make_trial_id(planned.trial.identity(), momentum.base.fingerprint)
     assert planned.config_id != planned.trial_id
 
 

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from harness.components.base import Component
 from harness.components.registry import SINGULAR, components, find
 from harness.core.errors import InputError, did_you_mean
-from harness.experiment.fields import COMPONENT_KINDS, NO_AUGMENTATION, split
+from harness.experiment.fields import COMPONENT_KINDS, split
 from harness.experiment.reading import messages
 from harness.experiment.reading.document import Faults, dotted
 from harness.experiment.reading.yaml import Keys
-from harness.experiment.trial import Choice
+from harness.experiment.trial import LIST_FIELDS, NO_AUGMENTATION, Choice
 
 Report = Callable[[Keys, str, str], None]
 """Takes a broken rule: where, which, and a hint."""
@@ -131,7 +131,7 @@ def takes_list(field: str, named: set[str]) -> bool:
     named (of any component, where none of those is registered)."""
     root, option = split(field)
     if not option:
-        return root in {"augment", "metrics"}
+        return root in LIST_FIELDS
     known = components(COMPONENT_KINDS[root])
     chosen = [known[name] for name in named if name in known] or known.values()
     return any(

@@ -10,14 +10,7 @@ from typing import Any, Final
 
 from harness.core.errors import did_you_mean
 from harness.core.text import format_value
-from harness.experiment.fields import (
-    BY_TASK,
-    REQUIRED,
-    TRIAL_FIELDS,
-    TrialFields,
-    is_known,
-    split,
-)
+from harness.experiment.fields import BY_TASK, REQUIRED, TrialFields, is_known, split
 from harness.experiment.grid import Axis, Cell, Factor, Fault, Indices
 from harness.experiment.reading import values as checking
 from harness.experiment.reading.components import Option, Reference, augmentations, choose, refer
@@ -25,7 +18,7 @@ from harness.experiment.reading.document import Document, Faults, dotted
 from harness.experiment.reading.messages import shown
 from harness.experiment.reading.values import INVALID
 from harness.experiment.reading.yaml import Keys
-from harness.experiment.trial import COMPONENT_FIELDS, Choice
+from harness.experiment.trial import COMPONENT_FIELDS, COMPONENT_LIST_FIELDS, TRIAL_FIELDS, Choice
 
 MAX_COMBINATIONS: Final = 100_000
 
@@ -125,7 +118,7 @@ def plain_factor(name: str, given: Given, faults: Faults) -> Factor:
 def _plain_cell(name: str, option: Option, faults: Faults) -> Cell:
     if option.value is INVALID:
         return UNUSABLE
-    if name == "augment":
+    if name in COMPONENT_LIST_FIELDS:
         choices = augmentations(option.value, option.keys, faults)
         if choices is None:
             return UNUSABLE

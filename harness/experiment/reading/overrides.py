@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from harness.core.errors import InputError, Problem, did_you_mean
-from harness.experiment.fields import TRIAL_FIELDS, FileFields, is_known, split
+from harness.experiment.fields import FileFields, is_known, split
 from harness.experiment.reading import yaml
 from harness.experiment.reading.document import Document
 from harness.experiment.reading.yaml import Keys
+from harness.experiment.trial import TRIAL_FIELDS
 
 TakesList = Callable[[str, set[str]], bool]
 """Whether a trial field's own value is a list, as that of `augment` and, of some of the models

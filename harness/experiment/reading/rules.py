@@ -9,14 +9,7 @@ from harness.components.base import Component, DataInfo
 from harness.core.errors import did_you_mean
 from harness.core.metrics import BEST, FINAL
 from harness.experiment.experiment import Expectation
-from harness.experiment.fields import (
-    TRIAL_FIELDS,
-    ExpectFields,
-    SkipFields,
-    TrialFields,
-    is_known,
-    split,
-)
+from harness.experiment.fields import ExpectFields, SkipFields, TrialFields, is_known, split
 from harness.experiment.grid import Factor, SkipRule
 from harness.experiment.reading import values as checking
 from harness.experiment.reading.components import (
@@ -31,7 +24,13 @@ from harness.experiment.reading.messages import shown
 from harness.experiment.reading.selection import resolve
 from harness.experiment.reading.values import INVALID
 from harness.experiment.reading.yaml import Keys
-from harness.experiment.trial import COMPONENT_FIELDS, Choice
+from harness.experiment.trial import (
+    COMPONENT_FIELDS,
+    COMPONENT_LIST_FIELDS,
+    LIST_FIELDS,
+    TRIAL_FIELDS,
+    Choice,
+)
 
 Chosen = Mapping[str, Sequence[Component]]
 """The components that a file chooses, by trial field."""
@@ -118,7 +117,7 @@ def _is_sound(field: str, wanted: Any, keys: Keys, chosen: Chosen, faults: Fault
         return False
     if option:
         return check_option(field, chosen.get(root, ()), keys, faults)
-    if field in {"augment", "metrics"}:
+    if field in LIST_FIELDS:
         return _accepted(field, wanted, keys, faults)
     if not isinstance(wanted, list):
         return _accepted(field, wanted, keys, faults)
@@ -134,7 +133,7 @@ def _accepted(field: str, wanted: Any, keys: Keys, faults: Faults) -> bool:
         reference = refer(field, wanted, keys, faults)
         options: dict[str, Option] = {}
         return reference is not None and choose(reference, options, faults.add) is not None
-    if field == "augment":
+    if field in COMPONENT_LIST_FIELDS:
         if isinstance(wanted, list) and any(isinstance(i, list) or i == "none" for i in wanted):
             found = [augmentations(item, (*keys, i), faults) for i, item in enumerate(wanted)]
             return None not in found

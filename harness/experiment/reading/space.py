@@ -10,14 +10,13 @@ from typing import cast
 from harness.components.base import DataInfo, Loss, Task
 from harness.components.registry import components
 from harness.core.errors import InputError, Problem
-from harness.experiment.fields import TRIAL_FIELDS
 from harness.experiment.grid import Cell, Factor
 from harness.experiment.reading.components import Reference
 from harness.experiment.reading.document import Document, Faults
 from harness.experiment.reading.factors import Base, Given, base_of, component_factor, plain_factor
 from harness.experiment.reading.selection import LOSS, Infos, Selection, metrics_factor, select
 from harness.experiment.reading.yaml import Keys
-from harness.experiment.trial import COMPONENT_FIELDS
+from harness.experiment.trial import COMPONENT_FIELDS, TRIAL_FIELDS
 
 
 @dataclass(frozen=True, slots=True)

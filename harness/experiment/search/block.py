@@ -21,7 +21,7 @@ from harness.experiment.experiment import (
     Objective,
     Search,
 )
-from harness.experiment.fields import PAIRS, PRUNERS, SAMPLERS, TRIAL_FIELDS, SearchFields, is_known
+from harness.experiment.fields import PAIRS, PRUNERS, SAMPLERS, SearchFields, is_known
 from harness.experiment.grid import Grid
 from harness.experiment.reading import messages
 from harness.experiment.reading import values as checking
@@ -34,7 +34,7 @@ from harness.experiment.reading.space import Space
 from harness.experiment.reading.values import INVALID
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.search.ranges import Reader
-from harness.experiment.trial import COMPONENT_FIELDS
+from harness.experiment.trial import COMPONENT_FIELDS, NOT_IN_CONFIG_ID, TRIAL_FIELDS
 
 DEFAULT_TRIALS: Final = 20
 HERE: Final = "search"
@@ -108,7 +108,7 @@ class _Block:
                 self.faults.add(keys, f"{name} is in space too", "keep one of the two")
             elif name in per[:position]:
                 self.faults.add(keys, f"{name!r} is given twice")
-            elif name == "seed":
+            elif name in NOT_IN_CONFIG_ID:
                 self.faults.add(keys, "a study for each seed compares luck", "leave it in grid")
         return per
 
@@ -118,7 +118,7 @@ class _Block:
         found: dict[str, Dimension | None] = {
             name: reader.axis(name, options)
             for name, options in self.given.axes.items()
-            if name not in {*per, "seed", *self.values["space"]}
+            if name not in {*per, *NOT_IN_CONFIG_ID, *self.values["space"]}
         }
         for name, asked in self.values["space"].items():
             found[name] = reader.dimension(name, asked, (HERE, "space", name))

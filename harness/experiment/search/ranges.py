@@ -20,7 +20,7 @@ from harness.experiment.experiment import (
     on_step,
     value_label,
 )
-from harness.experiment.fields import TRIAL_FIELDS, TrialFields, is_known, split
+from harness.experiment.fields import COMPONENT_KINDS, TrialFields, is_known, split
 from harness.experiment.reading import values as checking
 from harness.experiment.reading.components import (
     Option,
@@ -37,15 +37,16 @@ from harness.experiment.reading.rules import Chosen
 from harness.experiment.reading.space import Space
 from harness.experiment.reading.values import INVALID
 from harness.experiment.reading.yaml import Keys
-from harness.experiment.trial import COMPONENT_FIELDS
+from harness.experiment.trial import (
+    COMPONENT_FIELDS,
+    COMPONENT_LIST_FIELDS,
+    DECLARATIONS,
+    TRIAL_FIELDS,
+)
 
 BOUNDS: Final = ("low", "high", "log", "step")
 NOT_SEARCHED: Final = {
-    "seed": "it would pick the luckiest one",
-    "dataset": "trials of different data are never ranked against each other",
-    "val_fraction": "trials must be judged on the same examples",
-    "metrics": "it changes nothing about the training",
-    "eval_batch_size": "it changes nothing about the training",
+    name: declared.not_searched for name, declared in DECLARATIONS.items() if declared.not_searched
 }
 
 
@@ -83,7 +84,7 @@ class Reader:
             return self._option(root, option, given, keys)
         if root in COMPONENT_FIELDS:
             return self._component(root, given, keys)
-        if root == "augment":
+        if root in COMPONENT_LIST_FIELDS:
             choices = augmentations(given, keys, self.faults)
             return INVALID if choices is None else choices
         return checking.value(TrialFields, root, given, keys, self.faults)
@@ -164,7 +165,7 @@ class Reader:
 
     def _range(self, name: str, asked: Mapping[str, Any], keys: Keys) -> NumericDimension | None:
         root, option = split(name)
-        if not option and (root in COMPONENT_FIELDS or root == "augment") and "name" in asked:
+        if not option and (root in COMPONENT_KINDS) and "name" in asked:
             self.faults.add(keys, "must be a list of components", "put it in brackets")
             return None
         for key in asked:

@@ -10,9 +10,10 @@ import pandas as pd
 from harness.analysis.comparison import Comparison
 from harness.analysis.cost import Cost, Priced, cost_of, pareto
 from harness.analysis.devices import DeviceCost, across_devices
-from harness.analysis.tournament import TASK_FIELDS, name_of, tournament
+from harness.analysis.tournament import name_of, tournament
 from harness.core.metrics import BEST_EPOCH, TRAIN_SECONDS
 from harness.core.records import Outcome
+from harness.experiment.trial import TASK_FIELDS
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Dot, Figure, Scatter
 from harness.report.numbers import MISSING, figure

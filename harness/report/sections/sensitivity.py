@@ -11,18 +11,17 @@ import pandas as pd
 
 from harness.analysis.comparison import STUDY, Comparison
 from harness.analysis.sensitivity import KEPT, Finals, Sensitivity, group_finals, sensitivity
-from harness.analysis.tournament import TASK_FIELDS, name_of
+from harness.analysis.tournament import name_of
 from harness.core.metrics import FINAL
 from harness.core.records import FINISHED, Outcome
 from harness.core.text import format_number
+from harness.experiment.trial import METHOD_FIELDS, TASK_FIELDS
 from harness.report.blocks import Block, Column, Paragraph, Table
 from harness.report.figures import Figure, Line, LineChart, Point
 from harness.report.numbers import MISSING, figure
 from harness.report.section import Section, of_points, points_of
 from harness.store.names import PARAM_CONFIG
 
-LEAVES_OUT = ("optimizer", "lr", "scheduler")
-"""What an untrained net does not depend on: one trial of each other combination tells its score."""
 MOST_GROUPS = 60
 MOST_RATES = 30
 """Learning rates that are listed; a figure shows more."""
@@ -162,7 +161,8 @@ def _untrained(
     same = [
         name
         for name in comparison.fields
-        if name.partition(".")[0] not in (*LEAVES_OUT, "trial_id", PARAM_CONFIG) and name in trials
+        if name.partition(".")[0] not in (*METHOD_FIELDS, "trial_id", PARAM_CONFIG)
+        and name in trials
     ]
     kept = trials.drop_duplicates(same) if same else trials
     history = comparison.details.histories(list(kept["run_id"]), [metric])

@@ -16,6 +16,7 @@ from harness.core.metrics import Goal
 from harness.core.records import Outcome
 from harness.core.text import format_value
 from harness.experiment.experiment import Expectation
+from harness.experiment.trial import COMPONENT_LIST_FIELDS, MAIN_FIELDS, config_identity
 from harness.store import names
 from harness.store.coordination.processes import is_dead
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
@@ -57,11 +58,6 @@ FACTS = (
     "git_dirty",
 )
 """Columns that every table has, besides those of fields and scalars."""
-
-
-ALWAYS = ("dataset", "model", "optimizer", "lr", "scheduler")
-"""Fields that every table has too, `names.ABSENT` where runs that something else wrote lack them:
-readers ask for them by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +217,7 @@ class _Gathered:
 
     def results(self) -> Results:
         rows = list(self.rows.values())
-        fields = tuple(dict.fromkeys([*self.fields, *ALWAYS]))
+        fields = tuple(dict.fromkeys([*self.fields, *MAIN_FIELDS]))
         newest, parent = rows[-1], self.parent
         target = _float(parent.get(names.TAG_TARGET)) if parent else newest["target"]
         direction = parent.get(names.TAG_DIRECTION, newest["direction"])
@@ -241,7 +237,7 @@ class _Gathered:
 def _but_for_seed(run: StoredRun) -> str:
     """A run's resolved trial without its seed, as a key."""
     resolved = _mapping(run.tags.get(names.TAG_TRIAL))
-    return json.dumps({name: value for name, value in resolved.items() if name != "seed"})
+    return json.dumps(config_identity(resolved))
 
 
 def flatten(resolved: Mapping[str, Any]) -> dict[str, str]:
@@ -253,7 +249,7 @@ def flatten(resolved: Mapping[str, Any]) -> dict[str, str]:
             flat[field] = str(value.get("name", ABSENT))
             options = ((key, option) for key, option in value.items() if key != "name")
             flat.update((f"{field}.{key}", format_value(option)) for key, option in options)
-        elif field != "augment":
+        elif field not in COMPONENT_LIST_FIELDS:
             flat[field] = format_value(value)
     return flat
 

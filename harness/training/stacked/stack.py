@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,11 +14,10 @@ from harness.components.base import AugmentationFunction, Horizon, LossFunction,
 from harness.components.registry import find
 from harness.core.records import Outcome
 from harness.core.seeding import generator
-from harness.experiment.trial import Trial
+from harness.experiment.trial import DEVICE_FIELDS, STACKABLE_FIELDS, TRIAL_FIELDS, Trial
 from harness.training import device as devices
 from harness.training.learning_rate import LearningRate
 from harness.training.setup import augment_batch, build_augmentations, initial_model, metrics_for
-from harness.training.stacked import VARYING_FIELDS
 from harness.training.stacked.compatibility import verify
 from harness.training.stacked.data import load_stacked_splits
 from harness.training.stacked.modules.dropout import EpochDropoutMasks
@@ -195,12 +194,11 @@ class Stack:
 
 def _check(trials: Sequence[Trial]) -> None:
     """Raises ValueError for trials not alike."""
-    for trial in trials:
-        for part in fields(Trial):
-            if part.name not in VARYING_FIELDS and part.name != "device":
-                one, other = getattr(trials[0], part.name), getattr(trial, part.name)
-                if one != other:
-                    raise ValueError(f"the trials of a stack differ in {part.name}")
+    for name in TRIAL_FIELDS:
+        if name not in STACKABLE_FIELDS and name not in DEVICE_FIELDS:
+            first = getattr(trials[0], name)
+            if any(getattr(trial, name) != first for trial in trials[1:]):
+                raise ValueError(f"the trials of a stack differ in {name}")
 
 
 class EpochStreams:

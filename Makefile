@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-extras sweep search test test-slow test-all compare ui doctor bench soak check lock clean
+.PHONY: help install install-extras sweep search test test-slow test-all test-versions coverage \
+	compare ui doctor bench soak check hooks lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +55,13 @@ test-slow: $(READY) ## the long tests
 
 test-all: test test-slow ## all tests
 
+test-versions: $(READY) ## the short tests with the oldest and newest dependencies, on each Python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/python -m checks.versions $(ARGS)
+
+coverage: $(READY) ## the short tests, and which lines of harness/ they run
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --cov=harness --cov-report=term:skip-covered $(ARGS)
+
 bench: $(READY) ## the benchmarks, side by side, as ratios
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -66,9 +74,12 @@ check: $(READY) ## lint, format, types, and known vulnerabilities where one can 
 	@$(BIN)/mypy
 	@$(BIN)/python -m checks.audit
 
+hooks: $(READY) ## check each commit before it is made (pre-commit)
+	@$(BIN)/pre-commit install --hook-type pre-commit --hook-type commit-msg
+
 lock: $(READY) ## write requirements.lock from what is installed
 	@$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
 
 clean: ## remove .venv and caches; results under mlruns/ stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venvs .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 """Runs the short tests with the oldest and the newest dependencies: `python -m checks.versions`.
 
 For each Python that pyproject.toml supports and each end of its bounds, `uv` creates an environment
-under `.venvs/`, and pytest runs the tests there. A Python that is neither on this machine nor can be
+under `.venvs/`, and pytest runs the tests there. A Python that is not here and cannot be
 downloaded is reported as absent.
 """
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.cli.flags import BAD_INPUT, OK, guard
+from harness.cli.flags import BAD_INPUT, OK, run_command
 
 if TYPE_CHECKING:
     from harness.components.base import Component
@@ -32,7 +32,7 @@ commands:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point `harness`; returns an exit code."""
-    return guard(_main, argv)
+    return run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:

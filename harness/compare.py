@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.flags import OK, guard
+from harness.cli.flags import OK, run_command
 from harness.core.text import distinct_parts
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return guard(_main, argv)
+    return run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:

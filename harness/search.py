@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from harness.cli.flags import OK, dispatch_flags, guard, refuse_stacks_on_ray
+from harness.cli.flags import OK, add_training_flags, check_training_flags, run_command
 
 EPILOG = """\
 key=value overrides any field of the file: search.trials=5, trial.epochs=1, search.sampler=random.
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("file", help="the experiment file (YAML)")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="override a field")
     made.add_argument("--dry-run", action="store_true", help="list the studies; run nothing")
-    dispatch_flags(
+    add_training_flags(
         made,
         fuse="ask for up to K points at once, and train those that are alike as one stack; auto: "
         "as many as the sampler draws at once, where a short measurement finds a stack faster "
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return guard(_main, argv)
+    return run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
@@ -65,7 +65,7 @@ def _main(argv: Sequence[str]) -> int:
     from harness.tuning.report import listing
     from harness.tuning.study_plan import plan_studies
 
-    refuse_stacks_on_ray(arguments)
+    check_training_flags(arguments)
     with offline("a dry run downloads nothing") if arguments.dry_run else nullcontext():
         experiment = load(arguments.file, arguments.overrides)
         if experiment.search is None:

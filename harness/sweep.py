@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING
 
-from harness.cli.flags import OK, SOME_FAILED, dispatch_flags, guard, refuse_stacks_on_ray
+from harness.cli.flags import OK, SOME_FAILED, add_training_flags, check_training_flags, run_command
 from harness.core.text import plural
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--rerun", action="store_true", help="run every trial again; newer runs replace older ones"
     )
-    dispatch_flags(
+    add_training_flags(
         made,
         fuse="train trials that differ in optimizer, lr, scheduler, seed or clipping alone as one "
         "stack of at most K; auto: where a short measurement finds that faster (default: off)",
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return guard(_main, argv)
+    return run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
@@ -77,7 +77,7 @@ def _main(argv: Sequence[str]) -> int:
     from harness.experiment.loading import load
     from harness.experiment.plan import make_plan
 
-    refuse_stacks_on_ray(arguments)
+    check_training_flags(arguments)
     with offline("a dry run downloads nothing") if arguments.dry_run else nullcontext():
         plan = make_plan(load(arguments.file, arguments.overrides), data_root())
     if arguments.dry_run:
@@ -206,7 +206,7 @@ def _train(
     arguments: argparse.Namespace,
 ) -> int:
     """Train what is left. Returns how many trials failed."""
-    from harness.cli.progress import Tally, display
+    from harness.cli.progress import ProgressState, progress_display
     from harness.core.interrupts import Interrupts
     from harness.core.paths import data_root
     from harness.core.records import FINISHED, Outcome
@@ -219,7 +219,7 @@ def _train(
     from harness.store.write.sweep_writer import SweepWriter
 
     goal = plan.experiment.goal
-    tally = Tally(len(todo), goal)
+    tally = ProgressState(len(todo), goal)
     test_outputs = plan.experiment.artifacts != "none"
     console.print(f"training: {trainer.description}", highlight=False)
     checkpoints = ExperimentCheckpoints(
@@ -238,7 +238,7 @@ def _train(
         SweepWriter(store, plan, goal, trials=len(todo)) as writer,
         settled_checkpoints(writer, checkpoints),
         BackgroundWriter(writer, in_step=trainer.is_local) as background,
-        display(console, len(todo)) as shown,
+        progress_display(console, len(todo)) as shown,
         # Closed first, wherever it is left: training stops before anything else is wound up.
         closing(
             execute(
@@ -262,7 +262,7 @@ def _train(
             else:
                 tally.add(planned, record)
                 shown.show(tally, planned, record)
-    for line in tally.beginnings():
+    for line in tally.resumptions():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if tally.total < len(todo):
         elsewhere = plural(len(todo) - tally.total, "trial")

@@ -1,1 +1,1 @@
-"""What all commands share: flags, exit codes, signals, progress."""
+"""What all commands share: flags, exit codes, error messages, progress."""

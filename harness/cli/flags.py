@@ -1,4 +1,4 @@
-"""What all commands share at their edge: errors become messages, and exit codes keep their word."""
+"""Flags, exit codes and error messages that all commands share."""
 
 from __future__ import annotations
 
@@ -16,101 +16,112 @@ SOME_FAILED = 1
 BAD_INPUT = 2
 
 
-def positive(text: str) -> int:
-    """A whole number from 1; argparse tells the user where it is not."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
+def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
+    """Runs a command and returns its exit code; prints errors to stderr without a traceback.
 
+    Exit codes: 0 all done, 1 some trial failed, 2 bad input, 130 interrupted.
 
-def seconds(text: str) -> float:
-    """A number of seconds, from 0; argparse tells the user where it is not."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = nan
-    if not (isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0")
-    return value
-
-
-def stack_size(text: str) -> int | str:
-    """`--fuse`: a number, "auto" or "off"."""
-    return text if text in ("auto", "off") else positive(text)
-
-
-def dispatch_flags(made: argparse.ArgumentParser, fuse: str, workers: str = "") -> None:
-    """What every command that trains asks of dispatch. fuse: the help of `--fuse`. workers: what
-    the help of `--workers` ends with."""
-    made.add_argument(
-        "--workers",
-        type=positive,
-        metavar="N",
-        help=f"trials trained at once on the CPU (default: one a core){workers}",
-    )
-    made.add_argument(
-        "--slots",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="trials trained at once on each GPU (default: 1)",
-    )
-    made.add_argument(
-        "--exclusive",
-        action="store_true",
-        help="one trial at a time on each device, so that their times can be compared",
-    )
-    made.add_argument(
-        "--executor",
-        choices=("inline", "process", "ray"),
-        help="train in this process, in worker processes, or on a Ray cluster (default: by the "
-        "number of workers)",
-    )
-    made.add_argument(
-        "--address", help="of the Ray cluster (default: one is started on this machine)"
-    )
-    made.add_argument(
-        "--fuse",
-        type=stack_size,
-        default="off",
-        metavar="auto|off|K",
-        help=fuse,
-    )
-    made.add_argument(
-        "--checkpoint-every",
-        type=seconds,
-        metavar="SECONDS",
-        help="training between two checkpoints of a trial (default: 20 s, more where writing one "
-        "takes over 2 %% of that; 0: at every chance)",
-    )
-
-
-def refuse_stacks_on_ray(arguments: argparse.Namespace) -> None:
-    """Raises InputError where `dispatch_flags` ask for both."""
-    if arguments.fuse != "off" and arguments.executor == "ray":
-        raise InputError("--fuse: Ray trains trials one by one; leave --executor or --fuse out")
-
-
-def guard(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:
-    """Run a command; what the harness refuses is told on stderr, without a traceback.
-
-    Returns its exit code: 0 all done, 1 some trial failed, 2 bad input, 130 interrupted.
+    argv: the command's arguments; None takes those of the process.
     """
     try:
         return command(sys.argv[1:] if argv is None else argv)
     except InputError as error:
-        many = len(error.problems) > 1
-        title = f"error: {len(error.problems)} problems\n" if many else "error: "
-        text = "\n".join(f"  {line}" for line in str(error).splitlines()) if many else str(error)
+        several = len(error.problems) > 1
+        title = f"error: {len(error.problems)} problems\n" if several else "error: "
+        text = str(error)
+        if several:
+            text = "\n".join(f"  {line}" for line in text.splitlines())
         print(title + text, file=sys.stderr)
         return error.exit_code
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted: run the same command again and it goes on", file=sys.stderr)
+        print("interrupted: run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone (`| head`); nothing more can be said, at exit neither.
+        # The reader has closed the pipe (`| head`); the flush at exit must not fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+
+
+def add_training_flags(parser: argparse.ArgumentParser, fuse: str, workers: str = "") -> None:
+    """Adds the flags of every command that trains.
+
+    fuse: the help of `--fuse`. workers: appended to the help of `--workers`.
+    """
+    parser.add_argument(
+        "--workers",
+        type=_positive_or("auto"),
+        metavar="N|auto",
+        help="number of trials that train at the same time on the CPU (default: one per core; "
+        f"auto: a short measurement finds the fastest number){workers}",
+    )
+    parser.add_argument(
+        "--slots",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="number of trials that train at the same time on each GPU (default: 1)",
+    )
+    parser.add_argument(
+        "--exclusive",
+        action="store_true",
+        help="train one trial at a time on each device, so that training times are comparable",
+    )
+    parser.add_argument(
+        "--executor",
+        choices=("inline", "process", "ray"),
+        help="train in this process, in worker processes, or on a Ray cluster (default: inline for "
+        "one trial at a time, otherwise process)",
+    )
+    parser.add_argument(
+        "--address", help="address of the Ray cluster (default: start one on this machine)"
+    )
+    parser.add_argument(
+        "--fuse",
+        type=_positive_or("auto", "off"),
+        default="off",
+        metavar="auto|off|K",
+        help=fuse,
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        type=_seconds,
+        metavar="SECONDS",
+        help="training time between two checkpoints of a trial (default: 20 s, or longer where "
+        "writing a checkpoint takes more than 2 %% of it; 0: as often as possible)",
+    )
+
+
+def check_training_flags(arguments: argparse.Namespace) -> None:
+    """Raises InputError if the flags of `add_training_flags` contradict each other."""
+    if arguments.fuse != "off" and arguments.executor == "ray":
+        raise InputError(
+            "--fuse: Ray trains trials one by one; leave out either --executor ray or --fuse"
+        )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
+
+
+def _positive_or(*words: str) -> Callable[[str], int | str]:
+    """Returns the parser of a flag that takes a positive integer or one of `words`."""
+
+    def parse(text: str) -> int | str:
+        return text if text in words else _positive(text)
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not (isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
+    return value

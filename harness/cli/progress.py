@@ -1,4 +1,4 @@
-"""Progress of a sweep: a live bar on a terminal, plain lines elsewhere."""
+"""Progress of a sweep or a search: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -24,81 +24,78 @@ from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.core.text import plural
 from harness.experiment.plan import PlannedTrial
 
-PLAIN_SECONDS = 10.0
-"""The shortest time between two plain lines."""
-ENOUGH_TO_TELL = 4
-"""Trials that must have ended before the time left is told."""
+LINE_SECONDS = 10.0
+"""Shortest time between two plain lines."""
+TRIALS_BEFORE_ESTIMATE = 4
+"""Trials that must have ended before the remaining time is estimated."""
 
 
 @dataclass(slots=True)
-class Tally:
-    """What has happened so far in a sweep."""
+class ProgressState:
+    """What has happened so far: outcomes, running trials and the best value."""
 
     total: int
     goal: Goal
     outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     running: dict[str, list[Measured]] = field(default_factory=dict)
     best: tuple[float, str] | None = None
-    _begun: Counter[str] = field(default_factory=Counter)
+    _resumptions: Counter[str] = field(default_factory=Counter)
 
     @property
     def ended(self) -> int:
         return sum(self.outcomes.values())
 
     def add(self, planned: PlannedTrial, record: Record) -> None:
-        """Count one record."""
+        """Adds one record of a trial."""
         history = self.running.setdefault(planned.trial_id, [])
         if isinstance(record, Started):
-            self._begun.update(_beginning(record))
+            self._resumptions.update(_resumption(record))
         if isinstance(record, Measured):
             history.append(record)
         if isinstance(record, Ended):
             del self.running[planned.trial_id]
             self.outcomes[record.outcome] += 1
-            top = best_epoch(history, self.goal)
-            if record.outcome is Outcome.DONE and top is not None:
-                self._offer(top.values[self.goal.metric], planned.name)
-
-    def _offer(self, value: float, name: str) -> None:
-        if self.best is None or self.goal.better(value, self.best[0]):
-            self.best = (value, name)
+            best = best_epoch(history, self.goal)
+            if record.outcome is Outcome.DONE and best is not None:
+                value = best.values[self.goal.metric]
+                if self.best is None or self.goal.better(value, self.best[0]):
+                    self.best = (value, planned.name)
 
     def counts(self) -> str:
-        """ "40 done, 1 diverged, 2 running": only what there is."""
+        """Returns "40 done, 1 diverged, 2 running", without the counts that are 0."""
         parts = [f"{n} {outcome}" for outcome, n in self.outcomes.items() if n]
         if self.running:
             parts.append(f"{len(self.running)} running")
         return ", ".join(parts) or "starting"
 
-    def beginnings(self) -> list[str]:
-        """How many trials went on from checkpoints, and why others did not where they might have:
-        a line each, for people."""
-        return [f"{how}: {plural(n, 'trial')}" for how, n in self._begun.items()]
-
-    def leader(self) -> str:
-        """ "best val/accuracy 0.9821 (mlp adam lr=0.01)", or nothing yet."""
+    def best_so_far(self) -> str:
+        """Returns "best val/accuracy 0.9821 (mlp adam lr=0.01)", or "" if no trial is done."""
         if self.best is None:
             return ""
         value, name = self.best
         return f"best {self.goal.metric} {value:.4f} ({name})"
 
+    def resumptions(self) -> list[str]:
+        """Returns lines that say how many trials were resumed, and why others were not."""
+        return [f"{how}: {plural(n, 'trial')}" for how, n in self._resumptions.items()]
 
-def _beginning(started: Started) -> Iterator[str]:
+
+def _resumption(started: Started) -> Iterator[str]:
     metadata = started.metadata
     if "resumed" in metadata:
-        yield "gone on from a checkpoint"
+        yield "resumed from a checkpoint"
     elif "continued_from" in metadata:
         yield f"continued from {plural(int(metadata['continued_from']), 'epoch')}"
     if "not_continued" in metadata:
         yield f"not continued, as {metadata['not_continued']}"
     if "restarted" in metadata:
-        yield "begun anew, as none of its checkpoints could be used"
+        yield "restarted, as none of its checkpoints could be used"
 
 
-class Display(Protocol):
-    """Shows a tally as it grows."""
+class ProgressDisplay(Protocol):
+    """Shows the progress while it is entered."""
 
-    def __enter__(self) -> Display: ...
+    def __enter__(self) -> ProgressDisplay: ...
 
     def __exit__(
         self,
@@ -107,75 +104,81 @@ class Display(Protocol):
         traceback: TracebackType | None,
     ) -> None: ...
 
-    def show(self, tally: Tally, planned: PlannedTrial, record: Record) -> None: ...
+    def show(self, state: ProgressState, planned: PlannedTrial, record: Record) -> None:
+        """Shows the state after a record of a trial was added."""
+        ...
 
 
-def display(console: Console, total: int) -> Display:
-    """A live bar where the console is a terminal, else plain lines."""
-    return LiveBar(console, total) if console.is_terminal else PlainLines(console)
+def progress_display(console: Console, total: int) -> ProgressDisplay:
+    """Returns a live bar if the console is a terminal, else plain lines."""
+    return ProgressBar(console, total) if console.is_terminal else ProgressLines(console)
 
 
-class Remarks:
-    """What is said at once of a record, if anything."""
+class _Messages:
+    """Messages about single records."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._stacked: set[str] = set()
 
-    def of(self, planned: PlannedTrial, record: Record) -> str:
-        """A trial that did not go well; how trials train, told once for each model and data set."""
+    def about(self, planned: PlannedTrial, record: Record) -> str:
+        """Returns the message about a record, or "".
+
+        There is one about each trial that failed or diverged, and one about stacked training for
+        each model and data set.
+        """
         match record:
             case Ended(outcome=Outcome.FAILED | Outcome.DIVERGED):
                 return f"{record.outcome}: {planned.name}: {record.reason}"
             case Started():
                 how = str(record.metadata.get("fusing") or record.metadata.get("not_fused") or "")
                 what, _, _ = how.partition(":")
-                if what not in self._told:
-                    self._told.add(what)
-                    return f"fusing: {how}" if how else ""
+                if what not in self._stacked:
+                    self._stacked.add(what)
+                    return f"stacking: {how}" if how else ""
         return ""
 
 
-class PlainLines:
-    """A line every few seconds, and one at once for each trial that fails or diverges."""
+class ProgressLines:
+    """Prints a line every few seconds, and one at once for each trial that fails or diverges."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._remarks = Remarks()
-        self._last = time.monotonic()
+        self._messages = _Messages()
+        self._last_line = time.monotonic()
         self._first_end: float | None = None
 
-    def __enter__(self) -> PlainLines:
+    def __enter__(self) -> ProgressLines:
         return self
 
     def __exit__(self, *error: object) -> None:
         return None
 
-    def show(self, tally: Tally, planned: PlannedTrial, record: Record) -> None:
-        if remark := self._remarks.of(planned, record):
-            self._say(remark)
+    def show(self, state: ProgressState, planned: PlannedTrial, record: Record) -> None:
+        if message := self._messages.about(planned, record):
+            self._print(message)
         now = time.monotonic()
-        if tally.ended == 1 and self._first_end is None:
+        if state.ended == 1 and self._first_end is None:
             self._first_end = now
-        last_trial = isinstance(record, Ended) and tally.ended == tally.total
-        if now - self._last < PLAIN_SECONDS and not last_trial:
+        all_ended = isinstance(record, Ended) and state.ended == state.total
+        if now - self._last_line < LINE_SECONDS and not all_ended:
             return
-        self._last = now
-        parts = [f"{tally.ended}/{tally.total} trials", tally.counts(), tally.leader()]
-        if self._first_end is not None and ENOUGH_TO_TELL <= tally.ended < tally.total:
-            # Counted from the first trial's end: starting up is no measure of what is to come.
-            pace = (now - self._first_end) / (tally.ended - 1)
-            parts.append(f"about {pace * (tally.total - tally.ended):.0f} s left")
-        self._say("; ".join(part for part in parts if part))
+        self._last_line = now
+        parts = [f"{state.ended}/{state.total} trials", state.counts(), state.best_so_far()]
+        if self._first_end is not None and TRIALS_BEFORE_ESTIMATE <= state.ended < state.total:
+            # Measured from the first trial's end, so that the start-up time does not count.
+            seconds_per_trial = (now - self._first_end) / (state.ended - 1)
+            parts.append(f"about {seconds_per_trial * (state.total - state.ended):.0f} s left")
+        self._print("; ".join(part for part in parts if part))
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class LiveBar:
-    """One live bar: trials ended, running, failed, time left, best so far."""
+class ProgressBar:
+    """Shows one live bar: trials that ended, outcomes, remaining time, best value so far."""
 
     def __init__(self, console: Console, total: int) -> None:
-        self._remarks = Remarks()
+        self._messages = _Messages()
         self._progress = Progress(
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -186,15 +189,15 @@ class LiveBar:
         )
         self._task = self._progress.add_task("starting", total=total)
 
-    def __enter__(self) -> LiveBar:
+    def __enter__(self) -> ProgressBar:
         self._progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
-    def show(self, tally: Tally, planned: PlannedTrial, record: Record) -> None:
-        if remark := self._remarks.of(planned, record):
-            self._progress.console.print(remark, markup=False, highlight=False)
-        text = "; ".join(part for part in (tally.counts(), tally.leader()) if part)
-        self._progress.update(self._task, completed=tally.ended, description=escape(text))
+    def show(self, state: ProgressState, planned: PlannedTrial, record: Record) -> None:
+        if message := self._messages.about(planned, record):
+            self._progress.console.print(message, markup=False, highlight=False)
+        text = "; ".join(part for part in (state.counts(), state.best_so_far()) if part)
+        self._progress.update(self._task, completed=state.ended, description=escape(text))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: stop training at once, but never in the middle of a write to the store."""
+"""Ctrl-C and SIGTERM: training stops at once, but a write to the store is never cut."""
 
 from __future__ import annotations
 
@@ -11,32 +11,34 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 
 INTERRUPTED: Final = 130
-"""The exit code of a process that the user, or the system, asked to stop."""
+"""Exit code of a process that was interrupted."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user, or the system, asked the harness to stop."""
+    """The user or the system asked the process to stop. Its text is the signal's name."""
 
 
 class Interrupts:
-    """While entered, the first SIGINT or SIGTERM raises Interrupted, after any `deferred` block;
-    the second ends the process at once. Only the main thread may enter.
+    """Handles SIGINT and SIGTERM while entered, in the main thread only.
 
-    Python drops what is raised while the garbage collector calls a finaliser, and a signal may come
-    just then: a loop that runs for long calls `check` in every round.
+    The first signal raises Interrupted, or, within `deferred`, when that block ends. The second
+    signal ends the process at once.
+
+    Python drops an exception that is raised while the garbage collector runs a finalizer, and a
+    signal may arrive just then. A long loop therefore calls `check` in every iteration.
     """
 
     def __init__(self) -> None:
-        self._before: dict[int, Any] = {}
+        self._previous_handlers: dict[int, Any] = {}
         self._deferring = False
         self._pending = False
-        self._asked: str | None = None
-        self._stop_soon: Callable[[], bool] | None = None
+        self._received: str | None = None
+        self._request_stop: Callable[[], bool] | None = None
 
     def __enter__(self) -> Interrupts:
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._handle)
-        self._report_unraisable = sys.unraisablehook
+            self._previous_handlers[number] = signal.signal(number, self._handle)
+        self._previous_hook = sys.unraisablehook
         sys.unraisablehook = self._unraisable
         return self
 
@@ -46,18 +48,18 @@ class Interrupts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        sys.unraisablehook = self._report_unraisable
-        for number, handler in self._before.items():
+        sys.unraisablehook = self._previous_hook
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise Interrupted where a signal came and what it raised was dropped on the way."""
-        if self._asked is not None:
-            raise Interrupted(self._asked)
+        """Raises Interrupted if a signal was received, even if Python dropped the exception."""
+        if self._received is not None:
+            raise Interrupted(self._received)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """A block that a first signal does not cut: Interrupted is raised when it is left."""
+        """The first signal does not interrupt this block: Interrupted is raised when it ends."""
         outer, self._deferring = self._deferring, True
         try:
             yield
@@ -68,26 +70,28 @@ class Interrupts:
             self.check()
 
     @contextmanager
-    def asking(self, stop_soon: Callable[[], bool]) -> Iterator[None]:
-        """A block that a first signal does not cut where `stop_soon`, called then, says that it
-        will end by itself: Interrupted is raised when it is left."""
-        self._stop_soon = stop_soon
+    def delegated(self, request_stop: Callable[[], bool]) -> Iterator[None]:
+        """The first signal calls `request_stop`: does the block now end by itself?
+
+        If so, Interrupted is raised when the block ends; otherwise it is raised at once.
+        """
+        self._request_stop = request_stop
         try:
             yield
         finally:
-            self._stop_soon = None
+            self._request_stop = None
         self.check()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if self._asked is not None:
+        if self._received is not None:
             os._exit(INTERRUPTED)
-        self._asked = signal.Signals(number).name
+        self._received = signal.Signals(number).name
         if self._deferring:
             self._pending = True
-        elif self._stop_soon is None or not self._stop_soon():
-            raise Interrupted(self._asked)
+        elif self._request_stop is None or not self._request_stop():
+            raise Interrupted(self._received)
 
     def _unraisable(self, dropped: sys.UnraisableHookArgs) -> None:
-        """An Interrupted that Python drops is no error to show: `check` raises it again."""
+        """Reports dropped exceptions, except Interrupted, which `check` raises again."""
         if not isinstance(dropped.exc_value, Interrupted):
-            self._report_unraisable(dropped)
+            self._previous_hook(dropped)

@@ -123,7 +123,7 @@ def execute(
                 queue.ask_again()
                 yield from _fill(executor, queue, planned, task)
                 continue
-            with interrupts.asking(executor.request_stop):
+            with interrupts.delegated(executor.request_stop):
                 event = executor.next(CHECK_SECONDS)
             if event is None:
                 continue

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from harness.analysis.comparison import Question
 from harness.cli.flags import OK, SOME_FAILED
-from harness.cli.progress import Tally, display
+from harness.cli.progress import ProgressState, progress_display
 from harness.core.interrupts import Interrupts
 from harness.core.paths import data_root
 from harness.core.records import FINISHED, Outcome
@@ -153,7 +153,7 @@ def _tune(
                     checkpoints=checkpoints,
                 )
                 settle = partial(settle_checkpoints, runs, checkpoints)
-                _follow(console, drive, Tally(sum(left.values()), goal), settle)
+                _follow(console, drive, ProgressState(sum(left.values()), goal), settle)
         _figures(console, store, runs, studies)
     return sum(study.outcome_counts()["failed"] for study in studies)
 
@@ -168,9 +168,11 @@ def _is_done(studies: Sequence[TuningStudy]) -> bool:
     return all(study.is_over() and not study.outcome_counts()["running"] for study in studies)
 
 
-def _follow(console: Console, drive: Drive, tally: Tally, settle: Callable[[], None]) -> None:
+def _follow(
+    console: Console, drive: Drive, tally: ProgressState, settle: Callable[[], None]
+) -> None:
     """Show progress until every study is over."""
-    with display(console, tally.total) as shown, closing(drive.records()) as records:
+    with progress_display(console, tally.total) as shown, closing(drive.records()) as records:
         for planned, record in records:
             settle()
             tally.add(planned, record)
@@ -224,7 +226,7 @@ def _train_again(
 ) -> int:
     """Train these trials of winners and defaults. Returns how many failed."""
     plan, goal = retraining.plan, retraining.plan.experiment.goal
-    tally = Tally(len(todo), goal)
+    tally = ProgressState(len(todo), goal)
     trainer = _engine([planned.trial for planned in plan.trials], arguments)
     _say(console, [f"training winners and defaults on fresh seeds: {plural(len(todo), 'trial')}"])
     checkpoints = _checkpoints(store, plan, arguments)
@@ -238,7 +240,7 @@ def _train_again(
         SweepWriter(store, plan, goal, trials=len(todo), title=RETRAINED) as writer,
         settled_checkpoints(writer, checkpoints),
         BackgroundWriter(writer, in_step=trainer.is_local) as background,
-        display(console, len(todo)) as shown,
+        progress_display(console, len(todo)) as shown,
         closing(
             execute(
                 todo,

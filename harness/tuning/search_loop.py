@@ -99,7 +99,7 @@ class Drive:
                 if not self._training:
                     continue
                 self.interrupts.check()
-                with self.interrupts.asking(self.executor.request_stop):
+                with self.interrupts.delegated(self.executor.request_stop):
                     event = self.executor.next(CHECK_SECONDS)
                 if event is None:
                     continue

@@ -1,4 +1,4 @@
-"""What a sweep says while it runs, on a terminal and without one."""
+"""Progress of a sweep, on a terminal and without one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness.cli import progress
-from harness.cli.progress import LiveBar, PlainLines, Tally, display
+from harness.cli.progress import ProgressBar, ProgressLines, ProgressState, progress_display
 from harness.core.metrics import Goal
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.experiment.plan import PlannedTrial
@@ -31,35 +31,35 @@ def told(console: Console) -> str:
     return console.file.getvalue()
 
 
-def play(console: Console, trials: dict[str, list[Record]]) -> Tally:
-    tally = Tally(len(trials), GOAL)
-    with display(console, len(trials)) as shown:
+def play(console: Console, trials: dict[str, list[Record]]) -> ProgressState:
+    state = ProgressState(len(trials), GOAL)
+    with progress_display(console, len(trials)) as shown:
         for name, found in trials.items():
             for record in found:
-                tally.add(planned(name), record)
-                shown.show(tally, planned(name), record)
-    return tally
+                state.add(planned(name), record)
+                shown.show(state, planned(name), record)
+    return state
 
 
-def test_the_tally_counts_and_knows_the_best() -> None:
+def test_the_state_counts_outcomes_and_knows_the_best() -> None:
     trials = {"a": records(0.5), "b": records(0.9), "c": records(0.99, Outcome.DIVERGED)}
-    tally = play(Console(file=io.StringIO()), trials)
-    assert tally.ended == 3
-    assert tally.counts() == "2 done, 1 diverged"
-    assert tally.leader() == "best val/accuracy 0.9000 (b)", "a diverged trial never leads"
+    state = play(Console(file=io.StringIO()), trials)
+    assert state.ended == 3
+    assert state.counts() == "2 done, 1 diverged"
+    assert state.best_so_far() == "best val/accuracy 0.9000 (b)", "a diverged trial never leads"
 
 
 def test_lower_is_better_where_the_goal_says_so() -> None:
-    tally = Tally(2, Goal("val/accuracy", "min"))
+    state = ProgressState(2, Goal("val/accuracy", "min"))
     for name, value in (("a", 0.5), ("b", 0.9)):
         for record in records(value):
-            tally.add(planned(name), record)
-    assert tally.best == (0.5, "a")
+            state.add(planned(name), record)
+    assert state.best == (0.5, "a")
 
 
-def test_plain_lines_tell_failures_at_once_and_the_end() -> None:
+def test_plain_lines_report_failures_at_once_and_the_end() -> None:
     console = Console(file=io.StringIO(), width=200)
-    assert isinstance(display(console, 1), PlainLines)
+    assert isinstance(progress_display(console, 1), ProgressLines)
     play(console, {"a": records(0.5, Outcome.FAILED), "b": records(0.9)})
     lines = told(console).splitlines()
     assert lines[0] == "failed: a: because"
@@ -67,7 +67,7 @@ def test_plain_lines_tell_failures_at_once_and_the_end() -> None:
     assert len(lines) == 2, "between them nothing, within the shortest time of two lines"
 
 
-def test_plain_lines_tell_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_lines_report_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 100))
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
     console = Console(file=io.StringIO(), width=200)
@@ -87,7 +87,7 @@ def test_names_are_not_markup() -> None:
 
 def test_a_terminal_gets_a_live_bar() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=200)
-    assert isinstance(display(console, 2), LiveBar)
+    assert isinstance(progress_display(console, 2), ProgressBar)
     play(console, {"a": records(0.5), "b": records(0.9)})
     assert "2/2" in told(console)
     assert "best val/accuracy 0.9000 (b)" in told(console)

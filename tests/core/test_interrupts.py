@@ -1,4 +1,4 @@
-"""Signals sent to this very process, at moments that are hard to hit by chance."""
+"""Signals that this process sends to itself, at moments that are hard to hit by chance."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_no_signal_raises_nothing(interrupts: Interrupts) -> None:
     interrupts.check()
 
 
-def test_a_deferred_block_is_not_cut(interrupts: Interrupts) -> None:
+def test_a_deferred_block_is_not_interrupted(interrupts: Interrupts) -> None:
     done = []
 
     def work() -> None:
@@ -57,14 +57,14 @@ def test_a_deferred_block_is_not_cut(interrupts: Interrupts) -> None:
 def test_a_signal_that_a_finaliser_drops_is_raised_at_the_next_check(
     interrupts: Interrupts, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = Finalised()
-    del one
+    finalised = Finalised()
+    del finalised
     with pytest.raises(Interrupted, match="SIGINT"):
         interrupts.check()
     assert capsys.readouterr().err == ""
 
 
-def test_handlers_and_hooks_are_put_back() -> None:
+def test_handlers_and_hooks_are_restored() -> None:
     import sys
 
     before = signal.getsignal(signal.SIGINT), sys.unraisablehook

@@ -150,7 +150,7 @@ def test_another_size_goes_on_with_the_stack_that_there_was(
     (workspace / "cut.yaml").write_text(FILE)
     cut(workspace, signal.SIGKILL, *WAYS["inline"])
     told = finish("--executor", "inline", "--fuse", fuse)
-    assert "fusing:" not in told
+    assert "stacking:" not in told
     check(workspace, expected)
 
 

@@ -302,13 +302,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _clear_away(soak: Soak) -> None:
-    """Let the doctor remove what processes left that were killed with no worker to do it."""
+    """Removes, as the next sweep would, what was left by sweeps killed with all their workers."""
     if not soak.leftovers():
         return
-    time.sleep(YOUNG_SECONDS)  # before which a folder may be of a process that has just begun
-    command = [sys.executable, "-m", "harness.doctor", "--only", "setup", "--fix"]
+    time.sleep(YOUNG_SECONDS)  # A younger folder may belong to a process that has just started.
+    code = (
+        "from harness.execution.executors.worker_start import SharedFolder as S; S.make().remove()"
+    )
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(soak.temporary)}
-    subprocess.run(command, cwd=soak.folder, env=environment, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", code], cwd=soak.folder, env=environment)
 
 
 def _is_well(folder: Path) -> bool:

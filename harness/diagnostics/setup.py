@@ -1,4 +1,4 @@
-"""Examines the set-up: Python, packages, devices, threads, data and disk."""
+"""Examines the set-up: Python, packages, devices, threads, data and disks."""
 
 from __future__ import annotations
 
@@ -6,64 +6,62 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 from harness.core.text import format_bytes, plural
-from harness.diagnostics.finding import Finding, note, ok, wrong
+from harness.diagnostics import Finding, note, ok, wrong
 
-LEAST_FREE = 1 << 30
-"""Bytes below which a disk is about to be full."""
-OLDEST_PYTHON = (3, 11)
-
-
-def examine(data_root: Path, home: Path) -> Iterator[Finding]:
-    """Each check in turn. home: the folder of the store, which need not exist."""
-    yield python()
-    yield from packages()
-    yield torch_and_torchvision()
-    yield from devices()
-    yield threads()
-    yield data(data_root)
-    yield from disk(data_root, home)
-    yield shared_memory()
+MIN_FREE_BYTES = 1 << 30
+MIN_PYTHON = (3, 11)
 
 
-def python() -> Finding:
+def examine(data_root: Path, store_folder: Path) -> Iterator[Finding]:
+    """Yields the finding of each check. store_folder: may be absent."""
+    yield check_python()
+    yield from check_packages()
+    yield check_torch()
+    yield from check_devices()
+    yield check_threads()
+    yield check_data(data_root)
+    yield from check_disks(data_root, store_folder)
+
+
+def check_python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info < OLDEST_PYTHON:
-        return wrong("python", f"{version}; 3.11 or newer is needed")
+    if sys.version_info < MIN_PYTHON:
+        return wrong("python", f"{version}; 3.11 or newer is required")
     return ok("python", f"{version}, {sys.executable}")
 
 
-def packages() -> Iterator[Finding]:
-    """Whether every package that the harness asks for is there, in a version that it asks for."""
+def check_packages() -> Iterator[Finding]:
+    """Checks that every required package is installed, in a version that is allowed."""
     from packaging.requirements import Requirement
 
     try:
-        asked = [Requirement(text) for text in metadata.requires("harness") or ()]
+        declared = [Requirement(text) for text in metadata.requires("harness") or ()]
     except metadata.PackageNotFoundError:
         yield note("packages", "the harness is not installed as a package; versions not compared")
         return
-    needed = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})]
-    unmet = []
-    for one in needed:
+    required = [r for r in declared if r.marker is None or r.marker.evaluate({"extra": ""})]
+    problems = []
+    for requirement in required:
         try:
-            version = metadata.version(one.name)
+            version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            unmet.append(f"{one} is not installed")
+            problems.append(f"{requirement} is not installed")
             continue
-        if not one.specifier.contains(version, prereleases=True):
-            unmet.append(f"{one} is asked for, {version} is installed")
-    for text in unmet:
-        yield wrong("packages", f"{text}: make install")
-    if not unmet:
-        yield ok("packages", f"{plural(len(needed), 'package')} as asked for")
+        if not requirement.specifier.contains(version, prereleases=True):
+            problems.append(f"{requirement} is required, {version} is installed")
+    for problem in problems:
+        yield wrong("packages", f"{problem}: make install")
+    if not problems:
+        yield ok("packages", f"{plural(len(required), 'package')} as required")
 
 
-def torch_and_torchvision() -> Finding:
-    """Whether the two load and compute together; builds of different origins often do not."""
+def check_torch() -> Finding:
+    """Checks that torch and torchvision work together; builds of different origin often do not."""
     try:
         versions = (
             f"torch {metadata.version('torch')}, torchvision {metadata.version('torchvision')}"
@@ -75,21 +73,21 @@ def torch_and_torchvision() -> Finding:
         import torchvision
 
         boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 2.0]])
-        kept = torchvision.ops.nms(boxes, torch.tensor([0.5, 0.9]), 0.5)
-        if kept.tolist() != [1]:
+        indices = torchvision.ops.nms(boxes, torch.tensor([0.5, 0.9]), 0.5)
+        if indices.tolist() != [1]:
             return wrong("torch", f"{versions}: an operation of torchvision gives a wrong result")
-    except Exception as error:  # noqa: BLE001 - a broken build raises what it likes
+    except Exception as error:  # noqa: BLE001 - a broken build raises exceptions of any kind
         why = str(error).strip().split("\n")[0]
         return wrong("torch", f"{versions} do not work together ({why}): make install")
     return ok("torch", f"{versions}, together")
 
 
-def devices() -> Iterator[Finding]:
-    """A small product on each device that torch sees."""
+def check_devices() -> Iterator[Finding]:
+    """Computes a small product on each device that torch sees."""
     try:
         import torch
     except Exception as error:  # noqa: BLE001 - as above
-        yield wrong("devices", f"torch does not load: {error}")
+        yield wrong("devices", f"torch cannot be imported: {error}")
         return
     names = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
@@ -97,78 +95,76 @@ def devices() -> Iterator[Finding]:
     for name in names:
         try:
             ones = torch.ones(64, 64, device=name)
-            right = float((ones @ ones).sum()) == 64.0**3
+            correct = float((ones @ ones).sum()) == 64.0**3
+            described = _describe(name)
         except (RuntimeError, AssertionError) as error:
             yield wrong("devices", f"{name}: {str(error).splitlines()[0]}")
             continue
-        yield (
-            ok("devices", _described(name)) if right else wrong("devices", f"{name} miscalculates")
-        )
+        yield ok("devices", described) if correct else wrong("devices", f"{name} miscalculates")
 
 
-def _described(name: str) -> str:
+def _describe(device: str) -> str:
     import torch
 
     from harness.core.system import cpu_model
 
-    if name == "cpu":
+    if device == "cpu":
         return f"cpu: {cpu_model()}"
-    if name.startswith("cuda"):
-        free, total = torch.cuda.mem_get_info(name)
-        gpu = torch.cuda.get_device_name(name)
-        return f"{name}: {gpu}, {format_bytes(free)} of {format_bytes(total)} free"
-    return name
+    if device.startswith("cuda"):
+        free, total = torch.cuda.mem_get_info(device)
+        gpu = torch.cuda.get_device_name(device)
+        return f"{device}: {gpu}, {format_bytes(free)} of {format_bytes(total)} free"
+    return device
 
 
-def threads() -> Finding:
-    """How many cores this process may use, and whether something asks for more threads."""
+def check_threads() -> Finding:
+    """Counts this process's cores, and checks that no variable asks for more threads than that."""
     from harness.execution.executors.choose import cores
 
     available = cores()
-    asked = {
+    requested = {
         name: int(text)
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         if (text := os.environ.get(name, "")).isdecimal()
     }
-    told = f"{plural(available, 'core')} for this process"
-    told += "".join(f", {name}={number}" for name, number in asked.items())
-    if any(number > available for number in asked.values()):
-        return wrong("threads", f"{told}: more threads than cores hinder each other; unset it")
-    return ok("threads", told)
+    text = f"{plural(available, 'core')} for this process"
+    text += "".join(f", {name}={number}" for name, number in requested.items())
+    if any(number > available for number in requested.values()):
+        return wrong("threads", f"{text}: more threads than cores slow each other down; unset it")
+    return ok("threads", text)
 
 
-def data(folder: Path) -> Finding:
-    given = os.environ.get("HARNESS_DATA")
+def check_data(folder: Path) -> Finding:
     if not folder.is_dir():
-        if given:
+        if os.environ.get("HARNESS_DATA"):
             return wrong("data", f"HARNESS_DATA names {folder}, which is not a folder")
         return note("data", f"{folder} is made when a data set is first downloaded")
     if not os.access(folder, os.R_OK | os.X_OK):
         return wrong("data", f"{folder} cannot be read")
-    there = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    shown = ", ".join(there[:8]) + (", …" if len(there) > 8 else "")
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
     return ok("data", f"{folder}: {shown or 'empty'}")
 
 
-def disk(data_root: Path, home: Path) -> Iterator[Finding]:
-    """Whether there is room, and leave to write, where something will be written."""
-    places = {"store": home, "data": data_root, "temporary": Path(tempfile.gettempdir())}
-    for what, place in places.items():
-        folder = next(path for path in (place, *place.parents) if path.is_dir())
-        told = f"{what}: {format_bytes(shutil.disk_usage(folder).free)} free in {folder}"
-        if shutil.disk_usage(folder).free < LEAST_FREE:
-            yield wrong("disk", f"{told}: make room")
-        elif not _is_writable(folder):
-            if what == "data":
-                yield note("disk", f"{told}, which is read-only: nothing can be downloaded there")
-            else:
-                yield wrong("disk", f"{told}, which cannot be written")
+def check_disks(data_root: Path, store_folder: Path) -> Iterator[Finding]:
+    """Checks that there is space, and permission to write, where files will be written."""
+    temporary = Path(tempfile.gettempdir())
+    for purpose, path in (("store", store_folder), ("data", data_root), ("temporary", temporary)):
+        folder = next(parent for parent in (path, *path.parents) if parent.is_dir())
+        free = shutil.disk_usage(folder).free
+        text = f"{purpose}: {format_bytes(free)} free in {folder}"
+        if free < MIN_FREE_BYTES:
+            yield wrong("disk", f"{text}: free some space")
+        elif _is_writable(folder):
+            yield ok("disk", text)
+        elif purpose == "data":
+            yield note("disk", f"{text}, which is read-only: nothing can be downloaded there")
         else:
-            yield ok("disk", told)
+            yield wrong("disk", f"{text}, which cannot be written to")
 
 
 def _is_writable(folder: Path) -> bool:
-    """By writing: what the permissions say is not all there is to say."""
+    """Whether a file can be written, which permissions alone do not say."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")
@@ -176,24 +172,3 @@ def _is_writable(folder: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def shared_memory() -> Finding:
-    """Prepared data that killed processes left; the next sweep removes it as well."""
-    from harness.execution.executors.worker_start import homes, orphans
-
-    left = [folder for home in homes() for folder in orphans(home)]
-    if not left:
-        return ok("shared data", "none left by killed processes")
-    size = sum(path.stat().st_size for folder in left for path in folder.rglob("*"))
-    told = f"{plural(len(left), 'folder')} left by killed processes, {format_bytes(size)}"
-    return wrong("shared data", f"{told}: {left[0]}", _removing(left, told))
-
-
-def _removing(folders: list[Path], told: str) -> Callable[[], str]:
-    def mend() -> str:
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
-        return f"{told}: removed"
-
-    return mend

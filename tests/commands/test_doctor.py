@@ -1,4 +1,4 @@
-"""The doctor finds real damage, mends what it may, and changes nothing unasked."""
+"""The doctor finds real damage, repairs what is safe, and changes nothing without --fix."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from typing import Any
 import pytest
 
 from harness import doctor
-from harness.core.checksummed import write_checksummed
-from harness.diagnostics import setup
-from harness.diagnostics.finding import State
-from harness.execution.executors import worker_start
+from harness.diagnostics import Status, setup
 from harness.store import health, names
 from harness.store.artifacts.trial_files import write_weights
 from harness.store.coordination import leases, processes
@@ -34,26 +31,26 @@ pytestmark = pytest.mark.usefixtures("store")
 
 
 def examine(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    """The exit code, and what is told in one line of words."""
+    """Returns the exit code, and the output in one line."""
     code = doctor.main(["--only", "store", *arguments])
-    told = capsys.readouterr()
-    assert all(len(line) <= 80 for line in told.out.splitlines())
-    return code, " ".join((told.out + told.err).split())
+    output = capsys.readouterr()
+    assert all(len(line) <= 80 for line in output.out.splitlines())
+    return code, " ".join((output.out + output.err).split())
 
 
-def assert_mends(capsys: pytest.CaptureFixture[str], wrong: str, mended: str) -> None:
-    """It is told, and stays until it is to be mended; then it is gone."""
+def assert_fixes(capsys: pytest.CaptureFixture[str], wrong: str, fixed: str) -> None:
+    """Asserts that a fault is reported until --fix repairs it."""
     for _ in range(2):
-        code, told = examine(capsys)
+        code, output = examine(capsys)
         assert code == 1
-        assert wrong in told
-        assert "nothing was changed" in told
-    code, told = examine(capsys, "--fix")
-    assert mended in told
-    assert code == 0, told
-    code, told = examine(capsys)
-    assert code == 0, told
-    assert "all is well" in told
+        assert wrong in output
+        assert "nothing was changed" in output
+    code, output = examine(capsys, "--fix")
+    assert fixed in output
+    assert code == 0, output
+    code, output = examine(capsys)
+    assert code == 0, output
+    assert "all is well" in output
 
 
 @pytest.fixture
@@ -64,18 +61,18 @@ def database(store: Store) -> Path:
 
 def test_a_healthy_store_is_well(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     write(store, make_plan([digits()]), {0: done()})
-    code, told = examine(capsys)
+    code, output = examine(capsys)
     assert code == 0
-    assert "ok test 1 trial" in told
+    assert "ok test 1 trial" in output
 
 
-def test_the_set_up_is_examined(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_setup_is_examined(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = doctor.main(["--only", "setup"])
-    told = capsys.readouterr().out
-    for check in ("python", "torch", "devices", "threads", "data", "disk", "shared data"):
-        assert f" {check} " in told
-    assert "together" in told
-    assert code == (1 if "wrong " in told else 0)
+    output = capsys.readouterr().out
+    for check in ("python", "torch", "devices", "threads", "data", "disk"):
+        assert f" {check} " in output
+    assert "together" in output
+    assert code == (1 if "wrong " in output else 0)
 
 
 def test_a_wrong_set_up_is_told(
@@ -83,24 +80,24 @@ def test_a_wrong_set_up_is_told(
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "absent"))
     monkeypatch.setenv("OMP_NUM_THREADS", "4096")
-    monkeypatch.setattr(setup, "LEAST_FREE", 1 << 60)
+    monkeypatch.setattr(setup, "MIN_FREE_BYTES", 1 << 60)
     assert doctor.main(["--only", "setup"]) == 1
-    told = " ".join(capsys.readouterr().out.split())
-    assert "HARNESS_DATA names" in told
-    assert "more threads than cores" in told
-    assert "make room" in told
+    output = " ".join(capsys.readouterr().out.split())
+    assert "HARNESS_DATA names" in output
+    assert "more threads than cores" in output
+    assert "free some space" in output
 
 
 def test_packages_that_are_asked_for_and_absent_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ["numpy>=2.0", "no-such-package>=1", "torch>=999", 'ray>=2; extra == "ray"']
     monkeypatch.setattr(setup.metadata, "requires", lambda _: asked)
-    found = list(setup.packages())
-    assert {finding.state for finding in found} == {State.WRONG}
-    told = " ".join(finding.what for finding in found)
-    assert "no-such-package>=1 is not installed" in told
-    assert "torch>=999 is asked for" in told
-    assert "ray" not in told
-    assert "numpy" not in told
+    found = list(setup.check_packages())
+    assert {finding.status for finding in found} == {Status.WRONG}
+    output = " ".join(finding.text for finding in found)
+    assert "no-such-package>=1 is not installed" in output
+    assert "torch>=999 is required" in output
+    assert "ray" not in output
+    assert "numpy" not in output
 
 
 DIES = """
@@ -117,16 +114,23 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_runs_of_the_dead_are_closed(
+def test_runs_of_dead_processes_are_reported_until_the_next_sweep_closes_them(
     store: Store, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ran = subprocess.run([sys.executable, "-c", DIES, str(workspace), json.dumps(sys.path)])
     assert ran.returncode == -signal.SIGKILL
-    assert_mends(capsys, "2 runs left RUNNING by dead processes", "2 runs closed as interrupted")
+    for arguments in ((), ("--fix",)):
+        code, output = examine(capsys, *arguments)
+        assert (code, "2 runs left RUNNING by dead processes" in output) == (1, True)
+    with SweepWriter(store, make_plan([digits()]), GOAL):
+        pass
+    assert examine(capsys)[0] == 0
     assert children(store)["trial 0"].info.status == "KILLED"
 
 
-def test_the_living_are_left_alone(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_of_live_processes_are_no_fault(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     plan = make_plan([digits()])
     with SweepWriter(store, plan, GOAL) as writer:
         writer.start_trial(plan.trials[0])
@@ -134,7 +138,7 @@ def test_the_living_are_left_alone(store: Store, capsys: pytest.CaptureFixture[s
         assert store.client.get_run(writer.run_id).info.status == "RUNNING"
 
 
-def test_other_machines_are_watched_where_asked(
+def test_wait_says_whether_the_processes_of_other_machines_are_alive(
     store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_SECONDS", 1.0)
@@ -142,13 +146,10 @@ def test_other_machines_are_watched_where_asked(
     writer = SweepWriter(store, make_plan([digits()]), GOAL)
     tag = json.dumps(json.loads(processes.process_tag()) | {"host": "elsewhere"})
     store.client.set_tag(writer.run_id, names.TAG_PROCESS, tag)
-    code, told = examine(capsys, "--fix")
-    assert (code, "--wait tells" in told) == (0, True)
-    code, told = examine(capsys, "--wait")
-    assert (code, "1 harness of other machines died" in told) == (1, True)
-    code, told = examine(capsys, "--wait", "--fix")
-    assert (code, "runs of 1 dead harness closed" in told) == (0, True)
-    assert store.client.get_run(writer.run_id).info.status == "KILLED"
+    code, output = examine(capsys, "--fix")
+    assert (code, "--wait says" in output) == (0, True)
+    code, output = examine(capsys, "--wait")
+    assert (code, "1 harness of other machines died" in output) == (1, True)
 
 
 def test_missing_and_damaged_files_of_finished_runs_are_named(
@@ -168,11 +169,11 @@ def test_missing_and_damaged_files_of_finished_runs_are_named(
     content[len(content) // 2] ^= 1
     weights.write_bytes(bytes(content))
     (folders[1] / "provenance.json").unlink()
-    code, told = examine(capsys, "--fix")
+    code, output = examine(capsys, "--fix")
     assert code == 1
-    assert "state_dict.pt is damaged" in told
-    assert "provenance.json is missing" in told
-    assert "--rerun" in told
+    assert "state_dict.pt is damaged" in output
+    assert "provenance.json is missing" in output
+    assert "--rerun" in output
 
 
 def test_what_was_written_twice_is_removed_and_what_differs_is_told(
@@ -186,18 +187,18 @@ def test_what_was_written_twice_is_removed_and_what_differs_is_told(
         picked = ", ".join("timestamp + 5" if name == "timestamp" else name for name in columns)
         again = f"INSERT INTO metrics SELECT {picked} FROM metrics WHERE key = 'train/loss'"
         connection.execute(again)
-    assert_mends(capsys, "3 values written twice", "3 repeated values removed")
+    assert_fixes(capsys, "3 values written twice", "3 repeated values removed")
     after = store.client.get_metric_history(run_id, "train/loss")
     assert [(p.step, p.value, p.timestamp) for p in after] == [
         (p.step, p.value, p.timestamp) for p in before
     ]
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute(again.replace("value,", "value + 1,", 1))
-    code, told = examine(capsys, "--fix")
-    assert (code, "with two different values" in told) == (1, True)
+    code, output = examine(capsys, "--fix")
+    assert (code, "with two different values" in output) == (1, True)
 
 
-def test_looking_for_values_written_twice_takes_as_long_as_there_are_values(
+def test_the_search_for_repeated_values_takes_linear_time(
     store: Store, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In steps of SQLite's machine, by the thousand: ten times the values, some ten times those."""
@@ -227,7 +228,7 @@ def test_looking_for_values_written_twice_takes_as_long_as_there_are_values(
     assert taken[1] < 20 * taken[0]
 
 
-def test_a_trial_that_stands_twice_counts_once(
+def test_the_newest_of_several_finished_runs_counts(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = make_plan([digits()])
@@ -237,58 +238,32 @@ def test_a_trial_that_stands_twice_counts_once(
     for run in found:
         if names.TAG_SUPERSEDED in run.data.tags:
             store.client.delete_tag(run.info.run_id, names.TAG_SUPERSEDED)
-    assert_mends(capsys, "1 trial with several finished runs", "1 older run marked as superseded")
+    assert_fixes(capsys, "1 trial with several finished runs", "1 older run marked as superseded")
 
 
-def test_what_waits_in_the_outbox_is_told_and_what_is_damaged_set_aside(
+def test_trials_in_the_outbox_are_reported(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     box = Outbox(store.outbox("1"))
-    for trial_id in ("aa", "bb"):
-        path = box.put(trial_id, Moment.now(), [])
-    content = bytearray(path.read_bytes())
-    content[-100] ^= 1
-    path.write_bytes(bytes(content))
-    code, told = examine(capsys, "--fix")
-    assert code == 1, "what waits is for the sweep to write"
-    assert "1 damaged file renamed" in told
-    assert "1 trial trained while the store was away: run the same sweep again" in told
+    box.put("aa", Moment.now(), [])
+    code, output = examine(capsys, "--fix")
+    assert code == 1, "only the sweep can write them"
+    assert "1 trial trained while the store was away: run the same sweep again" in output
     assert list(box.held()) == ["aa"]
-    assert path.with_name("bb.trial.damaged").is_file()
 
 
-def test_damaged_checkpoints_and_half_written_files_are_found(
+def test_half_written_files_of_dead_processes_are_removed(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = workspace / "mlruns" / "checkpoints" / "1" / "line" / "trial"
-    for name in ("000001-000000000.pt", "000002-000000000.pt"):
-        write_checksummed(folder / name, {"epoch": 1})
-    torn = folder / "000002-000000000.pt"
-    torn.write_bytes(torn.read_bytes()[:-10])
-    left = folder / "000003-000000000.4194304.partial"
-    left.write_bytes(b"half")
-    living = folder / f"000004-000000000.{os.getpid()}.partial"
-    living.write_bytes(b"half")
-    assert_mends(capsys, "1 file of 2 damaged", "1 damaged file renamed")
-    assert not left.exists()
-    assert living.exists()
-
-
-def test_shared_data_of_killed_processes_is_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_start, "MEMORY", tmp_path)
-    monkeypatch.setattr(worker_start, "homes", lambda: (tmp_path,))
-    monkeypatch.setattr(worker_start, "YOUNG_SECONDS", 0.0)
-    assert setup.shared_memory().state is State.OK
-    left = tmp_path / "harness-data-x"
-    left.mkdir()
-    (left / "owner").touch()
-    finding = setup.shared_memory()
-    assert finding.state is State.WRONG
-    assert finding.mend is not None
-    finding.mend()
-    assert not left.exists()
+    folder.mkdir(parents=True)
+    dead = folder / "000003-000000000.4194304.partial"
+    alive = folder / f"000004-000000000.{os.getpid()}.partial"
+    for path in (dead, alive):
+        path.write_bytes(b"half")
+    assert_fixes(capsys, "1 file half written by dead processes", "1 half-written file removed")
+    assert not dead.exists()
+    assert alive.exists()
 
 
 def test_a_damaged_database_is_told(
@@ -303,10 +278,10 @@ def test_a_damaged_database_is_told(
     with database.open("r+b") as file:
         file.seek((page - 1) * size)
         file.write(b"\xff" * 512)
-    code, told = examine(capsys, "--fix")
+    code, output = examine(capsys, "--fix")
     assert code == 1
-    assert "is damaged" in told
-    assert "Traceback" not in told
+    assert "is damaged" in output
+    assert "Traceback" not in output
 
 
 def test_bad_input_is_told(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,6 +289,6 @@ def test_bad_input_is_told(workspace: Path, capsys: pytest.CaptureFixture[str]) 
     assert examine(capsys, "--store", f"sqlite:///{workspace}/absent.db")[0] == 2
     shutil.rmtree(workspace / "mlruns")
     (workspace / "mlruns").mkdir()
-    code, told = examine(capsys)
-    assert (code, "no results yet" in told) == (0, True)
+    code, output = examine(capsys)
+    assert (code, "no results yet" in output) == (0, True)
     assert not list((workspace / "mlruns").iterdir()), "looking makes no store"

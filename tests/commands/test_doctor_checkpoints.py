@@ -1,4 +1,4 @@
-"""The doctor tells of checkpoints that nobody will go on from, and removes those of trials done."""
+"""The doctor reports checkpoints that no sweep will use, and removes those of finished trials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from harness import doctor
 from harness.core.checksummed import write_checksummed
 from harness.core.records import Ended, Outcome, Started
-from harness.diagnostics.checkpoints import BUSY_SECONDS, LONG_SECONDS
+from harness.diagnostics.store import BUSY_SECONDS, OLD_SECONDS
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.experiment.plan import Plan
 from harness.store.store import Store
@@ -22,13 +22,15 @@ from tests.store.store_support import GOAL, digits, done, failed, make_plan, mea
 
 @pytest.fixture
 def plan() -> Plan:
-    """Of two epochs, as `done()`'s records are."""
+    """Returns a plan of two epochs, as the records of `done()` have them."""
     return make_plan([digits(seed=seed, epochs=2) for seed in range(4)])
 
 
-def keep(store: Store, number: int, *names: str, age: float = 0.0, room: str = "1") -> Path:
-    """The folder of the plan's n-th trial with sealed files of these names, touched so long ago."""
-    folder = store.checkpoints(room) / "lineage" / f"{number:016x}"
+def write_checkpoints(
+    store: Store, number: int, *names: str, age: float = 0.0, experiment_id: str = "1"
+) -> Path:
+    """Writes checkpoints of the plan's n-th trial, `age` seconds old. Returns their folder."""
+    folder = store.checkpoints(experiment_id) / "lineage" / f"{number:016x}"
     for name in names:
         write_checksummed(folder / name, {"epoch": 1})
         os.utime(folder / name, (time.time() - age, time.time() - age))
@@ -37,8 +39,8 @@ def keep(store: Store, number: int, *names: str, age: float = 0.0, room: str = "
 
 def examine(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     code = doctor.main(["--only", "store", *arguments])
-    told = capsys.readouterr()
-    return code, " ".join((told.out + told.err).split())
+    output = capsys.readouterr()
+    return code, " ".join((output.out + output.err).split())
 
 
 def names(folder: Path) -> list[str]:
@@ -48,25 +50,25 @@ def names(folder: Path) -> list[str]:
 HALF, LAST = "000001-000000000.pt", "000002-000000000.pt"
 
 
-def test_what_a_done_trial_left_is_cleared_as_its_sweep_would_have(
+def test_checkpoints_of_finished_trials_are_cleared_as_their_sweep_would_have(
     store: Store, plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its sweep was killed after the run stood in the store."""
+    """The sweep was killed after it had stored the run."""
     diverged = [Started({}), measured(0, 0.1), Ended(Outcome.DIVERGED, {}, "loss")]
     write(store, plan, {0: done(), 1: diverged, 2: done()})
-    whole = keep(store, 0, HALF, LAST, age=BUSY_SECONDS + 60)
-    blown = keep(store, 1, HALF, f"{LAST}.damaged", age=BUSY_SECONDS + 60)
-    final = keep(store, 2, "000002.final", age=BUSY_SECONDS + 60)
+    whole = write_checkpoints(store, 0, HALF, LAST, age=BUSY_SECONDS + 60)
+    blown = write_checkpoints(store, 1, HALF, f"{LAST}.damaged", age=BUSY_SECONDS + 60)
+    final = write_checkpoints(store, 2, "000002.final", age=BUSY_SECONDS + 60)
     for _ in range(2):
-        code, told = examine(capsys)
+        code, output = examine(capsys)
         assert code == 1
-        assert "2 folders" in told
-        assert "left by trials that are done" in told
+        assert "2 folders" in output
+        assert "left by finished trials" in output
         assert names(whole) == [HALF, LAST]
-    code, told = examine(capsys, "--fix")
+    code, output = examine(capsys, "--fix")
     assert code == 0
-    assert "2 folders of trials that are done cleared" in told
-    assert names(whole) == names(final) == ["000002.final"], "a longer trial goes on from it"
+    assert "2 folders of finished trials cleared" in output
+    assert names(whole) == names(final) == ["000002.final"], "a longer trial continues from it"
     assert not blown.exists()
     assert examine(capsys)[0] == 0
 
@@ -85,53 +87,53 @@ def test_a_stack_is_cleared_once_none_of_its_trials_waits(
         for path in folder.iterdir():
             os.utime(path, (time.time() - BUSY_SECONDS - 60,) * 2)
         folders.append(folder)
-    code, told = examine(capsys, "--fix")
+    code, output = examine(capsys, "--fix")
     assert code == 0
-    assert "1 folder of trials that are done cleared" in told
+    assert "1 folder of finished trials cleared" in output
     assert [folder.exists() for folder in folders] == [False, True]
 
 
-def test_what_a_trial_can_go_on_from_is_never_touched(
+def test_checkpoints_of_unfinished_trials_are_never_removed(
     store: Store, plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cut = [Started({}), measured(0, 0.1), Ended(Outcome.INTERRUPTED, {})]
     write(store, plan, {0: cut, 1: [Started({}), failed()]})
-    folders = [keep(store, n, HALF, age=LONG_SECONDS + 86400) for n in range(3)]
-    recent = keep(store, 3, HALF)
+    folders = [write_checkpoints(store, n, HALF, age=OLD_SECONDS + 86400) for n in range(3)]
+    recent = write_checkpoints(store, 3, HALF)
     for arguments in ((), ("--fix",)):
-        code, told = examine(capsys, *arguments)
+        code, output = examine(capsys, *arguments)
         assert code == 0
-        assert "3 folders" in told
-        assert "of trials that are not done, the oldest untouched for 8 days" in told
-        assert "delete them" in told
+        assert "3 folders" in output
+        assert "of unfinished trials, the oldest unchanged for 8 days" in output
+        assert "delete them" in output
     assert all(names(folder) == [HALF] for folder in (*folders, recent))
 
 
-def test_a_trial_that_is_trained_again_keeps_its_own(
+def test_a_finished_trial_that_is_trained_again_keeps_its_checkpoints(
     store: Store, plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Done before, and running now: for what was touched lately, whatever the store says."""
+    """So does one whose checkpoints are recent, whatever the store says."""
     write(store, plan, {0: done(), 1: done()})
-    lately = keep(store, 1, HALF, age=BUSY_SECONDS - 60)
+    lately = write_checkpoints(store, 1, HALF, age=BUSY_SECONDS - 60)
     with SweepWriter(store, plan, GOAL) as writer:
         run = writer.start_trial(plan.trials[0])
         run.record(Started({}))
         writer.sink.commit()
-        running = keep(store, 0, HALF, age=BUSY_SECONDS + 60)
-        assert "left by trials" not in examine(capsys, "--fix")[1]
+        running = write_checkpoints(store, 0, HALF, age=BUSY_SECONDS + 60)
+        assert "left by finished trials" not in examine(capsys, "--fix")[1]
         assert names(running) == names(lately) == [HALF]
         run.record(Ended(Outcome.INTERRUPTED, {}))
     assert "1 folder" in examine(capsys)[1]
 
 
-def test_folders_of_unknown_experiments_are_told_with_their_size(
+def test_folders_of_unknown_experiments_are_reported_with_their_size(
     store: Store, plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(store, plan, {0: done()})
-    strange: Any = keep(store, 0, HALF, age=LONG_SECONDS, room="77")
+    strange: Any = write_checkpoints(store, 0, HALF, age=OLD_SECONDS, experiment_id="77")
     (strange / "large.pt").write_bytes(bytes(3 << 20))
     (strange / "large.pt").rename(strange / "large.damaged")
-    code, told = examine(capsys, "--fix")
+    code, output = examine(capsys, "--fix")
     assert code == 0
-    assert "1 folder, 3 MiB, of experiments that this store does not know" in told
+    assert "1 folder, 3 MiB, of experiments that are not in this store" in output
     assert names(strange) == [HALF, "large.damaged"]

@@ -57,11 +57,6 @@ class SharedFolder:
         os.close(self.mark)
 
 
-def homes() -> tuple[Path, ...]:
-    """Where shared data may lie."""
-    return tuple(dict.fromkeys((MEMORY, Path(tempfile.gettempdir()))))
-
-
 def orphans(home: Path) -> list[Path]:
     """Folders of shared data whose process is gone; a young one may not have its lock yet."""
     found = []

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -182,31 +182,20 @@ def leased(store: Store, experiment_id: str) -> dict[str, Run]:
     return {run.info.run_id: run for run in _parents(store, experiment_id) if is_leased(run)}
 
 
-def close_expired(
-    store: Store, experiment_id: str, close: bool, known: Iterable[str] = ()
-) -> list[str]:
-    """The parents of other machines whose lease has run out. close: end them and their children.
+def expired_leases(store: Store, experiment_id: str) -> list[str]:
+    """Watches the leases of other machines for as long as a lease lasts.
 
-    known: those that were found before; without them, it watches for as long as a lease takes.
+    Returns the ids of the parent runs whose lease has expired.
     """
-    gone = set(known) or _watched(store, experiment_id)
-    if close:
-        for run_id, run in leased(store, experiment_id).items():
-            if run_id in gone:
-                _close(store, experiment_id, run, by=run_id)
-    return sorted(gone)
-
-
-def _watched(store: Store, experiment_id: str) -> set[str]:
-    watch, began = LeaseMonitor(LEASE_SECONDS), time.monotonic()
-    while found := leased(store, experiment_id):
+    monitor, began = LeaseMonitor(LEASE_SECONDS), time.monotonic()
+    while runs := leased(store, experiment_id):
         now = time.monotonic()
-        counters = {run_id: run.data.tags[names.TAG_HEARTBEAT] for run_id, run in found.items()}
-        gone = watch.expired(counters, now)
-        if gone or now - began > LEASE_SECONDS + RENEW_SECONDS:
-            return gone
+        counters = {run_id: run.data.tags[names.TAG_HEARTBEAT] for run_id, run in runs.items()}
+        expired = monitor.expired(counters, now)
+        if expired or now - began > LEASE_SECONDS + RENEW_SECONDS:
+            return sorted(expired)
         time.sleep(RENEW_SECONDS / 2)
-    return set()
+    return []
 
 
 def _close(store: Store, experiment_id: str, parent: Run, by: str) -> None:

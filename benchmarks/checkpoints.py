@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.core.paths import data_root
-from harness.execution.checkpoint_folder import Position
+from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.execution.executors.base import Task
-from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.run_task import run
 from harness.experiment.loading import load
 from harness.experiment.plan import make_plan
@@ -77,7 +77,7 @@ def repeated(epochs: int) -> None:
             writer.close()
             last, steps, pace = _kill(reader, 1.75 * INTERVAL, process.pid or 0)
             process.join()
-            kept = _task(folder, None, epochs).reached or Position(0, 0)
+            kept = _task(folder, None, epochs).latest_position or Position(0, 0)
             again = last - (kept.epoch * steps + kept.batch)
             lost, worst = lost + again, max(worst, again * pace)
     print(
@@ -103,26 +103,26 @@ def _kill(reader: Connection, seconds: float, pid: int) -> tuple[int, int, float
 
 def _task(folder: str, every: float | None, epochs: int) -> Task:
     (one,) = make_plan(load(EXPERIMENT, [f"epochs={epochs}"]), data_root()).trials
-    kept = ExperimentCheckpoints(Path(folder), every).of([one])
+    kept = ExperimentCheckpoints(Path(folder), every).for_task([one])
     return Task(one.trial_id, one.trial, data_root(), test_outputs=False, checkpoints=kept)
 
 
 def _train(folder: str, every: float | None, epochs: int) -> int:
     """Train to the end. Returns how many checkpoints were written."""
     count = 0
-    save = TrialFolder.save
+    write = CheckpointFolder.write
 
     def counted(*arguments: Any) -> None:
         nonlocal count
         count += 1
-        save(*arguments)
+        write(*arguments)
 
-    TrialFolder.save = counted  # type: ignore[method-assign,assignment]
+    CheckpointFolder.write = counted  # type: ignore[method-assign,assignment]
     try:
         for _ in run(_task(folder, every, epochs)):
             pass
     finally:
-        TrialFolder.save = save  # type: ignore[method-assign]
+        CheckpointFolder.write = write  # type: ignore[method-assign]
     return count
 
 

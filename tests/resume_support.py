@@ -10,8 +10,9 @@ import torch
 
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Record, Started
+from harness.execution.checkpoint_folder import CheckpointFolder
 from harness.execution.executors.base import Task
-from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.run_task import run
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial, make_trial_id
@@ -26,15 +27,15 @@ def planned(trial: Trial, fingerprint: str = "digits") -> PlannedTrial:
 def task(trial: Trial, root: Path, room: ExperimentCheckpoints) -> Task:
     """A task whose trial keeps its checkpoints in `room`."""
     one = planned(trial)
-    return Task(one.trial_id, trial, root, test_outputs=True, checkpoints=room.of([one]))
+    return Task(one.trial_id, trial, root, test_outputs=True, checkpoints=room.for_task([one]))
 
 
-def begin(trial: Trial, root: Path, room: ExperimentCheckpoints, epochs: int) -> TrialFolder:
+def begin(trial: Trial, root: Path, room: ExperimentCheckpoints, epochs: int) -> CheckpointFolder:
     """Train a few epochs and a bit, and be gone, as a killed process is."""
     for record in run(task(trial, root, room)):
         if isinstance(record, Measured) and record.epoch == epochs:
             break
-    return TrialFolder(room.trial_folder(planned(trial)))
+    return CheckpointFolder(room.trial_folder(planned(trial)))
 
 
 def whole(trial: Trial, root: Path) -> list[Record]:

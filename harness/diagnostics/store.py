@@ -18,9 +18,8 @@ from harness.core.errors import HarnessError, InputError, Problem, StoreError, d
 from harness.core.records import FINISHED, Outcome
 from harness.core.text import format_bytes, join_with_and, plural
 from harness.diagnostics import Finding, note, ok, wrong
-from harness.execution.checkpoint_folder import remove
-from harness.execution.experiment_checkpoints import ExperimentCheckpoints, settle
-from harness.execution.stack_folders import StackFolder
+from harness.execution.checkpoint_folder import CheckpointFolder
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.experiment.trial import Trial
 from harness.store import health, names
 from harness.store.coordination.leases import expired_leases
@@ -176,7 +175,7 @@ def _check_left_over(store: Store) -> Iterator[Finding]:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckpointFolder:
+class FolderContents:
     """The checkpoints of a trial, or of a stack.
 
     experiment: the folder of the experiment's checkpoints.
@@ -191,7 +190,7 @@ class CheckpointFolder:
     modified: float
 
     @classmethod
-    def read(cls, path: Path) -> CheckpointFolder:
+    def read(cls, path: Path) -> FolderContents:
         files, stats = [], []
         for file in path.iterdir():
             with suppress(FileNotFoundError):  # A live process replaces its checkpoints.
@@ -208,12 +207,12 @@ class CheckpointFolder:
 
     @property
     def is_stack(self) -> bool:
-        return self.path.parent == ExperimentCheckpoints(self.experiment).stacks
+        return self.path.parent == ExperimentCheckpoints(self.experiment).stacks_folder
 
     @property
     def trials(self) -> set[str]:
         """The ids of the trials that may continue from it."""
-        return StackFolder(self.path).waiting() if self.is_stack else {self.path.name}
+        return CheckpointFolder(self.path).waiting_trials() if self.is_stack else {self.path.name}
 
     def is_older_than(self, seconds: float) -> bool:
         return time.time() - self.modified >= seconds
@@ -224,7 +223,7 @@ def _check_checkpoints(store: Store, experiment_ids: Iterable[str]) -> Iterator[
     by_experiment = {
         store.checkpoints(experiment_id): experiment_id for experiment_id in experiment_ids
     }
-    unfinished: list[CheckpointFolder] = []
+    unfinished: list[FolderContents] = []
     for experiment, experiment_id in sorted(by_experiment.items()):
         folders = [folder for folder in _folders(experiment) if folder.is_unfinished]
         if not folders:
@@ -255,11 +254,11 @@ def _check_checkpoints(store: Store, experiment_ids: Iterable[str]) -> Iterator[
         )
 
 
-def _folders(experiment: Path) -> list[CheckpointFolder]:
-    return [CheckpointFolder.read(p) for p in sorted(experiment.glob("*/*")) if p.is_dir()]
+def _folders(experiment: Path) -> list[FolderContents]:
+    return [FolderContents.read(p) for p in sorted(experiment.glob("*/*")) if p.is_dir()]
 
 
-def _described(folders: Sequence[CheckpointFolder]) -> str:
+def _described(folders: Sequence[FolderContents]) -> str:
     size = format_bytes(sum(folder.size for folder in folders))
     return f"{plural(len(folders), 'folder')}, {size},"
 
@@ -274,7 +273,7 @@ def _runs_by_trial(store: Store, experiment_id: str) -> dict[str, list[StoredRun
     return runs
 
 
-def _is_unused(folder: CheckpointFolder, runs: Mapping[str, list[StoredRun]]) -> bool:
+def _is_unused(folder: FolderContents, runs: Mapping[str, list[StoredRun]]) -> bool:
     """Whether it is certain that no process continues from a folder."""
     over = all(_is_over(runs.get(trial_id, [])) for trial_id in folder.trials)
     return over and folder.is_older_than(BUSY_SECONDS)
@@ -291,20 +290,21 @@ def _is_finished(run: StoredRun) -> bool:
     return run.tags.get(names.TAG_OUTCOME) in FINISHED
 
 
-def _clear(folders: Sequence[CheckpointFolder], runs: Mapping[str, list[StoredRun]]) -> str:
+def _clear(folders: Sequence[FolderContents], runs: Mapping[str, list[StoredRun]]) -> str:
     """Clears folders as their sweep would have at the end of the trial."""
     for folder in folders:
         if folder.is_stack:
-            remove(folder.path)
+            CheckpointFolder(folder.path).delete()
             continue
         run = [run for run in runs[folder.path.name] if _is_finished(run)][-1]
         try:
             trial = Trial.of(json.loads(run.tags[names.TAG_TRIAL]))
         except (HarnessError, ValueError, TypeError, KeyError):
-            remove(folder.path)  # No trial of this version continues one of another version.
+            # No trial of this version continues one of another version.
+            CheckpointFolder(folder.path).delete()
         else:
             is_done = run.tags[names.TAG_OUTCOME] == Outcome.DONE
-            settle(folder.experiment, folder.path, trial, is_done)
-    rest = sum(CheckpointFolder.read(f.path).size for f in folders if f.path.is_dir())
+            ExperimentCheckpoints(folder.experiment).clear(folder.path, trial, is_done)
+    rest = sum(FolderContents.read(f.path).size for f in folders if f.path.is_dir())
     freed = format_bytes(sum(folder.size for folder in folders) - rest)
     return f"{plural(len(folders), 'folder')} of finished trials cleared, {freed} freed"

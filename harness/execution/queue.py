@@ -15,8 +15,7 @@ from harness.core.paths import stacks_file
 from harness.core.records import Ended, Outcome, Record
 from harness.core.text import plural
 from harness.execution.executors.base import Executor, Task
-from harness.execution.experiment_checkpoints import ExperimentCheckpoints
-from harness.execution.stack_folders import InterruptedStack
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints, InterruptedStack
 from harness.execution.stacking import max_stack_size, plan_stacks
 from harness.experiment.plan import PlannedTrial
 
@@ -48,7 +47,7 @@ def stacks_of(
     together, however many they are; with "off" they begin anew.
     """
     begun = checkpoints.interrupted_stacks(trials)
-    together = {one.trial_id for stack in begun for one in stack.members}
+    together = {one.trial_id for stack in begun for one in stack.trials}
     count = plural(len(together), "trial")
     if fuse == "off":
         told = f"begun anew, as --fuse is off: {count} of interrupted stacks"
@@ -111,7 +110,7 @@ def execute(
             test_outputs,
             others=tuple(others),
             speedup_file=stacks.measured,
-            checkpoints=checkpoints.of(members, folder) if checkpoints else None,
+            checkpoints=checkpoints.for_task(members, folder) if checkpoints else None,
         )
 
     try:
@@ -175,13 +174,13 @@ class _Queue:
         self._claim = claim
         self._left = stacks.left
         begin = [_Together(members) for members in stacks.groups]
-        self._add(trials, begin + [_Together(one.members, one.folder) for one in stacks.begun])
+        self._add(trials, begin + [_Together(one.trials, one.folder) for one in stacks.begun])
 
     def ask_again(self) -> None:
         """Let the trials that were held be claimed again: those of a stack that its process left
         go on together, the others each by itself."""
         held, self.held = self.held, []
-        self._add(held, [_Together(one.members, one.folder) for one in self._left(held)])
+        self._add(held, [_Together(one.trials, one.folder) for one in self._left(held)])
 
     def next(self, device: str) -> _Claimed | None:
         """The next trial of a `device`, or the trials of a stack, that are ours or that another

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.core.records import Ended, Measured, Outcome, Record, Started
-from harness.execution.checkpoint_folder import CheckpointWriteError, remove
+from harness.execution.checkpoint_folder import CheckpointFolder, CheckpointWriteError
 from harness.execution.executors.base import Event, Task
 from harness.execution.run_task import failure, is_out_of_memory, run
 from harness.execution.stopping import TOLD_TO_STOP
@@ -103,7 +103,7 @@ def _stacked(task: Task, cancelled: Collection[str]) -> Iterator[Event]:
     """Raises Unstackable where the trials cannot be, or would be slower as, a stack; TooLarge."""
     import torch
 
-    from harness.execution.resume_stack import train_with_checkpoints
+    from harness.execution.checkpointer import train_with_checkpoints
     from harness.training import device as devices
     from harness.training.stacked.modules.forward_pass import Unstackable
 
@@ -157,7 +157,7 @@ def _require_room(task: Task, device: torch.device) -> None:
 def _one_by_one(task: Task, reason: str, cancelled: Collection[str]) -> Iterator[Event]:
     _forget(task)
     for key, trial in task.trials:
-        for record in _alone(task.of([(key, trial)]), cancelled):
+        for record in _alone(task.restart_with([(key, trial)]), cancelled):
             if isinstance(record, Started):
                 record = Started({**record.metadata, "not_fused": reason})
             yield Event(key, record)
@@ -169,13 +169,13 @@ def _parts(task: Task, most: int) -> Iterator[Task]:
     count = -(-len(task.trials) // most)
     for part in range(count):
         begin, end = (len(task.trials) * i // count for i in (part, part + 1))
-        yield task.of(task.trials[begin:end])
+        yield task.restart_with(task.trials[begin:end])
 
 
 def _forget(task: Task) -> None:
     """The task does not train as the stack that it was: nobody is to go on with that one."""
     if task.checkpoints is not None and task.checkpoints.stack is not None:
-        remove(task.checkpoints.stack)
+        CheckpointFolder(task.checkpoints.stack).delete()
 
 
 def _is_progress(record: Record) -> bool:

@@ -1,4 +1,4 @@
-"""Runs one task where it is called: what every engine does at its far end."""
+"""Trains one trial in the calling process, as every executor does at its far end."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from harness.execution.executors.base import Task
 
 
 def run(task: Task) -> Iterator[Record]:
-    """A task's records. An exception becomes a failed `Ended`, with its traceback.
+    """The records of a task with one trial. An exception becomes a failed `Ended`.
 
     torch is imported here and not before, so that a sweep with nothing to do is quick.
     """
     import torch
 
-    from harness.execution.resume_trial import train_with_checkpoints
+    from harness.execution.checkpointer import train_with_checkpoints
 
     device = None if task.device is None else torch.device(task.device)
     try:
-        for record in train_with_checkpoints(task, device):
+        for event in train_with_checkpoints(task, device):
+            record = event.record
             if isinstance(record, Started):
                 record = Started({**record.metadata, "exclusive": task.exclusive})
             yield record
@@ -32,20 +33,22 @@ def run(task: Task) -> Iterator[Record]:
 
 
 def failure(error: Exception, task: Task) -> Ended:
-    """What an exception of a task says, with its traceback where it is not meant for people. Lets
-    go of what the task holds."""
+    """The end of a task that raised this. Frees what the task holds in memory.
+
+    Its traceback is empty for an error of the harness, whose message tells the user what to do.
+    """
     if isinstance(error, HarnessError):
         return Ended(Outcome.FAILED, {}, reason=str(error))
-    told = "".join(traceback.format_exception(error))
+    trace = "".join(traceback.format_exception(error))
     reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
     if is_out_of_memory(error):
         reason = f"out of memory on {task.device or task.trial.device}: {reason}"
-    _free(error)
-    return Ended(Outcome.FAILED, {}, reason=reason, traceback=told)
+    _free_memory(error)
+    return Ended(Outcome.FAILED, {}, reason=reason, traceback=trace)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of the device or of the host."""
+    """Whether the device's or the host's memory ran out."""
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
@@ -54,8 +57,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-def _free(error: BaseException) -> None:
-    """Let go of what a failed trial holds, so that the next finds its device as this one did."""
+def _free_memory(error: BaseException) -> None:
+    """Free what a failed trial holds, so that the next finds its device as this one did."""
     traceback.clear_frames(error.__traceback__)
     gc.collect()
     torch = sys.modules["torch"]

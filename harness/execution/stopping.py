@@ -1,4 +1,4 @@
-"""Stopping what trains in this process: its checkpoint first, where it can have one soon."""
+"""Stops what trains in this process, after a checkpoint if one can be written soon."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from harness.training.checkpoint import CheckpointPolicy
 
 TOLD_TO_STOP: Final = Ended(Outcome.INTERRUPTED, {}, "told to stop")
-"""The last record of a trial that was asked to stop and has kept a checkpoint."""
+"""The last record of a trial that was asked to stop and has written a checkpoint."""
 
 _policy: CheckpointPolicy | None = None
 
@@ -29,7 +29,7 @@ def stoppable(policy: CheckpointPolicy) -> Iterator[None]:
             _policy = None
 
 
-def is_asked() -> bool:
+def stop_requested() -> bool:
     """Whether what trains here was asked to stop."""
     return _policy is not None and _policy.stop_requested
 
@@ -37,9 +37,9 @@ def is_asked() -> bool:
 def request_stop() -> bool:
     """Ask for a checkpoint, after which the trial ends as interrupted.
 
-    False where nothing is asked: no trial here keeps checkpoints, or none can be had soon (it
-    loads, or evaluates for long), so that its last checkpoint is the one that counts. Safe in a
-    signal handler.
+    Returns False, and asks nothing, if no trial here writes checkpoints or none can be written
+    soon, because data is loading or a long evaluation runs; the trial then resumes from its last
+    checkpoint. Safe in a signal handler.
     """
     if _policy is None or not _policy.can_stop_soon:
         return False

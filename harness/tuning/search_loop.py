@@ -146,7 +146,7 @@ class Drive:
             self.test_outputs,
             others=tuple(others),
             speedup_file=stacks_file() if self.stacks.measured and others else None,
-            checkpoints=self.checkpoints.of(members) if self.checkpoints else None,
+            checkpoints=self.checkpoints.for_task(members) if self.checkpoints else None,
         )
 
     def _ask(self) -> None:

@@ -80,7 +80,7 @@ def test_a_stack_is_cleared_once_none_of_its_trials_waits(
     write(store, plan, {0: done(), 1: done(), 2: cut})
     folders = []
     for members in ((0, 1), (1, 2)):
-        folder = ExperimentCheckpoints(store.checkpoints("1")).stacks / f"stack{members[0]}"
+        folder = ExperimentCheckpoints(store.checkpoints("1")).stacks_folder / f"stack{members[0]}"
         write_checksummed(folder / HALF, {"epoch": 1})
         for number in members:
             (folder / f"{number:016x}.member").touch()

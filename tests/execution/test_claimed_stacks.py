@@ -12,10 +12,10 @@ from harness.core.claim import Claim
 from harness.core.interrupts import Interrupts
 from harness.core.records import Ended, Outcome, Record
 from harness.execution import queue as execution
+from harness.execution.checkpoint_folder import CheckpointFolder, TrainingLog
 from harness.execution.executors.base import Event, Task
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import execute, stacks_of
-from harness.execution.stack_folders import StackFolder, Story, stack_folder
 from harness.experiment.plan import PlannedTrial
 from harness.training.checkpoint import Checkpoint
 from tests.resume_support import planned
@@ -83,9 +83,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def leave_stack(room: ExperimentCheckpoints, members: Sequence[PlannedTrial]) -> Path:
     """As a process does that dies while it trains these as a stack."""
-    folder = stack_folder(room.folder / "stacks", [one.trial_id for one in members])
-    story = Story(tuple((one.trial_id, one.trial) for one in members), {}, {}, {})
-    StackFolder(folder).save(Checkpoint(1, 0, {}), story)
+    folder = room.stack_folder(members)
+    log = TrainingLog({one.trial_id: one.trial for one in members})
+    CheckpointFolder(folder).write(Checkpoint(1, 0, {}), log)
     return folder
 
 

@@ -15,12 +15,12 @@ import pytest
 
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Outcome, Started
-from harness.execution.checkpoint_folder import Position
+from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.execution.executors.base import Executor, Task
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
 from harness.execution.executors.ray import RayExecutor
-from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from tests.resume_support import comparable, planned
 from tests.resume_support import task as checkpointed
 from tests.support import make_trial
@@ -148,9 +148,9 @@ def test_a_killed_task_goes_on_from_its_checkpoint(
     executor: RayExecutor, tmp_path: Path, data_root: Path
 ) -> None:
     trial, room = make_trial(epochs=4, batch_size=32), ExperimentCheckpoints(tmp_path, every=0)
-    folder = TrialFolder(room.trial_folder(planned(trial)))
+    folder = CheckpointFolder(room.trial_folder(planned(trial)))
     executor.submit(checkpointed(trial, data_root, room))
-    while (folder.reached() or Position(0, 0)) < Position(1, 5):
+    while (folder.latest_position() or Position(0, 0)) < Position(1, 5):
         time.sleep(0.01)
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # Others of Ray's come and go.

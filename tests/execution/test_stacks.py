@@ -47,10 +47,12 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     made.close()
 
 
-def stack_of(keys: str, root: Path, measure: Path | None = None, **fields: Any) -> Task:
+def stack_of(keys: str, root: Path, speedup_file: Path | None = None, **fields: Any) -> Task:
     trials = [(key, make_trial(**{"epochs": 2, **fields, "seed": i})) for i, key in enumerate(keys)]
     (key, trial), *others = trials
-    return Task(key, trial, root, test_outputs=False, others=tuple(others), speedup_file=measure)
+    return Task(
+        key, trial, root, test_outputs=False, others=tuple(others), speedup_file=speedup_file
+    )
 
 
 def drain(executor: Executor) -> list[Event]:

@@ -11,10 +11,9 @@ import pytest
 
 from harness.core.records import Started
 from harness.execution import run_stack as stacks
-from harness.execution.checkpoint_folder import Position
+from harness.execution.checkpoint_folder import CheckpointFolder, Position, TrainingLog
 from harness.execution.executors.base import Event, Task
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
-from harness.execution.stack_folders import StackFolder, Story
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint
@@ -53,14 +52,14 @@ def task_of(
 ) -> Task:
     """The task of a stack. folder: of the one that it goes on as."""
     (key, trial), *others = ((one.trial_id, one.trial) for one in members)
-    kept = room.of(members, folder) if room else None
+    kept = room.for_task(members, folder) if room else None
     return Task(key, trial, root, test_outputs=True, others=tuple(others), checkpoints=kept)
 
 
 def going_on(members: Sequence[PlannedTrial], root: Path, room: ExperimentCheckpoints) -> Task:
     """The task of the one stack among these trials that left a checkpoint."""
     (found,) = room.interrupted_stacks(members)
-    return task_of(found.members, root, room, found.folder)
+    return task_of(found.trials, root, room, found.folder)
 
 
 def records(events: Iterable[Event]) -> dict[str, list[Any]]:
@@ -87,15 +86,15 @@ class Cut(BaseException):
 
 def cut(task: Task, place: Position, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train a stack until it has kept a checkpoint there."""
-    save = StackFolder.save
+    write = CheckpointFolder.write
 
-    def save_and_fall(self: StackFolder, checkpoint: Checkpoint, story: Story) -> None:
-        save(self, checkpoint, story)
+    def write_and_fall(self: CheckpointFolder, checkpoint: Checkpoint, log: TrainingLog) -> None:
+        write(self, checkpoint, log)
         if (checkpoint.epoch, checkpoint.batch) >= place:
             raise Cut
 
     with monkeypatch.context() as patch:
-        patch.setattr(StackFolder, "save", save_and_fall)
+        patch.setattr(CheckpointFolder, "write", write_and_fall)
         try:
             list(stacks.events(task))
         except Cut:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from harness.core.metrics import BEST, MACHINE_DEPENDENT
-from harness.execution.checkpoint_folder import Folder, Position
+from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.store import names
 
 PATIENCE = 120.0
@@ -49,7 +49,7 @@ def finish(*arguments: str) -> str:
 def reached(workspace: Path) -> list[Position]:
     """Where each trial or stack stands that has a checkpoint."""
     folders = {path.parent for path in workspace.glob("mlruns/checkpoints/*/*/*/*.pt")}
-    found = (Folder(folder).reached() for folder in folders)
+    found = (CheckpointFolder(folder).latest_position() for folder in folders)
     return [position for position in found if position is not None]
 
 

@@ -14,8 +14,8 @@ import torch
 from harness.core.checksummed import DamagedFile, load_checksummed, write_checksummed
 from harness.core.records import Ended, Outcome, Started
 from harness.execution import experiment_checkpoints as checkpoints
-from harness.execution.checkpoint_folder import Position
-from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder, settle
+from harness.execution.checkpoint_folder import CheckpointFolder, Position, TrainingLog
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.run_task import run
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint
@@ -36,7 +36,7 @@ def room(tmp_path: Path) -> ExperimentCheckpoints:
     return ExperimentCheckpoints(tmp_path / "room", every=0)
 
 
-def names(folder: TrialFolder) -> list[str]:
+def names(folder: CheckpointFolder) -> list[str]:
     return sorted(path.name for path in folder.path.iterdir())
 
 
@@ -83,7 +83,7 @@ def test_where_all_are_bad_the_trial_starts_again_and_says_so(
     assert "none of its checkpoints could be used: 000001-" in started.metadata["restarted"]
     assert "resumed" not in started.metadata
     assert rest[-1].outcome is Outcome.DONE
-    assert folder.reached() == Position(4, 0), "new ones are kept in spite of the bad ones"
+    assert folder.latest_position() == Position(4, 0), "new ones are kept in spite of the bad ones"
 
 
 def spoil(path: Path, fault: str) -> None:
@@ -133,15 +133,15 @@ def test_nobodys_code_is_run(tmp_path: Path) -> None:
 KILLER = """
 import os, random, signal, sys, time, torch
 from pathlib import Path
-from harness.execution.experiment_checkpoints import TrialFolder
+from harness.execution.checkpoint_folder import CheckpointFolder, TrainingLog
 from harness.training.checkpoint import Checkpoint
-folder, chance, torn = TrialFolder(Path(sys.argv[1])), random.Random(0), 0
+folder, chance, torn = CheckpointFolder(Path(sys.argv[1])), random.Random(0), 0
 
 def save_for_ever(epoch, pipe):
     while True:
         epoch += 1
         state = {"weights": torch.full((500_000,), float(epoch))}
-        folder.save(Checkpoint(epoch, 0, state), [], {})
+        folder.write(Checkpoint(epoch, 0, state), TrainingLog({"a": None}))
         os.write(pipe, epoch.to_bytes(4, "big"))
 
 sure = rounds = 0
@@ -159,7 +159,7 @@ while rounds < 25 or (not torn and rounds < 100):
     os.close(read)
     done = int.from_bytes(told[-4:], "big")
     torn += bool(list(folder.path.glob("*.partial")))
-    found = next(folder.sound(None, continues=False))
+    found = next(folder.load("a"))
     sure = found.position.epoch
     assert sure in (done, done + 1), (sure, done)
     assert found.state["weights"].eq(float(sure)).all()
@@ -257,7 +257,7 @@ def test_a_diverged_trial_leaves_nothing(room: ExperimentCheckpoints, data_root:
     trial = made(lr=1e30)
     *_, ended = run(task(trial, data_root, room))
     assert ended.outcome is Outcome.DIVERGED
-    settle(room.folder, room.trial_folder(planned(trial)), trial, done=False)
+    room.clear(room.trial_folder(planned(trial)), trial, done=False)
     assert not room.folder.exists()
 
 
@@ -292,11 +292,11 @@ def done(trial: Trial, root: Path, room: ExperimentCheckpoints) -> None:
     *_, ended = run(task(trial, root, room))
     assert isinstance(ended, Ended)
     assert ended.outcome is Outcome.DONE
-    settle(room.folder, room.trial_folder(planned(trial)), trial, done=True)
+    room.clear(room.trial_folder(planned(trial)), trial, done=True)
 
 
 def test_names_sort_by_position(tmp_path: Path) -> None:
-    folder = TrialFolder(tmp_path)
+    folder = CheckpointFolder(tmp_path)
     for epoch, batch in ((9, 5), (10, 0), (9, 0), (9, 1_000_000)):
-        folder.save(Checkpoint(epoch, batch, {}), [], {})
-    assert [found.position for found in folder.sound(made())] == [(10, 0), (9, 1_000_000)]
+        folder.write(Checkpoint(epoch, batch, {}), TrainingLog({"a": made()}))
+    assert [loaded.position for loaded in folder.load("a", made())] == [(10, 0), (9, 1_000_000)]

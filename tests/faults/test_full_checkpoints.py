@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.records import Ended, Measured, Outcome
-from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
+from harness.execution.checkpoint_folder import CheckpointFolder
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.run_task import run
 from harness.experiment.trial import Trial
 from harness.store import names
@@ -59,7 +60,7 @@ def test_a_full_disk_fails_the_trial_and_leaves_the_old_file(
     assert ended.outcome is Outcome.FAILED
     place = room.trial_folder(planned(large))
     assert f"no checkpoint could be written in {place} (" in ended.reason
-    assert "free): once that is mended, --retry-failed trains it again" in ended.reason
+    assert "free): once that is fixed, --retry-failed trains the trial again" in ended.reason
     assert not ended.traceback, "it is for people"
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == kept
     assert not list(small_disk.rglob("*.partial"))
@@ -73,17 +74,17 @@ def test_a_disk_that_fills_up_under_a_trial_costs_it_an_interval(
 ) -> None:
     trial = made(epochs=3)
     room = ExperimentCheckpoints(small_disk / "room", every=0)
-    folder = TrialFolder(room.trial_folder(planned(trial)))
+    folder = CheckpointFolder(room.trial_folder(planned(trial)))
     records, reached, kept = [], None, {}
     for record in run(task(trial, data_root, room)):
         records.append(record)
         if isinstance(record, Measured) and record.epoch == 1:
-            reached = folder.reached()
+            reached = folder.latest_position()
             kept = {path.name: path.read_bytes() for path in folder.path.iterdir()}
             _fill(small_disk)
     assert reached is not None
     assert records[-1].outcome is Outcome.FAILED
-    assert f"goes on from the one before, after {reached}" in records[-1].reason
+    assert f"resumes from the checkpoint before, after {reached}" in records[-1].reason
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == kept
     _make_room(small_disk)
     again = list(run(task(trial, data_root, room)))

@@ -14,12 +14,11 @@ import pytest
 from harness.core.records import Ended, Measured, Outcome
 from harness.execution import run_stack as stacks
 from harness.execution import stack_speedup as gains
-from harness.execution.checkpoint_folder import Position
+from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.execution.executors.base import Event
 from harness.execution.executors.process import ProcessExecutor
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import stacks_of
-from harness.execution.stack_folders import StackFolder
 from harness.execution.stopping import TOLD_TO_STOP, request_stop
 from harness.experiment.plan import PlannedTrial
 from tests.faults.stack_support import cut, going_on, grid, plan_of, records, starts, task_of, whole
@@ -112,7 +111,7 @@ def test_a_group_is_found_again_whatever_the_grouping_would_be_now(
         room.finish(one, done=False)
     for fuse in (2, 256, "auto"):
         found, lines = stacks_of(members[2:], fuse, 1, room)
-        assert [one.trial_id for one in found.begun[0].members] == [
+        assert [one.trial_id for one in found.begun[0].trials] == [
             one.trial_id for one in members[2:5]
         ]
         assert not {one.trial_id for group in found.groups for one in group} & {
@@ -171,9 +170,9 @@ def test_the_folder_goes_with_the_last_trial_that_waits_for_it(
     cut(task_of(members[:3], data_root, room), Position(1, 4), monkeypatch)
     room.finish(members[0], done=True)
     cut(going_on(members, data_root, room), Position(1, 6), monkeypatch)
-    assert [one.members for one in room.interrupted_stacks(members)] == [tuple(members[1:3])]
+    assert [one.trials for one in room.interrupted_stacks(members)] == [tuple(members[1:3])]
     room.delete(members[1])
-    assert [len(one.members) for one in room.interrupted_stacks(members)] == [1]
+    assert [len(one.trials) for one in room.interrupted_stacks(members)] == [1]
     room.release_finished({members[2].trial_id, "of another"})
     assert not room.folder.exists()
 
@@ -345,12 +344,12 @@ def test_a_worker_killed_in_mid_epoch_costs_its_stack_nothing(
     task = task_of(members, data_root, room)
     assert task.checkpoints is not None
     assert task.checkpoints.stack is not None
-    folder = StackFolder(task.checkpoints.stack)
+    folder = CheckpointFolder(task.checkpoints.stack)
     executor.submit(task)
     events: list[Event] = []
     for place in (Position(0, 4), Position(1, 6)):
         deadline = time.monotonic() + PATIENCE
-        while (folder.reached() or Position(0, 0)) < place:
+        while (folder.latest_position() or Position(0, 0)) < place:
             assert time.monotonic() < deadline, "it takes too long"
             time.sleep(0.001)
         (worker,) = multiprocessing.active_children()

@@ -16,11 +16,11 @@ import pytest
 from harness.core.interrupts import Interrupted, Interrupts
 from harness.core.metrics import BEST, MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Outcome, Record, Started
-from harness.execution.checkpoint_folder import Position
+from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.execution.executors.base import Event
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
-from harness.execution.experiment_checkpoints import ExperimentCheckpoints, TrialFolder
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import execute
 from harness.execution.run_task import run
 from harness.experiment.plan import PlannedTrial
@@ -62,11 +62,11 @@ def test_a_worker_killed_in_mid_epoch_costs_its_trial_nothing(
 ) -> None:
     """Killed twice. Each record comes once; a start comes again, to say that it went on."""
     trial, room = made(), ExperimentCheckpoints(tmp_path, every=0)
-    folder = TrialFolder(room.trial_folder(planned(trial)))
+    folder = CheckpointFolder(room.trial_folder(planned(trial)))
     executor.submit(task(trial, data_root, room))
     events = []
     for place in (Position(0, 10), Position(1, 10)):
-        wait_for(lambda place=place: (folder.reached() or Position(0, 0)) >= place)
+        wait_for(lambda place=place: (folder.latest_position() or Position(0, 0)) >= place)
         (worker,) = multiprocessing.active_children()
         worker.kill()
         worker.join()
@@ -101,12 +101,12 @@ def test_a_worker_told_to_stop_keeps_a_checkpoint_first(
 ) -> None:
     """Closing the engine, as an interrupted sweep does; nothing was due for a long time."""
     trial, room = made(epochs=6), ExperimentCheckpoints(tmp_path, every=1e9)
-    folder = TrialFolder(room.trial_folder(planned(trial)))
+    folder = CheckpointFolder(room.trial_folder(planned(trial)))
     executor.submit(task(trial, data_root, room))
     while not isinstance(event := executor.next(), Event) or not _is_epoch(event, 1):
         pass
     executor.close()
-    reached = folder.reached()
+    reached = folder.latest_position()
     assert reached is not None
     assert reached >= Position(1, 0)
     executor.submit(task(trial, data_root, room))
@@ -140,7 +140,7 @@ def test_a_trial_in_this_process_keeps_a_checkpoint_before_it_stops(
             for _, record in records:
                 if isinstance(record, Measured) and record.epoch == 1:
                     threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
-    reached = TrialFolder(room.trial_folder(one)).reached()
+    reached = CheckpointFolder(room.trial_folder(one)).latest_position()
     assert reached is not None
     assert reached >= Position(1, 0)
 

@@ -1,4 +1,4 @@
-"""The protocol between a sweep and whatever trains its trials."""
+"""What every executor takes, hands back and promises."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.core.records import Record
-from harness.execution.checkpoint_folder import Position
-from harness.execution.experiment_checkpoints import Checkpoints, TrialFolder
-from harness.execution.stack_folders import StackFolder
+from harness.execution.checkpoint_folder import CheckpointFolder, Position
+from harness.execution.experiment_checkpoints import TaskCheckpoints
 from harness.experiment.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One trial to train, or several as one stack.
+    """One trial to train, or several to train as one stack.
 
-    key: its trial id. evidence: whether `Ended` carries weights. others: trials that train with it
-    as one stack, with their keys; Ray's engine takes none.
-    speedup_file: a file of gains measured before, where it is to be seen
-    first if the stack is faster than one by one. checkpoints: where they
-    are kept; without, an interrupted trial begins anew.
-    Set by the engine: device, where it placed the task (None leaves it to the trial's own field);
-    exclusive, whether no other task trains on its device at the same time, so that its times can
-    be compared.
+    key: the trial's id. test_outputs: whether `Ended` carries weights and test outputs.
+    others: the trials that train with it as one stack, with their ids; none with Ray.
+    speedup_file: a file of measured speedups, where the executor is to measure first whether the
+    stack is faster than its trials one by one. checkpoints: where the trials keep them; without, an
+    interrupted trial starts again.
+
+    The executor sets `device`, the device slot that it chose (None leaves the choice to the trial's
+    own field), and `exclusive`, whether no other task trains on that device at the same time, so
+    that its times can be compared.
     """
 
     key: str
@@ -36,48 +36,49 @@ class Task:
     device: str | None = None
     others: tuple[tuple[str, Trial], ...] = ()
     speedup_file: Path | None = None
-    checkpoints: Checkpoints | None = None
+    checkpoints: TaskCheckpoints | None = None
 
     @property
     def trials(self) -> tuple[tuple[str, Trial], ...]:
-        """All of its trials, with their keys."""
+        """All of its trials, with their ids."""
         return ((self.key, self.trial), *self.others)
-
-    def without(self, key: str) -> Task | None:
-        """The task with one trial less; None where none is left."""
-        left = {one for one, _ in self.trials if one != key}
-        return self.only(left) if left else None
-
-    def only(self, keys: Collection[str]) -> Task:
-        """The task with some of its trials, at least one, which go on where all would have."""
-        (key, trial), *others = (pair for pair in self.trials if pair[0] in keys)
-        return replace(self, key=key, trial=trial, others=tuple(others))
 
     @property
     def is_stack(self) -> bool:
-        """Whether it trains as a stack: one that goes on may have a single trial left."""
-        return bool(self.others) or self._stack_reached is not None
-
-    def of(self, trials: Sequence[tuple[str, Trial]]) -> Task:
-        """The task with some of its trials, which begin anew."""
-        keys = [key for key, _ in trials]
-        kept = self.checkpoints.of(keys) if self.checkpoints else None
-        return replace(self.only(keys), checkpoints=kept)
+        """Whether it trains as a stack: one that resumes may have a single trial left."""
+        if self.others or self.checkpoints is None or self.checkpoints.stack is None:
+            return bool(self.others)
+        return CheckpointFolder(self.checkpoints.stack).latest_position() is not None
 
     @property
-    def reached(self) -> Position | None:
-        """The furthest checkpoint of the trial, or of the stack; None where there is none."""
-        if self.is_stack:
-            return self._stack_reached
+    def checkpoint_folder(self) -> CheckpointFolder | None:
+        """The folder of its stack, or of its lone trial."""
         if self.checkpoints is None:
             return None
-        return TrialFolder(self.checkpoints.folders[self.key]).reached()
+        path = self.checkpoints.stack if self.is_stack else self.checkpoints.folders[self.key]
+        return None if path is None else CheckpointFolder(path)
 
     @property
-    def _stack_reached(self) -> Position | None:
-        if self.checkpoints is None or self.checkpoints.stack is None:
-            return None
-        return StackFolder(self.checkpoints.stack).reached()
+    def latest_position(self) -> Position | None:
+        """The position of the latest checkpoint; None where there is none."""
+        folder = self.checkpoint_folder
+        return None if folder is None else folder.latest_position()
+
+    def without(self, key: str) -> Task | None:
+        """The task with one trial less; None where none is left."""
+        remaining = {trial_id for trial_id, _ in self.trials if trial_id != key}
+        return self.only(remaining) if remaining else None
+
+    def only(self, keys: Collection[str]) -> Task:
+        """The task with at least one of its trials, which resume where all would have."""
+        (key, trial), *others = (pair for pair in self.trials if pair[0] in keys)
+        return replace(self, key=key, trial=trial, others=tuple(others))
+
+    def restart_with(self, trials: Sequence[tuple[str, Trial]]) -> Task:
+        """The task with some of its trials, which start again."""
+        keys = [key for key, _ in trials]
+        checkpoints = self.checkpoints.restart_with(keys) if self.checkpoints else None
+        return replace(self.only(keys), checkpoints=checkpoints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +89,17 @@ class Event:
     record: Record
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """As `Measured`'s."""
+        """Pickled by its fields, as `Measured` is."""
         return Event, (self.key, self.record)
 
 
 class Executor(Protocol):
     """Trains tasks and hands back their records.
 
-    Events of one trial come in the order they were yielded; those of different trials may
-    interleave. Every submitted trial ends with exactly one `Ended`, also when its part of the
-    machine dies, unless the engine is closed first. An exception of a trial never leaves the
-    engine: it is an `Ended` with the outcome failed. Not thread-safe: one caller.
+    The events of one trial come in the order in which training yielded them; those of different
+    trials may interleave. Every submitted trial ends with exactly one `Ended`, even if its process
+    or node dies, unless the executor is closed first. An exception in a trial never leaves the
+    executor: it becomes an `Ended` with the outcome failed. Not thread-safe: one thread calls it.
     """
 
     @property
@@ -113,36 +114,42 @@ class Executor(Protocol):
 
     @property
     def description(self) -> str:
-        """Where tasks train, for people: "2 workers, 1 thread each"."""
+        """Where tasks train, for the user: "2 workers, 1 thread each"."""
         ...
 
     def prepare(self) -> None:
-        """Begin with what takes time before the first task can start, where that can go on beside
-        this process. To be called where tasks will surely come; may be left out."""
+        """Start what takes time before the first task can train, beside this process if possible.
+
+        Optional; call it where tasks will surely come.
+        """
         ...
 
     def has_slot(self, device: str) -> bool:
-        """Whether a task of this `device` would start at once."""
+        """Whether a task whose trial names this `device` would start at once."""
         ...
 
     def submit(self, task: Task) -> None: ...
 
     def next(self, timeout: float | None = None) -> Event | None:
-        """The next event; None where nothing came within `timeout` seconds or nothing is left."""
+        """The next event; None if there is none within `timeout` seconds, or nothing trains."""
         ...
 
     def cancel(self, key: str) -> None:
-        """Stop the trial of this key at its next record, or at the end of its stack's epoch; its
-        `Ended` says interrupted, unless it ends by itself before that. The others of its stack go
-        on. Nothing happens where it has ended."""
+        """Stop the trial with this key at its next record, or at the end of its stack's epoch.
+
+        Its `Ended` says interrupted, unless it ends by itself before that. The others of its stack
+        train on. Nothing happens if the trial has ended.
+        """
         ...
 
     def request_stop(self) -> bool:
-        """Ask what trains in this process to keep a checkpoint and end, soon; whether it will.
-        Safe in a signal handler."""
+        """Ask what trains in this process to write a checkpoint and end. Returns whether it will do
+        so soon. Safe in a signal handler."""
         ...
 
     def close(self) -> None:
-        """Stop everything and free what is held; workers first keep a checkpoint of what they
-        train, where that takes a few seconds at most. May be called twice."""
+        """Stop everything and free what is held. May be called twice.
+
+        Workers first write a checkpoint of what they train, if that takes a few seconds at most.
+        """
         ...

@@ -29,7 +29,7 @@ CHECKPOINT_SECONDS = 5.0
 @dataclass(slots=True)
 class _Worker:
     """A process and what it is at. task: None while it is idle. left: the keys of its trials that
-    have not ended. reached: its furthest checkpoint when it was begun. repeated: by trial, the
+    have not ended. position: of its latest checkpoint when the task began. repeated: by trial, the
     measurements still to come that were handed on before its worker died."""
 
     process: BaseProcess
@@ -37,7 +37,7 @@ class _Worker:
     place: DeviceSlots
     task: Task | None = None
     left: set[str] = field(default_factory=set)
-    reached: Position | None = None
+    position: Position | None = None
     repeated: Counter[str] = field(default_factory=Counter)
 
 
@@ -166,7 +166,7 @@ class ProcessExecutor:
             task, device=place.device if suits else None, exclusive=place.slots == 1
         )
         worker.left = {key for key, _ in task.trials}
-        worker.reached = task.reached
+        worker.position = task.latest_position
         worker.repeated = Counter({key: self._measured[key] for key in worker.left})
         self._busy[task.key] = worker
         self._places.take(place)
@@ -242,7 +242,7 @@ class ProcessExecutor:
         if task is None:
             return
         self._release(task, worker)
-        if task.reached != worker.reached:
+        if task.latest_position != worker.position:
             self._waiting.appendleft(task.only(worker.left))
             self._assign()
             return

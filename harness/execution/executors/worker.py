@@ -18,7 +18,7 @@ from types import FrameType
 
 from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution.executors.base import Event, Task
-from harness.execution.stopping import TOLD_TO_STOP, is_asked, request_stop
+from harness.execution.stopping import TOLD_TO_STOP, request_stop, stop_requested
 from harness.experiment.trial import Trial
 
 PARENT_DIED = 3
@@ -120,7 +120,7 @@ def _train(pipe: Connection, task: Task) -> None:
             try:
                 order = _receive(pipe)
             except EOFError:
-                if not is_asked():
+                if not stop_requested():
                     raise
                 break  # Who asked to stop waits for the checkpoint, and listens no more.
             if order is None:

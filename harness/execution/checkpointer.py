@@ -1,0 +1,253 @@
+"""Trains the trials of a task with checkpoints: resumes from the latest, and writes new ones."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from math import inf
+from typing import Any, Final
+
+import torch
+
+from harness.core.errors import HarnessError
+from harness.core.records import Ended, Outcome, Record, Started
+from harness.execution.checkpoint_folder import (
+    CheckpointFolder,
+    CheckpointWriteError,
+    LoadedCheckpoint,
+    TrainingLog,
+)
+from harness.execution.executors.base import Event, Task
+from harness.execution.stopping import TOLD_TO_STOP, stoppable
+from harness.experiment.trial import Trial
+from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint, restore
+from harness.training.loop import train
+from harness.training.setup import set_up
+from harness.training.stacked import loop as stacked
+
+DECIDE_ROUNDING: Final = ("torch", "threads", "device_name")
+"""What decides how numbers are rounded, beside the trial itself."""
+
+Items = Iterator[tuple[str, Record] | Checkpoint]
+_logger = logging.getLogger(__name__)
+
+
+def train_with_checkpoints(
+    task: Task,
+    device: torch.device | None,
+    cancelled: Collection[str] = frozenset(),
+    before_start: Callable[[], Mapping[str, Any]] = dict,
+) -> Iterator[Event]:
+    """Trains a lone trial, or several as a stack. Yields all records of the task's trials from the
+    first on, however much of them was trained before.
+
+    A stack resumes whole, with the trials too that are no longer asked for; their records are not
+    yielded, and training stops when the last of the others has ended. `Started.metadata` says
+    where training was resumed and how often, what it continues, or why it started again. When
+    training is asked to stop (`stopping`), it writes a checkpoint, and the last event says so. A
+    task without `checkpoints` writes none.
+
+    cancelled: ids of a stack's trials that are no longer wanted; it may grow.
+    before_start: called before training starts from the beginning. What it returns is added to
+    that metadata; what it raises goes through.
+    Raises what the training loops do, and CheckpointWriteError.
+    """
+    folder = task.checkpoint_folder
+    policy = CheckpointPolicy(task.checkpoints.every if task.checkpoints and folder else inf)
+    checkpointer = _Checkpointer(task, folder, policy)
+    wanted = {trial_id for trial_id, _ in task.trials}
+    items = checkpointer.start(device, cancelled, before_start)
+    with stoppable(policy) if folder else nullcontext():
+        for item in items:
+            if isinstance(item, Checkpoint):
+                checkpointer.write(item)
+                if policy.stop_requested:
+                    break
+                continue
+            for event in checkpointer.log_record(*item):
+                # A parent that asked to stop may no longer read its pipe.
+                if event.key in wanted and not policy.stop_requested:
+                    yield event
+                    if isinstance(event.record, Ended):
+                        wanted.discard(event.key)
+            if not wanted:
+                return
+    if policy.stop_requested:
+        yield Event(task.key, TOLD_TO_STOP)
+
+
+class _Checkpointer:
+    """Writes the checkpoints of a task's training and resumes it from them.
+
+    folder: None where no checkpoint is written. A lone trial is treated as a stack of one.
+    """
+
+    def __init__(
+        self, task: Task, folder: CheckpointFolder | None, policy: CheckpointPolicy
+    ) -> None:
+        self._task = task
+        self._folder = folder
+        self._policy = policy
+        self._is_stack = task.is_stack
+        may_continue = task.checkpoints is not None and task.checkpoints.continues
+        self._continued_trial = task.trial if may_continue and not self._is_stack else None
+        self._log = TrainingLog(dict(task.trials))
+        self._loaded: LoadedCheckpoint | None = None
+        self._unreported: dict[str, Ended] = {}
+        self._start_metadata: dict[str, Any] = {}
+
+    def start(
+        self,
+        device: torch.device | None,
+        cancelled: Collection[str],
+        before_start: Callable[[], Mapping[str, Any]],
+    ) -> Items:
+        """The items of training, resumed from the latest checkpoint that can be used, or from the
+        beginning."""
+        train_on = self._train_stack if self._is_stack else self._train_alone
+        if self._folder is not None:
+            for loaded in self._folder.load(self._task.key, self._continued_trial):
+                try:
+                    trials = self._trials_of(loaded)
+                    items = train_on(trials, loaded.state, device, cancelled)
+                except UnusableCheckpoint as reason:
+                    self._folder.set_aside(loaded.path, str(reason))
+                    continue
+                self._resume(loaded, trials)
+                return items
+            self._folder.forget_waiting_trials()
+            self._start_metadata |= self._why_from_the_beginning(self._folder)
+        self._start_metadata |= before_start()
+        return train_on(self._log.trials, None, device, cancelled)
+
+    def _why_from_the_beginning(self, folder: CheckpointFolder) -> dict[str, str]:
+        if restarted := folder.restart_reason():
+            return restarted
+        why = folder.why_not_continued(self._continued_trial) if self._continued_trial else ""
+        return {"not_continued": why} if why else {}
+
+    def log_record(self, trial_id: str, record: Record) -> Iterator[Event]:
+        """Remember a record for the next checkpoint. Yields it, and after a trial's start what the
+        trial measured before."""
+        history = self._log.history.setdefault(trial_id, [])
+        match record:
+            case Started():
+                if not self._log.metadata:
+                    self._describe_start(record.metadata)
+                yield from self._unreported_ends(record.metadata)
+                yield Event(trial_id, Started({**record.metadata, **self._start_metadata}))
+                yield from (Event(trial_id, past) for past in history)
+            case Ended():
+                self._log.ended[trial_id] = replace(record, final={}, test_outputs=None)
+                yield Event(trial_id, record)
+            case _:
+                history.append(record)
+                yield Event(trial_id, record)
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint. Raises CheckpointWriteError, unless training was asked to stop: then
+        it is interrupted and has not failed."""
+        if self._folder is None:
+            return
+        began = time.monotonic()
+        try:
+            self._folder.write(checkpoint, self._log)
+        except CheckpointWriteError as error:
+            if not self._policy.stop_requested:
+                raise
+            _logger.warning("%s", error)
+        self._policy.record_write(time.monotonic() - began)
+
+    def _train_alone(
+        self,
+        trials: Mapping[str, Trial],
+        state: Mapping[str, Any] | None,
+        device: torch.device | None,
+        cancelled: Collection[str],  # noqa: ARG002 - as for a stack
+    ) -> Items:
+        (trial_id,) = trials
+        parts = set_up(self._task.trial, self._task.data_root, device)
+        resumed = None if state is None else restore(parts, state)
+        items = train(parts, self._task.test_outputs, self._policy, resumed)
+        return (item if isinstance(item, Checkpoint) else (trial_id, item) for item in items)
+
+    def _train_stack(
+        self,
+        trials: Mapping[str, Trial],
+        state: Mapping[str, Any] | None,
+        device: torch.device | None,
+        cancelled: Collection[str],
+    ) -> Items:
+        task, pairs = self._task, tuple(trials.items())
+        try:
+            return stacked.train_with_checkpoints(
+                pairs, task.data_root, device, task.test_outputs, cancelled, self._policy, state
+            )
+        except ValueError as error:
+            if state is None:
+                raise
+            raise UnusableCheckpoint(str(error)) from error
+
+    def _trials_of(self, loaded: LoadedCheckpoint) -> Mapping[str, Trial]:
+        """All the trials that training began with. Raises UnusableCheckpoint where the task asks
+        for others, or for one that had been cancelled and has measured no further."""
+        if not self._is_stack:
+            return self._log.trials
+        own = dict(self._task.trials)
+        cut = {key for key, end in loaded.ended.items() if end.outcome is not Outcome.DIVERGED}
+        if not own.keys() <= loaded.trials.keys() - cut:
+            raise UnusableCheckpoint("it is of other trials")
+        try:
+            return {key: own.get(key) or Trial.of(one) for key, one in loaded.trials.items()}
+        except (HarnessError, KeyError, TypeError, ValueError) as error:
+            raise UnusableCheckpoint(f"it has a trial that is not known here: {error}") from error
+
+    def _resume(self, loaded: LoadedCheckpoint, trials: Mapping[str, Trial]) -> None:
+        history = {trial_id: list(records) for trial_id, records in loaded.history.items()}
+        self._log = TrainingLog(trials, history, dict(loaded.ended))
+        self._loaded = loaded
+        self._unreported = dict(loaded.ended)
+        if loaded.continued_from is None:
+            self._start_metadata["resumed_after"] = str(loaded.position)
+
+    def _describe_start(self, metadata: Mapping[str, Any]) -> None:
+        """Note where training runs, how often it was resumed, and whether it ran elsewhere before.
+
+        metadata: of any trial's start, which a stack's trials share.
+        """
+        found = {"torch": torch.__version__, **metadata}
+        here = {name: str(found[name]) for name in DECIDE_ROUNDING}
+        self._log.metadata = {**here, "times": 0}
+        if (loaded := self._loaded) is None:
+            return
+        before = loaded.metadata
+        times = int(before.get("times", 0)) + (loaded.continued_from is None)
+        self._log.metadata["times"] = times
+        if times:
+            self._start_metadata["resumed"] = times
+        continued_from = loaded.continued_from or before.get("continued_from")
+        if continued_from is not None:
+            self._log.metadata["continued_from"] = continued_from
+            self._start_metadata["continued_from"] = continued_from
+        changes = [
+            f"{name}: {before.get(name)}, now {here[name]}"
+            for name in DECIDE_ROUNDING
+            if before.get(name) != here[name]
+        ]
+        if changes:
+            self._start_metadata["resumed_elsewhere"] = "; ".join(changes)
+
+    def _unreported_ends(self, metadata: Mapping[str, Any]) -> Iterator[Event]:
+        """All records of the trials that had ended before the checkpoint: of one that is still
+        asked for, the end is not in the store.
+
+        metadata: of any trial's start, which a stack's trials share.
+        """
+        unreported, self._unreported = self._unreported, {}
+        for trial_id, ended in unreported.items():
+            yield Event(trial_id, Started({**metadata, **self._start_metadata}))
+            yield from (Event(trial_id, past) for past in self._log.history[trial_id])
+            yield Event(trial_id, ended)

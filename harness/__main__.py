@@ -1,4 +1,4 @@
-"""`python -m harness`: the commands, and every registered component with its options."""
+"""`python -m harness`: lists the commands and the registered components, or runs a command."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.cli.flags import BAD_INPUT, OK, run_command
+from harness.cli.flags import OK, run_command
+from harness.core.errors import InputError, Problem, did_you_mean
 
 if TYPE_CHECKING:
     from harness.components.base import Component
 
 COMMANDS: Mapping[str, str] = {
-    "sweep": "FILE [key=value…]     run what is not done yet",
-    "search": "FILE [key=value…]    tune each optimizer with the same budget (search: block)",
-    "compare": "[NAME or FILE…]     rank what was run, with its spread over seeds",
-    "predict": "RUN [FILES…]        a trained model on the test split or on files",
-    "doctor": "[NAME…]             is the set-up sound, and the store? --fix mends",
-    "components": "[KIND or NAME…]  every registered component with its options",
+    "sweep": "FILE [key=value…]  run the trials of a grid that are not done yet",
+    "search": "FILE [key=value…]  tune each optimizer with the same budget (search: block)",
+    "compare": "[NAME or FILE…]    rank what was run, with its spread over seeds",
+    "predict": "RUN [FILES…]       apply a trained model to the test split or to files",
+    "doctor": "[NAME…]            check the installation and the store; --fix repairs",
+    "components": "[KIND or NAME…]    list the registered components with their options",
 }
 USAGE = """\
 usage: python -m harness COMMAND …     (or python -m harness.COMMAND …)
@@ -26,35 +27,32 @@ usage: python -m harness COMMAND …     (or python -m harness.COMMAND …)
 commands:
 {commands}
 
-`COMMAND --help` says more.
+`COMMAND --help` lists the flags of a command.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point `harness`; returns an exit code."""
+    """The entry point of the script `harness`. Returns an exit code."""
     return run_command(_main, argv)
 
 
 def _main(argv: Sequence[str]) -> int:
     if not argv:
         print(_usage())
-        print(listing(()))
+        print(list_components(()))
         return OK
     command, *rest = argv
     if command in ("-h", "--help"):
         print(_usage())
-        return OK
-    if command == "components":
-        print(listing(rest))
-        return OK
-    if command in COMMANDS:
-        run = importlib.import_module(f"harness.{command}")
-        code: int = run.main(rest)
-        return code
-    from harness.core.errors import did_you_mean
-
-    print(f"error: no command {command!r}\n    {did_you_mean(command, COMMANDS)}", file=sys.stderr)
-    return BAD_INPUT
+    elif command == "components":
+        print(list_components(rest))
+    elif command in COMMANDS:
+        exit_code: int = importlib.import_module(f"harness.{command}").main(rest)
+        return exit_code
+    else:
+        hint = did_you_mean(command, COMMANDS)
+        raise InputError(Problem(f"no command {command!r}", hint=hint))
+    return OK
 
 
 def _usage() -> str:
@@ -63,30 +61,35 @@ def _usage() -> str:
     return USAGE.format(commands="\n".join(lines))
 
 
-def listing(wanted: Sequence[str]) -> str:
-    """Components as text: all, those of a kind, or single ones by name."""
+def list_components(names: Sequence[str]) -> str:
+    """Returns the components with their options, as text.
+
+    names: kinds ("models" or "model") and components; without any, all are listed.
+    Raises InputError for a name that is neither.
+    """
     from harness.components.base import KINDS
     from harness.components.registry import SINGULAR, components
-    from harness.core.errors import InputError, Problem, did_you_mean
 
-    singular = {name: kind for kind, name in SINGULAR.items()}
-    names = {name for kind in KINDS for name in components(kind)}
-    unknown = [w for w in wanted if w not in KINDS and w not in singular and w not in names]
+    registered = {name for kind in KINDS for name in components(kind)}
+    kinds_and_names = (*KINDS, *registered)
+    unknown = [name for name in names if name not in {*kinds_and_names, *SINGULAR.values()}]
     if unknown:
-        allowed = (*KINDS, *names)
         raise InputError(
-            [Problem(f"no kind or component {u!r}", hint=did_you_mean(u, allowed)) for u in unknown]
+            [
+                Problem(f"no kind or component {name!r}", hint=did_you_mean(name, kinds_and_names))
+                for name in unknown
+            ]
         )
     lines: list[str] = []
     for kind in KINDS:
-        whole = not wanted or kind in wanted or SINGULAR[kind] in wanted
-        chosen = [c for name, c in components(kind).items() if whole or name in wanted]
-        if chosen:
-            lines += [kind, *(line for c in chosen for line in _described(c)), ""]
+        whole_kind = not names or kind in names or SINGULAR[kind] in names
+        listed = [c for name, c in components(kind).items() if whole_kind or name in names]
+        if listed:
+            lines += [kind, *(line for component in listed for line in _describe(component)), ""]
     return "\n".join(lines)
 
 
-def _described(component: Component) -> list[str]:
+def _describe(component: Component) -> list[str]:
     lines = [f"  {component.name}: {component.description}"]
     for name, field in component.options.model_fields.items():
         default = field.get_default(call_default_factory=True)

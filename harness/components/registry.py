@@ -1,7 +1,7 @@
-"""Finds components: every module of `harness/components/<kind>/`, and installed plugins.
+"""The registry of components: the modules of `harness/components/<kind>/`, and plugins.
 
-A plugin is a package with an entry point in the group `harness.components` that names a module
-offering `COMPONENTS`.
+A plugin is an installed package with an entry point in the group `harness.components`. The entry
+point names a module with a tuple `COMPONENTS`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,8 @@ from harness.components.base import KINDS, Component
 from harness.core.errors import InputError, Problem, did_you_mean
 
 ENTRY_POINT_GROUP = "harness.components"
-SINGULAR = {
-    "models": "model",
-    "optimizers": "optimizer",
-    "schedulers": "scheduler",
-    "datasets": "dataset",
-    "losses": "loss",
-    "metrics": "metric",
-    "augmentations": "augmentation",
-}
+SINGULAR = {kind: cls.__name__.lower() for kind, cls in KINDS.items()}
+"""{"models": "model", …}."""
 
 
 class UnknownComponent(InputError):
@@ -34,60 +27,57 @@ class UnknownComponent(InputError):
 
 @cache
 def components(kind: str) -> Mapping[str, Component]:
-    """All registered components of a kind, by name, in alphabetical order."""
-    found: dict[str, Component] = {}
+    """Returns all registered components of a kind by name, in alphabetical order.
+
+    Raises InputError if two have the same name.
+    """
+    registered: dict[str, Component] = {}
     for module in _modules(kind):
         for component in getattr(module, "COMPONENTS", ()):
-            if isinstance(component, KINDS[kind]):
-                _add(found, component, module)
-    return dict(sorted(found.items()))
+            if not isinstance(component, KINDS[kind]):
+                continue
+            if component.name in registered:
+                raise InputError(
+                    f"two {kind} are registered as {component.name!r}, "
+                    f"the second by {module.__name__}"
+                )
+            registered[component.name] = component
+    return dict(sorted(registered.items()))
 
 
 @cache
 def find(kind: str, name: str) -> Component:
-    """The component of this name.
+    """Returns the component of this kind and name.
 
-    Raises UnknownComponent, with the closest match, where there is none.
+    Raises UnknownComponent, with the closest match, if there is none.
     """
-    known = components(kind)
-    if name in known:
-        return known[name]
+    registered = components(kind)
+    if name in registered:
+        return registered[name]
     for module in _modules(kind):
         resolve: Callable[[str], Component | None] | None = getattr(module, "resolve", None)
-        resolved = resolve(name) if resolve else None
-        if resolved is not None and isinstance(resolved, KINDS[kind]):
-            return resolved
-    raise UnknownComponent(
-        Problem(f"{SINGULAR[kind]}: no {name!r} is registered", hint=did_you_mean(name, known))
-    )
+        component = resolve(name) if resolve else None
+        if isinstance(component, KINDS[kind]):
+            return component
+    hint = did_you_mean(name, registered)
+    raise UnknownComponent(Problem(f"{SINGULAR[kind]}: no {name!r} is registered", hint=hint))
 
 
 def resolves(kind: str) -> bool:
-    """Whether this kind takes names beyond the registered ones."""
+    """Returns whether this kind accepts names other than the registered ones."""
     return any(hasattr(module, "resolve") for module in _modules(kind))
 
 
 @cache
 def _modules(kind: str) -> tuple[ModuleType, ...]:
     package = importlib.import_module(f"harness.components.{kind}")
-    own = [
-        importlib.import_module(f"{package.__name__}.{info.name}")
-        for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name)
-    ]
+    names = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
+    own = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
     return (*own, *_plugins())
 
 
 @cache
 def _plugins() -> tuple[ModuleType, ...]:
-    """Modules named by installed packages, not checked by kind: `components` sorts them out."""
+    """The modules of installed plugins. One module may have components of several kinds."""
     loaded = (point.load() for point in entry_points(group=ENTRY_POINT_GROUP))
     return tuple(module for module in loaded if isinstance(module, ModuleType))
-
-
-def _add(found: dict[str, Component], component: Component, module: ModuleType) -> None:
-    if component.name in found:
-        raise InputError(
-            f"two {component.kind} are registered as {component.name!r}, "
-            f"the second by {module.__name__}"
-        )
-    found[component.name] = component

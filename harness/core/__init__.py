@@ -1,1 +1,1 @@
-"""What every room uses: records, errors, seeding, text, paths, checksummed files."""
+"""What every other package uses: records, errors, metrics, seeding, text, paths and files."""

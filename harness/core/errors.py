@@ -1,4 +1,4 @@
-"""Errors meant for the person who can mend them: what is wrong, where, and what was expected."""
+"""Errors for users: what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 
 class HarnessError(Exception):
-    """Anything the harness refuses or cannot do; its text is shown without a traceback.
+    """Base class of the errors that commands print without a traceback.
 
-    `exit_code` is what a command that ends with this error returns.
+    exit_code: the exit code of a command that ends with this error.
     """
 
     exit_code = 1
@@ -18,11 +18,11 @@ class HarnessError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault in what a user gave.
+    """One fault in a user's input.
 
-    where: file and line ("grid.yaml:7"), or the command-line override, or empty.
-    what: the rule that is broken, naming the field.
-    hint: the closest valid name or the way out; empty where there is none.
+    what: the rule that is broken, with the name of the field.
+    where: file and line ("grid.yaml:7"), the command-line override, or "".
+    hint: the closest valid name, or how to correct the fault; or "".
     """
 
     what: str
@@ -30,13 +30,13 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.where}: " if self.where else ""
+        where = f"{self.where}: " if self.where else ""
         hint = f"\n    {self.hint}" if self.hint else ""
-        return f"{place}{self.what}{hint}"
+        return f"{where}{self.what}{hint}"
 
 
 class InputError(HarnessError):
-    """Bad input, found before anything runs. Carries every problem found, not only the first."""
+    """Bad input, found before anything runs. It lists all problems, not only the first."""
 
     exit_code = 2
 
@@ -48,7 +48,7 @@ class InputError(HarnessError):
 
 
 class DataMissing(InputError):
-    """A data set's file is absent; says which file is wanted where."""
+    """A file of a data set does not exist. The message says which file is expected where."""
 
 
 class StoreError(HarnessError):
@@ -58,22 +58,19 @@ class StoreError(HarnessError):
 
 
 class StoreUnreachable(StoreError):
-    """The MLflow store does not answer, or is busy; the same call may succeed later."""
+    """The MLflow store does not answer or is busy. The same call may succeed later."""
 
 
 def closest_match(name: str, allowed: Iterable[str]) -> str | None:
-    """The allowed name most like `name`, or None where none is near.
-
-    Case is ignored, so that `Adam` finds `adam`.
-    """
+    """Returns the allowed name that is most similar to `name`, or None. Case is ignored."""
     by_lower = {candidate.lower(): candidate for candidate in allowed}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[found[0]] if found else None
+    matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[matches[0]] if matches else None
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """A hint for an unknown name: the closest match where there is one, and the allowed names."""
+    """Returns a hint for an unknown name: the closest match, if any, and all allowed names."""
     names = sorted(allowed)
-    near = closest_match(name, names)
-    listed = ", ".join(names) if names else "none"
-    return (f"did you mean {near!r}? " if near else "") + f"allowed: {listed}"
+    match = closest_match(name, names)
+    suggestion = f"did you mean {match!r}? " if match else ""
+    return f"{suggestion}allowed: {', '.join(names) or 'none'}"

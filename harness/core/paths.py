@@ -1,4 +1,4 @@
-"""Where things lie: the project's root, its data folder and its default store."""
+"""The project's folders: its root, its data sets, and the measurements of stacked training."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 
 def project_root() -> Path:
-    """The nearest folder at or above the working directory that holds `mlruns/` or `experiments/`;
-    the working directory where none does."""
+    """Returns the nearest folder, from the working directory up, with `mlruns/` or `experiments/`.
+
+    Returns the working directory if there is none.
+    """
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "mlruns").is_dir() or (folder / "experiments").is_dir():
@@ -17,11 +19,11 @@ def project_root() -> Path:
 
 
 def data_root() -> Path:
-    """The folder of data sets: `HARNESS_DATA`, or `data/` under the root."""
-    given = os.environ.get("HARNESS_DATA")
-    return Path(given).expanduser().resolve() if given else project_root() / "data"
+    """Returns the folder of the data sets: `HARNESS_DATA`, or `data/` in the project's root."""
+    folder = os.environ.get("HARNESS_DATA")
+    return Path(folder).expanduser().resolve() if folder else project_root() / "data"
 
 
 def stacks_file() -> Path:
-    """Where `--fuse auto` remembers what it measured."""
+    """Returns the file in which `--fuse auto` keeps its measurements."""
     return project_root() / "mlruns" / "stacks.json"

@@ -1,7 +1,7 @@
-"""What training yields, dispatch moves and tracking writes: the run side's only words.
+"""Records of a trial's run: training yields them, execution forwards them, the store writes them.
 
-Records are plain values: they pickle, they hold no handle, and they are enough to write every
-metric and artifact of a trial.
+Records are plain values without handles, so they can be pickled. They hold everything that is
+needed to write the metrics and artifacts of a trial.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(StrEnum):
-    """How a trial ended. `DIVERGED`: its loss was no longer finite; what it measured is kept."""
+    """How a trial ended. `DIVERGED`: its loss was no longer finite; its measurements are kept."""
 
     DONE = "done"
     DIVERGED = "diverged"
@@ -25,25 +25,28 @@ class Outcome(StrEnum):
 
 
 FINISHED: Final[tuple[Outcome, ...]] = (Outcome.DONE, Outcome.DIVERGED)
-"""Outcomes of a trial whose results count."""
+"""Outcomes of a trial that has a result."""
 NOT_REPEATED: Final[tuple[Outcome, ...]] = (*FINISHED, Outcome.FAILED)
-"""Outcomes after which a trial is not trained again unless the user asks for it."""
+"""Outcomes after which a trial is trained again only if the user asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A trial begins. facts: what was found where it runs (device, its name, threads, number of
-    parameters, sizes of the splits …), for its provenance; JSON-able."""
+    """A trial starts.
+
+    metadata: what was found where it runs (device and its name, threads, number of parameters,
+        sizes of the splits, …); JSON-serialisable.
+    """
 
     metadata: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Metrics at the end of an epoch; epoch 0 is the untrained model. Every value is finite.
+    """Metrics at the end of an epoch. Epoch 0 is the untrained model.
 
-    values: by MLflow's metric name ("train/loss", "val/accuracy", "lr", "time/train_s", …).
-    examples: training examples seen so far.
+    values: by MLflow metric name ("train/loss", "val/accuracy", "lr", "time/train_s", …); finite.
+    examples: how many training examples were seen so far.
     """
 
     epoch: int
@@ -51,14 +54,17 @@ class Measured:
     examples: int
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled by its fields: what dataclasses do by themselves takes longer than the rest of a
-        record's way from a worker, and there are very many."""
+        """Pickles the fields only. The default of dataclasses takes longer than everything else
+        on a record's way from a worker, and there are very many records."""
         return Measured, (self.epoch, self.values, self.examples)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLosses:
-    """Mean training loss of single batches, every N batches, over examples seen."""
+    """Mean training losses of single batches, every N batches.
+
+    examples: how many training examples were seen, for each of `losses`.
+    """
 
     examples: tuple[int, ...]
     losses: tuple[float, ...]
@@ -66,10 +72,11 @@ class BatchLosses:
 
 @dataclass(frozen=True, slots=True)
 class TestOutputs:
-    """What figures and a saved model are made from, after the last epoch; tensors on the CPU.
+    """What figures and the saved model are made from, after the last epoch; tensors on the CPU.
 
-    state_dict: the model's. outputs [N, O] and targets [N] or [N, T]: on the test split.
-    inputs: the first test examples, unprepared ([n, C, H, W] uint8) or as stored ([n, features]).
+    state_dict: the model's.
+    outputs, targets: [N, O], and [N] or [N, T], of the test split.
+    inputs: the first test examples, before preprocessing: [n, C, H, W] uint8, or [n, features].
     """
 
     state_dict: Mapping[str, Tensor]
@@ -82,12 +89,14 @@ class TestOutputs:
 class Ended:
     """A trial's last record.
 
-    reason: why it diverged, failed or was interrupted, in one line. traceback: of a failure.
-    final: metrics of the last epoch's model on every split ("test/accuracy": 0.97), including
-        those recorded only once; empty unless the outcome is done.
-    evidence: only where it was asked for, and the outcome is done.
-    facts: what was found on the way, as those of `Started`.
-    pruned_at: the epoch after which a search's pruner stopped it; its outcome is interrupted.
+    final: metrics of the last epoch's model on every split ("test/accuracy": 0.97), also those
+        that are recorded only once; empty unless the outcome is done.
+    reason: why it diverged, failed or was interrupted, in one line.
+    traceback: of a failure.
+    test_outputs: if they were requested and the outcome is done.
+    metadata: as that of `Started`, for what was found during training.
+    pruned_at: the epoch after which a search's pruner stopped the trial; its outcome is then
+        interrupted.
     """
 
     outcome: Outcome

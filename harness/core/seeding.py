@@ -1,8 +1,8 @@
 """Named random streams.
 
-Every source of randomness of a trial has its own stream, derived from (seed, name). Two
-optimizers with one seed so start from the same weights and see the same batches, whatever else
-differs between them and in whatever order trials run.
+Every source of randomness of a trial has its own stream, derived from the trial's seed and the
+stream's name. Two optimizers with the same seed start from the same weights and see the same
+batches, whatever else differs between them and in whatever order trials run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STREAMS: Final = (
     ("dropout", 1),
     ("augmentation", 1),
 )
-"""A trial's streams; of those that restart with each epoch, the first epoch's."""
+"""The streams of a trial; for streams that restart with each epoch, that of the first epoch."""
 
 SEEDING_RULE: Final = (
     "the first 8 bytes of the SHA-256 of harness/<seed>/<stream>, big-endian, halved; order, "
@@ -31,31 +31,32 @@ SEEDING_RULE: Final = (
     "dropout/<epoch>/<layer>, and for each use inside a module that is one layer, "
     "dropout/<epoch>/<layer>.<use>"
 )
+"""How the streams are derived, as the store records it with each run."""
 
 
 def stream_seed(seed: int, *name: str | int) -> int:
-    """The seed of a stream: an integer in [0, 2**63), the same on every machine.
+    """Returns the seed of a stream: an integer in [0, 2**63), the same on every machine.
 
-    name: the stream's name and what else sets it apart, such as the epoch. Streams that restart
-    with each epoch need no state to resume.
+    name: the stream's name and whatever else identifies it, such as the epoch. A stream that
+        restarts with each epoch needs no state to be resumed.
     """
     text = "/".join(str(part) for part in ("harness", seed, *name))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def split_random_state(seed: int) -> int:
-    """scikit-learn's `random_state`, of 32 bits, for a test split that follows the seed."""
+    """Returns scikit-learn's `random_state` (32 bits) of a test split that follows the seed."""
     return stream_seed(seed, "split", "test") % 2**32
 
 
 def stream_seeds(seed: int) -> dict[str, int]:
-    """The seeds of `STREAMS` as generators get them, by the streams' names: "order/1"."""
+    """Returns the seeds of `STREAMS`, by names such as "order/1"."""
     seeds = {"/".join(map(str, name)): stream_seed(seed, *name) for name in STREAMS}
     return seeds | {"split/test": split_random_state(seed)}
 
 
 def generator(seed: int, *name: str | int, device: str = "cpu") -> torch.Generator:
-    """A torch generator for a stream, on `device`."""
+    """Returns a torch generator of a stream, on `device`."""
     import torch
 
     return torch.Generator(device=device).manual_seed(stream_seed(seed, *name))

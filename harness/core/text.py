@@ -1,4 +1,4 @@
-"""Numbers, lists and cells as text: for people, for MLflow, and for CSV files."""
+"""Values, counts, lists and tables as text: for people, for MLflow and for CSV files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
 
 def format_number(value: float | int) -> str:
-    """One canonical text for a number: 0.001, never 1e-3 beside 0.0010; 1 and 1.0 both "1"."""
+    """Returns the canonical text of a number: 1e-3 and 0.0010 both as "0.001", 1.0 as "1"."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e16:
@@ -20,7 +23,7 @@ def format_number(value: float | int) -> str:
 
 
 def format_value(value: Any) -> str:
-    """The canonical text of any option's value, as a param or in a label."""
+    """Returns the canonical text of an option's value, as MLflow params and labels have it."""
     if value is None:
         return "none"
     if isinstance(value, (bool, int, float)):
@@ -38,7 +41,7 @@ def plural(count: int, noun: str, irregular: str = "") -> str:
 
 
 def format_bytes(count: float) -> str:
-    """ "512 bytes", "40 MiB"."""
+    """Returns "512 bytes" or "40 MiB"."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"
@@ -46,29 +49,25 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def distinct_parts(paths: Sequence[str]) -> list[str]:
-    """The parts in which addresses differ: "a/x/db", "b/x/db" as "a", "b"."""
-    parts = [path.split("/") for path in paths]
-    for end in (0, -1):
-        while min(map(len, parts)) > 1 and len({of[end] for of in parts}) == 1:
-            parts = [of[1:] if end == 0 else of[:-1] for of in parts]
-    return ["/".join(of) for of in parts]
-
-
 def join_with_and(words: Iterable[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
+    """Returns "a", "a and b" or "a, b and c"."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
 
 
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+def distinct_parts(paths: Sequence[str]) -> list[str]:
+    """Returns the parts in which addresses differ: "a" and "b" for "a/x/db" and "b/x/db"."""
+    split = [path.split("/") for path in paths]
+    for end in (0, -1):
+        while min(map(len, split)) > 1 and len({parts[end] for parts in split}) == 1:
+            split = [parts[1:] if end == 0 else parts[:-1] for parts in split]
+    return ["/".join(parts) for parts in split]
 
 
 def escape_formula(cell: object) -> str:
-    """A cell's text; with an apostrophe in front where a spreadsheet would calculate it.
+    """Returns a cell's text, with an apostrophe before what a spreadsheet would run as a formula.
 
-    Numbers stay as they are, "-0.5" and "1e-3" among them. None and NaN are an empty cell.
+    Numbers such as "-0.5" and "1e-3" are not formulas. None and NaN become an empty cell.
     """
     if cell is None or cell != cell:
         return ""
@@ -79,7 +78,7 @@ def escape_formula(cell: object) -> str:
 
 
 def format_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A CSV file's content (RFC 4180, but lines end with a bare newline)."""
+    """Returns the content of a CSV file (RFC 4180, with newlines alone as line ends)."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([escape_formula(cell) for cell in header])

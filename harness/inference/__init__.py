@@ -1,1 +1,1 @@
-"""What `harness.predict` does: a trained model on data."""
+"""What `harness.predict` does: a trained model predicts data."""

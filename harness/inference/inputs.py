@@ -1,26 +1,27 @@
-"""Files of the user's own as a model's inputs."""
+"""Reads a user's own images and tables as a model's inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from harness.components.base import RawData
-from harness.core.errors import InputError, Problem
+from harness.components.base import RawData, TableColumns
+from harness.components.shared import frames
+from harness.core.errors import InputError, Problem, did_you_mean
 
 if TYPE_CHECKING:
-    from PIL import Image
+    import pandas as pd
+    from numpy.typing import NDArray
     from torch import Tensor
-
-TABLES = (".csv",)
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What was read. names: of each example, "photo.png" or "rows.csv:2" (the line).
+class FileInputs:
+    """Inputs that were read from files.
 
+    names: of each example, "photo.png" or "rows.csv:2" (its line).
     inputs: [N, …], as the data set stores its own.
     """
 
@@ -28,8 +29,8 @@ class Given:
     inputs: Tensor
 
 
-def read(paths: Sequence[Path], raw: RawData) -> Given:
-    """Images where the model takes images, else tables of its features.
+def read_inputs(paths: Sequence[Path], raw: RawData) -> FileInputs:
+    """Reads images where the model takes images, else tables of its features.
 
     Raises InputError with every file that cannot be read.
     """
@@ -37,61 +38,131 @@ def read(paths: Sequence[Path], raw: RawData) -> Given:
 
     problems: list[Problem] = []
     names: list[str] = []
-    parts: list[Tensor] = []
+    inputs: list[Tensor] = []
     for path in paths:
         try:
-            found = _image(path, raw) if raw.info.is_image else _table(path, raw)
+            read = _read_image(path, raw) if raw.info.is_image else _read_table(path, raw)
         except InputError as error:
             problems += error.problems
         else:
-            names += found.names
-            parts.append(found.inputs)
+            names += read.names
+            inputs.append(read.inputs)
     if problems:
         raise InputError(problems)
-    return Given(tuple(names), torch.cat(parts))
+    return FileInputs(tuple(names), torch.cat(inputs))
 
 
-def _image(path: Path, raw: RawData) -> Given:
-    """One image: made grey or coloured, scaled to the size of the data set's own, and cut where
-    its sides are in another proportion."""
+def _read_image(path: Path, raw: RawData) -> FileInputs:
+    """Reads an image in the data set's channels and size. Other proportions are cropped."""
     import numpy as np
     import torch
     from PIL import Image, ImageOps
 
-    stored = raw.train.inputs[0]
-    channels, height, width = stored.shape
-    image = ImageOps.fit(
-        _open(path, "L" if channels == 1 else "RGB"),
-        (width, height),
-        method=Image.Resampling.BILINEAR,
-    )
-    pixels = torch.from_numpy(np.array(image, dtype=np.float32)).reshape(height, width, channels)
-    # A file's white is 255; a data set's own is what its preparation says.
-    maximum = raw.prepare.maximum if raw.prepare is not None else 255.0
-    return Given((path.name,), pixels.permute(2, 0, 1)[None] * (maximum / 255))
-
-
-def _open(path: Path, mode: str) -> Image.Image:
-    from PIL import Image, ImageOps
-
+    channels, height, width = raw.train.inputs[0].shape
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert(mode)
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError and others
-        what = "does not exist" if not path.exists() else f"is no image that can be read: {error}"
+        what = f"is no image that can be read: {error}" if path.exists() else "does not exist"
         raise InputError(Problem(what, where=str(path))) from error
+    image = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32)).reshape(height, width, channels)
+    # White is 255 in a file; in the data set it is what its preparation says.
+    white = raw.prepare.maximum if raw.prepare is not None else 255.0
+    return FileInputs((path.name,), pixels.permute(2, 0, 1)[None] * (white / 255))
 
 
-def _table(path: Path, raw: RawData) -> Given:
-    """Rows of features, by name where names are known, else in the order of the data set's own."""
+def _read_table(path: Path, raw: RawData) -> FileInputs:
     import torch
 
-    from harness.inference.tables import rows
-
-    if path.suffix.lower() not in TABLES:
+    if path.suffix.lower() != ".csv":
         raise InputError(Problem("must be a .csv table: the model takes features", str(path)))
     if not path.is_file():
         raise InputError(Problem("does not exist", where=str(path)))
-    lines, values = rows(path, raw)
+    lines, values = _read_rows(path, raw)
     names = tuple(f"{path.name}:{line}" for line in lines)
-    return Given(names, torch.tensor(values, dtype=torch.float32))
+    return FileInputs(names, torch.tensor(values, dtype=torch.float32))
+
+
+def _read_rows(path: Path, raw: RawData) -> tuple[Sequence[int], NDArray[Any]]:
+    """Returns each row's line in the file, and the features [N, F], with NaN for empty cells.
+
+    Raises InputError for what the model cannot read. Empty cells are an error where the data set
+    does not say how to fill them.
+    """
+    columns = raw.columns
+    if columns is not None and columns.header:
+        frame = frames.read_alike(path, columns)
+        lines = _row_lines(path, len(frame))
+    else:
+        frame, lines = _read_numbers(path, raw.info.features, columns)
+    empty = frame.isna().to_numpy()
+    if empty.any() and raw.imputer is None:
+        row, column = (int(indices[0]) for indices in empty.nonzero())
+        where = f"{path}:{lines[row]}"
+        raise InputError(Problem(f"has an empty cell in column {frame.columns[column]!r}", where))
+    if columns is None or not columns.header:
+        return lines, frame.to_numpy().copy()  # torch takes no columns in reverse order
+    try:
+        return lines, frames.encode_inputs(frame, columns)
+    except InputError as error:
+        raise InputError([Problem(p.what, str(path), p.hint) for p in error.problems]) from error
+
+
+def _row_lines(path: Path, n: int) -> Sequence[int]:
+    """Returns the lines of n rows below a header, blank lines skipped.
+
+    Rows that take several lines are counted as one line each.
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        filled = [number for number, text in enumerate(file, start=1) if text.strip()][1:]
+    return filled if len(filled) == n else range(2, n + 2)
+
+
+def _read_numbers(
+    path: Path, features: int, columns: TableColumns | None
+) -> tuple[pd.DataFrame, Sequence[int]]:
+    """Reads a table of numbers, and returns it with each row's line.
+
+    Columns are found by the names in the first line, where there are names and `columns` says what
+    they should be, else by position.
+    """
+    import pandas as pd
+
+    try:
+        cells = pd.read_csv(path, header=None, dtype=str, skip_blank_lines=False)
+    except (OSError, ValueError) as error:
+        raise InputError(Problem(f"is no CSV table: {error}", where=str(path))) from error
+    numbers = cells.apply(pd.to_numeric, errors="coerce")
+    wrong = numbers.isna() & cells.notna()
+    skipped = int(len(cells) > 1 and wrong.iloc[0].any())
+    if skipped and columns is not None:
+        positions = _positions(path, list(cells.iloc[0]), columns)
+    elif cells.shape[1] == features:
+        positions = list(range(features))
+    else:
+        problem = f"has {cells.shape[1]} columns; the model takes {features} features"
+        raise InputError(Problem(problem, str(path), hint="leave out the target"))
+    wrong = wrong.iloc[skipped:, positions]
+    if wrong.to_numpy().any():
+        row, column = (int(indices[0]) for indices in wrong.to_numpy().nonzero())
+        cell = cells.iloc[row + skipped, positions[column]]
+        where = f"{path}:{row + skipped + 1}"
+        raise InputError(Problem(f"column {positions[column] + 1} is no number: {cell!r}", where))
+    frame = numbers.iloc[skipped:, positions]
+    frame.columns = columns.names if columns is not None else [p + 1 for p in positions]
+    return frame, range(skipped + 1, len(cells) + 1)
+
+
+def _positions(path: Path, header: Sequence[str], columns: TableColumns) -> list[int]:
+    """Returns the position of each of the data set's columns in a file with this first line."""
+    absent = [name for name in columns.names if name not in header]
+    if len(absent) == len(columns.names):
+        hint = f"they are {', '.join(absent)}; without a line of names, columns go in that order"
+        raise InputError(Problem("its first line names none of the features", str(path), hint))
+    if absent:
+        names = list(map(str, header))
+        raise InputError(
+            [Problem(f"has no column {n!r}", str(path), did_you_mean(n, names)) for n in absent]
+        )
+    return [header.index(name) for name in columns.names]

@@ -43,7 +43,8 @@ DIGITS: dict[str, Any] = {"epochs": 5}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """Runs of digits (two with weights, the second better; one without) and of a regression."""
+    """Makes a store with runs of digits (two with weights, the second better; one without) and of a
+    regression."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("project")
         (folder / "mlruns").mkdir()
@@ -76,7 +77,7 @@ def add(store: Store, experiment_id: str, run: StoredRun) -> str:
 
 
 def trained(store: Store, experiment_id: str, score: float, **fields: Any) -> None:
-    """A run as a sweep leaves it: its weights, and what its model scored."""
+    """Adds a run as a sweep does: with its weights, and its model's metrics."""
     trial = make_trial(**fields)
     *_, ended = train(set_up(trial, Path()), test_outputs=True)
     assert isinstance(ended, Ended)
@@ -105,16 +106,16 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_test_split_scores_what_it_did_at_training(
+def test_the_test_split_scores_as_at_training(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_of(store, "digits", 0)
 
     assert main([run.info.run_id, "--output", str(tmp_path), "--device", "cpu"]) == 0
 
-    told = capsys.readouterr().out
-    assert f"test/accuracy   {run.data.metrics['final/test/accuracy']:.4f}\n" in told
-    assert "at training" not in told
+    output = capsys.readouterr().out
+    assert f"test/accuracy   {run.data.metrics['final/test/accuracy']:.4f}\n" in output
+    assert "at training" not in output
     found = rows(tmp_path / "predictions.csv")
     right = sum(row["true"] == row["predicted"] for row in found) / len(found)
     assert right == pytest.approx(run.data.metrics["final/test/accuracy"])
@@ -124,7 +125,7 @@ def test_the_test_split_scores_what_it_did_at_training(
 def test_an_experiment_means_its_best_run_with_weights(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run of seed 2 scores higher, but has none."""
+    """The run of seed 2 scores higher, but has no weights."""
     assert main(["digits", "--output", str(tmp_path)]) == 0
 
     assert run_of(store, "digits", 1).info.run_id in capsys.readouterr().out
@@ -157,7 +158,7 @@ def test_a_regression_writes_values_and_a_scatter(store: Store, tmp_path: Path) 
 def test_image_files_are_read_as_the_data_set_stores_its_own(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Digits saved as files, enlarged, and read back are taken for the same as the originals."""
+    """Digits that are enlarged and saved as files get the predictions of the originals."""
     digits = load_digits()
     paths = []
     for i in range(40):
@@ -200,7 +201,7 @@ def test_rows_of_a_file_are_scaled_as_in_training(store: Store, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("reference", "told"),
+    ("reference", "output"),
     [
         ("digit", r"did you mean 'digits'"),
         ("0000ffff0000", r"no run or experiment"),
@@ -208,27 +209,27 @@ def test_rows_of_a_file_are_scaled_as_in_training(store: Store, tmp_path: Path) 
         ("../../etc", r"no run or experiment"),
     ],
 )
-def test_what_cannot_be_found(
-    store: Store, capsys: pytest.CaptureFixture[str], reference: str, told: str
+def test_references_that_name_no_run_are_errors(
+    store: Store, capsys: pytest.CaptureFixture[str], reference: str, output: str
 ) -> None:
     assert main([reference]) == 2
-    assert re.search(told, capsys.readouterr().err)
+    assert re.search(output, capsys.readouterr().err)
 
 
-def test_a_run_without_weights_names_those_that_have(
+def test_the_error_for_a_run_without_weights_lists_runs_with_weights(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([run_of(store, "digits", 2).info.run_id]) == 2
 
-    told = capsys.readouterr().err
-    assert "untold) has no weights" in told
-    assert run_of(store, "digits", 0).info.run_id in told
+    output = capsys.readouterr().err
+    assert "untold) has no weights" in output
+    assert run_of(store, "digits", 0).info.run_id in output
 
 
-def test_an_ambiguous_beginning_lists_what_it_could_mean(
+def test_the_error_for_an_ambiguous_beginning_lists_the_runs(
     store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.inference import run_choice as reference
+    from harness.inference.trained_model import MAX_LISTED
     from harness.store.read import results
 
     runs = [("digits", run_of(store, "digits", seed)) for seed in (0, 1)]
@@ -236,10 +237,10 @@ def test_an_ambiguous_beginning_lists_what_it_could_mean(
 
     assert main(["ab"]) == 2
     assert "2 runs' ids" in capsys.readouterr().err
-    assert reference.MOST_NAMED > 1
+    assert MAX_LISTED > 1
 
 
-def test_damaged_weights_are_refused(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_weights_are_rejected(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(store, "digits", 0)
     path = Path(run.info.artifact_uri.removeprefix("file://"), WEIGHTS)
     whole = path.read_bytes()
@@ -266,8 +267,8 @@ def test_runs_of_one_data_set_with_other_options_are_not_ranked_together(
     assert "models of several data sets" in capsys.readouterr().err
 
 
-def test_a_run_that_was_replaced_is_found_by_its_whole_id_alone(store: Store) -> None:
-    from harness.inference.run_choice import choose
+def test_a_superseded_run_is_found_by_its_whole_id_alone(store: Store) -> None:
+    from harness.inference.trained_model import find_run
 
     again = store.experiment("again", create=True)
     tags = {TAG_ARTIFACTS: "complete"}
@@ -275,23 +276,23 @@ def test_a_run_that_was_replaced_is_found_by_its_whole_id_alone(store: Store) ->
     old = add(store, again, trial_run(0.5, seed=77, tags=tags | {TAG_SUPERSEDED: "true"}))
     trial_id = store.client.get_run(new).data.params["trial_id"]
 
-    assert choose(store, trial_id).run_id == new
-    assert choose(store, old).run_id == old
+    assert find_run(store, trial_id).run_id == new
+    assert find_run(store, old).run_id == old
 
 
-def test_weights_of_another_epoch_than_the_ranked_one_are_told_of(
+def test_weights_of_another_epoch_than_the_ranked_one_are_reported(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = run_of(store, "digits", 0)
-    told = []
+    output = []
     for best in (3, 5):
         store.client.log_metric(run.info.run_id, BEST_EPOCH, best)
         assert main([run.info.run_id, "--output", str(tmp_path)]) == 0
-        told.append(capsys.readouterr().out)
+        output.append(capsys.readouterr().out)
 
     line = "ranked at epoch 3 (val/accuracy 0.7000); the weights are of the last epoch, 5\n"
-    assert line in told[0]
-    assert "ranked" not in told[1]
+    assert line in output[0]
+    assert "ranked" not in output[1]
 
 
 PETS = """\
@@ -309,7 +310,7 @@ weight,colour,age,indoor,kind
 
 @pytest.fixture(scope="module")
 def pets(store: Store) -> Path:
-    """A run on a table of one's own, with categories as text, numbers and truth values."""
+    """Adds a run on a user's table, with categories as text, numbers and booleans."""
     path = Path.cwd() / "pets.csv"
     path.write_text(PETS)
     dataset = {"name": "csv", "path": str(path), "target": "kind", "categorical": ["age"]}
@@ -330,7 +331,7 @@ def predicted(arguments: list[str], folder: Path) -> list[dict[str, str]]:
     return rows(folder / "predictions.csv")
 
 
-def test_a_table_as_trained_on_is_read_as_it_was_in_training(
+def test_the_training_table_is_read_as_in_training(
     store: Store, pets: Path, tmp_path: Path
 ) -> None:
     """The training table's own rows, with the target beside them."""
@@ -345,7 +346,7 @@ def test_a_table_as_trained_on_is_read_as_it_was_in_training(
 
 
 def test_columns_are_found_by_their_names(store: Store, pets: Path, tmp_path: Path) -> None:
-    """In any order, without the target, with other columns, and spelt as another program does."""
+    """They may be in any order, without the target, with other columns, and spelled differently."""
     whole = predicted(["pets", str(pets)], tmp_path / "whole")
     table = [line.split(",") for line in PETS.splitlines()]
     lines = [["indoor", "colour", "name", "age", "weight"]]
@@ -360,7 +361,7 @@ def test_columns_are_found_by_their_names(store: Store, pets: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "output"),
     [
         ("weight,colour,age\n4,black,3\n", ["no column 'indoor'", "allowed: age, colour"]),
         (
@@ -372,13 +373,13 @@ def test_columns_are_found_by_their_names(store: Store, pets: Path, tmp_path: Pa
         ("weight,colour,age,indoor\n", ["has no rows"]),
     ],
 )
-def test_a_table_of_another_kind_is_refused(
+def test_a_table_with_other_columns_is_rejected(
     store: Store,
     pets: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     content: str,
-    told: list[str],
+    output: list[str],
 ) -> None:
     path = tmp_path / "other.csv"
     path.write_text(content)
@@ -386,10 +387,10 @@ def test_a_table_of_another_kind_is_refused(
     assert main(["pets", str(path)]) == 2
     error = capsys.readouterr().err
     assert "other.csv" in error
-    assert [text for text in told if text not in error] == []
+    assert [text for text in output if text not in error] == []
 
 
-def test_gaps_are_filled_as_in_training(store: Store, pets: Path, tmp_path: Path) -> None:
+def test_empty_cells_are_filled_as_in_training(store: Store, pets: Path, tmp_path: Path) -> None:
     path = tmp_path / "gaps.csv"
     path.write_text(
         "weight,colour,age,indoor\n,,3,true\n15.875,black,3,true\n15.875,brown,3,true\n"
@@ -402,7 +403,7 @@ def test_gaps_are_filled_as_in_training(store: Store, pets: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "output"),
     [
         ("1,2,3\n", "3 columns; the model takes 10"),
         (
@@ -410,31 +411,31 @@ def test_gaps_are_filled_as_in_training(store: Store, pets: Path, tmp_path: Path
             "bad.csv:2: column 5 is no number: 'x'",
         ),
         ("1,2,3,4,,6,7,8,9,10\n", "bad.csv:1: has an empty cell in column 's1'"),
-        ("a,b,c,d,e,f,g,h,i,j\n1,2,3,4,5,6,7,8,9,10\n", "none of the names"),
+        ("a,b,c,d,e,f,g,h,i,j\n1,2,3,4,5,6,7,8,9,10\n", "names none of the features"),
         ("age,sex,bmi,bp,s1,s2,s3,s4,s5,s7\n1,2,3,4,5,6,7,8,9,10\n", "no column 's6'"),
         ("", "no CSV table"),
     ],
 )
-def test_bad_tables(
-    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, told: str
+def test_bad_tables_are_rejected(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, output: str
 ) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(content)
 
     assert main(["table", str(path)]) == 2
-    assert told in capsys.readouterr().err
+    assert output in capsys.readouterr().err
 
 
-def test_all_bad_files_are_told_at_once(
+def test_all_bad_files_are_reported_at_once(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = tmp_path / "text.png"
     text.write_text("no image")
 
     assert main(["digits", str(text), str(tmp_path / "absent.png")]) == 2
-    told = capsys.readouterr().err
-    assert "text.png: is no image" in told
-    assert "absent.png: does not exist" in told
+    output = capsys.readouterr().err
+    assert "text.png: is no image" in output
+    assert "absent.png: does not exist" in output
 
 
 def test_class_names_cannot_act_as_formulas(tmp_path: Path) -> None:

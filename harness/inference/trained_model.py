@@ -1,0 +1,233 @@
+"""Finds a trial's run in the store, and rebuilds its trained model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.metrics import BEST, BEST_EPOCH, FINAL
+from harness.core.records import Outcome
+from harness.store.names import PARAM_TRIAL, TAG_ARTIFACTS, TAG_METRIC, TAG_SUPERSEDED, TAG_TRIAL
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.components.base import RawData
+    from harness.store.read.results import Results
+    from harness.store.store import Store
+    from harness.training.batch_sources import BatchSource
+    from harness.training.evaluation import ModelOutputs
+    from harness.training.setup import TrainingSetup
+
+MAX_LISTED = 8
+"""How many runs an error lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """A trial's run.
+
+    resolved: the trial, as JSON holds it.
+    final: the metrics after its last epoch, whose weights are stored ("test/accuracy").
+    ranked: the epoch at which `compare` ranks it, and its metric there ("epoch 3 (val/accuracy
+    0.9312)"); empty where that is the last epoch.
+    """
+
+    experiment: str
+    run_id: str
+    name: str
+    trial_id: str
+    resolved: Mapping[str, Any]
+    final: Mapping[str, float]
+    ranked: str = ""
+
+    def load_weights(self, store: Store) -> Mapping[str, Tensor]:
+        """Reads the weights. Raises InputError where there are none, and lists runs with some."""
+        from harness.store.read.results import read_results
+        from harness.store.read.run_details import fetch_weights
+
+        weights = fetch_weights(store, self.run_id)
+        if weights is None:
+            problem = f"run {self.run_id} ({self.name}) has no weights stored"
+            hint = _list_with_weights(read_results(store, self.experiment))
+            raise InputError(Problem(problem, hint=hint))
+        return weights
+
+
+def find_run(store: Store, reference: str) -> TrainedRun:
+    """Finds the run that `reference` names.
+
+    It is the id of a run or a trial, the beginning of either, or an experiment's name, which stands
+    for its best run that has weights. Raises InputError where it names no run, or several.
+    """
+    from harness.store.read.results import experiment_names, find_trials
+
+    experiments = experiment_names(store)
+    if reference in experiments:
+        return _best_run(store, reference)
+    matches = find_trials(store, reference)
+    current = [match for match in matches if TAG_SUPERSEDED not in match[1].data.tags]
+    exact = [match for match in matches if match[1].info.run_id == reference]
+    candidates = exact or current or matches
+    if len({run.data.params.get(PARAM_TRIAL) for _, run in candidates}) > 1:
+        listed = [f"{run.info.run_id}  {run.info.run_name}" for _, run in candidates]
+        problem = f"{reference!r} is the beginning of {len(candidates)} runs' ids; give more of it"
+        raise InputError(Problem(problem, hint=_lines(listed)))
+    if not candidates:
+        hint = did_you_mean(reference, experiments) if experiments else "no experiment has run yet"
+        raise InputError(Problem(f"no run or experiment is called {reference!r}", hint=hint))
+    # Of several runs of one trial, the newest that has weights, or else the newest.
+    with_weights = [match for match in candidates if TAG_ARTIFACTS in match[1].data.tags]
+    experiment, run = (with_weights or candidates)[-1]
+    info, data, tags = run.info, run.data, run.data.tags
+    ids = info.run_id, info.run_name or info.run_id, data.params.get(PARAM_TRIAL, "")
+    return _trained_run(
+        experiment, *ids, tags.get(TAG_TRIAL), data.metrics, tags.get(TAG_METRIC, "")
+    )
+
+
+def _best_run(store: Store, experiment: str) -> TrainedRun:
+    """Returns the experiment's best run by its selection metric, among those with weights."""
+    from harness.store.read.results import read_results
+
+    results = read_results(store, experiment)
+    trials = _with_weights(results)
+    if trials.empty:
+        problem = f"no run of {experiment!r} has weights stored"
+        raise InputError(Problem(problem, hint=_list_with_weights(results)))
+    datasets = (json.loads(resolved or "{}").get("dataset") for resolved in trials["trial"])
+    if len({json.dumps(dataset, sort_keys=True) for dataset in datasets}) > 1:
+        problem = f"{experiment!r} has models of several data sets, which no score ranks"
+        raise InputError(Problem(f"{problem}: give a run", hint=_list_with_weights(results)))
+    column = BEST + results.metric
+    if column in trials:
+        ascending = results.direction == "min"
+        trials = trials.sort_values(column, ascending=ascending, kind="stable", na_position="last")
+    row = trials.iloc[0]
+    metrics = {name: float(row[name]) for name in results.scalars}
+    ids = row["run_id"], row["run_name"], row["trial_id"]
+    return _trained_run(experiment, *ids, row["trial"], metrics, results.metric)
+
+
+def _trained_run(
+    experiment: str,
+    run_id: str,
+    name: str,
+    trial_id: str,
+    resolved: str | None,
+    metrics: Mapping[str, float],
+    selection: str,
+) -> TrainedRun:
+    """resolved: the trial as JSON. selection: the metric that the experiment selects on."""
+    if not resolved:
+        raise InputError(f"run {run_id} does not say what was trained: its trial is not stored")
+    final = {
+        metric.removeprefix(FINAL): value
+        for metric, value in metrics.items()
+        if metric.startswith(FINAL) and not isnan(value)
+    }
+    trial = json.loads(resolved)
+    ranked, best = "", metrics.get(BEST_EPOCH)
+    if best is not None and not isnan(best) and best != trial.get("epochs"):
+        ranked = f"epoch {best:.0f} ({selection} {metrics.get(BEST + selection, nan):.4f})"
+    return TrainedRun(experiment, run_id, name, trial_id, trial, final, ranked)
+
+
+def _with_weights(results: Results) -> Any:
+    trials = results.trials
+    return trials[(trials["outcome"] == Outcome.DONE) & (trials["artifacts"] != "")]
+
+
+def _list_with_weights(results: Results) -> str:
+    trials = _with_weights(results)
+    if trials.empty:
+        return (
+            "none of the experiment has; set `artifacts: best` or `all` in its file and run the "
+            "sweep again with --rerun"
+        )
+    names = trials["run_id"] + "  " + trials["run_name"]
+    return "these have: " + _lines(names.tolist())
+
+
+def _lines(runs: Sequence[str]) -> str:
+    rest = len(runs) - MAX_LISTED
+    more = [f"… and {rest} more"] if rest > 0 else []
+    return "\n      ".join(["", *runs[:MAX_LISTED], *more])
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A run's model with its weights, and its data.
+
+    same_data: whether the data set has the checksum of the one that the model was trained on.
+    """
+
+    run: TrainedRun
+    setup: TrainingSetup
+    data_root: Path
+    same_data: bool
+
+    @classmethod
+    def rebuild(
+        cls, run: TrainedRun, weights: Mapping[str, Tensor], data_root: Path, device: str
+    ) -> TrainedModel:
+        """Rebuilds the model of a run.
+
+        Raises InputError where a component or the data is missing, or the weights do not fit.
+        """
+        from pydantic import ValidationError
+
+        from harness.experiment.trial import Trial, make_trial_id
+        from harness.training.device import resolve
+        from harness.training.setup import set_up
+
+        try:
+            trial = Trial.of(run.resolved)
+        except (ValidationError, TypeError, KeyError) as error:
+            raise InputError(
+                f"run {run.run_id} was stored by a version whose trials this one cannot rebuild: "
+                f"{error}"
+            ) from error
+        setup = set_up(trial, data_root, resolve(device))
+        try:
+            setup.model.load_state_dict(weights)
+        except RuntimeError as error:
+            problem = f"the weights of run {run.run_id} do not fit its model"
+            raise InputError(Problem(problem, hint=str(error).replace("\n", " "))) from error
+        fingerprints = (
+            trial.dataset.component.fingerprint(trial.dataset.options, data_root),
+            trial.model.component.fingerprint(trial.model.options),
+        )
+        trial_id = make_trial_id(trial.identity(), "+".join(filter(None, fingerprints)))
+        return cls(run, setup, data_root, same_data=trial_id == run.trial_id)
+
+    @property
+    def raw(self) -> RawData:
+        """The data set as it was read."""
+        from harness.training.data import load_dataset
+
+        return load_dataset(self.setup.trial, self.data_root)
+
+    def predict_test(self) -> ModelOutputs:
+        """Returns the outputs on the test split, which has the same examples as in training."""
+        return self._outputs(self.setup.data.test)
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Returns the outputs [N, O] for inputs [N, …], given as the data set stores its own."""
+        from harness.training.data import prepare_unseen
+
+        source = prepare_unseen(self.setup.trial, self.data_root, self.setup.device, inputs)
+        return self._outputs(source).outputs.cpu()
+
+    def _outputs(self, source: BatchSource) -> ModelOutputs:
+        from harness.training.evaluation import evaluate
+        from harness.training.loop import autocast
+
+        setup = self.setup
+        size = setup.trial.eval_batch_size
+        return evaluate(setup.model, source, setup.loss, size, autocast(setup))

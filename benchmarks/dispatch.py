@@ -79,11 +79,11 @@ def one(way: str, trials: int, dataset: str) -> float:
     tasks = _tasks(trials, dataset=dataset)
     if way == "ray by hand":
         return _by_hand(tasks)
-    from harness.execution.executors.choose import cores
+    from harness.execution.devices import available_cores
     from harness.execution.executors.inline import InlineExecutor
     from harness.execution.executors.process import ProcessExecutor
 
-    executor = InlineExecutor() if way == "inline" else ProcessExecutor.on_cpu(cores(), 1)
+    executor = InlineExecutor() if way == "inline" else ProcessExecutor.on_cpu(available_cores(), 1)
     for task in tasks:
         executor.submit(task)
     last = 0.0
@@ -121,10 +121,10 @@ def flat() -> dict[str, object]:
     import psutil
 
     from harness.core.records import Ended
-    from harness.execution.executors.choose import cores
+    from harness.execution.devices import available_cores
     from harness.execution.executors.process import ProcessExecutor
 
-    executor, held, ended = ProcessExecutor.on_cpu(cores(), 1), [], 0
+    executor, held, ended = ProcessExecutor.on_cpu(available_cores(), 1), [], 0
     waiting = iter(_tasks(1000, dataset="iris", model={"name": "perceptron"}))
     start = time.perf_counter()
     while ended < 1000:

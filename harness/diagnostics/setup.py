@@ -119,9 +119,9 @@ def _describe(device: str) -> str:
 
 def check_threads() -> Finding:
     """Counts this process's cores, and checks that no variable asks for more threads than that."""
-    from harness.execution.executors.choose import cores
+    from harness.execution.devices import available_cores
 
-    available = cores()
+    available = available_cores()
     requested = {
         name: int(text)
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

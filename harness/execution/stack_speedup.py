@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.execution.devices import available_cores
 from harness.execution.executors.base import Task
-from harness.execution.executors.choose import cores
 from harness.execution.measurements import load_measurements, machine_key, save_measurements
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _key(task: Task, device: torch.device) -> str:
 
     trial = task.trial
     parts = [
-        machine_key(cores()),
+        machine_key(available_cores()),
         trial.model.resolved(),
         trial.dataset.identity(),
         trial.batch_size,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.core.errors import InputError
-from harness.execution.devices import DeviceSlots, SlotPool
-from harness.execution.executors.choose import device_slots
+from harness.execution.devices import DeviceSlots, SlotPool, device_slots
 
 TWO_GPUS = ("cuda:0", "cuda:1")
 
@@ -19,7 +18,7 @@ def devices(machine: SlotPool, *wanted: str) -> list[str | None]:
     """Where one trial after another goes, all staying where they are."""
     found = []
     for device in wanted:
-        place = machine.find(device)
+        place = machine.find_free(device)
         if place is not None:
             machine.take(place)
         found.append(None if place is None else place.device)
@@ -51,17 +50,17 @@ def test_a_named_device_is_kept() -> None:
 
 def test_a_released_slot_is_taken_again() -> None:
     machine = table(("cpu", 1))
-    place = machine.find("cpu")
+    place = machine.find_free("cpu")
     assert place is not None
     machine.take(place)
-    assert machine.find("cpu") is None
+    assert machine.find_free("cpu") is None
     machine.release(place)
-    assert machine.find("cpu") == place
+    assert machine.find_free("cpu") == place
 
 
 def test_an_absent_device_goes_where_it_can_say_so() -> None:
     machine = table(("cpu", 1))
-    assert machine.suiting("cuda:7") == ()
+    assert machine.matching("cuda:7") == ()
     assert devices(machine, "cuda:7") == ["cpu"]
 
 

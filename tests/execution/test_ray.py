@@ -112,7 +112,7 @@ def test_a_task_is_alone_only_with_a_whole_gpu(
     cluster: Any, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Resources are a cluster's own word: no GPU is needed to see what is asked for."""
-    monkeypatch.setattr(RayExecutor, "_begin", lambda *_: None)
+    monkeypatch.setattr(RayExecutor, "_start", lambda *_: None)
 
     def alone(device: str, slots: int = 1) -> bool:
         executor = RayExecutor(slots=slots)

@@ -1,4 +1,4 @@
-"""The engine that trains in the process that asks: one task after another."""
+"""The executor that trains in the calling process, one task after another."""
 
 from __future__ import annotations
 
@@ -13,62 +13,51 @@ from harness.execution.stopping import request_stop
 
 
 class InlineExecutor:
-    """One slot, all of torch's threads. Nothing trains between two calls of `next`."""
+    """One slot, with all of torch's threads. Training goes on only while `next` is called."""
 
     slots = 1
     is_local = True
+    description = "one at a time in this process"
 
     def __init__(self) -> None:
         self._waiting: deque[Task] = deque()
-        self._running: tuple[Task, Iterator[Event]] | None = None
-        self._left: set[str] = set()
+        self._events: Iterator[Event] | None = None
+        self._unfinished: set[str] = set()
         self._cancelled: set[str] = set()
         self._ready: deque[Event] = deque()
 
-    @property
-    def description(self) -> str:
-        return "one at a time in this process"
-
     def prepare(self) -> None:
-        """Nothing goes on beside this process."""
+        """Nothing can be prepared beside this process."""
 
-    def has_slot(self, device: str) -> bool:  # noqa: ARG002 - one place for every device
-        return self._running is None and not self._waiting
+    def has_slot(self, device: str) -> bool:  # noqa: ARG002 - one slot for every device
+        return self._events is None and not self._waiting
 
     def submit(self, task: Task) -> None:
         self._waiting.append(replace(task, exclusive=True))
 
-    def next(self, timeout: float | None = None) -> Event | None:  # noqa: ARG002
-        """Trains until the next record; `timeout` is no concern of an engine that never waits."""
+    def next(self, timeout: float | None = None) -> Event | None:  # noqa: ARG002 - never waits
+        """Trains until the next record."""
         if self._ready:
             return self._ready.popleft()
-        if self._running is None:
+        if self._events is None:
             if not self._waiting:
                 return None
             task = self._waiting.popleft()
             self._cancelled = set()
-            self._running = (task, events(task, self._cancelled))
-            self._left = {key for key, _ in task.trials}
-        event = next(self._running[1])
+            self._events = events(task, self._cancelled)
+            self._unfinished = {key for key, _ in task.trials}
+        event = next(self._events)
         if isinstance(event.record, Ended):
-            self._left.discard(event.key)
-            if not self._left:
-                self._running = None
+            self._unfinished.discard(event.key)
+            if not self._unfinished:
+                self._events = None
         return event
 
     def cancel(self, key: str) -> None:
-        if self._running is not None and key in self._left:
+        if self._events is not None and key in self._unfinished:
             self._cancelled.add(key)
-            return
-        for place, task in enumerate(self._waiting):
-            if key in dict(task.trials):
-                left = task.without(key)
-                self._ready.append(Event(key, CANCELLED))
-                if left is None:
-                    del self._waiting[place]
-                else:
-                    self._waiting[place] = left
-                return
+        elif remove_waiting(self._waiting, key):
+            self._ready.append(Event(key, CANCELLED))
 
     def request_stop(self) -> bool:
         return request_stop()
@@ -76,5 +65,17 @@ class InlineExecutor:
     def close(self) -> None:
         self._waiting.clear()
         self._ready.clear()
-        self._left.clear()
-        self._running = None
+        self._unfinished.clear()
+        self._events = None
+
+
+def remove_waiting(tasks: deque[Task], key: str) -> bool:
+    """Take a trial out of the task that holds it. Returns whether there was one."""
+    for index, task in enumerate(tasks):
+        if key in dict(task.trials):
+            if (rest := task.without(key)) is None:
+                del tasks[index]
+            else:
+                tasks[index] = rest
+            return True
+    return False

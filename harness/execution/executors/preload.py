@@ -1,4 +1,4 @@
-"""What every worker needs, imported once before workers are forked from that process.
+"""Imports what every worker needs, once, in the process from which workers are forked.
 
 Nothing here may start a thread or touch a device: neither survives a fork.
 """
@@ -11,10 +11,10 @@ import signal
 # Ctrl-C goes to every process of a terminal, and this one may still be importing.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-import torch._dynamo  # by torch's optimizers, at their first step
+import torch._dynamo  # torch's optimizers import it at their first step
 
 import harness.training.loop
 import harness.training.setup
 
-# What was imported stays: workers neither look through it for garbage nor, by that, copy it.
+# Workers then neither search the imported objects for garbage nor, by that, copy their memory.
 gc.freeze()

@@ -1,4 +1,4 @@
-"""The engine of worker processes: as many tasks at once as the machine's places have slots."""
+"""The executor of worker processes: one worker for each slot of each device."""
 
 from __future__ import annotations
 
@@ -17,46 +17,52 @@ from harness.core.text import plural
 from harness.execution.checkpoint_folder import Position
 from harness.execution.devices import DeviceSlots, SlotPool
 from harness.execution.executors.base import Event, Task
+from harness.execution.executors.inline import remove_waiting
 from harness.execution.executors.worker import Cancel, send
 from harness.execution.executors.worker_start import SharedFolder, prepare, start
+from harness.execution.run_stack import CANCELLED
 
 GRACE_SECONDS = 0.5
-"""How long a worker that was told to stop may take before it is killed."""
+"""How long a worker that was asked to stop may take before it is killed."""
 CHECKPOINT_SECONDS = 5.0
-"""The same of one that trains a trial with checkpoints, and keeps one first."""
+"""The same for a worker that first writes a checkpoint."""
 
 
 @dataclass(slots=True)
 class _Worker:
-    """A process and what it is at. task: None while it is idle. left: the keys of its trials that
-    have not ended. position: of its latest checkpoint when the task began. repeated: by trial, the
-    measurements still to come that were handed on before its worker died."""
+    """A worker process and what it trains.
+
+    task: None while it is idle. unfinished: the keys of its trials that have not ended.
+    position: of the task's latest checkpoint when the worker received it. repeated: how many
+    measurements of each trial are still to come that were handed on before an earlier worker died.
+    """
 
     process: BaseProcess
     pipe: Connection
-    place: DeviceSlots
+    device: DeviceSlots
     task: Task | None = None
-    left: set[str] = field(default_factory=set)
+    unfinished: set[str] = field(default_factory=set)
     position: Position | None = None
     repeated: Counter[str] = field(default_factory=Counter)
 
 
 class ProcessExecutor:
-    """Workers that are started at the first task and kept, one for each slot of each place.
+    """Starts a worker for each slot when the first task comes, and keeps it.
 
-    A worker serves one place alone, and is replaced where it dies. Its task then goes on from its
-    last checkpoint, where it has come further than when it was begun, and only what was not
-    measured before is handed on; else it fails, alone, with the signal or status the worker died
-    of. Workers share their prepared data in memory.
+    A worker serves one device, and is replaced if it dies. Its task then resumes from its last
+    checkpoint, if it has come further than when the worker received it, and only what was not
+    measured before is handed on. Otherwise the task fails, alone, with the signal or exit status
+    of the worker. Workers share prepared data in memory.
+
+    imports: modules that the trials will import; they are imported once for all workers.
     """
 
     is_local = False
 
-    def __init__(self, places: Sequence[DeviceSlots], imports: Sequence[str] = ()) -> None:
-        """imports: modules that the trials will import, for workers to share."""
-        self._all = tuple(places)
+    def __init__(self, devices: Sequence[DeviceSlots], imports: Sequence[str] = ()) -> None:
+        self._devices = tuple(devices)
         self._imports = tuple(imports)
-        self._places = SlotPool(places)
+        self._pool = SlotPool(devices)
         self._idle: dict[DeviceSlots, list[_Worker]] = defaultdict(list)
         self._busy: dict[str, _Worker] = {}
         self._waiting: deque[Task] = deque()
@@ -70,72 +76,61 @@ class ProcessExecutor:
 
     @property
     def slots(self) -> int:
-        return self._places.slots
+        return self._pool.total
 
     @property
     def description(self) -> str:
-        return "; ".join(_described(place) for place in self._all)
+        return "; ".join(_describe(device) for device in self._devices)
 
     def prepare(self) -> None:
-        prepare(self._all[0].threads, self._imports)
+        prepare(self._devices[0].threads, self._imports)
 
     def has_slot(self, device: str) -> bool:
-        return not self._waiting and self._places.find(device) is not None
+        return not self._waiting and self._pool.find_free(device) is not None
 
     def submit(self, task: Task) -> None:
         self._waiting.append(task)
-        self._assign()
+        self._start_waiting()
 
     def next(self, timeout: float | None = None) -> Event | None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ready:
             if not self._busy:
                 return None
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:
                 return None
-            self._collect(left)
+            self._receive(remaining)
         event = self._ready.popleft()
-        self._assign()
+        self._start_waiting()
         return event
 
     def cancel(self, key: str) -> None:
-        """A trial in training stops once its worker has read that it shall."""
+        """A trial in training stops once its worker has read the message."""
         for worker in self._busy.values():
-            if key in worker.left:
-                with suppress(BrokenPipeError, ConnectionResetError):  # `_collect` buries it.
+            if key in worker.unfinished:
+                with suppress(BrokenPipeError, ConnectionResetError):  # `_receive` will notice.
                     send(worker.pipe, Cancel(key))
                 return
-        for place, task in enumerate(self._waiting):
-            if key in dict(task.trials):
-                left = task.without(key)
-                self._ready.append(Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
-                if left is None:
-                    del self._waiting[place]
-                else:
-                    self._waiting[place] = left
-                return
+        if remove_waiting(self._waiting, key):
+            self._ready.append(Event(key, CANCELLED))
 
     def request_stop(self) -> bool:
         return False
 
     def close(self) -> None:
-        everyone = [*self._busy.values(), *(w for idle in self._idle.values() for w in idle)]
+        workers = [*self._busy.values(), *(w for idle in self._idle.values() for w in idle)]
         for worker in self._busy.values():
             worker.process.terminate()
-        for worker in everyone:
+        for worker in workers:
             worker.pipe.close()
         tasks = [worker.task for worker in self._busy.values()]
-        keeps = any(task is not None and task.checkpoints is not None for task in tasks)
-        deadline = time.monotonic() + (CHECKPOINT_SECONDS if keeps else GRACE_SECONDS)
-        for worker in everyone:
-            worker.process.join(max(0.0, deadline - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.process.close()
+        writes = any(task is not None and task.checkpoints is not None for task in tasks)
+        deadline = time.monotonic() + (CHECKPOINT_SECONDS if writes else GRACE_SECONDS)
+        for worker in workers:
+            _end_process(worker.process, max(0.0, deadline - time.monotonic()))
         for worker in self._busy.values():
-            self._places.release(worker.place)
+            self._pool.release(worker.device)
         self._idle.clear()
         self._busy.clear()
         self._waiting.clear()
@@ -145,60 +140,60 @@ class ProcessExecutor:
             self._shared.remove()
             self._shared = None
 
-    def _assign(self) -> None:
-        """Start what fits, in its order; a task that waits for its device holds up no other."""
+    def _start_waiting(self) -> None:
+        """Start the waiting tasks that have a free slot, in their order. A task that waits for its
+        device holds up no other."""
         if not self._waiting:
             return
-        still: deque[Task] = deque()
+        still_waiting: deque[Task] = deque()
         while self._waiting and len(self._busy) < self.slots:
             task = self._waiting.popleft()
-            place = self._places.find(task.trial.device)
-            if place is None:
-                still.append(task)
+            device = self._pool.find_free(task.trial.device)
+            if device is None:
+                still_waiting.append(task)
             else:
-                self._begin(task, place)
-        self._waiting.extendleft(reversed(still))
+                self._start_task(task, device)
+        self._waiting.extendleft(reversed(still_waiting))
 
-    def _begin(self, task: Task, place: DeviceSlots) -> None:
-        worker = self._take_idle(place) or self._start(place)
-        suits = place in self._places.suiting(task.trial.device)
+    def _start_task(self, task: Task, device: DeviceSlots) -> None:
+        worker = self._idle_worker(device) or self._start_worker(device)
+        matches = device in self._pool.matching(task.trial.device)
         worker.task = replace(
-            task, device=place.device if suits else None, exclusive=place.slots == 1
+            task, device=device.device if matches else None, exclusive=device.count == 1
         )
-        worker.left = {key for key, _ in task.trials}
+        worker.unfinished = {key for key, _ in task.trials}
         worker.position = task.latest_position
-        worker.repeated = Counter({key: self._measured[key] for key in worker.left})
+        worker.repeated = Counter({key: self._measured[key] for key in worker.unfinished})
         self._busy[task.key] = worker
-        self._places.take(place)
+        self._pool.take(device)
         try:
             send(worker.pipe, worker.task)
         except (BrokenPipeError, ConnectionResetError):
-            self._bury(worker)
+            self._handle_death(worker)
 
-    def _take_idle(self, place: DeviceSlots) -> _Worker | None:
-        """A worker at rest that is still alive."""
-        while self._idle[place]:
-            worker = self._idle[place].pop()
+    def _idle_worker(self, device: DeviceSlots) -> _Worker | None:
+        while self._idle[device]:
+            worker = self._idle[device].pop()
             if worker.process.is_alive():
                 return worker
-            self._bury(worker)
+            self._handle_death(worker)
         return None
 
-    def _start(self, place: DeviceSlots) -> _Worker:
+    def _start_worker(self, device: DeviceSlots) -> _Worker:
         if self._shared is None:
             self._shared = SharedFolder.make()
-        process, pipe = start(place.threads, self._shared, self._imports)
-        return _Worker(process, pipe, place)
+        process, pipe = start(device.threads, self._shared, self._imports)
+        return _Worker(process, pipe, device)
 
-    def _collect(self, timeout: float | None) -> None:
-        """Take what the workers have sent, or bury those that died."""
+    def _receive(self, timeout: float | None) -> None:
+        """Take what the workers have sent, and handle the deaths of those that died."""
         by_pipe = {worker.pipe: worker for worker in self._busy.values()}
         for pipe in connection.wait(list(by_pipe), timeout):
             worker = by_pipe[pipe]  # type: ignore[index]
             try:
                 events: list[Event] = pickle.loads(worker.pipe.recv_bytes())  # noqa: S301 - ours
             except (EOFError, ConnectionResetError, OSError):
-                self._bury(worker)
+                self._handle_death(worker)
                 continue
             for event in events:
                 self._take(worker, event)
@@ -208,13 +203,13 @@ class ProcessExecutor:
             return
         self._ready.append(event)
         if isinstance(event.record, Ended):
-            worker.left.discard(event.key)
-            if worker.task is not None and not worker.left:
+            worker.unfinished.discard(event.key)
+            if worker.task is not None and not worker.unfinished:
                 self._release(worker.task, worker)
-                self._idle[worker.place].append(worker)
+                self._idle[worker.device].append(worker)
 
     def _is_repeated(self, worker: _Worker, event: Event) -> bool:
-        """Whether it was handed on before. Keeps count of what a task has measured."""
+        """Whether an event was handed on before. Counts the measurements of each trial."""
         if isinstance(event.record, Ended):
             del self._measured[event.key]
         elif not isinstance(event.record, Started):
@@ -226,36 +221,42 @@ class ProcessExecutor:
 
     def _release(self, task: Task, worker: _Worker) -> None:
         del self._busy[task.key]
-        self._places.release(worker.place)
+        self._pool.release(worker.device)
         worker.task = None
 
-    def _bury(self, worker: _Worker) -> None:
-        """A worker's pipe has closed: it is dead, or as good as dead."""
+    def _handle_death(self, worker: _Worker) -> None:
+        """A worker's pipe has closed: let its task resume, or fail it."""
         task = worker.task
         worker.pipe.close()
-        worker.process.join(GRACE_SECONDS)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
-        status = worker.process.exitcode or 0
-        worker.process.close()
+        status = _end_process(worker.process, GRACE_SECONDS)
         if task is None:
             return
         self._release(task, worker)
         if task.latest_position != worker.position:
-            self._waiting.appendleft(task.only(worker.left))
-            self._assign()
+            self._waiting.appendleft(task.only(worker.unfinished))
+            self._start_waiting()
             return
-        for key in worker.left:
+        for key in worker.unfinished:
             del self._measured[key]
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
-        hint = "; out of memory, perhaps" if status == -9 else ""
+        hint = "; it may have run out of memory" if status == -9 else ""
         ended = Ended(Outcome.FAILED, {}, f"its worker process died {how}{hint}")
-        self._ready.extend(Event(key, ended) for key, _ in task.trials if key in worker.left)
+        self._ready.extend(Event(key, ended) for key, _ in task.trials if key in worker.unfinished)
 
 
-def _described(place: DeviceSlots) -> str:
-    """ "2 workers, 1 thread each", "cuda:0: 1 worker, 8 threads"."""
-    workers, threads = plural(place.slots, "worker"), plural(place.threads, "thread")
-    where = "" if place.device == "cpu" else f"{place.device}: "
+def _end_process(process: BaseProcess, seconds: float) -> int:
+    """Wait so long for a process, then kill it. Returns its exit status."""
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    status = process.exitcode or 0
+    process.close()
+    return status
+
+
+def _describe(device: DeviceSlots) -> str:
+    """ "2 workers, 1 thread each", "cuda:0: 1 worker, 8 threads each"."""
+    workers, threads = plural(device.count, "worker"), plural(device.threads, "thread")
+    where = "" if device.device == "cpu" else f"{device.device}: "
     return f"{where}{workers}, {threads} each"

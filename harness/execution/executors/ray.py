@@ -1,7 +1,7 @@
-"""The engine of a Ray cluster: tasks on whatever nodes it has, records streamed to this process.
+"""The executor of a Ray cluster: tasks train on its nodes, and records stream to this process.
 
-Every node needs this package and its dependencies installed, at the same versions; data sets it
-does not need: they come through Ray's object store.
+Every node needs this package and its dependencies at the same versions. It needs no data sets: they
+come through Ray's object store.
 """
 
 from __future__ import annotations
@@ -16,36 +16,43 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import InputError
 from harness.core.records import Ended, Outcome, Record, Started
 from harness.core.text import plural
-from harness.execution.devices import GPU_KINDS
+from harness.execution.devices import GPU_KINDS, available_cores
 from harness.execution.executors.base import Event, Task
+from harness.execution.run_stack import CANCELLED
 
 if TYPE_CHECKING:
     from harness.components.base import RawData
 
-TRIES = 3
-"""How often a task is begun whose node or process dies; what it measured stays as it was."""
+MAX_ATTEMPTS = 3
+"""How often a task is started whose node or process dies."""
 
 
 @dataclass(slots=True)
-class _Running:
-    """A task in the cluster. stream: of its records' references. seen: measurements handed on."""
+class _RunningTask:
+    """A task in the cluster.
+
+    stream: yields references to its records. seen: how many measurements were handed on.
+    skip: how many are still to come that an earlier attempt handed on.
+    """
 
     task: Task
     stream: Any
-    gpu: bool
-    tries: int = 1
+    on_gpu: bool
+    attempts: int = 1
     seen: int = 0
     skip: int = 0
 
 
 class RayExecutor:
-    """Tasks of `threads` cores each, or of a `1/slots` share of a GPU.
+    """Trains tasks with `threads` cores each, or on a `1/slots` share of a GPU.
+
+    A task whose node dies starts again elsewhere, and only the records that were not seen yet are
+    handed on. A task is marked exclusive only if Ray grants it a whole GPU, or all cores of a
+    cluster that this executor started.
 
     address: of a running cluster; None starts one on this machine that listens on 127.0.0.1 and
-    ends with the engine. limit: tasks at once at most. A task whose node dies begins again
-    elsewhere, and only its records not seen yet are handed on. A task is marked exclusive only
-    where Ray grants it a whole GPU, or all cores of a cluster of the engine's own. Raises
-    InputError where Ray is not installed or no cluster answers.
+    ends with the executor. limit: the maximum number of tasks at once.
+    Raises InputError if Ray is not installed or no cluster answers.
     """
 
     is_local = False
@@ -57,49 +64,51 @@ class RayExecutor:
         slots: int = 1,
         limit: int | None = None,
     ) -> None:
-        self._ray = _ray(alone=address is None)
-        self._owns = not self._ray.is_initialized()
-        if self._owns:
+        self._ray = _import_ray(is_local=address is None)
+        owns_cluster = not self._ray.is_initialized()
+        if owns_cluster:
             _connect(self._ray, address)
-        self._threads, self._share = threads, 1 / slots
+        self._owns_cluster = owns_cluster
+        self._threads, self._gpu_share = threads, 1 / slots
         resources = self._ray.cluster_resources()
-        self._of_cpu = int(resources.get("CPU", 0)) // threads
-        self._of_gpu = int(resources.get("GPU", 0)) * slots
-        self._limit = limit or self._of_cpu + self._of_gpu
-        # All cores, for one task at a time; None where several train there, or others may.
-        alone = self._owns and address is None and min(self._limit, self._of_cpu) == 1
-        self._whole = int(resources["CPU"]) if alone else None
-        self._nodes = len(self._alive())
+        self._cpu_slots = int(resources.get("CPU", 0)) // threads
+        self._gpu_slots = int(resources.get("GPU", 0)) * slots
+        self._limit = limit or self._cpu_slots + self._gpu_slots
+        # All cores, for one task at a time; None if several train there, or others may.
+        is_alone = owns_cluster and address is None and min(self._limit, self._cpu_slots) == 1
+        self._all_cores = int(resources["CPU"]) if is_alone else None
+        self._nodes = len(self._live_nodes())
         self._remote = self._ray.remote(_records)
-        self._data: dict[str, Any] = {}
-        self._running: dict[str, _Running] = {}
+        self._datasets: dict[str, Any] = {}
+        self._running: dict[str, _RunningTask] = {}
         self._ready: deque[Event] = deque()
 
     @property
     def slots(self) -> int:
-        return max(1, min(self._limit, self._of_cpu + self._of_gpu))
+        return max(1, min(self._limit, self._cpu_slots + self._gpu_slots))
 
     @property
     def description(self) -> str:
         nodes, trials = plural(self._nodes, "node"), plural(self.slots, "trial")
-        return f"Ray, {nodes}, {trials} at once, {self._threads} thread each"
+        threads = plural(self._threads, "thread")
+        return f"Ray, {nodes}, {trials} at once, {threads} each"
 
     def prepare(self) -> None:
-        """Nothing is begun before the first task."""
+        """Nothing starts before the first task."""
 
     def has_slot(self, device: str) -> bool:
         if len(self._running) >= self.slots:
             return False
-        gpu = self._wants_gpu(device)
-        of_kind = sum(running.gpu == gpu for running in self._running.values())
-        return of_kind < (self._of_gpu if gpu else max(1, self._of_cpu))
+        on_gpu = self._wants_gpu(device)
+        used = sum(running.on_gpu == on_gpu for running in self._running.values())
+        return used < (self._gpu_slots if on_gpu else max(1, self._cpu_slots))
 
     def submit(self, task: Task) -> None:
-        gpu = self._wants_gpu(task.trial.device)
-        placed = replace(task, exclusive=self._is_alone(gpu))
-        if gpu:
-            placed = replace(placed, device="cuda:0")  # Ray shows a task its own alone.
-        self._running[task.key] = _Running(placed, self._begin(placed, gpu), gpu)
+        on_gpu = self._wants_gpu(task.trial.device)
+        task = replace(task, exclusive=self._is_exclusive(on_gpu))
+        if on_gpu:
+            task = replace(task, device="cuda:0")  # Ray shows a task no GPU but its own.
+        self._running[task.key] = _RunningTask(task, self._start(task, on_gpu), on_gpu)
 
     def next(self, timeout: float | None = None) -> Event | None:
         while not self._ready:
@@ -107,16 +116,16 @@ class RayExecutor:
                 return None
             by_stream = {id(running.stream): running for running in self._running.values()}
             streams = [running.stream for running in self._running.values()]
-            found, _ = self._ray.wait(streams, num_returns=1, timeout=timeout, fetch_local=False)
-            if not found:
+            ready, _ = self._ray.wait(streams, num_returns=1, timeout=timeout, fetch_local=False)
+            if not ready:
                 return None
-            self._take(by_stream[id(found[0])])
+            self._take(by_stream[id(ready[0])])
         return self._ready.popleft()
 
     def cancel(self, key: str) -> None:
         if key in self._running:
             self._ray.cancel(self._running.pop(key).stream, force=True)
-            self._ready.append(Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
+            self._ready.append(Event(key, CANCELLED))
 
     def request_stop(self) -> bool:
         return False
@@ -128,61 +137,64 @@ class RayExecutor:
             self._ray.cancel(running.stream, force=True)
         self._running.clear()
         self._ready.clear()
-        self._data.clear()
-        if self._owns:
+        self._datasets.clear()
+        if self._owns_cluster:
             self._ray.shutdown()
 
     def _wants_gpu(self, device: str) -> bool:
         kind = device.partition(":")[0]
-        return kind in GPU_KINDS or (kind == "auto" and self._of_gpu > 0)
+        return kind in GPU_KINDS or (kind == "auto" and self._gpu_slots > 0)
 
-    def _is_alone(self, gpu: bool) -> bool:
-        """Whether what a task asks for keeps every other off its device. Nodes that share a
+    def _is_exclusive(self, on_gpu: bool) -> bool:
+        """Whether what a task reserves keeps every other task off its device. Nodes that share a
         machine may each hand out the same GPU."""
-        if not gpu:
-            return self._whole is not None
-        hosts = [node["NodeManagerAddress"] for node in self._alive() if "GPU" in node["Resources"]]
-        return self._share == 1 and 0 < len(hosts) == len(set(hosts))
+        if not on_gpu:
+            return self._all_cores is not None
+        hosts = [
+            node["NodeManagerAddress"] for node in self._live_nodes() if "GPU" in node["Resources"]
+        ]
+        return self._gpu_share == 1 and 0 < len(hosts) == len(set(hosts))
 
-    def _alive(self) -> list[dict[str, Any]]:
+    def _live_nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
-    def _begin(self, task: Task, gpu: bool) -> Any:
+    def _start(self, task: Task, on_gpu: bool) -> Any:
         options = {
-            "num_cpus": 1 if gpu else self._whole or self._threads,
-            "num_gpus": self._share if gpu and self._of_gpu else 0,
+            "num_cpus": 1 if on_gpu else self._all_cores or self._threads,
+            "num_gpus": self._gpu_share if on_gpu and self._gpu_slots else 0,
             "max_retries": 0,
             "num_returns": "streaming",
         }
-        return self._remote.options(**options).remote(task, self._threads, *self._shared(task))
+        return self._remote.options(**options).remote(task, self._threads, *self._dataset(task))
 
-    def _shared(self, task: Task) -> tuple[str, Any]:
-        """The task's data set, once in the object store, and the key that stands for it."""
+    def _dataset(self, task: Task) -> tuple[str, Any]:
+        """The key of the task's data set, and the reference to it in the object store, where it is
+        put once. The node reads a data set that is not in memory itself."""
         from harness.training.data import dataset_key, is_in_memory, load_dataset
 
         key = dataset_key(task.trial.dataset, task.data_root)
-        if key not in self._data:
+        if key not in self._datasets:
             raw: RawData | None = None
-            with suppress(Exception):  # The task meets it too, and tells it.
+            with suppress(Exception):  # The task fails the same way, and says why.
                 raw = load_dataset(task.trial, task.data_root)
-            keep = raw is not None and is_in_memory(raw)
-            self._data[key] = self._ray.put(raw if keep else None)
-        return key, self._data[key]
+            is_sent = raw is not None and is_in_memory(raw)
+            self._datasets[key] = self._ray.put(raw if is_sent else None)
+        return key, self._datasets[key]
 
-    def _take(self, running: _Running) -> None:
-        """The next record of a task, or another try where its process or node has died."""
+    def _take(self, running: _RunningTask) -> None:
+        """Take the next record of a task, or start the task again if its process or node died."""
         try:
             record: Record = self._ray.get(next(running.stream))
         except StopIteration:
-            self._again(running, "it ended without an outcome")
+            self._retry(running, "it ended without an outcome")
             return
         except self._ray.exceptions.RayTaskError as error:
-            self._end(running, f"it could not run there: {error.cause!r}")
+            self._fail(running, f"it could not run there: {error.cause!r}")
             return
         except self._ray.exceptions.RayError as error:
-            self._again(running, type(error).__name__)
+            self._retry(running, type(error).__name__)
             return
-        if not isinstance(record, (Started, Ended)):  # A second start says that it was resumed.
+        if not isinstance(record, (Started, Ended)):  # A second start says where it resumed.
             if running.skip:
                 running.skip -= 1
                 return
@@ -191,38 +203,38 @@ class RayExecutor:
         if isinstance(record, Ended):
             del self._running[running.task.key]
 
-    def _again(self, running: _Running, why: str) -> None:
-        if running.tries >= TRIES:
-            self._end(running, f"its process or node died {TRIES} times ({why})")
+    def _retry(self, running: _RunningTask, why: str) -> None:
+        if running.attempts >= MAX_ATTEMPTS:
+            self._fail(running, f"its process or node died {MAX_ATTEMPTS} times ({why})")
             return
-        running.tries += 1
+        running.attempts += 1
         running.skip = running.seen
-        running.stream = self._begin(running.task, running.gpu)
+        running.stream = self._start(running.task, running.on_gpu)
 
-    def _end(self, running: _Running, reason: str) -> None:
+    def _fail(self, running: _RunningTask, reason: str) -> None:
         del self._running[running.task.key]
         self._ready.append(Event(running.task.key, Ended(Outcome.FAILED, {}, reason)))
 
 
 def _records(task: Task, threads: int, key: str, raw: RawData | None) -> Iterator[Record]:
-    """A task's records, on its node. raw: its data set, None to be read there."""
+    """The records of a task, on its node. raw: its data set, None to read it there."""
     import torch
 
     from harness.execution.run_task import run
-    from harness.training import shared_data as shelf
+    from harness.training import shared_data
 
     torch.set_num_threads(threads)
-    shelf.use_cache(None if raw is None else shelf.PreloadedData({key: raw}))
+    shared_data.use_cache(None if raw is None else shared_data.PreloadedData({key: raw}))
     yield from run(task)
 
 
-def _ray(alone: bool) -> Any:
-    """Ray's module, without its statistics. alone: for a cluster on this machine only."""
+def _import_ray(is_local: bool) -> Any:
+    """Ray's module, with its usage statistics off. is_local: for a cluster on this machine only."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Tasks that ask for no GPU need not have them hidden.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if alone:
-        # What keeps Ray to 127.0.0.1 where firewalls ask about every port; it serves here too.
+    if is_local:
+        # Ray's switch for systems whose firewalls ask about every port: it listens on 127.0.0.1.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
@@ -240,8 +252,7 @@ def _connect(ray: Any, address: str | None) -> None:
         if address is not None:
             ray.init(address=address, **quiet)
         else:
-            from harness.execution.executors.choose import cores
-
-            ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
+            cores = available_cores()
+            ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"no Ray cluster at {address or 'this machine'}: {error}") from None

@@ -1,4 +1,4 @@
-"""A worker process: trains the tasks that come down its pipe and sends their records up.
+"""A worker process: trains the tasks that come down its pipe, and sends their events up.
 
 It shares no state, no lock and no thread with its parent.
 """
@@ -16,15 +16,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
-from harness.core.records import Ended, Measured, Outcome, Started
+from harness.core.records import Ended, Measured, Started
 from harness.execution.executors.base import Event, Task
 from harness.execution.stopping import TOLD_TO_STOP, request_stop, stop_requested
 from harness.experiment.trial import Trial
 
 PARENT_DIED = 3
-"""Exit status of a worker that found itself alone."""
+"""Exit status of a worker whose parent has died."""
 STOPPED = 4
-"""Exit status of a worker that was told to stop."""
+"""Exit status of a worker that was asked to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +34,26 @@ class Cancel:
     key: str
 
 
-Order = Task | Cancel | None
+Message = Task | Cancel | None
 """What the parent sends; None ends the worker."""
 
 
-def send(pipe: Connection, content: list[Event] | Order) -> None:
-    """By value: multiprocessing's own pickler would pass tensors as handles into the memory of a
-    process that may be dead when they are read."""
+def send(pipe: Connection, content: list[Event] | Message) -> None:
+    """Send by value. multiprocessing's own pickler would pass tensors as handles into the memory of
+    a process that may be dead when they are read."""
     pipe.send_bytes(pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
 
 
 @dataclass(slots=True)
-class Outgoing:
-    """Events on their way to the parent. Those of a stack's epoch go up together: one by one they
-    cost more than the training of a small stack.
+class EventBuffer:
+    """Events on their way to the parent.
 
-    left: the trials of the task that have not ended.
+    Those of a stack's epoch are sent together: one by one they cost more than the training of a
+    small stack. unfinished: the trials of the task that have not ended.
     """
 
     pipe: Connection
-    left: dict[str, Trial]
+    unfinished: dict[str, Trial]
     _events: list[Event] = field(default_factory=list)
     _stacked: set[str] = field(default_factory=set)
     _measured: int = 0
@@ -66,7 +66,7 @@ class Outgoing:
         elif isinstance(record, Measured):
             self._measured += 1
         elif isinstance(record, Ended):
-            del self.left[event.key]
+            del self.unfinished[event.key]
         if self._is_due(event):
             self.flush()
 
@@ -76,74 +76,76 @@ class Outgoing:
         self._events, self._measured = [], 0
 
     def _is_due(self, event: Event) -> bool:
-        if event.key not in self._stacked or self._measured >= len(self.left):
+        if event.key not in self._stacked or self._measured >= len(self.unfinished):
             return True
         # Weights and outputs of many trials at once would fill the memory.
         return isinstance(event.record, Ended) and event.record.test_outputs is not None
 
 
-def work(pipe: Connection, threads: int, shared: Path, budget: int, scratch: Path) -> None:
-    """Serve the pipe until it says None or closes.
+def work(pipe: Connection, threads: int, shared: Path, budget: int, sockets: Path) -> None:
+    """Train what comes down the pipe until it says None or closes.
 
-    threads: for torch, in this process. shared: the folder of data shared between workers, of at
-    most `budget` bytes. scratch: what else goes with a parent that is killed.
+    threads: of torch, in this process. shared: the folder of data that workers share, of at most
+    `budget` bytes. sockets: the parent's folder of sockets. This process removes both folders if
+    the parent is killed.
     """
     # Ctrl-C goes to every process of a terminal; the parent alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_leave_with_parent, args=(shared, scratch), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(shared, sockets), daemon=True).start()
     import torch
 
-    from harness.training import shared_data as shelf
+    from harness.training import shared_data
 
     torch.set_num_threads(threads)
-    shelf.use_cache(shelf.SharedCache(shared, budget))
+    shared_data.use_cache(shared_data.SharedCache(shared, budget))
     try:
-        while (order := _receive(pipe)) is not None:
-            if isinstance(order, Task):
-                _train(pipe, order)
+        while (message := _receive(pipe)) is not None:
+            if isinstance(message, Task):
+                _train(pipe, message)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(PARENT_DIED)
 
 
 def _train(pipe: Connection, task: Task) -> None:
-    from harness.execution.run_stack import events
+    from harness.execution.run_stack import CANCELLED, events
 
-    left = dict(task.trials)
+    unfinished = dict(task.trials)
     cancelled: set[str] = set()
-    outgoing = Outgoing(pipe, left)
+    buffer = EventBuffer(pipe, unfinished)
     for event in events(task, cancelled):
         if event.record is TOLD_TO_STOP:
             os._exit(STOPPED)
-        outgoing.put(event)
-        while left and pipe.poll():
+        buffer.put(event)
+        while unfinished and pipe.poll():
             try:
-                order = _receive(pipe)
+                message = _receive(pipe)
             except EOFError:
                 if not stop_requested():
                     raise
-                break  # Who asked to stop waits for the checkpoint, and listens no more.
-            if order is None:
-                for key in list(left):
-                    outgoing.put(Event(key, Ended(Outcome.INTERRUPTED, {}, "cancelled")))
+                break  # The parent that asked to stop closed its pipe, and waits for a checkpoint.
+            if message is None:
+                for key in list(unfinished):
+                    buffer.put(Event(key, CANCELLED))
                 return
-            if isinstance(order, Cancel):
-                cancelled.add(order.key)
+            if isinstance(message, Cancel):
+                cancelled.add(message.key)
 
 
-def _receive(pipe: Connection) -> Order:
-    order: Order = pickle.loads(pipe.recv_bytes())  # noqa: S301 - a pipe to our own parent
-    return order
+def _receive(pipe: Connection) -> Message:
+    message: Message = pickle.loads(pipe.recv_bytes())  # noqa: S301 - a pipe to our own parent
+    return message
 
 
 def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """SIGTERM: leave, after a checkpoint where one can be had soon."""
+    """SIGTERM: exit, after a checkpoint if one can be written soon."""
     if not request_stop():
         os._exit(STOPPED)
 
 
-def _leave_with_parent(*folders: Path) -> None:
-    """A killed parent cannot say goodbye; a worker in mid-epoch would go on for nobody."""
+def _exit_with_parent(*folders: Path) -> None:
+    """Exit when the parent dies: a killed parent sends no message, and the worker would train on
+    for nobody."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Starting worker processes."""
+"""Starts worker processes, and makes the folder in which they share data."""
 
 from __future__ import annotations
 
@@ -17,83 +17,80 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.execution.executors.worker import work
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 MEMORY = Path("/dev/shm")  # noqa: S108 - only a folder of our own in it is used
-LEAST_MEMORY = 1 << 30
-"""Free bytes below which shared data goes to the temporary folder instead (containers)."""
-SHARE = 8
+MIN_FREE_MEMORY = 1 << 30
+"""Free bytes below which shared data goes to the temporary folder instead, as in containers."""
+MAX_SHARE = 8
 """Shared data takes at most an eighth of what is free where it lies."""
 YOUNG_SECONDS = 60.0
-_PREFIX, _MARK = "harness-data-", "owner"
+"""A folder younger than this may not be locked yet by the process that made it."""
+_PREFIX, _LOCK = "harness-data-", "owner"
 _NUMERICAL = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
 class SharedFolder:
-    """Where workers share prepared data. budget: bytes. mark: an open file, locked for as long as
-    this process lives."""
+    """A folder in which workers share prepared data, of at most `budget` bytes.
+
+    lock: held for as long as this process lives.
+    """
 
     path: Path
     budget: int
-    mark: int
+    lock: BaseFileLock
 
     @classmethod
     def make(cls) -> SharedFolder:
-        """A folder in memory where there is room, else among temporary files. Removes first what
-        processes left there that were killed together with their workers."""
-        memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= LEAST_MEMORY
-        home = MEMORY if memory else Path(tempfile.gettempdir())
-        for orphan in orphans(home):
-            shutil.rmtree(orphan, ignore_errors=True)
-        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
-        mark = os.open(path / _MARK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        _lock(mark)
-        return cls(path, shutil.disk_usage(path).free // SHARE, mark)
+        """Make a folder in memory if there is room, else among the temporary files.
+
+        Removes first what processes left there that were killed together with their workers.
+        """
+        from filelock import FileLock
+
+        has_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MIN_FREE_MEMORY
+        parent = MEMORY if has_memory else Path(tempfile.gettempdir())
+        for abandoned in _abandoned_folders(parent):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        lock = FileLock(path / _LOCK, thread_local=False)
+        lock.acquire()
+        return cls(path, shutil.disk_usage(path).free // MAX_SHARE, lock)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self.mark)
+        self.lock.release()
 
 
-def orphans(home: Path) -> list[Path]:
-    """Folders of shared data whose process is gone; a young one may not have its lock yet."""
-    found = []
-    for folder in home.glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime < YOUNG_SECONDS:
-                continue
-            mark = os.open(folder / _MARK, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                if _lock(mark):
-                    found.append(folder)
-            finally:
-                os.close(mark)
-    return found
+def _abandoned_folders(parent: Path) -> Iterator[Path]:
+    """The folders of shared data whose process has died."""
+    from filelock import FileLock, Timeout
 
-
-def _lock(file: int) -> bool:
-    """Whether the lock is ours; never where the system has none (Windows)."""
-    try:
-        import fcntl
-    except ImportError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError, Timeout):
+            is_young = time.time() - folder.stat().st_mtime < YOUNG_SECONDS
+            if not is_young and (folder / _LOCK).is_file():
+                with FileLock(folder / _LOCK, blocking=False):
+                    pass
+                yield folder
 
 
 def prepare(threads: int, imports: Sequence[str] = ()) -> None:
-    """Have what workers need be imported meanwhile, in the process they are forked from; nothing
-    where there is none on this system. threads, imports: as for `start`."""
+    """Start to import what workers need, in the process from which they are forked.
+
+    Does nothing on systems where workers are not forked. threads, imports: as for `start`.
+    """
     if sys.platform == "linux":
         from multiprocessing import forkserver
 
         _context(imports)
-        _scratch()
+        _socket_folder()
         with _threads_in_environment(threads):
             forkserver.ensure_running()
 
@@ -101,16 +98,16 @@ def prepare(threads: int, imports: Sequence[str] = ()) -> None:
 def start(
     threads: int, shared: SharedFolder, imports: Sequence[str] = ()
 ) -> tuple[BaseProcess, Connection]:
-    """A worker of `threads` torch threads, and our end of its pipe.
+    """Start a worker of `threads` torch threads. Returns its process and our end of its pipe.
 
-    imports: modules that its trials will import; the first workers' are shared by all.
+    On Linux it is forked from a process that has imported everything once and has no threads, so
+    that starting or replacing a worker takes milliseconds. Elsewhere it is a new process.
 
-    On Linux it is forked from a process that has imported everything once and has no thread, so
-    that many workers start, and are replaced, in no time; elsewhere it starts from nothing.
+    imports: modules that its trials will import; those of the first worker are imported for all.
     """
     context = _context(imports)
     ours, theirs = context.Pipe()
-    arguments = (theirs, threads, shared.path, shared.budget, _scratch())
+    arguments = (theirs, threads, shared.path, shared.budget, _socket_folder())
     process = context.Process(  # type: ignore[attr-defined]
         target=work, args=arguments, daemon=False
     )
@@ -128,9 +125,12 @@ def _context(imports: Sequence[str]) -> BaseContext:
 
 
 @cache
-def _scratch() -> Path:
-    """Where multiprocessing keeps its sockets in this process. Of a process that is killed, its own
-    choice would lie about for ever; a shared folder goes with the workers, or the next start."""
+def _socket_folder() -> Path:
+    """The folder in which multiprocessing keeps this process's sockets.
+
+    The folder that it would make itself stays behind when the process is killed; a shared folder is
+    removed by the workers, or by the next process that makes one.
+    """
     folder = SharedFolder.make()
     atexit.register(folder.remove)
     current = multiprocessing.process.current_process()
@@ -140,7 +140,7 @@ def _scratch() -> Path:
 
 @contextmanager
 def _threads_in_environment(threads: int) -> Iterator[None]:
-    """Sets the thread count that numerical libraries read as they are loaded, for a child."""
+    """Set the number of threads that numerical libraries read when a child loads them."""
     before = {name: os.environ.get(name) for name in _NUMERICAL}
     os.environ.update(dict.fromkeys(_NUMERICAL, str(threads)))
     try:

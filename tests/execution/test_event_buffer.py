@@ -8,16 +8,16 @@ from typing import Any
 
 from harness.core.records import Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.execution.executors.base import Event
-from harness.execution.executors.worker import Outgoing
+from harness.execution.executors.worker import EventBuffer
 from tests.support import make_trial
 
 
 def sent(keys: str, records: list[tuple[str, Record]]) -> list[list[Event]]:
     """The messages that come up for these records of trials."""
     ours, theirs = multiprocessing.Pipe()
-    outgoing = Outgoing(theirs, dict.fromkeys(keys, make_trial()))
+    buffer = EventBuffer(theirs, dict.fromkeys(keys, make_trial()))
     for key, record in records:
-        outgoing.put(Event(key, record))
+        buffer.put(Event(key, record))
     found: list[Any] = []
     while ours.poll():
         found.append(pickle.loads(ours.recv_bytes()))

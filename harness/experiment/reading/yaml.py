@@ -1,9 +1,9 @@
-"""Reads YAML as people mean it, and remembers where everything stood.
+"""Reads YAML as people mean it, and remembers the line of every value.
 
-PyYAML's safe loader parses; the values are built here from its events. So nothing is ever
-constructed from a tag, scalars follow YAML 1.2's core schema (`1e-3` is a number, `on` and `no`
-are text), and a hostile file is refused before it costs memory: no recursion, and bounds on
-size, depth and on what aliases expand to.
+PyYAML parses and composes nodes; this module makes the values from the nodes. So no tag ever
+constructs anything, and scalars follow YAML 1.2's core schema: `1e-3` is a number, `on` and `no`
+are text. A hostile file is refused before it costs memory: its size, its depth and the number of
+its values, aliases expanded, are bounded.
 """
 
 from __future__ import annotations
@@ -11,43 +11,45 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import yaml
+from yaml.composer import Composer
+from yaml.resolver import BaseResolver
 
 from harness.core.errors import InputError, Problem
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 32
-MAX_NODES: Final = 200_000
-"""Values in a file, each alias counted as all that it stands for."""
+MAX_VALUES: Final = 200_000
+"""Values in a file. An alias counts as all values that it stands for."""
 
 Keys = tuple[str | int, ...]
-"""The way to a value: keys of mappings and positions in lists."""
+"""The path to a value: keys of mappings and positions in lists."""
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE: Final = yaml.reader.Reader.NON_PRINTABLE
 
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
-_BOOLEANS: Final = {"true": True, "True": True, "TRUE": True} | {
-    "false": False,
-    "False": False,
-    "FALSE": False,
-}
+_BOOLEANS: Final = dict.fromkeys(("true", "True", "TRUE"), True) | dict.fromkeys(
+    ("false", "False", "FALSE"), False
+)
 _WHOLE = r"(?:0|[1-9][0-9]*)"
 _INTEGER: Final = re.compile(rf"[-+]?{_WHOLE}")
 _FLOAT: Final = re.compile(rf"[-+]?(?:{_WHOLE}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _LONGEST_NUMBER: Final = 400
-"""Characters; Python refuses to read integers of thousands of digits."""
+"""Characters. Python refuses to read integers of thousands of digits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
-    """values: None, bool, int, float, str, list and dict (str keys) only.
+class ParsedYaml:
+    """A YAML document.
 
+    values: None, bool, int, float, str, list and dict (str keys) only.
     lines: the line (from 1) of each mapping entry's key and of each list item.
     """
 
@@ -55,7 +57,7 @@ class Parsed:
     lines: Mapping[Keys, int]
 
 
-def read(path: Path) -> Parsed:
+def read(path: Path) -> ParsedYaml:
     """Reads a file. Raises InputError with the file and, where there is one, the line."""
     try:
         with path.open("rb") as file:
@@ -67,176 +69,142 @@ def read(path: Path) -> Parsed:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(Problem("is not UTF-8 text", where=f"{path}:{line}")) from None
+        _refuse("is not UTF-8 text", str(path), content.count(b"\n", 0, error.start) + 1)
     return parse(text, str(path))
 
 
-def parse(text: str, source: str) -> Parsed:
-    """Reads one YAML document. source: what errors call it, with the line behind it."""
+def parse(text: str, source: str) -> ParsedYaml:
+    """Reads one YAML document. source: the name that errors put before the line.
+
+    Raises InputError for whatever is not valid or not allowed.
+    """
     unprintable = _UNPRINTABLE.search(text)
     if unprintable:
         line = text.count("\n", 0, unprintable.start()) + 1
         _refuse(f"has an unprintable character ({unprintable.group()!r})", source, line)
     try:
-        root = _Builder(source).build(yaml.parse(text, Loader=_LOADER))
+        root = _Composer(yaml.parse(text, Loader=_LOADER), source).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(filter(None, (error.problem, error.context)))
-        _refuse(f"is not valid YAML: {reason}", source, _line(mark))
+        _refuse(f"is not valid YAML: {reason}", source, mark.line + 1 if mark else 1)
     except yaml.YAMLError as error:
         _refuse(f"is not valid YAML: {error}", source, 1)
-    lines: dict[Keys, int] = {}
-    return Parsed(None if root is None else _plain(root, (), lines), lines)
-
-
-def _line(mark: Any) -> int:
-    return mark.line + 1 if mark is not None else 1
+    reader = _Values(source)
+    return ParsedYaml(None if root is None else reader.read(root, ()), reader.lines)
 
 
 def _refuse(what: str, source: str, line: int) -> NoReturn:
     raise InputError(Problem(what, where=f"{source}:{line}"))
 
 
-@dataclass(slots=True)
-class _Node:
-    """A value while it is built. `nodes` and `depth` count what it holds, aliases expanded."""
-
-    line: int
-    value: Any = None
-    items: list[_Node] | None = None
-    entries: dict[str, tuple[int, _Node]] | None = None
-    key: tuple[int, str] | None = None
-    """Of a mapping: the key that waits for its value, with its line."""
-    anchor: str | None = None
-    nodes: int = 1
-    depth: int = 1
+def _line(node: Any) -> int:
+    """Returns the line (from 1) where a node or an event begins."""
+    return int(node.start_mark.line) + 1
 
 
-@dataclass(slots=True)
-class _Builder:
-    """Turns events into nodes, keeping the open lists and mappings on a stack of its own."""
+class _Composer(Composer, BaseResolver):
+    """Composes nodes, each alias as a node of its own. Refuses tags and deep nesting."""
 
-    source: str
-    stack: list[_Node] = field(default_factory=list)
-    anchors: dict[str, _Node | None] = field(default_factory=dict)
-    """None while what the anchor names is still open."""
-    root: _Node | None = None
-    documents: int = 0
+    def __init__(self, events: Iterator[yaml.Event], source: str) -> None:
+        Composer.__init__(self)
+        BaseResolver.__init__(self)
+        self.events = events
+        self.event = next(events)
+        self.source = source
+        self.depth = 0
 
-    def build(self, events: Iterator[yaml.Event]) -> _Node | None:
-        for event in events:
-            line = _line(event.start_mark)
-            if isinstance(event, yaml.DocumentStartEvent):
-                self.documents += 1
-                if self.documents > 1:
-                    _refuse("holds a second YAML document", self.source, line)
-            elif isinstance(event, yaml.AliasEvent):
-                self.close(self.aliased(event.anchor, line), line)
-            elif isinstance(event, yaml.ScalarEvent):
-                self.scalar(event, line)
-            elif isinstance(event, yaml.CollectionStartEvent):
-                self.open(event, line)
-            elif isinstance(event, yaml.CollectionEndEvent):
-                self.close(self.stack.pop(), line)
-        return self.root
+    def check_event(self, *kinds: type[yaml.Event]) -> bool:
+        return isinstance(self.event, kinds)
 
-    def scalar(self, event: yaml.ScalarEvent, line: int) -> None:
-        self.refuse_tag(event.tag, line)
-        node = _Node(line, anchor=event.anchor)
-        parent = self.stack[-1] if self.stack else None
-        if parent is not None and parent.entries is not None and parent.key is None:
-            node.value = event.value  # a key: its text as it stands
-        else:
-            node.value = self.resolved(event.value, line) if event.implicit[0] else event.value
-        self.close(node, line)
+    def peek_event(self) -> yaml.Event:
+        return self.event
 
-    def open(self, event: yaml.CollectionStartEvent, line: int) -> None:
-        self.refuse_tag(event.tag, line)
-        if len(self.stack) >= MAX_DEPTH:
-            _refuse(f"is nested more than {MAX_DEPTH} deep", self.source, line)
-        node = _Node(line, anchor=event.anchor)
-        if isinstance(event, yaml.MappingStartEvent):
-            node.entries = {}
-        else:
-            node.items = []
-        if node.anchor:
-            self.anchors[node.anchor] = None
-        self.stack.append(node)
+    def get_event(self) -> yaml.Event:
+        event = self.event
+        self.event = next(self.events, event)
+        return event
 
-    def close(self, node: _Node, line: int) -> None:
-        """Files a finished node under its parent."""
-        if node.anchor:
-            self.anchors[node.anchor] = node
-        if not self.stack:
-            self.root = node
-            return
-        parent = self.stack[-1]
-        if parent.items is not None:
-            parent.items.append(node)
-        elif parent.key is None:
-            parent.key = (line, self.key(parent, node, line))
-            return
-        else:
-            (key_line, key), parent.key = parent.key, None
-            assert parent.entries is not None  # noqa: S101 - a collection is one or the other
-            parent.entries[key] = (key_line, node)
-        parent.nodes += node.nodes
-        parent.depth = max(parent.depth, node.depth + 1)
-        if parent.nodes > MAX_NODES:
-            _refuse(f"holds more than {MAX_NODES} values", self.source, line)
-        if len(self.stack) + node.depth > MAX_DEPTH + 1:
-            _refuse(f"is nested more than {MAX_DEPTH} deep", self.source, line)
+    def document(self) -> yaml.Node | None:
+        """Returns the root node, or None where the text holds no document."""
+        self.get_event()  # the start of the stream
+        root = None if self.check_event(yaml.StreamEndEvent) else self.compose_document()
+        if not self.check_event(yaml.StreamEndEvent):
+            _refuse("holds a second YAML document", self.source, _line(self.event))
+        return root
 
-    def key(self, parent: _Node, node: _Node, line: int) -> str:
-        if not isinstance(node.value, str):
-            _refuse("a key must be text", self.source, node.line)
-        if node.value == "<<":
-            _refuse("merge keys ('<<') are not supported", self.source, line)
-        entries = parent.entries or {}
-        if node.value in entries:
-            first = entries[node.value][0]
-            _refuse(f"{node.value!r} is given twice, first on line {first}", self.source, line)
-        return node.value
-
-    def aliased(self, anchor: str | None, line: int) -> _Node:
-        if anchor is None or anchor not in self.anchors:
-            _refuse(f"*{anchor} names no anchor", self.source, line)
-        node = self.anchors[anchor]
-        if node is None:
-            _refuse(f"*{anchor} contains itself", self.source, line)
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: Any = self.event
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self.anchors:
+                _refuse(f"*{event.anchor} names no anchor", self.source, _line(event))
+            node = super().compose_node(parent, index)
+            if node is None or node.end_mark is None:
+                _refuse(f"*{event.anchor} contains itself", self.source, _line(event))
+            alias = copy(node)
+            alias.start_mark = event.start_mark
+            return alias
+        if event.tag is not None:
+            _refuse(f"tags are not allowed, given {event.tag!r}", self.source, _line(event))
+        if isinstance(event, yaml.CollectionStartEvent) and self.depth >= MAX_DEPTH:
+            _refuse(f"is nested more than {MAX_DEPTH} deep", self.source, _line(event))
+        self.anchors.pop(event.anchor, None)  # an anchor may be given again
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
         return node
 
-    def refuse_tag(self, tag: str | None, line: int) -> None:
-        if tag is not None:
-            _refuse(f"tags are not allowed, given {tag!r}", self.source, line)
 
-    def resolved(self, text: str, line: int) -> Any:
-        """The value of a plain scalar, by YAML 1.2's core schema without octal and hexadecimal."""
+@dataclass(slots=True)
+class _Values:
+    """Makes plain values from nodes, each alias with a copy of its own."""
+
+    source: str
+    lines: dict[Keys, int] = field(default_factory=dict)
+    count: int = 0
+
+    def read(self, node: yaml.Node, keys: Keys) -> Any:
+        line = self.lines.get(keys[:1], 1)
+        self.count += 1
+        if self.count > MAX_VALUES:
+            _refuse(f"holds more than {MAX_VALUES} values", self.source, line)
+        if isinstance(node, yaml.ScalarNode):
+            return node.value if node.style else self.scalar(node.value, _line(node))
+        if len(keys) >= MAX_DEPTH:
+            _refuse(f"is nested more than {MAX_DEPTH} deep", self.source, line)
+        if isinstance(node, yaml.SequenceNode):
+            for position, item in enumerate(node.value):
+                self.lines[*keys, position] = _line(item)
+            return [self.read(item, (*keys, i)) for i, item in enumerate(node.value)]
+        for key, _ in node.value:
+            self.add_key(key, keys)
+        return {key.value: self.read(item, (*keys, key.value)) for key, item in node.value}
+
+    def add_key(self, key: yaml.Node, keys: Keys) -> None:
+        line = _line(key)
+        if not isinstance(key, yaml.ScalarNode):
+            _refuse("a key must be text", self.source, line)
+        if key.value == "<<":
+            _refuse("merge keys ('<<') are not supported", self.source, line)
+        if (*keys, key.value) in self.lines:
+            first = self.lines[*keys, key.value]
+            _refuse(f"{key.value!r} is given twice, first on line {first}", self.source, line)
+        self.lines[*keys, key.value] = line
+
+    def scalar(self, text: str, line: int) -> Any:
+        """Returns what a plain scalar means by YAML 1.2's core schema, without octal and
+        hexadecimal numbers."""
         if text in _NULLS:
             return None
         if text in _BOOLEANS:
             return _BOOLEANS[text]
-        if _NOT_FINITE.fullmatch(text):
-            _refuse(f"numbers must be finite, given {text}", self.source, line)
-        if not _FLOAT.fullmatch(text):
+        number: float = math.nan
+        if _FLOAT.fullmatch(text):
+            if len(text) > _LONGEST_NUMBER:
+                _refuse(f"a number of {len(text)} characters is too long", self.source, line)
+            number = int(text) if _INTEGER.fullmatch(text) else float(text)
+        elif not _NOT_FINITE.fullmatch(text):
             return text
-        if len(text) > _LONGEST_NUMBER:
-            _refuse(f"a number of {len(text)} characters is too long", self.source, line)
-        number = int(text) if _INTEGER.fullmatch(text) else float(text)
         if not math.isfinite(number):
             _refuse(f"numbers must be finite, given {text}", self.source, line)
         return number
-
-
-def _plain(node: _Node, keys: Keys, lines: dict[Keys, int]) -> Any:
-    """Plain values of a node, each alias with a copy of its own. Depth is bounded by now."""
-    if node.items is not None:
-        for position, item in enumerate(node.items):
-            lines[*keys, position] = item.line
-        return [_plain(item, (*keys, i), lines) for i, item in enumerate(node.items)]
-    if node.entries is not None:
-        for key, (line, _) in node.entries.items():
-            lines[*keys, key] = line
-        return {k: _plain(child, (*keys, k), lines) for k, (_, child) in node.entries.items()}
-    return node.value

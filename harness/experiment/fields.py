@@ -137,8 +137,17 @@ PRUNERS: Final[Mapping[str, type[Options]]] = {
     "hyperband": Hyperband,
     "wilcoxon": Wilcoxon,
 }
-PAIRS: Final = 4
-"""Pairs of seeds below which Wilcoxon's test cannot come out under 0.1: 2⁻⁴ is the first."""
+WILCOXON_MIN_PAIRS: Final = 4
+"""Below so many pairs of seeds Wilcoxon's test cannot give a p below 0.1: 2⁻⁴ is the first."""
+
+
+class RangeFields(Fields):
+    """A range of numbers in a search space."""
+
+    low: float = Field(description="the smallest value")
+    high: float = Field(description="the largest value")
+    log: bool = Field(False, description="search the logarithm")
+    step: float | None = Field(None, gt=0, description="the distance of neighbouring values")
 
 
 class SearchFields(Fields):

@@ -1,8 +1,8 @@
 """The grid: what each trial field may be, and which combinations are kept.
 
 A field's value is worked out once for each distinct choice, never once for each trial: a
-combination is a row of positions on the axes, and a `Factor` turns the few of them that a field
-depends on into its `Cell`. So ten thousand trials cost ten thousand look-ups.
+combination holds a position on each axis, and a `GridField` maps the positions that it depends on
+to its `FieldValue`. So ten thousand trials cost ten thousand look-ups.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.experiment.conditions import field_matches
 
@@ -21,15 +21,12 @@ if TYPE_CHECKING:
 Indices = tuple[int, ...]
 """Positions on the axes: a combination, or the part of it that one field depends on."""
 
-Fault = tuple["Keys", str, str]
-"""Where, which rule, and a hint."""
-
 
 @dataclass(frozen=True, slots=True)
 class Axis:
     """One axis of the grid: a trial field, dotted where nested ("optimizer.weight_decay").
 
-    values: validated, in the file's order: a `Choice` for a component, else a scalar or tuple.
+    values: validated, in the file's order: a `Choice` for a component, else a scalar or a tuple.
     """
 
     field: str
@@ -45,62 +42,72 @@ class SkipRule:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cell:
-    """What one trial field is in some combinations.
+class FieldValue:
+    """The value of one trial field in some combinations.
 
-    value: as `Trial` takes it; None where it is unusable (`sound` False). plain: as
-    `Trial.resolved()` gives it, which conditions read. faults: why an unusable cell is so, to be
-    reported only where a combination with it is kept; empty where that is reported already.
+    value: as `Trial` takes it; None where it is invalid.
+    plain: as `Trial.resolved()` gives it, which conditions read.
+    keys: its place in the file.
+    problems: why an invalid value is so: place, rule and hint. They are reported only where a
+        combination with this value is kept; empty where they are reported already.
     """
 
     value: Any
     plain: Any
     keys: Keys
-    sound: bool = True
-    faults: tuple[Fault, ...] = ()
+    valid: bool = True
+    problems: tuple[tuple[Keys, str, str], ...] = ()
+
+
+REPORTED: Final = FieldValue(None, None, (), valid=False)
+"""An invalid value whose problem is reported already."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Factor:
+class GridField:
     """One trial field over the whole grid. axes: the positions of the axes it depends on."""
 
     name: str
     axes: tuple[int, ...]
-    cells: Mapping[Indices, Cell]
+    values: Mapping[Indices, FieldValue]
 
     pick: Callable[[Indices], Indices] = field(init=False, repr=False)
-    """Takes this factor's part out of a combination."""
+    """Takes this field's part out of a combination."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pick", picker(self.axes))
+        object.__setattr__(self, "pick", _picker(self.axes))
 
-    def of(self, combination: Indices) -> Cell:
-        return self.cells[self.pick(combination)]
+    def of(self, combination: Indices) -> FieldValue:
+        return self.values[self.pick(combination)]
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """kept, skipped: combinations in grid order, the last axis varying fastest; those skipped
-    with the position of the first rule that leaves them out."""
+    """All combinations of the axes.
+
+    kept: combinations in grid order, the last axis varying fastest.
+    skipped: those left out, each with the position of the first rule that leaves it out.
+    """
 
     axes: tuple[Axis, ...] = ()
-    factors: Mapping[str, Factor] = field(default_factory=dict)
+    fields: Mapping[str, GridField] = field(default_factory=dict)
     kept: tuple[Indices, ...] = ()
     skipped: tuple[tuple[Indices, int], ...] = ()
 
-    def distinct(self, fields: Sequence[str]) -> Iterator[tuple[Cell, ...]]:
-        """The cells of these fields that occur together in some kept combination, each once."""
-        chosen = [self.factors[name] for name in fields]
-        axes = tuple(sorted({axis for factor in chosen for axis in factor.axes}))
-        seen = dict.fromkeys(map(picker(axes), self.kept))
+    def distinct(self, names: Sequence[str]) -> Iterator[tuple[FieldValue, ...]]:
+        """Yields the values of these fields that occur together in some kept combination, each
+        tuple once."""
+        chosen = [self.fields[name] for name in names]
+        axes = tuple(sorted({axis for field in chosen for axis in field.axes}))
+        seen = dict.fromkeys(map(_picker(axes), self.kept))
         at = {axis: position for position, axis in enumerate(axes)}
-        pickers = [picker([at[axis] for axis in factor.axes]) for factor in chosen]
+        pickers = [_picker([at[axis] for axis in field.axes]) for field in chosen]
         for part in seen:
-            yield tuple(f.cells[pick(part)] for f, pick in zip(chosen, pickers, strict=True))
+            yield tuple(f.values[pick(part)] for f, pick in zip(chosen, pickers, strict=True))
 
 
-def picker(axes: Sequence[int]) -> Callable[[Indices], Indices]:
-    """A function that takes these positions out of a combination, always as a tuple."""
+def _picker(axes: Sequence[int]) -> Callable[[Indices], Indices]:
+    """Returns a function that takes these positions out of a combination, always as a tuple."""
     if not axes:
         return lambda _: ()
     if len(axes) == 1:
@@ -110,35 +117,36 @@ def picker(axes: Sequence[int]) -> Callable[[Indices], Indices]:
 
 
 def enumerate_grid(
-    axes: tuple[Axis, ...], factors: Mapping[str, Factor], rules: Sequence[SkipRule]
+    axes: tuple[Axis, ...], fields: Mapping[str, GridField], rules: Sequence[SkipRule]
 ) -> tuple[Grid, tuple[int, ...]]:
-    """The grid with its combinations kept and skipped, and how many each rule matches."""
-    tests = [_compiled(rule, factors) for rule in rules]
+    """Returns the grid, and how many combinations each skip rule matches."""
+    tests = [_test(rule, fields) for rule in rules]
     counts = [0] * len(rules)
     kept: list[Indices] = []
     skipped: list[tuple[Indices, int]] = []
     for combination in product(*(range(len(axis.values)) for axis in axes)):
         first = -1
         for number, test in enumerate(tests):
-            if all(pick(combination) in holds for pick, holds in test):
+            if all(pick(combination) in matching for pick, matching in test):
                 counts[number] += 1
                 first = number if first < 0 else first
         if first < 0:
             kept.append(combination)
         else:
             skipped.append((combination, first))
-    return Grid(axes, factors, tuple(kept), tuple(skipped)), tuple(counts)
+    return Grid(axes, fields, tuple(kept), tuple(skipped)), tuple(counts)
 
 
-def _compiled(
-    rule: SkipRule, factors: Mapping[str, Factor]
+def _test(
+    rule: SkipRule, fields: Mapping[str, GridField]
 ) -> list[tuple[Callable[[Indices], Indices], frozenset[Indices]]]:
-    """For each field of the rule, where it holds: decided once for each of its cells."""
+    """Returns, for each field of the rule, the indices where its condition holds: it is decided
+    once for each value."""
     test = []
     for name, wanted in rule.when.items():
-        factor = factors[name.partition(".")[0]]
-        holds = frozenset(
-            key for key, cell in factor.cells.items() if field_matches(name, wanted, cell.plain)
+        of_grid = fields[name.partition(".")[0]]
+        matching = frozenset(
+            key for key, value in of_grid.values.items() if field_matches(name, wanted, value.plain)
         )
-        test.append((factor.pick, holds))
+        test.append((of_grid.pick, matching))
     return test

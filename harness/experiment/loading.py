@@ -1,31 +1,33 @@
 """Reads an experiment file, with its overrides, into a validated `Experiment`.
 
-Every fault is collected and all are reported at once; nothing runs on a file with one.
+Every problem is collected and all are reported at once; nothing runs on a file with one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from harness.components.base import Loss, Metric
+from harness.components.registry import components, find
 from harness.core import paths
 from harness.core.errors import InputError
 from harness.experiment.experiment import Experiment
 from harness.experiment.fields import FileFields
-from harness.experiment.grid import Factor, Grid, SkipRule, enumerate_grid
-from harness.experiment.reading import document
-from harness.experiment.reading import values as checking
-from harness.experiment.reading.components import takes_list
-from harness.experiment.reading.cross_checks import cross_check, report_unusable
-from harness.experiment.reading.document import Document, Faults
-from harness.experiment.reading.factors import Given, axes_of, gather, too_many
-from harness.experiment.reading.overrides import apply as apply_overrides
-from harness.experiment.reading.rules import chosen_components, expectations, skip_rules
-from harness.experiment.reading.space import Space, build_space
-from harness.experiment.reading.yaml import Keys
-from harness.experiment.search.block import read_search
+from harness.experiment.grid import FieldValue, Grid, SkipRule, enumerate_grid
+from harness.experiment.reading.file import ExperimentFile, read_file
+from harness.experiment.reading.metrics import LOSS, DataInfos, check_fit
+from harness.experiment.reading.rules import read_expectations, read_skip_rules
+from harness.experiment.reading.search import read_search
+from harness.experiment.reading.trial_fields import (
+    ReadFields,
+    make_axes,
+    read_entries,
+    read_fields,
+)
+from harness.experiment.reading.validation import validate, validate_entries
 
 
 def load(
@@ -33,35 +35,20 @@ def load(
     overrides: Iterable[str] = (),
     data_root: Path | None = None,
 ) -> Experiment:
-    """The experiment that a file describes, with `key=value` overrides applied.
+    """Reads the experiment that a file describes, with `key=value` overrides applied.
 
     data_root: where data sets are described from; the data folder by default.
-    Raises InputError with every fault, each with its file and line or its override.
+    Raises InputError with every problem, each with its file and line or its override.
     """
-    source = document.read(Path(path))
-    faults = Faults(source)
-    try:
-        apply_overrides(source, overrides, takes_list)
-    except InputError as error:
-        faults.take((), error)
-    top = _top_level(source, faults)
-    given = gather(source, faults)
-    if too_many(given, faults):
-        faults.raise_any()
-    space = build_space(source, given, data_root or paths.data_root(), faults)
-    grid, rules = _grid(source, space, given, faults)
-    report_unusable(grid, faults)
-    cross_check(grid, space.infos, faults)
-    expect = expectations(
-        source,
-        chosen_components(space.factors),
-        tuple(space.infos.values()),
-        space.always_recorded(),
-        faults,
-    )
-    search = read_search(source, given, space, grid, faults)
-    faults.raise_any()
-    if space.selection is None:
+    file = read_file(Path(path), overrides)
+    top = _top_level(file)
+    read = read_fields(file, read_entries(file), data_root or paths.data_root())
+    grid, rules = _grid(file, read)
+    _check_combinations(grid, read.infos, file)
+    expectations = read_expectations(file, read)
+    search = read_search(file, read)
+    file.raise_problems()
+    if read.selection is None:
         raise InputError("metric: no metric is registered for this data set's task")
     return Experiment(
         name=top["name"],
@@ -69,56 +56,125 @@ def load(
         description=top["description"].strip(),
         axes=grid.axes,
         skip=rules,
-        metric=space.selection.metric,
-        metric_component=space.selection.component,
-        direction=space.selection.direction,
+        metric=read.selection.metric,
+        metric_component=read.selection.component,
+        direction=read.selection.direction,
         target=top["target"],
         search=search,
-        expect=expect,
+        expect=expectations,
         artifacts=top["artifacts"],
         grid=grid,
     )
 
 
-def _top_level(source: Document, faults: Faults) -> dict[str, Any]:
-    """Fields of the file itself; an empty one is as an absent one. `metric`, which depends on the
-    trials, and the lists are read elsewhere."""
-    elsewhere = {"metric", "skip", "expect"}
+def _top_level(file: ExperimentFile) -> dict[str, Any]:
+    """Validates the fields of the file itself. `metric`, which depends on the trials, and the
+    lists are read elsewhere."""
     given = {
         name: value
-        for name, value in source.values.items()
-        if value is not None and name not in elsewhere
+        for name, value in file.values.items()
+        if value is not None and name not in {"metric", "skip", "expect"}
     }
-    values = {name: field.default for name, field in FileFields.model_fields.items()}
-    values |= checking.members(FileFields, given, (), faults)
+    values = {name: info.default for name, info in FileFields.model_fields.items()}
+    values |= validate_entries(FileFields, given, (), file)
     if "name" not in given:
-        keys: Keys = ("name",)
-        values["name"] = checking.value(FileFields, "name", source.path.stem, keys, faults)
+        values["name"] = validate(FileFields, "name", file.path.stem, ("name",), file)
     return values
 
 
-def _grid(
-    source: Document, space: Space, given: Given, faults: Faults
-) -> tuple[Grid, tuple[SkipRule, ...]]:
-    """The grid without what skip rules leave out; a rule that leaves nothing out is a mistake."""
-    placed = skip_rules(source, chosen_components(space.factors), faults)
+def _grid(file: ExperimentFile, read: ReadFields) -> tuple[Grid, tuple[SkipRule, ...]]:
+    """Returns the grid without what skip rules leave out. Reports rules that match nothing."""
+    placed = read_skip_rules(file, read)
     rules = tuple(rule for rule, _ in placed)
-    axes = axes_of(given, space.factors, space.bases)
-    grid, counts = enumerate_grid(axes, space.factors, rules)
+    grid, counts = enumerate_grid(make_axes(read), read.fields, rules)
     for (rule, keys), count in zip(placed, counts, strict=True):
-        if count == 0 and not _excused(rule, source, space.factors):
-            faults.add(keys, "matches no combination of the grid", "correct it, or take it out")
-    if not grid.kept and not faults:
-        faults.put(("skip",), "every combination is skipped: nothing is left to run")
+        if count == 0 and not _may_match_nothing(rule, file, read):
+            hint = "correct it, or take it out"
+            file.report(keys, "matches no combination of the grid", hint)
+    if not grid.kept and not file.has_problems:
+        file.report_text(("skip",), "every combination is skipped: nothing is left to run")
     return grid, rules
 
 
-def _excused(rule: SkipRule, source: Document, factors: Mapping[str, Factor]) -> bool:
-    """Whether a rule may match nothing: an override narrowed a field of it, or a field of it has a
-    fault of its own, which says more."""
+def _may_match_nothing(rule: SkipRule, file: ExperimentFile, read: ReadFields) -> bool:
+    """Whether an override narrowed a field of the rule, or a field of it has a problem of its own,
+    which says more."""
     roots = {name.partition(".")[0] for name in rule.when}
     return any(
-        source.overridden(root)
-        or any(not cell.sound and not cell.faults for cell in factors[root].cells.values())
+        file.overridden(root)
+        or any(
+            not value.valid and not value.problems for value in read.fields[root].values.values()
+        )
         for root in roots
     )
+
+
+Values = tuple[FieldValue, ...]
+
+
+def _check_combinations(grid: Grid, infos: DataInfos, file: ExperimentFile) -> None:
+    """Reports values that are invalid in a combination that is kept, and values that do not fit
+    together, each pair once."""
+    for name in grid.fields:
+        for (value,) in grid.distinct([name]):
+            for problem in value.problems:
+                file.report(*problem)
+    checks: Mapping[tuple[str, ...], Callable[[Values, DataInfos, ExperimentFile], None]] = {
+        ("model", "dataset"): _check_model,
+        ("loss", "dataset"): _check_loss,
+        ("metrics", "dataset"): _check_metrics,
+        ("augment", "dataset"): _check_augmentation,
+        ("scheduler", "metrics", "val_fraction"): _check_scheduler,
+    }
+    for names, check in checks.items():
+        for values in grid.distinct(names):
+            described = "dataset" not in names or values[-1] in infos
+            if described and all(value.valid for value in values):
+                check(values, infos, file)
+
+
+def _check_model(values: Values, infos: DataInfos, file: ExperimentFile) -> None:
+    model, dataset = values
+    reason = model.value.component.accepts(model.value.options, infos[dataset])
+    if reason:
+        rule = f"{model.value.name} cannot take {dataset.value.name}: {reason}"
+        file.report(model.keys, rule)
+
+
+def _check_loss(values: Values, infos: DataInfos, file: ExperimentFile) -> None:
+    loss, dataset = values
+    task = infos[dataset].task
+    if task not in loss.value.component.tasks:
+        known = cast("Mapping[str, Loss]", components("losses"))
+        hint = "allowed: " + ", ".join(name for name, other in known.items() if task in other.tasks)
+        file.report(loss.keys, f"loss {loss.value.name!r} does not fit a {task} data set", hint)
+
+
+def _check_metrics(values: Values, infos: DataInfos, file: ExperimentFile) -> None:
+    metrics, dataset = values
+    for name in metrics.value or ():
+        check_fit(cast("Metric", find("metrics", name)), infos[dataset], metrics.keys, file)
+
+
+def _check_augmentation(values: Values, infos: DataInfos, file: ExperimentFile) -> None:
+    augment, dataset = values
+    if augment.value and not infos[dataset].is_image:
+        rule = f"changes images, and {dataset.value.name} has none"
+        file.report(augment.keys, rule, "allowed: none")
+
+
+def _check_scheduler(values: Values, _infos: DataInfos, file: ExperimentFile) -> None:
+    """A schedule that follows a metric must find it in every measurement."""
+    scheduler, metrics, val_fraction = values
+    watched = getattr(scheduler.value.options, "metric", None)
+    if scheduler.value.component.driven_by != "metric" or not isinstance(watched, str):
+        return
+    keys = (*scheduler.keys, "metric")
+    split, _, name = watched.partition("/")
+    recorded = [LOSS, *(metrics.value or ())]
+    if split == "val" and val_fraction.value == 0:
+        file.report(keys, f"watches {watched!r}, but val_fraction is 0", "watch train/…")
+    if name not in recorded:
+        listed = ", ".join(f"{split}/{each}" for each in recorded)
+        hint = f"recorded: {listed}; add it to trial.metrics"
+        file.report(keys, f"watches {watched!r}, which is not recorded", hint)

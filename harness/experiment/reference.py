@@ -26,7 +26,7 @@ from harness.experiment.fields import (
     SkipFields,
     TrialFields,
 )
-from harness.experiment.reading.messages import allowed
+from harness.experiment.reading.validation import allowed
 from harness.experiment.trial import COMPONENT_LIST_FIELDS, NO_AUGMENTATION
 
 PAGE: Final = Path("docs/experiment-file.md")

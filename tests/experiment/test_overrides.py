@@ -26,7 +26,7 @@ skip:
 def values(experiment: Experiment, field: str) -> list[Any]:
     """The labels or values that a field takes."""
     assert experiment.grid is not None
-    found = [cell.value for cell in experiment.grid.factors[field].cells.values()]
+    found = [cell.value for cell in experiment.grid.fields[field].values.values()]
     return [getattr(value, "label", value) for value in found]
 
 

@@ -54,7 +54,7 @@ def test_defaults(load_text: Load) -> None:
         "max",
     )
     assert experiment.grid is not None
-    values = {name: f.cells[()].value for name, f in experiment.grid.factors.items()}
+    values = {name: f.values[()].value for name, f in experiment.grid.fields.items()}
     assert values["loss"].name == "cross_entropy"
     assert values["scheduler"].name == "constant"
     assert {k: v for k, v in values.items() if not hasattr(v, "component")} == {
@@ -235,7 +235,7 @@ class TestSelection:
     def test_the_metric_is_always_recorded(self, load_text: Load) -> None:
         experiment = load_text(GOOD + "  metrics: [recall]\nmetric: val/f1")
         assert experiment.grid is not None
-        assert experiment.grid.factors["metrics"].cells[()].value == ("f1", "recall")
+        assert experiment.grid.fields["metrics"].values[()].value == ("f1", "recall")
 
     def test_it_must_fit_every_data_set(self, problems: Problems) -> None:
         content = GOOD.replace("  dataset: digits\n", "") + "grid: {dataset: [digits, diabetes]}"
@@ -248,12 +248,12 @@ class TestWhatGoesTogether:
         content = GOOD.replace("  dataset: digits\n", "") + "metric: val/loss\n"
         grid = load_text(content + "grid: {dataset: [digits, breast_cancer, diabetes]}").grid
         assert grid is not None
-        assert [c.value.name for c in grid.factors["loss"].cells.values()] == [
+        assert [c.value.name for c in grid.fields["loss"].values.values()] == [
             "cross_entropy",
             "bce",
             "mse",
         ]
-        assert grid.factors["metrics"].cells[2,].value == ("r2", "rmse")
+        assert grid.fields["metrics"].values[2,].value == ("r2", "rmse")
 
     def test_a_model_that_cannot_take_the_data(self, problems: Problems) -> None:
         (problem,) = problems(GOOD.replace("digits", "iris").replace("mlp", "cnn"))
@@ -297,8 +297,8 @@ class TestOptionsApart:
             GOOD + "  scheduler.warmup_epochs: 2\ngrid: {model.hidden: [[8], []]}"
         ).grid
         assert grid is not None
-        assert grid.factors["scheduler"].cells[()].value.label == "constant(warmup_epochs=2)"
-        assert [c.value.label for c in grid.factors["model"].cells.values()] == [
+        assert grid.fields["scheduler"].values[()].value.label == "constant(warmup_epochs=2)"
+        assert [c.value.label for c in grid.fields["model"].values.values()] == [
             "mlp(hidden=[8])",
             "mlp(hidden=[])",
         ]
@@ -306,7 +306,7 @@ class TestOptionsApart:
     def test_of_a_default_loss(self, load_text: Load) -> None:
         grid = load_text(GOOD + "  loss.label_smoothing: 0.1").grid
         assert grid is not None
-        assert grid.factors["loss"].cells[()].value.label == "cross_entropy(label_smoothing=0.1)"
+        assert grid.fields["loss"].values[()].value.label == "cross_entropy(label_smoothing=0.1)"
 
     LACKING = """\
     trial: {dataset: digits, model: mlp, lr: 0.1}
@@ -348,4 +348,4 @@ def test_a_component_file_that_is_missing_is_reported_with_its_line(problems: Pr
 def test_a_name_that_torch_resolves(load_text: Load) -> None:
     grid = load_text(GOOD.replace("sgd", "{name: Adadelta, rho: 0.8}")).grid
     assert grid is not None
-    assert grid.factors["optimizer"].cells[()].value.label == "Adadelta(rho=0.8)"
+    assert grid.fields["optimizer"].values[()].value.label == "Adadelta(rho=0.8)"

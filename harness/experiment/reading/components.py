@@ -1,4 +1,4 @@
-"""Resolves what a file says of a component, a name or a mapping with options, into a `Choice`."""
+"""Turns what a file says of a component, its name or a mapping with options, into a `Choice`."""
 
 from __future__ import annotations
 
@@ -12,147 +12,125 @@ from harness.components.base import Component
 from harness.components.registry import SINGULAR, components, find
 from harness.core.errors import InputError, did_you_mean
 from harness.experiment.fields import COMPONENT_KINDS, split
-from harness.experiment.reading import messages
-from harness.experiment.reading.document import Faults, dotted
+from harness.experiment.reading.file import ExperimentFile, dotted
+from harness.experiment.reading.validation import option_messages, shown
 from harness.experiment.reading.yaml import Keys
-from harness.experiment.trial import LIST_FIELDS, NO_AUGMENTATION, Choice
+from harness.experiment.trial import NO_AUGMENTATION, Choice
 
 Report = Callable[[Keys, str, str], None]
-"""Takes a broken rule: where, which, and a hint."""
+"""Takes a broken rule: its place, the rule and a hint."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """A component that a file names. given: the options beside the name, not validated yet."""
-
-    component: Component
-    given: Mapping[str, Any]
-    keys: Keys
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """An option given apart from its component, as `optimizer.eps`, and where."""
+class Entry:
+    """A value that a file gives, and its place."""
 
     value: Any
     keys: Keys
 
 
-def refer(field: str, given: Any, keys: Keys, faults: Faults) -> Reference | None:
-    """The component that a field names, or None after reporting why there is none."""
-    name, options = (given, {}) if isinstance(given, str) else _named(given)
+@dataclass(frozen=True, slots=True)
+class ComponentReference:
+    """A component that a file names. options: those beside the name, not validated yet."""
+
+    component: Component
+    options: Mapping[str, Any]
+    keys: Keys
+
+
+def find_component(
+    field: str, value: Any, keys: Keys, file: ExperimentFile
+) -> ComponentReference | None:
+    """Returns the component that a field names, or None after reporting why there is none."""
+    kind = COMPONENT_KINDS[field]
+    options = dict(value) if isinstance(value, Mapping) else {}
+    name = options.pop("name", None) if isinstance(value, Mapping) else value
     if not isinstance(name, str):
-        kind = SINGULAR[COMPONENT_KINDS[field]]
-        wanted = f"must be a {kind}'s name, or a mapping with `name` and its options"
-        faults.add(keys, f"{wanted}, given {messages.shown(given)}")
+        rule = f"must be a {SINGULAR[kind]}'s name, or a mapping with `name` and its options"
+        file.report(keys, f"{rule}, given {shown(value)}")
         return None
     try:
-        return Reference(find(COMPONENT_KINDS[field], name), options, keys)
+        return ComponentReference(find(kind, name), options, keys)
     except InputError as error:
-        inner = (*keys, "name") if isinstance(given, Mapping) else keys
+        place = (*keys, "name") if isinstance(value, Mapping) else keys
         for problem in error.problems:
             what = problem.what.partition(": ")[2] or problem.what
-            faults.put(inner, f"{dotted(keys)}: {what}", problem.hint)
+            file.report_text(place, f"{dotted(keys)}: {what}", problem.hint)
         return None
 
 
-def _named(given: Any) -> tuple[Any, dict[str, Any]]:
-    if not isinstance(given, Mapping):
-        return None, {}
-    return given.get("name"), {key: value for key, value in given.items() if key != "name"}
-
-
-def choose(
-    reference: Reference, options: Mapping[str, Option], report: Report
+def make_choice(
+    reference: ComponentReference, options: Mapping[str, Entry], report: Report
 ) -> Choice[Any] | None:
-    """The component with its options validated, or None after reporting what is wrong.
+    """Returns the component with validated options, or None after reporting what is wrong.
 
-    options: those given apart from it; an option given twice is refused.
+    options: those given apart from the component, as `optimizer.eps`. An option that is given
+        twice is refused.
     """
-    lacking = dict(_refused(reference, options))
-    for keys, (rule, hint) in lacking.items():
+    refused = dict(_refused(reference, options))
+    for keys, (rule, hint) in refused.items():
         report(keys, rule, hint)
-    values = {**reference.given, **{name: option.value for name, option in options.items()}}
-    places = {name: option.keys for name, option in options.items()}
     declared = reference.component.options
+    values = {**reference.options, **{name: entry.value for name, entry in options.items()}}
     try:
         validated = declared.model_validate(values)
     except ValidationError as error:
-        for message in messages.of_options(error, declared.model_fields):
-            place = places.get(str(message.at[0])) if message.at else reference.keys
-            keys = (*reference.keys, *message.at) if place is None else (*place, *message.at[1:])
-            if keys not in lacking:
+        for message in option_messages(error, declared.model_fields):
+            keys = (*reference.keys, *message.at)
+            if message.at and str(message.at[0]) in options:
+                keys = (*options[str(message.at[0])].keys, *message.at[1:])
+            if keys not in refused:
                 report(keys, message.rule, message.hint)
         return None
     except InputError as error:
         for problem in error.problems:
             report(reference.keys, problem.what, problem.hint)
         return None
-    return None if lacking else Choice(reference.component, validated)
+    return None if refused else Choice(reference.component, validated)
 
 
 def _refused(
-    reference: Reference, options: Mapping[str, Option]
+    reference: ComponentReference, options: Mapping[str, Entry]
 ) -> Iterator[tuple[Keys, tuple[str, str]]]:
-    """Options the component lacks, and options given twice, by where they stand."""
-    component = reference.component
-    known = component.options.model_fields
-    named = f"{SINGULAR[component.kind]} {component.name!r}"
-    for name in reference.given:
+    """Yields the options that the component lacks or that are given twice: place, rule, hint."""
+    kind, name_of_component = reference.component.kind, reference.component.name
+    known = reference.component.options.model_fields
+    places = {name: (*reference.keys, name) for name in reference.options}
+    for name, keys in [*places.items(), *((name, entry.keys) for name, entry in options.items())]:
         if name not in known:
-            keys = (*reference.keys, name)
-            yield keys, (f"{named} has no option {name!r}", did_you_mean(str(name), known))
-    for name, option in options.items():
-        if name not in known:
-            hint = did_you_mean(name, known)
-            yield option.keys, (f"{named} has no option {name!r}", hint)
-        elif name in reference.given:
-            rule = f"{name!r} is given twice, here and in {dotted(reference.keys)}"
-            yield option.keys, (rule, "")
+            rule = f"{SINGULAR[kind]} {name_of_component!r} has no option {name!r}"
+            yield keys, (rule, did_you_mean(name, known))
+    for name in options.keys() & known.keys() & places.keys():
+        rule = f"{name!r} is given twice, here and in {dotted(reference.keys)}"
+        yield options[name].keys, (rule, "")
 
 
-def augmentations(given: Any, keys: Keys, faults: Faults) -> tuple[Choice[Any], ...] | None:
-    """The augmentations of `augment`: `none`, one of them, or a list; None after a report."""
-    if given == NO_AUGMENTATION:
+def make_choices(
+    field: str, value: Any, keys: Keys, file: ExperimentFile
+) -> tuple[Choice[Any], ...] | None:
+    """Returns the components of a field that holds a list of them: none, one or several.
+
+    Returns None after reporting what is wrong.
+    """
+    if value == NO_AUGMENTATION:
         return ()
-    listed = isinstance(given, list)
-    choices: list[Choice[Any]] = []
-    for position, item in enumerate(given if listed else [given]):
-        place = (*keys, position) if listed else keys
-        reference = refer("augment", item, place, faults)
-        choice = choose(reference, {}, faults.add) if reference else None
-        if choice is not None:
-            choices.append(choice)
-    return tuple(choices) if len(choices) == (len(given) if listed else 1) else None
+    choices: list[Choice[Any] | None] = []
+    for position, item in enumerate(value if isinstance(value, list) else [value]):
+        place = (*keys, position) if isinstance(value, list) else keys
+        reference = find_component(field, item, place, file)
+        choices.append(make_choice(reference, {}, file.report) if reference else None)
+    valid = [choice for choice in choices if choice is not None]
+    return tuple(valid) if len(valid) == len(choices) else None
 
 
-def takes_list(field: str, named: set[str]) -> bool:
-    """Whether the value of a trial field is a list, or that of an option of one of the components
-    named (of any component, where none of those is registered)."""
-    root, option = split(field)
-    if not option:
-        return root in LIST_FIELDS
-    known = components(COMPONENT_KINDS[root])
-    chosen = [known[name] for name in named if name in known] or known.values()
-    return any(
-        option in component.options.model_fields and _is_list(component, option)
-        for component in chosen
-    )
-
-
-def _is_list(component: Component, option: str) -> bool:
-    return "'array'" in str(component.options.model_json_schema()["properties"][option])
-
-
-def check_option(field: str, chosen: Iterable[Component], keys: Keys, faults: Faults) -> bool:
+def check_option(field: str, chosen: Iterable[Component], keys: Keys, file: ExperimentFile) -> bool:
     """Whether some component, registered or chosen, has the option that `field` names after its
-    dot; reports it otherwise."""
+    dot. Reports it otherwise."""
     root, option = split(field)
     kind = COMPONENT_KINDS[root]
-    known = {*(name for c in components(kind).values() for name in c.options.model_fields)}
-    known.update(name for component in chosen for name in component.options.model_fields)
+    candidates = [*components(kind).values(), *chosen]
+    known = {name for component in candidates for name in component.options.model_fields}
     if option not in known:
-        faults.add(
-            keys, f"no {SINGULAR[kind]} has an option {option!r}", did_you_mean(option, known)
-        )
+        rule = f"no {SINGULAR[kind]} has an option {option!r}"
+        file.report(keys, rule, did_you_mean(option, known))
     return option in known

@@ -1,34 +1,31 @@
-"""The lists of an experiment file: `skip:` and `expect:`, and the conditions in them."""
+"""Reads the lists of an experiment file, `skip:` and `expect:`, and the conditions in them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.components.base import Component, DataInfo
-from harness.core.errors import did_you_mean
+from harness.components.base import Component
 from harness.core.metrics import BEST, FINAL
 from harness.experiment.experiment import Expectation
 from harness.experiment.fields import ExpectFields, SkipFields, TrialFields, is_known, split
-from harness.experiment.grid import Factor, SkipRule
-from harness.experiment.reading import values as checking
+from harness.experiment.grid import SkipRule
 from harness.experiment.reading.components import (
-    Option,
-    augmentations,
     check_option,
-    choose,
-    refer,
+    find_component,
+    make_choice,
+    make_choices,
 )
-from harness.experiment.reading.document import Document, Faults
-from harness.experiment.reading.messages import shown
-from harness.experiment.reading.selection import resolve
-from harness.experiment.reading.values import INVALID
+from harness.experiment.reading.file import ExperimentFile
+from harness.experiment.reading.metrics import resolve
+from harness.experiment.reading.trial_fields import ReadFields, report_unknown_field
+from harness.experiment.reading.validation import INVALID, shown, validate, validate_mapping
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
     COMPONENT_LIST_FIELDS,
     LIST_FIELDS,
-    TRIAL_FIELDS,
+    NO_AUGMENTATION,
     Choice,
 )
 
@@ -36,108 +33,98 @@ Chosen = Mapping[str, Sequence[Component]]
 """The components that a file chooses, by trial field."""
 
 
-def chosen_components(factors: Mapping[str, Factor]) -> Chosen:
-    """All that are usable in some combination."""
+def chosen_components(read: ReadFields) -> Chosen:
+    """Returns all components that are valid in some combination."""
     return {
-        name: [c.value.component for c in factor.cells.values() if isinstance(c.value, Choice)]
-        for name, factor in factors.items()
-        if name in COMPONENT_FIELDS
+        name: [
+            value.value.component
+            for value in read.fields[name].values.values()
+            if isinstance(value.value, Choice)
+        ]
+        for name in COMPONENT_FIELDS
     }
 
 
-def skip_rules(document: Document, chosen: Chosen, faults: Faults) -> list[tuple[SkipRule, Keys]]:
-    """The sound skip rules, each with its place."""
+def read_skip_rules(file: ExperimentFile, read: ReadFields) -> list[tuple[SkipRule, Keys]]:
+    """Returns the valid skip rules, each with its place."""
+    chosen = chosen_components(read)
     rules = []
-    for position, given in enumerate(_items(document, "skip", faults)):
+    for position, item in enumerate(_items(file, "skip")):
         keys: Keys = ("skip", position)
-        values = checking.mapping(SkipFields, given, keys, faults)
-        if values is None:
-            continue
-        when = condition(values["when"], (*keys, "when"), chosen, faults)
-        if when is not None:
-            rules.append((SkipRule(when, values["because"]), keys))
+        values = validate_mapping(SkipFields, item, keys, file)
+        if values is not None and check_condition(values["when"], (*keys, "when"), chosen, file):
+            rules.append((SkipRule(values["when"], values["because"]), keys))
     return rules
 
 
-def expectations(
-    document: Document,
-    chosen: Chosen,
-    infos: Sequence[DataInfo],
-    recorded: frozenset[str],
-    faults: Faults,
-) -> tuple[Expectation, ...]:
-    """The published figures. recorded: metrics that every trial records at each evaluation."""
-    found = []
-    for position, given in enumerate(_items(document, "expect", faults)):
+def read_expectations(file: ExperimentFile, read: ReadFields) -> tuple[Expectation, ...]:
+    """Returns the published figures that are valid."""
+    chosen, recorded = chosen_components(read), read.always_recorded()
+    expectations = []
+    for position, item in enumerate(_items(file, "expect")):
         keys: Keys = ("expect", position)
-        values = checking.mapping(ExpectFields, given, keys, faults)
+        values = validate_mapping(ExpectFields, item, keys, file)
         if values is None:
             continue
-        place = (*keys, "metric")
-        metric = values["metric"]
-        plain = metric.removeprefix(FINAL).removeprefix(BEST)
-        # A condition may choose among data sets, so one that fits is enough.
-        fitting = infos if not values["where"] else []
-        selection = resolve(plain, fitting, place, faults)
+        metric, place = values["metric"], (*keys, "metric")
+        # A condition may choose among the data sets: the metric need not fit all of them then.
+        infos = [] if values["where"] else read.infos.values()
+        selection = resolve(metric.removeprefix(FINAL).removeprefix(BEST), infos, place, file)
         if selection is not None and metric.startswith(BEST) and selection.name not in recorded:
             hint = f"add {selection.name} to trial.metrics"
-            faults.add(place, "is not recorded at each evaluation, so no best is known", hint)
-        where = condition(values["where"], (*keys, "where"), chosen, faults)
-        if where is not None and selection is not None:
-            found.append(Expectation(**{**values, "where": where}))
-    return tuple(found)
+            file.report(place, "is not recorded at each evaluation, so no best is known", hint)
+        valid = check_condition(values["where"], (*keys, "where"), chosen, file)
+        if valid and selection is not None:
+            expectations.append(Expectation(**values))
+    return tuple(expectations)
 
 
-def _items(document: Document, name: str, faults: Faults) -> list[Any]:
-    value = document.values.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        faults.add((name,), f"must be a list, given {shown(value)}")
-        return []
-    return value
+def _items(file: ExperimentFile, name: str) -> list[Any]:
+    value = file.values.get(name)
+    if value is None or isinstance(value, list):
+        return value or []
+    file.report((name,), f"must be a list, given {shown(value)}")
+    return []
 
 
-def condition(
-    given: Mapping[str, Any], keys: Keys, chosen: Chosen, faults: Faults
-) -> dict[str, Any] | None:
-    """A condition with its fields and values checked; None after reporting faults."""
-    sound = [
-        _is_sound(field, wanted, (*keys, field), chosen, faults) for field, wanted in given.items()
+def check_condition(
+    condition: Mapping[str, Any], keys: Keys, chosen: Chosen, file: ExperimentFile
+) -> bool:
+    """Whether all fields and values of a condition are valid. Reports those that are not."""
+    checks = [
+        _check_field(field, wanted, (*keys, field), chosen, file)
+        for field, wanted in condition.items()
     ]
-    return dict(given) if all(sound) else None
+    return all(checks)
 
 
-def _is_sound(field: str, wanted: Any, keys: Keys, chosen: Chosen, faults: Faults) -> bool:
+def _check_field(field: str, wanted: Any, keys: Keys, chosen: Chosen, file: ExperimentFile) -> bool:
     root, option = split(field)
     if not is_known(field):
-        allowed = [name for name in TRIAL_FIELDS if not option or name in COMPONENT_FIELDS]
-        hint = did_you_mean(root if option else field, allowed)
-        faults.add(keys, "unknown field", hint)
+        report_unknown_field(file, field, keys)
         return False
     if option:
-        return check_option(field, chosen.get(root, ()), keys, faults)
-    if field in LIST_FIELDS:
-        return _accepted(field, wanted, keys, faults)
-    if not isinstance(wanted, list):
-        return _accepted(field, wanted, keys, faults)
+        return check_option(field, chosen.get(root, ()), keys, file)
+    if field in LIST_FIELDS or not isinstance(wanted, list):
+        return _check_value(field, wanted, keys, file)
     if not wanted:
-        faults.add(keys, "an empty list matches nothing")
-    accepted = [_accepted(field, item, (*keys, i), faults) for i, item in enumerate(wanted)]
-    return bool(wanted) and all(accepted)
+        file.report(keys, "an empty list matches nothing")
+    checks = [_check_value(field, item, (*keys, i), file) for i, item in enumerate(wanted)]
+    return bool(wanted) and all(checks)
 
 
-def _accepted(field: str, wanted: Any, keys: Keys, faults: Faults) -> bool:
-    """Whether a field could have this value."""
+def _check_value(field: str, wanted: Any, keys: Keys, file: ExperimentFile) -> bool:
+    """Whether a field can have this value. Reports it otherwise."""
     if field in COMPONENT_FIELDS:
-        reference = refer(field, wanted, keys, faults)
-        options: dict[str, Option] = {}
-        return reference is not None and choose(reference, options, faults.add) is not None
+        reference = find_component(field, wanted, keys, file)
+        return reference is not None and make_choice(reference, {}, file.report) is not None
     if field in COMPONENT_LIST_FIELDS:
-        if isinstance(wanted, list) and any(isinstance(i, list) or i == "none" for i in wanted):
-            found = [augmentations(item, (*keys, i), faults) for i, item in enumerate(wanted)]
-            return None not in found
-        return augmentations(wanted, keys, faults) is not None
-    if field == "metrics":
+        if isinstance(wanted, list) and any(
+            isinstance(item, list) or item == NO_AUGMENTATION for item in wanted
+        ):
+            items = [make_choices(field, item, (*keys, i), file) for i, item in enumerate(wanted)]
+            return None not in items
+        return make_choices(field, wanted, keys, file) is not None
+    if field in LIST_FIELDS:
         return True
-    return checking.value(TrialFields, field, wanted, keys, faults) is not INVALID
+    return validate(TrialFields, field, wanted, keys, file) is not INVALID

@@ -1,0 +1,215 @@
+"""An experiment file as it is read: its values, where each was given, and what is wrong with it.
+
+`key=value` overrides change the values after the file is read:
+
+lr=0.01                        one value: `trial.lr`, in place of a grid axis
+lr=[0.01,0.1]                  a list: the grid axis, in place of `trial.lr`
+model.hidden=[32]              an option of whatever component is chosen
+trial.epochs=1  grid.seed=[0]  an entry of one section
+search.trials=5  name=x        any other field of the file
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.components.registry import components
+from harness.core.errors import InputError, Problem, did_you_mean
+from harness.experiment.fields import COMPONENT_KINDS, FileFields, is_known, split
+from harness.experiment.reading import yaml
+from harness.experiment.reading.yaml import Keys
+from harness.experiment.trial import LIST_FIELDS, TRIAL_FIELDS
+
+
+@dataclass(slots=True)
+class ExperimentFile:
+    """An experiment file and the problems found in it.
+
+    values: the top-level mapping, with plain values throughout.
+    overrides: the text of each override, by the place that it set.
+    """
+
+    path: Path
+    values: dict[str, Any]
+    lines: dict[Keys, int] = field(default_factory=dict)
+    overrides: dict[Keys, str] = field(default_factory=dict)
+    _problems: dict[Problem, tuple[int, int]] = field(default_factory=dict)
+
+    def section(self, name: str) -> dict[str, Any]:
+        """Returns the mapping under a top-level key; empty where there is none."""
+        value = self.values.get(name)
+        return value if isinstance(value, dict) else {}
+
+    def holds(self, keys: Keys) -> bool:
+        """Whether the file or an override gives a value at exactly this place."""
+        return keys in self.overrides or keys in self.lines
+
+    def where(self, keys: Keys) -> str:
+        """Returns "file.yaml:7" or "override 'lr=0.01'" for a value, or for the nearest value
+        around it."""
+        near = self._nearest(keys)
+        if near in self.overrides:
+            return f"override {self.overrides[near]!r}"
+        return f"{self.path}:{self.lines.get(near, 1)}"
+
+    def overridden(self, name: str) -> bool:
+        """Whether an override set this trial field, an option of it, or its whole section."""
+        return any(
+            len(keys) == 1 or split(str(keys[1]))[0] == name
+            for keys in self.overrides
+            if keys[0] in {"trial", "grid"}
+        )
+
+    def forget(self, keys: Keys) -> None:
+        """Drops the lines and overrides of a value that is replaced, and of all values in it."""
+        for places in (self.lines, self.overrides):
+            for place in [place for place in places if place[: len(keys)] == keys]:
+                del places[place]
+
+    def report(self, keys: Keys, rule: str, hint: str = "") -> None:
+        """Reports a broken rule at a place: "must be greater than 0, given -1"."""
+        self.report_text(keys, f"{dotted(keys)}: {rule}" if keys else rule, hint)
+
+    def report_text(self, keys: Keys, what: str, hint: str = "") -> None:
+        """Reports a problem whose text does not begin with its place. Equal problems count once."""
+        self.report_error(keys, InputError(Problem(what, hint=hint)))
+
+    def report_unknown(self, keys: Keys, allowed: Iterable[str]) -> None:
+        """Reports that the last of `keys` is not among the allowed names."""
+        self.report(keys, "unknown field", did_you_mean(str(keys[-1]), allowed))
+
+    def report_error(self, keys: Keys, error: InputError) -> None:
+        """Reports the problems of an error, placed at `keys` unless they say where they are."""
+        near = self._nearest(keys)
+        order = (0, self.lines.get(near, 0))
+        if near in self.overrides:
+            order = (1, list(self.overrides).index(near))
+        for problem in error.problems:
+            placed = Problem(problem.what, problem.where or self.where(keys), problem.hint)
+            self._problems.setdefault(placed, order)
+
+    @property
+    def has_problems(self) -> bool:
+        return bool(self._problems)
+
+    def raise_problems(self) -> None:
+        """Raises InputError with all problems, in the order of the file, overrides last."""
+        if self._problems:
+            raise InputError(sorted(self._problems, key=lambda problem: self._problems[problem]))
+
+    def _nearest(self, keys: Keys) -> Keys:
+        return next((keys[:n] for n in range(len(keys), 0, -1) if self.holds(keys[:n])), ())
+
+
+def dotted(keys: Keys) -> str:
+    """Returns the path to a value as people write it: "grid.optimizer[1].beta"."""
+    text = ""
+    for key in keys:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
+    return text
+
+
+def read_file(path: Path, overrides: Iterable[str]) -> ExperimentFile:
+    """Reads an experiment file and applies overrides, the last of equal keys winning.
+
+    Reports every override that cannot be read or names no field. Raises InputError for a file that
+    is not a YAML mapping.
+    """
+    parsed = yaml.read(path)
+    if parsed.values is None:
+        raise InputError(Problem("is empty", where=str(path)))
+    if not isinstance(parsed.values, dict):
+        raise InputError(Problem("must be a mapping of fields", where=f"{path}:1"))
+    file = ExperimentFile(path, parsed.values, dict(parsed.lines))
+    for override in overrides:
+        try:
+            _apply(file, override)
+        except InputError as error:
+            problems = [Problem(p.what, f"override {override!r}", p.hint) for p in error.problems]
+            file.report_error((), InputError(problems))
+    return file
+
+
+def _apply(file: ExperimentFile, override: str) -> None:
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise InputError("must be key=value")
+    value = yaml.parse(text, "").values
+    root = split(key)[0]
+    if root in {"trial", "grid"}:
+        section, _, name = key.partition(".")
+        if name:
+            _drop_option(file, section, name)
+        _set(file, (section, name) if name else (section,), value, override)
+    elif root in FileFields.model_fields:
+        _set(file, tuple(key.split(".")), value, override)
+    elif is_known(key):
+        _set_trial_field(file, key, value, override)
+    else:
+        allowed = (*FileFields.model_fields, *TRIAL_FIELDS)
+        hint = did_you_mean(root if "." in key else key, allowed)
+        raise InputError(Problem(f"{key}: unknown field", hint=hint))
+
+
+def _set_trial_field(file: ExperimentFile, name: str, value: Any, override: str) -> None:
+    """Sets a field that no section is named for: a list is an axis, else one value for all trials.
+    Whatever the file said of the field is replaced."""
+    is_axis = isinstance(value, list) and (
+        not _takes_list(file, name)
+        or (bool(value) and all(isinstance(item, list) for item in value))
+    )
+    section, other = ("grid", "trial") if is_axis else ("trial", "grid")
+    for either in (section, other):
+        _drop_option(file, either, name)
+    file.section(other).pop(name, None)
+    file.forget((other, name))
+    _set(file, (section, name), value, override)
+
+
+def _takes_list(file: ExperimentFile, name: str) -> bool:
+    """Whether the value of a trial field is itself a list: that of `augment`, or of an option of a
+    component that the file names (of any component, where it names none that is registered)."""
+    root, option = split(name)
+    if not option:
+        return root in LIST_FIELDS
+    fixed, axis = file.section("trial").get(root), file.section("grid").get(root)
+    items = [fixed, *(axis if isinstance(axis, list) else [])]
+    names = [item.get("name") if isinstance(item, dict) else item for item in items]
+    known = components(COMPONENT_KINDS[root])
+    chosen = [known[name] for name in names if isinstance(name, str) and name in known]
+    schemas = [
+        c.options.model_json_schema().get("properties", {}) for c in chosen or known.values()
+    ]
+    return any("'array'" in str(schema[option]) for schema in schemas if option in schema)
+
+
+def _drop_option(file: ExperimentFile, section: str, name: str) -> None:
+    """Removes an option from the components that a section names, since an override sets it."""
+    root, option = split(name)
+    content = file.section(section)
+    if not option or root not in content:
+        return
+    chosen = content[root] if section == "grid" else [content[root]]
+    for position, component in enumerate(chosen if isinstance(chosen, list) else []):
+        if isinstance(component, dict) and option in component:
+            del component[option]
+            place: Keys = (position,) if section == "grid" else ()
+            file.forget((section, root, *place, option))
+
+
+def _set(file: ExperimentFile, keys: Keys, value: Any, override: str) -> None:
+    """Sets the value at `keys`, creating the mappings around it."""
+    parent: Any = file.values
+    for depth, key in enumerate(keys[:-1]):
+        if parent.get(key) is None:
+            parent[key] = {}
+        parent = parent[key]
+        if not isinstance(parent, dict):
+            raise InputError(f"{'.'.join(map(str, keys[: depth + 1]))} is no mapping in the file")
+    parent[keys[-1]] = value
+    file.forget(keys)
+    file.overrides[keys] = override

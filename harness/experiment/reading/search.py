@@ -1,0 +1,239 @@
+"""Reads the `search:` block: the space, its studies and their budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from harness.components.base import Options
+from harness.core.errors import did_you_mean
+from harness.experiment.experiment import (
+    COSTS,
+    CategoricalDimension,
+    Dimension,
+    KnownPoint,
+    Method,
+    Objective,
+    Search,
+)
+from harness.experiment.fields import (
+    PRUNERS,
+    SAMPLERS,
+    WILCOXON_MIN_PAIRS,
+    SearchFields,
+    is_known,
+)
+from harness.experiment.reading.file import ExperimentFile
+from harness.experiment.reading.metrics import Selection, resolve
+from harness.experiment.reading.rules import check_condition, chosen_components
+from harness.experiment.reading.search_space import SpaceReader
+from harness.experiment.reading.trial_fields import ReadFields
+from harness.experiment.reading.validation import (
+    INVALID,
+    option_messages,
+    shown,
+    validate_entries,
+)
+from harness.experiment.reading.yaml import Keys
+from harness.experiment.trial import COMPONENT_FIELDS, NOT_IN_CONFIG_ID, TRIAL_FIELDS
+
+DEFAULT_TRIALS: Final = 20
+
+
+def read_search(file: ExperimentFile, read: ReadFields) -> Search | None:
+    """Returns the validated block; None where there is none, or after reporting what is wrong."""
+    block = file.values.get("search")
+    if not isinstance(block, Mapping):
+        return None  # absent, or reported with the top level
+    values = {name: info.default for name, info in SearchFields.model_fields.items()}
+    values |= validate_entries(SearchFields, block, ("search",), file)
+    if INVALID in values.values() or read.selection is None:
+        return None
+    reader = SpaceReader(file, read, chosen_components(read))
+    return _SearchBlock(values, file, read, reader).search(read.selection)
+
+
+@dataclass(slots=True)
+class _SearchBlock:
+    """The block with each value valid by itself, among everything else that the file says."""
+
+    values: dict[str, Any]
+    file: ExperimentFile
+    read: ReadFields
+    reader: SpaceReader
+
+    def search(self, selection: Selection) -> Search | None:
+        self.check_per()
+        dimensions = self.dimensions()
+        trials, minutes = self.values["trials"], self.values["minutes"]
+        seeds = self.read.fields["seed"].values.values()
+        search = Search(
+            per=self.values["per"],
+            space=dimensions,
+            known=self.known({dimension.field: dimension for dimension in dimensions}),
+            trials=DEFAULT_TRIALS if trials is None and minutes is None else trials,
+            minutes=minutes,
+            patience=self.values["patience"],
+            seeds=tuple(seed.value for seed in seeds if seed.valid),
+            objectives=self.objectives(selection),
+            sampler=self.method("sampler", SAMPLERS),
+            pruner=self.method("pruner", PRUNERS),
+            seed=self.values["seed"],
+            retrain_seeds=self.values["retrain_seeds"],
+            storage=self.values["storage"],
+        )
+        if not self.file.has_problems:
+            self.check_pruner(search)
+            self.check_sampler(search)
+        return None if self.file.has_problems else search
+
+    def report(self, keys: Keys, rule: str, hint: str = "") -> None:
+        self.file.report(("search", *keys), rule, hint)
+
+    def check_per(self) -> None:
+        per: tuple[str, ...] = self.values["per"]
+        for position, name in enumerate(per):
+            keys: Keys = ("per", position)
+            if not is_known(name):
+                self.report(keys, f"unknown field {name!r}", did_you_mean(name, TRIAL_FIELDS))
+            elif name in self.values["space"]:
+                self.report(keys, f"{name} is in space too", "keep one of the two")
+            elif name in per[:position]:
+                self.report(keys, f"{name!r} is given twice")
+            elif name in NOT_IN_CONFIG_ID:
+                self.report(keys, "a study for each seed compares luck", "leave it in grid")
+
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """Returns what `space` names, and the axes of the grid that nothing else names."""
+        space = self.values["space"]
+        found: dict[str, Dimension | None] = {
+            name: self.reader.axis(name, entries)
+            for name, entries in self.read.entries.axes.items()
+            if name not in {*self.values["per"], *NOT_IN_CONFIG_ID, *space}
+        }
+        for name, asked in space.items():
+            found[name] = self.reader.dimension(name, asked, ("search", "space", name))
+        if not found and not self.file.has_problems:
+            self.report(("space",), "names nothing to search")
+        valid = [dimension for dimension in found.values() if dimension is not None]
+        return tuple(sorted(valid, key=_order))
+
+    def known(self, dimensions: Mapping[str, Dimension]) -> tuple[KnownPoint, ...]:
+        points = []
+        for position, item in enumerate(self.values["known"]):
+            keys: Keys = ("known", position)
+            if not isinstance(item, Mapping):
+                self.report(keys, f"must be a mapping of fields, given {shown(item)}")
+                continue
+            where = {name: value for name, value in item.items() if name in self.values["per"]}
+            check_condition(where, ("search", *keys), self.reader.chosen, self.file)
+            point = {
+                name: self.known_value(dimensions, name, value, (*keys, name))
+                for name, value in item.items()
+                if name not in where
+            }
+            if not point:
+                self.report(keys, "gives no value to a field that is searched")
+            points.append(KnownPoint(where, point))
+        return tuple(points)
+
+    def known_value(
+        self, dimensions: Mapping[str, Dimension], name: str, given: Any, keys: Keys
+    ) -> Any:
+        """Returns one value of a known point, which must lie in the space."""
+        if name not in dimensions:
+            if name not in self.values["space"]:  # else its problem is reported there
+                hint = did_you_mean(name, {*self.values["per"], *dimensions})
+                self.report(keys, "is neither searched nor in per", hint)
+            return INVALID
+        value = self.reader.value(name, given, ("search", *keys))
+        if value is not INVALID and not dimensions[name].contains(value):
+            self.report(keys, f"{shown(given)} lies outside the space {dimensions[name]}")
+        return value
+
+    def objectives(self, selection: Selection) -> tuple[Objective, ...]:
+        objectives = [Objective(selection.metric, selection.direction)]
+        for position, name in enumerate(self.values["also"]):
+            keys: Keys = ("also", position)
+            if name in {objective.metric for objective in objectives}:
+                self.report(keys, f"{name!r} is an objective already")
+            elif name in COSTS:
+                objectives.append(Objective(name, "min"))
+            elif "/" not in name or name.startswith("time/"):
+                hint = did_you_mean(name, (*COSTS, "val/loss"))
+                self.report(keys, f"unknown objective {name!r}", hint)
+            else:
+                other = resolve(name, self.read.infos.values(), ("search", *keys), self.file)
+                if other is not None and other.name not in self.read.always_recorded():
+                    hint = f"add {other.name} to trial.metrics"
+                    self.report(keys, f"{name} is not recorded at each evaluation", hint)
+                if other is not None:
+                    objectives.append(Objective(other.metric, other.direction))
+        return tuple(objectives)
+
+    def method(self, what: str, methods: Mapping[str, type[Options]]) -> Method:
+        """Reads a sampler or pruner: its name, or a mapping of `name` and options."""
+        value = self.values[what]
+        options = {} if isinstance(value, str) else dict(value)
+        name = value if isinstance(value, str) else options.pop("name", None)
+        if name not in methods:
+            keys = (what,) if isinstance(value, str) else (what, "name")
+            self.report(keys, f"no {what} {shown(name)}", did_you_mean(str(name), methods))
+            return Method("")
+        try:
+            return Method(name, methods[name].model_validate(options).model_dump())
+        except ValidationError as error:
+            for message in option_messages(error, methods[name].model_fields):
+                self.report((what, *message.at), message.rule, message.hint)
+            return Method("")
+
+    def check_pruner(self, search: Search) -> None:
+        pruner, seeds = search.pruner.name, len(search.seeds)
+        if pruner != "none" and len(search.objectives) > 1:
+            self.report(("pruner",), f"{pruner} cannot weigh several objectives", "use none")
+        elif pruner == "wilcoxon" and seeds <= WILCOXON_MIN_PAIRS:
+            rule = f"wilcoxon cannot fire before {WILCOXON_MIN_PAIRS} pairs, "
+            rule += f"so it never would on {seeds} seeds"
+            hint = f"give more than {WILCOXON_MIN_PAIRS} seeds in grid.seed"
+            self.report(("pruner",), rule, hint)
+        elif pruner not in ("none", "wilcoxon") and seeds > 1:
+            rule = f"{pruner} compares epochs of single trials, and each point has {seeds} seeds"
+            self.report(("pruner",), rule, "use wilcoxon, which compares seeds, or one seed")
+
+    def check_sampler(self, search: Search) -> None:
+        sampler = search.sampler
+        if sampler.name == "cmaes" and len(search.objectives) > 1:
+            self.report(("sampler",), "cmaes takes one objective", "use nsga2 or tpe")
+        if sampler.options.get("group") and not sampler.options["multivariate"]:
+            self.report(("sampler", "group"), "needs multivariate: true")
+        if sampler.name != "grid":
+            return
+        counts = {dimension.field: _count(dimension) for dimension in search.space}
+        for name, count in counts.items():
+            if count is None:
+                rule = "the sampler grid takes lists and steps, not a continuous range"
+                self.report(("space", name), rule, "give a step, or a list")
+        size = prod(count or 0 for count in counts.values())
+        if search.trials is not None and None not in counts.values() and search.trials > size:
+            rule = f"the grid has {size} points, fewer than the {search.trials} trials"
+            self.report(("sampler",), rule, f"set trials: {size}")
+
+
+def _order(dimension: Dimension) -> int:
+    """Sorts components first, then their options, then all others."""
+    if dimension.field in COMPONENT_FIELDS:
+        return 0
+    return 1 if "." in dimension.field else 2
+
+
+def _count(dimension: Dimension) -> int | None:
+    """Returns the number of a dimension's values; None where it is continuous."""
+    if isinstance(dimension, CategoricalDimension):
+        return len(dimension.values)
+    if dimension.log or not (dimension.integer or dimension.step is not None):
+        return None
+    return round((dimension.high - dimension.low) / (dimension.step or 1)) + 1

@@ -1,0 +1,233 @@
+"""Reads the search space: for each field a range of numbers, or a list of values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from harness.components.base import Loss, Model
+from harness.components.registry import SINGULAR
+from harness.core.errors import did_you_mean
+from harness.core.text import format_value
+from harness.experiment.experiment import (
+    CategoricalDimension,
+    Dimension,
+    NumericDimension,
+    on_step,
+    value_label,
+)
+from harness.experiment.fields import (
+    COMPONENT_KINDS,
+    RangeFields,
+    TrialFields,
+    is_known,
+    split,
+)
+from harness.experiment.reading.components import (
+    ComponentReference,
+    Entry,
+    check_option,
+    find_component,
+    make_choice,
+    make_choices,
+)
+from harness.experiment.reading.file import ExperimentFile
+from harness.experiment.reading.rules import Chosen
+from harness.experiment.reading.trial_fields import ReadFields
+from harness.experiment.reading.validation import INVALID, shown, validate, validate_entries
+from harness.experiment.reading.yaml import Keys
+from harness.experiment.trial import (
+    COMPONENT_FIELDS,
+    COMPONENT_LIST_FIELDS,
+    DECLARATIONS,
+    TRIAL_FIELDS,
+)
+
+NOT_SEARCHED: Final = {
+    name: declared.not_searched for name, declared in DECLARATIONS.items() if declared.not_searched
+}
+
+
+@dataclass(slots=True)
+class SpaceReader:
+    """Reads dimensions and values of the search space.
+
+    read: what the file says of the trials. chosen: the components that it names.
+    """
+
+    file: ExperimentFile
+    read: ReadFields
+    chosen: Chosen
+
+    def dimension(self, name: str, asked: Any, keys: Keys) -> Dimension | None:
+        """Returns the dimension of one field; None after reporting what is wrong."""
+        if not self._may_be_searched(name, keys):
+            return None
+        if isinstance(asked, Mapping):
+            return self._range(name, asked, keys)
+        if isinstance(asked, list):
+            return self._list(name, asked, keys)
+        rule = f"must be a range {{low: …, high: …}} or a list of values, given {shown(asked)}"
+        self.file.report(keys, rule)
+        return None
+
+    def axis(self, name: str, entries: list[Entry]) -> CategoricalDimension | None:
+        """Returns an axis of the grid as a dimension; None after reporting an invalid value."""
+        values = [self.value(name, entry.value, entry.keys) for entry in entries]
+        return None if INVALID in values else CategoricalDimension(name, tuple(values))
+
+    def value(self, name: str, value: Any, keys: Keys) -> Any:
+        """Returns one value of a field as `Trial` takes it, or INVALID after a report."""
+        root, option = split(name)
+        if option:
+            return self._option(root, option, value, keys)
+        if root in COMPONENT_FIELDS:
+            return self._component(root, value, keys)
+        if root in COMPONENT_LIST_FIELDS:
+            choices = make_choices(root, value, keys, self.file)
+            return INVALID if choices is None else choices
+        return validate(TrialFields, root, value, keys, self.file)
+
+    def _may_be_searched(self, name: str, keys: Keys) -> bool:
+        root, option = split(name)
+        if not is_known(name):
+            allowed = [field for field in TRIAL_FIELDS if field not in NOT_SEARCHED]
+            hint = did_you_mean(root if option else name, allowed)
+            self.file.report(keys, "unknown field", hint)
+            return False
+        if root in NOT_SEARCHED:
+            self.file.report(keys, f"is not searched: {NOT_SEARCHED[root]}")
+            return False
+        if not option:
+            return True
+        chosen = self.chosen.get(root, ())
+        if not check_option(name, chosen, keys, self.file):
+            return False
+        has_owners = bool(self._owners(root, option))
+        # An override may have narrowed the components to those without the option.
+        if not has_owners and not self.file.overridden(root):
+            names = ", ".join(dict.fromkeys(component.name for component in chosen))
+            kind = SINGULAR[COMPONENT_FIELDS[root]]
+            self.file.report(keys, f"no {kind} of this file has an option {option!r}: {names}")
+        return has_owners
+
+    def _owners(self, root: str, option: str) -> list[ComponentReference]:
+        """Returns the components of this file that have an option."""
+        return [
+            reference
+            for reference in self.read.components[root].references.values()
+            if reference is not None and option in reference.component.options.model_fields
+        ]
+
+    def _option(self, root: str, option: str, value: Any, keys: Keys) -> Any:
+        """Validates the value with every component of the file that has the option."""
+        validated = INVALID
+        fixed = self.read.entries.fixed_options(root)
+        for owner in self._owners(root, option):
+            known = owner.component.options.model_fields
+            apart = {n: entry for n, entry in fixed.items() if n in known}
+            apart[option] = Entry(value, keys)
+            own = {n: v for n, v in owner.options.items() if n not in apart}
+            reference = ComponentReference(owner.component, own, owner.keys)
+            choice = make_choice(reference, apart, self.file.report)
+            if choice is None:
+                return INVALID
+            validated = getattr(choice.options, option)
+        return validated
+
+    def _component(self, root: str, value: Any, keys: Keys) -> Any:
+        reference = find_component(root, value, keys, self.file)
+        fixed = self.read.entries.fixed_options(root)
+        choice = make_choice(reference, fixed, self.file.report) if reference else None
+        if choice is None:
+            return INVALID
+        for info in self.read.infos.values():
+            if isinstance(choice.component, Model):
+                reason = choice.component.accepts(choice.options, info)
+                if reason:
+                    self.file.report(keys, f"{choice.name} cannot take the data set: {reason}")
+            if isinstance(choice.component, Loss) and info.task not in choice.component.tasks:
+                rule = f"loss {choice.name!r} does not fit a {info.task} data set"
+                self.file.report(keys, rule)
+        return choice
+
+    def _list(self, name: str, asked: list[Any], keys: Keys) -> CategoricalDimension | None:
+        if not asked:
+            self.file.report(keys, "a list of values must not be empty")
+            return None
+        dimension = self.axis(name, [Entry(item, (*keys, i)) for i, item in enumerate(asked)])
+        labels = [value_label(value) for value in dimension.values] if dimension else []
+        for position, label in enumerate(labels):
+            if label in labels[:position]:
+                self.file.report((*keys, position), f"{label} is given twice")
+        return dimension
+
+    def _range(self, name: str, asked: Mapping[str, Any], keys: Keys) -> NumericDimension | None:
+        if name in COMPONENT_KINDS and "name" in asked:
+            self.file.report(keys, "must be a list of components", "put it in brackets")
+            return None
+        types = self._types(name)
+        if not types & {"integer", "number"}:
+            hint = "list the values, as [a, b]"
+            self.file.report(keys, "has no order that a range could follow", hint)
+            return None
+        if not self._bounds_are_valid(asked, "number" not in types, keys):
+            return None
+        bounds = [self.value(name, asked[bound], (*keys, bound)) for bound in ("low", "high")]
+        if INVALID in bounds:
+            return None
+        log, step = asked.get("log", False), asked.get("step")
+        return NumericDimension(name, bounds[0], bounds[1], log, step, "number" not in types)
+
+    def _bounds_are_valid(self, asked: Mapping[str, Any], integer: bool, keys: Keys) -> bool:
+        """Whether the bounds and the step of a range are numbers that fit together. Reports it
+        otherwise."""
+        missing = [name for name in ("low", "high") if name not in asked]
+        for name in missing:
+            self.file.report(keys, f"{name} is missing", "a range is {low: …, high: …}")
+        entries = validate_entries(RangeFields, asked, keys, self.file)
+        valid = not missing and INVALID not in entries.values() and len(entries) == len(asked)
+        for name in ("low", "high", "step"):
+            if integer and isinstance(asked.get(name), float):
+                rule = f"must be an integer, given {shown(asked[name])}"
+                self.file.report((*keys, name), rule)
+                valid = False
+        return valid and self._is_ordered(asked, keys)
+
+    def _is_ordered(self, asked: Mapping[str, Any], keys: Keys) -> bool:
+        low, high, step = asked["low"], asked["high"], asked.get("step")
+        if low > high:
+            rule = f"{format_value(low)} lies above high, {format_value(high)}"
+            self.file.report((*keys, "low"), rule)
+        elif asked.get("log") and low <= 0:
+            rule = f"must be greater than 0 on a logarithmic scale, given {format_value(low)}"
+            self.file.report((*keys, "low"), rule)
+        elif step is not None and asked.get("log"):
+            rule = "a logarithmic range has no step"
+            self.file.report((*keys, "step"), rule, "keep one of them")
+        elif step is not None and not on_step(high - low, step):
+            last = low + (high - low) // step * step
+            rule = f"{format_value(high)} is no whole number of steps above low"
+            self.file.report((*keys, "high"), rule, f"the last step is {last:g}")
+        else:
+            return True
+        return False
+
+    def _types(self, name: str) -> set[str]:
+        """Returns what a field is in JSON Schema's terms: "number", "integer", …"""
+        root, option = split(name)
+        if not option:
+            return _json_types(TrialFields, root)
+        owners = self._owners(root, option)
+        return set().union(*(_json_types(owner.component.options, option) for owner in owners))
+
+
+@cache
+def _json_types(fields: type[BaseModel], name: str) -> set[str]:
+    declared = fields.model_json_schema()["properties"][name]
+    members = declared.get("anyOf", [declared])
+    return {member["type"] for member in members if "type" in member}

@@ -1,0 +1,356 @@
+"""Works out what each trial field may be, from the sections `trial:` and `grid:`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any, Final, cast
+
+from harness.components.base import DataInfo, Loss, Task
+from harness.components.registry import components
+from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.text import format_value
+from harness.experiment.fields import BY_TASK, REQUIRED, TrialFields, is_known, split
+from harness.experiment.grid import REPORTED, Axis, FieldValue, GridField, Indices
+from harness.experiment.reading.components import (
+    ComponentReference,
+    Entry,
+    find_component,
+    make_choice,
+    make_choices,
+)
+from harness.experiment.reading.file import ExperimentFile, dotted
+from harness.experiment.reading.metrics import LOSS, DataInfos, Selection, resolve_metrics, select
+from harness.experiment.reading.validation import INVALID, shown, validate
+from harness.experiment.reading.yaml import Keys
+from harness.experiment.trial import (
+    COMPONENT_FIELDS,
+    COMPONENT_LIST_FIELDS,
+    TRIAL_FIELDS,
+    Choice,
+)
+
+MAX_COMBINATIONS: Final = 100_000
+
+
+@dataclass(slots=True)
+class TrialEntries:
+    """What a file gives for the trials, by field. fixed: one value. axes: several, in order."""
+
+    fixed: dict[str, Entry] = field(default_factory=dict)
+    axes: dict[str, list[Entry]] = field(default_factory=dict)
+
+    def names(self, name: str) -> bool:
+        """Whether the file says anything of a field."""
+        return name in self.fixed or name in self.axes
+
+    def fixed_options(self, root: str) -> dict[str, Entry]:
+        """Returns the options given apart from their component, as `trial: {optimizer.eps: …}`."""
+        parts = ((split(name), entry) for name, entry in self.fixed.items())
+        return {option: entry for (of, option), entry in parts if of == root and option}
+
+    def option_axes(self, root: str) -> dict[str, int]:
+        """Returns the axes over an option of a component, and their positions."""
+        parts = ((split(name), position) for position, name in enumerate(self.axes))
+        return {option: position for (of, option), position in parts if of == root and option}
+
+
+def read_entries(file: ExperimentFile) -> TrialEntries:
+    """Reads `trial:` and `grid:`. Reports unknown fields, and axes that are not lists.
+
+    Raises InputError where the grid is too large to be meant.
+    """
+    entries = TrialEntries()
+    for name, value in file.section("trial").items():
+        if (value is not None or name not in BY_TASK) and _exists(file, name, ("trial", name)):
+            entries.fixed[name] = Entry(value, ("trial", name))
+    for name, values in file.section("grid").items():
+        if _exists(file, name, ("grid", name)):
+            _read_axis(file, entries, name, values)
+    for name in REQUIRED:
+        if not entries.names(name):
+            file.report_text(("trial",), f"{name} is missing: give it in trial or in grid")
+            entries.fixed[name] = Entry(INVALID, ("trial",))
+    count = prod(len(values) for values in entries.axes.values())
+    if count > MAX_COMBINATIONS:
+        rule = f"asks for {count} combinations; at most {MAX_COMBINATIONS} are run"
+        file.report(("grid",), rule)
+        file.raise_problems()
+    return entries
+
+
+def _read_axis(file: ExperimentFile, entries: TrialEntries, name: str, values: Any) -> None:
+    keys: Keys = ("grid", name)
+    if name in entries.fixed:
+        place = file.where(("trial", name))
+        file.report(keys, f"is set in trial too ({place})", "keep one of the two")
+    elif not isinstance(values, list):
+        hint = "a single value belongs in trial"
+        file.report(keys, f"an axis must be a list, given {shown(values)}", hint)
+    elif not values:
+        file.report(keys, "an axis must not be empty")
+    if isinstance(values, list) and values:
+        entries.fixed.pop(name, None)
+        entries.axes[name] = [Entry(value, (*keys, i)) for i, value in enumerate(values)]
+    elif name in TRIAL_FIELDS:
+        entries.fixed.setdefault(name, Entry(INVALID, keys))
+
+
+def _exists(file: ExperimentFile, name: str, keys: Keys) -> bool:
+    root, option = split(name)
+    if is_known(name):
+        return True
+    if option and root in TRIAL_FIELDS:
+        file.report(keys, f"{root} has no options of its own")
+    else:
+        report_unknown_field(file, name, keys)
+    return False
+
+
+def report_unknown_field(file: ExperimentFile, name: str, keys: Keys) -> None:
+    """Reports a name that is neither a trial field nor an option of a component."""
+    root, option = split(name)
+    allowed = COMPONENT_FIELDS if option else TRIAL_FIELDS
+    file.report(keys, "unknown field", did_you_mean(root if option else name, allowed))
+
+
+@dataclass(frozen=True, slots=True)
+class NamedComponents:
+    """The components that a field may hold, before options given apart from them are added.
+
+    axes: positions of the axes that choose among them.
+    own_axis: whether that is the field's own axis, and not the data set's.
+    """
+
+    axes: tuple[int, ...]
+    references: Mapping[Indices, ComponentReference | None]
+    own_axis: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFields:
+    """All trial fields of a file.
+
+    fields: in the order of their declaration.
+    components: of the fields that hold a component.
+    infos: what is known of each data set.
+    selection: the metric that trials are selected on; None where a problem is reported instead.
+    """
+
+    entries: TrialEntries
+    fields: Mapping[str, GridField]
+    components: Mapping[str, NamedComponents]
+    infos: DataInfos
+    selection: Selection | None
+
+    def always_recorded(self) -> frozenset[str]:
+        """Returns the measures that every trial records at each evaluation."""
+        values = self.fields["metrics"].values.values()
+        return frozenset.intersection(*(frozenset({LOSS, *(v.value or ())}) for v in values))
+
+
+def read_fields(file: ExperimentFile, entries: TrialEntries, data_root: Path) -> ReadFields:
+    """Works out all fields, the data set first: the default loss and metrics are its task's."""
+    builder = _FieldBuilder(file, entries)
+    fields = {
+        name: builder.plain_field(name)
+        for name in TRIAL_FIELDS
+        if name not in COMPONENT_FIELDS and (name != "metrics" or entries.names(name))
+    }
+    named = {name: builder.named(name) for name in COMPONENT_FIELDS if name != "loss"}
+    for name, components_of_field in named.items():
+        fields[name] = builder.component_field(name, components_of_field)
+    dataset = fields["dataset"]
+    infos = _data_infos(file, dataset, data_root)
+    named["loss"] = (
+        builder.named("loss") if entries.names("loss") else _default_losses(dataset, infos)
+    )
+    fields["loss"] = builder.component_field("loss", named["loss"])
+    selection = select(file, infos, fields["val_fraction"])
+    fields["metrics"] = resolve_metrics(fields.get("metrics"), dataset, infos, selection, file)
+    return ReadFields(
+        entries, {name: fields[name] for name in TRIAL_FIELDS}, named, infos, selection
+    )
+
+
+@dataclass(slots=True)
+class _FieldBuilder:
+    """Builds one field at a time from the file's entries."""
+
+    file: ExperimentFile
+    entries: TrialEntries
+
+    def sources(self, name: str) -> tuple[tuple[int, ...], dict[Indices, Entry]]:
+        """Returns what the file gives for a field, or its default, by the position on its axis."""
+        if name in self.entries.axes:
+            position = list(self.entries.axes).index(name)
+            return (position,), {(i,): entry for i, entry in enumerate(self.entries.axes[name])}
+        default = Entry(TrialFields.model_fields[name].default, ("trial", name))
+        return (), {(): self.entries.fixed.get(name, default)}
+
+    def plain_field(self, name: str) -> GridField:
+        """Builds a field that holds no component, or a list of them."""
+        axes, sources = self.sources(name)
+        values = {indices: self.plain_value(name, entry) for indices, entry in sources.items()}
+        built = GridField(name, axes, values)
+        self.refuse_duplicates(built, axes)
+        return built
+
+    def plain_value(self, name: str, entry: Entry) -> FieldValue:
+        if entry.value is INVALID:
+            return REPORTED
+        if name in COMPONENT_LIST_FIELDS:
+            choices = make_choices(name, entry.value, entry.keys, self.file)
+            if choices is None:
+                return REPORTED
+            return FieldValue(choices, [choice.resolved() for choice in choices], entry.keys)
+        value = validate(TrialFields, name, entry.value, entry.keys, self.file)
+        if value is INVALID:
+            return REPORTED
+        return FieldValue(value, list(value) if isinstance(value, tuple) else value, entry.keys)
+
+    def named(self, name: str) -> NamedComponents:
+        """Returns the components that the file names for a field, or the field's default."""
+        axes, sources = self.sources(name)
+        references = {
+            indices: None
+            if entry.value is INVALID
+            else find_component(name, entry.value, entry.keys, self.file)
+            for indices, entry in sources.items()
+        }
+        return NamedComponents(axes, references)
+
+    def component_field(self, name: str, named: NamedComponents) -> GridField:
+        """Builds a field that holds a component, with every combination of options given apart."""
+        fixed = self.entries.fixed_options(name)
+        varied = self.entries.option_axes(name)
+        of_axis = list(self.entries.axes.values())
+        values: dict[Indices, FieldValue] = {}
+        for start, reference in named.references.items():
+            for rest in product(*(range(len(of_axis[axis])) for axis in varied.values())):
+                options = dict(fixed)
+                for (option, axis), index in zip(varied.items(), rest, strict=True):
+                    options[option] = of_axis[axis][index]
+                values[(*start, *rest)] = self.component_value(reference, options)
+        built = GridField(name, (*named.axes, *varied.values()), values)
+        own = named.axes if named.own_axis else ()
+        self.refuse_duplicates(built, (*own, *varied.values()))
+        return built
+
+    def component_value(
+        self, reference: ComponentReference | None, options: dict[str, Entry]
+    ) -> FieldValue:
+        """Reports problems of the component itself. Problems of options given apart from it stay
+        with the value, as a skip rule may leave the combination out."""
+        if reference is None:
+            return REPORTED
+        found: list[tuple[Keys, str, str]] = []
+        choice = make_choice(reference, options, lambda *problem: found.append(problem))
+        if choice is not None:
+            return FieldValue(choice, choice.resolved(), reference.keys)
+        apart = [entry.keys for entry in options.values()]
+        later = []
+        for problem in found:
+            keys = problem[0]
+            if any(keys[: len(k)] == k for k in apart) or (apart and keys == reference.keys):
+                later.append(problem)
+            else:
+                self.file.report(*problem)
+        plain = {"name": reference.component.name, **reference.options}
+        plain |= {name: entry.value for name, entry in options.items()}
+        return FieldValue(None, plain, reference.keys, valid=False, problems=tuple(later))
+
+    def refuse_duplicates(self, of_grid: GridField, axes: tuple[int, ...]) -> None:
+        """Reports two values of one axis that make the same trial."""
+        names = list(self.entries.axes)
+        for axis in axes:
+            name, place = names[axis], of_grid.axes.index(axis)
+            seen: dict[Any, int] = {}
+            for indices, value in of_grid.values.items():
+                if not value.valid:
+                    continue
+                rest = (indices[:place], indices[place + 1 :])
+                first = seen.setdefault((*rest, value.value), indices[place])
+                if first != indices[place]:
+                    earlier = dotted(self.entries.axes[name][first].keys)
+                    rule = f"{_short(value, name)} is given twice, first as {earlier}"
+                    self.file.report(self.entries.axes[name][indices[place]].keys, rule)
+
+
+def _short(value: FieldValue, name: str) -> str:
+    option = split(name)[1]
+    if isinstance(value.value, Choice):
+        return format_value(getattr(value.value.options, option)) if option else value.value.label
+    return shown(value.plain)
+
+
+def _data_infos(
+    file: ExperimentFile, dataset: GridField, data_root: Path
+) -> dict[FieldValue, DataInfo]:
+    infos: dict[FieldValue, DataInfo] = {}
+    for value in dataset.values.values():
+        if not value.valid:
+            continue
+        try:
+            infos[value] = value.value.component.info(value.value.options, data_root)
+        except InputError as error:
+            for problem in error.problems:
+                file.report_error(_place(file, value, problem), InputError(problem))
+    return infos
+
+
+def _place(file: ExperimentFile, dataset: FieldValue, problem: Problem) -> Keys:
+    """Returns the place of the option that the problem names ("target: no column"), beside the
+    data set or apart from it; else the place of the data set."""
+    for option in type(dataset.value.options).model_fields:
+        if f": {option}: " in f": {problem.what}":
+            apart = f"dataset.{option}"
+            for keys in ((*dataset.keys, option), ("grid", apart), ("trial", apart)):
+                if file.holds(keys):
+                    return keys
+    return dataset.keys
+
+
+def _default_losses(dataset: GridField, infos: DataInfos) -> NamedComponents:
+    """Returns the default loss of each data set's task."""
+    references = {
+        indices: _default_loss(infos[value].task) if value in infos else None
+        for indices, value in dataset.values.items()
+    }
+    return NamedComponents(dataset.axes, references, own_axis=False)
+
+
+def _default_loss(task: Task) -> ComponentReference:
+    losses = cast("Mapping[str, Loss]", components("losses")).values()
+    default = next(loss for loss in losses if task in loss.default_for)
+    return ComponentReference(default, {}, ("trial", "loss"))
+
+
+def make_axes(read: ReadFields) -> tuple[Axis, ...]:
+    """Returns the axes with their validated values: a component's without options given apart."""
+    return tuple(
+        Axis(name, tuple(_axis_values(read, name, position)))
+        for position, name in enumerate(read.entries.axes)
+    )
+
+
+def _axis_values(read: ReadFields, name: str, position: int) -> Iterator[Any]:
+    root, option = split(name)
+    of_grid = read.fields[root]
+    place = of_grid.axes.index(position)
+    valid: dict[int, Any] = {}
+    for indices, field_value in of_grid.values.items():
+        if field_value.valid:
+            valid.setdefault(indices[place], field_value.value)
+    for index, entry in enumerate(read.entries.axes[name]):
+        value = valid.get(index, entry.value)
+        if isinstance(value, Choice) and option:
+            value = getattr(value.options, option)
+        elif isinstance(value, Choice):
+            reference = read.components[root].references.get((index,))
+            # A component that is valid only with options given apart is shown with them.
+            value = (reference and make_choice(reference, {}, lambda *_: None)) or value
+        yield value

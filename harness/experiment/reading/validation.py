@@ -1,0 +1,188 @@
+"""Validates single values with pydantic, each by itself, so that one bad value hides no other.
+
+A problem says in plain words which rule is broken, what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+import annotated_types
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from harness.core.errors import did_you_mean
+from harness.experiment.fields import Fields
+from harness.experiment.reading.file import ExperimentFile
+from harness.experiment.reading.yaml import Keys
+
+LONGEST_VALUE: Final = 60
+
+_RULES: Final = {
+    "missing": "is required",
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "float_type": "must be a number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "string_too_short": "must not be empty",
+    "finite_number": "must be finite",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be one of {expected}",
+    "string_pattern_mismatch": "has a form that is not allowed",
+    "too_short": "must hold at least {min_length}",
+    "too_long": "must hold at most {max_length}",
+    "string_too_long": "must have at most {max_length} characters",
+}
+
+
+class _Invalid:
+    def __repr__(self) -> str:
+        return "INVALID"
+
+
+INVALID: Final = _Invalid()
+"""Stands for a value whose problem is reported already."""
+
+
+@cache
+def _adapter(fields: type[Fields], name: str) -> TypeAdapter[Any]:
+    info = fields.model_fields[name]
+    annotated: Any = Annotated[info.annotation, info]
+    return TypeAdapter(annotated, config=fields.model_config)
+
+
+def validate(fields: type[Fields], name: str, value: Any, keys: Keys, file: ExperimentFile) -> Any:
+    """Returns the validated value of one field, or INVALID after reporting what is wrong."""
+    try:
+        return _adapter(fields, name).validate_python(value)
+    except ValidationError as error:
+        for message in _merged(error.errors(include_url=False), fields.model_fields[name], 0):
+            file.report((*keys, *message.at), message.rule, message.hint)
+        return INVALID
+
+
+def validate_entries(
+    fields: type[Fields], values: Mapping[str, Any], keys: Keys, file: ExperimentFile
+) -> dict[str, Any]:
+    """Returns the validated values of the known keys. Reports invalid values and unknown keys."""
+    validated: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in fields.model_fields:
+            validated[name] = validate(fields, name, value, (*keys, name), file)
+        else:
+            file.report_unknown((*keys, name), fields.model_fields)
+    return validated
+
+
+def validate_mapping(
+    fields: type[Fields], value: Any, keys: Keys, file: ExperimentFile
+) -> dict[str, Any] | None:
+    """Returns the validated values of a mapping, defaults filled in; None after reporting what is
+    wrong."""
+    if not isinstance(value, Mapping):
+        file.report(keys, f"must be a mapping, given {shown(value)}")
+        return None
+    validated = validate_entries(fields, value, keys, file)
+    for name, info in fields.model_fields.items():
+        if name not in value and info.is_required():
+            file.report(keys, f"{name} is missing")
+            validated[name] = INVALID
+        validated.setdefault(name, info.default)
+    valid = INVALID not in validated.values() and set(value) <= set(fields.model_fields)
+    return validated if valid else None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A broken rule. at: the path from the validated value to the part that is wrong."""
+
+    at: Keys
+    rule: str
+    hint: str = ""
+
+
+def option_messages(error: ValidationError, fields: Mapping[str, FieldInfo]) -> Iterator[Message]:
+    """Yields messages for a mapping that a model with these fields refused, field by field."""
+    by_name: dict[Any, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        by_name.setdefault(detail["loc"][0] if detail["loc"] else None, []).append(detail)
+    for name, details in by_name.items():
+        if details[0]["type"] == "extra_forbidden":
+            yield Message((name,), "unknown option", did_you_mean(str(name), fields))
+        elif name in fields:
+            yield from _merged(details, fields[name], 1)
+        else:
+            yield from (Message((), _rule(detail)) for detail in details)
+
+
+def _merged(details: list[ErrorDetails], info: FieldInfo, skip: int) -> Iterator[Message]:
+    """Yields one message a fault. A union reports each of its members: they become one message.
+
+    skip: how many leading parts of a location name the field itself.
+    """
+    items = [detail for detail in details if len(detail["loc"]) > skip]
+    members = [member for member in get_args(info.annotation) if member is not NoneType]
+    if items and get_origin(info.annotation) in (Union, UnionType) and len(members) > 1:
+        rules = " or ".join(dict.fromkeys(_rule(detail) for detail in details))
+        rule = f"{rules}, given {shown(details[0]['input'])}"
+        yield Message(details[0]["loc"][:skip], rule, allowed(info))
+        return
+    for detail in items or details:
+        given = "" if detail["type"] == "missing" else f", given {shown(detail['input'])}"
+        yield Message(tuple(detail["loc"]), _rule(detail) + given, _hint(detail, info))
+
+
+def _rule(detail: ErrorDetails) -> str:
+    known = _RULES.get(detail["type"])
+    if known:
+        return known.format(**detail.get("ctx", {}))
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return message.replace("Input should be", "must be").replace("Input should", "must")
+
+
+def _hint(detail: ErrorDetails, info: FieldInfo) -> str:
+    if detail["type"] == "literal_error" and isinstance(detail["input"], str):
+        literals = [value for value in get_args(info.annotation) if isinstance(value, str)]
+        if literals:
+            return did_you_mean(detail["input"], literals)
+    if detail["type"] == "string_pattern_mismatch" and not info.examples:
+        return info.description or ""
+    return allowed(info)
+
+
+def allowed(info: FieldInfo) -> str:
+    """Returns the values that a field allows, where it declares examples or limits: "allowed:
+    0 ≤ value < 1"."""
+    if info.examples:
+        return "allowed: " + ", ".join(str(example) for example in info.examples)
+    low = high = ""
+    for rule in info.metadata:
+        match rule:
+            case annotated_types.Gt():
+                low = f"{rule.gt:g} < "
+            case annotated_types.Ge():
+                low = f"{rule.ge:g} ≤ "
+            case annotated_types.Lt():
+                high = " < 2³²" if rule.lt == 2**32 else f" < {rule.lt:g}"
+            case annotated_types.Le():
+                high = f" ≤ {rule.le:g}"
+    return f"allowed: {low}value{high}" if low or high else ""
+
+
+def shown(value: Any) -> str:
+    """Returns a value as an error quotes it, cut where it is long."""
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"

@@ -1,1 +1,0 @@
-"""Reads the `search:` block of an experiment file."""

@@ -1,8 +1,8 @@
-"""Checkpoints: all that a trial in training is, as tensors and primitives; and when one is due.
+"""Checkpoints: the whole state of a trial or a stack in training, and when one is due.
 
-What is not here is made again from the trial itself: the data, the splits, the order of each
-epoch. The streams of dropout and augmentation begin anew with each epoch, so that their states
-matter inside an epoch alone.
+A checkpoint holds tensors and primitives alone. It leaves out what follows from the trial itself:
+the data, the splits and the order of each epoch. The random streams of dropout and augmentation
+start anew with each epoch, so their states matter inside an epoch alone.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from harness.training.resources import ResourceMeter
 from harness.training.setup import TrainingSetup
 
 FORMAT: Final = 1
-"""Raised when older checkpoints can no longer be read."""
+"""Of a trial's state; raised when older checkpoints can no longer be read."""
 DEFAULT_SECONDS: Final = 20.0
-MOST_COST: Final = 0.02
-"""By default checkpoints are so far apart that writing them takes no more of the time than this."""
-
+MAX_WRITE_SHARE: Final = 0.02
+"""By default checkpoints are so far apart that writing them takes at most this share of the
+time."""
 SHORT_SECONDS: Final = 2.0
-"""An evaluation that takes no longer is waited for where training is to stop."""
+"""Training that is asked to stop waits for an evaluation that takes at most this long."""
 
 
 class UnusableCheckpoint(Exception):
-    """A checkpoint that is sound as a file, and yet cannot be gone on from here."""
+    """A checkpoint is intact as a file, but training cannot resume from it here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A trial after `epoch` whole epochs and `batch` batches of the next.
+    """A trial or a stack after `epoch` whole epochs and `batch` batches of the next.
 
-    state: primitives and tensors, which are the living ones: to be written before training goes on.
+    state: primitives and tensors. Training changes the tensors when it goes on: write them before.
     """
 
     epoch: int
@@ -49,17 +49,20 @@ class Checkpoint:
 
 @dataclass(slots=True)
 class PartialEpoch:
-    """An epoch in training. before: the training clock when it began. outputs, losses and targets:
-    of each batch so far. streams: the states to go on from, where it was begun before."""
+    """An epoch in training.
 
-    before: float = 0.0
+    started_at: seconds on the training clock at its start. outputs, losses, targets: of each batch
+    so far. random_states: the states to resume from, if the epoch was interrupted.
+    """
+
+    started_at: float = 0.0
     outputs: list[Tensor] = field(default_factory=list)
     losses: list[Tensor] = field(default_factory=list)
     targets: list[Tensor] = field(default_factory=list)
-    streams: Mapping[str, Any] | None = None
+    random_states: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
-        """Batches so far."""
+        """The number of batches so far."""
         return len(self.losses)
 
     def add(self, outputs: Tensor, losses: Tensor, targets: Tensor) -> None:
@@ -67,36 +70,37 @@ class PartialEpoch:
         self.losses.append(losses)
         self.targets.append(targets)
 
-    def scores(self, dim: int = 0) -> ModelOutputs:
-        """Of all its batches so far. dim: where a batch's examples lie."""
-        parts = (self.outputs, self.targets, self.losses)
-        return ModelOutputs(*(torch.cat(part, dim) for part in parts))
+    def concatenate(self, dim: int = 0) -> ModelOutputs:
+        """The outputs, targets and losses of all batches so far. dim: that of the examples."""
+        batches = (self.outputs, self.targets, self.losses)
+        return ModelOutputs(*(torch.cat(tensors, dim) for tensors in batches))
 
 
 @dataclass(slots=True)
 class ResumePoint:
-    """Where a trial goes on. epoch: whole epochs. begun: the next one, where it was begun."""
+    """Where training resumes: after `epoch` whole epochs; inside the next if it is `partial`."""
 
     epoch: int
     clock: ResourceMeter
-    begun: PartialEpoch | None = None
+    partial: PartialEpoch | None = None
 
 
 class CheckpointPolicy:
-    """When a checkpoint is due: inside an epoch once `every` seconds have passed since the last one
-    or the start, at an epoch's end once half of them have; at once where
-    `stop_requested` asks for it.
+    """Decides when a checkpoint is due.
 
-    every: None for the default, which grows where writing one takes more than `MOST_COST` of it;
-    infinity for none but those asked for. evaluation: seconds the last evaluation took, infinity
-    where none is known.
+    Inside an epoch one is due when `every` seconds have passed since the last one or the start; at
+    an epoch's end, when half of them have. Where `stop_requested` is set, one is due at once.
+
+    every: None for the default, which grows where writing takes more than `MAX_WRITE_SHARE` of the
+    time; infinity for no checkpoint but a requested one. evaluation_seconds: how long the last
+    evaluation took; infinity while none is known.
     """
 
     def __init__(self, every: float | None = None) -> None:
         self.stop_requested = False
         self.evaluation_seconds = inf
-        self._training = False
-        self._in_batches = False
+        self._is_training = False
+        self._is_in_batches = False
         self._grows = every is None
         self._every = DEFAULT_SECONDS if every is None else every
         self._last = time.monotonic()
@@ -104,174 +108,181 @@ class CheckpointPolicy:
 
     @property
     def can_stop_soon(self) -> bool:
-        """Whether a checkpoint that is asked for now comes soon: after the batch in hand, or after
-        an evaluation that is short."""
-        return self._in_batches or (self._training and self.evaluation_seconds < SHORT_SECONDS)
+        """Whether a checkpoint that is requested now is due soon: after the current batch, or after
+        a short evaluation."""
+        return self._is_in_batches or (
+            self._is_training and self.evaluation_seconds < SHORT_SECONDS
+        )
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """While entered, checkpoints are taken; the time counts from here."""
+        """While entered, checkpoints are written. The time counts from here."""
         self._last = time.monotonic()
-        self._training = True
+        self._is_training = True
         try:
             yield
         finally:
-            self._training = False
-
-    def is_due(self, before_evaluation: bool = False) -> bool:
-        """Inside an epoch. before_evaluation: after its last batch, where an evaluation follows
-        that may take the rest of the time and cannot be gone on from."""
-        passed = time.monotonic() - self._last
-        ahead = (
-            self.evaluation_seconds
-            if before_evaluation and isfinite(self.evaluation_seconds)
-            else 0.0
-        )
-        return self.stop_requested or passed + ahead >= self._every
-
-    def is_due_after_epoch(self, is_last: bool = False) -> bool:
-        """is_last: of the trial's last epoch, where each trial that is long enough has one."""
-        passed = time.monotonic() - self._last
-        self._is_long = self._is_long or passed >= self._every / 2
-        return self.stop_requested or passed >= self._every / 2 or (is_last and self._is_long)
-
-    def record_write(self, seconds: float) -> None:
-        """A checkpoint took so long to write."""
-        if self._grows:
-            self._every = max(DEFAULT_SECONDS, seconds / MOST_COST)
-        self._last = time.monotonic()
-        self._is_long = True
+            self._is_training = False
 
     @contextmanager
     def in_batches(self) -> Iterator[None]:
         """While entered, batches are trained."""
-        self._in_batches = True
+        self._is_in_batches = True
         try:
             yield
         finally:
-            self._in_batches = False
+            self._is_in_batches = False
+
+    def is_due(self, before_evaluation: bool = False) -> bool:
+        """Whether a checkpoint is due inside an epoch.
+
+        before_evaluation: after the last batch, if an evaluation follows. It may take the rest of
+        the interval, and training cannot resume inside it.
+        """
+        seconds = time.monotonic() - self._last
+        if before_evaluation and isfinite(self.evaluation_seconds):
+            seconds += self.evaluation_seconds
+        return self.stop_requested or seconds >= self._every
+
+    def is_due_after_epoch(self, is_last: bool = False) -> bool:
+        """Whether a checkpoint is due at an epoch's end.
+
+        is_last: of the trial's last epoch, after which every trial that is long enough to have
+        checkpoints writes one.
+        """
+        is_due = time.monotonic() - self._last >= self._every / 2
+        self._is_long = self._is_long or is_due
+        return self.stop_requested or is_due or (is_last and self._is_long)
+
+    def record_write(self, seconds: float) -> None:
+        """Note how long a checkpoint took to write."""
+        if self._grows:
+            self._every = max(DEFAULT_SECONDS, seconds / MAX_WRITE_SHARE)
+        self._last = time.monotonic()
+        self._is_long = True
 
 
 def capture(
-    parts: TrainingSetup,
+    setup: TrainingSetup,
     clock: ResourceMeter,
     epoch: int,
-    begun: PartialEpoch | None = None,
-    chance: torch.Generator | None = None,
+    partial: PartialEpoch | None = None,
+    augmentation: torch.Generator | None = None,
 ) -> Checkpoint:
-    """A trial's checkpoint after `epoch` whole epochs, and what was `begun` of the next one."""
-    own = {
+    """The checkpoint of a trial after `epoch` whole epochs, and inside the next if it is `partial`.
+
+    augmentation: the generator from which augmentations draw inside that epoch.
+    """
+    own_state = {
         "format": FORMAT,
-        "model": parts.model.state_dict(),
-        "optimizer": parts.optimizer.state_dict(),
-        "learning_rate": parts.learning_rate.state(),
+        "model": setup.model.state_dict(),
+        "optimizer": setup.optimizer.state_dict(),
+        "learning_rate": setup.learning_rate.state(),
     }
-    drawn = None if chance is None else random_states(parts.device, chance)
-    return build_checkpoint(own, parts.device, clock, epoch, begun, drawn)
+    states = None if augmentation is None else random_states(setup.device, augmentation)
+    return build_checkpoint(own_state, setup.device, clock, epoch, partial, states)
 
 
-def restore(parts: TrainingSetup, state: Mapping[str, Any]) -> ResumePoint:
-    """Put parts just assembled where the trial was when `state` was taken.
+def restore(setup: TrainingSetup, state: Mapping[str, Any]) -> ResumePoint:
+    """Put a fresh setup where the trial was when `state` was captured.
 
-    Raises UnusableCheckpoint where that is not possible; the parts are then spoilt.
+    Raises UnusableCheckpoint if that is impossible; the setup can then no longer be used.
     """
 
     def load() -> None:
-        parts.model.load_state_dict(state["model"])
-        parts.optimizer.load_state_dict(state["optimizer"])
-        parts.learning_rate.load(state["learning_rate"])
+        setup.model.load_state_dict(state["model"])
+        setup.optimizer.load_state_dict(state["optimizer"])
+        setup.learning_rate.load(state["learning_rate"])
 
-    return resume_from(state, FORMAT, parts.device, load, parts.trial.batch_size)
+    return resume_from(state, FORMAT, setup.device, load, setup.trial.batch_size)
 
 
 def build_checkpoint(
-    own: Mapping[str, Any],
+    own_state: Mapping[str, Any],
     device: torch.device,
     clock: ResourceMeter,
     epoch: int,
-    begun: PartialEpoch | None,
-    drawn: Mapping[str, Any] | None,
+    partial: PartialEpoch | None,
+    states: Mapping[str, Any] | None,
     dim: int = 0,
 ) -> Checkpoint:
-    """A checkpoint of what a trial or a stack has of its `own`, and of where it is.
+    """A checkpoint of a trial's or a stack's own state, and of how far it has come.
 
-    begun, drawn: of the epoch in training, and the states of its streams; None between epochs.
-    dim: along which batches follow one another.
+    partial, states: the epoch in training and the states of its random streams; None between
+    epochs. dim: that of the examples in the outputs of a batch.
     """
     state: dict[str, Any] = {
-        **own,
+        **own_state,
         "epoch": epoch,
         "clock": {"train": clock.train, "evaluation": clock.evaluation, "before": clock.peak},
         "device": device.type,
         "begun": None,
     }
-    if begun is None or drawn is None:
+    if partial is None or states is None:
         return Checkpoint(epoch, 0, state)
-    scores = begun.scores(dim)
+    outputs = partial.concatenate(dim)
     state["begun"] = {
-        "before": begun.before,
-        "outputs": scores.outputs,
-        "losses": scores.losses,
-        "targets": scores.targets,
-        "streams": drawn,
+        "before": partial.started_at,
+        "outputs": outputs.outputs,
+        "losses": outputs.losses,
+        "targets": outputs.targets,
+        "streams": states,
     }
-    return Checkpoint(epoch, len(begun), state)
+    return Checkpoint(epoch, len(partial), state)
 
 
 def resume_from(
     state: Mapping[str, Any],
-    known: int,
+    known_format: int,
     device: torch.device,
     load: Callable[[], None],
     batch_size: int,
     dim: int = 0,
 ) -> ResumePoint:
-    """Where a state that `build_checkpoint` made goes on, after `load` has taken over what is a
-    trial's or a stack's own. known: the format that can be read. Raises UnusableCheckpoint where it
-    cannot be."""
-    if state["format"] != known:
+    """Where training resumes from a state that `build_checkpoint` made.
+
+    load: restores the trial's or the stack's own state. dim: as in `build_checkpoint`.
+    Raises UnusableCheckpoint if training cannot resume from it.
+    """
+    if state["format"] != known_format:
         raise UnusableCheckpoint("it was written by another version")
-    if state["begun"] is not None and state["device"] != device.type:
+    saved = state["begun"]
+    if saved is not None and state["device"] != device.type:
         raise UnusableCheckpoint(f"its random streams are of the device {state['device']}")
     try:
         load()
     except (RuntimeError, ValueError, KeyError) as error:
         raise UnusableCheckpoint(" ".join(str(error).split())) from error
+    clock = ResourceMeter(device, **state["clock"])
+    if saved is None:
+        return ResumePoint(state["epoch"], clock)
 
-    def batches(name: str) -> list[Tensor]:
-        # Each batch by itself, as it was: where numbers lie in memory may decide how they add up.
-        whole = state["begun"][name].to(device)
-        return [part.clone() for part in whole.split(batch_size, dim)]
+    def split(name: str) -> list[Tensor]:
+        # Each batch by itself, as before: where numbers lie in memory may decide how they add up.
+        return [batch.clone() for batch in saved[name].to(device).split(batch_size, dim)]
 
-    begun = None
-    if state["begun"] is not None:
-        begun = PartialEpoch(
-            state["begun"]["before"],
-            batches("outputs"),
-            batches("losses"),
-            batches("targets"),
-            state["begun"]["streams"],
-        )
-    return ResumePoint(state["epoch"], ResourceMeter(device, **state["clock"]), begun)
+    outputs, losses, targets = split("outputs"), split("losses"), split("targets")
+    partial = PartialEpoch(saved["before"], outputs, losses, targets, saved["streams"])
+    return ResumePoint(state["epoch"], clock, partial)
 
 
-def random_states(device: torch.device, chance: torch.Generator) -> dict[str, Tensor]:
-    """The states of what is drawn from inside an epoch: torch's global generators, which dropout
-    uses, and the augmentations' own."""
-    found = {"cpu": torch.get_rng_state(), "augmentation": chance.get_state()}
+def random_states(device: torch.device, augmentation: torch.Generator) -> dict[str, Tensor]:
+    """The states of the generators that are drawn from inside an epoch: torch's global ones, which
+    dropout uses, and that of the augmentations."""
+    states = {"cpu": torch.get_rng_state(), "augmentation": augmentation.get_state()}
     if device.type == "cuda":
-        found["device"] = torch.cuda.get_rng_state(device)
+        states["device"] = torch.cuda.get_rng_state(device)
     elif device.type == "mps":
-        found["device"] = torch.mps.get_rng_state()
-    return found
+        states["device"] = torch.mps.get_rng_state()
+    return states
 
 
 def set_random_states(
-    device: torch.device, chance: torch.Generator, states: Mapping[str, Tensor]
+    device: torch.device, augmentation: torch.Generator, states: Mapping[str, Tensor]
 ) -> None:
-    """Put them back."""
+    """The inverse of `random_states`."""
     torch.set_rng_state(states["cpu"].cpu())
-    chance.set_state(states["augmentation"].cpu())
+    augmentation.set_state(states["augmentation"].cpu())
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["device"].cpu(), device)
     elif device.type == "mps":

@@ -77,11 +77,11 @@ def _train_epochs(
     parts: TrainingSetup, policy: CheckpointPolicy, at: ResumePoint
 ) -> Generator[Record | Checkpoint, None, dict[str, ModelOutputs]]:
     """The epochs that are left. Returns the last evaluation's scores; none where none was left."""
-    clock, begun = at.clock, at.begun
+    clock, begun = at.clock, at.partial
     n = len(parts.data.train)
     scores: dict[str, ModelOutputs] = {}
     for epoch in range(at.epoch + 1, parts.trial.epochs + 1):
-        begun = begun or PartialEpoch(before=clock.train)
+        begun = begun or PartialEpoch(started_at=clock.train)
         trained, batches = yield from _train_epoch(parts, epoch, clock, policy, begun)
         if batches is not None:
             yield batches
@@ -91,7 +91,7 @@ def _train_epochs(
             measured, scores = _evaluated(parts, clock)
             policy.evaluation_seconds = clock.evaluation - before
             values |= measured
-        values |= {THROUGHPUT: n / max(clock.train - begun.before, 1e-9)}
+        values |= {THROUGHPUT: n / max(clock.train - begun.started_at, 1e-9)}
         values |= _progress(parts, clock, epoch)
         begun = None
         # After the rate was read: what a schedule observes changes the next epoch's.
@@ -118,8 +118,8 @@ def _train_epoch(
     torch.manual_seed(stream_seed(trial.seed, "dropout", epoch))
     order = torch.randperm(len(parts.data.train), generator=generator(trial.seed, "order", epoch))
     chance = generator(trial.seed, "augmentation", epoch, device=str(parts.device))
-    if begun.streams is not None:
-        set_random_states(parts.device, chance, begun.streams)
+    if begun.random_states is not None:
+        set_random_states(parts.device, chance, begun.random_states)
     step = (epoch - 1) * parts.steps_per_epoch
     precision = autocast(parts)
     clock.start()
@@ -139,7 +139,7 @@ def _train_epoch(
                 set_random_states(parts.device, chance, checkpoint.state["begun"]["streams"])
                 clock.start()
     clock.train += clock.lap()
-    return begun.scores(), _batch_losses(parts, epoch, begun.losses)
+    return begun.concatenate(), _batch_losses(parts, epoch, begun.losses)
 
 
 def _batches(parts: TrainingSetup, order: Tensor, done: int) -> Iterator[tuple[int, Batch]]:

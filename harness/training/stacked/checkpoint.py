@@ -1,5 +1,8 @@
-"""Checkpoints of a stack: all that its rows are, those of trials that have ended too, since where
-numbers lie in memory decides how they are rounded."""
+"""Checkpoints of a stack.
+
+They hold the trials that have ended too: where numbers lie in memory decides how they are rounded,
+so a stack that resumes needs the same layout.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,19 @@ from harness.training.resources import ResourceMeter
 from harness.training.stacked.stack import EpochStreams, Stack
 
 FORMAT: Final = 3
-"""Raised when older checkpoints can no longer be read."""
+"""Of a stack's state; raised when older checkpoints can no longer be read."""
 
 
 def capture(
     stack: Stack,
     clock: ResourceMeter,
     epoch: int,
-    begun: PartialEpoch | None = None,
+    partial: PartialEpoch | None = None,
     streams: EpochStreams | None = None,
 ) -> Checkpoint:
-    """A stack's checkpoint after `epoch` whole epochs, and what was `begun` of the next one."""
-    own = {
+    """The checkpoint of a stack after `epoch` whole epochs, and inside the next if it is
+    `partial`. streams: the random streams of that epoch."""
+    own_state = {
         "format": FORMAT,
         "rows": list(stack.rows),
         "living": [member.key for member in stack.members],
@@ -36,14 +40,14 @@ def capture(
         "updates": stack.updates.state(),
         "rates": stack.rates.state(),
     }
-    drawn = None if streams is None else streams.state()
-    return build_checkpoint(own, stack.device, clock, epoch, begun, drawn, dim=1)
+    states = None if streams is None else streams.state()
+    return build_checkpoint(own_state, stack.device, clock, epoch, partial, states, dim=1)
 
 
 def restore(stack: Stack, state: Mapping[str, Any]) -> ResumePoint:
-    """Put a stack just made, of the trials that the one of `state` began with, where that one was.
+    """Put a new stack where the one of `state` was, which began with the same trials.
 
-    Raises UnusableCheckpoint where that is not possible; the stack is then spoilt.
+    Raises UnusableCheckpoint if that is impossible; the stack can then no longer be used.
     """
 
     def load() -> None:

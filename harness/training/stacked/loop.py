@@ -109,13 +109,13 @@ def _train_epochs(
     at: ResumePoint,
 ) -> Iterator[KeyedRecord | Checkpoint]:
     """The epochs that are left."""
-    clock, begun = at.clock, at.begun
+    clock, begun = at.clock, at.partial
     n = len(stack.pools.train)
     for epoch in range(at.epoch + 1, stack.trial.epochs + 1):
         yield from _cut(stack, cancelled)
         if not stack.members:
             return
-        begun = begun or PartialEpoch(before=clock.train)
+        begun = begun or PartialEpoch(started_at=clock.train)
         yield from _train_epoch(stack, steps, epoch, clock, policy, begun)
         yield from _leave(stack)
         if _is_evaluated(stack, epoch):
@@ -123,7 +123,7 @@ def _train_epochs(
             _evaluate(stack, clock)
             policy.evaluation_seconds = clock.evaluation - before
             yield from _leave(stack)
-        speed = {THROUGHPUT: n / max(clock.train - begun.before, 1e-9)}
+        speed = {THROUGHPUT: n / max(clock.train - begun.started_at, 1e-9)}
         begun = None
         for member in stack.members:
             values = member.values | speed | _progress(stack, member, clock, epoch)
@@ -161,8 +161,8 @@ def _train_epoch(
     batch losses."""
     places = stack.pools.train.shuffled(stack.seeds, epoch)
     streams = stack.streams(epoch)
-    if begun.streams is not None:
-        streams.load(begun.streams)
+    if begun.random_states is not None:
+        streams.load(begun.random_states)
     numbers = stack.numbers(epoch)
     clock.start()
     with policy.in_batches():
@@ -175,7 +175,7 @@ def _train_epoch(
                 clock.start()
     clock.train += clock.lap()
     stack.found |= steps.metadata
-    scores = begun.scores(dim=1)
+    scores = begun.concatenate(dim=1)
     yield from _batch_losses(stack, epoch, scores.losses)
     finite = scores.losses.isfinite().all(1).tolist()
     for member in stack.members:

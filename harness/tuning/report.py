@@ -141,7 +141,7 @@ def _figures(study: TuningStudy) -> Iterator[tuple[str, dict[str, Any]]]:
     complete = study.optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return
-    metrics = [objective.metric for objective in study.objectives]
+    metrics = [objective.metric for objective in study.search.objectives]
     target: dict[str, Any] = {"target_name": metrics[0]}
     if len(metrics) > 1:
         target["target"] = lambda trial: trial.values[0]

@@ -238,7 +238,7 @@ class Drive:
     def _settle(self, asked: SearchPoint, result: TrialResult) -> None:
         """One seed's result is there: go on to the next seed, or close the point."""
         asked.seconds += result.seconds
-        values = result.values(asked.study.objectives, self.goal)
+        values = result.values(asked.study.search.objectives, self.goal)
         if result.outcome is Outcome.DIVERGED:
             # Ranked worst, as a point that was pruned before it had a value: none is invented.
             asked.study.tell(asked, TrialState.PRUNED, "diverged")

@@ -122,25 +122,23 @@ def _ends_with_whole_line(content: bytes) -> bool:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Locks the journal against other searches. The lock ends with the process that holds it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(path.name + ".search"), blocking=False, thread_local=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.with_name(path.name + ".search").open("a")
+        lock.acquire()
+    except Timeout:
+        raise HarnessError(
+            f"another search is using {path}; for several machines or processes give a database, "
+            "as in --storage postgresql://…"
+        ) from None
     except OSError as error:
         raise StoreError(f"cannot write beside the studies' journal {path}: {error}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HarnessError(
-                f"another search is using {path}; for several machines or processes give a "
-                "database, as in --storage postgresql://…"
-            ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _remove_left_lock(path: Path) -> None:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -105,7 +105,7 @@ class TuningStudy:
         self._cached_trials: list[FrozenTrial] | None = None
         self._spent_by_ended = 0, 0.0, 0
         directions: list[Literal["minimize", "maximize"]] = [
-            "maximize" if o.direction == "max" else "minimize" for o in self.objectives
+            "maximize" if o.direction == "max" else "minimize" for o in plan.search.objectives
         ]
         self.optuna_study = optuna.create_study(
             study_name=f"{experiment}/{plan.label} [{plan.key}]",
@@ -116,10 +116,6 @@ class TuningStudy:
         )
         self._stale_points = StalePoints(self.optuna_study)
         self._enqueue_known_points()
-
-    @property
-    def objectives(self) -> tuple[Any, ...]:
-        return self.search.objectives
 
     def recover_lost(self) -> int:
         """Fails the points whose process has died, and queues them again. Returns their number.
@@ -327,7 +323,7 @@ class TuningStudy:
         return n_since
 
     def _maximizes(self) -> bool:
-        return bool(self.objectives[0].direction == "max")
+        return self.search.objectives[0].direction == "max"
 
     def _enqueue_known_points(self) -> None:
         if self.search.sampler.name == "grid":

@@ -1,4 +1,4 @@
-"""Searches in a project folder of their own."""
+"""Project folders for searches."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from harness.runner import search as session
 
 @pytest.fixture
 def project(workspace: Path, empty_database: Path) -> Path:
-    """A fresh project folder, entered, with an empty store."""
+    """A new project folder with an empty store; the current folder."""
     shutil.copy(empty_database, workspace / "mlruns" / "mlflow.db")
     return workspace
 
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures take seconds and are tested by themselves."""
+    """Skips figures, which take seconds and have a test of their own."""
     monkeypatch.setattr(session, "_figures", lambda *_: None)

@@ -1,4 +1,4 @@
-"""Several searches on one database: one budget, whoever dies."""
+"""Several searches on one database share one budget, whichever is killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POINTS = 15
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, project: Path) -> Iterator[str]:
-    """An address of a database of this kind."""
+    """The URL of a database of this kind."""
     if request.param == "sqlite":
         yield f"sqlite:///{project}/studies.db"
         return
@@ -43,8 +43,8 @@ def search(path: Path, url: str) -> subprocess.Popen[str]:
     return start(path, "--storage", url, "--workers", "1", "search.retrain_seeds=0")
 
 
-def begun(url: str) -> int:
-    """Points that were asked so far; 0 before there are tables."""
+def n_asked(url: str) -> int:
+    """Returns how many points were asked for; 0 before there are tables."""
     try:
         return sum(len(study.trials) for study in studies(url))
     except Exception:  # noqa: BLE001 - whatever a driver says of tables that are being made
@@ -58,7 +58,7 @@ def studies(url: str) -> list[optuna.Study]:
 
 def wait_for(points: int, url: str, *processes: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + DEADLINE
-    while begun(url) < points:
+    while n_asked(url) < points:
         assert time.monotonic() < deadline, "the searches did not get that far"
         assert all(process.poll() is None for process in processes), "a search ended early"
         time.sleep(0.1)

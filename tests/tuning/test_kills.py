@@ -1,4 +1,4 @@
-"""Real processes, killed for real: the studies' numbers stay right."""
+"""Searches whose processes are killed: their studies stay correct."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUSY_AFTER = 0.3
 
 
 def kill_after_some_writes(process: subprocess.Popen[str], journal: Path, delay: float) -> bool:
-    """SIGKILL `delay` seconds after the journal has grown. False where it had ended before."""
+    """Kills a search `delay` seconds after its journal grew. Returns False where it had ended."""
     size = journal.stat().st_size if journal.is_file() else 0
     deadline = time.monotonic() + DEADLINE
     while not journal.is_file() or journal.stat().st_size == size:
@@ -40,12 +40,12 @@ def kill_after_some_writes(process: subprocess.Popen[str], journal: Path, delay:
 
 
 def points(study: optuna.Study) -> list[tuple[tuple[str, float], ...]]:
-    """The params of the finished points that count, each point once."""
+    """Returns the params of the points that count."""
     return sorted(tuple(sorted(trial.params.items())) for trial in counted(study))
 
 
 def runs_of_points() -> list[str]:
-    """Trial ids of the studies' runs that no later run replaces."""
+    """Returns the trial ids of the studies' runs that no later run replaces."""
     store = open_store()
     found = store.client.search_runs([store.experiment("small")], max_results=5000)
     return [
@@ -139,14 +139,14 @@ def _workers(pid: int) -> list[psutil.Process]:
 
 
 def _is_training(project: Path) -> bool:
-    """Whether a point has been asked."""
+    """Whether a point has been asked for."""
     journal = project / "mlruns" / "studies" / "small.journal"
     return journal.is_file() and b"trial_ids" in journal.read_bytes()
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_points_that_were_lost_between_two_writes_are_asked_again(project: Path) -> None:
-    """A prefix of the journal is a moment at which a search may have been killed."""
+def test_points_lost_between_two_writes_are_tried_again(project: Path) -> None:
+    """Each prefix of the journal is a state in which a kill may have left it."""
     content = FILE.replace("[sgd, momentum]", "[momentum]").replace("epochs: 2", "epochs: 1")
     path = write(project, content.replace("trials: 4", "trials: 3"))
     assert run(path, "search.retrain_seeds=0") == 0

@@ -1,4 +1,4 @@
-"""The command from end to end: budgets, what is told to Optuna, what stands in MLflow."""
+"""The command from end to end: budgets, and what Optuna and MLflow store."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_study_gets_its_budget_and_every_trial_its_run(project: Path) -> N
     assert "0" not in fresh, "winners train on seeds that did not choose them"
 
 
-def test_a_study_leaves_its_figures_at_its_parent_run(project: Path) -> None:
+def test_a_study_stores_its_figures_with_its_parent_run(project: Path) -> None:
     assert run(write(project)) == 0
     store = open_store()
     momentum = next(r for r in runs(names.STUDY) if "momentum" in r.info.run_name)
@@ -107,7 +107,7 @@ def test_with_two_workers_the_budget_is_exact(project: Path) -> None:
 
 
 @quick
-def test_a_larger_budget_goes_on_where_the_smaller_one_ended(project: Path) -> None:
+def test_a_larger_budget_continues_where_the_smaller_one_ended(project: Path) -> None:
     path = write(project)
     assert run(path) == 0
     before = {label: [t.params for t in study.trials] for label, study in stored(project).items()}
@@ -120,7 +120,7 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended(project: Path) -> N
 
 
 @quick
-def test_what_a_sweep_has_run_is_not_trained_again_nor_the_other_way_round(
+def test_neither_a_search_nor_a_sweep_trains_again_what_the_other_has_trained(
     project: Path,
 ) -> None:
     path = write(project)
@@ -145,7 +145,7 @@ def test_what_a_sweep_has_run_is_not_trained_again_nor_the_other_way_round(
 
 
 @quick
-def test_a_pruned_trial_is_read_as_such_and_frees_its_slot(project: Path) -> None:
+def test_a_pruned_trial_is_stored_as_such_and_frees_its_slot(project: Path) -> None:
     content = FILE.replace("epochs: 2", "epochs: 6").replace("trials: 4", "trials: 8")
     content += "  pruner: {name: median, n_startup_trials: 2}\n"
     assert run(write(project, content), "search.retrain_seeds=0") == 0
@@ -295,7 +295,7 @@ def test_wilcoxon_compares_seeds(project: Path) -> None:
 
 
 @quick
-def test_a_file_without_a_search_block_is_refused(
+def test_a_file_without_a_search_block_is_rejected(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(write(project, FILE.partition("search:")[0])) == 2
@@ -327,7 +327,7 @@ def test_a_database_holds_the_studies_where_one_is_named(project: Path) -> None:
 
 
 @quick
-def test_points_and_winners_train_as_stacks(project: Path) -> None:
+def test_points_and_tuned_trials_train_as_stacks(project: Path) -> None:
     assert run(write(project), "--fuse", "5") == 0
     assert {label: len(study.trials) for label, study in stored(project).items()} == {
         "sgd": 4,
@@ -349,12 +349,12 @@ def test_time_is_no_objective_of_a_stack(project: Path, capsys: pytest.CaptureFi
 
 
 def runs_there(project: Path) -> bool:
-    """Whether any study was begun."""
+    """Whether any study was started."""
     return (project / "mlruns" / "studies").exists()
 
 
 @quick
-def test_the_comparison_is_of_winners_and_defaults(
+def test_the_comparison_is_of_tuned_trials_and_defaults(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(project)
@@ -373,7 +373,7 @@ def test_the_comparison_is_of_winners_and_defaults(
 
 
 @quick
-def test_a_sweeps_runs_of_a_default_are_taken_and_marked(project: Path) -> None:
+def test_a_sweeps_runs_of_a_default_are_reused_and_tagged(project: Path) -> None:
     path = write(project)
     seeds = fresh_seeds(plans(path, project)[0].search)
     swept = ["optimizer=[sgd]", "lr=[0.01]", f"seed={seeds}"]

@@ -1,4 +1,4 @@
-"""What the loop does with an engine's records, whatever the engine does with its orders."""
+"""The search loop with an executor that may ignore what it is told to do."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from tests.tuning.tuning_support import FILE, counted, plans, write
 
 
 @dataclass
-class Deaf:
-    """An engine of one slot that trains each task to its end, whatever it is told. A trial's value
-    is its learning rate at every epoch."""
+class StubExecutor:
+    """An executor of one slot that trains each task to its end, and ignores `cancel`.
+
+    A trial's value is its learning rate, at every epoch.
+    """
 
     slots: int = 1
     is_local: bool = True
@@ -65,8 +67,11 @@ class Deaf:
 
 @dataclass
 class Runs:
-    """Keeps what it is given. settled: the trials that were waited for; told: of a study, how many
-    points had been told to it when each was."""
+    """Collects the records of each trial.
+
+    settled: the trials that were waited for.
+    told: how many points the studies had been told of when each was.
+    """
 
     studies: Sequence[TuningStudy] = ()
     records: dict[str, list[Record]] = field(default_factory=dict)
@@ -102,7 +107,7 @@ class Run:
 @dataclass
 class Search:
     studies: list[TuningStudy]
-    executor: Deaf
+    executor: StubExecutor
     runs: Runs
     shown: list[tuple[PlannedTrial, Record]]
 
@@ -115,11 +120,11 @@ def searched(
     stacks: StackLimit | None = None,
     slots: int = 1,
 ) -> Iterator[Search]:
-    """A search that has run to its end."""
+    """Runs a search to its end."""
     study_plans = plans(write(workspace, content), data_root)
     with open_storage("", workspace / "mlruns", "small") as opened, Interrupts() as interrupts:
         studies = [TuningStudy(opened, plan, "small") for plan in study_plans]
-        runs, executor = Runs(studies), Deaf(slots)
+        runs, executor = Runs(studies), StubExecutor(slots)
         drive = Drive(
             studies,
             executor,
@@ -140,7 +145,7 @@ PRUNED = (
 )
 
 
-def test_a_pruned_trial_never_ends_as_done_although_its_worker_came_to_the_end(
+def test_a_pruned_trial_is_not_done_although_its_worker_trained_to_the_end(
     workspace: Path, data_root: Path
 ) -> None:
     with searched(workspace, data_root, PRUNED) as found:
@@ -186,7 +191,9 @@ def test_points_of_all_studies_train_as_stacks_of_at_most_k(
         assert not any(task.speedup_file for task in found.executor.tasks)
 
 
-def test_what_is_not_alike_waits_for_others_of_its_kind(workspace: Path, data_root: Path) -> None:
+def test_points_that_cannot_stack_wait_for_others_of_their_kind(
+    workspace: Path, data_root: Path
+) -> None:
     content = FILE.replace("  space:\n", "  space:\n    batch_size: [8, 16, 32]\n").replace(
         "trials: 4", "trials: 12"
     )
@@ -198,7 +205,7 @@ def test_what_is_not_alike_waits_for_others_of_its_kind(workspace: Path, data_ro
         assert len(found.executor.tasks) < 24
 
 
-def test_one_member_of_a_stack_is_cut_and_the_others_go_on(
+def test_one_trial_of_a_stack_is_pruned_and_the_others_continue(
     workspace: Path, data_root: Path
 ) -> None:
     content = PRUNED.replace("{name: median, n_startup_trials: 1}", "{name: asha}")
@@ -213,8 +220,10 @@ def test_one_member_of_a_stack_is_cut_and_the_others_go_on(
                 assert (state is TrialState.PRUNED) == (key in cut)
 
 
-def test_each_member_bears_its_part_of_a_stacks_time(workspace: Path, data_root: Path) -> None:
-    class Timed(Deaf):
+def test_each_trial_of_a_stack_is_charged_its_share_of_the_time(
+    workspace: Path, data_root: Path
+) -> None:
+    class Timed(StubExecutor):
         def submit(self, task: Task) -> None:
             super().submit(task)
             self.events = deque(
@@ -255,7 +264,7 @@ def test_each_member_bears_its_part_of_a_stacks_time(workspace: Path, data_root:
         ("qmc", None),
     ],
 )
-def test_auto_asks_no_more_than_a_sampler_draws_before_it_learns(
+def test_auto_asks_for_no_more_points_than_a_sampler_draws_before_it_learns(
     workspace: Path, data_root: Path, sampler: str, at_once: int | None
 ) -> None:
     content = FILE.replace("{name: tpe, n_startup_trials: 2}", sampler)

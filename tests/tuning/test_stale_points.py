@@ -1,4 +1,4 @@
-"""Points of machines that share nothing but the studies' storage."""
+"""Points of machines that share only the studies' storage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.tuning.tuning_support import FILE, counted, plans, write
 
 @pytest.fixture
 def machine(workspace: Path, data_root: Path) -> Iterator[Callable[[], TuningStudy]]:
-    """Opens the same study as one more machine would."""
+    """Returns a function that opens the study as another machine would."""
     plan = plans(write(workspace, FILE.replace("[sgd, momentum]", "[momentum]")), data_root)[0]
     url = f"sqlite:///{workspace}/studies.db"
     with ExitStack() as stack:
@@ -34,7 +34,7 @@ def machine(workspace: Path, data_root: Path) -> Iterator[Callable[[], TuningStu
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From its call on, what is signed is signed by a process of another host."""
+    """Returns a function after which points are signed by a process of another host."""
 
     def move() -> None:
         signed = json.dumps({"host": "elsewhere", "boot": "x", "pid": 1, "born": "1"})
@@ -46,13 +46,13 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The observers' steady clock, in seconds."""
+    """The steady clock of the observers, in seconds."""
     now = [1000.0]
     monkeypatch.setattr(storage, "monotonic", lambda: now[0])
     return now
 
 
-def asked(study: TuningStudy) -> SearchPoint:
+def ask(study: TuningStudy) -> SearchPoint:
     found = study.ask()
     assert found is not None
     return found
@@ -66,7 +66,7 @@ def complete(study: TuningStudy, point: SearchPoint) -> None:
 def watch(
     study: TuningStudy, clock: list[float], seconds: float, heartbeat: Heartbeat | None = None
 ) -> int:
-    """How many points are taken over while the clock goes on, and `heartbeat` beats."""
+    """Advances the clock, and renews the heartbeat. Returns how many points were taken over."""
     taken = 0
     for _ in range(round(seconds / RENEW_SECONDS)):
         clock[0] += RENEW_SECONDS
@@ -76,19 +76,19 @@ def watch(
     return taken
 
 
-def test_a_dead_machine_s_points_are_asked_again_and_a_late_waker_counts_once(
+def test_points_of_a_dead_machine_are_retried_and_count_once_if_it_wakes_up(
     machine: Callable[[], TuningStudy],
     elsewhere: Callable[[], None],
     clock: list[float],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     here, there = machine(), machine()
-    mine = asked(here)
+    mine = ask(here)
     Heartbeat([here.optuna_study]).renew()
     elsewhere()
     heartbeat = Heartbeat([there.optuna_study])
     heartbeat.renew()
-    points = [asked(there), asked(there), asked(there)]
+    points = [ask(there), ask(there), ask(there)]
     assert here.recover_lost() == 0
     assert watch(here, clock, 3 * LEASE_SECONDS, heartbeat) == 0, "its counter moves"
     assert watch(here, clock, LEASE_SECONDS - RENEW_SECONDS) == 0
@@ -97,7 +97,7 @@ def test_a_dead_machine_s_points_are_asked_again_and_a_late_waker_counts_once(
     assert here.is_over()
     assert watch(here, clock, LEASE_SECONDS) == 3
     assert here.remaining() == 3, "its own point is judged by its process"
-    again = [asked(here) for _ in points]
+    again = [ask(here) for _ in points]
     assert here.ask() is None
     assert [p.current.trial_id for p in again] == [p.current.trial_id for p in points]
     points[0].report(0.5, 1)
@@ -121,7 +121,7 @@ def test_a_point_that_two_machines_take_over_at_once_counts_once(
     here, there = machine(), machine()
     elsewhere()
     Heartbeat([there.optuna_study]).renew()
-    lost = asked(there)
+    lost = ask(there)
     assert watch(here, clock, LEASE_SECONDS + RENEW_SECONDS) == 1
     (first,) = [t for t in here.optuna_study.trials if t.state is TrialState.WAITING]
     there.optuna_study.enqueue_trial(lost.optuna_trial.params, user_attrs=first.user_attrs)
@@ -132,12 +132,12 @@ def test_a_point_that_two_machines_take_over_at_once_counts_once(
     assert [t.number for t in again] == [first.number]
 
 
-def test_an_owner_without_a_counter_is_left_alone_and_an_unsigned_point_is_not(
+def test_points_without_a_heartbeat_are_kept_and_unsigned_ones_taken_over(
     machine: Callable[[], TuningStudy], elsewhere: Callable[[], None], clock: list[float]
 ) -> None:
     here, there = machine(), machine()
     elsewhere()
-    asked(there)
+    ask(there)
     unsigned = there.optuna_study.ask()
     assert watch(here, clock, 3 * LEASE_SECONDS) == 1
     running = [t.number for t in here.optuna_study.trials if t.state is TrialState.RUNNING]
@@ -145,7 +145,7 @@ def test_an_owner_without_a_counter_is_left_alone_and_an_unsigned_point_is_not(
     assert unsigned.number == 1
 
 
-def test_the_counter_is_there_before_the_first_point_and_moves_by_itself(
+def test_the_counter_exists_before_the_first_point_and_advances_by_itself(
     machine: Callable[[], TuningStudy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)

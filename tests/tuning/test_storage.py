@@ -1,4 +1,4 @@
-"""The studies' journal: torn lines, locks that were left, two searches at once."""
+"""The studies' journal: incomplete lines, locks left behind, two searches at once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from harness.core.errors import HarnessError, StoreError
 from harness.tuning.storage import open_storage, repair
 
 
-def filled(path: Path, trials: int = 3) -> list[dict[str, float]]:
-    """A journal with some finished trials; their params."""
+def fill(path: Path, trials: int = 3) -> list[dict[str, float]]:
+    """Writes finished trials to a journal. Returns their params."""
     with open_storage(str(path), path.parent, "x") as opened:
         study = optuna.create_study(study_name="s", storage=opened.storage)
         study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=trials)
@@ -30,7 +30,7 @@ def read(path: Path) -> list[dict[str, float]]:
 @pytest.mark.parametrize("cut", [1, 5, 30])
 def test_a_torn_last_line_is_cut_and_no_other_trial_is_lost(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "studies.journal"
-    params = filled(path)
+    params = fill(path)
     whole = path.read_bytes()
     last = whole[whole.rfind(b"\n", 0, -1) + 1 :]
     path.write_bytes(whole + last[:-cut])
@@ -43,38 +43,38 @@ def test_a_torn_last_line_is_cut_and_no_other_trial_is_lost(tmp_path: Path, cut:
     assert len(read(path)) == len(params) + 1, "the repaired journal can be written"
 
 
-def test_a_last_line_of_rubbish_is_cut(tmp_path: Path) -> None:
+def test_a_last_line_that_is_no_record_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "studies.journal"
-    params = filled(path)
+    params = fill(path)
     with path.open("ab") as journal:
         journal.write(b"\x00\x00\x00\x00\n")
     assert read(path) == params
 
 
-def test_a_whole_journal_is_left_alone(tmp_path: Path) -> None:
+def test_a_complete_journal_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "studies.journal"
     repair(path)
     assert not path.exists()
-    filled(path)
+    fill(path)
     whole = path.read_bytes()
     repair(path)
     assert path.read_bytes() == whole
     assert not path.with_name("studies.journal.torn").exists()
 
 
-def test_optunas_lock_that_a_killed_search_left_is_removed(tmp_path: Path) -> None:
+def test_a_lock_of_optuna_left_by_a_killed_search_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "studies.journal"
-    filled(path)
+    fill(path)
     path.with_name("studies.journal.lock").symlink_to(path)
     begun = time.monotonic()
-    filled_again = read(path)
+    params = read(path)
     with open_storage(str(path), tmp_path, "x") as opened:
         optuna.create_study(study_name="t", storage=opened.storage)
-    assert len(filled_again) == 3
+    assert len(params) == 3
     assert time.monotonic() - begun < 25, "Optuna by itself waits 30 s"
 
 
-def test_a_second_search_on_a_journal_is_refused_while_the_first_lives(tmp_path: Path) -> None:
+def test_a_second_search_on_a_journal_is_rejected_while_the_first_is_alive(tmp_path: Path) -> None:
     path = tmp_path / "studies.journal"
     code = (
         "import sys, time; from pathlib import Path\n"
@@ -94,10 +94,10 @@ def test_a_second_search_on_a_journal_is_refused_while_the_first_lives(tmp_path:
     finally:
         other.kill()
         other.communicate()
-    assert filled(path), "its lock went with it"
+    assert fill(path), "the lock ended with its process"
 
 
-def test_a_storage_that_cannot_be_opened_is_told_without_its_password() -> None:
+def test_the_error_for_a_storage_that_cannot_be_opened_hides_its_password() -> None:
     with (
         pytest.raises(StoreError) as raised,
         open_storage("postgresql://me:secret@127.0.0.1:1/x", Path(), "x"),

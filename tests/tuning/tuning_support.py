@@ -40,12 +40,12 @@ def write(folder: Path, content: str = FILE) -> Path:
 
 
 def run(path: Path, *arguments: str) -> int:
-    """The command in this process, one trial at a time."""
+    """Runs the command in this process, one trial at a time."""
     return search.main([str(path), "--workers", "1", "--no-compare", *arguments])
 
 
 def start(path: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The command in a process of its own."""
+    """Starts the command in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "harness.search", str(path), "--no-compare", *arguments],
         stdout=subprocess.PIPE,
@@ -63,7 +63,7 @@ def plans(path: Path, data_root: Path) -> tuple[StudyPlan, ...]:
 
 
 def stored(folder: Path) -> dict[str, optuna.Study]:
-    """The studies of `small`'s journal by their labels."""
+    """Returns the studies of the journal of `small`, by label."""
     journal = folder / "mlruns" / "studies" / "small.journal"
     storage = JournalStorage(JournalFileBackend(str(journal)))
     names = [study.study_name for study in storage.get_all_studies()]
@@ -76,5 +76,5 @@ def stored(folder: Path) -> dict[str, optuna.Study]:
 
 
 def counted(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The trials that are part of the budget."""
+    """Returns the points that are part of the budget."""
     return [trial for trial in study.trials if "uncounted" not in trial.user_attrs]

@@ -1,4 +1,4 @@
-"""From the space to trials."""
+"""Studies as planned, and the trials of their points."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from tests.support import make_trial
 from tests.tuning.tuning_support import FILE, plans, write
 
 
-def test_a_study_has_only_the_fields_of_its_components(workspace: Path, data_root: Path) -> None:
+def test_a_study_searches_only_the_fields_of_its_components(
+    workspace: Path, data_root: Path
+) -> None:
     sgd, momentum = plans(write(workspace), data_root)
     assert [d.field for d in sgd.dimensions] == ["lr"]
     assert [d.field for d in momentum.dimensions] == ["optimizer.momentum", "lr"]
@@ -30,9 +32,7 @@ def test_a_searched_component_brings_its_options(workspace: Path, data_root: Pat
     assert sgd == ["optimizer", "lr"]
 
 
-def test_a_point_becomes_the_trial_that_the_grid_would_make(
-    workspace: Path, data_root: Path
-) -> None:
+def test_a_point_gives_the_trial_that_the_grid_would_give(workspace: Path, data_root: Path) -> None:
     _, momentum = plans(write(workspace), data_root)
     trial = momentum.trial({"optimizer.momentum": 0.8, "lr": 0.5})
     (planned,) = momentum.planned_trials(trial, [7], "x")
@@ -55,15 +55,13 @@ def test_the_default_is_what_the_file_says_or_the_first_known_point(
     assert (sgd.default.lr, momentum.default.lr) == (0.2, 0.5)
 
 
-def test_a_default_outside_the_space_is_compared_but_not_asked(
-    workspace: Path, data_root: Path
-) -> None:
+def test_a_default_outside_the_space_is_no_known_point(workspace: Path, data_root: Path) -> None:
     sgd, _ = plans(write(workspace, FILE.replace("lr: 0.01,", "lr: 5.0,")), data_root)
     assert sgd.known_points == ()
     assert sgd.default.lr == 5.0
 
 
-def test_a_point_that_a_rule_skips_is_refused(workspace: Path, data_root: Path) -> None:
+def test_a_point_that_a_rule_skips_is_invalid(workspace: Path, data_root: Path) -> None:
     content = FILE.replace("grid: {", "grid: {scheduler: [constant, cosine], ").replace(
         "artifacts",
         "skip: [{when: {optimizer: sgd, scheduler: cosine}, because: too slow}]\nartifacts",
@@ -74,13 +72,13 @@ def test_a_point_that_a_rule_skips_is_refused(workspace: Path, data_root: Path) 
         sgd.trial({"scheduler": cosine.values[1]})  # type: ignore[union-attr]
 
 
-def test_options_that_do_not_go_together_are_refused() -> None:
+def test_options_that_conflict_are_rejected() -> None:
     trial = make_trial(optimizer="momentum")
     with pytest.raises(ValueError, match="less than 1"):
         with_field(trial, "optimizer.momentum", 2.0)
 
 
-def test_a_grid_smaller_than_the_budget_is_refused_for_each_study(
+def test_a_grid_smaller_than_the_budget_is_rejected_for_each_study(
     workspace: Path, data_root: Path
 ) -> None:
     content = FILE.replace("{name: tpe, n_startup_trials: 2}", "grid")

@@ -276,8 +276,8 @@ def _compare(plan: Plan, store: Store, trained: bool) -> None:
     """Print how the plan's trials compare, and where to look next. trained: whether some are new,
     so that the whole report is stored with the sweep's run."""
     from harness.analysis.comparison import Question
-    from harness.report.attach import attach_report
     from harness.report.build import build_report
+    from harness.report.html import attach_report
     from harness.report.terminal import for_stdout
     from harness.store.read.results import read_results
 

@@ -13,7 +13,7 @@ import pandas as pd
 from harness.analysis.comparison import Question
 from harness.core.metrics import EPOCHS_TO_TARGET, TRAIN_SECONDS
 from harness.report.build import Report, build_report
-from harness.report.section import chosen, sections
+from harness.report.section import choose_sections, sections
 from harness.store.names import TAG_DEVICE, TAG_EXCLUSIVE, TAG_REASON, TAG_TARGET
 from harness.store.read.results import Results
 from harness.store.read.runs import StoredRun
@@ -126,7 +126,7 @@ def whole(found: Results, question: Any = None) -> Report:
 
 def said(found: Results, name: str, **question: Any) -> Any:
     """The record of one section alone."""
-    made = build_report(found, Question(**question), chosen([name]))
+    made = build_report(found, Question(**question), choose_sections([name]))
     return made.record(name)
 
 

@@ -1,4 +1,4 @@
-"""One experiment's trials, brought into the form that every section of a report reads."""
+"""What is asked of an experiment's results, and the answer that every report section reads."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from harness.analysis.configs import COUNTS, Config, rank, summarise
-from harness.analysis.expectations import Checked, check
-from harness.analysis.filters import Condition, matching, natural, require_matching
-from harness.analysis.labels import label_configs, varying
-from harness.analysis.score import Score, choose_score
-from harness.analysis.tuned import Tuned, best_of_each
+from harness.analysis.configs import OUTCOMES, Config, label_configs, summarise, varying
+from harness.analysis.expectations import PublishedFigure, check
+from harness.analysis.ranking import ConfigGroup, Score, best_of_each, choose_score, rank
+from harness.analysis.trials import Condition, matching, natural, require_matching
 from harness.core.errors import InputError, Problem, did_you_mean
 from harness.experiment.plan import Plan
 from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
@@ -25,21 +23,23 @@ from harness.store.read.run_details import JoinedRunDetails, RunDetails
 TASK = "dataset"
 """Trials of different data sets are never ranked against each other."""
 STUDY = "study"
-"""Label of a search's trials: the study that asked for them, or tuned and compared them."""
+"""Label of a search's trials: the study that asked for them, or that they were retrained for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """What is asked of an experiment's results.
 
-    metric: instead of the selection metric (see `score.choose_score`). where: only these trials.
-    by: whose best configs are shown and compared; by default each optimizer's.
+    metric: ranks configs in place of the selection metric (see `ranking.choose_score`).
+    where: compares only these trials.
+    by: compares the best config of each combination of these fields; by default, of each optimizer.
     top: the most rows of a table; None for all.
-    planned: trial ids of the experiment's file; others in the store are left out. None: all count.
-    tuning: whether points that a search chose by stand apart, and are no trials to be ranked where
-        there are others: they were chosen by the very seeds that they were trained on.
-    expect: published figures, instead of those of the newest sweep.
-    baseline: the contender that all others are compared with; by default all pairs are.
+    planned: the trial ids of the experiment's file; other trials in the store are left out. None
+        compares all trials.
+    tuning: whether the points that a search chose by are kept apart and not ranked. They were
+        chosen by the very seeds that they were trained on.
+    expect: published figures, in place of those of the newest sweep.
+    baseline: the contender that all others are compared with; by default all pairs are compared.
     """
 
     metric: str | None = None
@@ -52,8 +52,8 @@ class Question:
     baseline: str | None = None
 
     def of_plan(self, plan: Plan) -> Question:
-        """The same of what a file asks for now: its trials, and its published figures. Of a
-        search, the points that it tried stand beside them."""
+        """Returns the same question, asked of the trials and published figures of a file. For a
+        search, the points that it tried are kept beside its trials."""
         return replace(
             self,
             planned={planned.trial_id for planned in plan.trials},
@@ -66,19 +66,19 @@ class Question:
 class Comparison:
     """What the sections of a report are made from.
 
-    trials: those compared, as in `Results.trials`. configs: ranked, the best first; task by task.
+    trials: the trials that are compared, as in `Results.trials`.
+    configs: all configs, ranked within each task.
     shown: the fields that differ among configs, without the data set.
-    groups: the best config of each combination of `by`; without a question, of each model and
-    optimizer.
-    contenders: those of which the verdict speaks, the best config of each combination of
-    `contend_by`; without a question, of each optimizer, or single configs where all have one. Of
-    a search it is each study: to a label, one optimizer with two momenta is two.
-    expectations: over all trials, `where` or not.
-    unplanned: trials in the store that the file no longer asks for, left out.
-    missing: trials of the file that are not in the store. filtered: left out by `where`.
-    fields: as in `Results`. target: the value of the selection metric to be reached.
-    details: see `Results.archive`.
-    tuning: the same of the points that a search chose by; None where there are none.
+    groups: the best config of each combination of `by`; by default, of each model and optimizer.
+    contenders: what the verdict speaks of: the best config of each combination of `contend_by`. By
+        default, of each optimizer, or of each config if all have the same optimizer. For a search,
+        of each study: its winner may have any options.
+    expectations: published figures, checked on all trials, whatever `where` is.
+    unplanned: how many trials in the store the file does not ask for; they are left out.
+    missing: how many trials of the file are not in the store.
+    filtered: how many trials do not meet `where`.
+    fields, details: as in `Results`. target: the value of the selection metric to be reached.
+    tuning: the comparison of the points that a search chose by; None if there are none.
     """
 
     experiment: str
@@ -89,10 +89,10 @@ class Comparison:
     tasks: tuple[str, ...]
     shown: tuple[str, ...]
     by: tuple[str, ...]
-    groups: tuple[Tuned, ...]
-    contenders: tuple[Tuned, ...]
+    groups: tuple[ConfigGroup, ...]
+    contenders: tuple[ConfigGroup, ...]
     contend_by: tuple[str, ...]
-    expectations: tuple[Checked, ...]
+    expectations: tuple[PublishedFigure, ...]
     unplanned: int
     missing: int
     filtered: int
@@ -103,30 +103,32 @@ class Comparison:
     tuning: Comparison | None = None
 
     @property
-    def explored(self) -> Comparison:
-        """What was tried over the space: a search's points, else the trials compared."""
+    def exploration(self) -> Comparison:
+        """The comparison that covers the search space: of a search's points, else of the trials."""
         return self.tuning or self
 
     def generator(self, purpose: str) -> np.random.Generator:
-        """A generator for one purpose, the same at every reading: a report's intervals must not
-        change with the sections that are made beside them."""
+        """Returns a generator seeded by its purpose alone: an interval must not depend on which
+        other sections are made."""
         return np.random.default_rng(crc32(purpose.encode()))
 
     def outcomes(self) -> dict[str, int]:
-        """How many trials ended in each way."""
-        return {outcome: int((self.trials["outcome"] == outcome).sum()) for outcome in COUNTS}
+        """Returns how many trials ended in each way."""
+        return {outcome: int((self.trials["outcome"] == outcome).sum()) for outcome in OUTCOMES}
 
 
 def compare(results: Results, question: Question) -> Comparison:
-    """Answer a question. Raises InputError for a field, value or metric that no trial has."""
-    everything, tried, unplanned, missing = _planned(results, question)
-    trials = require_matching(everything, results.fields, question.where)
+    """Answers a question. Raises InputError for a field, value or metric that no trial has."""
+    planned, tried, unplanned, missing = _split_trials(results, question)
+    trials = require_matching(planned, results.fields, question.where)
     score = choose_score(results.scalars, results.metric, results.direction, question.metric)
-    configs, shown = _ranked(trials, results.fields, score)
-    asked = _known(question.by, configs[0].labels)
-    studies = _studies(configs)
-    by = asked or studies or tuple(name for name in ("model", "optimizer") if name in shown)
-    contend_by = asked or studies or _default_contenders(shown)
+    configs, varied = _ranked(trials, results.fields, score)
+    by = _known_fields(question.by, configs[0].labels)
+    if not by and len({config.labels.get(STUDY) for config in configs}) > 1:
+        by = (STUDY,)
+    contenders_by = ("optimizer",) if "optimizer" in varied else varied
+    contend_by = by or contenders_by
+    by = by or tuple(name for name in ("model", "optimizer") if name in varied)
     expect = results.expect if question.expect is None else question.expect
     return Comparison(
         experiment=results.experiment,
@@ -135,15 +137,15 @@ def compare(results: Results, question: Question) -> Comparison:
         trials=trials,
         configs=configs,
         tasks=tuple(dict.fromkeys(config.task for config in configs)),
-        shown=tuple(name for name in shown if name != TASK),
+        shown=tuple(name for name in varied if name != TASK),
         by=by,
         groups=best_of_each(configs, by),
         contenders=best_of_each(configs, contend_by),
         contend_by=contend_by,
-        expectations=_expectations(expect, everything, results),
+        expectations=_expectations(expect, planned, results),
         unplanned=unplanned,
         missing=missing,
-        filtered=len(everything) - len(trials),
+        filtered=len(planned) - len(trials),
         superseded=results.superseded,
         fields=results.fields,
         target=results.target,
@@ -152,76 +154,69 @@ def compare(results: Results, question: Question) -> Comparison:
     )
 
 
-def _tuning(results: Results, tried: pd.DataFrame, question: Question) -> Comparison | None:
-    """The comparison of a search's points by themselves."""
-    kept = matching(tried, question.where)
-    if kept.empty:
-        return None
-    asked = replace(question, planned=None, tuning=False, expect=(), baseline=None)
-    return compare(replace(results, trials=kept), asked)
-
-
-def _studies(configs: Sequence[Config]) -> tuple[str, ...]:
-    """The field that sets a search's studies apart, where there are several."""
-    return (STUDY,) if len({config.labels.get(STUDY) for config in configs}) > 1 else ()
-
-
-def _default_contenders(shown: Sequence[str]) -> tuple[str, ...]:
-    """Optimizers; single configs where all have one."""
-    return ("optimizer",) if "optimizer" in shown else tuple(shown)
-
-
-def _planned(results: Results, question: Question) -> tuple[pd.DataFrame, pd.DataFrame, int, int]:
-    """The trials that count, a search's points beside them, how many trials are neither, and how
-    many are not there."""
-    chosen_by = results.trials["tuning"].astype(bool) & question.tuning
+def _split_trials(
+    results: Results, question: Question
+) -> tuple[pd.DataFrame, pd.DataFrame, int, int]:
+    """Returns the trials to compare, a search's points, how many trials are neither, and how many
+    planned trials are missing."""
+    points = results.trials["tuning"].astype(bool) & question.tuning
     if question.planned is None:
-        if chosen_by.all():
-            chosen_by[:] = False
-        return results.trials[~chosen_by], results.trials[chosen_by], 0, 0
+        if points.all():
+            points[:] = False
+        return results.trials[~points], results.trials[points], 0, 0
     wanted = set(question.planned)
-    planned = results.trials[PARAM_TRIAL].isin(wanted)
-    kept, tried = results.trials[planned], results.trials[chosen_by & ~planned]
-    if kept.empty:
+    is_planned = results.trials[PARAM_TRIAL].isin(wanted)
+    planned, tried = results.trials[is_planned], results.trials[points & ~is_planned]
+    if planned.empty:
         raise InputError(
             f"none of the {len(wanted)} trials of the file is in the store; experiment "
             f"{results.experiment!r} holds {len(results.trials)} others: run the sweep, or give "
             "the experiment's name in place of its file"
         )
-    others = len(results.trials) - len(kept) - len(tried)
-    return kept, tried, others, len(wanted) - len(kept)
+    others = len(results.trials) - len(planned) - len(tried)
+    return planned, tried, others, len(wanted) - len(planned)
+
+
+def _tuning(results: Results, tried: pd.DataFrame, question: Question) -> Comparison | None:
+    """Compares a search's points among themselves."""
+    selected = matching(tried, question.where)
+    if selected.empty:
+        return None
+    of_points = replace(question, planned=None, tuning=False, expect=(), baseline=None)
+    return compare(replace(results, trials=selected), of_points)
 
 
 def _ranked(
     trials: pd.DataFrame, fields: Sequence[str], score: Score
 ) -> tuple[tuple[Config, ...], tuple[str, ...]]:
+    """Returns the ranked configs, and the fields that differ among them."""
     labels = label_configs(trials, fields)
-    shown = varying(labels, TASK)
+    varied = varying(labels, TASK)
     study_of = trials.drop_duplicates(PARAM_CONFIG).set_index(PARAM_CONFIG)["study"]
     if (study_of != "").all():
         labels[STUDY] = study_of.reindex(labels.index)
-    told = labels[TASK] if TASK in shown else pd.Series("", index=labels.index)
-    tasks = {str(config): str(task) for config, task in told.items()}
-    configs = summarise(trials, score, labels, tasks)
-    # Equal configs stand in the order of their labels, however their trials came to be run.
-    configs.sort(key=lambda config: [natural(config.labels[name]) for name in shown])
-    return rank(configs, score.direction), shown
+    task_of = labels[TASK] if TASK in varied else pd.Series("", index=labels.index)
+    tasks = {str(config): str(task) for config, task in task_of.items()}
+    configs = summarise(trials, score.column, score.test_column, labels, tasks)
+    # Equal configs stand in the order of their labels, in whatever order their trials ran.
+    configs.sort(key=lambda config: [natural(config.labels[name]) for name in varied])
+    return rank(configs, score.direction), varied
 
 
-def _known(asked: Sequence[str], fields: Collection[str]) -> tuple[str, ...]:
-    unknown = [name for name in asked if name not in fields]
+def _known_fields(names: Sequence[str], fields: Collection[str]) -> tuple[str, ...]:
+    unknown = [name for name in names if name not in fields]
     if unknown:
         raise InputError(
             [Problem(f"--by: no field {n!r}", hint=did_you_mean(n, fields)) for n in unknown]
         )
-    return tuple(asked)
+    return tuple(names)
 
 
 def _expectations(
     expect: Sequence[Mapping[str, Any]], trials: pd.DataFrame, results: Results
-) -> tuple[Checked, ...]:
-    """Published figures speak of the experiment, whatever is asked of it here: of several configs
-    that fit, the one is taken that the experiment itself selects."""
+) -> tuple[PublishedFigure, ...]:
+    """Checks the published figures, whatever the question is. If several configs fit a figure's
+    conditions, the one that the experiment itself selects is taken."""
     if not expect:
         return ()
     score = choose_score(results.scalars, results.metric, results.direction)

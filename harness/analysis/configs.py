@@ -1,35 +1,36 @@
-"""Configs over their seeds: how many, how good on average, how spread, and in which order."""
+"""Configs: trials that differ in their seed alone, summarised and labelled."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.analysis.score import Score
 from harness.core.records import Outcome
-from harness.store.names import PARAM_CONFIG
+from harness.experiment.trial import MAIN_COMPONENTS, MAIN_FIELDS, NOT_IN_CONFIG_ID
+from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 
-COUNTS = ("done", "diverged", "failed", "interrupted", "running")
+OUTCOMES = ("done", "diverged", "failed", "interrupted", "running")
 """Every outcome that a trial may have."""
-SIGNIFICANT = 12
-"""Digits in which two means must agree to be a tie: the order of a sum is not a difference."""
+SELF_EXPLANATORY = (*MAIN_COMPONENTS, "study", "experiment")
+"""Fields whose values need no field name beside them: "adam", but "lr 0.1"."""
+_NOT_OF_A_CONFIG = {PARAM_TRIAL, PARAM_CONFIG, *NOT_IN_CONFIG_ID}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """A config over its seeds. Trials that failed or are not finished have no value: what is
-    missing stays missing.
+    """A config over its seeds.
 
-    task: what it was trained on; scores are compared within a task alone.
-    labels: the text of each trial field (see `labels`).
-    n, mean, sd: of the score over trials that are done; sd with n − 1, None below two.
-    test_mean, test_sd: of `Score.test`. trials: all of its trials, then by outcome.
-    rank: its place within the task, from 1; equals share one; None where nothing finished.
+    Trials that failed or are not finished have no value, and nothing is imputed.
+
+    task: what the config was trained on; scores are compared within a task alone.
+    labels: the text of each trial field (see `label_configs`).
+    n, mean, sd: of the score over trials that are done; sd with n − 1, None for fewer than two.
+    test_mean, test_sd: of `Score.test`. trials: all trials of the config, then by outcome.
+    rank: the place within the task, from 1; equal configs share a rank; None if no trial finished.
     """
 
     config_id: str
@@ -50,25 +51,29 @@ class Config:
 
     @property
     def divergence(self) -> float | None:
-        """The part of its finished trials that diverged; None where none finished."""
+        """The share of the finished trials that diverged; None if no trial finished."""
         finished = self.done + self.diverged
         return self.diverged / finished if finished else None
 
 
 def summarise(
-    trials: pd.DataFrame, score: Score, labels: pd.DataFrame, tasks: Mapping[str, str]
+    trials: pd.DataFrame,
+    score: str,
+    test: str | None,
+    labels: pd.DataFrame,
+    tasks: Mapping[str, str],
 ) -> list[Config]:
-    """One config for each `config_id`, in the order of the trials, unranked.
+    """Returns one unranked config for each `config_id`, in the order of the trials.
 
-    labels: of `labels.label_configs`. tasks: by config id.
+    score, test: columns of `trials`. labels: as `label_configs` returns them. tasks: by config id.
     """
     done = trials["outcome"] == Outcome.DONE
     table = pd.DataFrame(
         {
             PARAM_CONFIG: trials[PARAM_CONFIG],
-            "score": _scalar(trials, score.column).where(done),
-            "test": _scalar(trials, score.test_column).where(done),
-            **{outcome: trials["outcome"] == outcome for outcome in COUNTS},
+            "score": _scalar(trials, score).where(done),
+            "test": _scalar(trials, test).where(done),
+            **{outcome: trials["outcome"] == outcome for outcome in OUTCOMES},
         }
     )
     groups = table.groupby(PARAM_CONFIG, sort=False)
@@ -79,38 +84,13 @@ def summarise(
         "sd": groups["score"].std(ddof=1),
         "test_mean": groups["test"].mean(),
         "test_sd": groups["test"].std(ddof=1),
-        **{outcome: groups[outcome].sum() for outcome in COUNTS},
+        **{outcome: groups[outcome].sum() for outcome in OUTCOMES},
     }
     texts = dict(zip(labels.index, labels.to_dict("records"), strict=True))
     return [
         Config(config_id=config_id, task=tasks[config_id], labels=texts[config_id], **values)
-        for config_id, values in _records(pd.DataFrame(columns))
+        for config_id, values in _plain_rows(pd.DataFrame(columns))
     ]
-
-
-def rank(configs: Iterable[Config], direction: Literal["max", "min"]) -> tuple[Config, ...]:
-    """The configs in order, with their ranks.
-
-    Within a task the lower part of diverged trials goes first, since a trial that diverged is
-    worse than any value; then the better mean. A config of which nothing finished comes last.
-    """
-    sign = -1 if direction == "max" else 1
-
-    def key(config: Config) -> tuple[bool, float, float]:
-        mean = np.inf if config.mean is None else sign * float(f"{config.mean:.{SIGNIFICANT}g}")
-        return config.n + config.diverged == 0, config.divergence or 0.0, mean
-
-    configs = list(configs)
-    tasks = {task: place for place, task in enumerate(dict.fromkeys(c.task for c in configs))}
-    ranked: list[Config] = []
-    in_order = sorted(configs, key=lambda config: (tasks[config.task], *key(config)))
-    for _, of_task in groupby(in_order, key=lambda config: config.task):
-        place = 1
-        for (nothing, *_), equals in groupby(of_task, key=key):
-            same = list(equals)
-            ranked += [replace(config, rank=None if nothing else place) for config in same]
-            place += len(same)
-    return tuple(ranked)
 
 
 def _scalar(trials: pd.DataFrame, column: str | None) -> pd.Series[float]:
@@ -119,15 +99,71 @@ def _scalar(trials: pd.DataFrame, column: str | None) -> pd.Series[float]:
     return trials[column].astype(float)
 
 
-def _records(table: pd.DataFrame) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Each row as plain values, None for NaN."""
+def _plain_rows(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields each row as Python's own numbers, None for NaN."""
     for config_id, row in zip(table.index, table.to_dict("records"), strict=True):
-        yield (
-            str(config_id),
-            {
-                str(name): None
-                if np.isnan(value)
-                else (float(value) if isinstance(value, float) else int(value))
-                for name, value in row.items()
-            },
-        )
+        values = {
+            str(name): float(value) if isinstance(value, float) else int(value)
+            for name, value in row.items()
+            if not np.isnan(value)
+        }
+        yield str(config_id), {str(name): values.get(str(name)) for name in row}
+
+
+def label_configs(trials: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
+    """Returns one row a config, indexed by `config_id`, with a column of text for each trial field.
+
+    A component is labelled with its name and those of its options that differ among configs with
+    that component: "mlp", or "mlp(hidden=[24])" beside "mlp(hidden=[64])".
+
+    fields: the columns that describe a trial, options with dots.
+    """
+    configs = trials.drop_duplicates(PARAM_CONFIG).set_index(PARAM_CONFIG)
+    names = {name for name in fields if "." not in name and name not in _NOT_OF_A_CONFIG}
+    ordered = [name for name in MAIN_FIELDS if name in names] + sorted(names - set(MAIN_FIELDS))
+    return pd.DataFrame(
+        {name: _labels(configs, fields, name) for name in ordered}, index=configs.index
+    )
+
+
+def _labels(configs: pd.DataFrame, fields: Sequence[str], field: str) -> list[str]:
+    names = configs[field].astype(str)
+    texts = {f: configs[f].astype(str) for f in fields if f.startswith(f"{field}.")}
+    # An option that one component has twice in different values tells its configs apart.
+    differing = {
+        name: [option for option, text in texts.items() if text[names == name].nunique() > 1]
+        for name in names.unique()
+    }
+    labels = []
+    for place, name in enumerate(names):
+        values = {option: texts[option].iloc[place] for option in differing[name]}
+        options = [
+            f"{option.removeprefix(field + '.')}={value}"
+            for option, value in values.items()
+            if value != ABSENT
+        ]
+        labels.append(f"{name}({', '.join(options)})" if options else name)
+    return labels
+
+
+def varying(labels: pd.DataFrame, within: str = "") -> tuple[str, ...]:
+    """Returns the fields that differ among configs.
+
+    within: a field whose values separate the configs first. The other fields must then differ
+        among configs of one value: a loss that follows from the data set is left out.
+    """
+    if within not in labels.columns:
+        return tuple(str(name) for name in labels.columns if labels[name].nunique() > 1)
+    most = labels.groupby(within).nunique().max()
+    return tuple(
+        str(name)
+        for name in labels.columns
+        if (labels[name].nunique() if name == within else most[name]) > 1
+    )
+
+
+def name_of(labels: Mapping[str, str], fields: Sequence[str]) -> str:
+    """Returns the text of some fields: "digits, mlp", or "lr 0.1"."""
+    return ", ".join(
+        labels[name] if name in SELF_EXPLANATORY else f"{name} {labels[name]}" for name in fields
+    )

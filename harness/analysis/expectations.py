@@ -1,4 +1,4 @@
-"""Published figures against what was measured."""
+"""Published figures, checked against what was measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from harness.analysis.filters import matching
+from harness.analysis.trials import matching
 from harness.core.metrics import BEST, FINAL
 from harness.core.records import Outcome
 from harness.core.text import format_value
@@ -19,14 +19,14 @@ Finding = Literal["reproduced", "off", "insufficient data"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """A published figure and ours.
+class PublishedFigure:
+    """A published figure beside ours.
 
-    metric, value, tolerance, source, where: as published (`experiment.Expectation`).
-    mean, sd, n: ours over seeds; None where there is none. difference: mean − value.
-    config_id: the config they are of. candidates: configs of which `where` holds; of several the
-    best one in rank is taken.
-    trials, diverged: of that config, or of all candidates where none has a value.
+    metric, value, tolerance, source, where: as published (see `experiment.Expectation`).
+    mean, sd, n: ours over seeds; None if there is none. difference: mean − value.
+    config_id: the config that ours is of.
+    candidates: how many configs meet `where`; the best one in rank is taken.
+    trials, diverged: of that config, or of all candidates if none has a value.
     """
 
     metric: str
@@ -45,61 +45,64 @@ class Checked:
     diverged: int = 0
 
 
-def check(expected: Mapping[str, Any], trials: pd.DataFrame, order: Mapping[str, int]) -> Checked:
-    """Compare one figure with the trials of which its `where` holds.
+def check(
+    expected: Mapping[str, Any], trials: pd.DataFrame, order: Mapping[str, int]
+) -> PublishedFigure:
+    """Compares a published figure with the trials that meet its `where`.
 
-    order: each config's place among all, the best first.
+    order: each config's place among all configs, the best first.
     """
-    published = {name: expected[name] for name in ("metric", "value", "tolerance")}
     where = expected.get("where") or {}
-    told = ", ".join(f"{name}={_told(wanted)}" for name, wanted in where.items())
-    published |= {"where": told, "source": expected.get("source", "")}
-    found = matching(trials, where)
-    candidates = sorted(set(found[PARAM_CONFIG]), key=lambda config: order[config])
-    values = _values(found, expected["metric"])
-    of = next((config for config in candidates if config in values), None)
-    ours = found if of is None else found[found[PARAM_CONFIG] == of]
+    candidates = matching(trials, where)
+    config_ids = sorted(set(candidates[PARAM_CONFIG]), key=lambda config: order[config])
+    values = _values(candidates, expected["metric"])
+    config_id = next((config for config in config_ids if config in values), None)
+    ours = candidates if config_id is None else candidates[candidates[PARAM_CONFIG] == config_id]
     common = {
-        **published,
-        "candidates": len(candidates),
+        **{name: expected[name] for name in ("metric", "value", "tolerance")},
+        "where": ", ".join(f"{name}={_text(value)}" for name, value in where.items()),
+        "source": expected.get("source", ""),
+        "candidates": len(config_ids),
         "trials": len(ours),
         "diverged": int((ours["outcome"] == Outcome.DIVERGED).sum()),
     }
-    if of is None:
-        return Checked(**common, finding="insufficient data")
-    mean = float(values[of].mean())
-    return Checked(
+    if config_id is None:
+        return PublishedFigure(**common, finding="insufficient data")
+    over_seeds = values[config_id]
+    mean = float(over_seeds.mean())
+    return PublishedFigure(
         **common,
-        finding=compare(mean, expected["value"], expected["tolerance"]),
+        finding=judge(mean, expected["value"], expected["tolerance"]),
         mean=mean,
-        sd=float(values[of].std(ddof=1)) if len(values[of]) > 1 else None,
-        n=len(values[of]),
+        sd=float(over_seeds.std(ddof=1)) if len(over_seeds) > 1 else None,
+        n=len(over_seeds),
         difference=mean - expected["value"],
-        config_id=of,
+        config_id=config_id,
     )
 
 
-def compare(mean: float, value: float, tolerance: float) -> Finding:
-    """Reproduced where the mean lies within the tolerance, its ends included."""
+def judge(mean: float, value: float, tolerance: float) -> Finding:
+    """Returns "reproduced" if the mean lies within the tolerance, its ends included."""
     distance = abs(mean - value)
     # .97 − .96 is a little more than .01 in binary.
     within = distance <= tolerance or isclose(distance, tolerance, rel_tol=1e-9)
     return "reproduced" if within else "off"
 
 
-def _values(found: pd.DataFrame, metric: str) -> dict[str, pd.Series[float]]:
-    """The metric's values over seeds, by config; only configs that have some."""
+def _values(trials: pd.DataFrame, metric: str) -> dict[str, pd.Series[float]]:
+    """Returns the metric's values over seeds by config, for configs that have values."""
     column = metric if metric.startswith((BEST, FINAL)) else FINAL + metric
-    if column not in found.columns:
+    if column not in trials.columns:
         return {}
-    done = found[(found["outcome"] == Outcome.DONE) & found[column].notna()]
+    done = trials[(trials["outcome"] == Outcome.DONE) & trials[column].notna()]
     return {str(config): of[column] for config, of in done.groupby(PARAM_CONFIG)}
 
 
-def _told(wanted: Any) -> str:
-    if isinstance(wanted, Mapping) and "name" in wanted:
-        options = [f"{key}={format_value(item)}" for key, item in wanted.items() if key != "name"]
-        return f"{wanted['name']}({', '.join(options)})" if options else str(wanted["name"])
-    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
-        return "[" + ", ".join(_told(item) for item in wanted) + "]"
-    return format_value(wanted)
+def _text(value: Any) -> str:
+    """Returns a condition's value as labels show it: "mlp(hidden=[16])"."""
+    if isinstance(value, Mapping) and "name" in value:
+        options = [f"{key}={format_value(item)}" for key, item in value.items() if key != "name"]
+        return f"{value['name']}({', '.join(options)})" if options else str(value["name"])
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(_text(item) for item in value) + "]"
+    return format_value(value)

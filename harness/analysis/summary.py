@@ -1,4 +1,4 @@
-"""One config's scores over its seeds: centre, spread, and how far the centre can be trusted."""
+"""Scores over seeds: centre, spread, and bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 LEVEL = 0.95
-"""Confidence of every interval."""
+"""Confidence level of every interval."""
 RESAMPLES = 4000
 FEWEST = 3
-"""Values below which no interval is given: two have three distinct resamples."""
+"""Fewest values for an interval: two values have only three distinct resamples."""
 
 Method = Literal["BCa", "percentile", "degenerate", "insufficient data"]
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A bootstrap interval at `LEVEL`. method: "degenerate" where all resamples agree, so that
-    there is none; "insufficient data" below `FEWEST` values. low, high: None in both cases."""
+    """A bootstrap interval at `LEVEL`.
+
+    `method` is "degenerate" where all resamples agree and "insufficient data" for fewer than
+    `FEWEST` values; `low` and `high` are then None.
+    """
 
     low: float | None
     high: float | None
@@ -32,8 +35,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """n: values. sd: with n − 1. iqm: the mean of the middle half. interval: of the mean. None
-    where there are too few values."""
+    """Statistics of n values; None where there are too few values.
+
+    sd: standard deviation with n − 1. iqm: interquartile mean. interval: of the mean.
+    """
 
     n: int
     mean: float | None
@@ -44,33 +49,23 @@ class Summary:
 
 
 def summarise_values(values: Sequence[float], generator: np.random.Generator) -> Summary:
-    """Summarise finite values, in any unit."""
-    data = finite(values)
-    if not data.size:
-        return Summary(
-            n=0, mean=None, sd=None, median=None, iqm=None, interval=bootstrap(data, generator)
-        )
+    """Summarises finite values. Raises ValueError if a value is not finite: trials that diverged
+    are counted, never averaged."""
+    data = np.asarray(values, dtype=float)
+    if data.ndim != 1 or not np.isfinite(data).all():
+        raise ValueError(f"expected finite values in one dimension, got shape {data.shape}")
     return Summary(
         n=data.size,
-        mean=float(data.mean()),
+        mean=float(data.mean()) if data.size else None,
         sd=float(data.std(ddof=1)) if data.size > 1 else None,
-        median=float(np.median(data)),
-        iqm=interquartile_mean(data),
+        median=float(np.median(data)) if data.size else None,
+        iqm=interquartile_mean(data) if data.size else None,
         interval=bootstrap(data, generator),
     )
 
 
-def finite(values: ArrayLike) -> NDArray[np.float64]:
-    """`values` as an array [n]. Raises ValueError where one is not finite: what diverged is
-    counted, never averaged."""
-    data = np.asarray(values, dtype=float)
-    if data.ndim != 1 or not np.isfinite(data).all():
-        raise ValueError(f"wanted finite values in one dimension, got shape {data.shape}")
-    return data
-
-
 def interquartile_mean(values: ArrayLike) -> float:
-    """The mean without the lowest and the highest quarter (Agarwal et al., 2021)."""
+    """Returns the mean without the lowest and the highest quarter (Agarwal et al., 2021)."""
     return float(stats.trim_mean(np.asarray(values, dtype=float), 0.25))
 
 
@@ -79,9 +74,9 @@ def bootstrap(
     generator: np.random.Generator,
     statistic: Callable[..., Any] = np.mean,
 ) -> Interval:
-    """Efron's bias-corrected and accelerated interval of `statistic` (`scipy.stats.bootstrap`).
+    """Returns the bias-corrected and accelerated (BCa) interval of a statistic (Efron, 1987).
 
-    statistic: takes `axis`.
+    statistic: a function of an array that accepts `axis`.
     """
     if values.size < FEWEST:
         return Interval(None, None, "insufficient data")
@@ -89,7 +84,7 @@ def bootstrap(
         return Interval(None, None, "degenerate")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        found = stats.bootstrap(
+        limits = stats.bootstrap(
             (values,),
             statistic,
             n_resamples=RESAMPLES,
@@ -97,14 +92,16 @@ def bootstrap(
             method="BCa",
             random_state=generator,
         ).confidence_interval
-    if not np.isfinite([found.low, found.high]).all():
+    if not np.isfinite([limits.low, limits.high]).all():
         return Interval(None, None, "degenerate")
-    return Interval(float(found.low), float(found.high), "BCa")
+    return Interval(float(limits.low), float(limits.high), "BCa")
 
 
 def percentile(samples: NDArray[np.float64]) -> Interval:
-    """The middle `LEVEL` of resampled values [R]: for statistics over several strata, which BCa is
-    not defined for."""
+    """Returns the middle `LEVEL` of resampled values [R].
+
+    It serves statistics over several strata, for which BCa is not defined.
+    """
     if not np.isfinite(samples).all() or np.ptp(samples) == 0:
         return Interval(None, None, "degenerate")
     tail = (1 - LEVEL) / 2

@@ -1,4 +1,4 @@
-"""Who competes on what: each contender's best config on each task, with its scores by seed."""
+"""Contenders and tasks: each contender's best config on each task, with its scores by seed."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.analysis.comparison import Comparison
-from harness.analysis.configs import Config
+from harness.analysis.comparison import TASK, Comparison
+from harness.analysis.configs import Config, name_of
 from harness.core.records import Outcome
-from harness.experiment.trial import MAIN_COMPONENTS, TASK_FIELDS
+from harness.experiment.trial import TASK_FIELDS
 from harness.store.names import PARAM_CONFIG
 
 MOST_CONTENDERS = 12
-"""More are no tournament: pairwise tests of all would only show chance."""
+"""Most contenders of a tournament: tests of all pairs of more would only show chance."""
 DIVERGED = -np.inf
-"""Stands for a trial that diverged wherever only the order counts: worse than any value."""
+"""The value of a trial that diverged wherever only the order counts: worse than any score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A contender's best config on a task, chosen on the validation score alone.
 
-    values: by seed, higher is better whatever the metric (`Tournament.sign`), `DIVERGED` among
-    them; a seed that failed or is not there is absent. run_ids: by the same seeds.
+    values: by seed, higher is better whatever the metric (see `Tournament.sign`), `DIVERGED` for
+        trials that diverged. A seed whose trial failed or does not exist is absent.
+    run_ids: by the same seeds.
     """
 
     task: str
@@ -36,18 +37,19 @@ class Entry:
     run_ids: Mapping[int, str]
 
     @property
-    def finite(self) -> NDArray[np.float64]:
-        """Scores of the seeds that are done, in order of the seeds."""
-        held = np.array([self.values[seed] for seed in sorted(self.values)], dtype=float)
-        return np.asarray(held[np.isfinite(held)])
+    def scores(self) -> NDArray[np.float64]:
+        """The values in order of the seeds [n], `DIVERGED` among them."""
+        return np.array([self.values[seed] for seed in sorted(self.values)], dtype=float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tournament:
-    """entries: by (task, contender); a contender of which nothing finished there has none.
+    """All contenders on all tasks.
 
-    measured: the column that is compared, on the test split where there is one: the config was
-    chosen on val. metric: its name. sign: −1 where lower is better; values are multiplied by it.
+    entries: by (task, contender). A contender has no entry on a task on which no trial finished.
+    metric: what is compared: of the test split if it was measured, as the configs were chosen on
+        the validation split.
+    sign: 1 if higher is better, else −1; the entries' values are multiplied by it.
     """
 
     tasks: tuple[str, ...]
@@ -55,90 +57,98 @@ class Tournament:
     task_fields: tuple[str, ...]
     contend_by: tuple[str, ...]
     entries: Mapping[tuple[str, str], Entry]
-    measured: str
     metric: str
     sign: int
 
-    def complete(self) -> tuple[str, ...]:
-        """The tasks on which every contender has an entry."""
+    def complete_tasks(self) -> tuple[str, ...]:
+        """Returns the tasks on which every contender has an entry."""
         return tuple(
             task
             for task in self.tasks
             if all((task, contender) in self.entries for contender in self.contenders)
         )
 
+    def run_ids(self) -> list[str]:
+        """Returns the runs of all entries."""
+        return [run_id for entry in self.entries.values() for run_id in entry.run_ids.values()]
+
+    def paired_scores(
+        self, task: str, first: str, second: str
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns the values of two contenders, each [n], on the seeds that both have."""
+        a, b = self.entries[task, first].values, self.entries[task, second].values
+        seeds = sorted(a.keys() & b.keys())
+        return (
+            np.array([a[seed] for seed in seeds], dtype=float),
+            np.array([b[seed] for seed in seeds], dtype=float),
+        )
+
+    def mean_scores(self, tasks: Sequence[str]) -> NDArray[np.float64]:
+        """Returns mean scores [task, contender], higher is better; −inf where at least half of the
+        seeds diverged. Every contender must have an entry on each of the tasks."""
+        means = [[mean_score(self.entries[t, c].scores) for c in self.contenders] for t in tasks]
+        return np.array(means).reshape(len(tasks), len(self.contenders))
+
+
+def mean_score(values: NDArray[np.float64]) -> float:
+    """Returns the mean over seeds that are done; −inf if at least half of them diverged."""
+    done = values[np.isfinite(values)]
+    return float(done.mean()) if 2 * done.size > values.size else DIVERGED
+
 
 def tournament(comparison: Comparison) -> Tournament | None:
-    """None where there are fewer than two contenders, or more than `MOST_CONTENDERS`."""
-    contend_by = tuple(name for name in comparison.contend_by if name not in _always_tasks())
-    differ = {
-        name
-        for name in TASK_FIELDS
-        if len({config.labels.get(name) for config in comparison.configs}) > 1
-    }
-    task_fields = tuple(name for name in TASK_FIELDS if name in differ and name not in contend_by)
-    best = _best(comparison.configs, task_fields, contend_by)
+    """Returns None for fewer than two contenders, or more than `MOST_CONTENDERS`."""
+    # Data sets never compete: their scores are not comparable.
+    contend_by = tuple(name for name in comparison.contend_by if name != TASK)
+    task_fields = varying_task_fields(comparison, contend_by)
+    best: dict[tuple[str, str], Config] = {}
+    for config in comparison.configs:  # In order of rank within a data set.
+        if config.rank is not None:
+            key = (name_of(config.labels, task_fields), name_of(config.labels, contend_by))
+            best.setdefault(key, config)
     contenders = tuple(dict.fromkeys(contender for _, contender in best))
     if not contend_by or not 2 <= len(contenders) <= MOST_CONTENDERS:
         return None
     score = comparison.score
-    measured = score.test_column or score.column
-    sign = 1 if score.direction == "max" else -1
     places = comparison.trials.groupby(PARAM_CONFIG, sort=False).indices
-    entries = {
-        (task, contender): _entry(
-            task,
-            contender,
-            config,
-            comparison.trials.iloc[places[config.config_id]],
-            measured,
-            sign,
+    entries = {}
+    for (task, contender), config in best.items():
+        trials = comparison.trials.iloc[places[config.config_id]]
+        values, run_ids = _by_seed(trials, score.test_column or score.column, score.sign)
+        entries[task, contender] = Entry(
+            task=task, contender=contender, config=config, values=values, run_ids=run_ids
         )
-        for (task, contender), config in best.items()
-    }
     return Tournament(
         tasks=tuple(dict.fromkeys(task for task, _ in best)),
         contenders=contenders,
         task_fields=task_fields,
         contend_by=contend_by,
         entries=entries,
-        measured=measured,
         metric=score.test or score.metric,
-        sign=sign,
+        sign=score.sign,
     )
 
 
-def name_of(labels: Mapping[str, str], fields: Sequence[str]) -> str:
-    """ "digits, mlp"; fields that are no component are told with their name ("lr 0.1")."""
-    plain = (*MAIN_COMPONENTS, "experiment", "study")
-    return ", ".join(labels[name] if name in plain else f"{name} {labels[name]}" for name in fields)
+def varying_task_fields(comparison: Comparison, contend_by: Sequence[str]) -> tuple[str, ...]:
+    """Returns the fields that tell tasks apart: those that differ and do not compete."""
+    return tuple(
+        name
+        for name in TASK_FIELDS
+        if name not in contend_by
+        and len({config.labels.get(name) for config in comparison.configs}) > 1
+    )
 
 
-def _always_tasks() -> tuple[str, ...]:
-    """Data sets never compete: their scores are not of one kind."""
-    return ("dataset",)
-
-
-def _best(
-    configs: Sequence[Config], task_fields: Sequence[str], contend_by: Sequence[str]
-) -> dict[tuple[str, str], Config]:
-    best: dict[tuple[str, str], Config] = {}
-    for config in configs:  # In order of rank within a data set.
-        if config.rank is not None:
-            key = (name_of(config.labels, task_fields), name_of(config.labels, contend_by))
-            best.setdefault(key, config)
-    return best
-
-
-def _entry(
-    task: str, contender: str, config: Config, trials: pd.DataFrame, measured: str, sign: int
-) -> Entry:
+def _by_seed(
+    trials: pd.DataFrame, column: str, sign: int
+) -> tuple[dict[int, float], dict[int, str]]:
+    """Returns the value and the run id of each seed that finished."""
     values: dict[int, float] = {}
     run_ids: dict[int, str] = {}
-    column = trials[measured] if measured in trials else pd.Series(np.nan, index=trials.index)
+    scores = trials[column] if column in trials else pd.Series(np.nan, index=trials.index)
     seeds = trials["seed"] if "seed" in trials else pd.Series(range(len(trials)))
     for seed, outcome, value, run_id in zip(
-        seeds, trials["outcome"], column, trials["run_id"], strict=True
+        seeds, trials["outcome"], scores, trials["run_id"], strict=True
     ):
         if pd.isna(seed):
             continue
@@ -149,4 +159,4 @@ def _entry(
         else:
             continue
         run_ids[int(seed)] = str(run_id)
-    return Entry(task=task, contender=contender, config=config, values=values, run_ids=run_ids)
+    return values, run_ids

@@ -1,14 +1,15 @@
-"""What a report consists of, before it takes a format: paragraphs and tables of text."""
+"""What a report consists of before it takes a format: paragraphs and tables of text."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """A sentence or two. tone: "claim" stands out; "caution" must not be missed."""
+    """A sentence or two. tone: "claim" stands out; "caution" is a warning."""
 
     text: str
     tone: Literal["plain", "claim", "caution"] = "plain"
@@ -16,8 +17,11 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A table's column. numeric: aligned to the right, and never broken over lines. remark: where
-    room is short it may stand below the table, by the cells of the first column."""
+    """A column of a table.
+
+    numeric: aligned to the right, and never broken over lines.
+    remark: on a narrow terminal the column may be printed below the table.
+    """
 
     title: str
     numeric: bool = False
@@ -25,8 +29,8 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """rows: one cell for each column. caption: above the table; may be empty."""
+class ReportTable:
+    """A table of text. rows: one cell for each column. caption: may be empty."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -35,10 +39,36 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A long text behind its summary; HTML shows it where it is opened."""
+    """A long text behind its summary, which HTML shows when it is opened."""
 
     summary: str
     text: str
 
 
-Block = Paragraph | Table
+Block = Paragraph | ReportTable
+
+
+def columns(*text: str, numeric: Sequence[str] = ()) -> tuple[Column, ...]:
+    """Returns columns of text, followed by columns of numbers."""
+    return (*map(Column, text), *(Column(title, numeric=True) for title in numeric))
+
+
+class _OfTask(Protocol):
+    @property
+    def task(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_OfTask)
+
+
+def by_task(items: Iterable[_T]) -> dict[str, list[_T]]:
+    """Groups items by their task, in the order in which tasks first appear."""
+    groups: dict[str, list[_T]] = {}
+    for item in items:
+        groups.setdefault(item.task, []).append(item)
+    return groups
+
+
+def with_task(title: str, task: str) -> str:
+    """Returns a title that names its task, if there are several tasks."""
+    return f"{title}: {task}" if task else title

@@ -1,4 +1,4 @@
-"""Text from a store, made safe to show: names of runs are whatever someone wrote."""
+"""Text from a store, made safe to show: anybody may have named a run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import unicodedata
 
 
 def clean(text: str) -> str:
-    """Text in one line, without the control characters that steer a terminal or reverse a line."""
-    spaced = " ".join(text.split())
-    return "".join("�" if unicodedata.category(c) in ("Cc", "Cf") else c for c in spaced)
+    """Returns text on one line, without the control characters that steer a terminal or reverse
+    the direction of writing."""
+    one_line = " ".join(text.split())
+    return "".join("�" if unicodedata.category(c) in ("Cc", "Cf") else c for c in one_line)

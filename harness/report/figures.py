@@ -1,16 +1,16 @@
-"""Figures as plain records: what is drawn, and the same as a table. Drawn in `report.svg`."""
+"""Figures as plain records: what is drawn, and the same as a table. `report.svg` draws them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.report.blocks import Column, Table
+from harness.report.blocks import ReportTable, columns
 from harness.report.numbers import MISSING
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """low, high: of the band or interval; None where there is none."""
+    """low, high: of the band or interval; None if there is none."""
 
     x: float
     y: float
@@ -19,39 +19,38 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LineSeries:
     name: str
     points: tuple[Point, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineChart:
-    """Lines with bands. steps: drawn as a step function. band: what the band is, in words."""
+    """Lines with bands. steps: drawn as step functions. band: what the bands show."""
 
     title: str
     x: str
     y: str
-    lines: tuple[Line, ...]
+    lines: tuple[LineSeries, ...]
     log_x: bool = False
     steps: bool = False
     band: str = ""
 
-    def table(self) -> Table:
-        columns = (Column("line"), *(Column(name, numeric=True) for name in (self.x, self.y)))
-        banded = any(point.low is not None for line in self.lines for point in line.points)
-        if banded:
-            columns = (*columns, Column("low", numeric=True), Column("high", numeric=True))
+    def table(self) -> ReportTable:
         rows = [
-            (line.name, plain(p.x), plain(p.y), *((plain(p.low), plain(p.high)) if banded else ()))
+            (line.name, _cell(p.x), _cell(p.y), _cell(p.low), _cell(p.high))
             for line in self.lines
             for p in line.points
         ]
-        return Table(columns, tuple(rows))
+        has_band = any(point.low is not None for line in self.lines for point in line.points)
+        titles = (self.x, self.y, "low", "high")[: 4 if has_band else 2]
+        shown = tuple(row[: 1 + len(titles)] for row in rows)
+        return ReportTable(columns("line", numeric=titles), shown)
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
-    """A value with its interval; group: what colours it."""
+class ForestRow:
+    """A value with its interval. group: what colours it."""
 
     label: str
     value: float | None
@@ -61,39 +60,36 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranges:
-    """Values with intervals, one below the other. reference: a line to compare with. groups: in the
-    order of their colours, which all figures of a report share; by default as they come."""
+class ForestPlot:
+    """Values with intervals, one below the other.
+
+    reference: a value to compare with. groups: in the order of their colours, which all figures of
+    a report share; by default in the order of the rows.
+    """
 
     title: str
     x: str
-    ranges: tuple[Range, ...]
+    rows: tuple[ForestRow, ...]
     reference: float | None = None
     groups: tuple[str, ...] = ()
 
-    def table(self) -> Table:
-        columns = (
-            Column("of"),
-            Column(self.x, numeric=True),
-            Column("low", numeric=True),
-            Column("high", numeric=True),
-        )
-        rows = tuple((r.label, plain(r.value), plain(r.low), plain(r.high)) for r in self.ranges)
-        return Table(columns, rows)
+    def table(self) -> ReportTable:
+        rows = tuple((r.label, _cell(r.value), _cell(r.low), _cell(r.high)) for r in self.rows)
+        return ReportTable(columns("of", numeric=(self.x, "low", "high")), rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RankLine:
-    """A critical-difference diagram. groups: names that do not differ."""
+class CriticalDifferenceDiagram:
+    """Average ranks on an axis. groups: contenders that do not differ."""
 
     title: str
     ranks: tuple[tuple[str, float], ...]
     distance: float
     groups: tuple[tuple[str, ...], ...]
 
-    def table(self) -> Table:
-        rows = tuple((name, plain(rank)) for name, rank in self.ranks)
-        return Table((Column("contender"), Column("average rank", numeric=True)), rows)
+    def table(self) -> ReportTable:
+        rows = tuple((name, _cell(rank)) for name, rank in self.ranks)
+        return ReportTable(columns("contender", numeric=("average rank",)), rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,28 +104,26 @@ class HeatMap:
     values: tuple[tuple[float | None, ...], ...]
     higher: bool
 
-    def table(self) -> Table:
-        columns = (Column(self.y), *(Column(name, numeric=True) for name in self.columns))
-        rows = tuple(
-            (name, *(plain(value) for value in line))
-            for name, line in zip(self.rows, self.values, strict=True)
-        )
-        return Table(columns, rows)
+    def table(self) -> ReportTable:
+        cells = [tuple(map(_cell, values)) for values in self.values]
+        rows = tuple((name, *row) for name, row in zip(self.rows, cells, strict=True))
+        return ReportTable(columns(self.y, numeric=self.columns), rows)
 
 
 @dataclass(frozen=True, slots=True)
 class ParallelAxis:
-    """ticks: (text, place from 0 below to 1 above)."""
+    """ticks: (text, position from 0 at the bottom to 1 at the top)."""
 
     name: str
     ticks: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parallel:
-    """Parallel coordinates: one line a config over all axes, the last of which is the score.
+class ParallelCoordinates:
+    """One line for each config over all axes, the last of which is the score.
 
-    lines: places on each axis, 0 to 1, the worst first. texts: the same as text. left_out: lines.
+    lines: positions on each axis, 0 to 1, the worst config first. texts: the same as text.
+    left_out: how many configs are not drawn.
     """
 
     title: str
@@ -138,12 +132,12 @@ class Parallel:
     texts: tuple[tuple[str, ...], ...]
     left_out: int = 0
 
-    def table(self) -> Table:
-        return Table(tuple(Column(axis.name) for axis in self.axes), tuple(reversed(self.texts)))
+    def table(self) -> ReportTable:
+        return ReportTable(columns(*(axis.name for axis in self.axes)), self.texts[::-1])
 
 
 @dataclass(frozen=True, slots=True)
-class Dot:
+class ScatterPoint:
     x: float
     y: float
     label: str
@@ -152,45 +146,46 @@ class Dot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scatter:
-    """Points, those of the Pareto front joined by a line. groups: as in `Ranges`."""
+class ScatterPlot:
+    """Points, those of the Pareto front joined by a line. groups: as in `ForestPlot`."""
 
     title: str
     x: str
     y: str
-    dots: tuple[Dot, ...]
+    points: tuple[ScatterPoint, ...]
     groups: tuple[str, ...] = ()
 
-    def table(self) -> Table:
-        columns = (
-            Column("config"),
-            Column(self.x, numeric=True),
-            Column(self.y, numeric=True),
-            Column("front"),
-        )
-        rows = tuple(
-            (dot.label, plain(dot.x), plain(dot.y), "yes" if dot.front else "")
-            for dot in sorted(self.dots, key=lambda dot: (not dot.front, dot.x))
-        )
-        return Table(columns, rows)
+    def table(self) -> ReportTable:
+        ordered = sorted(self.points, key=lambda point: (not point.front, point.x))
+        rows = tuple((p.label, _cell(p.x), _cell(p.y), "yes" if p.front else "") for p in ordered)
+        titles = (*columns("config", numeric=(self.x, self.y)), *columns("front"))
+        return ReportTable(titles, rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bars:
+class BarChart:
     """Shares from 0 to 1."""
 
     title: str
     x: str
     bars: tuple[tuple[str, float], ...]
 
-    def table(self) -> Table:
-        rows = tuple((name, plain(value)) for name, value in self.bars)
-        return Table((Column("of"), Column(self.x, numeric=True)), rows)
+    def table(self) -> ReportTable:
+        rows = tuple((name, _cell(value)) for name, value in self.bars)
+        return ReportTable(columns("of", numeric=(self.x,)), rows)
 
 
-Figure = LineChart | Ranges | RankLine | HeatMap | Parallel | Scatter | Bars
+Figure = (
+    LineChart
+    | ForestPlot
+    | CriticalDifferenceDiagram
+    | HeatMap
+    | ParallelCoordinates
+    | ScatterPlot
+    | BarChart
+)
 
 
-def plain(value: float | None) -> str:
-    """A number for a table of data: six digits."""
+def _cell(value: float | None) -> str:
+    """Returns a number with six digits."""
     return MISSING if value is None else f"{value:.6g}"

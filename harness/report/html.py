@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,34 +14,40 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness import __version__
-from harness.report.blocks import Block, Folded, Table
-from harness.report.build import Part, Report
+from harness.analysis.comparison import Question
+from harness.report.blocks import Block, Folded, ReportTable
+from harness.report.build import Report, build_report
 from harness.report.escaping import clean
 from harness.report.figures import Figure, LineChart
-from harness.report.svg.draw import draw
+from harness.report.section import sections
+from harness.report.svg import draw
+from harness.store.read.results import Results
+from harness.store.store import Store
+from harness.store.write.attach import attach
 
 TEMPLATES = Path(__file__).parent / "templates"
+REPORT_FILE = "report.html"
 FIRST_ROWS = 50
-"""Rows of a table that stand in the page without a script; of a longer one, all are in JSON."""
+"""Rows of a table that a page without a script shows; a longer table has all rows in JSON."""
 FILTERABLE = 12
 """Rows from which a table can be filtered."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
+class _Drawing:
     id: str
     title: str
     note: str
     svg: Markup
-    table: Table
+    table: ReportTable
 
 
 @dataclass(frozen=True, slots=True)
-class _Section:
+class _HtmlSection:
     id: str
     title: str
     blocks: tuple[Block, ...]
-    figures: tuple[_Drawn, ...]
+    figures: tuple[_Drawing, ...]
     folded: tuple[Folded, ...]
 
 
@@ -49,24 +55,24 @@ class _Section:
 class _Article:
     id: str
     name: str
-    parts: tuple[_Section, ...]
+    parts: tuple[_HtmlSection, ...]
 
 
 def html(reports: Sequence[Report]) -> str:
-    """The reports as one page. Text from the store is escaped everywhere, and the page's policy
-    lets no script run but its own and no address be loaded."""
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    """Returns the reports as one page. Text from the store is escaped everywhere, and the page's
+    content policy lets no script run but its own and no address be loaded."""
+    script = _template_file("report.js")
     names = [clean(report.experiment) for report in reports]
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             title=f"{', '.join(names)} – comparison",
-            articles=[_article(place, report) for place, report in enumerate(reports)],
+            articles=[_article(f"r{place}", report) for place, report in enumerate(reports)],
             version=__version__,
-            page_style=_own("report.css"),
-            figure_style=_own("figure.css"),
-            script=Markup(script),  # noqa: S704 - this package's own file
+            page_style=_template_file("report.css"),
+            figure_style=_template_file("figure.css"),
+            script=script,
             script_hash=_hash(script),
             first=FIRST_ROWS,
             most=FILTERABLE,
@@ -76,36 +82,41 @@ def html(reports: Sequence[Report]) -> str:
     )
 
 
-def rows_json(table: Table) -> Markup:
-    """A table's rows as JSON that cannot end its script element, whatever is in them."""
+def attach_report(store: Store, results: Results, question: Question) -> None:
+    """Stores the whole report on the newest sweep's run, where MLflow's UI shows it. Does nothing
+    if there is no such run. Raises StoreError if the store cannot be written."""
+    if results.parent_id:
+        page = html([build_report(results, question, sections())])
+        attach(store, results.parent_id, REPORT_FILE, page)
+
+
+def rows_json(table: ReportTable) -> Markup:
+    """Returns a table's rows as JSON that cannot end its script element, whatever is in them."""
     return embedded([[clean(cell) for cell in row] for row in table.rows])
 
 
 def embedded(value: object) -> Markup:
-    """JSON for a `<script type="application/json">`: no `<`, `>` or `&` as such."""
+    """Returns JSON for a `<script type="application/json">`, with `<`, `>` and `&` escaped."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704 - escaped above
 
 
-def _article(place: int, report: Report) -> _Article:
-    prefix = f"r{place}"
-    parts = tuple(_section(prefix, part) for part in report.parts)
-    return _Article(prefix, clean(report.experiment), parts)
+def _article(article_id: str, report: Report) -> _Article:
+    parts = []
+    for section, record in report.parts:
+        section_id = f"{article_id}-{section.name}"
+        drawings = tuple(_drawings(section_id, section.figures(record)))
+        blocks, folded = section.blocks(record), section.folded(record)
+        parts.append(_HtmlSection(section_id, section.title, blocks, drawings, folded))
+    return _Article(article_id, clean(report.experiment), tuple(parts))
 
 
-def _section(prefix: str, part: Part) -> _Section:
-    name = f"{prefix}-{part.section.name}"
-    figures = tuple(_figures(name, part.figures()))
-    return _Section(name, part.section.title, part.blocks(), figures, part.folded())
-
-
-def _figures(prefix: str, figures: Iterable[Figure]) -> Iterator[_Drawn]:
+def _drawings(section_id: str, figures: Sequence[Figure]) -> Iterator[_Drawing]:
     for place, figure in enumerate(figures):
-        band = figure.band if isinstance(figure, LineChart) else ""
-        note = f"Band: {band}." if band else ""
-        yield _Drawn(f"{prefix}-{place}", figure.title, note, draw(figure), figure.table())
+        note = f"Band: {figure.band}." if isinstance(figure, LineChart) and figure.band else ""
+        yield _Drawing(f"{section_id}-{place}", figure.title, note, draw(figure), figure.table())
 
 
 @cache
@@ -115,7 +126,7 @@ def _environment() -> Environment:
     )
 
 
-def _own(name: str) -> Markup:
+def _template_file(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 - this package's
 
 

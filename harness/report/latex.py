@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from harness.report.blocks import Block, Paragraph, Table
+import pandas as pd
+
+from harness.report.blocks import Block, Paragraph, ReportTable
 from harness.report.build import Report
 from harness.report.escaping import clean
 
@@ -13,18 +15,12 @@ LINE = 80
 """Characters that fit on an article's line in small type."""
 LONG = 16
 """Characters from which a column of text may be broken into lines."""
-LEAST = 12
+NARROWEST = 12
+"""Characters of the narrowest column that is broken into lines."""
 KNOWN = 0x180
 """Code points below are letters of the T1 encoding."""
 _SPECIAL = {
     "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
     "<": r"\textless{}",
@@ -41,33 +37,28 @@ _SPECIAL = {
     "–": "--",
     "…": r"\ldots{}",
     "�": "?",
-}
+} | {character: f"\\{character}" for character in "{}$&#%_"}
 
 
 def latex(reports: Iterable[Report]) -> str:
-    """The reports as LaTeX; text from the store cannot become a command."""
-    lines = [HEAD]
-    for report in reports:
-        lines += _lines(report)
-    return "\n".join(lines) + "\n"
+    """Returns the reports as LaTeX. Text from the store cannot become a command."""
+    return "\n".join([HEAD, *(line for report in reports for line in _lines(report))]) + "\n"
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return "".join(_SPECIAL.get(one) or _plain(one) for one in clean(text))
-
-
-def _plain(character: str) -> str:
-    """A character as it is, or its code where pdfLaTeX has no such letter."""
-    return character if ord(character) < KNOWN else f"\\texttt{{U+{ord(character):04X}}}"
+    """Returns text that LaTeX prints as it is; letters that pdfLaTeX lacks become their code."""
+    return "".join(
+        _SPECIAL.get(c) or (c if ord(c) < KNOWN else f"\\texttt{{U+{ord(c):04X}}}")
+        for c in clean(text)
+    )
 
 
 def _lines(report: Report) -> Iterator[str]:
     yield f"\\section{{{escape(report.experiment)}}}"
-    for part in report.parts:
-        if part.section.title:
-            yield f"\\subsection{{{escape(part.section.title)}}}"
-        for block in part.blocks():
+    for section, record in report.parts:
+        if section.title:
+            yield f"\\subsection{{{escape(section.title)}}}"
+        for block in section.blocks(record):
             yield from _block(block)
 
 
@@ -76,48 +67,49 @@ def _block(block: Block) -> Iterator[str]:
         text = escape(block.text)
         yield f"\\textbf{{{text}}}" if block.tone != "plain" else text
         yield ""
-    else:
-        yield from _table(block)
-
-
-def _table(table: Table) -> Iterator[str]:
-    """Over several pages where it must, in small type."""
-    if table.caption:
-        yield f"\\paragraph{{{escape(table.caption)}}}"
+        return
+    if block.caption:
+        yield f"\\paragraph{{{escape(block.caption)}}}"
     yield r"\begingroup\footnotesize\setlength{\tabcolsep}{3pt}"
-    yield f"\\begin{{longtable}}{{{''.join(_columns(table))}}}"
-    yield r"\toprule"
-    yield f"{_row(column.title for column in table.columns)} \\midrule \\endhead"
-    # In braces: a cell that begins with "[" or "*" would be read as an option of the line's end.
-    yield from (_row(row) for row in table.rows)
-    yield r"\bottomrule"
-    yield r"\end{longtable}\endgroup"
+    # pandas escapes neither "<" nor "±", so the cells come escaped; it formats the titles.
+    titles = [
+        _braced(column.title).replace("{", "{{").replace("}", "}}") for column in block.columns
+    ]
+    cells = pd.DataFrame(
+        [[_braced(cell) for cell in row] for row in block.rows], columns=range(len(titles))
+    )
+    yield cells.to_latex(
+        index=False,
+        header=titles,
+        column_format="".join(_column_format(block)),
+        escape=False,
+        longtable=True,
+    ).rstrip()
+    yield r"\endgroup"
 
 
-def _columns(table: Table) -> Iterator[str]:
-    """Each column's kind; of text that does not fit on a line, a box in which it is broken."""
+def _braced(text: str) -> str:
+    """Escapes a cell. Without braces a cell that begins with "[" or "*" would be read as an option
+    of the line before."""
+    return f"{{{escape(text)}}}"
+
+
+def _column_format(table: ReportTable) -> Iterator[str]:
+    """Yields the format of each column. If the table is wider than a line, long columns of text
+    share the room that the others leave, and are broken into lines."""
     widths = [
-        max([len(column.title), *(len(row[place]) for row in table.rows)])
+        min(max([len(column.title), *(len(row[place]) for row in table.rows)]), LINE)
         for place, column in enumerate(table.columns)
     ]
-    room: float = LINE - sum(widths) - len(widths)
-    broken = [
-        place
-        for place, column in enumerate(table.columns)
-        if room < 0 and not column.numeric and widths[place] > LONG
+    long = [
+        not column.numeric and width > LONG
+        for column, width in zip(table.columns, widths, strict=True)
     ]
-    room += sum(widths[place] for place in broken)
-    boxes: dict[int, float] = {}
-    for done, place in enumerate(sorted(broken, key=widths.__getitem__)):
-        boxes[place] = max(min(widths[place], room / (len(broken) - done)), LEAST)
-        room -= boxes[place]
-    for place, column in enumerate(table.columns):
-        if place in boxes:
-            share = f"{boxes[place] / LINE:.2f}"
-            yield f">{{\\raggedright\\arraybackslash}}p{{{share}\\linewidth}}"
+    wanted = sum(width for width, is_long in zip(widths, long, strict=True) if is_long)
+    room = LINE - len(widths) - (sum(widths) - wanted)
+    for column, width, is_long in zip(table.columns, widths, long, strict=True):
+        if is_long and wanted > room:
+            share = max(room * width / wanted, NARROWEST) / LINE
+            yield f">{{\\raggedright\\arraybackslash}}p{{{share:.2f}\\linewidth}}"
         else:
             yield "r" if column.numeric else "l"
-
-
-def _row(cells: Iterable[str]) -> str:
-    return " & ".join(f"{{{escape(cell)}}}" for cell in cells) + r" \\"

@@ -1,9 +1,11 @@
-"""Figures as people read them: as many decimals down a whole column, and the spread beside."""
+"""Numbers as people read them: scores, intervals, probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from math import floor, isfinite, log10
+
+from harness.analysis.summary import Interval
 
 DECIMALS = 4
 MISSING = "–"
@@ -11,10 +13,10 @@ HUGE = 1e6
 
 
 def decimals_for(values: Iterable[float | None]) -> int:
-    """Decimals for a column, by its first value that is not 0: the best one, which matters most.
+    """Returns the decimals for a column, by its first value that is not 0, which is the best one.
 
     Four below 10 (0.9832, 1.2345); fewer above (12.345, 123.45) and more below 0.1 (0.012345), so
-    that at least four digits tell.
+    that at least four digits are significant.
     """
     for value in values:
         if value and isfinite(value):
@@ -25,21 +27,49 @@ def decimals_for(values: Iterable[float | None]) -> int:
 
 
 def figure(value: float | None, decimals: int = DECIMALS) -> str:
-    """A number with so many decimals; "–" where it is missing."""
+    """Returns a number with so many decimals; "–" if it is missing."""
     if value is None:
         return MISSING
     return f"{value:.3e}" if abs(value) >= HUGE else f"{value:.{decimals}f}"
 
 
 def spread(mean: float | None, sd: float | None, decimals: int = DECIMALS) -> str:
-    """Mean ± standard deviation: "0.9832 ± 0.0021"; "0.9832 ± –" with one seed."""
+    """Returns mean ± standard deviation: "0.9832 ± 0.0021"; "0.9832 ± –" for one seed."""
     if mean is None:
         return MISSING
     return f"{figure(mean, decimals)} ± {figure(sd, decimals)}"
 
 
 def signed(value: float | None, decimals: int = DECIMALS) -> str:
-    """A difference, with its sign; 0 has none."""
+    """Returns a difference with its sign; 0 has none."""
     if value is None:
         return MISSING
     return ("+" if value > 0 else "-" if value < 0 else "") + figure(abs(value), decimals)
+
+
+def bracketed(interval: Interval, decimals: int) -> str:
+    """Returns "[0.81, 0.99]"; the reason if there is no interval."""
+    if interval.low is None or interval.high is None:
+        return interval.method
+    return f"[{figure(interval.low, decimals)}, {figure(interval.high, decimals)}]"
+
+
+def probability(value: float | None, interval: Interval | None = None) -> str:
+    """Returns ".94", or ".94 [.81, .99]", without the leading 0 as statisticians write it."""
+    if value is None:
+        return MISSING
+    text = f"{value:.2f}".removeprefix("0")
+    if interval is None:
+        return text
+    if interval.low is None or interval.high is None:
+        return f"{text} (interval {interval.method})"
+    return f"{text} [{probability(interval.low)}, {probability(interval.high)}]"
+
+
+def p_value(p: float | None) -> str:
+    """Returns ".031"; "<.001"."""
+    if p is None:
+        return MISSING
+    if p < 0.001:
+        return "<.001"
+    return "1" if p >= 0.9995 else f"{p:.3f}"[1:]

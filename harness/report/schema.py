@@ -3,8 +3,8 @@
     python -m harness.report.schema                     prints it
     python -m harness.report.schema --write [PATH]      writes it (docs/compare.schema.json)
 
-It follows from the sections' records. Additions are allowed: a reader of one version of the JSON
-goes on reading it when sections or fields come to it.
+The schema follows from the sections' records. It allows additions: a reader of one version of the
+JSON can read it when sections or fields are added.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, Final, get_args, get_type_hints
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
+from harness.report.data_formats import SCHEMA
 from harness.report.section import sections
-from harness.report.tables import SCHEMA
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 DEFAULT_PATH: Final = Path("docs/compare.schema.json")
@@ -28,18 +28,18 @@ TEMPLATE: Final = "#/$defs/{model}"
 
 
 def schema() -> dict[str, Any]:
-    """The whole schema, draft 2020-12."""
+    """Returns the whole schema, draft 2020-12."""
     mode: JsonSchemaMode = "serialization"
     adapters = [
         (section.name, mode, TypeAdapter[Any](_record_type(section.record)))
         for section in sections()
     ]
-    found, definitions = TypeAdapter.json_schemas(adapters, ref_template=TEMPLATE)
+    bodies, definitions = TypeAdapter.json_schemas(adapters, ref_template=TEMPLATE)
     experiment = {
         "type": "object",
         "required": ["experiment"],
         "properties": {"experiment": {"type": "string"}}
-        | {name: body for (name, _), body in found.items()},
+        | {name: body for (name, _), body in bodies.items()},
     }
     return {
         "$schema": DIALECT,
@@ -56,19 +56,20 @@ def schema() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The schema as its file has it."""
+    """Returns the schema as its file holds it."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _record_type(record: Any) -> Any:
-    """The dataclass that a section's `record` returns."""
+    """Returns the dataclass that a section's `record` returns."""
     returned = get_type_hints(record)["return"]
-    (kind,) = [one for one in get_args(returned) or (returned,) if one is not type(None)]
-    return kind
+    types = get_args(returned) or (returned,)
+    (dataclass,) = [option for option in types if option is not type(None)]
+    return dataclass
 
 
 def _nullable(value: Any) -> Any:
-    """Numbers that are not finite are null in the JSON, so any number may be."""
+    """Allows null for every number: a number that is not finite is null in the JSON."""
     if isinstance(value, dict):
         if value.get("type") == "number":
             return value | {"type": ["number", "null"]}
@@ -78,7 +79,7 @@ def _nullable(value: Any) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(description="The JSON Schema of compare's JSON.")
     parser.add_argument("--write", nargs="?", type=Path, const=DEFAULT_PATH, metavar="PATH")
     arguments = parser.parse_args(argv)

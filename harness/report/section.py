@@ -1,5 +1,7 @@
-"""Sections of a report are components: one file each in `harness/report/sections/`, offering
-`SECTION`, and found there with no other line changed."""
+"""A section of a report: one file in `harness/report/sections/` that offers `SECTION`.
+
+Sections are discovered there: a new file needs no other line changed.
+"""
 
 from __future__ import annotations
 
@@ -19,61 +21,65 @@ from harness.report.figures import Figure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of a report.
+    """A section of a report.
 
-    name: its key in JSON. title: its heading; empty for none. place: sections stand in this order.
-    record: what it says, as a dataclass of plain values (None for what is missing), which is what
-        JSON holds and tests read; None where it has nothing to say.
-    blocks: that record for people to read.
-    figures: that record as figures, which HTML draws.
-    folded: long texts of that record, for HTML.
-    brief: whether it stands in a report for a terminal when nobody asks for more.
+    name: its name for `--section`, and its key in JSON.
+    title: its heading; empty for none.
+    order: sections are shown in ascending order of this number.
+    record: returns what the section says as a dataclass of plain values, which JSON holds and tests
+        read; None if it has nothing to say.
+    blocks, figures, folded: show that record as paragraphs and tables, as figures, and as long
+        texts; figures and long texts are for HTML.
+    brief: whether a report on a terminal has the section when nobody asks for more.
     """
 
     name: str
     title: str
-    place: int
+    order: int
     record: Callable[[Comparison], Any | None]
     blocks: Callable[[Any], tuple[Block, ...]]
-    figures: Callable[[Any], tuple[Figure, ...]] | None = None
-    folded: Callable[[Any], tuple[Folded, ...]] | None = None
+    figures: Callable[[Any], tuple[Figure, ...]] = lambda _: ()
+    folded: Callable[[Any], tuple[Folded, ...]] = lambda _: ()
     brief: bool = False
-
-
-def of_points(tried: int) -> tuple[Paragraph, ...]:
-    """What a section says that shows a search's points. tried: how many; 0 where it does not."""
-    if not tried:
-        return ()
-    points = plural(tried, "point")
-    return (Paragraph(f"Of the {points} that the search tried, not of the trials compared."),)
-
-
-def points_of(comparison: Comparison) -> int:
-    """How many points a search tried."""
-    return len(comparison.tuning.trials) if comparison.tuning else 0
 
 
 @cache
 def sections() -> tuple[Section, ...]:
-    """All sections in their order."""
+    """Returns all sections in their order."""
     package = importlib.import_module("harness.report.sections")
-    found = [
-        importlib.import_module(f"{package.__name__}.{module.name}").SECTION
-        for module in pkgutil.iter_modules(package.__path__)
-    ]
-    return tuple(sorted(found, key=lambda section: section.place))
+    modules = pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    discovered = [importlib.import_module(module.name).SECTION for module in modules]
+    return tuple(sorted(discovered, key=lambda section: section.order))
 
 
-def chosen(names: Iterable[str]) -> tuple[Section, ...]:
-    """Sections by name, in their order: the brief ones for none, all of them for "all". Raises
-    InputError, with the closest name, for one that is not there."""
-    asked = set(names)
-    if not asked:
+def choose_sections(names: Iterable[str]) -> tuple[Section, ...]:
+    """Returns sections by name, in their order: the brief ones for no name, all of them for "all".
+
+    Raises InputError, with the closest name, for a section that does not exist.
+    """
+    chosen = set(names)
+    if not chosen:
         return tuple(section for section in sections() if section.brief)
     known = {section.name for section in sections()}
-    unknown = sorted(asked - known - {"all"})
+    unknown = sorted(chosen - known - {"all"})
     if unknown:
         raise InputError(
             [Problem(f"--section: no section {n!r}", hint=did_you_mean(n, known)) for n in unknown]
         )
-    return tuple(s for s in sections() if "all" in asked or s.name in asked)
+    return tuple(s for s in sections() if "all" in chosen or s.name in chosen)
+
+
+def points_tried(comparison: Comparison) -> int:
+    """Returns how many points a search tried; 0 without a search."""
+    return len(comparison.tuning.trials) if comparison.tuning else 0
+
+
+def about_points(tried: int) -> tuple[Paragraph, ...]:
+    """Returns the sentence with which a section says that it shows a search's points.
+
+    tried: how many; 0 if the section shows the trials that are compared.
+    """
+    if not tried:
+        return ()
+    points = plural(tried, "point")
+    return (Paragraph(f"This is about the {points} that the search tried, not its final trials."),)

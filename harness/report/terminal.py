@@ -6,154 +6,122 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
-from rich.table import Table as RichTable
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 
-from harness.report.blocks import Block, Column, Paragraph, Table
+from harness.report.blocks import Block, Paragraph, ReportTable
 from harness.report.build import Report
 from harness.report.escaping import clean
-from harness.report.shorten import shortened
+from harness.report.labels import shorten_labels
 
 STYLES = {"plain": "", "claim": "bold", "caution": "yellow"}
 NARROWEST = 40
 NARROWEST_LABEL = 8
+UNLIMITED = 100_000
+"""Columns of the console: the width of each paragraph and table is set on its own."""
 
 
 def for_stdout(reports: Iterable[Report]) -> str:
-    """The reports for standard output: as wide as it is, 80 columns where that is not known, and
-    plain where it is no terminal."""
+    """Returns the reports for standard output: as wide as it is, 80 columns if that is not known,
+    and without colours if it is no terminal."""
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     return terminal(reports, shutil.get_terminal_size((80, 24)).columns, color)
 
 
 def terminal(reports: Iterable[Report], width: int = 80, color: bool = False) -> str:
-    """The reports as text of so many columns; with colour and weight only where asked for."""
+    """Returns the reports as text of so many columns, by request with colours and bold type."""
     console = Console(
         file=io.StringIO(),
-        width=max(width, NARROWEST),
+        width=UNLIMITED,
         force_terminal=color,
         color_system="standard" if color else None,
         markup=False,
         highlight=False,
         emoji=False,
     )
+    width = max(width, NARROWEST)
     with console.capture() as captured:
         for report in reports:
-            console.print(Text(clean(report.experiment), style="bold underline" if color else ""))
-            for part in report.parts:
-                if part.section.title:
-                    console.print(Text(f"\n{part.section.title}", style="bold"))
-                for block in part.blocks():
-                    console.print(
-                        _renderable(block, console.width), crop=False, no_wrap=None, width=None
-                    )
+            title = Text(clean(report.experiment), style="bold underline" if color else "")
+            console.print(title, width=width)
+            for section, record in report.parts:
+                if section.title:
+                    console.print(Text(f"\n{section.title}", style="bold"), width=width)
+                for block in section.blocks(record):
+                    _print(block, console, width)
             console.print()
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
-def _renderable(block: Block, width: int) -> RenderableType:
+def _print(block: Block, console: Console, width: int) -> None:
     if isinstance(block, Paragraph):
-        return Text(clean(block.text), style=STYLES[block.tone])
-    above = [Text(clean(block.caption), style="italic")] if block.caption else []
-    columns, rows, remarks = fitting(block, width)
-    below = [Text(remarks)] if remarks else []
-    return Group(*above, _table(columns, rows, width), *below)
+        console.print(Text(clean(block.text), style=STYLES[block.tone]), width=width)
+        return
+    if block.caption:
+        console.print(Text(clean(block.caption), style="italic"), width=width)
+    block = replace(block, rows=tuple(tuple(map(clean, row)) for row in block.rows))
+    remarks = ""
+    if not _fits(_table(block), console, width):
+        block = _with_short_labels(block)
+        if block.columns[-1].remark and not _fits(_table(block), console, width):
+            block, remarks = _without_remarks(block)
+    # Titles are broken into lines first, then gaps are narrowed, then labels are broken.
+    layouts = [_table(block), _table(block, broken_titles=True)]
+    narrowest = _table(block, broken_titles=True, gap=1)
+    table = next((layout for layout in layouts if _fits(layout, console, width)), narrowest)
+    # A table that is still too wide stays so: a column that is missing would be worse.
+    needed = sum(column.min_width or 0 for column in table.columns) + len(table.columns) - 1
+    console.print(table, width=max(width, needed))
+    if remarks:
+        console.print(Text(remarks), width=width)
 
 
-def _table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> RichTable:
-    widths, gap = column_widths(columns, rows, width)
-    table = RichTable(
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, gap - 1, 0, 0),
-    )
-    for column, wide in zip(columns, widths, strict=True):
-        justify: Literal["right", "left"] = "right" if column.numeric else "left"
-        table.add_column(column.title, justify=justify, width=wide, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+def _table(block: ReportTable, broken_titles: bool = False, gap: int = 2) -> Table:
+    """Numbers are never broken over lines, since they would be misread."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
+    for place, column in enumerate(block.columns):
+        cell = max((cell_len(row[place]) for row in block.rows), default=0)
+        word = max(map(cell_len, column.title.split()), default=0)
+        broken = broken_titles and cell_len(column.title) > cell
+        table.add_column(
+            Text(column.title.replace(" ", "\n") if broken else column.title),
+            justify="right" if column.numeric else "left",
+            no_wrap=column.numeric,
+            overflow="fold",
+            min_width=max(word, cell if column.numeric else min(cell, NARROWEST_LABEL)),
+        )
+    for row in block.rows:
+        table.add_row(*map(Text, row))
     return table
 
 
-def fitting(block: Table, width: int) -> tuple[list[Column], list[list[str]], str]:
-    """A table's columns and cells, and what stands below it.
-
-    Where it is too wide, an option that all labels of a column share is told once, in its title:
-    for "mlp(hidden=[16])" it is "mlp [16]" under "model (hidden)". Then remarks go below.
-    """
-    columns = list(block.columns)
-    rows = [[clean(cell) for cell in row] for row in block.rows]
-    if _fits(columns, rows, width):
-        return columns, rows, ""
-    for place, column in enumerate(columns):
-        title, labels = shortened(column.title, [row[place] for row in rows])
-        columns[place] = replace(column, title=title)
-        for row, label in zip(rows, labels, strict=True):
-            row[place] = label
-    if columns[-1].remark and not _fits(columns, rows, width):
-        first = columns[0].title
-        told: dict[str, dict[str, None]] = {}
-        for row in rows:
-            told.setdefault(row[-1], {})[row[0]] = None
-        remarks = (f"{text}: {first} {', '.join(of)}" for text, of in told.items() if text)
-        return columns[:-1], [row[:-1] for row in rows], "; ".join(remarks) + "."
-    return columns, rows, ""
+def _fits(table: Table, console: Console, width: int) -> bool:
+    return Measurement.get(console, console.options, table).maximum <= width
 
 
-def _fits(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> bool:
-    return sum(_widest(columns, rows)) + len(columns) - 1 <= width
+def _with_short_labels(block: ReportTable) -> ReportTable:
+    """Moves an option that all labels of a column share into the column's title."""
+    columns, cells = [], []
+    for place, column in enumerate(block.columns):
+        title, labels = shorten_labels(column.title, [row[place] for row in block.rows])
+        columns.append(replace(column, title=title))
+        cells.append(labels)
+    return replace(block, columns=tuple(columns), rows=tuple(zip(*cells, strict=True)))
 
 
-def column_widths(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
-) -> tuple[list[int], int]:
-    """How wide each column is, and the gap between two: 2, or 1 where that is all there is.
-
-    Titles are broken between words before labels are, and labels before figures, which never are: a
-    figure broken over two lines is misread. The widest label gives way first, none below
-    `NARROWEST_LABEL` or a word of its title; what is still too wide stays so, since a column that
-    is not there is worse.
-    """
-    words = [max(map(cell_len, column.title.split()), default=0) for column in columns]
-    cells = [max((cell_len(row[i]) for row in rows), default=0) for i in range(len(columns))]
-    whole = _widest(columns, rows)
-    bodies = [max(word, cell) for word, cell in zip(words, cells, strict=True)]
-    floors = [
-        body if column.numeric else min(body, max(word, NARROWEST_LABEL))
-        for column, word, body in zip(columns, words, bodies, strict=True)
-    ]
-    for gap, least in ((2, bodies), (1, bodies), (1, floors)):
-        widths = _narrowed(whole, least, width - gap * (len(columns) - 1))
-        if widths is not None:
-            return widths, gap
-    return floors, 1
-
-
-def _narrowed(widths: Sequence[int], least: Sequence[int], free: int) -> list[int] | None:
-    """Widths of `free` in all at most, none below its least, the widest cut first; None where that
-    cannot be."""
-    if sum(least) > free:
-        return None
-    found = list(widths)
-    while sum(found) > free:
-        give = max(range(len(found)), key=lambda i: (found[i] > least[i], found[i]))
-        found[give] -= 1
-    return found
-
-
-def _widest(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
-    """Each column's widest cell or title."""
-    return [
-        max(cell_len(column.title), *(cell_len(row[place]) for row in rows))
-        if rows
-        else cell_len(column.title)
-        for place, column in enumerate(columns)
-    ]
+def _without_remarks(block: ReportTable) -> tuple[ReportTable, str]:
+    """Moves the last column into a sentence, which names rows by their first cell."""
+    rows_of: dict[str, dict[str, None]] = {}
+    for row in block.rows:
+        rows_of.setdefault(row[-1], {})[row[0]] = None
+    first = block.columns[0].title
+    remarks = "; ".join(f"{text}: {first} {', '.join(of)}" for text, of in rows_of.items() if text)
+    rows = tuple(row[:-1] for row in block.rows)
+    return replace(block, columns=block.columns[:-1], rows=rows), f"{remarks}."

@@ -27,8 +27,8 @@ from harness.execution.queue import execute, stacks_of
 from harness.experiment.experiment import Experiment, Search
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import Trial
-from harness.report.attach import attach_report
 from harness.report.build import build_report
+from harness.report.html import attach_report
 from harness.report.terminal import for_stdout
 from harness.runner.checkpoints import settle_checkpoints, settled_checkpoints
 from harness.store.coordination.claims import Claims

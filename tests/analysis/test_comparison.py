@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.analysis.comparison import Question, compare
-from harness.analysis.score import choose_score
-from harness.analysis.tuned import lr_edge
+from harness.analysis.ranking import choose_score, lr_edge
 from harness.core.errors import InputError
 from harness.store.names import PARAM_TRIAL, TAG_DIRECTION, TAG_METRIC, TAG_POINT_NUMBER
 from harness.store.read.results import results_table
@@ -163,7 +162,7 @@ def test_points_that_a_search_chose_by_are_not_ranked_with_its_winners() -> None
     assert [config.labels["lr"] for config in found.configs] == ["0.05", "0.001"]
     assert found.unplanned == 0
     assert found.tuning is not None
-    assert found.explored is found.tuning
+    assert found.exploration is found.tuning
     assert len(found.tuning.trials) == 8
     assert found.tuning.tuning is None
     narrowed = compare(results(*tried, *again), Question(where={"optimizer": "sgd"}))

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.analysis.comparison import Question, compare
-from harness.analysis.configs import Config, rank
+from harness.analysis.configs import Config
+from harness.analysis.ranking import rank
 from tests.stored import results, seeds, small_grid, trial_run
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from harness.analysis.comparison import Question, compare
-from harness.analysis.expectations import Checked
-from harness.analysis.expectations import compare as found_within
+from harness.analysis.expectations import PublishedFigure, judge
 from tests.stored import results, seeds, trial_run
 
 
-def check(*runs: Any, **expected: Any) -> Checked:
+def check(*runs: Any, **expected: Any) -> PublishedFigure:
     figure = {"metric": "test/accuracy", "value": 0.9, "tolerance": 0.01, "source": "paper"}
     found = compare(results(*runs, expect=[figure | expected]), Question())
     (checked,) = found.expectations
@@ -47,7 +46,7 @@ def test_off_by_how_much() -> None:
 )
 def test_the_tolerance_ends_count_as_within(mean: float, expected: str) -> None:
     """0.97 − 0.96 is 0.010000000000000009 in binary."""
-    assert found_within(mean, 0.96, 0.01) == expected
+    assert judge(mean, 0.96, 0.01) == expected
 
 
 def test_only_trials_of_its_condition_count() -> None:

@@ -38,7 +38,6 @@ def games(*tasks: Scores) -> Tournament:
         task_fields=(),
         contend_by=("optimizer",),
         entries=entries,
-        measured="best/test/accuracy",
         metric="test/accuracy",
         sign=1,
     )

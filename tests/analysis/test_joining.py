@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.analysis.comparison import Question, compare
-from harness.analysis.joining import join
+from harness.analysis.trials import join
 from harness.core.errors import InputError
 from harness.store.read.results import results_table
 from tests.stored import results, seeds, sweep_run

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.analysis.profile import profiles, ratios, score_of, scores
+from harness.analysis.performance_profile import (
+    algoperf_scores,
+    profiles,
+    ratios,
+    score_of,
+)
 from harness.core.errors import InputError
 
 MISS = float("inf")
@@ -33,7 +38,7 @@ def test_a_profile_by_hand() -> None:
 
 def test_a_score_by_hand() -> None:
     """∫₁⁴ ρ / 3: for a (.5 · 2/3 + 2.5 · 1) / 3 = 17/18; for b (1 · 1/3 + 2 · 2/3) / 3 = 5/9."""
-    a, b = scores(table({"a": [10, 5, 30], "b": [20, MISS, 20]}))
+    a, b = algoperf_scores(table({"a": [10, 5, 30], "b": [20, MISS, 20]}))
 
     assert (a.contender, a.score) == ("a", pytest.approx(17 / 18))
     assert (b.contender, b.score, b.missed) == ("b", pytest.approx(5 / 9), 1)
@@ -42,7 +47,7 @@ def test_a_score_by_hand() -> None:
 def test_leaving_one_task_out_by_hand() -> None:
     """Without the third task a is fastest everywhere (1), without the first or second it has
     (3 + 2.5) / 6; it leads in two of three: b, (2 + 3) / 6, loses where its miss stays."""
-    a, b = scores(table({"a": [10, 5, 30], "b": [20, MISS, 20]}))
+    a, b = algoperf_scores(table({"a": [10, 5, 30], "b": [20, MISS, 20]}))
 
     assert (a.lowest, a.highest) == (pytest.approx(5.5 / 6), 1.0)
     assert (b.lowest, b.highest) == (pytest.approx(2 / 6), pytest.approx(5 / 6))
@@ -54,7 +59,9 @@ def test_leaving_one_task_out_by_hand() -> None:
     [([1, 4], 0.0), ([1, 5], 0.0), ([1, 2.5], 0.5), ([1, 1], 1.0), ([1, MISS], 0.0)],
 )
 def test_what_a_ratio_adds(times: list[float], score: float) -> None:
-    found = {s.contender: s.score for s in scores(table({"a": [times[0]], "b": [times[1]]}))}
+    found = {
+        s.contender: s.score for s in algoperf_scores(table({"a": [times[0]], "b": [times[1]]}))
+    }
     assert found == {"a": 1.0, "b": pytest.approx(score)}
 
 
@@ -64,17 +71,19 @@ def test_the_integral_is_the_profiles() -> None:
     for profile in profiles(made):
         steps = np.searchsorted(profile.ratios, grid, side="right") - 1
         area = np.asarray(profile.shares)[steps].mean()
-        (found,) = (s.score for s in scores(made) if s.contender == profile.contender)
+        (found,) = (s.score for s in algoperf_scores(made) if s.contender == profile.contender)
         assert found == pytest.approx(area, abs=1e-4)
 
 
 def test_a_task_that_all_miss_counts_for_nobody() -> None:
-    a, b = scores(table({"a": [1, MISS], "b": [2, MISS]}))
+    a, b = algoperf_scores(table({"a": [1, MISS], "b": [2, MISS]}))
     assert (a.score, b.score) == (0.5, pytest.approx(1 / 3))
 
 
 def test_one_task_has_no_leave_one_out() -> None:
-    assert {(s.lowest, s.highest) for s in scores(table({"a": [1], "b": [2]}))} == {(None, None)}
+    assert {(s.lowest, s.highest) for s in algoperf_scores(table({"a": [1], "b": [2]}))} == {
+        (None, None)
+    }
 
 
 @pytest.mark.parametrize(
@@ -92,7 +101,7 @@ def test_one_task_has_no_leave_one_out() -> None:
     ids=["swapped", "unnamed", "ragged", "zero", "negative", "twice", "empty", "nested"],
 )
 def test_what_is_not_a_table_of_times_is_refused(bad: pd.DataFrame, told: str) -> None:
-    for compute in (ratios, profiles, scores):
+    for compute in (ratios, profiles, algoperf_scores):
         with pytest.raises(InputError, match=told):
             compute(bad)
 
@@ -115,7 +124,7 @@ def named(rows: list[list[float]]) -> pd.DataFrame:
 
 
 def by_name(made: pd.DataFrame) -> dict[str, float]:
-    return {score.contender: score.score for score in scores(made)}
+    return {score.contender: score.score for score in algoperf_scores(made)}
 
 
 @settings(max_examples=30, deadline=None)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.analysis.importance import importance
-from harness.analysis.sensitivity import Finals, Sensitivity, sensitivity
+from harness.analysis.sensitivity import FinalScores, Sensitivity, sensitivity
+from harness.report.sections.importance import importance
 
 
 def rates(
@@ -16,8 +16,8 @@ def rates(
     direction: str = "max",
     diverged: dict[float, int] | None = None,
 ) -> Sensitivity:
-    finals = [Finals(lr=lr, values=tuple(v), diverged=0) for lr, v in given.items()]
-    finals += [Finals(lr=lr, values=(), diverged=n) for lr, n in (diverged or {}).items()]
+    finals = [FinalScores(lr=lr, values=tuple(v), diverged=0) for lr, v in given.items()]
+    finals += [FinalScores(lr=lr, values=(), diverged=n) for lr, n in (diverged or {}).items()]
     return sensitivity("", "sgd", finals, untrained, direction, np.random.default_rng(0))  # type: ignore[arg-type]
 
 
@@ -64,9 +64,9 @@ def test_without_the_untrained_score_only_divergence_is_known() -> None:
 
 def test_half_of_the_seeds_diverging_is_divergence() -> None:
     finals = [
-        Finals(lr=0.1, values=(0.9, 0.9), diverged=0),
-        Finals(lr=1.0, values=(0.9, 0.9, 0.9), diverged=2),
-        Finals(lr=10.0, values=(0.9, 0.9), diverged=2),
+        FinalScores(lr=0.1, values=(0.9, 0.9), diverged=0),
+        FinalScores(lr=1.0, values=(0.9, 0.9, 0.9), diverged=2),
+        FinalScores(lr=10.0, values=(0.9, 0.9), diverged=2),
     ]
     found = sensitivity("", "a", finals, 0.1, "max", np.random.default_rng(0))
 
@@ -88,9 +88,9 @@ def test_a_gap_ends_the_good_region() -> None:
 
 def test_of_several_configs_at_one_rate_the_one_that_diverges_least_counts() -> None:
     finals = [
-        Finals(lr=0.1, values=(0.99,), diverged=1),
-        Finals(lr=0.1, values=(0.8, 0.8), diverged=0),
-        Finals(lr=0.1, values=(0.7, 0.7), diverged=0),
+        FinalScores(lr=0.1, values=(0.99,), diverged=1),
+        FinalScores(lr=0.1, values=(0.8, 0.8), diverged=0),
+        FinalScores(lr=0.1, values=(0.7, 0.7), diverged=0),
     ]
     (rate,) = sensitivity("", "a", finals, 0.1, "max", np.random.default_rng(0)).rates
 

@@ -13,18 +13,23 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from harness.analysis.across import (
+from harness.analysis.across_tasks import (
     average_ranks,
     critical_difference,
-    friedman_of,
+    friedman_test,
     groups_within,
     stratified_iqm,
 )
-from harness.analysis.budget import DEFAULT_LR, expected_best
 from harness.analysis.cost import pareto
-from harness.analysis.paired import holm, ordered_differences, superiority, wilcoxon
+from harness.analysis.paired import (
+    holm,
+    ordered_differences,
+    probability_of_improvement,
+    signed_rank,
+)
 from harness.analysis.summary import bootstrap, interquartile_mean, percentile, summarise_values
 from harness.core.errors import InputError
+from harness.report.sections.budget import DEFAULT_LR, expected_best
 
 VALUES = [0.91, 0.93, 0.95, 0.96, 0.99, 0.90, 0.97]
 
@@ -79,7 +84,7 @@ def test_the_same_generator_gives_the_same_interval() -> None:
 @given(st.lists(st.integers(-40, 40).filter(bool), min_size=1, max_size=11, unique_by=abs))
 def test_wilcoxon_is_scipys_where_nothing_ties(differences: list[int]) -> None:
     theirs = stats.wilcoxon(differences, method="exact").pvalue
-    assert wilcoxon(differences)[0] == pytest.approx(theirs, abs=1e-12)
+    assert signed_rank([differences])[0] == pytest.approx(theirs, abs=1e-12)
 
 
 @given(st.lists(st.integers(-3, 3).filter(bool), min_size=1, max_size=9))
@@ -90,23 +95,23 @@ def test_wilcoxon_with_ties_is_the_whole_enumeration(differences: list[int]) -> 
     signs = product((0, 1), repeat=len(ranks))
     as_far = np.mean([abs(np.dot(s, ranks) - total / 2) >= seen - 1e-9 for s in signs])
 
-    assert wilcoxon(differences)[0] == pytest.approx(as_far, abs=1e-12)
+    assert signed_rank([differences])[0] == pytest.approx(as_far, abs=1e-12)
 
 
 @pytest.mark.parametrize(("n", "floor"), [(1, 1.0), (3, 0.25), (5, 0.0625), (6, 0.03125)])
 def test_the_lowest_p_that_so_many_seeds_can_give(n: int, floor: float) -> None:
-    p, lowest = wilcoxon(np.arange(1, n + 1))
+    p, lowest = signed_rank([np.arange(1, n + 1)])
     assert p == lowest == floor
 
 
 def test_wilcoxon_leaves_out_what_does_not_differ() -> None:
-    assert wilcoxon([0.0, 0.0]) == (None, None)
-    assert wilcoxon([0.0, 1.0, 2.0, 3.0]) == wilcoxon([1.0, 2.0, 3.0])
+    assert signed_rank([[0.0, 0.0]]) == (None, None)
+    assert signed_rank([[0.0, 1.0, 2.0, 3.0]]) == signed_rank([[1.0, 2.0, 3.0]])
 
 
 def test_many_pairs_are_as_good_as_scipys_approximation() -> None:
     data = rng().normal(0.1, 1, 150)
-    assert wilcoxon(data)[0] == pytest.approx(
+    assert signed_rank([data])[0] == pytest.approx(
         stats.wilcoxon(data, method="approx").pvalue, abs=2e-3
     )
 
@@ -119,15 +124,17 @@ def test_holm_is_statsmodels(p: list[float]) -> None:
 
 def test_probability_of_improvement_is_mann_whitneys_u() -> None:
     a, b = rng().normal(0.3, 1, 7).round(1), rng(1).normal(0, 1, 5).round(1)
-    assert superiority(a, b) == pytest.approx(stats.mannwhitneyu(a, b).statistic / 35)
+    assert probability_of_improvement(a, b) == pytest.approx(
+        stats.mannwhitneyu(a, b).statistic / 35
+    )
 
 
 def test_divergence_is_worse_than_any_value() -> None:
     worst = -np.inf
-    assert superiority([0.1, worst], [worst, worst]) == 0.75  # wins 2, ties 2 of 4
+    assert probability_of_improvement([0.1, worst], [worst, worst]) == 0.75  # wins 2, ties 2 of 4
     found = ordered_differences(np.array([0.1, worst, worst]), np.array([worst, 0.1, worst]))
     assert list(found) == [np.inf, -np.inf, 0.0]
-    assert wilcoxon([np.inf, 1.0, 2.0])[0] == 0.25
+    assert signed_rank([[np.inf, 1.0, 2.0]])[0] == 0.25
 
 
 @given(
@@ -135,9 +142,9 @@ def test_divergence_is_worse_than_any_value() -> None:
     st.lists(st.integers(-5, 5), min_size=1, max_size=6),
 )
 def test_superiority_is_antisymmetric_and_knows_no_scale(a: list[int], b: list[int]) -> None:
-    forth, back = superiority(a, b), superiority(b, a)
+    forth, back = probability_of_improvement(a, b), probability_of_improvement(b, a)
     assert forth + back == pytest.approx(1.0)
-    assert superiority(np.exp(a), np.exp(b)) == pytest.approx(forth)
+    assert probability_of_improvement(np.exp(a), np.exp(b)) == pytest.approx(forth)
 
 
 # Across tasks
@@ -181,7 +188,7 @@ def test_critical_values_are_those_of_the_table(k: int, q: float) -> None:
 
 
 def test_friedman_is_scipys_and_its_groups_are_scikit_posthocs() -> None:
-    found = friedman_of(DEMSAR, NAMES)
+    found = friedman_test(DEMSAR, NAMES)
     assert found is not None
 
     theirs = stats.friedmanchisquare(*np.round(DEMSAR, 12).T)
@@ -202,12 +209,12 @@ def test_groups_are_the_largest_runs() -> None:
 
 
 def test_friedman_needs_three_contenders_and_two_tasks() -> None:
-    assert friedman_of(DEMSAR[:, :2], NAMES[:2]) is None
-    assert friedman_of(DEMSAR[:1], NAMES) is None
+    assert friedman_test(DEMSAR[:, :2], NAMES[:2]) is None
+    assert friedman_test(DEMSAR[:1], NAMES) is None
 
 
 def test_contenders_that_all_tie_do_not_differ() -> None:
-    found = friedman_of(np.ones((4, 3)), "abc")
+    found = friedman_test(np.ones((4, 3)), "abc")
     assert found is not None
     assert (found.statistic, found.p, found.groups) == (0.0, 1.0, (("a", "b", "c"),))
 

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, validate
 
-from harness.compare import conditions, main
+from harness.compare import main
 from harness.components.shared.idx import MNISTFamily
 from harness.core.errors import InputError
 from harness.experiment.loading import load
 from harness.experiment.plan import make_plan
+from harness.report.request import conditions
 from harness.report.schema import schema
 from harness.store.read.runs import StoredRun
 from harness.store.store import open_store
@@ -302,7 +303,7 @@ def test_help_needs_no_heavy_library() -> None:
 
 def test_a_sweeps_report_is_stored_with_its_run(project: Path) -> None:
     from harness.analysis.comparison import Question
-    from harness.report.attach import NAME, attach_report
+    from harness.report.html import REPORT_FILE, attach_report
     from harness.store.read.results import read_results
 
     store = open_store(project)
@@ -311,7 +312,7 @@ def test_a_sweeps_report_is_stored_with_its_run(project: Path) -> None:
     attach_report(store, results, Question())
 
     assert results.details is not None
-    held = results.details.text(results.parent_id, NAME)
+    held = results.details.text(results.parent_id, REPORT_FILE)
     assert held is not None
     assert held.startswith("<!doctype html>")
     assert "adam leads" in held

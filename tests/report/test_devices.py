@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.joining import join
+from harness.analysis.trials import join
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.report.build import build_report
-from harness.report.section import chosen
+from harness.report.section import choose_sections
 from harness.report.terminal import terminal
 from harness.store.names import TAG_DEVICE, TAG_DEVICE_NAME
 from harness.store.read.results import Results, read_results
@@ -80,7 +80,7 @@ def test_the_same_trial_across_devices(store: Store) -> None:
     assert (first.apart, second.apart) == (0.0, pytest.approx(0.05))
     assert (first.cost.train_s, second.cost.train_s) == (6.0, 1.5)
     assert second.cost.memory_mib == 20.0
-    told = terminal([build_report(found, of=chosen(["cost"]))])
+    told = terminal([build_report(found, of=choose_sections(["cost"]))])
     assert "The same trial across devices" in told
     assert "0.25" in told
 

@@ -8,24 +8,24 @@ from html.parser import HTMLParser
 
 import pytest
 
-from harness.report.blocks import Column, Table
+from harness.report.blocks import Column, ReportTable
 from harness.report.figures import (
-    Bars,
-    Dot,
+    BarChart,
+    CriticalDifferenceDiagram,
+    ForestPlot,
+    ForestRow,
     HeatMap,
-    Line,
     LineChart,
-    Parallel,
+    LineSeries,
     ParallelAxis,
+    ParallelCoordinates,
     Point,
-    Range,
-    Ranges,
-    RankLine,
-    Scatter,
+    ScatterPlot,
+    ScatterPoint,
 )
 from harness.report.html import embedded, html, rows_json
-from harness.report.svg.canvas import log_ticks, scale, ticks
-from harness.report.svg.draw import draw
+from harness.report.svg import draw
+from harness.report.svg.canvas import fit_scale, log_ticks, ticks
 from tests.report_support import rich, whole
 from tests.stored import results, trial_run
 
@@ -99,7 +99,7 @@ def test_json_cannot_leave_its_element() -> None:
 
 
 def test_a_long_table_is_stored_once_and_shown_in_part() -> None:
-    table = Table((Column("a"),), tuple((str(i),) for i in range(500)))
+    table = ReportTable((Column("a"),), tuple((str(i),) for i in range(500)))
     assert len(json.loads(str(rows_json(table)))) == 500
 
 
@@ -115,25 +115,39 @@ def test_hostile_names_stay_text() -> None:
 
 
 FIGURES = [
-    LineChart(title=HOSTILE, x="x", y="y",
-              lines=(Line(HOSTILE, (Point(1, 2, 1, 3), Point(2, 3))),)),
-    LineChart(title="one point", x="x", y="y", lines=(Line("a", (Point(1, 0),)),), log_x=True),
+    LineChart(
+        title=HOSTILE, x="x", y="y", lines=(LineSeries(HOSTILE, (Point(1, 2, 1, 3), Point(2, 3))),)
+    ),
+    LineChart(
+        title="one point", x="x", y="y", lines=(LineSeries("a", (Point(1, 0),)),), log_x=True
+    ),
     LineChart(title="nothing", x="x", y="y", lines=()),
-    LineChart(title="wide", x="x", y="y", lines=(Line("a", (Point(0, 1e-9), Point(1, 1e300))),)),
-    Ranges(title="r", x="x", ranges=(Range(HOSTILE, 1, None, None), Range("b", None, None, None))),
-    Ranges(title="empty", x="x", ranges=()),
-    RankLine(title="cd", ranks=((HOSTILE, 1.0), ("b", 2.0)), distance=9.0,
-             groups=((HOSTILE, "b"),)),
-    HeatMap(title="h", x="x", y="y", columns=(HOSTILE,), rows=("a",), values=((None,),),
-            higher=True),
-    HeatMap(title="h", x="x", y="y", columns=("a", "b"), rows=("a",), values=((1.0, 1.0),),
-            higher=False),
-    Parallel(title="p", axes=(ParallelAxis(HOSTILE, ((HOSTILE, 0.0),)),) * 2,
-             lines=((0.0, 1.0),), texts=((HOSTILE, "1"),)),
-    Scatter(title="s", x="x", y="y", dots=(Dot(0, 0, HOSTILE, HOSTILE, True),)),
-    Scatter(title="s", x="x", y="y", dots=()),
-    Bars(title="b", x="x", bars=((HOSTILE, 2.0), ("b", -1.0))),
-]  # fmt: skip
+    LineChart(
+        title="wide", x="x", y="y", lines=(LineSeries("a", (Point(0, 1e-9), Point(1, 1e300))),)
+    ),
+    ForestPlot(
+        title="r", x="x", rows=(ForestRow(HOSTILE, 1, None, None), ForestRow("b", None, None, None))
+    ),
+    ForestPlot(title="empty", x="x", rows=()),
+    CriticalDifferenceDiagram(
+        title="cd", ranks=((HOSTILE, 1.0), ("b", 2.0)), distance=9.0, groups=((HOSTILE, "b"),)
+    ),
+    HeatMap(
+        title="h", x="x", y="y", columns=(HOSTILE,), rows=("a",), values=((None,),), higher=True
+    ),
+    HeatMap(
+        title="h", x="x", y="y", columns=("a", "b"), rows=("a",), values=((1.0, 1.0),), higher=False
+    ),
+    ParallelCoordinates(
+        title="p",
+        axes=(ParallelAxis(HOSTILE, ((HOSTILE, 0.0),)),) * 2,
+        lines=((0.0, 1.0),),
+        texts=((HOSTILE, "1"),),
+    ),
+    ScatterPlot(title="s", x="x", y="y", points=(ScatterPoint(0, 0, HOSTILE, HOSTILE, True),)),
+    ScatterPlot(title="s", x="x", y="y", points=()),
+    BarChart(title="b", x="x", bars=((HOSTILE, 2.0), ("b", -1.0))),
+]
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f"{type(f).__name__} {f.title[:8]}")
@@ -156,7 +170,7 @@ def test_ticks_are_round_and_within() -> None:
 
 
 def test_a_scale_is_linear_or_logarithmic() -> None:
-    linear = scale([0.0, 10.0], 0, 110)
+    linear = fit_scale([0.0, 10.0], 0, 110)
     assert linear(5) == pytest.approx(55)
-    log = scale([1.0, 100.0], 0, 100, log=True)
+    log = fit_scale([1.0, 100.0], 0, 100, log=True)
     assert log(10) == pytest.approx(50)

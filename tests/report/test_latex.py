@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.report.blocks import Column, Table
-from harness.report.latex import _table, escape, latex
+from harness.report.blocks import ReportTable, columns
+from harness.report.latex import _block, escape, latex
 from tests.report_support import rich, whole
 from tests.stored import results, trial_run
 
@@ -27,14 +27,36 @@ def test_a_letter_that_pdflatex_lacks_is_told_by_its_code() -> None:
     assert escape("naïve 率") == r"naïve \texttt{U+7387}"
 
 
-def test_long_text_is_broken_into_lines_and_figures_are_not() -> None:
-    table = Table(
-        (Column("name"), Column("why"), Column("value", numeric=True)),
-        (("a", "many words " * 20, "0.5"),),
-    )
-    (begin,) = [line for line in _table(table) if "begin{longtable}" in line]
+def begins(table: ReportTable) -> str:
+    """The line that opens a table."""
+    lines = "\n".join(_block(table)).splitlines()
+    (begin,) = [line for line in lines if "begin{longtable}" in line]
+    return begin
+
+
+def test_long_text_is_broken_into_lines_and_numbers_are_not() -> None:
+    row = ("a", "many words " * 20, "0.5")
+    begin = begins(ReportTable(columns("name", "why", numeric=("value",)), (row,)))
     assert begin.startswith(r"\begin{longtable}{l>{\raggedright\arraybackslash}p{0.")
     assert begin.endswith(r"\linewidth}r}")
+
+
+def test_a_table_that_fits_on_a_line_is_not_broken() -> None:
+    row = ("a", "seven words of no more than 40 letters", "0.5")
+    begin = begins(ReportTable(columns("name", "why", numeric=("value",)), (row,)))
+    assert begin == r"\begin{longtable}{llr}"
+
+
+def test_a_table_keeps_cells_titles_and_caption_however_hostile() -> None:
+    rows = (("[1] *", "{0} %s", "0.5"), (HOSTILE, "", "–"))
+    table = ReportTable(columns("{}", "a & b", numeric=("P%",)), rows, caption="50% of #")
+    text = "\n".join(_block(table))
+    assert r"\paragraph{50\% of \#}" in text
+    assert text.count(r"{\{\}} & {a \& b} & {P\%} \\") == 2  # on the first page and the next
+    assert r"{[1] *} & {\{0\} \%s} & {0.5} \\" in text
+    assert f"{{{escape(HOSTILE)}}} & {{}} & {{--}} \\\\" in text
+    assert r"\toprule" in text
+    assert r"\bottomrule" in text
 
 
 @pytest.mark.slow

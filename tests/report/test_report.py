@@ -13,10 +13,10 @@ from rich.cells import cell_len
 
 from harness.analysis.comparison import Question
 from harness.report.build import Report, build_report
+from harness.report.data_formats import SCHEMA, json_text
+from harness.report.data_formats import csv as csv_of
 from harness.report.markdown import markdown
 from harness.report.section import sections
-from harness.report.tables import SCHEMA, json_text
-from harness.report.tables import csv as csv_of
 from harness.report.terminal import terminal
 from harness.store.names import TAG_REASON
 from harness.store.read.runs import StoredRun
@@ -203,17 +203,17 @@ def test_json_holds_every_section_as_plain_values() -> None:
 
     held = parsed(made)
 
-    assert set(held) == {"experiment", *(part.section.name for part in made.parts)}
+    assert set(held) == {"experiment", *(section.name for section, _ in made.parts)}
     assert held["expectations"]["figures"][0]["mean"] is None
     assert held["verdict"]["standings"][0]["leaders"][0]["name"] == "adam"
 
 
-def test_sections_are_found_with_distinct_names_and_places() -> None:
+def test_sections_are_found_with_distinct_names_and_orders() -> None:
     names = [section.name for section in sections()]
 
     assert {"verdict", "overview", "leaderboard", "best_of_each", "expectations"} <= set(names)
     assert len(set(names)) == len(names)
-    assert len({section.place for section in sections()}) == len(names)
+    assert len({section.order for section in sections()}) == len(names)
 
 
 def test_configs_of_one_label_are_told_apart() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from harness.report.data_formats import SCHEMA, json_text
 from harness.report.schema import DEFAULT_PATH, schema, text
 from harness.report.section import sections
-from harness.report.tables import SCHEMA, json_text
 from harness.store.read.results import Results
 from tests.report_support import POOR, rich, whole, with_shelf
 from tests.stored import results

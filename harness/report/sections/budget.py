@@ -1,18 +1,34 @@
-"""What a budget of k configs can be expected to find, and what tuning gains over defaults."""
+"""The expected best score of k configs, and what tuning gains over torch's default lr."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analysis.budget import DEFAULT_LR, ESTIMATOR, expected_best
-from harness.analysis.comparison import Comparison
-from harness.analysis.configs import Config
-from harness.analysis.tournament import name_of, tournament
-from harness.report.blocks import Block, Column, Paragraph, Table
-from harness.report.figures import Figure, Line, LineChart, Point
-from harness.report.numbers import MISSING, decimals_for, figure, signed
-from harness.report.section import Section, of_points, points_of
+import numpy as np
+from numpy.typing import NDArray
 
+from harness.analysis.comparison import Comparison
+from harness.analysis.configs import Config, name_of
+from harness.analysis.tournament import tournament
+from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
+from harness.report.figures import Figure, LineChart, LineSeries, Point
+from harness.report.numbers import MISSING, decimals_for, figure, signed
+from harness.report.section import Section, about_points, points_tried
+
+ESTIMATOR = "expected maximum of k configs drawn without replacement (Tang et al., 2020)"
+DEFAULT_LR = {
+    "sgd": 1e-3,
+    "momentum": 1e-3,
+    "nesterov": 1e-3,
+    "adam": 1e-3,
+    "adamw": 1e-3,
+    "rmsprop": 1e-2,
+    "adagrad": 1e-2,
+    "nadam": 2e-3,
+    "radam": 1e-3,
+}
+"""The learning rates that the optimizers of `torch.optim` use by default."""
 MOST_CONFIGS = 200
 """Longest curve that is drawn."""
 SHOWN = (1, 2, 5, 10, 20, 50, 100)
@@ -20,11 +36,11 @@ FEWEST = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """expected: of k = 1 … configs with a value. unfinished: configs without one, left out.
+class BudgetCurve:
+    """expected: for k = 1 … configs with a value. unfinished: configs without a value, left out.
 
-    default: score at torch's default learning rate without a schedule, tuned: of the best config,
-    both on the metric that configs are chosen on; None where the grid lacks it.
+    default: the score at torch's default learning rate without a schedule; tuned: of the best
+    config. Both are on the metric that chooses configs; None if the grid does not have it.
     """
 
     task: str
@@ -38,72 +54,86 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """tried: a search's points, which it speaks of; 0 where it speaks of the compared trials."""
+    """tried: how many points of a search this is about; 0 if it is about the trials compared."""
 
     metric: str
     estimator: str
-    curves: tuple[Curve, ...]
+    curves: tuple[BudgetCurve, ...]
     tried: int
 
 
 def record(comparison: Comparison) -> Budget | None:
-    tried = points_of(comparison)
-    comparison = comparison.explored
-    games = tournament(comparison)
-    if games is None:
+    tried = points_tried(comparison)
+    comparison = comparison.exploration
+    competing = tournament(comparison)
+    if competing is None:
         return None
     groups: dict[tuple[str, str], list[Config]] = {}
     for config in comparison.configs:
-        key = name_of(config.labels, games.task_fields), name_of(config.labels, games.contend_by)
-        groups.setdefault(key, []).append(config)
+        task = name_of(config.labels, competing.task_fields)
+        name = name_of(config.labels, competing.contend_by)
+        groups.setdefault((task, name), []).append(config)
     curves = [
-        _curve(task, name, configs, comparison.score.direction)
-        for (task, name), configs in groups.items()
-        if sum(config.mean is not None for config in configs) >= FEWEST
+        _curve(task, name, groups[task, name], comparison.score.direction)
+        for task in competing.tasks
+        for name in competing.contenders
+        if sum(config.mean is not None for config in groups.get((task, name), ())) >= FEWEST
     ]
-    tasks, names = list(games.tasks), list(games.contenders)
-    curves.sort(key=lambda curve: (tasks.index(curve.task), names.index(curve.contender)))
     return Budget(comparison.score.metric, ESTIMATOR, tuple(curves), tried) if curves else None
 
 
 def blocks(budget: Budget) -> tuple[Block, ...]:
-    tasks = dict.fromkeys(curve.task for curve in budget.curves)
-    tables = [
-        _table(task, [curve for curve in budget.curves if curve.task == task]) for task in tasks
-    ]
     intro = (
         f"{budget.metric} of the best of k configs: {budget.estimator}, over configs' means. "
         "Default: torch's own learning rate, without a schedule."
     )
     notes = []
     if any(curve.unfinished for curve in budget.curves):
-        notes.append("Configs without a value (diverged or failed throughout) are left out.")
-    return (*of_points(budget.tried), Paragraph(intro), *tables, *map(Paragraph, notes))
+        notes.append("Configs without a value (all trials diverged or failed) are left out.")
+    tables = [_table(task, curves) for task, curves in by_task(budget.curves).items()]
+    return (*about_points(budget.tried), Paragraph(intro), *tables, *map(Paragraph, notes))
 
 
 def figures(budget: Budget) -> tuple[Figure, ...]:
-    tasks = dict.fromkeys(curve.task for curve in budget.curves)
     return tuple(
         LineChart(
-            title=f"Expected best {budget.metric} of k configs{f': {task}' if task else ''}",
+            title=with_task(f"Expected best {budget.metric} of k configs", task),
             x="configs tried",
             y=budget.metric,
             lines=tuple(
-                Line(
-                    curve.contender,
-                    tuple(Point(k, value) for k, value in enumerate(curve.expected, start=1)),
-                )
-                for curve in budget.curves
-                if curve.task == task
+                LineSeries(of.contender, tuple(Point(k, v) for k, v in enumerate(of.expected, 1)))
+                for of in curves
             ),
         )
-        for task in tasks
+        for task, curves in by_task(budget.curves).items()
     )
 
 
-def _curve(task: str, contender: str, configs: list[Config], direction: str) -> Curve:
+def expected_best(values: Sequence[float], direction: str = "max") -> NDArray[np.float64]:
+    """Returns the expected best [n] of k of these n values, for k = 1 … n: unbiased, by order
+    statistics.
+
+    The estimator of Dodge et al. (2019) draws with replacement, which is biased downward (Tang et
+    al., 2020). Raises ValueError if a value is not finite.
+    """
+    data = np.sort(np.asarray(values, dtype=float))
+    if not np.isfinite(data).all():
+        raise ValueError("an expected best needs finite values")
+    if direction == "min":
+        return -expected_best((-data).tolist())
+    n = data.size
+    best = np.empty(n)
+    # Of all subsets of k, the share whose largest is the i-th is C(i − 1, k − 1) / C(n, k): k / n
+    # for the largest, and falling from there by a ratio that needs no factorial.
+    for k in range(1, n + 1):
+        below = np.arange(n - 1, k - 1, -1)
+        weights = np.cumprod(np.concatenate(([k / n], (below - k + 1) / below)))
+        best[k - 1] = weights @ data[::-1][: weights.size]
+    return best
+
+
+def _curve(task: str, contender: str, configs: Sequence[Config], direction: str) -> BudgetCurve:
     means = [config.mean for config in configs if config.mean is not None]
-    sign = 1 if direction == "max" else -1
     defaults = [
         config.mean
         for config in configs
@@ -111,44 +141,32 @@ def _curve(task: str, contender: str, configs: list[Config], direction: str) -> 
         and config.labels.get("scheduler") == "constant"
         and float(config.labels["lr"]) == DEFAULT_LR.get(config.labels["optimizer"])
     ]
-    return Curve(
+    best = max if direction == "max" else min
+    return BudgetCurve(
         task=task,
         contender=contender,
         configs=len(means),
         unfinished=len(configs) - len(means),
         expected=tuple(float(v) for v in expected_best(means, direction)[:MOST_CONFIGS]),
-        default=max(defaults, key=lambda mean: sign * mean, default=None),
-        tuned=max(means, key=lambda mean: sign * mean),
+        default=best(defaults) if defaults else None,
+        tuned=best(means),
     )
 
 
-def _table(task: str, curves: list[Curve]) -> Table:
+def _table(task: str, curves: Sequence[BudgetCurve]) -> ReportTable:
     longest = max(len(curve.expected) for curve in curves)
     shown = [k for k in SHOWN if k <= longest]
     decimals = decimals_for(curve.tuned for curve in curves)
-    columns = (
-        Column("contender"),
-        *(Column(f"k = {k}", numeric=True) for k in shown),
-        Column("best", numeric=True),
-        Column("default", numeric=True),
-        Column("tuning gains", numeric=True),
-    )
-    rows = tuple(
-        (
-            curve.contender,
-            *(
-                figure(curve.expected[k - 1], decimals) if k <= len(curve.expected) else MISSING
-                for k in shown
-            ),
-            figure(curve.tuned, decimals),
-            figure(curve.default, decimals),
-            signed(None if curve.default is None else curve.tuned - curve.default, decimals),
-        )
-        for curve in curves
-    )
-    return Table(columns, rows, caption=task)
+    rows = []
+    for curve in curves:
+        expected = [curve.expected[k - 1] if k <= len(curve.expected) else None for k in shown]
+        values = [figure(value, decimals) for value in (*expected, curve.tuned, curve.default)]
+        gain = MISSING if curve.default is None else signed(curve.tuned - curve.default, decimals)
+        rows.append((curve.contender, *values, gain))
+    titles = (*(f"k = {k}" for k in shown), "best", "default", "tuning gains")
+    return ReportTable(columns("contender", numeric=titles), tuple(rows), caption=task)
 
 
 SECTION = Section(
-    name="budget", title="Tuning budget", place=75, record=record, blocks=blocks, figures=figures
+    name="budget", title="Tuning budget", order=75, record=record, blocks=blocks, figures=figures
 )

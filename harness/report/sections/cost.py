@@ -1,257 +1,251 @@
-"""What results cost, and which configs no other beats at less."""
+"""What results cost, and which configs no other config beats at a lower cost."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from harness.analysis.comparison import Comparison
-from harness.analysis.cost import Cost, Priced, cost_of, pareto
-from harness.analysis.devices import DeviceCost, across_devices
-from harness.analysis.tournament import name_of, tournament
+from harness.analysis.comparison import TASK, Comparison
+from harness.analysis.configs import Config, name_of
+from harness.analysis.cost import Cost, DeviceCost, across_devices, cost_of, pareto
+from harness.analysis.tournament import Tournament, tournament, varying_task_fields
 from harness.core.metrics import BEST_EPOCH, TRAIN_SECONDS
 from harness.core.records import Outcome
-from harness.experiment.trial import TASK_FIELDS
-from harness.report.blocks import Block, Column, Paragraph, Table
-from harness.report.figures import Dot, Figure, Scatter
+from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
+from harness.report.figures import Figure, ScatterPlot, ScatterPoint
+from harness.report.labels import describe
 from harness.report.numbers import MISSING, figure
-from harness.report.rows import called
 from harness.report.section import Section
 from harness.store.names import PARAM_CONFIG
 
-MOST_DOTS = 600
+MOST_POINTS = 600
 SECONDS = "training seconds"
 EPOCHS = "best epoch"
+MEANS = (
+    "Means over the trials that are done, for the whole of a trial; the training clock does not "
+    "count evaluation."
+)
 PEAK = (
-    "Peak MiB, the largest of these trials: on a GPU the most that torch held there; on a CPU by "
+    "Peak MiB is the largest of these trials: on a GPU, the most memory that torch held; on a CPU, "
     "how much the process grew at most while it trained, beyond its libraries, data and weights. "
     "Trials of one stack have the stack's seconds and memory."
 )
-
-
+SHARED = (
+    "Trials shared their device or ran on several: their seconds cannot be compared, and the front "
+    "below counts epochs until the best one."
+)
+FRONT = "On the front of score against cost, no other config is better at a lower cost."
 ACROSS = (
-    "The same trial across devices: of those that ran on several, alike but for the device. Times "
-    "the first: geometric mean of seconds, where each trial had its device to itself. Apart: the "
-    "largest difference of a trial's score from that on the first."
+    "Trials that ran on several devices and differ in the device alone. Times the first: geometric "
+    "mean of the ratio of seconds, if each trial had its device to itself. Apart: the largest "
+    "difference of a trial's score from that on the first device."
 )
 
 
 @dataclass(frozen=True, slots=True)
-class GroupCost:
+class ContenderCost:
     task: str
     contender: str
     cost: Cost
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParetoPoint:
+    """A config's cost and score. front: whether no other config of its task is at least as good in
+    both and better in one."""
+
+    config_id: str
+    task: str
+    cost: float
+    score: float
+    front: bool
+
+
 @dataclass(frozen=True, slots=True)
-class Plotted:
+class ConfigCost:
     label: str
     contender: str
-    priced: Priced
+    priced: ParetoPoint
+
+    @property
+    def task(self) -> str:
+        return self.priced.task
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """unit: of the front's cost: seconds where each trial had its device to itself, else epochs."""
+    """unit: of the front's cost: seconds if each trial had its device to itself, else epochs."""
 
     metric: str
     direction: str
     unit: str
-    groups: tuple[GroupCost, ...]
-    configs: tuple[Plotted, ...]
+    groups: tuple[ContenderCost, ...]
+    configs: tuple[ConfigCost, ...]
     devices: tuple[DeviceCost, ...]
     insufficient: str
 
 
+Names = dict[str, tuple[str, str]]
+"""Task and contender by config id."""
+
+
 def record(comparison: Comparison) -> Costs | None:
-    trials = comparison.trials
-    score = comparison.score
-    if TRAIN_SECONDS not in trials or not (trials["outcome"] == Outcome.DONE).any():
-        return Costs(score.metric, score.direction, EPOCHS, (), (), (), "no trial has its times")
-    games = tournament(comparison)
-    contend = games.contend_by if games else ()
-    tasks = tuple(
-        name
-        for name in TASK_FIELDS
-        if name in ("dataset", *comparison.shown) and name not in contend
-    )
-    tasks = tuple(
-        name for name in tasks if len({c.labels.get(name) for c in comparison.configs}) > 1
-    )
-    names = {
-        c.config_id: (name_of(c.labels, tasks), name_of(c.labels, contend))
-        for c in comparison.configs
-    }
-    keys = pd.MultiIndex.from_tuples([names[str(c)] for c in trials[PARAM_CONFIG]])
-    by = [keys.get_level_values(0), keys.get_level_values(1)]
-    groups = [
-        GroupCost(str(task), str(contender), cost_of(of))
-        for (task, contender), of in trials.groupby(by, sort=False)
-    ]
-    if games:
-        order = {name: place for place, name in enumerate(games.contenders)}
-        groups.sort(key=lambda group: order.get(group.contender, len(order)))
-        tasks_in_order = {task: place for place, task in enumerate(games.tasks)}
-        groups.sort(key=lambda group: tasks_in_order.get(group.task, -1))
+    trials, score = comparison.trials, comparison.score
     done = trials[trials["outcome"] == Outcome.DONE]
-    unit = SECONDS if done["exclusive"].all() and done["device_name"].nunique() <= 1 else EPOCHS
-    column = TRAIN_SECONDS if unit == SECONDS else BEST_EPOCH
+    if TRAIN_SECONDS not in trials or done.empty:
+        return Costs(score.metric, score.direction, EPOCHS, (), (), (), "no trial has its times")
+    competing = tournament(comparison)
+    contend_by = competing.contend_by if competing else ()
+    task_fields = [
+        name
+        for name in varying_task_fields(comparison, contend_by)
+        if name in (TASK, *comparison.shown)
+    ]
+    names = {
+        config.config_id: (name_of(config.labels, task_fields), name_of(config.labels, contend_by))
+        for config in comparison.configs
+    }
+    exclusive = done["exclusive"].all() and done["device_name"].nunique() <= 1
+    unit, column = (SECONDS, TRAIN_SECONDS) if exclusive else (EPOCHS, BEST_EPOCH)
+    groups = _groups(trials, names, competing)
     devices = across_devices(trials, comparison.fields, score.column)
-    plotted = _plotted(comparison, names, tasks, done, column)
-    return Costs(score.metric, score.direction, unit, tuple(groups), plotted, devices, "")
+    costs = done.groupby(PARAM_CONFIG)[column].mean() if column in done else pd.Series(dtype=float)
+    configs = _configs(comparison, names, task_fields, costs)
+    return Costs(score.metric, score.direction, unit, groups, configs, devices, "")
 
 
 def blocks(costs: Costs) -> tuple[Block, ...]:
     if costs.insufficient:
         return (Paragraph(f"Insufficient data: {costs.insufficient}."),)
-    tasks = dict.fromkeys(group.task for group in costs.groups)
-    tables = [_table(task, [g for g in costs.groups if g.task == task]) for task in tasks]
-    notes = [
-        Paragraph(
-            "Means over the trials that are done, for the whole of a trial; "
-            "evaluation is kept out of the training clock."
-        )
-    ]
+    notes = [Paragraph(MEANS)]
     if any(group.cost.memory_mib is not None for group in costs.groups):
         notes.append(Paragraph(PEAK))
     if costs.unit != SECONDS:
-        notes.append(
-            Paragraph(
-                "Trials shared their device or ran on several: their seconds do not compare, and "
-                "the front below counts epochs until the best one.",
-                "caution",
-            )
-        )
-    front = [one for one in costs.configs if one.priced.front]
-    notes.append(
-        Paragraph("On the front of score against cost, no other config is better at less.")
-    )
-    return (*notes, *tables, _front(costs, front), *_device_table(costs))
+        notes.append(Paragraph(SHARED, "caution"))
+    tables = [_table(task, groups) for task, groups in by_task(costs.groups).items()]
+    devices = (Paragraph(ACROSS), _device_table(costs)) if costs.devices else ()
+    return (*notes, Paragraph(FRONT), *tables, _front_table(costs), *devices)
 
 
 def figures(costs: Costs) -> tuple[Figure, ...]:
-    tasks = dict.fromkeys(one.priced.task for one in costs.configs)
+    groups = tuple(dict.fromkeys(group.contender for group in costs.groups))
     return tuple(
-        Scatter(
-            title=f"{costs.metric} against {costs.unit}{f': {task}' if task else ''}",
+        ScatterPlot(
+            title=with_task(f"{costs.metric} against {costs.unit}", task),
             x=costs.unit,
             y=costs.metric,
-            dots=tuple(
-                Dot(one.priced.cost, one.priced.score, one.label, one.contender, one.priced.front)
-                for one in costs.configs
-                if one.priced.task == task
+            points=tuple(
+                ScatterPoint(p.cost, p.score, config.label, config.contender, p.front)
+                for config in configs
+                for p in (config.priced,)
             ),
-            groups=tuple(dict.fromkeys(group.contender for group in costs.groups)),
+            groups=groups,
         )
-        for task in tasks
+        for task, configs in by_task(costs.configs).items()
     )
 
 
-def _plotted(
-    comparison: Comparison,
-    names: dict[str, tuple[str, str]],
-    tasks: tuple[str, ...],
-    done: pd.DataFrame,
-    column: str,
-) -> tuple[Plotted, ...]:
-    if column not in done:
-        return ()
-    means = done.groupby(PARAM_CONFIG)[column].mean()
-    sign = 1 if comparison.score.direction == "max" else -1
-    by_task: dict[str, list[tuple[str, str, str, float, float]]] = {}
+def _groups(
+    trials: pd.DataFrame, names: Names, competing: Tournament | None
+) -> tuple[ContenderCost, ...]:
+    """Returns the cost of each contender on each task, in the tournament's order."""
+    rows_of: dict[tuple[str, str], list[int]] = {}
+    for row, config_id in enumerate(trials[PARAM_CONFIG]):
+        rows_of.setdefault(names[str(config_id)], []).append(row)
+    groups = [ContenderCost(*key, cost_of(trials.iloc[rows])) for key, rows in rows_of.items()]
+    if competing:
+        names_in_order = {name: place for place, name in enumerate(competing.contenders)}
+        tasks = {task: place for place, task in enumerate(competing.tasks)}
+        last = len(names_in_order)
+        groups.sort(key=lambda g: (tasks.get(g.task, -1), names_in_order.get(g.contender, last)))
+    return tuple(groups)
+
+
+def _configs(
+    comparison: Comparison, names: Names, task_fields: Sequence[str], costs: pd.Series[float]
+) -> tuple[ConfigCost, ...]:
+    """Returns the configs without divergence, those on the front and the best others.
+
+    costs: by config id.
+    """
+    priced: dict[str, list[tuple[Config, float, float]]] = {}
     for config in comparison.configs:
-        task, contender = names[config.config_id]
-        cost = means.get(config.config_id, np.nan)
+        cost = float(costs.get(config.config_id, np.nan))
         if config.mean is not None and np.isfinite(cost) and not config.diverged:
-            label = called({f: config.labels[f] for f in comparison.shown if f not in tasks})
-            by_task.setdefault(task, []).append(
-                (config.config_id, label, contender, float(cost), config.mean)
-            )
-    made = []
-    for task, configs in by_task.items():
-        front = pareto([c[3] for c in configs], [sign * c[4] for c in configs])
-        for place, (config_id, label, contender, cost, mean) in enumerate(configs):
-            if front[place] or place < MOST_DOTS:
-                priced = Priced(
-                    config_id=config_id, task=task, cost=cost, score=mean, front=front[place]
+            priced.setdefault(names[config.config_id][0], []).append((config, cost, config.mean))
+    fields = [name for name in comparison.shown if name not in task_fields]
+    configs = []
+    for task, of_task in priced.items():
+        scores = [comparison.score.sign * mean for _, _, mean in of_task]
+        front = pareto([cost for _, cost, _ in of_task], scores)
+        for place, (config, cost, mean) in enumerate(of_task):
+            if front[place] or place < MOST_POINTS:
+                config_id, on_front = config.config_id, front[place]
+                point = ParetoPoint(
+                    config_id=config_id, task=task, cost=cost, score=mean, front=on_front
                 )
-                made.append(Plotted(label, contender, priced))
-    return tuple(made)
+                label = describe({name: config.labels[name] for name in fields})
+                configs.append(ConfigCost(label, names[config_id][1], point))
+    return tuple(configs)
 
 
-def _table(task: str, groups: list[GroupCost]) -> Table:
-    memory = any(group.cost.memory_mib is not None for group in groups)
-    columns = [
-        Column("contender"),
-        Column("trials", numeric=True),
-        Column("train s", numeric=True),
-        Column("eval s", numeric=True),
-        Column("examples/s", numeric=True),
-        Column("best epoch", numeric=True),
-    ]
-    columns += [Column("peak MiB", numeric=True)] if memory else []
-    rows = []
+def _table(task: str, groups: Sequence[ContenderCost]) -> ReportTable:
+    titles = ["trials", "train s", "eval s", "examples/s", "best epoch", "peak MiB"]
+    rows: list[tuple[str, ...]] = []
     for group in groups:
         cost = group.cost
-        cells = [
-            group.contender or "all",
-            str(cost.trials),
-            figure(cost.train_s, 3),
-            figure(cost.eval_s, 3),
-            figure(cost.pace, 0),
-            figure(cost.best_epoch, 1),
-        ]
-        rows.append(tuple(cells + ([figure(cost.memory_mib, 0)] if memory else [])))
-    return Table(tuple(columns), tuple(rows), caption=task)
+        rows.append(
+            (
+                group.contender or "all",
+                str(cost.trials),
+                figure(cost.train_s, 3),
+                figure(cost.eval_s, 3),
+                figure(cost.pace, 0),
+                figure(cost.best_epoch, 1),
+                figure(cost.memory_mib, 0),
+            )
+        )
+    if all(group.cost.memory_mib is None for group in groups):
+        titles, rows = titles[:-1], [row[:-1] for row in rows]
+    return ReportTable(columns("contender", numeric=titles), tuple(rows), caption=task)
 
 
-def _front(costs: Costs, front: list[Plotted]) -> Table:
-    columns = (
-        Column("on the front"),
-        Column(costs.unit, numeric=True),
-        Column(costs.metric, numeric=True),
-    )
-    ordered = sorted(front, key=lambda one: (one.priced.task, one.priced.cost))
+def _front_table(costs: Costs) -> ReportTable:
+    front = [config for config in costs.configs if config.priced.front]
     rows = tuple(
         (
-            f"{one.priced.task}: {one.label}" if one.priced.task else one.label,
-            figure(one.priced.cost, 3 if costs.unit == SECONDS else 1),
-            figure(one.priced.score),
+            f"{config.task}: {config.label}" if config.task else config.label,
+            figure(config.priced.cost, 3 if costs.unit == SECONDS else 1),
+            figure(config.priced.score),
         )
-        for one in ordered
+        for config in sorted(front, key=lambda config: (config.task, config.priced.cost))
     )
-    return Table(columns, rows, caption="Pareto front")
+    titles = columns("on the front", numeric=(costs.unit, costs.metric))
+    return ReportTable(titles, rows, caption="Pareto front")
 
 
-def _device_table(costs: Costs) -> tuple[Block, ...]:
-    if not costs.devices:
-        return ()
-    columns = (
-        Column("device"),
-        Column("in common", numeric=True),
-        Column("train s", numeric=True),
-        Column("times the first", numeric=True),
-        Column("examples/s", numeric=True),
-        Column("peak MiB", numeric=True),
-        Column(f"{costs.metric} apart", numeric=True),
-    )
+def _device_table(costs: Costs) -> ReportTable:
+    titles = ("in common", "train s", "times the first", "examples/s", "peak MiB")
     rows = tuple(
         (
-            one.device,
-            str(one.trials),
-            figure(one.cost.train_s, 3),
-            MISSING if one.slower is None else f"{one.slower:.2f}",
-            figure(one.cost.pace, 0),
-            figure(one.cost.memory_mib, 0),
-            figure(one.apart),
+            of.device,
+            str(of.trials),
+            figure(of.cost.train_s, 3),
+            MISSING if of.slower is None else f"{of.slower:.2f}",
+            figure(of.cost.pace, 0),
+            figure(of.cost.memory_mib, 0),
+            figure(of.apart),
         )
-        for one in costs.devices
+        for of in costs.devices
     )
-    return (Paragraph(ACROSS), Table(columns, rows, caption="The same trial across devices"))
+    numeric = (*titles, f"{costs.metric} apart")
+    caption = "The same trial across devices"
+    return ReportTable(columns("device", numeric=numeric), rows, caption)
 
 
 SECTION = Section(
-    name="cost", title="Cost", place=85, record=record, blocks=blocks, figures=figures
+    name="cost", title="Cost", order=85, record=record, blocks=blocks, figures=figures
 )

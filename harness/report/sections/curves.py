@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.tournament import Tournament, tournament
-from harness.report.blocks import Block, Paragraph
-from harness.report.figures import Figure, Line, LineChart, Point
+from harness.report.blocks import Block, Paragraph, with_task
+from harness.report.figures import Figure, LineChart, LineSeries, Point
 from harness.report.section import Section
 
 TRAIN_LOSS = "train/loss"
 MOST_POINTS = 200
-"""Epochs of a curve that are drawn; of more, evenly spread ones."""
+"""Most epochs of a curve that are drawn; of more, evenly spaced ones."""
+INTRO = (
+    "Means over seeds of each contender's best config by epoch (0 is untrained); bands reach from "
+    "the lowest to the highest seed. The curve of a seed that diverged ends where it diverged."
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Epoch:
-    """mean, low, high: over the seeds that were measured at this epoch, n of them; low and high
-    are the worst and the best of them."""
+class CurvePoint:
+    """mean, low, high: over the n seeds that were measured at this epoch; low and high are the
+    lowest and the highest of them."""
 
     epoch: int
     n: int
@@ -30,100 +35,87 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class LearningCurve:
     task: str
     contender: str
     metric: str
-    epochs: tuple[Epoch, ...]
+    epochs: tuple[CurvePoint, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Curves:
-    curves: tuple[Curve, ...]
+class LearningCurves:
+    curves: tuple[LearningCurve, ...]
     insufficient: str
 
 
-def record(comparison: Comparison) -> Curves | None:
-    games = tournament(comparison)
-    if games is None or comparison.details is None:
+def record(comparison: Comparison) -> LearningCurves | None:
+    competing = tournament(comparison)
+    if competing is None or comparison.details is None:
         return None
     metrics = list(dict.fromkeys((comparison.score.metric, TRAIN_LOSS)))
-    runs = [run for entry in games.entries.values() for run in entry.run_ids.values()]
-    history = comparison.details.histories(runs, metrics)
+    history = comparison.details.histories(competing.run_ids(), metrics)
     if history.empty:
-        return Curves((), "no run has a history of these metrics")
-    return Curves(_curves(games, history, metrics), "")
+        return LearningCurves((), "no run has a history of these metrics")
+    return LearningCurves(_curves(competing, history, metrics), "")
 
 
-def blocks(curves: Curves) -> tuple[Block, ...]:
-    if curves.insufficient:
-        return (Paragraph(f"Insufficient data: {curves.insufficient}."),)
-    return (
-        Paragraph(
-            "Means over seeds of each contender's best config by epoch (0 is untrained); bands "
-            "reach from the lowest to the highest seed. A seed that diverged ends where it did."
-        ),
-    )
+def blocks(curves: LearningCurves) -> tuple[Block, ...]:
+    reason = curves.insufficient
+    return (Paragraph(f"Insufficient data: {reason}." if reason else INTRO),)
 
 
-def figures(curves: Curves) -> tuple[Figure, ...]:
-    groups = dict.fromkeys((curve.task, curve.metric) for curve in curves.curves)
+def figures(curves: LearningCurves) -> tuple[Figure, ...]:
+    charts: dict[tuple[str, str], list[LineSeries]] = {}
+    for curve in curves.curves:
+        points = tuple(Point(e.epoch, e.mean, e.low, e.high) for e in curve.epochs)
+        line = LineSeries(curve.contender, points)
+        charts.setdefault((curve.task, curve.metric), []).append(line)
     return tuple(
         LineChart(
-            title=f"{metric}{f': {task}' if task else ''}",
+            title=with_task(metric, task),
             x="epoch",
             y=metric,
             band="lowest to highest seed",
-            lines=tuple(
-                Line(c.contender, tuple(Point(e.epoch, e.mean, e.low, e.high) for e in c.epochs))
-                for c in curves.curves
-                if (c.task, c.metric) == (task, metric)
-            ),
+            lines=tuple(lines),
         )
-        for task, metric in groups
+        for (task, metric), lines in charts.items()
     )
 
 
-def _curves(games: Tournament, history: pd.DataFrame, metrics: list[str]) -> tuple[Curve, ...]:
-    found = {
-        run: (task, name)
-        for (task, name), entry in games.entries.items()
-        for run in entry.run_ids.values()
+def _curves(
+    competing: Tournament, history: pd.DataFrame, metrics: Sequence[str]
+) -> tuple[LearningCurve, ...]:
+    entry_of = {
+        run: key for key, entry in competing.entries.items() for run in entry.run_ids.values()
     }
-    keys = pd.DataFrame(
-        [found[run] for run in history["run_id"]],
-        columns=["task", "contender"],
-        index=history.index,
-    )
-    table = pd.concat([history[["metric", "step", "value"]], keys], axis=1)
-    found_curves = {
-        (str(metric), str(task), str(name)): _epochs(
-            of.groupby("step")["value"].agg(["size", "mean", "min", "max"])
-        )
-        for (metric, task, name), of in table.groupby(["metric", "task", "contender"])
+    keys = [entry_of[run] for run in history["run_id"]]
+    entries = pd.DataFrame(keys, columns=["task", "contender"], index=history.index)
+    table = pd.concat([history[["metric", "step", "value"]], entries], axis=1)
+    points = {
+        key: _points(of.groupby("step")["value"].agg(["size", "mean", "min", "max"]))
+        for key, of in table.groupby(["metric", "task", "contender"])
     }
     return tuple(
-        Curve(task, name, metric, found_curves[metric, task, name])
+        LearningCurve(task, name, metric, points[metric, task, name])
         for metric in metrics
-        for task in games.tasks
-        for name in games.contenders
-        if (metric, task, name) in found_curves
+        for task in competing.tasks
+        for name in competing.contenders
+        if (metric, task, name) in points
     )
 
 
-def _epochs(rows: pd.DataFrame) -> tuple[Epoch, ...]:
-    every = max(1, -(-len(rows) // MOST_POINTS))
-    kept = rows.iloc[::every]
-    if len(rows) and kept.index[-1] != rows.index[-1]:
-        kept = pd.concat([kept, rows.iloc[[-1]]])
+def _points(epochs: pd.DataFrame) -> tuple[CurvePoint, ...]:
+    """epochs: indexed by step, with columns size, mean, min, max."""
+    every = max(1, -(-len(epochs) // MOST_POINTS))
+    drawn = epochs.iloc[::every]
+    if len(epochs) and drawn.index[-1] != epochs.index[-1]:
+        drawn = pd.concat([drawn, epochs.iloc[[-1]]])
     return tuple(
-        Epoch(int(step), int(size), float(mean), float(low), float(high))
-        for step, size, mean, low, high in zip(
-            kept.index, kept["size"], kept["mean"], kept["min"], kept["max"], strict=True
-        )
+        CurvePoint(int(step), int(size), float(mean), float(low), float(high))
+        for step, size, mean, low, high in drawn.itertuples()
     )
 
 
 SECTION = Section(
-    name="curves", title="Learning curves", place=45, record=record, blocks=blocks, figures=figures
+    name="curves", title="Learning curves", order=45, record=record, blocks=blocks, figures=figures
 )

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from harness.analysis.comparison import Comparison
 from harness.core.records import Outcome
 from harness.core.text import plural
-from harness.report.blocks import Block, Column, Folded, Paragraph, Table
+from harness.report.blocks import Block, Folded, Paragraph, ReportTable, columns
 from harness.report.section import Section
 
 MOST = 10
-"""Trials that are named in a report for people."""
+"""Most trials that a report for people names."""
 TRACEBACK = "traceback.txt"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A trial that did not come to its end. reason: one line. traceback: of the first that failed;
-    empty where it cannot be had."""
+    """A trial that was not completed. reason: one line. traceback: of the first trials that failed;
+    empty if it cannot be read."""
 
     run_name: str
     run_id: str
@@ -29,20 +29,19 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """In the order they were started."""
+    """In the order in which the trials were started."""
 
     trials: tuple[Failure, ...]
 
 
 def record(comparison: Comparison) -> Failures | None:
-    trials = comparison.trials
+    trials, details = comparison.trials, comparison.details
     unfinished = trials[trials["outcome"] != Outcome.DONE]
     if unfinished.empty:
         return None
+    failed = unfinished.loc[unfinished["outcome"] == Outcome.FAILED, "run_id"][:MOST]
+    tracebacks = {run: details.text(run, TRACEBACK) or "" for run in failed} if details else {}
     columns = unfinished[["run_name", "run_id", "outcome", "reason"]]
-    failed = set(unfinished.loc[unfinished["outcome"] == Outcome.FAILED, "run_id"][:MOST])
-    archive = comparison.details
-    tracebacks = {run: archive.text(run, TRACEBACK) or "" for run in failed} if archive else {}
     return Failures(
         tuple(
             Failure(str(name), str(run), str(outcome), str(reason), tracebacks.get(run, ""))
@@ -52,12 +51,12 @@ def record(comparison: Comparison) -> Failures | None:
 
 
 def blocks(failures: Failures) -> tuple[Block, ...]:
-    # Divergence is a result; what failed comes first.
+    # Divergence is a result, so other failures come first.
     ordered = sorted(failures.trials, key=lambda trial: trial.outcome == Outcome.DIVERGED)
     rows = tuple((t.run_name, t.outcome, t.reason) for t in ordered[:MOST])
-    table = Table((Column("trial"), Column("outcome"), Column("reason")), rows)
-    left = len(ordered) - MOST
-    return (table, Paragraph(f"{plural(left, 'trial')} more.")) if left > 0 else (table,)
+    table = ReportTable(columns("trial", "outcome", "reason"), rows)
+    more = len(ordered) - MOST
+    return (table, Paragraph(f"{plural(more, 'trial')} more.")) if more > 0 else (table,)
 
 
 def folded(failures: Failures) -> tuple[Folded, ...]:
@@ -71,7 +70,7 @@ def folded(failures: Failures) -> tuple[Folded, ...]:
 SECTION = Section(
     name="failures",
     title="Trials without a result",
-    place=120,
+    order=120,
     record=record,
     blocks=blocks,
     folded=folded,

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
 from harness.core.text import plural
-from harness.report.blocks import Block, Column, Paragraph, Table
+from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task
+from harness.report.config_table import ConfigColumns, ConfigRow, config_rows
 from harness.report.numbers import MISSING
-from harness.report.rows import Layout, Row, rows_of, seeds_cell, spread_cells
 from harness.report.section import Section
 
-FEWER = "* fewer seeds than other configs: their means are not of the same seeds."
+FEWER = "* fewer seeds than other configs: the means are not over the same seeds."
 DIVERGED_LAST = (
-    "A trial that diverged counts as worse than any value: configs rank by the part of their "
-    "finished trials that diverged, then by the mean of the others."
+    "A trial that diverged counts as worse than any value: configs are ranked by the share of "
+    "their finished trials that diverged, then by the mean of the others."
 )
 
 
@@ -25,24 +25,20 @@ class Leaderboard:
 
     metric: str
     test: str | None
-    rows: tuple[Row, ...]
+    rows: tuple[ConfigRow, ...]
     left_out: int
 
 
 def record(comparison: Comparison) -> Leaderboard:
-    rows = rows_of(comparison.configs, comparison.shown)
-    kept = [
-        row
-        for task in comparison.tasks
-        for row in [row for row in rows if row.task == task][: comparison.question.top]
-    ]
+    rows = config_rows(comparison.configs, comparison.shown)
+    top = comparison.question.top
+    shown = [row for of_task in by_task(rows).values() for row in of_task[:top]]
     score = comparison.score
-    return Leaderboard(score.metric, score.test, tuple(kept), len(rows) - len(kept))
+    return Leaderboard(score.metric, score.test, tuple(shown), len(rows) - len(shown))
 
 
 def blocks(board: Leaderboard) -> tuple[Block, ...]:
-    tasks = dict.fromkeys(row.task for row in board.rows)
-    tables = [_table(board, [row for row in board.rows if row.task == task]) for task in tasks]
+    tables = [_table(board, rows) for rows in by_task(board.rows).values()]
     notes = []
     if board.left_out:
         notes.append(f"{plural(board.left_out, 'config')} more: --top 0 shows all.")
@@ -50,33 +46,28 @@ def blocks(board: Leaderboard) -> tuple[Block, ...]:
         notes.append(FEWER)
     if any(row.diverged for row in board.rows):
         notes.append(DIVERGED_LAST)
-    return (*tables, *(Paragraph(note) for note in notes))
+    return (*tables, *map(Paragraph, notes))
 
 
-def _table(board: Leaderboard, rows: Sequence[Row]) -> Table:
-    layout = Layout(rows)
-    noted = any(_note(row) for row in rows)
-    columns = [Column("#", numeric=True), *layout.columns()]
-    columns += [Column(board.metric, numeric=True), Column("n", numeric=True)]
-    columns += [Column(board.test, numeric=True)] if board.test else []
-    columns += [Column("note", remark=True)] if noted else []
-    cells = []
-    for row, (score, test) in zip(rows, spread_cells(rows), strict=True):
-        line = [MISSING if row.rank is None else str(row.rank), *layout.cells(row)]
-        line += [score, seeds_cell(row)]
-        line += [test] if board.test else []
-        line += [_note(row)] if noted else []
-        cells.append(tuple(line))
-    return Table(tuple(columns), tuple(cells), caption=rows[0].task)
+def _table(board: Leaderboard, rows: Sequence[ConfigRow]) -> ReportTable:
+    shared = ConfigColumns(rows, board.metric, board.test)
+    columns = (Column("#", numeric=True), *shared.columns(), Column("note", remark=True))
+    cells = [
+        (MISSING if row.rank is None else str(row.rank), *shared.cells(row), _note(row))
+        for row in rows
+    ]
+    if not any(_note(row) for row in rows):
+        columns, cells = columns[:-1], [line[:-1] for line in cells]
+    return ReportTable(columns, tuple(cells), caption=rows[0].task)
 
 
-def _note(row: Row) -> str:
-    """What became of trials without a value; divergence, which is a result, as a rate."""
-    told = [f"{row.divergence:.0%} diverged"] if row.diverged else []
+def _note(row: ConfigRow) -> str:
+    """Counts trials without a value; divergence, which is a result, is a share."""
+    notes = [f"{row.divergence:.0%} diverged"] if row.diverged else []
     counts = (("failed", row.failed), ("interrupted", row.interrupted), ("running", row.running))
-    return ", ".join((*told, *(f"{n} {outcome}" for outcome, n in counts if n)))
+    return ", ".join((*notes, *(f"{n} {outcome}" for outcome, n in counts if n)))
 
 
 SECTION = Section(
-    name="leaderboard", title="Configs", place=20, record=record, blocks=blocks, brief=True
+    name="leaderboard", title="Configs", order=20, record=record, blocks=blocks, brief=True
 )

@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
-from harness.analysis.devices import mixed_configs
+from harness.analysis.cost import mixed_configs
 from harness.core.text import plural
 from harness.report.blocks import Paragraph
-from harness.report.section import Section, points_of
+from harness.report.section import Section, points_tried
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
     """Counts of trials, by how they ended and by why they are left out, and the score (see
-    `analysis.score.Score`). losses_differ: the score is a loss, and not the same one for all.
-    mixed: configs whose trials ran on devices of more than one make."""
+    `analysis.ranking.Score`).
+
+    losses_differ: whether the score is a loss, and configs have different losses.
+    mixed: configs whose trials ran on devices of more than one model.
+    """
 
     experiment: str
     trials: int
@@ -50,7 +53,7 @@ def record(comparison: Comparison) -> Overview:
         unplanned=comparison.unplanned,
         filtered=comparison.filtered,
         superseded=comparison.superseded,
-        tried=points_of(comparison),
+        tried=points_tried(comparison),
         metric=score.metric,
         epoch=score.epoch,
         direction=score.direction,
@@ -68,63 +71,57 @@ def blocks(overview: Overview) -> tuple[Paragraph, ...]:
         f"{plural(overview.trials, 'trial')} ({ended}) of {plural(overview.configs, 'config')}, "
         f"{plural(overview.seeds, 'seed')}."
     )
-    told = [Paragraph(" ".join((counts, *_left_out(overview)))), Paragraph(_ranked_on(overview))]
+    cautions = []
     if overview.saw_test:
-        told.append(
-            Paragraph(
-                f"Selected on the test split ({overview.metric} at the {overview.epoch} epoch): "
-                "these figures are no estimate of new data, and the best of them are too good.",
-                "caution",
-            )
+        cautions.append(
+            f"Selected on the test split ({overview.metric} at the {overview.epoch} epoch): these "
+            "figures do not estimate performance on new data, and the best of them are too good."
         )
     if overview.losses_differ:
-        told.append(
-            Paragraph(
-                f"Configs differ in their loss: values of {overview.metric} are not of one kind.",
-                "caution",
-            )
+        cautions.append(
+            f"Configs have different losses: their values of {overview.metric} cannot be compared."
         )
     if overview.mixed:
-        told.append(
-            Paragraph(
-                f"{plural(overview.mixed, 'config')} with trials on different devices (`device: "
-                "auto` takes what there is): their seconds do not compare, and their spread over "
-                "seeds is in part the devices'.",
-                "caution",
-            )
+        cautions.append(
+            f"{plural(overview.mixed, 'config')} with trials on different devices (`device: auto` "
+            "takes what is available): their seconds cannot be compared, and part of their spread "
+            "over seeds comes from the devices."
         )
-    return tuple(told)
+    return (
+        Paragraph(" ".join((counts, *_left_out(overview)))),
+        Paragraph(_ranked_on(overview)),
+        *(Paragraph(text, "caution") for text in cautions),
+    )
 
 
 def _left_out(overview: Overview) -> list[str]:
-    told = []
+    sentences = []
     if overview.tried:
         points = plural(overview.tried, "point")
-        told.append(f"Beside them, and not ranked: {points} that the search chose by.")
+        sentences.append(f"Not ranked: the {points} that the search chose its winners from.")
     if overview.missing:
-        told.append(f"{plural(overview.missing, 'trial')} of the file not run yet.")
+        sentences.append(f"{plural(overview.missing, 'trial')} of the file not run yet.")
     if overview.unplanned:
-        n = plural(overview.unplanned, "trial")
-        told.append(f"Left out: {n} in the store that the file no longer asks for.")
+        trials = plural(overview.unplanned, "trial")
+        sentences.append(f"Left out: {trials} in the store that the file no longer asks for.")
     if overview.filtered:
-        told.append(f"Left out by --where: {plural(overview.filtered, 'trial')}.")
+        sentences.append(f"Left out by --where: {plural(overview.filtered, 'trial')}.")
     if overview.superseded:
-        told.append(f"Left out: {plural(overview.superseded, 'run')} replaced by a later run.")
-    return told
+        runs = plural(overview.superseded, "run")
+        sentences.append(f"Left out: {runs} replaced by a later run.")
+    return sentences
 
 
 def _ranked_on(overview: Overview) -> str:
     better = "higher" if overview.direction == "max" else "lower"
     if overview.epoch == "best":
-        when = f"at each trial's best epoch by {overview.selected_on}"
-        same = "that same epoch"
+        when, same = f"at each trial's best epoch by {overview.selected_on}", "that same epoch"
     else:
-        when = same = "the last epoch"
-        when = f"after {when}"
+        when, same = "after the last epoch", "the last epoch"
     test = f"; {overview.test} is of {same}" if overview.test else ""
-    elsewhere = overview.metric != overview.selected_on
-    selected = f" The experiment selects on {overview.selected_on}." if elsewhere else ""
+    differs = overview.metric != overview.selected_on
+    selected = f" The experiment selects on {overview.selected_on}." if differs else ""
     return f"Ranked on {overview.metric} ({better} is better) {when}{test}.{selected}"
 
 
-SECTION = Section(name="overview", title="", place=10, record=record, blocks=blocks, brief=True)
+SECTION = Section(name="overview", title="", order=10, record=record, blocks=blocks, brief=True)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
-from harness.analysis.paired import Pair, pairs
+from harness.analysis.paired import Pair, compare_pairs
 from harness.analysis.tournament import tournament
-from harness.report.blocks import Block, Column, Paragraph, Table
-from harness.report.figures import Figure, Range, Ranges
-from harness.report.intervals import bracketed, p_value, probability
-from harness.report.numbers import DECIMALS, decimals_for, signed
+from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns
+from harness.report.figures import Figure, ForestPlot, ForestRow
+from harness.report.numbers import (
+    DECIMALS,
+    bracketed,
+    decimals_for,
+    p_value,
+    probability,
+    signed,
+)
 from harness.report.section import Section
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """unfinished: contenders without a result, by task."""
+    """direction: "max" if a higher metric is better. baseline: the contender in every pair; None
+    for all pairs."""
 
     metric: str
     direction: str
@@ -25,98 +33,85 @@ class Paired:
 
 
 def record(comparison: Comparison) -> Paired | None:
-    games = tournament(comparison)
-    if games is None:
+    competing = tournament(comparison)
+    if competing is None:
         return None
     baseline = comparison.question.baseline
-    found = pairs(games, comparison.generator("paired"), baseline)
-    return Paired(games.metric, comparison.score.direction, baseline, found)
+    pairs = compare_pairs(competing, comparison.generator("paired"), baseline)
+    return Paired(competing.metric, comparison.score.direction, baseline, pairs)
 
 
 def blocks(paired: Paired) -> tuple[Block, ...]:
     if not paired.pairs:
         return (Paragraph("Insufficient data: no two contenders finished on one task."),)
-    tasks = dict.fromkeys(pair.task for pair in paired.pairs)
-    tables = [_table(task, [pair for pair in paired.pairs if pair.task == task]) for task in tasks]
-    return (Paragraph(_intro(paired)), *tables, *map(Paragraph, _notes(paired)))
+    better = "higher" if paired.direction == "max" else "lower"
+    intro = (
+        f"Differences in {paired.metric} ({better} is better) by seed between the best configs, "
+        "with a 95% bootstrap interval. P: probability that the first beats the second on a seed. "
+        "p: Wilcoxon's, exact, after Holm's adjustment for all pairs of the task."
+    )
+    tables = [_table(task, pairs) for task, pairs in by_task(paired.pairs).items()]
+    return (Paragraph(intro), *tables, *map(Paragraph, _notes(paired.pairs)))
 
 
 def figures(paired: Paired) -> tuple[Figure, ...]:
-    tasks = dict.fromkeys(pair.task for pair in paired.pairs)
     return tuple(
-        Ranges(
+        ForestPlot(
             title=f"Paired differences{f' on {task}' if task else ''}",
             x=f"difference in {paired.metric}",
-            ranges=tuple(
-                Range(
-                    f"{pair.first} − {pair.second}",
-                    pair.difference,
-                    pair.interval.low,
-                    pair.interval.high,
-                )
-                for pair in paired.pairs
-                if pair.task == task
+            rows=tuple(
+                ForestRow(_name(pair), pair.difference, pair.interval.low, pair.interval.high)
+                for pair in pairs
             ),
             reference=0.0,
         )
-        for task in tasks
+        for task, pairs in by_task(paired.pairs).items()
     )
 
 
-def _intro(paired: Paired) -> str:
-    better = "higher" if paired.direction == "max" else "lower"
-    return (
-        f"Differences in {paired.metric} ({better} is better) by seed between the best configs; "
-        "95% interval by bootstrap. P: probability that the first beats the second on a seed. "
-        "p: Wilcoxon's, exact, adjusted by Holm for all pairs of the task."
-    )
+def _name(pair: Pair) -> str:
+    return f"{pair.first} − {pair.second}"
 
 
-def _notes(paired: Paired) -> list[str]:
-    notes = []
-    seeds = [pair.n for pair in paired.pairs]
-    fewest = min(seeds)
-    if max(seeds) < 2:
-        notes.append("Insufficient data: one seed allows no test.")
-    else:
-        floor = 2.0 ** (1 - max(seeds))
-        notes.append(
-            f"With n = {max(seeds)} no unadjusted p can be below {p_value(floor)}: "
-            + ("so few seeds prove nothing at .05." if floor > 0.05 else "n allows a claim at .05.")
-        )
-    if fewest < max(seeds):
+def _notes(pairs: Sequence[Pair]) -> list[str]:
+    fewest, most = min(pair.n for pair in pairs), max(pair.n for pair in pairs)
+    notes = ["Insufficient data: one seed allows no test."]
+    if most > 1:
+        floor = 2.0 ** (1 - most)
+        claim = "so few seeds prove nothing" if floor > 0.05 else "n allows a claim"
+        notes = [f"With n = {most} no unadjusted p can be below {p_value(floor)}: {claim} at .05."]
+    if fewest < most:
         notes.append(f"Some pairs have only {fewest} seeds in common.")
-    if any(pair.diverged for pair in paired.pairs):
+    if any(pair.diverged for pair in pairs):
         notes.append(
             "A trial that diverged is worse than any value in P and p, and has no difference."
         )
     return notes
 
 
-def _table(task: str, of_task: list[Pair]) -> Table:
-    titles = ("difference", "interval", "P", "n", "p (Holm)")
-    columns = (Column("pair"), *(Column(title, numeric=True) for title in titles))
-    largest = max((abs(pair.difference or 0.0) for pair in of_task), default=0.0)
-    # One digit less than a score: the last of a difference of means over few seeds is noise.
+def _table(task: str, pairs: Sequence[Pair]) -> ReportTable:
+    largest = max(abs(pair.difference or 0.0) for pair in pairs)
+    # One digit less than a score: the last digit of a difference over few seeds is noise.
     decimals = max(decimals_for([largest]) - 1, DECIMALS)
     rows = tuple(
         (
-            f"{pair.first} − {pair.second}",
+            _name(pair),
             signed(pair.difference, decimals),
             bracketed(pair.interval, decimals),
             probability(pair.better),
             str(pair.n),
             p_value(pair.holm),
         )
-        for pair in of_task
+        for pair in pairs
     )
-    return Table(columns, rows, caption=task)
+    titles = columns("pair", numeric=("difference", "interval", "P", "n", "p (Holm)"))
+    return ReportTable(titles, rows, caption=task)
 
 
 SECTION = Section(
     name="paired",
     title="Pairs, seed by seed",
-    place=50,
+    order=50,
     record=record,
     blocks=blocks,
     figures=figures,

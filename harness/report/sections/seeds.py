@@ -1,22 +1,24 @@
-"""Each contender's best config over its seeds: centre, spread, and how far to trust it."""
+"""Each contender's best config over its seeds: centre, spread, and interval."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.summary import Summary, summarise_values
 from harness.analysis.tournament import tournament
-from harness.report.blocks import Block, Column, Paragraph, Table
-from harness.report.figures import Figure, Range, Ranges
-from harness.report.intervals import bracketed
-from harness.report.numbers import decimals_for, figure, spread
-from harness.report.rows import called
+from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
+from harness.report.figures import Figure, ForestPlot, ForestRow
+from harness.report.labels import describe
+from harness.report.numbers import bracketed, decimals_for, figure, spread
 from harness.report.section import Section
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class ContenderSeeds:
     """summary: of the metric over seeds that are done, in its own unit."""
 
     task: str
@@ -34,100 +36,90 @@ class Contender:
 class Seeds:
     metric: str
     chosen_on: str
-    contenders: tuple[Contender, ...]
+    contenders: tuple[ContenderSeeds, ...]
 
 
 def record(comparison: Comparison) -> Seeds | None:
-    games = tournament(comparison)
-    if games is None:
+    competing = tournament(comparison)
+    if competing is None:
         return None
     generator = comparison.generator("seeds")
-    told = [
-        name for name in comparison.shown if name not in (*games.contend_by, *games.task_fields)
-    ]
-    made = []
-    for (task, name), entry in games.entries.items():
+    known = (*competing.contend_by, *competing.task_fields)
+    shown = [name for name in comparison.shown if name not in known]
+    contenders = []
+    for (task, name), entry in competing.entries.items():
         config = entry.config
-        made.append(
-            Contender(
+        done = competing.sign * entry.scores[np.isfinite(entry.scores)]
+        contenders.append(
+            ContenderSeeds(
                 task=task,
                 name=name,
-                settings=called({field: config.labels[field] for field in told}),
+                settings=describe({field: config.labels[field] for field in shown}),
                 config_id=config.config_id,
-                summary=summarise_values((games.sign * entry.finite).tolist(), generator),
+                summary=summarise_values(done.tolist(), generator),
                 trials=config.trials,
                 diverged=config.diverged,
                 failed=config.failed,
                 divergence=config.divergence,
             )
         )
-    made.sort(key=lambda c: (games.tasks.index(c.task), games.contenders.index(c.name)))
-    return Seeds(games.metric, comparison.score.metric, tuple(made))
+    tasks, names = competing.tasks, competing.contenders
+    contenders.sort(key=lambda c: (tasks.index(c.task), names.index(c.name)))
+    return Seeds(competing.metric, comparison.score.metric, tuple(contenders))
 
 
 def blocks(seeds: Seeds) -> tuple[Block, ...]:
-    tasks = dict.fromkeys(contender.task for contender in seeds.contenders)
-    tables = [
-        _table(task, [contender for contender in seeds.contenders if contender.task == task])
-        for task in tasks
-    ]
     intro = Paragraph(
-        f"{seeds.metric} of the best config of each, chosen on {seeds.chosen_on}; IQM is the mean "
-        "of the middle half, the interval of the mean is a bootstrap's (BCa, 95%)."
+        f"{seeds.metric} of the best config of each contender, chosen on {seeds.chosen_on}. IQM is "
+        "the mean of the middle half; the interval of the mean is by bootstrap (BCa, 95%)."
     )
-    return (intro, *tables)
+    return (intro, *(_table(task, of) for task, of in by_task(seeds.contenders).items()))
 
 
 def figures(seeds: Seeds) -> tuple[Figure, ...]:
-    tasks = dict.fromkeys(contender.task for contender in seeds.contenders)
     return tuple(
-        Ranges(
-            title=f"Mean and 95% interval over seeds{f': {task}' if task else ''}",
+        ForestPlot(
+            title=with_task("Mean and 95% interval over seeds", task),
             x=seeds.metric,
-            ranges=tuple(
-                Range(
-                    c.name, c.summary.mean, c.summary.interval.low, c.summary.interval.high, c.name
-                )
-                for c in seeds.contenders
-                if c.task == task
+            rows=tuple(
+                ForestRow(c.name, s.mean, s.interval.low, s.interval.high, c.name)
+                for c in contenders
+                for s in (c.summary,)
             ),
         )
-        for task in tasks
+        for task, contenders in by_task(seeds.contenders).items()
     )
 
 
-def _note(contender: Contender) -> str:
-    told = [f"{contender.divergence:.0%} diverged"] if contender.diverged else []
-    return ", ".join((*told, *([f"{contender.failed} failed"] if contender.failed else [])))
-
-
-def _table(task: str, contenders: list[Contender]) -> Table:
-    numeric = ("n", "mean ± sd", "median", "IQM", "interval")
-    columns = (
-        Column("contender"),
-        Column("at"),
-        *(Column(name, numeric=True) for name in numeric),
-        *((Column("note"),) if any(_note(contender) for contender in contenders) else ()),
-    )
+def _table(task: str, contenders: Sequence[ContenderSeeds]) -> ReportTable:
+    titles = columns("contender", "at", numeric=("n", "mean ± sd", "median", "IQM", "interval"))
     decimals = decimals_for(contender.summary.mean for contender in contenders)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for contender in contenders:
-        found = contender.summary
+        summary = contender.summary
         rows.append(
             (
                 contender.name,
                 contender.settings,
-                str(found.n),
-                spread(found.mean, found.sd, decimals),
-                figure(found.median, decimals),
-                figure(found.iqm, decimals),
-                bracketed(found.interval, decimals),
-                *((_note(contender),) if len(columns) > 7 else ()),
+                str(summary.n),
+                spread(summary.mean, summary.sd, decimals),
+                figure(summary.median, decimals),
+                figure(summary.iqm, decimals),
+                bracketed(summary.interval, decimals),
             )
         )
-    return Table(columns, tuple(rows), caption=task)
+    notes = [_note(contender) for contender in contenders]
+    if any(notes):
+        titles = (*titles, *columns("note"))
+        rows = [(*row, note) for row, note in zip(rows, notes, strict=True)]
+    return ReportTable(titles, tuple(rows), caption=task)
+
+
+def _note(contender: ContenderSeeds) -> str:
+    notes = [f"{contender.divergence:.0%} diverged"] if contender.divergence else []
+    return ", ".join((*notes, *([f"{contender.failed} failed"] if contender.failed else [])))
 
 
 SECTION = Section(
-    name="seeds", title="Over seeds", place=40, record=record, blocks=blocks, figures=figures
+    name="seeds", title="Over seeds", order=40, record=record, blocks=blocks, figures=figures
 )

@@ -1,8 +1,8 @@
-"""How much depends on the learning rate, and which are too low, good, too high, or diverge."""
+"""Sensitivity to the learning rate: which rates are too low, good, too high, or diverge."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -10,26 +10,39 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.comparison import STUDY, Comparison
-from harness.analysis.sensitivity import KEPT, Finals, Sensitivity, group_finals, sensitivity
-from harness.analysis.tournament import name_of
+from harness.analysis.configs import name_of
+from harness.analysis.sensitivity import KEPT, FinalScores, Sensitivity, sensitivity
+from harness.analysis.tournament import varying_task_fields
 from harness.core.metrics import FINAL
 from harness.core.records import FINISHED, Outcome
 from harness.core.text import format_number
-from harness.experiment.trial import METHOD_FIELDS, TASK_FIELDS
-from harness.report.blocks import Block, Column, Paragraph, Table
-from harness.report.figures import Figure, Line, LineChart, Point
+from harness.experiment.trial import METHOD_FIELDS
+from harness.report.blocks import (
+    Block,
+    Column,
+    Paragraph,
+    ReportTable,
+    by_task,
+    columns,
+    with_task,
+)
+from harness.report.figures import Figure, LineChart, LineSeries, Point
 from harness.report.numbers import MISSING, figure
-from harness.report.section import Section, of_points, points_of
-from harness.store.names import PARAM_CONFIG
+from harness.report.section import Section, about_points, points_tried
+from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
 
+NOT_OF_UNTRAINED = (*METHOD_FIELDS, PARAM_TRIAL, PARAM_CONFIG)
+"""Fields that an untrained net does not depend on: of trials that differ in these alone, one is
+enough to read its score."""
 MOST_GROUPS = 60
 MOST_RATES = 30
-"""Learning rates that are listed; a figure shows more."""
+"""Most learning rates that a table lists; a figure shows more."""
+UNKNOWN = "Insufficient data for regimes where the untrained net's score is not known."
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
-    """tried: a search's points, which it speaks of; 0 where it speaks of the compared trials."""
+class LearningRateSensitivity:
+    """tried: how many points of a search this is about; 0 if it is about the trials compared."""
 
     metric: str
     direction: str
@@ -39,121 +52,99 @@ class Rates:
     tried: int
 
 
-def record(comparison: Comparison) -> Rates | None:
-    tried = points_of(comparison)
-    comparison = comparison.explored
+def record(comparison: Comparison) -> LearningRateSensitivity | None:
+    tried = points_tried(comparison)
+    comparison = comparison.exploration
     if "lr" not in comparison.shown:
         return None
     metric, direction = comparison.score.metric, comparison.score.direction
-    column = FINAL + metric
-    if column not in comparison.trials:
+    if FINAL + metric not in comparison.trials:
         missing = f"no trial has {metric} after its last epoch"
-        return Rates(metric, direction, (), 0, missing, tried)
-    tasks = tuple(
-        name
-        for name in TASK_FIELDS
-        if len({config.labels.get(name) for config in comparison.configs}) > 1
-    )
-    contend = ("optimizer",) if "optimizer" in comparison.shown else ()
+        return LearningRateSensitivity(metric, direction, (), 0, missing, tried)
+    contend_by = ("optimizer",) if "optimizer" in comparison.shown else ()
     if STUDY in comparison.contend_by:
-        contend = (STUDY,)
-    groups = group_finals(_finals(comparison, column, tasks, contend))
-    untrained = _untrained(comparison, metric, tasks)
+        contend_by = (STUDY,)
+    task_fields = varying_task_fields(comparison, ())
+    groups = _final_scores(comparison, FINAL + metric, task_fields, contend_by)
+    untrained = _untrained_scores(comparison, metric, task_fields)
     generator = comparison.generator("sensitivity")
-    found = [
+    labelled = [
         sensitivity(task, name, finals, untrained.get(task), direction, generator)
-        for (task, name), finals in _in_order(groups)[:MOST_GROUPS]
+        for (task, name), finals in list(groups.items())[:MOST_GROUPS]
         if len({of.lr for of in finals}) > 1
     ]
     left_out = max(len(groups) - MOST_GROUPS, 0)
-    return Rates(metric, direction, tuple(found), left_out, "", tried)
+    return LearningRateSensitivity(metric, direction, tuple(labelled), left_out, "", tried)
 
 
-def blocks(rates: Rates) -> tuple[Block, ...]:
+def blocks(rates: LearningRateSensitivity) -> tuple[Block, ...]:
     if rates.insufficient or not rates.groups:
         reason = rates.insufficient or "no contender has two learning rates"
         return (Paragraph(f"Insufficient data: {reason}."),)
-    tasks = dict.fromkeys(group.task for group in rates.groups)
-    tables = [
-        table
-        for task in tasks
-        for table in _tables(task, [group for group in rates.groups if group.task == task])
-    ]
-    notes = [
-        Paragraph(
-            f"Of {rates.metric} after the last epoch, at the best of whatever else varies. Good "
-            f"keeps {KEPT:.0%} of the best lr's gain over the untrained net; too low and too high "
-            "lie below and above it; diverged: half of the trials or more. Sensitivity: mean part "
-            "of the gain that is lost over the grid; 0 is none."
-        )
-    ]
-    if any(group.untrained is None for group in rates.groups):
-        notes.append(
-            Paragraph(
-                "Insufficient data for regimes where the untrained net's score is not known.",
-                "caution",
-            )
-        )
-    return (*of_points(rates.tried), *notes, *tables)
+    intro = Paragraph(
+        f"{rates.metric} after the last epoch, at the best of whatever else varies. A good lr "
+        f"keeps {KEPT:.0%} of the best lr's gain over the untrained net; too low and too high lie "
+        "below and above the best; diverged: half of the trials or more. Sensitivity: the mean "
+        "share of the gain that is lost over the grid; 0 is none."
+    )
+    unknown = any(group.untrained is None for group in rates.groups)
+    return (
+        *about_points(rates.tried),
+        intro,
+        *([Paragraph(UNKNOWN, "caution")] if unknown else []),
+        *(table for task, of in by_task(rates.groups).items() for table in _tables(task, of)),
+    )
 
 
-def figures(rates: Rates) -> tuple[Figure, ...]:
-    tasks = dict.fromkeys(group.task for group in rates.groups)
+def figures(rates: LearningRateSensitivity) -> tuple[Figure, ...]:
     return tuple(
         LineChart(
-            title=f"{rates.metric} after the last epoch over lr{f': {task}' if task else ''}",
+            title=with_task(f"{rates.metric} after the last epoch over lr", task),
             x="lr",
             y=rates.metric,
             log_x=True,
             band="95% interval over seeds",
-            lines=tuple(
-                Line(
-                    group.contender or "all",
-                    tuple(
-                        Point(rate.lr, shown, rate.interval.low, rate.interval.high)
-                        for rate in group.rates
-                        if (shown := rate.final) is not None and rate.lr > 0
-                    ),
-                )
-                for group in rates.groups
-                if group.task == task
-            ),
+            lines=tuple(LineSeries(group.contender or "all", _points(group)) for group in groups),
         )
-        for task in tasks
+        for task, groups in by_task(rates.groups).items()
     )
 
 
-def _finals(
-    comparison: Comparison, column: str, tasks: Sequence[str], contend: Sequence[str]
-) -> list[tuple[str, str, Finals]]:
+def _points(group: Sensitivity) -> tuple[Point, ...]:
+    return tuple(
+        Point(rate.lr, rate.final, rate.interval.low, rate.interval.high)
+        for rate in group.rates
+        if rate.final is not None and rate.lr > 0
+    )
+
+
+def _final_scores(
+    comparison: Comparison, column: str, task_fields: Sequence[str], contend_by: Sequence[str]
+) -> dict[tuple[str, str], list[FinalScores]]:
+    """Returns the final scores of configs by task and contender, with the contenders in the same
+    order on each task, so that a contender keeps its colour."""
     trials = comparison.trials
     done = trials[(trials["outcome"] == Outcome.DONE) & np.isfinite(trials[column].astype(float))]
     values = {str(config): tuple(of) for config, of in done.groupby(PARAM_CONFIG)[column]}
-    made = []
+    groups: dict[tuple[str, str], list[FinalScores]] = {}
     for config in comparison.configs:
-        of = values.get(config.config_id, ())
-        if of or config.diverged:
-            finals = Finals(lr=float(config.labels["lr"]), values=of, diverged=config.diverged)
-            made.append((name_of(config.labels, tasks), name_of(config.labels, contend), finals))
-    return made
-
-
-def _in_order(
-    groups: Mapping[tuple[str, str], list[Finals]],
-) -> list[tuple[tuple[str, str], list[Finals]]]:
-    """Contenders in the same order on each task, so that their colours stay theirs."""
+        scores = values.get(config.config_id, ())
+        if scores or config.diverged:
+            lr = float(config.labels["lr"])
+            finals = FinalScores(lr=lr, values=scores, diverged=config.diverged)
+            key = name_of(config.labels, task_fields), name_of(config.labels, contend_by)
+            groups.setdefault(key, []).append(finals)
     tasks = list(dict.fromkeys(task for task, _ in groups))
     names = list(dict.fromkeys(name for _, name in groups))
-    return sorted(
-        groups.items(), key=lambda item: (tasks.index(item[0][0]), names.index(item[0][1]))
-    )
+    order = sorted(groups, key=lambda key: (tasks.index(key[0]), names.index(key[1])))
+    return {key: groups[key] for key in order}
 
 
-def _untrained(
-    comparison: Comparison, metric: str, tasks: Sequence[str]
+def _untrained_scores(
+    comparison: Comparison, metric: str, task_fields: Sequence[str]
 ) -> dict[str, float | None]:
-    """Mean score of the untrained nets of each task: weights at epoch 0 depend on model and seed
-    alone, so that one run of each tells it."""
+    """Returns the mean score of the untrained nets of each task. Weights at epoch 0 depend on model
+    and seed alone, so that one run of each is read."""
     if comparison.details is None:
         return {}
     labels = {config.config_id: config.labels for config in comparison.configs}
@@ -161,15 +152,14 @@ def _untrained(
     same = [
         name
         for name in comparison.fields
-        if name.partition(".")[0] not in (*METHOD_FIELDS, "trial_id", PARAM_CONFIG)
-        and name in trials
+        if name.partition(".")[0] not in NOT_OF_UNTRAINED and name in trials
     ]
-    kept = trials.drop_duplicates(same) if same else trials
-    history = comparison.details.histories(list(kept["run_id"]), [metric])
+    trials = trials.drop_duplicates(same) if same else trials
+    history = comparison.details.histories(list(trials["run_id"]), [metric])
     first = history[history["step"] == 0].set_index("run_id")["value"]
     task_of = pd.Series(
-        [name_of(labels[str(config)], tasks) for config in kept[PARAM_CONFIG]],
-        index=list(kept["run_id"]),
+        [name_of(labels[str(config)], task_fields) for config in trials[PARAM_CONFIG]],
+        index=list(trials["run_id"]),
     )
     means = first.groupby(task_of.reindex(first.index)).mean()
     return {
@@ -178,37 +168,29 @@ def _untrained(
     }
 
 
-def _tables(task: str, groups: list[Sensitivity]) -> tuple[Table, ...]:
-    every = sorted({rate.lr for group in groups for rate in group.rates})
-    summary = _summary(task, groups)
-    return (_regimes(every, groups), summary) if len(every) <= MOST_RATES else (summary,)
+def _tables(task: str, groups: Sequence[Sensitivity]) -> tuple[ReportTable, ...]:
+    rates = sorted({rate.lr for group in groups for rate in group.rates})
+    if len(rates) > MOST_RATES:
+        return (_summary(task, groups),)
+    titles = (Column("lr", numeric=True), *(Column(g.contender or "all") for g in groups))
+    regimes = [{rate.lr: str(rate.regime) for rate in group.rates} for group in groups]
+    rows = tuple((format_number(lr), *(of.get(lr, MISSING) for of in regimes)) for lr in rates)
+    return ReportTable(titles, rows, caption=task), _summary(task, groups)
 
 
-def _regimes(every: list[float], groups: list[Sensitivity]) -> Table:
-    columns = (Column("lr", numeric=True), *(Column(g.contender or "all") for g in groups))
-    regimes = [{rate.lr: rate.regime for rate in group.rates} for group in groups]
-    rows = tuple((format_number(lr), *(str(of.get(lr, MISSING)) for of in regimes)) for lr in every)
-    return Table(columns, rows, caption=groups[0].task)
-
-
-def _summary(task: str, groups: list[Sensitivity]) -> Table:
-    columns = (
-        Column("contender"),
-        Column("best lr", numeric=True),
-        Column("in grid"),
-        Column("good from", numeric=True),
-        Column("to", numeric=True),
-        Column("decades", numeric=True),
-        Column("sensitivity", numeric=True),
+def _summary(task: str, groups: Sequence[Sensitivity]) -> ReportTable:
+    titles = (
+        *(Column("contender"), Column("best lr", numeric=True), Column("in grid")),
+        *columns(numeric=("good from", "to", "decades", "sensitivity")),
     )
     rows = []
     for group in groups:
-        low, high = (map(format_number, group.good)) if group.good else (MISSING, MISSING)
+        low, high = map(_rate, group.good) if group.good else (MISSING, MISSING)
         width = MISSING if group.decades is None else f"{group.decades:.1f}"
         rows.append(
             (
                 group.contender or "all",
-                MISSING if group.best is None else format_number(group.best),
+                MISSING if group.best is None else _rate(group.best),
                 MISSING if group.edge is None else group.edge or "inside",
                 low,
                 high,
@@ -216,13 +198,18 @@ def _summary(task: str, groups: list[Sensitivity]) -> Table:
                 figure(group.sensitivity, 2),
             )
         )
-    return Table(columns, tuple(rows), caption=task)
+    return ReportTable(titles, tuple(rows), caption=task)
+
+
+def _rate(lr: float) -> str:
+    """Returns a learning rate with six digits: those that a search draws have sixteen."""
+    return format_number(float(f"{lr:.6g}"))
 
 
 SECTION = Section(
     name="sensitivity",
     title="Learning-rate sensitivity",
-    place=70,
+    order=70,
     record=record,
     blocks=blocks,
     figures=figures,

@@ -1,30 +1,28 @@
-"""One sentence over all tasks: who beats whom and how surely; then who leads on each data set."""
+"""The verdict: who beats whom over all tasks and how surely; then who leads on each data set."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.analysis.across import Improvement
+from harness.analysis.across_tasks import ALPHA, Improvement
 from harness.analysis.comparison import Comparison
-from harness.analysis.headline import Headline, headline
-from harness.analysis.tournament import MOST_CONTENDERS, Tournament, tournament
-from harness.analysis.tuned import Tuned
-from harness.analysis.verdict import Verdict, judge
+from harness.analysis.headline import FEWEST_SEEDS, Evidence, Headline, headline
+from harness.analysis.ranking import ConfigGroup
+from harness.analysis.tournament import MOST_CONTENDERS, tournament
 from harness.core.errors import InputError
 from harness.core.text import join_with_and, plural
 from harness.report.blocks import Paragraph
-from harness.report.intervals import probable
-from harness.report.numbers import decimals_for, spread
-from harness.report.rows import called
+from harness.report.labels import describe
+from harness.report.numbers import decimals_for, p_value, probability, spread
 from harness.report.section import Section
-from harness.report.uncertainty import why
 
-CLAIM = "no claim of significance"
+MOST_NAMES = 4
+"""Most contenders that a sentence about a tie names."""
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """The best config of a group. name: the group's. settings: what else sets the config apart."""
+class Leader:
+    """A contender's best config. name: the contender's. settings: the config's other fields."""
 
     name: str
     settings: str
@@ -35,19 +33,24 @@ class Contender:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Within one task; see `analysis.verdict.Verdict`. sentence: for people."""
+class TaskStanding:
+    """Who leads within one task.
+
+    leaders: the best contender and those that tie with it; empty if nothing has a value.
+    runner_up: the best contender behind them.
+    seeds: the fewest seeds that one of those named has. sentence: for people.
+    """
 
     task: str
-    leaders: tuple[Contender, ...]
-    runner_up: Contender | None
+    leaders: tuple[Leader, ...]
+    runner_up: Leader | None
     seeds: int
     sentence: str
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """sentence: over all tasks, from `headline`; None and empty where nothing competes.
+    """headline, sentence: over all tasks; None and empty if nothing competes.
     standings: one for each data set."""
 
     metric: str
@@ -55,122 +58,146 @@ class Verdicts:
     compared_on: str
     headline: Headline | None
     sentence: str
-    standings: tuple[Standing, ...]
+    standings: tuple[TaskStanding, ...]
 
 
 def record(comparison: Comparison) -> Verdicts:
-    judged = [
-        judge(task, [group for group in comparison.contenders if group.best.task == task])
-        for task in comparison.tasks
-    ]
-    standings = tuple(_standing(verdict, comparison) for verdict in judged)
-    games = tournament(comparison)
-    if games is None:
-        _refuse_baseline(comparison)
-        return Verdicts(comparison.score.metric, comparison.contend_by, "", None, "", standings)
-    found = headline(games, comparison.generator("headline"), comparison.question.baseline)
-    return Verdicts(
-        metric=comparison.score.metric,
-        by=comparison.contend_by,
-        compared_on=games.metric,
-        headline=found,
-        sentence=_over_all(found, games),
-        standings=standings,
-    )
+    standings = tuple(_standing(task, comparison) for task in comparison.tasks)
+    competing, baseline = tournament(comparison), comparison.question.baseline
+    if competing is not None:
+        over_all = headline(competing, comparison.generator("headline"), baseline)
+        sentence, compared_on = _over_all_tasks(over_all, competing.metric), competing.metric
+    elif baseline is None:
+        over_all, sentence, compared_on = None, "", ""
+    else:
+        fields = join_with_and(comparison.contend_by or ("nothing",))
+        raise InputError(
+            f"--baseline {baseline!r}: {fields} does not give 2 to {MOST_CONTENDERS} contenders; "
+            "choose others with --by"
+        )
+    metric, by = comparison.score.metric, comparison.contend_by
+    return Verdicts(metric, by, compared_on, over_all, sentence, standings)
 
 
 def blocks(verdicts: Verdicts) -> tuple[Paragraph, ...]:
-    told = [Paragraph(standing.sentence, "claim") for standing in verdicts.standings]
-    return (Paragraph(verdicts.sentence, "claim"), *told) if verdicts.sentence else tuple(told)
+    sentences = [verdicts.sentence, *(standing.sentence for standing in verdicts.standings)]
+    return tuple(Paragraph(sentence, "claim") for sentence in sentences if sentence)
 
 
-def _over_all(found: Headline, games: Tournament) -> str:
+def _over_all_tasks(over_all: Headline, metric: str) -> str:
     """ "adamw beats sgd on 3 of 3 tasks, P(better) .94 [.81, .99], n = 5 (test/accuracy)." """
-    told = [] if found.finding == "beats" else [f"Insufficient data: {why(found)}."]
-    if found.improvement is not None:
-        told.append(_numbers(found.improvement, games.metric, found.finding == "beats"))
-    if found.improvement is not None and found.undecided:
-        told.append(
-            f"Not told apart from {found.improvement.first}: {join_with_and(found.undecided)}."
-        )
-    if found.left_out:
-        told.append(f"Not finished by all: {plural(found.left_out, 'task')}.")
-    return " ".join(told)
+    beats, pair = over_all.finding == "beats", over_all.improvement
+    sentences = [] if beats else [f"Insufficient data: {_reason(over_all)}."]
+    if pair is not None:
+        sentences.append(_numbers(pair, metric, beats))
+    if pair is not None and over_all.undecided:
+        undecided = join_with_and(over_all.undecided)
+        sentences.append(f"{pair.first} is not shown to beat {undecided}.")
+    if over_all.left_out:
+        left_out = plural(over_all.left_out, "task")
+        sentences.append(f"{left_out} left out: not every contender finished.")
+    return " ".join(sentences)
 
 
 def _numbers(pair: Improvement, metric: str, beats: bool) -> str:
     tasks = plural(pair.tasks, "task")
-    sure = f"P(better) {probable(pair.better, pair.interval)}, n = {pair.seeds} ({metric})"
+    better = f"P(better) {probability(pair.better, pair.interval)}, n = {pair.seeds} ({metric})"
     if pair.better == 0.5 and not pair.won:
-        return f"{pair.first} and {pair.second} are level on {tasks}, {sure}."
-    how = "beats" if beats else "is ahead of"
-    return f"{pair.first} {how} {pair.second} on {pair.won} of {tasks}, {sure}."
+        return f"{pair.first} and {pair.second} are level on {tasks}, {better}."
+    verb = "beats" if beats else "is ahead of"
+    return f"{pair.first} {verb} {pair.second} on {pair.won} of {tasks}, {better}."
 
 
-def _refuse_baseline(comparison: Comparison) -> None:
-    baseline = comparison.question.baseline
-    if baseline is not None:
-        raise InputError(
-            f"--baseline {baseline!r}: {join_with_and(comparison.contend_by or ('nothing',))} does "
-            f"not give 2 to {MOST_CONTENDERS} contenders; name others by --by"
+def _reason(over_all: Headline) -> str:
+    """Says which part of the rule for a claim does not hold."""
+    pair, test = over_all.improvement, over_all.evidence
+    if over_all.doubt == "no task":
+        return "no task was finished by every contender"
+    if pair is None:
+        return "the best two have fewer than two seeds in common on every task"
+    if over_all.doubt == "few seeds" or test is None:
+        return f"{plural(pair.seeds, 'seed')} in common, and a claim needs at least {FEWEST_SEEDS}"
+    if over_all.doubt == "interval":
+        return f"the interval of P(better) reaches down to {probability(pair.interval.low)}"
+    if not test.differ:
+        p = p_value(test.friedman)
+        return f"Friedman's test over tasks finds no difference among contenders (p = {p})"
+    if test.apart is not None and test.needed is not None:
+        return (
+            f"the average ranks of {pair.first} and {pair.second} lie {test.apart:.2f} apart over "
+            f"{plural(test.blocks, 'task')}, and more than {test.needed:.2f} are needed (Nemenyi)"
         )
+    return _wilcoxon(test, pair)
 
 
-def _standing(verdict: Verdict, comparison: Comparison) -> Standing:
-    leaders = tuple(_contender(group, comparison) for group in verdict.leaders)
-    runner_up = _contender(verdict.runner_up, comparison) if verdict.runner_up else None
-    sentence = _sentence(verdict, leaders, runner_up, comparison.score.metric)
-    return Standing(
-        task=verdict.task,
-        leaders=leaders,
-        runner_up=runner_up,
-        seeds=verdict.seeds,
-        sentence=f"{verdict.task}: {sentence}" if verdict.task else sentence,
-    )
+def _wilcoxon(test: Evidence, pair: Improvement) -> str:
+    blocks = plural(test.blocks, "task" if test.test == "Wilcoxon over tasks" else "seed")
+    if test.p is None or test.floor is None:
+        return f"{pair.first} and {pair.second} tie on {blocks}"
+    adjusted = f" after Holm's adjustment over {test.compared} pairs" if test.compared > 1 else ""
+    result = f"Wilcoxon's p = {p_value(test.p)} over {blocks}{adjusted}"
+    lowest = min(1.0, test.floor * test.compared)
+    if lowest < ALPHA:
+        return result
+    if lowest == test.p:
+        return f"{result}, the lowest p that so few allow"
+    return f"{result}; so few that differ allow no p below {p_value(lowest)}"
 
 
-def _contender(group: Tuned, comparison: Comparison) -> Contender:
+def _standing(task: str, comparison: Comparison) -> TaskStanding:
+    of_task = [group for group in comparison.contenders if group.best.task == task]
+    valued = [group for group in of_task if group.best.mean is not None]
+    ahead = [group for group in valued if group.best.rank == valued[0].best.rank]
+    behind = valued[len(ahead) :][:1]
+    leaders = tuple(_leader(group, comparison) for group in ahead)
+    runner_up = _leader(behind[0], comparison) if behind else None
+    named = [group.best for group in (*ahead, *behind)]
+    seeds = min((config.n for config in named), default=0)
+    sentence = f"Insufficient data: no trial has a {comparison.score.metric}."
+    if leaders:
+        same = not any(config.sd for config in named)
+        caution = _caution(seeds, same, alone=len(named) == 1)
+        sentence = f"{_lead(leaders, runner_up, comparison.score.metric)}. {caution}"
+    sentence = f"{task}: {sentence}" if task else sentence
+    return TaskStanding(task, leaders, runner_up, seeds, sentence)
+
+
+def _leader(group: ConfigGroup, comparison: Comparison) -> Leader:
     best = group.best
     name = {field: best.labels[field] for field in comparison.contend_by}
-    rest = [field for field in comparison.shown if field not in name]
-    settings = called({field: best.labels[field] for field in rest})
-    return Contender(called(name), settings, best.config_id, best.mean, best.sd, best.n)
+    settings = {field: best.labels[field] for field in comparison.shown if field not in name}
+    return Leader(describe(name), describe(settings), best.config_id, best.mean, best.sd, best.n)
 
 
-def _sentence(
-    verdict: Verdict, leaders: tuple[Contender, ...], runner_up: Contender | None, metric: str
-) -> str:
-    if not leaders:
-        return f"Insufficient data: no trial has a {metric}."
-    decimals = decimals_for(leader.mean for leader in leaders)
+def _lead(leaders: tuple[Leader, ...], runner_up: Leader | None, metric: str) -> str:
+    """ "adam leads with val/accuracy 0.9803 ± 0.0015 (n = 3) at lr 0.01; next sgd, 0.9703 ± …" """
     first = leaders[0]
+    decimals = decimals_for([first.mean])
     value = f"{metric} {spread(first.mean, first.sd, decimals)} (n = {first.n})"
-    at = f" at {first.settings}" if first.settings else ""
+    settings = f" at {first.settings}" if first.settings else ""
     if len(leaders) > 1:
-        told = f"{join_with_and(_short([leader.name for leader in leaders]))} tie at {value}"
+        names = [leader.name for leader in leaders]
+        if len(names) > MOST_NAMES:
+            names[MOST_NAMES - 1 :] = [f"{len(names) - MOST_NAMES + 1} more"]
+        sentence = f"{join_with_and(names)} tie at {value}"
     elif not first.name:
-        told = f"The only config reaches {value}"
+        sentence = f"The only config reaches {value}"
     elif runner_up is None:
-        told = f"{first.name} alone has results: {value}{at}"
+        sentence = f"{first.name} alone has results: {value}{settings}"
     else:
-        told = f"{first.name} leads with {value}{at}"
+        sentence = f"{first.name} leads with {value}{settings}"
     if runner_up is not None:
-        told += f"; next {runner_up.name}, {spread(runner_up.mean, runner_up.sd, decimals)}"
-    return f"{told}. {_caution(verdict, alone=runner_up is None and len(leaders) == 1)}"
+        sentence += f"; next {runner_up.name}, {spread(runner_up.mean, runner_up.sd, decimals)}"
+    return sentence
 
 
-def _short(names: list[str], most: int = 4) -> list[str]:
-    return names if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
-
-
-def _caution(verdict: Verdict, alone: bool) -> str:
-    if verdict.seeds == 1:
+def _caution(seeds: int, same: bool, alone: bool) -> str:
+    if seeds == 1:
         return "Insufficient data: 1 seed proves nothing."
-    seeds = plural(verdict.seeds, "seed")
     if alone:
-        return f"{seeds}, and nothing to compare it with."
-    flat = "" if verdict.spread else ", which all gave the same value"
-    return f"{seeds}{flat}: {CLAIM}."
+        return f"{plural(seeds, 'seed')}, and nothing to compare it with."
+    flat = ", which all gave the same value" if same else ""
+    return f"{plural(seeds, 'seed')}{flat}: no claim of significance."
 
 
-SECTION = Section(name="verdict", title="", place=0, record=record, blocks=blocks, brief=True)
+SECTION = Section(name="verdict", title="", order=0, record=record, blocks=blocks, brief=True)

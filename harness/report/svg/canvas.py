@@ -1,4 +1,4 @@
-"""The ground of every figure: an SVG under construction, scales, ticks and axes."""
+"""What every figure is drawn with: an SVG that collects shapes, scales, ticks and axes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from math import ceil, floor, isfinite, log10
 from markupsafe import Markup
 
 WIDTH = 480
-"""User units; narrow, so that text is still legible where a phone shrinks it."""
+"""User units; narrow, so that text is still legible when a phone shrinks it."""
+MARGIN = 16.0
 COLOURS = 8
 CHARACTER = 7.2
-"""Mean width of a character of the figures' font, for placing; never for cutting."""
+"""Mean width of a character of the figures' font, to place text; never to cut it."""
 
 
 class Canvas:
     """Collects shapes. Every text goes through `Markup.format`, which escapes it.
 
-    Classes, not colours: the page's style gives both themes. label: what a screen reader says.
+    Shapes have classes, not colours: the page's style has a light and a dark theme.
+
+    label: what a screen reader says.
     """
 
     def __init__(self, height: float, label: str, width: float = WIDTH) -> None:
@@ -61,7 +64,7 @@ class Canvas:
         )
 
     def mark(self, x: float, y: float, series: int, title: str = "", kind: str = "mark") -> None:
-        """A point whose shape, not its colour alone, tells its series."""
+        """Adds a point. Its shape as well as its colour shows its series."""
         self.add(
             '<path d="{}" transform="translate({} {})" class="{} s{}"><title>{}</title></path>',
             SHAPES[series % len(SHAPES)],
@@ -92,7 +95,7 @@ SHAPES = (
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Values from `low` to `high` onto places from `start` to `end`."""
+    """Maps values from `low` to `high` onto positions from `start` to `end`."""
 
     low: float
     high: float
@@ -110,22 +113,22 @@ class Scale:
         return log_ticks(self.low, self.high) if self.log else ticks(self.low, self.high, wanted)
 
 
-def scale(values: Sequence[float], start: float, end: float, log: bool = False) -> Scale:
-    """Over these values, with a little room at both ends."""
+def fit_scale(values: Sequence[float], start: float, end: float, log: bool = False) -> Scale:
+    """Returns a scale over these values, with a little room at both ends."""
     known = [value for value in values if isfinite(value) and (value > 0 or not log)]
     if not known:
         return Scale(1 if log else 0, 10 if log else 1, start, end, log)
     low, high = min(known), max(known)
     if log:
         room = 10 ** (0.04 * (log10(high) - log10(low)) or 0.2)
-        # A loss may have grown to the end of what a float holds.
+        # A loss may have grown to the largest float.
         return Scale(max(low / room, 1e-300), min(high * room, 1e300), start, end, log)
     room = 0.05 * (high - low) or abs(high) * 0.05 or 0.5
     return Scale(low - room, high + room, start, end)
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Round values within, at steps of 1, 2 or 5 times a power of ten."""
+    """Returns round values between low and high, at steps of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / max(wanted, 1)
     power = 10.0 ** floor(log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
@@ -133,60 +136,47 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten within; every second or third of many."""
+    """Returns the powers of ten between low and high; of many, every second or third."""
     first, last = ceil(log10(low)), floor(log10(high))
     every = max(1, -(-(last - first + 1) // 8))
     return [10.0**power for power in range(first, last + 1, every)]
 
 
-def axes(
-    canvas: Canvas, x: Scale, y: Scale, x_label: str, y_label: str, x_ticks: Sequence[float] = ()
-) -> None:
-    """Grid, ticks and names of both axes; y runs upward."""
+def axes(canvas: Canvas, x: Scale, y: Scale, x_label: str, y_label: str) -> None:
+    """Draws grid, ticks and names of both axes; y runs upward."""
     for tick in y.ticks():
         canvas.line(x.start, y(tick), x.end, y(tick), "grid")
-        canvas.text(x.start - 6, y(tick) + 4, told(tick), "tick", "end")
-    for tick in x_ticks or x.ticks():
+        canvas.text(x.start - 6, y(tick) + 4, tick_text(tick), "tick", "end")
+    for tick in x.ticks():
         canvas.line(x(tick), y.start, x(tick), y.start + 4, "axis")
-        canvas.text(x(tick), y.start + 17, told(tick), "tick", "middle")
+        canvas.text(x(tick), y.start + 17, tick_text(tick), "tick", "middle")
     canvas.line(x.start, y.start, x.end, y.start, "axis")
     canvas.text((x.start + x.end) / 2, y.start + 34, x_label, "name", "middle")
     canvas.text(x.start - 50, y.end - 8, y_label, "name")
 
 
-def legend(canvas: Canvas, names: Sequence[str], top: float, left: float = 16) -> None:
-    """Names beside their marks, in rows."""
-    x, y = left, top
-    for series, name in enumerate(names):
-        wide = 34 + CHARACTER * len(name)
-        if x + wide > canvas.width and x > left:
-            x, y = left, y + 18
-        canvas.mark(x + 5, y - 4, series)
-        canvas.text(x + 14, y, name, "tick")
-        x += wide
-
-
-def legend_height(names: Sequence[str], width: float = WIDTH, left: float = 16) -> float:
-    x, rows = left, 1
+def legend_places(names: Sequence[str], top: float) -> list[tuple[float, float]]:
+    """Returns where each name of a legend stands: its left end and its baseline, in rows."""
+    places: list[tuple[float, float]] = []
+    x, y = MARGIN, top
     for name in names:
         wide = 34 + CHARACTER * len(name)
-        if x + wide > width and x > left:
-            x, rows = left, rows + 1
+        if x + wide > WIDTH and x > MARGIN:
+            x, y = MARGIN, y + 18
+        places.append((x, y))
         x += wide
-    return 18.0 * rows
+    return places
 
 
-def told(value: float) -> str:
-    """A tick's text."""
+def tick_text(value: float) -> str:
+    """Returns the text of a tick: "0.01", "1e5"."""
     if value == 0:
         return "0"
-    return (
-        f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-        if (abs(value) >= 1e5 or abs(value) < 1e-3)
-        else f"{value:g}"
-    )
+    if 1e-3 <= abs(value) < 1e5:
+        return f"{value:g}"
+    return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def short(number: float) -> str:
-    """A coordinate with one decimal: a tenth of a unit is less than a pixel."""
+    """Returns a coordinate with one decimal: a tenth of a unit is less than a pixel."""
     return f"{number:.1f}".removesuffix(".0")

@@ -1,4 +1,4 @@
-"""Figures without two plain axes: critical difference, heat map, parallel coordinates."""
+"""Diagrams without plain axes: critical differences, heat map, parallel coordinates."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from math import floor, log10
 
 from markupsafe import Markup
 
-from harness.report.figures import HeatMap, Parallel, RankLine
-from harness.report.shorten import shortened
+from harness.report.figures import CriticalDifferenceDiagram, HeatMap, ParallelCoordinates
+from harness.report.labels import shorten_labels
 from harness.report.svg.canvas import CHARACTER, WIDTH, Canvas, Scale
 
 SHADES = 6
 
 
-def ranks(chart: RankLine) -> Markup:
-    """Demšar's diagram: rank 1 on the left; a bar joins contenders that do not differ."""
+def critical_differences(chart: CriticalDifferenceDiagram) -> Markup:
+    """Demšar's diagram: rank 1 is on the left; a bar joins contenders that do not differ."""
     count = len(chart.ranks)
     bars = len(chart.groups)
     half = (count + 1) // 2
@@ -23,7 +23,7 @@ def ranks(chart: RankLine) -> Markup:
     first = top + 16 + 9 * bars
     canvas = Canvas(first + 22 * half + 8, chart.title)
     labels = [f"{name} {rank:.2f}" for name, rank in chart.ranks]
-    # No lead may run through a label: each side's stand beside the axis.
+    # Labels stand beside the axis, so that no line to a rank crosses one.
     sides = [min(max(_width(side) + 16, 60), 190) for side in (labels[:half], labels[half:])]
     x = Scale(1, max(count, 2), sides[0], WIDTH - sides[1])
     canvas.line(x(1), top, x(x.high), top, "axis")
@@ -49,8 +49,8 @@ def ranks(chart: RankLine) -> Markup:
     return canvas.svg()
 
 
-def heat(chart: HeatMap) -> Markup:
-    """Shade and figure in each cell; the best of all is framed."""
+def heat_map(chart: HeatMap) -> Markup:
+    """Each cell has a shade and a number; the best one is framed."""
     left = min(_width(chart.rows) + 14, 190)
     wide = (WIDTH - left - 6) / max(len(chart.columns), 1)
     high, top = 26.0, 44.0
@@ -80,8 +80,8 @@ def heat(chart: HeatMap) -> Markup:
     return canvas.svg()
 
 
-def parallel(chart: Parallel) -> Markup:
-    """A line a config, shaded by its score; the best ones lie on top."""
+def parallel_coordinates(chart: ParallelCoordinates) -> Markup:
+    """Each config is a line, shaded by its score; the best ones lie on top."""
     high, top = 200.0, 44.0
     canvas = Canvas(top + high + 18, chart.title, width=max(WIDTH, 110 * len(chart.axes)))
     gap = (canvas.width - 120) / max(len(chart.axes) - 1, 1)
@@ -102,7 +102,7 @@ def parallel(chart: Parallel) -> Markup:
     for x, axis in zip(places, chart.axes, strict=True):
         canvas.line(x, top, x, top + high, "axis")
         few = axis.ticks if len(axis.ticks) <= 12 else axis.ticks[:: -(-len(axis.ticks) // 12)]
-        name, labels = shortened(axis.name, [text for text, _ in few])
+        name, labels = shorten_labels(axis.name, [text for text, _ in few])
         if x == places[0]:
             canvas.text(8, 18, name, "name")
         else:
@@ -117,5 +117,5 @@ def _width(labels: Sequence[str]) -> float:
 
 
 def _decimals(largest: float) -> int:
-    """As many as give the largest value three digits, the same for all."""
+    """Returns the decimals that give the largest value three digits."""
     return min(max(2 - floor(log10(largest)), 0), 6) if largest else 2

@@ -1,0 +1,180 @@
+"""The order of configs: the score that ranks them, their ranks, and the best of each group."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+
+from harness.analysis.configs import Config
+from harness.components.base import Metric
+from harness.components.registry import UnknownComponent, find
+from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.metrics import BEST, FINAL
+
+TEST = "test/"
+SIGNIFICANT = 12
+"""Digits in which two means must agree to be a tie: the order of a sum is no difference."""
+
+Edge = Literal["", "lowest", "highest", "only"]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The scalar that ranks configs.
+
+    metric: "val/accuracy".
+    epoch: "best" reads the metric at each trial's best epoch by `selected_on`, the experiment's
+        selection metric; "final" reads it after the last epoch.
+    test: the same measure of the test split at the same epoch; None if the metric is of the test
+        split itself or the test split was not measured.
+    """
+
+    metric: str
+    epoch: Literal["best", "final"]
+    direction: Literal["max", "min"]
+    selected_on: str
+    test: str | None = None
+
+    @property
+    def column(self) -> str:
+        """The scalar's column in the table of trials."""
+        return f"{self.epoch}/{self.metric}"
+
+    @property
+    def test_column(self) -> str | None:
+        return None if self.test is None else f"{self.epoch}/{self.test}"
+
+    @property
+    def sign(self) -> int:
+        """1 if higher is better, else −1."""
+        return 1 if self.direction == "max" else -1
+
+    @property
+    def saw_test(self) -> bool:
+        """Whether the test split influenced which config is called best."""
+        return self.metric.startswith(TEST) or (
+            self.epoch == "best" and self.selected_on.startswith(TEST)
+        )
+
+
+def choose_score(
+    scalars: Collection[str],
+    selected_on: str,
+    direction: Literal["max", "min"],
+    metric: str | None = None,
+) -> Score:
+    """Returns the score for a metric, by default the selection metric at the best epoch.
+
+    scalars: the names that the trials have.
+    metric: "val/loss" or "final/val/loss" reads the last epoch, "best/val/loss" the best epoch by
+        the selection metric.
+
+    Raises InputError, with the closest name, if no trial has the metric or if it is not known
+    which direction is better.
+    """
+    epoch: Literal["best", "final"] = "best"
+    chosen = selected_on
+    if metric is not None and metric != selected_on:
+        epoch = "best" if metric.startswith(BEST) else "final"
+        chosen = metric.removeprefix(BEST).removeprefix(FINAL)
+        if f"{epoch}/{chosen}" not in scalars:
+            known = {name.removeprefix(FINAL) for name in scalars if name.startswith(FINAL)}
+            raise InputError(
+                Problem(f"--metric: no trial has {metric!r}", hint=did_you_mean(metric, known))
+            )
+        if chosen != selected_on:
+            direction = _better_direction(chosen)
+    split, _, measure = chosen.partition("/")
+    test = f"{TEST}{measure}"
+    has_test = split != "test" and f"{epoch}/{test}" in scalars
+    return Score(chosen, epoch, direction, selected_on, test if has_test else None)
+
+
+def _better_direction(metric: str) -> Literal["max", "min"]:
+    """Returns the direction that the metric's component declares; a loss is minimised."""
+    measure = metric.rpartition("/")[2]
+    if measure == "loss":
+        return "min"
+    try:
+        component = find("metrics", measure)
+    except UnknownComponent:
+        component = None
+    if not isinstance(component, Metric):
+        raise InputError(
+            f"--metric: it is not known whether a higher or a lower {metric} is better"
+        )
+    return component.direction
+
+
+def rank(configs: Iterable[Config], direction: Literal["max", "min"]) -> tuple[Config, ...]:
+    """Returns the configs in order, with their ranks.
+
+    A trial that diverged is worse than any value: within a task, the config with the smaller share
+    of diverged trials goes first, then the one with the better mean. A config of which no trial
+    finished goes last.
+    """
+    sign = -1 if direction == "max" else 1
+
+    def key(config: Config) -> tuple[bool, float, float]:
+        mean = np.inf if config.mean is None else sign * float(f"{config.mean:.{SIGNIFICANT}g}")
+        return config.n + config.diverged == 0, config.divergence or 0.0, mean
+
+    configs = list(configs)
+    tasks = {task: place for place, task in enumerate(dict.fromkeys(c.task for c in configs))}
+    ranked: list[Config] = []
+    in_order = sorted(configs, key=lambda config: (tasks[config.task], *key(config)))
+    for _, of_task in groupby(in_order, key=lambda config: config.task):
+        place = 1
+        for (unfinished, *_), equal in groupby(of_task, key=key):
+            equals = list(equal)
+            ranked += [replace(config, rank=None if unfinished else place) for config in equals]
+            place += len(equals)
+    return tuple(ranked)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigGroup:
+    """The best config of a group, such as all configs of one optimizer.
+
+    tried: the group's learning rates of which a trial finished.
+    edge: whether the best learning rate is the lowest, the highest or the only one of those; a
+        better one may then lie outside.
+    tied: how many other configs of the group have the same rank.
+    """
+
+    best: Config
+    tried: tuple[str, ...]
+    edge: Edge
+    tied: int
+
+
+def best_of_each(ranked: Sequence[Config], by: Sequence[str]) -> tuple[ConfigGroup, ...]:
+    """Returns the best config of each combination of the fields `by` within a task, in order of
+    rank. Groups of which no trial finished are left out.
+
+    ranked: as `rank` returns them.
+    """
+    groups: dict[tuple[str, ...], list[Config]] = defaultdict(list)
+    for config in ranked:
+        if config.rank is not None:
+            groups[config.task, *(config.labels[name] for name in by)].append(config)
+    best = []
+    for first, *others in groups.values():
+        tried = tuple(sorted({c.labels["lr"] for c in (first, *others)}, key=float))
+        tied = sum(config.rank == first.rank for config in others)
+        best.append(ConfigGroup(first, tried, lr_edge(first.labels["lr"], tried), tied))
+    return tuple(best)
+
+
+def lr_edge(best: str, tried: Sequence[str]) -> Edge:
+    """Returns where the best learning rate lies among those tried, which are in ascending order."""
+    if len(tried) < 2:
+        return "only"
+    if best == tried[0]:
+        return "lowest"
+    return "highest" if best == tried[-1] else ""

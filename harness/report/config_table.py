@@ -1,0 +1,104 @@
+"""A config as a row of a table, the same in every section."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.analysis.configs import Config
+from harness.experiment.trial import MAIN_FIELDS
+from harness.report.blocks import Column
+from harness.report.numbers import MISSING, decimals_for, spread
+
+OWN_COLUMNS = tuple(name for name in MAIN_FIELDS if name != "dataset")
+"""Fields with a column each; all others share one, so that a table fits 80 columns."""
+ID_DIGITS = 6
+"""Digits of the config's id that tell configs of the same label apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigRow:
+    """A config over its seeds, as plain values.
+
+    fields: those of the config's fields that differ among configs.
+    fewer: whether another config has more seeds.
+    divergence: the share of its finished trials that diverged.
+    """
+
+    rank: int | None
+    config_id: str
+    task: str
+    dataset: str
+    fields: dict[str, str]
+    mean: float | None
+    sd: float | None
+    n: int
+    fewer: bool
+    test_mean: float | None
+    test_sd: float | None
+    trials: int
+    diverged: int
+    divergence: float | None
+    failed: int
+    interrupted: int
+    running: int
+
+
+COPIED = (
+    *("rank", "config_id", "task", "mean", "sd", "n", "test_mean", "test_sd"),
+    *("trials", "diverged", "divergence", "failed", "interrupted", "running"),
+)
+
+
+def config_rows(configs: Sequence[Config], shown: Sequence[str]) -> tuple[ConfigRow, ...]:
+    """Returns one row for each config.
+
+    shown: the fields to show. If they do not tell two configs apart, because the data or the code
+        changed in between, the config's id is shown too.
+    """
+    labels = [(config.task, *(config.labels[name] for name in shown)) for config in configs]
+    times = Counter(labels)
+    most = max((config.n for config in configs), default=0)
+    rows = []
+    for config, label in zip(configs, labels, strict=True):
+        fields = {name: config.labels[name] for name in shown}
+        if times[label] > 1:
+            fields["config"] = config.config_id[:ID_DIGITS]
+        values = {name: getattr(config, name) for name in COPIED}
+        dataset, fewer = config.labels["dataset"], config.n < most
+        rows.append(ConfigRow(dataset=dataset, fields=fields, fewer=fewer, **values))
+    return tuple(rows)
+
+
+class ConfigColumns:
+    """The columns that the fields, scores and seeds of some rows take."""
+
+    def __init__(self, rows: Sequence[ConfigRow], metric: str, test: str | None) -> None:
+        names = dict.fromkeys(name for row in rows for name in row.fields)
+        self.own = [name for name in OWN_COLUMNS if name in names]
+        self.other = [name for name in names if name not in (*OWN_COLUMNS, "dataset")]
+        self.metric, self.test = metric, test
+        self.decimals = decimals_for(row.mean for row in rows)
+        self.test_decimals = decimals_for(row.test_mean for row in rows)
+
+    def columns(self) -> tuple[Column, ...]:
+        return (
+            *(Column(name, numeric=name == "lr") for name in self.own),
+            *((Column("other"),) if self.other else ()),
+            Column(self.metric, numeric=True),
+            Column("n", numeric=True),
+            *((Column(self.test, numeric=True),) if self.test else ()),
+        )
+
+    def cells(self, row: ConfigRow, mark: str = "") -> tuple[str, ...]:
+        """Returns one cell for each column. mark: stands behind the number of seeds."""
+        cells = [row.fields.get(name, MISSING) for name in self.own]
+        if self.other:
+            others = [f"{name}={row.fields[name]}" for name in self.other if name in row.fields]
+            cells.append(" ".join(others))
+        cells.append(spread(row.mean, row.sd, self.decimals))
+        cells.append(f"{row.n}{'*' if row.fewer else ''}{mark}")
+        if self.test:
+            cells.append(spread(row.test_mean, row.test_sd, self.test_decimals))
+        return tuple(cells)

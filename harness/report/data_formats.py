@@ -1,0 +1,62 @@
+"""A report for other programs: CSV and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from math import isfinite
+from typing import Any
+
+from harness.core.text import format_csv
+from harness.report.build import Report
+from harness.store.names import ABSENT
+
+SCHEMA = "harness.compare/1"
+"""The version rises with every change that a reader of the JSON must know about; additions do not
+change it."""
+COUNTS = ("trials", "diverged", "failed", "interrupted", "running")
+
+
+def json_text(reports: Iterable[Report]) -> str:
+    """Returns `{"schema": …, "experiments": [{"experiment": …, section: record, …}]}`. A missing
+    value is null, never NaN."""
+    experiments = [
+        {"experiment": report.experiment}
+        | {section.name: asdict(record) for section, record in report.parts}
+        for report in reports
+    ]
+    whole = _nulls({"schema": SCHEMA, "experiments": experiments})
+    return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def csv(reports: Iterable[Report]) -> str:
+    """Returns one row for each config, in full precision, with an empty cell for a missing value.
+    Each field that differs has a column, named as in an experiment file."""
+    rows = [(report, row) for report in reports for row in report.record("leaderboard").rows]
+    fields = list(dict.fromkeys(name for _, row in rows for name in row.fields))
+    header = ["experiment", "rank", "config_id", "dataset", *fields, "metric", "epoch"]
+    header += ["mean", "sd", "n", "test_metric", "test_mean", "test_sd", *COUNTS]
+    lines = []
+    for report, row in rows:
+        score = report.comparison.score
+        values = [row.fields.get(name) for name in fields]
+        lines.append(
+            [
+                *(report.experiment, row.rank, row.config_id, row.dataset),
+                *(None if value == ABSENT else value for value in values),
+                *(score.metric, score.epoch, row.mean, row.sd, row.n),
+                *(score.test, row.test_mean, row.test_sd),
+                *(getattr(row, name) for name in COUNTS),
+            ]
+        )
+    return format_csv(header, lines)
+
+
+def _nulls(value: Any) -> Any:
+    """Replaces numbers that are not finite by None."""
+    if isinstance(value, Mapping):
+        return {key: _nulls(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_nulls(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,0 +1,155 @@
+"""What a user asks to compare: experiments by name or by file, in one store or several."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.analysis.comparison import Question
+from harness.analysis.trials import join
+from harness.components.shared.data_files import offline
+from harness.core.errors import DataMissing, InputError, Problem
+from harness.core.paths import data_root
+from harness.core.text import distinct_parts
+from harness.experiment.loading import load
+from harness.experiment.plan import Plan, make_plan
+from harness.experiment.reading.yaml import parse
+from harness.report.build import build_report
+from harness.report.data_formats import csv, json_text
+from harness.report.html import html
+from harness.report.latex import latex
+from harness.report.markdown import markdown
+from harness.report.section import choose_sections, sections
+from harness.report.terminal import for_stdout
+from harness.store.read.results import Results, experiment_names, read_results
+from harness.store.store import Store, open_existing_store
+
+DEFAULT_TOP = 20
+SUFFIXES = (".yaml", ".yml")
+FORMATS = {
+    "table": for_stdout,
+    "markdown": markdown,
+    "latex": latex,
+    "csv": csv,
+    "json": json_text,
+}
+FOR_PEOPLE = ("table", "markdown", "latex")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An experiment's results, and what is asked of them. label: the experiment's name, and its
+    store's if there are several."""
+
+    label: str
+    results: Results
+    question: Question
+
+
+def requests(arguments: argparse.Namespace) -> list[Request]:
+    """Returns what the command line asks for.
+
+    Raises InputError for a mistake in a file, an experiment that does not exist, or experiments
+    that cannot be joined.
+    """
+    question = Question(
+        metric=arguments.metric,
+        where=conditions(arguments.where),
+        by=tuple(arguments.by),
+        top=arguments.top or None,
+        baseline=arguments.baseline,
+    )
+    # Files are read before the store is opened, so that a mistake in one is reported first.
+    experiments = [_experiment(name_or_file) for name_or_file in arguments.experiments]
+    stores = [open_existing_store(uri) for uri in arguments.store or [None]]
+    found = list(_read(stores, experiments, question))
+    return [_joined(found)] if arguments.join else found
+
+
+def conditions(options: Sequence[str]) -> dict[str, Any]:
+    """Returns `["lr=0.01", "lr=0.1"]` as `{"lr": [0.01, 0.1]}`. Raises InputError for an option
+    that is not FIELD=VALUE."""
+    values: dict[str, list[Any]] = {}
+    for option in options:
+        field, equals, value = option.partition("=")
+        if not equals or not field.strip():
+            raise InputError(Problem("must be FIELD=VALUE", where=f"--where {option!r}"))
+        values.setdefault(field.strip(), []).append(parse(value, f"--where {option!r}").values)
+    return {name: of[0] if len(of) == 1 else of for name, of in values.items()}
+
+
+def render(found: Sequence[Request], form: str, names: Sequence[str]) -> str:
+    """Returns reports in one of `FORMATS`. names: of the sections to show."""
+    chosen = sections() if form == "json" and not names else choose_sections(names)
+    if form == "csv":
+        chosen = choose_sections(["leaderboard"])
+    reports = [build_report(request.results, request.question, chosen) for request in found]
+    return FORMATS[form](reports)
+
+
+def write_html(found: Sequence[Request], path: Path) -> None:
+    """Writes all sections and all configs, whatever the terminal shows. Raises InputError if the
+    file cannot be written."""
+    whole = [(request.results, replace(request.question, top=None)) for request in found]
+    page = html([build_report(results, question, sections()) for results, question in whole])
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--html {path}: cannot be written: {error.strerror}") from None
+
+
+def _experiment(name_or_file: str) -> tuple[str, Plan | None]:
+    """Returns an experiment's name, and its plan if a file was given whose data is available."""
+    if not name_or_file.endswith(SUFFIXES):
+        return name_or_file, None
+    with offline("comparing downloads nothing"):
+        experiment = load(name_or_file)
+        try:
+            return experiment.name, make_plan(experiment, data_root())
+        except DataMissing as error:
+            print(
+                f"note: comparing all trials of {experiment.name!r}, not only those that "
+                f"{name_or_file} asks for now: its data is needed to tell them apart: {error}",
+                file=sys.stderr,
+            )
+            return experiment.name, None
+
+
+def _read(
+    stores: Sequence[Store], experiments: Sequence[tuple[str, Plan | None]], question: Question
+) -> Iterator[Request]:
+    """Reads each experiment from each store, by default the experiment that was run last."""
+    for store, store_name in zip(stores, distinct_parts([s.label for s in stores]), strict=True):
+        for name, plan in experiments or [(_newest(store), None)]:
+            label = f"{name} @ {store_name}" if len(stores) > 1 else name
+            if plan is None:
+                yield Request(label, read_results(store, name), question)
+                continue
+            planned = question.of_plan(plan)
+            if plan.experiment.search is not None:
+                # A search's file does not list the points that it tried, nor their winners.
+                planned = replace(planned, planned=None)
+            yield Request(label, read_results(store, name, plan.experiment.goal), planned)
+
+
+def _newest(store: Store) -> str:
+    names = experiment_names(store)
+    if not names:
+        raise InputError("the store has no experiments yet: run a sweep first")
+    return names[0]
+
+
+def _joined(found: Sequence[Request]) -> Request:
+    if len(found) < 2:
+        raise InputError("--join needs two experiments or two stores")
+    question = replace(found[0].question, planned=None, expect=())
+    planned = [request.question.planned for request in found]
+    if all(trial_ids is not None for trial_ids in planned):
+        every = {trial_id for trial_ids in planned for trial_id in trial_ids or ()}
+        question = replace(question, planned=every)
+    results = join([request.results for request in found], [request.label for request in found])
+    return Request(results.experiment, results, question)

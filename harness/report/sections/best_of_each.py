@@ -1,0 +1,101 @@
+"""The best learning rate of each optimizer, or the best config of each value of `--by`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.analysis.comparison import STUDY, Comparison
+from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task
+from harness.report.config_table import ConfigColumns, ConfigRow, config_rows
+from harness.report.section import Section
+
+AT_THE_EDGE = (
+    "Where the best lr is the lowest or highest that was tried, a better one may lie outside: "
+    "widen the grid."
+)
+IN_GRID = {"": "inside", "lowest": "bottom", "highest": "top", "only": "only"}
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best config of a group (see `analysis.ranking.ConfigGroup`). tried: the group's learning
+    rates."""
+
+    row: ConfigRow
+    tried: tuple[str, ...]
+    edge: str
+    tied: int
+
+    @property
+    def task(self) -> str:
+        return self.row.task
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfEach:
+    """The best configs by `metric`, with `test` beside it. rates_differ: whether several learning
+    rates were tried."""
+
+    by: tuple[str, ...]
+    metric: str
+    test: str | None
+    groups: tuple[Best, ...]
+    rates_differ: bool
+
+
+def record(comparison: Comparison) -> BestOfEach | None:
+    groups = comparison.groups
+    if not comparison.by or len(groups) < 2:
+        return None
+    if not comparison.question.by and not {"lr", "optimizer"} & set(comparison.shown):
+        return None  # Nothing was tuned.
+    fields = dict.fromkeys((*comparison.by, *comparison.shown))
+    shown = [name for name in fields if name not in ("dataset", STUDY)]
+    rows = config_rows([group.best for group in groups], shown)
+    return BestOfEach(
+        by=comparison.by,
+        metric=comparison.score.metric,
+        test=comparison.score.test,
+        groups=tuple(
+            Best(row, group.tried, group.edge, group.tied)
+            for row, group in zip(rows, groups, strict=True)
+        ),
+        # The winners and defaults of a search do not show where its space ends.
+        rates_differ="lr" in comparison.shown and comparison.tuning is None,
+    )
+
+
+def blocks(best: BestOfEach) -> tuple[Block, ...]:
+    tables = [_table(best, groups) for groups in by_task(best.groups).values()]
+    test = f"; {best.test} is shown beside it" if best.test else ""
+    notes = []
+    if best.rates_differ and any(group.edge in ("lowest", "highest") for group in best.groups):
+        notes.append(AT_THE_EDGE)
+    if any(group.tied for group in best.groups):
+        notes.append("= other configs of the group are as good.")
+    intro = f"The best of each {' and '.join(best.by)}, chosen on {best.metric}{test}."
+    return (Paragraph(intro), *tables, *map(Paragraph, notes))
+
+
+def _table(best: BestOfEach, groups: Sequence[Best]) -> ReportTable:
+    shared = ConfigColumns([group.row for group in groups], best.metric, best.test)
+    columns = (*shared.columns(), *([Column("lr in grid")] if best.rates_differ else []))
+    rows = [
+        (
+            *shared.cells(group.row, mark="=" if group.tied else ""),
+            *([IN_GRID[group.edge]] if best.rates_differ else []),
+        )
+        for group in groups
+    ]
+    return ReportTable(columns, tuple(rows), caption=groups[0].task)
+
+
+SECTION = Section(
+    name="best_of_each",
+    title="Best learning rates",
+    order=30,
+    record=record,
+    blocks=blocks,
+    brief=True,
+)

@@ -101,33 +101,33 @@ def _stack(setting: Setting, size: int, repeats: int, device: torch.device) -> S
     return Stack([(str(i), trial) for i, trial in enumerate(trials)], data_root(), device)
 
 
-def _epoch(stack: Stack, steps: StepRunner, epoch: int) -> float:
+def _epoch(stack: Stack, runner: StepRunner, epoch: int) -> float:
     """Seconds that an update took."""
     import time
 
     from harness.training.device import synchronize
 
-    places = stack.pools.train.shuffled(stack.seeds, epoch)
-    numbers = stack.numbers(epoch)
+    examples = stack.data.train.shuffled(stack.seeds, epoch)
+    coefficients = stack.coefficients(epoch)
     streams = stack.streams(epoch)
     synchronize(stack.device)
     start = time.perf_counter()
-    for _ in steps.over(places, numbers, streams):
+    for _ in runner.run(examples, coefficients, streams):
         pass
     synchronize(stack.device)
     return (time.perf_counter() - start) / stack.steps_per_epoch
 
 
-def _waits(stack: Stack, steps: StepRunner, epoch: int) -> bool:
+def _waits(stack: Stack, runner: StepRunner, epoch: int) -> bool:
     """Whether an epoch's updates wait for the device."""
     import torch
 
-    places = stack.pools.train.shuffled(stack.seeds, epoch)
-    numbers = stack.numbers(epoch)
+    examples = stack.data.train.shuffled(stack.seeds, epoch)
+    coefficients = stack.coefficients(epoch)
     streams = stack.streams(epoch)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for _ in steps.over(places, numbers, streams):
+        for _ in runner.run(examples, coefficients, streams):
             pass
     except RuntimeError as error:
         if "synchroniz" not in str(error):

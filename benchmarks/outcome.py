@@ -76,12 +76,16 @@ def fused(trials: dict[str, Trial]) -> Outcomes:
     import torch
 
     from harness.core.paths import data_root
+    from harness.training.device import resolve
     from harness.training.stacked.loop import train_stack
+    from harness.training.stacked.stack import Stack
 
     torch.set_num_threads(1)
     records: dict[str, list[Any]] = {key: [] for key in trials}
-    for key, record in train_stack(list(trials.items()), data_root()):
-        records[key].append(record)
+    device = resolve(next(iter(trials.values())).device)
+    for item in train_stack(Stack(list(trials.items()), data_root(), device)):
+        if isinstance(item, tuple):
+            records[item[0]].append(item[1])
     return {key: _last(found) for key, found in records.items()}
 
 

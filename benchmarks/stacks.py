@@ -119,14 +119,18 @@ def _alone(setting: Setting, size: int) -> Seconds:
 
 def _stacked(setting: Setting, size: int) -> Seconds:
     from harness.core.paths import data_root
+    from harness.training.device import resolve
     from harness.training.stacked.loop import train_stack
+    from harness.training.stacked.stack import Stack
 
     training = 0.0
 
     def run() -> None:
         nonlocal training
         trials = [(str(i), trial) for i, trial in enumerate(_trials(setting, size))]
-        training = _last_clock(record for _, record in train_stack(trials, data_root()))
+        stack = Stack(trials, data_root(), resolve(trials[0][1].device))
+        items = (item for item in train_stack(stack) if isinstance(item, tuple))
+        training = _last_clock(record for _, record in items)
 
     whole = _timed(run)
     return Seconds(whole / size, training / size)

@@ -101,7 +101,9 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
         from harness.training.stacked.compatibility import stacking_refusal
 
         grouping = plan_stacks(plan.trials, max_stack_size(fuse))
-        lines += grouping.judged(lambda trial: stacking_refusal(trial, data_root())).lines()
+        lines += grouping.without_refused(
+            lambda trial: stacking_refusal(trial, data_root())
+        ).lines()
     configs = len({planned.config_id for planned in plan.trials})
     lines.append(
         f"{plan.experiment.name}: {plural(len(plan.trials), 'trial')} of "

@@ -24,9 +24,12 @@ from harness.execution.executors.base import Event, Task
 from harness.execution.stopping import TOLD_TO_STOP, stoppable
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint, restore
+from harness.training.device import resolve
 from harness.training.loop import train
 from harness.training.setup import set_up
-from harness.training.stacked import loop as stacked
+from harness.training.stacked.checkpoint import restore as restore_stack
+from harness.training.stacked.loop import train_stack
+from harness.training.stacked.stack import Stack
 
 DECIDE_ROUNDING: Final = ("torch", "threads", "device_name")
 """What decides how numbers are rounded, beside the trial itself."""
@@ -39,7 +42,7 @@ def train_with_checkpoints(
     task: Task,
     device: torch.device | None,
     cancelled: Collection[str] = frozenset(),
-    before_start: Callable[[], Mapping[str, Any]] = dict,
+    build_stack: Callable[[], tuple[Stack, Mapping[str, Any]]] | None = None,
 ) -> Iterator[Event]:
     """Trains a lone trial, or several as a stack. Yields all records of the task's trials from the
     first on, however much of them was trained before.
@@ -51,15 +54,15 @@ def train_with_checkpoints(
     task without `checkpoints` writes none.
 
     cancelled: ids of a stack's trials that are no longer wanted; it may grow.
-    before_start: called before training starts from the beginning. What it returns is added to
-    that metadata; what it raises goes through.
+    build_stack: builds the task's stack, where it trains from the beginning, and returns it with
+    more of that metadata; what it raises goes through. Required for a stack.
     Raises what the training loops do, and CheckpointWriteError.
     """
     folder = task.checkpoint_folder
     policy = CheckpointPolicy(task.checkpoints.every if task.checkpoints and folder else inf)
     checkpointer = _Checkpointer(task, folder, policy)
     wanted = {trial_id for trial_id, _ in task.trials}
-    items = checkpointer.start(device, cancelled, before_start)
+    items = checkpointer.start(device, cancelled, build_stack)
     with stoppable(policy) if folder else nullcontext():
         for item in items:
             if isinstance(item, Checkpoint):
@@ -103,16 +106,18 @@ class _Checkpointer:
         self,
         device: torch.device | None,
         cancelled: Collection[str],
-        before_start: Callable[[], Mapping[str, Any]],
+        build_stack: Callable[[], tuple[Stack, Mapping[str, Any]]] | None,
     ) -> Items:
         """The items of training, resumed from the latest checkpoint that can be used, or from the
         beginning."""
-        train_on = self._train_stack if self._is_stack else self._train_alone
         if self._folder is not None:
             for loaded in self._folder.load(self._task.key, self._continued_trial):
                 try:
                     trials = self._trials_of(loaded)
-                    items = train_on(trials, loaded.state, device, cancelled)
+                    if self._is_stack:
+                        items = self._resume_stack(trials, loaded.state, device, cancelled)
+                    else:
+                        items = self._train_alone(device, loaded.state)
                 except UnusableCheckpoint as reason:
                     self._folder.set_aside(loaded.path, str(reason))
                     continue
@@ -120,8 +125,11 @@ class _Checkpointer:
                 return items
             self._folder.forget_waiting_trials()
             self._start_metadata |= self._why_from_the_beginning(self._folder)
-        self._start_metadata |= before_start()
-        return train_on(self._log.trials, None, device, cancelled)
+        if build_stack is None:
+            return self._train_alone(device)
+        stack, metadata = build_stack()
+        self._start_metadata |= metadata
+        return train_stack(stack, self._task.test_outputs, cancelled, self._policy)
 
     def _why_from_the_beginning(self, folder: CheckpointFolder) -> dict[str, str]:
         if restarted := folder.restart_reason():
@@ -162,34 +170,29 @@ class _Checkpointer:
         self._policy.record_write(time.monotonic() - began)
 
     def _train_alone(
-        self,
-        trials: Mapping[str, Trial],
-        state: Mapping[str, Any] | None,
-        device: torch.device | None,
-        cancelled: Collection[str],  # noqa: ARG002 - as for a stack
+        self, device: torch.device | None, state: Mapping[str, Any] | None = None
     ) -> Items:
-        (trial_id,) = trials
-        parts = set_up(self._task.trial, self._task.data_root, device)
-        resumed = None if state is None else restore(parts, state)
-        items = train(parts, self._task.test_outputs, self._policy, resumed)
-        return (item if isinstance(item, Checkpoint) else (trial_id, item) for item in items)
+        setup = set_up(self._task.trial, self._task.data_root, device)
+        resumed = None if state is None else restore(setup, state)
+        items = train(setup, self._task.test_outputs, self._policy, resumed)
+        key = self._task.key
+        return (item if isinstance(item, Checkpoint) else (key, item) for item in items)
 
-    def _train_stack(
+    def _resume_stack(
         self,
         trials: Mapping[str, Trial],
-        state: Mapping[str, Any] | None,
+        state: Mapping[str, Any],
         device: torch.device | None,
         cancelled: Collection[str],
     ) -> Items:
-        task, pairs = self._task, tuple(trials.items())
+        task = self._task
+        device = device or resolve(task.trial.device)
         try:
-            return stacked.train_with_checkpoints(
-                pairs, task.data_root, device, task.test_outputs, cancelled, self._policy, state
-            )
+            stack = Stack(tuple(trials.items()), task.data_root, device)
+            resumed = restore_stack(stack, state)
         except ValueError as error:
-            if state is None:
-                raise
             raise UnusableCheckpoint(str(error)) from error
+        return train_stack(stack, task.test_outputs, cancelled, self._policy, resumed)
 
     def _trials_of(self, loaded: LoadedCheckpoint) -> Mapping[str, Trial]:
         """All the trials that training began with. Raises UnusableCheckpoint where the task asks

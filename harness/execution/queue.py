@@ -58,7 +58,7 @@ def stacks_of(
     lines = [f"interrupted stacks to go on with: {len(begun)}, of {count}"] if begun else []
     lines += grouping.lines() if others else []
     measured = stacks_file() if auto else None
-    return Stacks(grouping.groups, begun, measured, checkpoints.interrupted_stacks), lines
+    return Stacks(grouping.stacks, begun, measured, checkpoints.interrupted_stacks), lines
 
 
 class RunWriter(Protocol):

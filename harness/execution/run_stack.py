@@ -1,10 +1,10 @@
-"""Runs one task where it is called, as a stack where it has several trials and that can be."""
+"""Runs a task in this process: as a stack if it has several trials and they can be stacked."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.checkpoint_folder import CheckpointFolder, CheckpointWriteError
@@ -15,80 +15,84 @@ from harness.execution.stopping import TOLD_TO_STOP
 if TYPE_CHECKING:
     import torch
 
-FUSING = "fusing"
-"""The fact that tells why trials train as a stack where that was to be measured."""
+    from harness.training.stacked.stack import Stack
 
-_fitting: dict[str, int] = {}
-"""How many trials fit into memory, by what their size depends on, as found in this process."""
+CANCELLED: Final = Ended(Outcome.INTERRUPTED, {}, "cancelled")
 
-
-CANCELLED = Ended(Outcome.INTERRUPTED, {}, "cancelled")
+_max_trials: dict[str, int] = {}
+"""How many trials fit into memory, by what their size depends on, as measured in this process."""
 
 
 @dataclass(slots=True)
 class _Progress:
-    """A stack's events. left: the keys of trials that have not ended. begun: whether an epoch is
-    over. held: what is not handed on before."""
+    """Holds the events of a stack back until its first epoch is over.
 
-    left: set[str]
-    begun: bool = False
-    held: list[Event] = field(default_factory=list)
+    unfinished: the keys of trials that have not ended. has_begun: whether that epoch is over.
+    """
 
-    def take(self, event: Event) -> list[Event]:
-        """What can be handed on now."""
-        self.held.append(event)
-        self.begun = self.begun or _is_progress(event.record)
-        if not self.begun:
+    unfinished: set[str]
+    has_begun: bool = False
+    pending: list[Event] = field(default_factory=list)
+
+    def add(self, event: Event) -> list[Event]:
+        """Returns the events that can be passed on now."""
+        record = event.record
+        self.pending.append(event)
+        if isinstance(record, Ended) or (isinstance(record, Measured) and record.epoch > 0):
+            self.has_begun = True
+        if not self.has_begun:
             return []
-        found, self.held = self.held, []
-        self.left -= {one.key for one in found if isinstance(one.record, Ended)}
-        return found
+        ready, self.pending = self.pending, []
+        self.unfinished -= {e.key for e in ready if isinstance(e.record, Ended)}
+        return ready
 
 
 def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Event]:
-    """The records of all of a task's trials.
+    """Yields the records of all trials of a task.
 
-    cancelled: keys of trials that are no longer wanted, looked at between two records, so that the
-    caller may add to it; each ends as `CANCELLED`, and the others go on.
+    cancelled: keys of trials that are no longer wanted. It is read between two records, so that the
+    caller may add to it. Each such trial ends as `CANCELLED`, and the others continue.
 
-    Trials that turn out not to stack train one after another, as do those whose stack fails before
-    its first epoch is over, so that a trial that fails does so alone; where memory runs out, each
-    half is tried as a stack first. Nothing is handed on before that epoch, so that no trial is
-    begun twice. A stack whose checkpoint cannot be written fails whole.
+    Trials that cannot be stacked train one after another. So do those of a stack that fails before
+    its first epoch is over, so that a trial that fails does so alone; if memory runs out, each half
+    is first tried as a stack. No event is yielded before that epoch is over, so that no trial
+    starts twice. If a checkpoint of a stack cannot be written, all its trials fail.
     """
     if not task.is_stack:
-        for record in _alone(task, cancelled):
+        for record in _run_single(task, cancelled):
             yield Event(task.key, record)
         return
+    from harness.training.stacked.memory import TooLarge
     from harness.training.stacked.modules.forward_pass import Unstackable
 
     progress = _Progress({key for key, _ in task.trials})
     try:
-        for event in _stacked(task, cancelled):
+        for event in _run_stack(task, cancelled):
             if event.record is TOLD_TO_STOP:
                 yield event
                 return
-            yield from progress.take(event)
+            yield from progress.add(event)
     except Unstackable as reason:
-        yield from _one_by_one(task, str(reason), cancelled)
-    except _TooLarge as limit:
-        for part in _parts(task, limit.most):
+        yield from _run_one_by_one(task, str(reason), cancelled)
+    except TooLarge as error:
+        for part in _divide(task, error.max_trials):
             yield from events(part, cancelled)
     except Exception as error:  # noqa: BLE001 - whatever a model or a library raises
-        ended = failure(error, task)  # It lets go of what the stack holds.
-        if progress.begun or isinstance(error, CheckpointWriteError):
-            yield from (Event(key, ended) for key, _ in task.trials if key in progress.left)
+        ended = failure(error, task)  # It also frees the stack's memory.
+        if progress.has_begun or isinstance(error, CheckpointWriteError):
+            yield from (Event(key, ended) for key, _ in task.trials if key in progress.unfinished)
             return
-        progress.held.clear()
+        progress.pending.clear()
         if is_out_of_memory(error):
-            for half in _parts(task, -(-len(task.trials) // 2)):
+            for half in _divide(task, -(-len(task.trials) // 2)):
                 yield from events(half, cancelled)
         else:
-            yield from _one_by_one(task, f"the stack failed: {error}".splitlines()[0], cancelled)
+            reason_text = f"the stack failed: {error}".splitlines()[0]
+            yield from _run_one_by_one(task, reason_text, cancelled)
 
 
-def _alone(task: Task, cancelled: Collection[str]) -> Iterator[Record]:
-    """A lone trial's records, up to where it is no longer wanted."""
+def _run_single(task: Task, cancelled: Collection[str]) -> Iterator[Record]:
+    """Yields a single trial's records, until it is cancelled."""
     if task.key in cancelled:
         yield CANCELLED
         return
@@ -99,85 +103,85 @@ def _alone(task: Task, cancelled: Collection[str]) -> Iterator[Record]:
             return
 
 
-def _stacked(task: Task, cancelled: Collection[str]) -> Iterator[Event]:
-    """Raises Unstackable where the trials cannot be, or would be slower as, a stack; TooLarge."""
+def _run_stack(task: Task, cancelled: Collection[str]) -> Iterator[Event]:
+    """Yields the records of a stack.
+
+    Raises Unstackable if the trials cannot be stacked, or train faster one by one; TooLarge if they
+    do not fit into memory.
+    """
     import torch
 
     from harness.execution.checkpointer import train_with_checkpoints
     from harness.training import device as devices
-    from harness.training.stacked.modules.forward_pass import Unstackable
 
     device = torch.device(task.device) if task.device else devices.resolve(task.trial.device)
-
-    def anew() -> dict[str, Any]:
-        if not task.others:
-            raise Unstackable("no other trial of its stack is left")
-        _require_room(task, device)
-        return _measured(task, device)
-
-    return train_with_checkpoints(task, device, cancelled, anew)
+    return train_with_checkpoints(task, device, cancelled, lambda: _build_stack(task, device))
 
 
-def _measured(task: Task, device: torch.device) -> dict[str, Any]:
-    """What `Started.facts` says of a measurement, where one is asked for. Raises Unstackable."""
+def _build_stack(task: Task, device: torch.device) -> tuple[Stack, dict[str, Any]]:
+    """Builds a task's stack, if it fits into memory and is faster than its trials one by one.
+
+    Returns it with the metadata of its start. The speedup is measured if the task has a file for
+    it that holds no earlier measurement. Raises Unstackable and TooLarge.
+    """
+    from harness.execution.stack_speedup import measured_speedup, stored_speedup
     from harness.training.stacked.modules.forward_pass import Unstackable
 
-    if task.speedup_file is None:
-        return {}
-    from harness.execution.stack_speedup import gain_of
+    if not task.others:
+        raise Unstackable("no other trial of its stack is left")
+    file = task.speedup_file
+    speedup = None if file is None else stored_speedup(task, file, device)
+    if speedup is not None and not speedup.is_worthwhile:
+        raise Unstackable(speedup.description)
+    stack = _build_within_memory(task, device)
+    if file is not None and speedup is None:
+        speedup = measured_speedup(task, file, stack)
+        if not speedup.is_worthwhile:
+            raise Unstackable(speedup.description)
+    if speedup is None:
+        return stack, {}
+    factor = {} if speedup.factor is None else {"fused_gain": round(speedup.factor, 2)}
+    return stack, {"fusing": speedup.description, **factor}
 
-    gain = gain_of(task, task.speedup_file, device)
-    if not gain.stacks:
-        raise Unstackable(gain.told)
-    factor = {} if gain.factor is None else {"fused_gain": round(gain.factor, 2)}
-    return {FUSING: gain.told, **factor}
 
-
-class _TooLarge(Exception):
-    """most: how many trials of the task fit into memory as one stack."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-
-
-def _require_room(task: Task, device: torch.device) -> None:
-    """Raises _TooLarge where the trials would take more than a stack's share of the memory."""
-    from harness.training.stacked.memory import fitting
+def _build_within_memory(task: Task, device: torch.device) -> Stack:
+    """Builds a task's stack. Raises TooLarge if it would take more memory than it may."""
+    from harness.training.stacked import memory
+    from harness.training.stacked.stack import Stack
 
     trial = task.trial
     augment = [choice.resolved() for choice in trial.augment]
     size = trial.model.resolved(), trial.dataset.resolved(), trial.batch_size, trial.precision
     key = f"{size} {augment}"
-    if key not in _fitting or _fitting[key] < len(task.trials):
-        _fitting[key] = fitting(task.trials, task.data_root, device)
-    if _fitting[key] < len(task.trials):
-        raise _TooLarge(_fitting[key])
+    if _max_trials.get(key, 0) >= len(task.trials):
+        return Stack(task.trials, task.data_root, device)
+    limit = memory.memory_limit(device)
+    stack = Stack(task.trials, task.data_root, device, limit)
+    _max_trials[key] = max(1, limit // stack.bytes_per_trial())
+    if _max_trials[key] < len(task.trials):
+        raise memory.TooLarge(_max_trials[key])
+    return stack
 
 
-def _one_by_one(task: Task, reason: str, cancelled: Collection[str]) -> Iterator[Event]:
-    _forget(task)
+def _run_one_by_one(task: Task, reason: str, cancelled: Collection[str]) -> Iterator[Event]:
+    _delete_checkpoint(task)
     for key, trial in task.trials:
-        for record in _alone(task.restart_with([(key, trial)]), cancelled):
+        for record in _run_single(task.restart_with([(key, trial)]), cancelled):
             if isinstance(record, Started):
                 record = Started({**record.metadata, "not_fused": reason})
             yield Event(key, record)
 
 
-def _parts(task: Task, most: int) -> Iterator[Task]:
-    """As few tasks as `most` trials each allow, of like sizes."""
-    _forget(task)
-    count = -(-len(task.trials) // most)
+def _divide(task: Task, max_trials: int) -> Iterator[Task]:
+    """Yields as few tasks of at most `max_trials` as possible, of almost equal sizes."""
+    _delete_checkpoint(task)
+    count = -(-len(task.trials) // max_trials)
     for part in range(count):
-        begin, end = (len(task.trials) * i // count for i in (part, part + 1))
-        yield task.restart_with(task.trials[begin:end])
+        start, stop = (len(task.trials) * i // count for i in (part, part + 1))
+        yield task.restart_with(task.trials[start:stop])
 
 
-def _forget(task: Task) -> None:
-    """The task does not train as the stack that it was: nobody is to go on with that one."""
+def _delete_checkpoint(task: Task) -> None:
+    """Deletes the checkpoint of a stack that does not train as such: none may resume it."""
     if task.checkpoints is not None and task.checkpoints.stack is not None:
         CheckpointFolder(task.checkpoints.stack).delete()
-
-
-def _is_progress(record: Record) -> bool:
-    """Whether it comes after a first epoch of training."""
-    return isinstance(record, Ended) or (isinstance(record, Measured) and record.epoch > 0)

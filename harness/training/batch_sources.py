@@ -1,4 +1,4 @@
-"""Where batches come from: examples resident on the device, or streamed from disk in like order."""
+"""Sources of batches: examples in memory, a subset of them, or examples streamed from disk."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor
 from harness.components.base import ImageTransform, LazyInputs
 
 PREPARE_ONCE_BYTES = 1 << 30
-"""Images are prepared once, before training, where the result is no larger than this; else a batch
-at a time. The values are the same."""
+"""Images are prepared once, before training, if the result is no larger than this; otherwise batch
+by batch. The values are the same."""
 PREPARED_BYTES_AT_ONCE = 1 << 21
-"""So many fit into a processor's cache."""
+"""Images are prepared in chunks of this size, which fit into a processor's cache."""
 
 Batch = tuple[Tensor, Tensor]
 
 
 class BatchSource(Protocol):
-    """A split's examples on a device."""
+    """The examples of one split on a device."""
 
     @property
     def targets(self) -> Tensor: ...
@@ -31,20 +31,25 @@ class BatchSource(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """Prepared inputs [B, …] float32 and targets, `size` at a time, the last one shorter.
+        """Yields prepared inputs [B, …] float32 and targets; the last batch may be shorter.
 
-        order: int64 on the CPU, a permutation or some of the places; None keeps the stored order.
+        order: int64 on the CPU, a permutation of the examples or some of them; None keeps the
+        stored order.
         """
         ...
 
     def first(self, n: int) -> Tensor:
-        """The first n inputs as stored, on the CPU."""
+        """Returns the first n inputs as stored, on the CPU."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class InMemorySource:
-    """Examples held on the device; batches are gathered by index."""
+    """Examples in the device's memory; batches are gathered by index.
+
+    stored: the inputs as the data set stores them. prepare: applied to each batch; None if all
+    inputs are already prepared.
+    """
 
     inputs: Tensor
     targets: Tensor
@@ -56,11 +61,11 @@ class InMemorySource:
     def of(
         cls, inputs: Tensor, targets: Tensor, prepare: ImageTransform | None, device: torch.device
     ) -> InMemorySource:
-        """Moves examples to `device`; inputs and targets stay on the CPU where they do not fit."""
+        """Moves examples to `device`; they stay on the CPU if they do not fit there."""
         home = device if _fits(inputs, device) else torch.device("cpu")
         moved = inputs.to(home)
         if prepare is not None and _prepared_bytes(moved, prepare) <= PREPARE_ONCE_BYTES:
-            return cls(_prepared(moved, prepare), targets.to(home), inputs, None, device)
+            return cls(_prepare_all(moved, prepare), targets.to(home), inputs, None, device)
         return cls(moved, targets.to(home), inputs, prepare, device)
 
     def __len__(self) -> int:
@@ -85,32 +90,32 @@ class InMemorySource:
 
 @dataclass(frozen=True, slots=True)
 class SubsetSource:
-    """Some of a resident split's examples, which are held once for all parts.
+    """Some examples of another source, which holds them once for all its subsets.
 
-    rows: int64 [N], their places in the whole; on the CPU.
+    indices: int64 [N], into `source`; on the CPU.
     """
 
-    whole: InMemorySource
-    rows: Tensor
+    source: InMemorySource
+    indices: Tensor
     targets: Tensor
 
     @classmethod
-    def of(cls, whole: InMemorySource, rows: Tensor) -> SubsetSource:
-        return cls(whole, rows, whole.targets[rows.to(whole.targets.device)])
+    def of(cls, source: InMemorySource, indices: Tensor) -> SubsetSource:
+        return cls(source, indices, source.targets[indices.to(source.targets.device)])
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.indices)
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        return self.whole.batches(size, self.rows if order is None else self.rows[order])
+        return self.source.batches(size, self.indices if order is None else self.indices[order])
 
     def first(self, n: int) -> Tensor:
-        return self.whole.stored[self.rows[:n]]
+        return self.source.stored[self.indices[:n]]
 
 
 @dataclass(frozen=True, slots=True)
 class StreamingSource:
-    """Examples read from disk by a DataLoader, in the very order resident ones would come."""
+    """Examples that a DataLoader reads from disk, in the same order as from memory."""
 
     inputs: LazyInputs
     targets: Tensor
@@ -130,7 +135,7 @@ class StreamingSource:
             sampler=indices.tolist(),
             num_workers=_loader_workers(),
             pin_memory=self.device.type == "cuda",
-            # The loader's own generator, so that it draws nothing from the global one.
+            # A generator of its own, so that the loader does not draw from the global one.
             generator=torch.Generator(),
         )
         for inputs, chosen in zip(loader, indices.split(size), strict=True):
@@ -143,21 +148,21 @@ class StreamingSource:
 
 
 def _fits(inputs: Tensor, device: torch.device) -> bool:
-    """Whether the examples take at most half of the memory the device has free."""
+    """Whether the inputs take at most half of the device's free memory."""
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)
     return inputs.nbytes * 2 <= free
 
 
-def _prepared(inputs: Tensor, prepare: ImageTransform) -> Tensor:
-    """All of the images, made ready a few at a time."""
+def _prepare_all(inputs: Tensor, prepare: ImageTransform) -> Tensor:
+    """Prepares all images, a chunk at a time."""
     first = prepare(inputs[:1])
-    ready = first.new_empty((len(inputs), *first.shape[1:]))
-    at_once = max(1, PREPARED_BYTES_AT_ONCE // max(1, first.nbytes))
-    for stored, place in zip(inputs.split(at_once), ready.split(at_once), strict=True):
-        place.copy_(prepare(stored))
-    return ready
+    prepared = first.new_empty((len(inputs), *first.shape[1:]))
+    size = max(1, PREPARED_BYTES_AT_ONCE // max(1, first.nbytes))
+    for chunk, target in zip(inputs.split(size), prepared.split(size), strict=True):
+        target.copy_(prepare(chunk))
+    return prepared
 
 
 def _prepared_bytes(inputs: Tensor, prepare: ImageTransform) -> int:
@@ -167,7 +172,7 @@ def _prepared_bytes(inputs: Tensor, prepare: ImageTransform) -> int:
 
 
 def _loader_workers() -> int:
-    """Processes to read with; none inside a daemonic worker, which may not have children."""
+    """The number of processes that read; 0 in a daemonic worker, which may not have children."""
     if multiprocessing.current_process().daemon:
         return 0
     return min(4, (os.cpu_count() or 1) - 1)

@@ -214,7 +214,11 @@ def build_checkpoint(
     state: dict[str, Any] = {
         **own_state,
         "epoch": epoch,
-        "clock": {"train": clock.train, "evaluation": clock.evaluation, "before": clock.peak},
+        "clock": {
+            "train": clock.train_seconds,
+            "evaluation": clock.evaluation_seconds,
+            "before": clock.peak,
+        },
         "device": device.type,
         "begun": None,
     }
@@ -253,7 +257,8 @@ def resume_from(
         load()
     except (RuntimeError, ValueError, KeyError) as error:
         raise UnusableCheckpoint(" ".join(str(error).split())) from error
-    clock = ResourceMeter(device, **state["clock"])
+    spent = state["clock"]
+    clock = ResourceMeter(device, spent["train"], spent["evaluation"], spent["before"])
     if saved is None:
         return ResumePoint(state["epoch"], clock)
 

@@ -1,4 +1,4 @@
-"""From a loaded data set to splits on a device: cut, standardise, prepare, move."""
+"""Loads a data set, splits it, preprocesses it, and moves it to a device."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from harness.training.batch_sources import (
 )
 from harness.training.shared_data import cached
 
-KEPT_DATASETS = 2
-"""Loaded data sets kept in memory between trials."""
-KEPT_SPLITS = 4
-"""Prepared splits kept between trials: one for each (data set, seed, fraction, device), whose
-examples are held once where they can be."""
+CACHED_DATASETS = 2
+"""Loaded data sets that stay in memory between trials."""
+CACHED_SPLITS = 4
+"""Prepared splits that stay in memory between trials, by data set, seed, fraction and device.
+Seeds share their examples where possible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """A data set ready to train on. val is None where `val_fraction` is 0."""
+    """A data set ready for training. val is None if `val_fraction` is 0."""
 
     info: DataInfo
     train: BatchSource
@@ -47,53 +47,53 @@ class Splits:
     test: BatchSource
 
     def evaluated(self) -> dict[str, BatchSource]:
-        """The splits measured at each evaluation."""
+        """The splits that are measured at each evaluation."""
         return {"test": self.test} if self.val is None else {"val": self.val, "test": self.test}
 
 
 def load_splits(trial: Trial, data_root: Path, device: torch.device) -> Splits:
-    """The splits of a trial's data set, on its device; shared with other trials that ask the same.
+    """Returns the splits of a trial's data set on its device; equal splits are shared by trials.
 
-    Raises DataMissing where a file is absent, InputError where a split would be empty.
+    Raises DataMissing if a file is missing, InputError if a split would be empty.
     """
-    seed = trial.seed if _follows_seed(trial, data_root) else None
+    seed = trial.seed if _depends_on_seed(trial, data_root) else None
     return _splits(trial.dataset, data_root, trial.val_fraction, seed, device)
 
 
 def load_dataset(trial: Trial, data_root: Path) -> RawData:
-    """A trial's data set as it was read, unsplit and unprepared."""
+    """Returns a trial's data set as it was read, not split or preprocessed."""
     return _load(trial.dataset, data_root)
 
 
 def prepare_unseen(
     trial: Trial, data_root: Path, device: torch.device, inputs: Tensor
 ) -> BatchSource:
-    """Inputs from elsewhere, made ready as the trial's test split is; their targets are all 0.
+    """Preprocesses new inputs as the trial's test split is preprocessed; their targets are all 0.
 
-    inputs: [N, …] as the data set stores its own; not kept, and not to be used afterwards.
+    inputs: [N, …] as the data set stores its own. They may be modified.
     """
     raw = _load(trial.dataset, data_root)
-    seed = trial.seed if _follows_seed(trial, data_root) else None
-    train, _, _ = _cut(raw, trial.val_fraction, seed)
+    seed = trial.seed if _depends_on_seed(trial, data_root) else None
+    train, _, _ = _split(raw, trial.val_fraction, seed)
     shape, kind = ((), torch.int64) if raw.info.classes else ((raw.info.targets,), torch.float32)
-    new = Examples(inputs, torch.zeros((len(inputs), *shape), dtype=kind))
-    _, _, new = _completed(raw, train, None, new)
-    return _source(raw, new, device)
+    examples = Examples(inputs, torch.zeros((len(inputs), *shape), dtype=kind))
+    _, _, examples = _preprocess(raw, train, None, examples)
+    return _source(raw, examples, device)
 
 
 def clear_caches() -> None:
-    """Drop all data kept between trials."""
+    """Drops all data that this process keeps between trials."""
     _splits.cache_clear()
     _load.cache_clear()
 
 
-def _follows_seed(trial: Trial, data_root: Path) -> bool:
-    """Whether another seed would cut other splits; where not, seeds share one copy."""
+def _depends_on_seed(trial: Trial, data_root: Path) -> bool:
+    """Whether another seed gives other splits; if not, all seeds share them."""
     rule = _load(trial.dataset, data_root).split
     return trial.val_fraction > 0 or (rule is not None and rule.seed is None)
 
 
-@lru_cache(maxsize=KEPT_DATASETS)
+@lru_cache(maxsize=CACHED_DATASETS)
 def _load(choice: Choice[Dataset], data_root: Path) -> RawData:
     return cached(
         dataset_key(choice, data_root),
@@ -103,17 +103,17 @@ def _load(choice: Choice[Dataset], data_root: Path) -> RawData:
 
 
 def dataset_key(choice: Choice[Dataset], data_root: Path) -> str:
-    """What a loaded data set is shared under."""
+    """Returns the key under which processes share a loaded data set."""
     return f"{choice.resolved()} {data_root}"
 
 
 def is_in_memory(raw: RawData) -> bool:
-    """Whether the examples are in memory; those read one at a time have nothing to share."""
-    load_splits = [raw.train] if raw.test is None else [raw.train, raw.test]
-    return all(isinstance(examples.inputs, Tensor) for examples in load_splits)
+    """Whether all examples are in memory, not read one at a time: only those can be shared."""
+    splits = [raw.train] if raw.test is None else [raw.train, raw.test]
+    return all(isinstance(examples.inputs, Tensor) for examples in splits)
 
 
-@lru_cache(maxsize=KEPT_SPLITS)
+@lru_cache(maxsize=CACHED_SPLITS)
 def _splits(
     choice: Choice[Dataset],
     data_root: Path,
@@ -122,35 +122,36 @@ def _splits(
     device: torch.device,
 ) -> Splits:
     raw = _load(choice, data_root)
-    if val_fraction and _differs_in_rows(raw):
+    if val_fraction and _differs_in_indices(raw):
         whole = _splits(choice, data_root, 0.0, None, device)
         if isinstance(whole.train, InMemorySource):
-            parts = validation_split(len(whole.train), val_fraction, seed)
-            kept, held_out = (SubsetSource.of(whole.train, rows) for rows in parts)
-            return Splits(raw.info, kept, held_out, whole.test)
+            indices = validation_split(len(whole.train), val_fraction, seed)
+            train, val = (SubsetSource.of(whole.train, chosen) for chosen in indices)
+            return Splits(raw.info, train, val, whole.test)
 
     def make() -> Splits:
-        return _prepared(raw, val_fraction, seed, device)
+        return _prepare(raw, val_fraction, seed, device)
 
     if device.type != "cpu":
         return make()
     key = f"{dataset_key(choice, data_root)} {val_fraction} {seed}"
-    return cached(key, make, _all_resident, kinds=(Splits, InMemorySource))
+    return cached(key, make, _all_in_memory, classes=(Splits, InMemorySource))
 
 
-def _differs_in_rows(raw: RawData) -> bool:
-    """Whether seeds and validation fractions differ in which examples are where alone, and not in
-    the test split or in what becomes of an example."""
-    cut_by_seed = raw.split is not None and raw.split.seed is None and raw.test is None
-    return not (raw.standardise or raw.imputer is not None or cut_by_seed)
+def _differs_in_indices(raw: RawData) -> bool:
+    """Whether splits of other seeds and validation fractions hold the same preprocessed examples,
+    divided otherwise, and share the test split."""
+    depends_on_seed = raw.split is not None and raw.split.seed is None and raw.test is None
+    return not (raw.standardise or raw.imputer is not None or depends_on_seed)
 
 
-def _all_resident(made: Splits) -> bool:
-    return all(isinstance(s, InMemorySource) for s in (made.train, *made.evaluated().values()))
+def _all_in_memory(splits: Splits) -> bool:
+    sources = (splits.train, *splits.evaluated().values())
+    return all(isinstance(source, InMemorySource) for source in sources)
 
 
-def _prepared(raw: RawData, val_fraction: float, seed: int | None, device: torch.device) -> Splits:
-    train, val, test = _completed(raw, *_cut(raw, val_fraction, seed))
+def _prepare(raw: RawData, val_fraction: float, seed: int | None, device: torch.device) -> Splits:
+    train, val, test = _preprocess(raw, *_split(raw, val_fraction, seed))
     return Splits(
         raw.info,
         _source(raw, train, device),
@@ -165,29 +166,18 @@ def _source(raw: RawData, examples: Examples, device: torch.device) -> BatchSour
     return StreamingSource(examples.inputs, examples.targets, raw.prepare, device)
 
 
-def _cut(
+def _split(
     raw: RawData, val_fraction: float, seed: int | None
 ) -> tuple[Examples, Examples | None, Examples]:
-    """The three splits, as stored."""
-    train, test = _with_test(raw, seed)
-    kept, held_out = validation_split(len(train), val_fraction, seed)
-    if not len(held_out):
+    """Returns the training, validation and test split, as stored."""
+    train, test = _test_split(raw, seed)
+    training, validation = validation_split(len(train), val_fraction, seed)
+    if not len(validation):
         return train, None, test
-    return _take(train, kept), _take(train, held_out), test
+    return _take(train, training), _take(train, validation), test
 
 
-def _completed(
-    raw: RawData, train: Examples, val: Examples | None, test: Examples
-) -> tuple[Examples, Examples | None, Examples]:
-    """The splits with gaps filled and features scaled by what the training split shows."""
-    if raw.imputer is not None:
-        train, val, test = fill_missing(raw.imputer, train, val, test)
-    if raw.standardise:
-        train, val, test = standardise(train, val, test)
-    return train, val, test
-
-
-def _with_test(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
+def _test_split(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
     if raw.test is not None:
         return raw.train, raw.test
     rule = raw.split or SplitRule()
@@ -196,17 +186,18 @@ def _with_test(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
     from sklearn.model_selection import train_test_split
 
     random_state = split_random_state(seed or 0) if rule.seed is None else rule.seed
-    kept, held_out = train_test_split(
+    indices = train_test_split(
         torch.arange(len(raw.train)).numpy(),
         test_size=rule.test_fraction,
         random_state=random_state,
         stratify=raw.train.targets.numpy() if rule.stratify else None,
     )
-    return _take(raw.train, torch.from_numpy(kept)), _take(raw.train, torch.from_numpy(held_out))
+    train, test = (_take(raw.train, torch.from_numpy(chosen)) for chosen in indices)
+    return train, test
 
 
 def validation_split(n: int, fraction: float, seed: int | None) -> tuple[Tensor, Tensor]:
-    """Indices kept for training and held out for validation, each in ascending order."""
+    """Returns the indices of training and of validation examples, each in ascending order."""
     size = ceil(n * fraction)
     if size >= n:
         raise InputError(
@@ -220,12 +211,12 @@ def _take(examples: Examples, indices: Tensor) -> Examples:
     inputs = examples.inputs
     if isinstance(inputs, Tensor):
         return Examples(inputs[indices], examples.targets[indices])
-    return Examples(_Subset(inputs, tuple(indices.tolist())), examples.targets[indices])
+    return Examples(_LazySubset(inputs, tuple(indices.tolist())), examples.targets[indices])
 
 
 @dataclass(frozen=True, slots=True)
-class _Subset:
-    """Some of a data set's lazy inputs, in a given order."""
+class _LazySubset:
+    """Some of a data set's lazily read inputs, in a given order."""
 
     inputs: LazyInputs
     indices: tuple[int, ...]
@@ -237,9 +228,48 @@ class _Subset:
         return self.inputs[self.indices[index]]
 
 
+def _preprocess(
+    raw: RawData, train: Examples, val: Examples | None, test: Examples
+) -> tuple[Examples, Examples | None, Examples]:
+    """Fills in missing values and standardises features, both fitted on the training split."""
+    if raw.imputer is not None:
+        train, val, test = fill_missing(raw.imputer, train, val, test)
+    if raw.standardise:
+        train, val, test = standardise(train, val, test)
+    return train, val, test
+
+
+def fill_missing(
+    imputer: Imputer, train: Examples, val: Examples | None, test: Examples
+) -> tuple[Examples, Examples | None, Examples]:
+    """Fills in missing values (NaN) of the three splits, fitted on the training split.
+
+    Raises InputError if a column has no value in the training split.
+    """
+    fill = imputer.fit(_features(train))
+
+    def filled(examples: Examples) -> Examples:
+        inputs = _features(examples)
+        return replace(examples, inputs=inputs.where(~inputs.isnan(), fill))
+
+    return filled(train), filled(val) if val else None, filled(test)
+
+
+def standardise(
+    train: Examples, val: Examples | None, test: Examples
+) -> tuple[Examples, Examples | None, Examples]:
+    """Standardises the features of the three splits, fitted on the training split."""
+    scale = StandardScaler.fit(_features(train))
+
+    def scaled(examples: Examples) -> Examples:
+        return replace(examples, inputs=scale(_features(examples)))
+
+    return scaled(train), scaled(val) if val else None, scaled(test)
+
+
 @dataclass(frozen=True, slots=True)
 class StandardScaler:
-    """What scikit-learn's StandardScaler does: (x − mean) / deviation, each feature by itself.
+    """scikit-learn's StandardScaler: (x − mean) / deviation, for each feature.
 
     mean, deviation: [features] float64; the population's deviation, 1 for a constant feature.
     """
@@ -249,10 +279,10 @@ class StandardScaler:
 
     @classmethod
     def fit(cls, inputs: Tensor) -> StandardScaler:
-        """inputs: [N, features], of the training split."""
+        """inputs: [N, features] of the training split."""
         exact = inputs.double()
         mean, deviation = exact.mean(0), exact.std(0, correction=0)
-        # What is left of a constant feature after rounding is no spread.
+        # The deviation of a constant feature may be a rounding error instead of 0.
         smallest = 10 * torch.finfo(torch.float64).eps * mean.abs().clamp(min=1)
         return cls(mean, torch.where(deviation > smallest, deviation, 1.0))
 
@@ -260,35 +290,7 @@ class StandardScaler:
         return ((inputs.double() - self.mean) / self.deviation).float()
 
 
-def fill_missing(
-    impute: Imputer, train: Examples, val: Examples | None, test: Examples
-) -> tuple[Examples, Examples | None, Examples]:
-    """The three splits with what is missing (NaN) filled in by what the training split shows.
-
-    Raises InputError where it shows nothing of a column.
-    """
-    fill = impute.fit(_resident(train))
-
-    def filled(examples: Examples) -> Examples:
-        inputs = _resident(examples)
-        return replace(examples, inputs=inputs.where(~inputs.isnan(), fill))
-
-    return filled(train), filled(val) if val else None, filled(test)
-
-
-def standardise(
-    train: Examples, val: Examples | None, test: Examples
-) -> tuple[Examples, Examples | None, Examples]:
-    """The three splits with the training split's mean and deviation taken out of each feature."""
-    scale = StandardScaler.fit(_resident(train))
-    return (
-        replace(train, inputs=scale(_resident(train))),
-        replace(val, inputs=scale(_resident(val))) if val else None,
-        replace(test, inputs=scale(_resident(test))),
-    )
-
-
-def _resident(examples: Examples) -> Tensor:
+def _features(examples: Examples) -> Tensor:
     if not isinstance(examples.inputs, Tensor):
-        raise HarnessError("a data set read from disk by example cannot be standardised")
+        raise HarnessError("a data set that is read from disk by example cannot be standardised")
     return examples.inputs

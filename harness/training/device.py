@@ -1,4 +1,4 @@
-"""Devices: which one a trial runs on, and how it is set up."""
+"""Devices: which one a trial trains on, and how it is configured."""
 
 from __future__ import annotations
 
@@ -16,33 +16,38 @@ from harness.core.system import cpu_model
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 NEVER = -1
-KEPT_BYTES = 1 << 30, 32 << 20  # The second is the most that older versions of glibc take.
-"""The largest piece of memory that is kept when it is freed."""
+MMAP_THRESHOLDS = 1 << 30, 32 << 20
+"""Freed blocks of up to this many bytes stay in the process. The second value is the largest that
+older versions of glibc accept."""
 
 
 def resolve(name: str) -> torch.device:
-    """The device that `name` means here: "auto" takes a GPU where there is one, else the CPU.
+    """Returns the device that `name` stands for; "auto" is a GPU if there is one, else the CPU.
 
-    Raises InputError where the machine lacks the device that was asked for by name.
+    Raises InputError if this machine does not have the named device.
     """
     if name == "auto":
-        return torch.device(_best())
+        if torch.cuda.is_available():
+            return torch.device("cuda:0")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name == "cpu":
         return torch.device("cpu")
     if name == "mps":
         if torch.backends.mps.is_available():
             return torch.device("mps")
-        raise InputError(Problem("device: 'mps' is not available on this machine", hint=_present()))
-    index = int(re.sub(r"\D", "", name) or 0)
-    if index >= torch.cuda.device_count():
-        raise InputError(
-            Problem(f"device: {name!r} is not available on this machine", hint=_present())
-        )
-    return torch.device("cuda", index)
+    else:
+        index = int(re.sub(r"\D", "", name) or 0)
+        if index < torch.cuda.device_count():
+            return torch.device("cuda", index)
+    problem = f"device: {name!r} is not available on this machine"
+    raise InputError(Problem(problem, hint=f"this machine has: {', '.join(_available())}"))
 
 
 def configure(device: torch.device) -> None:
-    """Make results repeatable on `device`, and fp32 mean fp32, in this process."""
+    """Makes results on `device` repeatable in this process, and fp32 computations use fp32.
+
+    Also resets the GPU's peak memory, and warms the device up.
+    """
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -56,41 +61,43 @@ def configure(device: torch.device) -> None:
 
 @cache
 def keep_freed_memory() -> None:
-    """Keep memory that torch frees for its next tensors, until the next trial begins.
+    """Makes the C library keep memory that torch frees, for later tensors of the same trial.
 
-    glibc gives large pieces back to the system at once and asks for them again, and the system
-    clears each page: with that, evaluating a small CNN in batches of 2,048 takes twice as long.
+    By default glibc returns large blocks to the system and requests them again, and the system
+    clears each page: evaluating a small CNN in batches of 2,048 then takes twice as long.
     Does nothing with other C libraries. See mallopt(3).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return
-    # Either setting alone would turn off what glibc does by itself, so the second needs the first.
-    if any(mallopt(M_MMAP_THRESHOLD, size) for size in KEPT_BYTES):
+    # Setting either threshold turns off glibc's own adjustment, so the second needs the first.
+    if any(mallopt(M_MMAP_THRESHOLD, size) for size in MMAP_THRESHOLDS):
         mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
 @cache
 def warm_up(device: torch.device) -> None:
-    """Train a throw-away layer once a process, so that no trial's clock pays for what torch
-    imports and sets up at its first step."""
+    """Trains a throw-away layer once per process.
+
+    torch imports and initialises much at its first step; no trial's measured time includes that.
+    """
     layer = nn.Linear(2, 2, device=device)
-    for kind in (torch.optim.SGD, torch.optim.Adam):
+    for optimizer in (torch.optim.SGD, torch.optim.Adam):
         layer(torch.ones(1, 2, device=device)).sum().backward()
-        kind(layer.parameters(), lr=0.0).step()
+        optimizer(layer.parameters(), lr=0.0).step()
     synchronize(device)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The context of a forward pass at a trial's precision; may be entered many times."""
+    """Returns the context for forward passes at a trial's precision; it can be entered again."""
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device, so that a clock read next tells the truth."""
+    """Waits until the device has finished its work, so that a clock can be read."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -98,8 +105,8 @@ def synchronize(device: torch.device) -> None:
 
 
 def metadata(device: torch.device) -> dict[str, Any]:
-    """What the device is, for a run's provenance; JSON-able."""
-    found: dict[str, Any] = {
+    """Describes the device for a run's provenance, as JSON types."""
+    values: dict[str, Any] = {
         "device": str(device),
         "device_name": cpu_model(),
         "threads": torch.get_num_threads(),
@@ -109,22 +116,14 @@ def metadata(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        found |= {
+        values |= {
             "device_name": properties.name,
             "device_memory_bytes": properties.total_memory,
             "cuda": torch.version.cuda,
         }
-    return found
+    return values
 
 
-def _best() -> str:
-    if torch.cuda.is_available():
-        return "cuda:0"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _present() -> str:
-    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    return f"this machine has: {', '.join(found)}"
+def _available() -> list[str]:
+    names = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    return [*names, "mps"] if torch.backends.mps.is_available() else names

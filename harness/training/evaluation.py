@@ -1,4 +1,4 @@
-"""Evaluation: a model's outputs on a split, and the measures taken from them."""
+"""Evaluation: a model's outputs on a split, and the metrics computed from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.training.batch_sources import BatchSource
 
 @dataclass(frozen=True, slots=True)
 class ModelOutputs:
-    """outputs [N, O] float32, targets [N] or [N, T], losses [N]; of one split, on the device."""
+    """A model's outputs [N, O] in float32 on a split, the targets [N] or [N, T], and losses [N]."""
 
     outputs: Tensor
     targets: Tensor
@@ -24,12 +24,12 @@ class ModelOutputs:
 
     @property
     def loss(self) -> float:
-        """The mean over examples, summed in double precision."""
+        """The mean loss over examples, summed in double precision."""
         return mean(self.losses)
 
 
 def mean(values: Tensor) -> float:
-    """The mean of a vector, summed in double precision where the device has it."""
+    """Returns the mean of a vector, summed in double precision if the device supports it."""
     if values.device.type == "mps":
         return float(values.mean())
     return float(values.mean(dtype=torch.float64))
@@ -42,9 +42,9 @@ def evaluate(
     batch_size: int,
     autocast: AbstractContextManager[None],
 ) -> ModelOutputs:
-    """A model's outputs on a split, in evaluation mode and without gradients.
+    """Returns a model's outputs on a split, in evaluation mode and without gradients.
 
-    The model is left in training mode.
+    Leaves the model in training mode.
     """
     outputs: list[Tensor] = []
     losses: list[Tensor] = []
@@ -62,30 +62,29 @@ def evaluate(
 
 
 def compute_metrics(
-    prefix: str, scores: ModelOutputs, metrics: Mapping[str, Metric]
+    split: str, results: ModelOutputs, metrics: Mapping[str, Metric]
 ) -> dict[str, float]:
-    """{"val/loss": …, "val/accuracy": …}: the loss, and each metric that is defined here."""
-    values = {f"{prefix}/loss": scores.loss}
+    """Returns the mean loss, and each metric that is defined here: {"val/loss": …, "val/f1": …}."""
+    values = {f"{split}/loss": results.loss}
     for name, metric in metrics.items():
-        value = metric.compute(scores.outputs, scores.targets)
+        value = metric.compute(results.outputs, results.targets)
         if isfinite(value):
-            values[f"{prefix}/{name}"] = value
+            values[f"{split}/{name}"] = value
     return values
 
 
 def compute_stacked_metrics(
     metrics: Mapping[str, Metric], outputs: Tensor, targets: Tensor
 ) -> dict[str, list[float]]:
-    """Each metric of K models, NaN where it is undefined.
+    """Returns each metric of K models; NaN where it is undefined.
 
     outputs: [K, N, O]. targets: [K, N] or [K, N, T].
     """
-    return {name: _of_each(metric, outputs, targets) for name, metric in metrics.items()}
-
-
-def _of_each(metric: Metric, outputs: Tensor, targets: Tensor) -> list[float]:
-    if metric.stacked is not None:
-        values: list[float] = metric.stacked(outputs, targets).tolist()
-        return values
-    pairs = zip(outputs, targets, strict=True)
-    return [metric.compute(own, wanted) for own, wanted in pairs]
+    values: dict[str, list[float]] = {}
+    for name, metric in metrics.items():
+        if metric.stacked is not None:
+            values[name] = metric.stacked(outputs, targets).tolist()
+        else:
+            pairs = zip(outputs, targets, strict=True)
+            values[name] = [metric.compute(one, wanted) for one, wanted in pairs]
+    return values

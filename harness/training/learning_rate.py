@@ -1,4 +1,4 @@
-"""Joins the warm-up and the schedule proper into the learning rate of each batch."""
+"""The learning rate of each batch: a warm-up, then the schedule."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from harness.experiment.trial import Choice
 class LearningRate:
     """The learning rate of a trial, batch by batch.
 
-    In the warm-up's W = round(warmup_epochs × steps_per_epoch) batches, batch b has
-    lr × (start + (1 − start) × b / W). The schedule's own time begins at batch W: its t counts
-    batches from there, or whole epochs of batches, which end in mid-epoch where W is no multiple
-    of an epoch; schedules that span the run span what is left of it (`Horizon.units`). A run
-    shorter than its warm-up never reaches its schedule.
+    The warm-up has W = round(warmup_epochs × steps_per_epoch) batches; its batch b has the rate
+    lr × (start + (1 − start) × b / W). The schedule starts at batch W: its t counts batches from
+    there, or epochs, which then end within an epoch of training if W is no multiple of
+    steps_per_epoch. A schedule over the whole run covers the batches after the warm-up
+    (`Horizon.units`). A run shorter than its warm-up never reaches its schedule.
 
     scheduler: with validated options. base: the trial's lr. horizon: of the whole run.
-    constant_within_epoch: whether `at` gives one value for all batches of any epoch.
-    watches: the metric that steers the schedule ("val/loss"), or None.
+    constant_within_epoch: whether `at` returns one value for all batches of each epoch.
+    watches: the metric that the schedule follows ("val/loss"), or None.
     """
 
     def __init__(self, scheduler: Choice[Scheduler], base: float, horizon: Horizon) -> None:
@@ -40,19 +40,19 @@ class LearningRate:
         self._unit = 1 if by_batch else horizon.steps_per_epoch
         self.constant_within_epoch = horizon.steps_per_epoch == 1 or not (self._warmup or by_batch)
         self.watches = options.metric if isinstance(options, MetricScheduleOptions) else None
-        left = Horizon(horizon.epochs, horizon.steps_per_epoch, self._warmup)
-        built = scheduler.component.build(options, left)
+        remaining = Horizon(horizon.epochs, horizon.steps_per_epoch, self._warmup)
+        schedule = scheduler.component.build(options, remaining)
         self._timed: Schedule | None = None
         self._metric: MetricSchedule | None = None
         if scheduler.component.driven_by == "time":
-            self._timed = cast("Schedule", built)
+            self._timed = cast("Schedule", schedule)
         else:
-            self._metric = cast("MetricSchedule", built)
+            self._metric = cast("MetricSchedule", schedule)
 
     def at(self, batch: int) -> float:
-        """The learning rate of a batch, counted over the whole run from 0.
+        """Returns the learning rate of a batch, counted over the whole run from 0.
 
-        Of a schedule that watches a metric: by what it has observed so far.
+        A schedule that follows a metric uses the values it has observed so far.
         """
         base = self._metric.lr(self._base) if self._metric else self._base
         if batch < self._warmup:
@@ -62,30 +62,18 @@ class LearningRate:
         return base
 
     def observe(self, values: Mapping[str, float]) -> None:
-        """What was measured after an epoch, by name ("val/loss").
+        """Passes on an epoch's metrics by name ("val/loss").
 
-        An epoch that did not measure the watched metric is passed over, so that patience counts
-        evaluations.
+        Epochs that did not measure the metric are ignored, so that patience counts evaluations.
         """
         watched = self.watches
         if self._metric and watched is not None and watched in values:
             self._metric.step(values[watched])
 
     def state(self) -> dict[str, float]:
-        """What `load` needs after a resume; empty for a function of time."""
+        """Returns what `load` needs to resume; empty for a function of time."""
         return self._metric.state_dict() if self._metric else {}
 
     def load(self, state: Mapping[str, float]) -> None:
         if self._metric:
             self._metric.load_state_dict(state)
-
-
-def table(scheduler: Choice[Scheduler], base: float, horizon: Horizon) -> list[float]:
-    """The learning rate of every batch of a run, [epochs × steps_per_epoch].
-
-    Raises ValueError for a schedule that watches a metric: its rates are not known beforehand.
-    """
-    if scheduler.component.driven_by != "time":
-        raise ValueError(f"{scheduler.name} follows a metric and has no table")
-    rate = LearningRate(scheduler, base, horizon)
-    return [rate.at(batch) for batch in range(horizon.epochs * horizon.steps_per_epoch)]

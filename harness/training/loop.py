@@ -1,4 +1,4 @@
-"""The training loop: a generator that yields what it measures and leaves the rest to its caller."""
+"""The training loop: a generator that yields records and leaves storing them to its caller."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harness.core.metrics import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.core.seeding import generator, stream_seed
+from harness.experiment.trial import Trial
 from harness.training import device as devices
 from harness.training.batch_sources import Batch
 from harness.training.checkpoint import (
@@ -28,206 +29,205 @@ from harness.training.resources import ResourceMeter
 from harness.training.setup import TrainingSetup, augment_batch
 
 FINITE_CHECK_BATCHES = 200
-"""Batches between looks at the loss inside an epoch, so that a diverged trial of long epochs stops
-early without the device being asked at every batch."""
+"""Within an epoch the loss is checked every this many batches: a diverged trial of long epochs
+stops early, and the loop does not wait for the device at every batch."""
 STORED_INPUTS = 64
+"""Test inputs that are stored with a trial's test outputs."""
 
 
 class Diverged(Exception):
-    """The loss is no longer finite."""
+    """The loss is not finite."""
 
 
 def train(
-    parts: TrainingSetup,
+    setup: TrainingSetup,
     test_outputs: bool = False,
     policy: CheckpointPolicy | None = None,
     resumed: ResumePoint | None = None,
 ) -> Iterator[Record | Checkpoint]:
-    """Train one trial, yielding records: Started, Measured for epoch 0 (untrained) and each epoch,
-    BatchLosses where asked, and Ended, which is always the last unless the caller stops it.
+    """Trains one trial and yields its records.
 
-    evidence: whether `Ended` carries weights and test outputs. policy: when checkpoints are due;
-    they come between the records, none without it. resumed: where to go on, with `parts` put there;
-    what was measured before is not yielded again. Closing the generator stops the trial where it
-    yielded last; an exception in a part goes through to the caller.
+    They are Started, Measured for epoch 0 (untrained) and for each epoch, BatchLosses if the trial
+    asks for them, and Ended, which is always the last unless the caller closes the generator.
+    Exceptions of components reach the caller.
+
+    test_outputs: whether `Ended` carries weights and test outputs. policy: when checkpoints are
+    yielded between the records; without it, never. resumed: where training continues; `setup` must
+    have been restored to it, and earlier measurements are not yielded again.
     """
     policy = policy or CheckpointPolicy(every=inf)
-    yield Started(parts.metadata())
-    at = resumed or ResumePoint(0, ResourceMeter(parts.device))
+    yield Started(setup.metadata())
+    start = resumed or ResumePoint(0, ResourceMeter(setup.device))
     try:
         if resumed is None:
-            values, _ = _evaluated(parts, at.clock)
-            policy.evaluation_seconds = at.clock.evaluation
-            yield Measured(0, values | _progress(parts, at.clock, 0), 0)
+            values, _ = _evaluate(setup, start.clock)
+            policy.evaluation_seconds = start.clock.evaluation_seconds
+            yield Measured(0, values | _progress(setup, start.clock, 0), 0)
         with policy.training():
-            scores = yield from _train_epochs(parts, policy, at)
-        if not scores:  # It was interrupted after its last epoch.
-            _, scores = _evaluated(parts, at.clock)
+            results = yield from _train_epochs(setup, policy, start)
+        if not results:  # The trial was interrupted after its last epoch.
+            _, results = _evaluate(setup, start.clock)
     except Diverged as reason:
         yield Ended(Outcome.DIVERGED, {}, reason=str(reason))
         return
     yield Ended(
         Outcome.DONE,
-        _final(parts, scores),
-        test_outputs=_evidence(parts, scores["test"]) if test_outputs else None,
+        _final_metrics(setup, results),
+        test_outputs=_test_outputs(setup, results["test"]) if test_outputs else None,
     )
 
 
 def _train_epochs(
-    parts: TrainingSetup, policy: CheckpointPolicy, at: ResumePoint
+    setup: TrainingSetup, policy: CheckpointPolicy, start: ResumePoint
 ) -> Generator[Record | Checkpoint, None, dict[str, ModelOutputs]]:
-    """The epochs that are left. Returns the last evaluation's scores; none where none was left."""
-    clock, begun = at.clock, at.partial
-    n = len(parts.data.train)
-    scores: dict[str, ModelOutputs] = {}
-    for epoch in range(at.epoch + 1, parts.trial.epochs + 1):
-        begun = begun or PartialEpoch(started_at=clock.train)
-        trained, batches = yield from _train_epoch(parts, epoch, clock, policy, begun)
-        if batches is not None:
-            yield batches
-        values = compute_metrics("train", _finite(trained, epoch), parts.metrics)
-        if _is_evaluated(parts, epoch):
-            before = clock.evaluation
-            measured, scores = _evaluated(parts, clock)
-            policy.evaluation_seconds = clock.evaluation - before
+    """Trains the remaining epochs. Returns the outputs of the last evaluation; empty if no epoch
+    remained."""
+    meter, partial = start.clock, start.partial
+    n = len(setup.data.train)
+    results: dict[str, ModelOutputs] = {}
+    for epoch in range(start.epoch + 1, setup.trial.epochs + 1):
+        partial = partial or PartialEpoch(started_at=meter.train_seconds)
+        trained, batch_losses = yield from _train_epoch(setup, epoch, meter, policy, partial)
+        if batch_losses is not None:
+            yield batch_losses
+        if not trained.losses.isfinite().all():
+            raise Diverged(f"the training loss was not finite in epoch {epoch}")
+        values = compute_metrics("train", trained, setup.metrics)
+        if is_evaluated(setup.trial, epoch):
+            before = meter.evaluation_seconds
+            measured, results = _evaluate(setup, meter)
+            policy.evaluation_seconds = meter.evaluation_seconds - before
             values |= measured
-        values |= {THROUGHPUT: n / max(clock.train - begun.started_at, 1e-9)}
-        values |= _progress(parts, clock, epoch)
-        begun = None
-        # After the rate was read: what a schedule observes changes the next epoch's.
-        parts.learning_rate.observe(values)
+        values |= {THROUGHPUT: n / max(meter.train_seconds - partial.started_at, 1e-9)}
+        values |= _progress(setup, meter, epoch)
+        partial = None
+        # `values` holds this epoch's rate; what the schedule observes changes the next epoch's.
+        setup.learning_rate.observe(values)
         yield Measured(epoch, values, epoch * n)
-        if policy.is_due_after_epoch(is_last=epoch == parts.trial.epochs):
+        if policy.is_due_after_epoch(is_last=epoch == setup.trial.epochs):
             with policy.in_batches():
-                yield capture(parts, clock, epoch)
-    return scores
+                yield capture(setup, meter, epoch)
+    return results
 
 
 def _train_epoch(
-    parts: TrainingSetup,
+    setup: TrainingSetup,
     epoch: int,
-    clock: ResourceMeter,
+    meter: ResourceMeter,
     policy: CheckpointPolicy,
-    begun: PartialEpoch,
+    partial: PartialEpoch,
 ) -> Generator[Checkpoint, None, tuple[ModelOutputs, BatchLosses | None]]:
-    """One pass over the training split, or what is left of it. Returns what the model put out while
-    it was trained."""
-    trial = parts.trial
-    # Dropout draws from the global generators, which nothing else here uses; seeded anew for each
-    # epoch, they need no state to resume and cannot be disturbed between epochs.
+    """Trains one epoch, or the rest of it. Returns the model's outputs during training."""
+    trial = setup.trial
+    # Dropout draws from the global generators, which nothing else here uses. They are seeded for
+    # each epoch: a resumed trial needs no state of them, and nothing between epochs disturbs them.
     torch.manual_seed(stream_seed(trial.seed, "dropout", epoch))
-    order = torch.randperm(len(parts.data.train), generator=generator(trial.seed, "order", epoch))
-    chance = generator(trial.seed, "augmentation", epoch, device=str(parts.device))
-    if begun.random_states is not None:
-        set_random_states(parts.device, chance, begun.random_states)
-    step = (epoch - 1) * parts.steps_per_epoch
-    precision = autocast(parts)
-    clock.start()
+    order = torch.randperm(len(setup.data.train), generator=generator(trial.seed, "order", epoch))
+    augmenting = generator(trial.seed, "augmentation", epoch, device=str(setup.device))
+    if partial.random_states is not None:
+        set_random_states(setup.device, augmenting, partial.random_states)
+    first_step = (epoch - 1) * setup.steps_per_epoch
+    precision = autocast(setup)
+    meter.start()
     with policy.in_batches():
-        for index, (inputs, wanted) in _batches(parts, order, len(begun)):
-            if parts.augment:
-                inputs = augment_batch(parts.augment, inputs, chance)
-            logits, loss = training_step(parts, step + index, inputs, wanted, precision)
-            begun.add(logits, loss, wanted)
-            if _is_checked(index) and not loss.isfinite().all():
+        for index, (inputs, targets) in _batches(setup, order, len(partial)):
+            if setup.augment:
+                inputs = augment_batch(setup.augment, inputs, augmenting)
+            logits, losses = training_step(setup, first_step + index, inputs, targets, precision)
+            partial.add(logits, losses, targets)
+            is_checked = index % FINITE_CHECK_BATCHES == FINITE_CHECK_BATCHES - 1
+            if is_checked and not losses.isfinite().all():
                 break
-            is_last = index == parts.steps_per_epoch - 1
-            if policy.is_due(before_evaluation=is_last and _is_evaluated(parts, epoch)):
-                clock.train += clock.lap()
-                checkpoint = capture(parts, clock, epoch - 1, begun, chance)
+            is_last = index == setup.steps_per_epoch - 1
+            if policy.is_due(before_evaluation=is_last and is_evaluated(trial, epoch)):
+                meter.train_seconds += meter.lap()
+                checkpoint = capture(setup, meter, epoch - 1, partial, augmenting)
                 yield checkpoint
-                set_random_states(parts.device, chance, checkpoint.state["begun"]["streams"])
-                clock.start()
-    clock.train += clock.lap()
-    return begun.concatenate(), _batch_losses(parts, epoch, begun.losses)
+                set_random_states(setup.device, augmenting, checkpoint.state["begun"]["streams"])
+                meter.start()
+    meter.train_seconds += meter.lap()
+    return partial.concatenate(), _batch_losses(setup, epoch, partial.losses)
 
 
-def _batches(parts: TrainingSetup, order: Tensor, done: int) -> Iterator[tuple[int, Batch]]:
-    """An epoch's batches, each with its number, but for those that are done."""
-    size = parts.trial.batch_size
-    left = order[done * size :]
-    return enumerate(parts.data.train.batches(size, left), done) if len(left) else iter(())
+def _batches(setup: TrainingSetup, order: Tensor, done: int) -> Iterator[tuple[int, Batch]]:
+    """Yields the batches of an epoch with their indices, without the first `done`."""
+    size = setup.trial.batch_size
+    remaining = order[done * size :]
+    if not len(remaining):
+        return iter(())
+    return enumerate(setup.data.train.batches(size, remaining), done)
 
 
-def _is_evaluated(parts: TrainingSetup, epoch: int) -> bool:
-    return epoch == parts.trial.epochs or epoch % parts.trial.eval_every == 0
-
-
-def _is_checked(index: int) -> bool:
-    return index % FINITE_CHECK_BATCHES == FINITE_CHECK_BATCHES - 1
+def is_evaluated(trial: Trial, epoch: int) -> bool:
+    """Whether the trial is evaluated after this epoch."""
+    return epoch == trial.epochs or epoch % trial.eval_every == 0
 
 
 def training_step(
-    parts: TrainingSetup,
+    setup: TrainingSetup,
     step: int,
     inputs: Tensor,
-    wanted: Tensor,
+    targets: Tensor,
     precision: AbstractContextManager[None],
 ) -> tuple[Tensor, Tensor]:
-    """One update. Returns the batch's logits [B, O] and losses [B], detached."""
-    if step % parts.steps_per_epoch == 0 or not parts.learning_rate.constant_within_epoch:
-        lr = parts.learning_rate.at(step)
-        for group in parts.optimizer.param_groups:
+    """Updates the model by one batch. Returns its logits [B, O] and losses [B], detached."""
+    if step % setup.steps_per_epoch == 0 or not setup.learning_rate.constant_within_epoch:
+        lr = setup.learning_rate.at(step)
+        for group in setup.optimizer.param_groups:
             group["lr"] = lr
-    parts.optimizer.zero_grad(set_to_none=True)
+    setup.optimizer.zero_grad(set_to_none=True)
     with precision:
-        logits = parts.model(inputs)
-    losses = parts.loss(logits.float(), wanted)
+        logits = setup.model(inputs)
+    losses = setup.loss(logits.float(), targets)
     losses.mean().backward()
-    if parts.trial.grad_clip is not None:
-        nn.utils.clip_grad_norm_(parts.model.parameters(), parts.trial.grad_clip)
-    parts.optimizer.step()
+    if setup.trial.grad_clip is not None:
+        nn.utils.clip_grad_norm_(setup.model.parameters(), setup.trial.grad_clip)
+    setup.optimizer.step()
     return logits.detach().float(), losses.detach()
 
 
-def autocast(parts: TrainingSetup) -> AbstractContextManager[Any]:
-    """The context of a forward pass at the trial's precision; may be entered many times."""
-    return devices.autocast(parts.device, parts.trial.precision)
+def autocast(setup: TrainingSetup) -> AbstractContextManager[Any]:
+    """Returns the context for forward passes at the trial's precision; it can be entered again."""
+    return devices.autocast(setup.device, setup.trial.precision)
 
 
-def _finite(scores: ModelOutputs, epoch: int) -> ModelOutputs:
-    if not scores.losses.isfinite().all():
-        raise Diverged(f"the training loss was not finite in epoch {epoch}")
-    return scores
-
-
-def _evaluated(
-    parts: TrainingSetup, clock: ResourceMeter
+def _evaluate(
+    setup: TrainingSetup, meter: ResourceMeter
 ) -> tuple[dict[str, float], dict[str, ModelOutputs]]:
-    """Metrics and scores of the evaluated splits, on the evaluation clock."""
-    clock.start()
+    """Returns the metrics and outputs of the evaluated splits. Raises Diverged."""
+    meter.start()
     values: dict[str, float] = {}
-    scores = {}
-    for name, source in parts.data.evaluated().items():
-        scores[name] = evaluate(
-            parts.model, source, parts.loss, parts.trial.eval_batch_size, autocast(parts)
-        )
-        values |= compute_metrics(name, scores[name], parts.metrics)
-    clock.evaluation += clock.lap()
-    for name in scores:
-        if not isfinite(values[f"{name}/loss"]):
-            raise Diverged(f"the {name} loss was not finite")
-    return values, scores
+    results = {}
+    size = setup.trial.eval_batch_size
+    for split, source in setup.data.evaluated().items():
+        results[split] = evaluate(setup.model, source, setup.loss, size, autocast(setup))
+        values |= compute_metrics(split, results[split], setup.metrics)
+    meter.evaluation_seconds += meter.lap()
+    for split in results:
+        if not isfinite(values[f"{split}/loss"]):
+            raise Diverged(f"the {split} loss was not finite")
+    return values, results
 
 
-def _progress(parts: TrainingSetup, clock: ResourceMeter, epoch: int) -> dict[str, float]:
-    """The clocks, and the learning rate of the epoch's last batch (of the first at epoch 0), and
-    after the last epoch the memory."""
-    step = max(epoch * parts.steps_per_epoch - 1, 0)
+def _progress(setup: TrainingSetup, meter: ResourceMeter, epoch: int) -> dict[str, float]:
+    """Returns the times, the learning rate of the epoch's last batch (at epoch 0: of the first
+    batch), and after the last epoch the peak memory."""
+    step = max(epoch * setup.steps_per_epoch - 1, 0)
     values = {
-        "lr": parts.learning_rate.at(step),
-        TRAIN_SECONDS: clock.train,
-        EVAL_SECONDS: clock.evaluation,
+        "lr": setup.learning_rate.at(step),
+        TRAIN_SECONDS: meter.train_seconds,
+        EVAL_SECONDS: meter.evaluation_seconds,
     }
-    return values | (clock.memory() if epoch == parts.trial.epochs else {})
+    return values | (meter.memory() if epoch == setup.trial.epochs else {})
 
 
-def _batch_losses(parts: TrainingSetup, epoch: int, losses: list[Tensor]) -> BatchLosses | None:
-    """Every N-th batch's mean loss up to the first that is not finite, where asked for."""
-    every = parts.trial.log_every
+def _batch_losses(setup: TrainingSetup, epoch: int, losses: list[Tensor]) -> BatchLosses | None:
+    """Returns the mean loss of every `log_every`-th batch, up to the first that is not finite; None
+    if the trial does not ask for it."""
+    every = setup.trial.log_every
     if every == 0:
         return None
-    size, n = parts.trial.batch_size, len(parts.data.train)
+    size, n = setup.trial.batch_size, len(setup.data.train)
     examples, values = [], []
     for index in range(0, len(losses), every):
         value = mean(losses[index])
@@ -238,25 +238,24 @@ def _batch_losses(parts: TrainingSetup, epoch: int, losses: list[Tensor]) -> Bat
     return BatchLosses(tuple(examples), tuple(values))
 
 
-def _final(parts: TrainingSetup, scores: dict[str, ModelOutputs]) -> dict[str, float]:
-    """Every metric of the task on every split, of the model as it is after the last epoch."""
-    train = evaluate(
-        parts.model, parts.data.train, parts.loss, parts.trial.eval_batch_size, autocast(parts)
-    )
+def _final_metrics(setup: TrainingSetup, results: dict[str, ModelOutputs]) -> dict[str, float]:
+    """Returns every metric of the task on every split, for the model after the last epoch."""
+    size = setup.trial.eval_batch_size
+    train = evaluate(setup.model, setup.data.train, setup.loss, size, autocast(setup))
     values: dict[str, float] = {}
-    for name, split in {"train": train, **scores}.items():
-        values |= compute_metrics(name, split, parts.all_metrics)
+    for split, outputs in {"train": train, **results}.items():
+        values |= compute_metrics(split, outputs, setup.all_metrics)
     return values
 
 
-def _evidence(parts: TrainingSetup, test: ModelOutputs) -> TestOutputs:
-    state = {
+def _test_outputs(setup: TrainingSetup, test: ModelOutputs) -> TestOutputs:
+    weights = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in parts.model.state_dict().items()
+        for name, tensor in setup.model.state_dict().items()
     }
     return TestOutputs(
-        state_dict=state,
+        state_dict=weights,
         outputs=test.outputs.cpu(),
         targets=test.targets.cpu(),
-        inputs=parts.data.test.first(STORED_INPUTS),
+        inputs=setup.data.test.first(STORED_INPUTS),
     )

@@ -1,4 +1,4 @@
-"""A trial's clock: training and evaluation apart, and the most memory it held."""
+"""The time and memory that a trial takes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ import torch
 from harness.core.metrics import PEAK_MEMORY
 from harness.training.device import synchronize
 
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+RESET_PEAK = "5"
+
 
 @dataclass(slots=True)
 class ResourceMeter:
-    """Seconds spent on training and on evaluation so far. before: the most bytes the trial held
-    before it was interrupted."""
+    """Measures a trial's seconds of training and of evaluation, and its peak memory.
+
+    previous_peak: the peak in bytes before the trial was interrupted.
+    """
 
     device: torch.device
-    train: float = 0.0
-    evaluation: float = 0.0
-    before: int = 0
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    previous_peak: int = 0
     started: float = 0.0
     _memory: PeakMemory = field(init=False)
 
@@ -29,56 +35,53 @@ class ResourceMeter:
         self._memory = PeakMemory(self.device)
 
     def start(self) -> None:
+        """Starts the clock."""
         synchronize(self.device)
         self.started = time.perf_counter()
 
     def lap(self) -> float:
+        """Returns the seconds since `start`."""
         synchronize(self.device)
         return time.perf_counter() - self.started
 
     @property
     def peak(self) -> int:
-        """The most bytes the trial held, as `PeakMemory` has them; 0 where nobody can tell."""
-        return max(self.before, self._memory.bytes() or 0)
+        """The peak memory in bytes, as `PeakMemory` defines it; 0 if the system cannot tell."""
+        return max(self.previous_peak, self._memory.bytes() or 0)
 
     def memory(self) -> dict[str, float]:
-        """The peak in MiB under its metric's name; empty where nobody can tell."""
-        if self._memory.bytes() is None and not self.before:
+        """Returns the peak in MiB under its metric's name; empty if the system cannot tell."""
+        if self._memory.bytes() is None and not self.previous_peak:
             return {}
         return {PEAK_MEMORY: self.peak / 2**20}
 
 
-STATUS = Path("/proc/self/status")
-CLEAR = Path("/proc/self/clear_refs")
-RESET_PEAK = "5"
-
-
 class PeakMemory:
-    """The most memory used from here on.
+    """The peak memory from the construction of this object on.
 
-    On a GPU: the most that torch's tensors held there at once, weights and resident data included
-    (`torch.cuda.max_memory_allocated`, reset when the trial was set up).
-    On a CPU, under Linux: by how much the process grew at most (the rise of its resident set,
-    VmHWM, which is reset here): gradients, the optimizer's state, activations; the weights and data
-    were there before. What else the process does meanwhile counts too. Elsewhere nothing can be
-    told: a process's high-water mark is then that of all its trials.
+    On a GPU: the most memory that torch's tensors held at once, weights and data included
+    (`torch.cuda.max_memory_allocated`, which `device.configure` resets).
+    On a CPU, under Linux: the growth of the process's resident set (VmHWM, which is reset here).
+    It holds gradients, optimizer state and activations; weights and data were allocated before.
+    Other work of the process counts too. Other systems cannot tell: their high-water mark is that
+    of all trials of the process.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._before = _reset() if device.type == "cpu" else None
+        self._at_start = _reset_peak() if device.type == "cpu" else None
 
     def bytes(self) -> int | None:
-        """So far; None where the system cannot tell."""
+        """Returns the peak so far; None if the system cannot tell."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device)
-        return None if self._before is None else max(_peak() - self._before, 0)
+        return None if self._at_start is None else max(_peak() - self._at_start, 0)
 
 
-def _reset() -> int | None:
-    """Set the process's high-water mark to what it holds now; bytes, None where that cannot be."""
+def _reset_peak() -> int | None:
+    """Sets the process's high-water mark to its present size; returns that, or None if it fails."""
     try:
-        # What earlier trials freed goes back first, or this one would use it unseen.
+        # Memory that earlier trials freed is returned first, or this trial would use it unseen.
         ctypes.CDLL(None).malloc_trim(0)
         CLEAR.write_text(RESET_PEAK)
         return _peak()
@@ -87,7 +90,7 @@ def _reset() -> int | None:
 
 
 def _peak() -> int:
-    """The largest resident set since the reset, in bytes. Raises OSError or ValueError."""
+    """Returns the largest resident set since the reset, in bytes. Raises OSError or ValueError."""
     for line in STATUS.read_bytes().splitlines():
         if line.startswith(b"VmHWM:"):
             return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""Puts a trial's parts together: data, model, optimizer, learning rate, loss and metrics."""
+"""Builds what a trial trains with: data, model, optimizer, learning rate, loss and metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from harness.training.learning_rate import LearningRate
 
 @dataclass(slots=True)
 class TrainingSetup:
-    """Everything a training run needs. metrics: at each evaluation; all_metrics: at the end."""
+    """All objects of a training run.
+
+    metrics: computed at each evaluation. all_metrics: computed at the end.
+    """
 
     trial: Trial
     device: torch.device
@@ -36,7 +39,7 @@ class TrainingSetup:
     steps_per_epoch: int
 
     def metadata(self) -> dict[str, Any]:
-        """What a run's provenance wants to know of them; JSON-able."""
+        """Describes the run for its provenance, as JSON types."""
         evaluated = self.data.evaluated().items()
         return devices.metadata(self.device) | {
             "precision": self.trial.precision,
@@ -51,10 +54,10 @@ def set_up(
     device: torch.device | None = None,
     data: Splits | None = None,
 ) -> TrainingSetup:
-    """Build a trial's parts on a device (by default the one it names).
+    """Builds all that a trial trains with, on a device (by default the trial's own).
 
-    data: its splits, where they are at hand. Raises InputError where the device or a file it needs
-    is absent.
+    data: its splits, if they are already loaded. Raises InputError if the device or a file is
+    missing.
     """
     device = device or devices.resolve(trial.device)
     devices.configure(device)
@@ -63,7 +66,6 @@ def set_up(
     if device.type == "cpu" and trial.model.component.channels_last:
         model = model.to(memory_format=torch.channels_last)
     steps = -(-len(data.train) // trial.batch_size)
-    recordable = metrics_for(data)
     return TrainingSetup(
         trial=trial,
         device=device,
@@ -74,44 +76,45 @@ def set_up(
         ),
         learning_rate=LearningRate(trial.scheduler, trial.lr, Horizon(trial.epochs, steps)),
         loss=trial.loss.component.build(trial.loss.options),
-        metrics={name: cast("Metric", find("metrics", name)) for name in trial.metrics},
-        all_metrics=recordable,
+        metrics=trial_metrics(trial),
+        all_metrics=applicable_metrics(data),
         augment=build_augmentations(trial),
         steps_per_epoch=steps,
     )
 
 
 def initial_model(trial: Trial, data: Splits) -> nn.Module:
-    """The untrained model, on the CPU: its weights depend on the seed, never on the device."""
+    """Returns the untrained model on the CPU: its weights depend on the seed, not on the device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(trial.seed, "init"))
-        return build_model(trial, data)
+        outputs = trial.loss.component.outputs(data.info)
+        return trial.model.component.build(trial.model.options, data.info, outputs)
 
 
-def build_model(trial: Trial, data: Splits) -> nn.Module:
-    """A model of the trial's kind, its weights drawn from torch's global generator."""
-    outputs = trial.loss.component.outputs(data.info)
-    return trial.model.component.build(trial.model.options, data.info, outputs)
+def trial_metrics(trial: Trial) -> dict[str, Metric]:
+    """Returns the metrics that a trial names, which are computed at each evaluation."""
+    return {name: cast("Metric", find("metrics", name)) for name in trial.metrics}
 
 
-def metrics_for(data: Splits) -> dict[str, Metric]:
-    """Every registered metric that says something about this data."""
-    found = {name: cast("Metric", metric) for name, metric in components("metrics").items()}
+def applicable_metrics(data: Splits) -> dict[str, Metric]:
+    """Returns every registered metric that is defined for this data."""
+    metrics = {name: cast("Metric", metric) for name, metric in components("metrics").items()}
     return {
         name: metric
-        for name, metric in found.items()
+        for name, metric in metrics.items()
         if data.info.task in metric.tasks and len(data.info.classes) >= metric.min_classes
     }
 
 
 def build_augmentations(trial: Trial) -> tuple[AugmentationFunction, ...]:
+    """Returns a trial's augmentations, in their order."""
     return tuple(choice.component.build(choice.options) for choice in trial.augment)
 
 
 def augment_batch(
-    changes: Sequence[AugmentationFunction], inputs: Tensor, generator: torch.Generator
+    augmentations: Sequence[AugmentationFunction], inputs: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """A batch after some augmentations, in their order."""
-    for change in changes:
-        inputs = change(inputs, generator)
+    """Applies augmentations to a batch, one after another."""
+    for augmentation in augmentations:
+        inputs = augmentation(inputs, generator)
     return inputs

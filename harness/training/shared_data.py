@@ -1,7 +1,7 @@
-"""Data shared by the processes of one machine: prepared by one, mapped into memory by all.
+"""Data that the processes of one machine share: one prepares it, all map it into memory.
 
-A file on the shelf is written whole and then moved into place; readers map it privately, so that
-nothing that one of them does to its tensors reaches another, and a reader's death harms nobody.
+A file is written whole and then moved into place. Readers map it privately: changes that one
+process makes to its tensors do not reach another, and a reader that dies harms nobody.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harness.components.base import (
 
 T = TypeVar("T")
 
-_SHAREABLE = (
+_SAFE_CLASSES = (
     DataInfo,
     Examples,
     ImageTransform,
@@ -43,7 +43,10 @@ _SHAREABLE = (
 
 @dataclass(frozen=True, slots=True)
 class SharedCache:
-    """A folder that processes share. budget: bytes it may hold; the oldest files go first."""
+    """A folder that processes share.
+
+    budget: the most bytes it may hold; the oldest files are removed first.
+    """
 
     folder: Path
     budget: int
@@ -52,32 +55,32 @@ class SharedCache:
         self,
         key: str,
         make: Callable[[], T],
-        worth: Callable[[T], bool],
-        kinds: Sequence[type] = (),
+        is_shareable: Callable[[T], bool],
+        classes: Sequence[type] = (),
     ) -> T:
-        """What lies under `key`, made and put there by whoever asks first.
+        """Returns the object of a key; the first process that asks makes it and stores it.
 
-        worth: whether what was made can be shared. kinds: the data classes it is made of, besides
-        those of `harness.components.base`. What cannot be put there is made for this
-        process alone.
+        An object that is not shareable, or cannot be written, is made for this process alone.
+        classes: the data classes that the object consists of, besides those of
+        `harness.components.base`.
         """
         path = self.folder / (hashlib.sha256(key.encode()).hexdigest()[:32] + ".pt")
-        with torch.serialization.safe_globals([*_SHAREABLE, *kinds]):
+        with torch.serialization.safe_globals([*_SAFE_CLASSES, *classes]):
             with suppress(OSError):
-                return cast("T", _mapped(path))
+                return cast("T", _map(path))
             with _locked(path.with_suffix(".lock")):
                 with suppress(OSError):
-                    return cast("T", _mapped(path))
-                made = make()
-                if not worth(made):
-                    return made
+                    return cast("T", _map(path))
+                content = make()
+                if not is_shareable(content):
+                    return content
                 try:
-                    self._put(path, made)
-                    return cast("T", _mapped(path))
-                except (OSError, RuntimeError):  # torch tells a full disk as a RuntimeError.
-                    return made
+                    self._write(path, content)
+                    return cast("T", _map(path))
+                except (OSError, RuntimeError):  # torch reports a full disk as a RuntimeError.
+                    return content
 
-    def _put(self, path: Path, content: object) -> None:
+    def _write(self, path: Path, content: object) -> None:
         partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
             torch.save(content, partial)
@@ -87,10 +90,10 @@ class SharedCache:
             partial.unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> None:
-        """A file that is unlinked stays with those that have it mapped."""
-        held = sorted(self.folder.glob("*.pt"), key=lambda path: path.stat().st_mtime)
-        total = size + sum(path.stat().st_size for path in held)
-        for path in held:
+        """Removes the oldest files. Processes that have mapped them keep their content."""
+        files = sorted(self.folder.glob("*.pt"), key=lambda path: path.stat().st_mtime)
+        total = size + sum(path.stat().st_size for path in files)
+        for path in files:
             if total <= self.budget:
                 return
             total -= path.stat().st_size
@@ -99,45 +102,50 @@ class SharedCache:
 
 @dataclass(frozen=True, slots=True)
 class PreloadedData:
-    """Things that came with a task, by their keys; all others this process makes for itself."""
+    """Objects that came with a task, by their keys; this process makes all others itself."""
 
-    things: Mapping[str, Any]
+    objects: Mapping[str, Any]
 
     def get(
         self,
         key: str,
         make: Callable[[], T],
-        worth: Callable[[T], bool],  # noqa: ARG002 - as Shelf.get
-        kinds: Sequence[type] = (),  # noqa: ARG002
+        is_shareable: Callable[[T], bool],  # noqa: ARG002 - as SharedCache.get
+        classes: Sequence[type] = (),  # noqa: ARG002
     ) -> T:
-        """What lies under `key`, or else `make()`."""
-        return cast("T", self.things[key]) if key in self.things else make()
+        """Returns the object of a key, or else `make()`."""
+        return cast("T", self.objects[key]) if key in self.objects else make()
 
 
 _current: SharedCache | PreloadedData | None = None
 
 
-def use_cache(shelf: SharedCache | PreloadedData | None) -> None:
-    """Share through `shelf` what this process loads from now on; None shares nothing."""
+def use_cache(cache: SharedCache | PreloadedData | None) -> None:
+    """Makes this process load data through `cache` from now on; None shares nothing."""
     global _current
-    _current = shelf
+    _current = cache
 
 
 def cached(
-    key: str, make: Callable[[], T], worth: Callable[[T], bool], kinds: Sequence[type] = ()
+    key: str,
+    make: Callable[[], T],
+    is_shareable: Callable[[T], bool],
+    classes: Sequence[type] = (),
 ) -> T:
-    """`make()`, or what another process made of the same key. See `Shelf.get`."""
-    return make() if _current is None else _current.get(key, make, worth, kinds)
+    """Returns the cached object of a key, or else `make()`. See `SharedCache.get`."""
+    return make() if _current is None else _current.get(key, make, is_shareable, classes)
 
 
-def _mapped(path: Path) -> Any:
+def _map(path: Path) -> Any:
     return torch.load(path, mmap=True, weights_only=True)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """A lock between processes, which goes with the process that holds it. Without one (Windows),
-    two may prepare the same."""
+    """Holds a lock between processes; it is released when the process that holds it ends.
+
+    Without such locks (Windows), two processes may prepare the same data.
+    """
     try:
         import fcntl
     except ImportError:

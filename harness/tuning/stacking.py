@@ -73,7 +73,7 @@ def next_stack(ready: Sequence[SearchPoint], size: int) -> list[SearchPoint]:
     device = first.current.trial.device
     alike = [p for p in ready if p.current.trial.device == device and not p.is_retry]
     by_id = {point.current.trial_id: point for point in alike}
-    for trials in plan_stacks([point.current for point in alike], size).groups:
+    for trials in plan_stacks([point.current for point in alike], size).stacks:
         points = [by_id[planned.trial_id] for planned in trials]
         if first in points:
             return points

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -13,13 +14,13 @@ import torch
 from PIL import Image
 
 from harness.core.records import Ended, Measured, Outcome, Started
+from harness.execution import checkpointer
 from harness.execution import run_stack as stacks
 from harness.execution.executors.base import Event, Executor, Task
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
-from harness.execution.measurements import load_measurements
-from harness.training.stacked import loop, memory
-from harness.training.stacked import speedup as pace
+from harness.training.stacked import memory, speedup
+from harness.training.stacked.stack import Stack
 from tests.support import make_trial
 
 ENGINES: dict[str, Callable[[], Executor]] = {
@@ -173,7 +174,7 @@ def test_what_does_not_stack_trains_one_by_one(
 
 
 @pytest.mark.parametrize(
-    ("gain", "told"),
+    ("factor", "description"),
     [
         (0.5, "mlp on digits: one by one, as a stack of 2 would train 0.5 times as fast"),
         (2.0, "mlp on digits: a stack of 2 trains 2 times as fast"),
@@ -184,28 +185,28 @@ def test_a_stack_that_is_slower_is_not_one(
     data_root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    gain: float | None,
-    told: str,
+    factor: float | None,
+    description: str,
 ) -> None:
-    monkeypatch.setattr(pace, "gain", lambda *_: gain)
+    monkeypatch.setattr(speedup, "measure_speedup", lambda *_: factor)
     task = stack_of("ab", data_root, speedup_file=tmp_path / "stacks.json")
     metadata = of(list(stacks.events(task)), Started)["b"].metadata
-    if gain == 0.5:
-        assert metadata["not_fused"] == f"{told} (measured now)"
+    if factor == 0.5:
+        assert metadata["not_fused"] == f"{description} (measured now)"
         return
-    assert (metadata["fused"], metadata.get("fused_gain")) == (2, gain)
-    assert metadata["fusing"].removesuffix(" (measured now)") == told
+    assert (metadata["fused"], metadata.get("fused_gain")) == (2, factor)
+    assert metadata["fusing"].removesuffix(" (measured now)") == description
 
 
 def test_both_ways_are_measured_once_on_a_machine(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(speedup, "MIN_STACK_SECONDS", 0.0)
     task = stack_of("abcdefgh", data_root, speedup_file=tmp_path / "stacks.json")
     assert set(ends(list(stacks.events(task)))) == set("abcdefgh")
-    ((_, found),) = load_measurements(tmp_path / "stacks.json").items()
+    ((_, found),) = json.loads((tmp_path / "stacks.json").read_text()).items()
     assert 0 < found["gain"] < float("inf")
-    monkeypatch.setattr(pace, "gain", None)
+    monkeypatch.setattr(speedup, "measure_speedup", None)
     (reason, *_) = {
         one.metadata.get("fusing") or one.metadata["not_fused"]
         for one in of(list(stacks.events(task)), Started).values()
@@ -213,7 +214,7 @@ def test_both_ways_are_measured_once_on_a_machine(
     assert "measured before" in reason
 
 
-def test_a_damaged_memory_is_measured_again(data_root: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_measured_again(data_root: Path, tmp_path: Path) -> None:
     (tmp_path / "stacks.json").write_text("{")
     task = stack_of("ab", data_root, speedup_file=tmp_path / "stacks.json")
     assert set(ends(list(stacks.events(task)))) == set("ab")
@@ -223,25 +224,26 @@ def test_stacks_are_as_large_as_memory_allows(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = stack_of("abcde", data_root)
-    each = memory.bytes_a_trial(task.trials, data_root, torch.device("cpu"))
-    monkeypatch.setattr(stacks, "_fitting", {})
-    monkeypatch.setattr(memory, "_free", lambda _: int(2.5 * each / memory.SHARE))
+    each = Stack(task.trials, data_root, torch.device("cpu")).bytes_per_trial()
+    monkeypatch.setattr(stacks, "_max_trials", {})
+    monkeypatch.setattr(memory, "memory_limit", lambda _: int(2.5 * each))
     metadata = {key: one.metadata for key, one in of(list(stacks.events(task)), Started).items()}
     assert [metadata[key].get("fused") for key in "abcde"] == [None, 2, 2, 2, 2]
 
 
 def test_a_stack_without_memory_is_halved(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = loop.train_with_checkpoints
+    whole = checkpointer.train_stack
     sizes = []
 
-    def scarce(trials: Any, *rest: Any) -> Iterator[Any]:
-        sizes.append(len(trials))
-        for number, keyed in enumerate(whole(trials, *rest)):
-            if len(trials) > 2 and number > len(trials):
+    def scarce(stack: Stack, *rest: Any) -> Iterator[Any]:
+        size = len(stack.trials)
+        sizes.append(size)
+        for number, keyed in enumerate(whole(stack, *rest)):
+            if size > 2 and number > size:
                 raise MemoryError
             yield keyed
 
-    monkeypatch.setattr(loop, "train_with_checkpoints", scarce)
+    monkeypatch.setattr(checkpointer, "train_stack", scarce)
     events = list(stacks.events(stack_of("abcde", data_root)))
     assert sizes == [5, 2, 3, 2]
     assert {end.outcome for end in ends(events).values()} == {Outcome.DONE}
@@ -259,7 +261,7 @@ def test_a_stack_that_fails_early_leaves_its_trials_their_own_end(
     def broken(*_: Any) -> Iterator[Any]:
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr(loop, "train_with_checkpoints", broken)
+    monkeypatch.setattr(checkpointer, "train_stack", broken)
     events = list(stacks.events(stack_of("ab", data_root)))
     assert {end.outcome for end in ends(events).values()} == {Outcome.DONE}
     assert of(events, Started)["a"].metadata["not_fused"] == "the stack failed: no such kernel"
@@ -268,15 +270,15 @@ def test_a_stack_that_fails_early_leaves_its_trials_their_own_end(
 def test_a_stack_that_fails_later_fails_what_is_left(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = loop.train_with_checkpoints
+    whole = checkpointer.train_stack
 
-    def breaks(trials: Any, *rest: Any) -> Iterator[Any]:
-        for key, record in whole(trials, *rest):
+    def breaks(stack: Stack, *rest: Any) -> Iterator[Any]:
+        for key, record in whole(stack, *rest):
             yield key, record
             if isinstance(record, Measured) and record.epoch == 1:
                 raise RuntimeError("gone")
 
-    monkeypatch.setattr(loop, "train_with_checkpoints", breaks)
+    monkeypatch.setattr(checkpointer, "train_stack", breaks)
     found = ends(list(stacks.events(stack_of("ab", data_root))))
     assert {end.outcome for end in found.values()} == {Outcome.FAILED}
     assert "RuntimeError: gone" in found["b"].reason

@@ -13,7 +13,6 @@ import pytest
 
 from harness.core.records import Ended, Measured, Outcome
 from harness.execution import run_stack as stacks
-from harness.execution import stack_speedup as gains
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.execution.executors.base import Event
 from harness.execution.executors.process import ProcessExecutor
@@ -149,8 +148,8 @@ def test_a_stack_with_a_trial_that_was_cancelled_begins_anew_where_it_is_asked_f
     """What it measured until then is no result; the others alone go on."""
     gone = members[3]
     with monkeypatch.context() as patch:
-        stacked = stacks._stacked
-        patch.setattr(stacks, "_stacked", lambda task, _: stacked(task, {gone.trial_id}))
+        stacked = stacks._run_stack
+        patch.setattr(stacks, "_run_stack", lambda task, _: stacked(task, {gone.trial_id}))
         cut(task_of(members, data_root, room), Position(1, 4), monkeypatch)
     others = [one for one in members if one is not gone]
     alone = list(stacks.events(going_on(others, data_root, room)))
@@ -201,8 +200,7 @@ def test_a_stack_that_goes_on_is_not_measured_again_nor_held_to_memory(
 ) -> None:
     cut(task_of(members, data_root, room), Position(0, 4), monkeypatch)
     task = replace(going_on(members, data_root, room), speedup_file=tmp_path / "stacks.json")
-    monkeypatch.setattr(gains, "gain_of", None)
-    monkeypatch.setattr(stacks, "_require_room", None)
+    monkeypatch.setattr(stacks, "_build_stack", None)
     assert records(stacks.events(task)) == never_cut
 
 
@@ -262,7 +260,7 @@ def test_a_part_does_not_go_on_from_the_checkpoint_of_the_whole(
     nobody goes on with the whole again."""
     cut(task_of(members, data_root, room), Position(0, 4), monkeypatch)
     task = going_on(members, data_root, room)
-    stacked = stacks._stacked
+    stacked = stacks._run_stack
 
     def scarce(part: Any, cancelled: Any) -> Iterator[Event]:
         for event in stacked(part, cancelled):
@@ -270,7 +268,7 @@ def test_a_part_does_not_go_on_from_the_checkpoint_of_the_whole(
                 raise MemoryError
             yield event
 
-    monkeypatch.setattr(stacks, "_stacked", scarce)
+    monkeypatch.setattr(stacks, "_run_stack", scarce)
     events = list(stacks.events(task))
     assert {start.metadata["fused"] for start in starts(events)} == {4}
     assert not any("resumed" in start.metadata for start in starts(events))

@@ -15,7 +15,7 @@ from harness.experiment.trial import Trial
 from harness.training import batch_sources as sources
 from harness.training import data as cutting
 from harness.training.batch_sources import InMemorySource, StreamingSource
-from harness.training.data import Splits, load_splits, standardise
+from harness.training.data import Splits, StandardScaler, load_splits, standardise
 from tests.support import make_trial
 
 CPU = torch.device("cpu")
@@ -69,9 +69,9 @@ def test_seeds_hold_their_examples_once_and_see_those_of_a_copy_of_their_own(
     data_root: Path,
 ) -> None:
     first, second = (cut(data_root, seed=seed, val_fraction=0.3) for seed in (0, 1))
-    assert first.train.whole is second.val.whole
+    assert first.train.source is second.val.source
     raw = cutting.load_dataset(make_trial(), data_root)
-    copied = cutting._prepared(raw, 0.3, 1, CPU)
+    copied = cutting._prepare(raw, 0.3, 1, CPU)
     for one, other in ((second.train, copied.train), (second.val, copied.val)):
         assert len(one) == len(other)
         assert torch.equal(one.targets, other.targets)
@@ -114,12 +114,12 @@ def test_standardisation_sees_the_training_split_alone(data_root: Path) -> None:
 
 
 def test_scaling_is_scikit_learns() -> None:
-    from sklearn.preprocessing import StandardScaler
+    from sklearn import preprocessing
 
     drawn = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * 100 + 7
     drawn[:, 2] = 3.3
     ours = StandardScaler.fit(drawn)(drawn)
-    theirs = StandardScaler().fit_transform(drawn.double().numpy())
+    theirs = preprocessing.StandardScaler().fit_transform(drawn.double().numpy())
     assert np.allclose(ours.numpy(), theirs, atol=1e-6)
 
 

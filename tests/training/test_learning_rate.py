@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from harness.components.base import Horizon
 from harness.components.registry import components
 from harness.experiment.trial import Choice
-from harness.training.learning_rate import LearningRate, table
+from harness.training.learning_rate import LearningRate
 
 EPOCHS, STEPS = 5, 4
 HORIZON = Horizon(EPOCHS, STEPS)
@@ -22,6 +22,12 @@ TIMED = tuple(
 
 def choice(name, **options):
     return Choice.of("schedulers", {"name": name, **options})
+
+
+def table(scheduler, base, horizon):
+    """The learning rate of every batch of a run, [epochs × steps_per_epoch]."""
+    rate = LearningRate(scheduler, base, horizon)
+    return [rate.at(batch) for batch in range(horizon.epochs * horizon.steps_per_epoch)]
 
 
 def test_horizon_counts_what_the_warmup_leaves():
@@ -167,14 +173,3 @@ def test_loading_nothing_into_a_schedule_of_time():
     rate = LearningRate(choice("step"), 1.0, HORIZON)
     rate.load(LearningRate(choice("step"), 1.0, HORIZON).state())
     assert rate.at(0) == 1.0
-
-
-@pytest.mark.parametrize("name", TIMED)
-def test_table_holds_every_batch(name):
-    rate = LearningRate(choice(name), 0.3, HORIZON)
-    assert table(choice(name), 0.3, HORIZON) == [rate.at(b) for b in range(EPOCHS * STEPS)]
-
-
-def test_a_metric_schedule_has_no_table():
-    with pytest.raises(ValueError, match="plateau follows a metric"):
-        table(choice("plateau"), 1.0, HORIZON)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness.core.metrics import PEAK_MEMORY
-from harness.training import resources as memory
+from harness.training import resources
 from harness.training.resources import PeakMemory, ResourceMeter
 
 CPU = torch.device("cpu")
@@ -98,13 +98,13 @@ def test_freed_memory_stays_at_hand() -> None:
 
 @linux
 def test_what_was_held_before_an_interruption_counts() -> None:
-    assert ResourceMeter(CPU, before=2**40).memory() == {PEAK_MEMORY: 2**20}
+    assert ResourceMeter(CPU, previous_peak=2**40).memory() == {PEAK_MEMORY: 2**20}
 
 
 def test_where_a_peak_cannot_be_reset_there_is_no_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "CLEAR", tmp_path / "absent" / "clear_refs")
+    monkeypatch.setattr(resources, "CLEAR", tmp_path / "absent" / "clear_refs")
     assert PeakMemory(CPU).bytes() is None
     assert ResourceMeter(CPU).memory() == {}
 

@@ -199,7 +199,7 @@ def check(trial: Trial, root: Path, cuts: tuple[tuple[int, int], ...] = CUTS) ->
         assert rest[1:] == whole[len(whole) - len(rest) + 1 :], place
         assert len(rest) > 1
         assert_same(state, again)
-        assert resumed.clock.train > 0
+        assert resumed.clock.train_seconds > 0
 
 
 def states(

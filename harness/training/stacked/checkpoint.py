@@ -34,11 +34,11 @@ def capture(
     `partial`. streams: the random streams of that epoch."""
     own_state = {
         "format": FORMAT,
-        "rows": list(stack.rows),
-        "living": [member.key for member in stack.members],
+        "rows": list(stack.keys),
+        "living": [trial.key for trial in stack.active],
         "network": stack.network.state(),
-        "updates": stack.updates.state(),
-        "rates": stack.rates.state(),
+        "updates": stack.optimizer.state(),
+        "rates": stack.learning_rates.state(),
     }
     states = None if streams is None else streams.state()
     return build_checkpoint(own_state, stack.device, clock, epoch, partial, states, dim=1)
@@ -51,9 +51,9 @@ def restore(stack: Stack, state: Mapping[str, Any]) -> ResumePoint:
     """
 
     def load() -> None:
-        stack.go_to(state["rows"], state["living"])
+        stack.restrict(state["rows"], state["living"])
         stack.network.load(state["network"])
-        stack.updates.load(state["updates"])
-        stack.rates.load(state["rates"])
+        stack.optimizer.load(state["updates"])
+        stack.learning_rates.load(state["rates"])
 
     return resume_from(state, FORMAT, stack.device, load, stack.trial.batch_size, dim=1)

@@ -1,4 +1,8 @@
-"""Whether a stack computes what its models do, tried on a few examples before it trains."""
+"""Whether a model can train in a stack: by its layers alone, or by comparing its outputs.
+
+`stacking_refusal` needs neither data nor weights, and serves `--dry-run`. `verify` compares a stack
+with its models on a few examples, before it trains.
+"""
 
 from __future__ import annotations
 
@@ -18,79 +22,118 @@ from harness.training.stacked.network import StackedNetwork
 
 TOLERANCE = 1e-3
 NOISE = 1e-6
-"""Of the largest input: some ten times what rounding does."""
-TRAINED = 4
-"""Models at most whose passes in training mode are compared: they differ in their values alone."""
+"""Relative to the largest input: about ten times the rounding error."""
+TRAINED_MODELS = 4
+"""The most models whose passes in training mode are compared: they differ in their values alone."""
+PROBE_TRIALS, PROBE_EXAMPLES = 2, 4
+
+_VMAP_ERRORS: Final = {
+    "random operation": "it draws random numbers by itself (as attention does for its own "
+    "dropout), and a stack draws separate numbers for each trial for nn.Dropout and its variants "
+    "alone",
+    "data-dependent control flow": "its control flow (if, while) depends on the values of tensors; "
+    "torch.where works in a stack",
+    ".item()": "it reads a number from a tensor (.item(), float()), which differs by trial",
+    "dynamic shape": "the shape of what it computes depends on the values of tensors, as indexing "
+    "by a mask does",
+}
+"""Parts of messages of `torch.vmap`, and explanations for the author of a module."""
+
+
+def stacking_refusal(trial: Trial, data_root: Path) -> str | None:
+    """Returns why a trial's model cannot train in a stack; None if nothing is known against it.
+
+    Runs the stacked layers on tensors without values (torch's meta device), without data or
+    weights. A model that cannot be built or run so is not refused.
+    """
+    info = trial.dataset.component.info(trial.dataset.options, data_root)
+    outputs = trial.loss.component.outputs(info)
+    meta = torch.device("meta")
+    try:
+        with meta:
+            model = trial.model.component.build(trial.model.options, info, outputs)
+            network = StackedNetwork([model] * PROBE_TRIALS, meta)
+            inputs = torch.empty((1, PROBE_EXAMPLES, *info.shape))
+            index = torch.zeros(PROBE_TRIALS, dtype=torch.int64, device="cpu")
+            with forbid_hidden_state(model):
+                for training in (True, False):
+                    network.forward_without_trace(inputs, SharedInputs.of(index, 1), training)
+    except Unstackable as reason:
+        return f"model {trial.model.name}: {reason}"
+    except Exception as error:  # noqa: BLE001 - whatever a model raises that needs real weights
+        known = _explain_vmap_error(error)
+        return known and f"model {trial.model.name}: {known}"
+    return None
 
 
 def verify(
-    network: StackedNetwork, models: Sequence[nn.Module], x: Tensor, sharing: SharedInputs
+    network: StackedNetwork, models: Sequence[nn.Module], x: Tensor, shared: SharedInputs
 ) -> None:
-    """Raises Unstackable where the stack's outputs are not the models', or where its statistics
-    after a batch of training are not theirs.
+    """Compares a stack's outputs, and its buffers after a training batch, with those of its models.
 
-    models: of its rows. x: [S, B, …], a few examples. Nothing is drawn: dropout is left out.
+    models: those of the network, in its order. x: [S, B, …], a few examples. Dropout is left out,
+    so that nothing is drawn. Raises Unstackable if they differ.
     """
-    inputs = list(sharing.spread(x).cpu())
-    evaluated = [_evaluated(model, own) for model, own in zip(models, inputs, strict=True)]
-    first = {id(model): row for row, model in reversed(list(enumerate(models)))}
-    rows = sorted(first.values())[:TRAINED] if network.is_rehearsed else []
-    # The models before the stack: a tensor that a module keeps for itself is of no use after that.
-    trained = {row: _trained(models[row], inputs[row]) for row in rows}
+    inputs = list(shared.expand(x).cpu())
+    evaluated = [_logits_in_evaluation(m, own) for m, own in zip(models, inputs, strict=True)]
+    first = {id(model): i for i, model in reversed(list(enumerate(models)))}
+    chosen = sorted(first.values())[:TRAINED_MODELS] if network.is_verified_in_training else []
+    # The models run before the stack: a tensor that vmap leaves in a module is invalid afterwards.
+    trained = {i: _training_results(models[i], inputs[i]) for i in chosen}
     with explain_errors():
-        ours, _ = network.rehearse(x, sharing, training=False)
-        for mine, theirs in zip(ours.cpu(), evaluated, strict=True):
+        logits, _ = network.forward_without_trace(x, shared, training=False)
+        for mine, expected in zip(logits.cpu(), evaluated, strict=True):
             _require(
-                mine.shape == theirs.shape
-                and torch.allclose(mine, theirs, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+                mine.shape == expected.shape
+                and torch.allclose(mine, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
             )
         if trained:
-            ours, buffers = network.rehearse(x, sharing, training=True)
-        for row, values in trained.items():
-            own = {name: buffer[row] for name, buffer in buffers.items()} | {_LOGITS: ours[row]}
-            _require(_Trained.of(models[row], inputs[row], values).is_like(own))
+            logits, buffers = network.forward_without_trace(x, shared, training=True)
+        for i, results in trained.items():
+            mine = {name: buffer[i] for name, buffer in buffers.items()} | {_LOGITS: logits[i]}
+            _require(_ExpectedResults.of(models[i], inputs[i], results).matches(mine))
 
 
 _LOGITS = ""
-"""Beside buffers, whose names are not empty."""
+"""The key of logits beside those of buffers, whose names are not empty."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Trained:
-    """What a model computes in training mode, and how much of it changes with a little noise in its
-    inputs: where a batch has almost no spread, dividing by it makes rounding large."""
+class _ExpectedResults:
+    """A model's results in training mode, and how much noise in the inputs changes each of them:
+    batch normalisation of almost equal values amplifies rounding errors."""
 
     values: Mapping[str, Tensor]
     change: Mapping[str, float]
 
     @classmethod
-    def of(cls, model: nn.Module, x: Tensor, values: Mapping[str, Tensor]) -> _Trained:
-        again = _trained(model, x)
+    def of(cls, model: nn.Module, x: Tensor, values: Mapping[str, Tensor]) -> _ExpectedResults:
+        again = _training_results(model, x)
         if not all(torch.equal(again[name], value) for name, value in values.items()):
             raise Unstackable(
-                "the same examples a second time give something else: what a model keeps between "
-                "batches a stack finds in buffers alone"
+                "the same examples give other results a second time, and a stack has a model's "
+                "state in buffers alone: use register_buffer"
             )
         if not x.is_floating_point():
             return cls(values, dict.fromkeys(values, 0.0))
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-        beside = _trained(model, x + NOISE * x.abs().max() * noise)
-        return cls(values, {name: _distance(beside[name], values[name]) for name in values})
+        noisy = _training_results(model, x + NOISE * x.abs().max() * noise)
+        return cls(values, {name: _distance(noisy[name], values[name]) for name in values})
 
-    def is_like(self, mine: Mapping[str, Tensor]) -> bool:
+    def matches(self, mine: Mapping[str, Tensor]) -> bool:
         return all(
-            mine[name].shape == theirs.shape
-            and _distance(mine[name].cpu(), theirs) <= self._tolerance(name)
-            for name, theirs in self.values.items()
+            mine[name].shape == expected.shape
+            and _distance(mine[name].cpu(), expected) <= self._tolerance(name)
+            for name, expected in self.values.items()
         )
 
     def _tolerance(self, name: str) -> float:
-        own = self.values[name].double()
-        return TOLERANCE * float(own.norm()) + NOISE * own.numel() + 2 * self.change[name]
+        value = self.values[name].double()
+        return TOLERANCE * float(value.norm()) + NOISE * value.numel() + 2 * self.change[name]
 
 
-def _evaluated(model: nn.Module, x: Tensor) -> Tensor:
-    """A model's logits in evaluation mode; it is left in training mode."""
+def _logits_in_evaluation(model: nn.Module, x: Tensor) -> Tensor:
+    """Returns a model's logits in evaluation mode; leaves it in training mode."""
     model.eval()
     with torch.no_grad():
         logits: Tensor = model(x)
@@ -98,9 +141,9 @@ def _evaluated(model: nn.Module, x: Tensor) -> Tensor:
     return logits
 
 
-def _trained(model: nn.Module, x: Tensor) -> Mapping[str, Tensor]:
-    """A model's logits in training mode, without dropout, and its buffers after it; they are put
-    back as they were."""
+def _training_results(model: nn.Module, x: Tensor) -> Mapping[str, Tensor]:
+    """Returns a model's logits in training mode, without dropout, and its buffers after it; then
+    restores the buffers."""
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with torch.no_grad(), DropoutInterceptor(), forbid_hidden_state(model):
         logits: Tensor = model(x)
@@ -115,18 +158,15 @@ def _distance(one: Tensor, other: Tensor) -> float:
     return float((one.double() - other.double()).norm())
 
 
-def _require(same: bool) -> None:
-    if not same:
+def _require(condition: bool) -> None:
+    if not condition:
         raise Unstackable("as a stack it computes something else")
-
-
-_OF_TORCH: Final = frozenset({"training", *vars(nn.Module())})
 
 
 @contextmanager
 def forbid_hidden_state(model: nn.Module) -> Iterator[None]:
-    """Raises Unstackable where what runs inside changes a plain attribute of the model: a number, a
-    text or a tensor that is no buffer. Trials of a stack would share it."""
+    """Raises Unstackable if a plain attribute of the model changes inside: a number, a text or a
+    tensor that is no buffer. The trials of a stack would share it."""
     before = _attributes(model)
     yield
     after = _attributes(model)
@@ -134,13 +174,16 @@ def forbid_hidden_state(model: nn.Module) -> Iterator[None]:
         one, other = before.get(name), after.get(name)
         if one is not other and (isinstance(other, Tensor) or one != other):
             raise Unstackable(
-                f"its forward pass changes {name}, and what a model keeps between batches a stack "
-                "finds in buffers alone"
+                f"its forward pass changes {name}, which the trials of a stack would share: "
+                "use register_buffer"
             )
 
 
+_OF_TORCH: Final = frozenset({"training", *vars(nn.Module())})
+
+
 def _attributes(model: nn.Module) -> dict[str, object]:
-    """Plain attributes by their names in the model ("block.calls")."""
+    """Returns a model's plain attributes by their names ("block.calls")."""
     return {
         f"{prefix}.{name}".lstrip("."): value
         for prefix, part in model.named_modules()
@@ -149,69 +192,26 @@ def _attributes(model: nn.Module) -> dict[str, object]:
     }
 
 
-_KNOWN: Final = {
-    "random operation": "it draws random numbers by itself (as attention does for its own "
-    "dropout), and a stack gives each trial its own for nn.Dropout and its kin alone",
-    "data-dependent control flow": "what it does next depends on the values before (if, while)",
-    ".item()": "it takes a number out of a tensor (.item(), float()), which differs by trial",
-    "dynamic shape": "the shape of what it computes depends on the values before",
-}
-"""What is found in a message of `torch.vmap`, and what it means."""
-
-
 @contextmanager
 def explain_errors() -> Iterator[None]:
-    """Raises Unstackable, with a reason, where torch cannot do for a stack what is done inside."""
+    """Raises Unstackable, with an explanation, if torch cannot run for a stack what is inside."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, NotImplementedError) as error:
         first, *_ = str(error).splitlines() or [""]
-        raise Unstackable(explain_vmap_error(error) or f"torch cannot stack it: {first}") from error
+        explanation = _explain_vmap_error(error) or f"torch cannot stack it: {first}"
+        raise Unstackable(explanation) from error
 
 
-def explain_vmap_error(error: BaseException) -> str | None:
-    """What an error of `torch.vmap` means; None for another."""
+def _explain_vmap_error(error: BaseException) -> str | None:
+    """Explains an error of `torch.vmap`; returns None for any other error."""
     message = str(error)
     if not message.startswith("vmap: "):
         return None
     first, *_ = message.splitlines()
     return next(
-        (reason for part, reason in _KNOWN.items() if part in message),
+        (explanation for part, explanation in _VMAP_ERRORS.items() if part in message),
         f"torch cannot stack it: {first}",
     )
-
-
-ROWS, EXAMPLES = 2, 4
-
-
-def stacking_refusal(trial: Trial, data_root: Path) -> str | None:
-    """Why this trial's model cannot train as a stack, from its layers and a pass over inputs
-    without values; None where it may.
-
-    The model is built without memory for its weights; one that cannot be built or run so is not
-    judged.
-    """
-    info = trial.dataset.component.info(trial.dataset.options, data_root)
-    outputs = trial.loss.component.outputs(info)
-    nowhere = torch.device("meta")
-    try:
-        with nowhere:
-            model = trial.model.component.build(trial.model.options, info, outputs)
-            network = StackedNetwork([model] * ROWS, nowhere)
-            with forbid_hidden_state(model):
-                _rehearse(network, info.shape)
-    except Unstackable as reason:
-        return f"model {trial.model.name}: {reason}"
-    except Exception as error:  # noqa: BLE001 - whatever a model raises that wants real weights
-        known = explain_vmap_error(error)
-        return known and f"model {trial.model.name}: {known}"
-    return None
-
-
-def _rehearse(network: StackedNetwork, shape: Sequence[int]) -> None:
-    """A pass in each mode over examples of a shape."""
-    sharing = SharedInputs.of(torch.zeros(ROWS, dtype=torch.int64, device="cpu"), 1)
-    for training in (True, False):
-        network.rehearse(torch.empty((1, EXAMPLES, *shape)), sharing, training)

@@ -1,73 +1,76 @@
-"""How many trials of a stack fit into memory: measured on one step of two of them."""
+"""The memory that a stack takes: how much there is, and how much each trial adds."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from harness.experiment.trial import Trial
-from harness.training.stacked.stack import Stack
-
-SHARE = 0.5
-"""Of the free memory that stacks may take, all workers together."""
-PROBED = 2
-STATES = 7
-"""Rows of parameters that a trial holds at most: values, gradient and its parts, and an optimizer's
-state with room to work."""
+STACKS_SHARE = 0.5
+"""The share of the free memory that the stacks of all workers may take together."""
+ROWS = 7
+"""The most rows of parameters per trial: values, gradient and its parts, and an optimizer's state
+with its temporary tensors."""
 STEPS = 2
-"""What backward saves is met by gradients of like size."""
-STATES_PROVING = 8
-"""More of them on a GPU, where a recorded update is held to the update itself: what is trained,
-copied before it and after it."""
-STEPS_RECORDED = 2
-"""On a GPU an update that is recorded keeps its memory for itself, beside what an epoch's shorter
-batch and evaluations take; it is had back when the stack ends."""
-OUTPUTS = 5
-"""Copies of an epoch's outputs at most: by batch, joined, those of the epoch before, and what
-metrics make of them."""
+"""The tensors that a step saves for backward count twice: their gradients are of similar size."""
+ROWS_RECORDING = 8
+"""Additional rows per trial on a GPU: to prove a CUDA graph, parameters and optimizer state are
+copied before and after an update."""
+STEPS_RECORDING = 2
+"""Additional steps on a GPU: a CUDA graph keeps its memory for itself until the stack ends, while
+an epoch's shorter last batch and evaluations take theirs."""
+OUTPUT_COPIES = 5
+"""The most copies of an epoch's outputs: by batch, concatenated, of the previous epoch, and in
+metrics."""
 
 
-def fitting(trials: Sequence[tuple[str, Trial]], data_root: Path, device: torch.device) -> int:
-    """The most trials whose stack takes at most its share of what is free now; at least 1.
+class TooLarge(Exception):
+    """A stack would take more memory than it may. max_trials: how many trials fit, at least 1."""
 
-    Raises Unstackable, and what building a trial's parts raises.
+    def __init__(self, max_trials: int) -> None:
+        super().__init__(f"{max_trials} trials fit into memory")
+        self.max_trials = max_trials
+
+
+def memory_limit(device: torch.device) -> int:
+    """Returns the bytes that a stack of this process may take in training."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        workers = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
+        free = int(psutil.virtual_memory().available) // workers
+    return int(free * STACKS_SHARE)
+
+
+def row_bytes(parameters: int, device: torch.device) -> int:
+    """Returns the bytes that a trial takes for its rows. parameters: the bytes of one row."""
+    return (ROWS + (device.type == "cuda") * ROWS_RECORDING) * parameters
+
+
+def step_bytes(saved: int, example: int, examples: int, device: torch.device) -> int:
+    """Returns the bytes that a trial takes for activations and outputs.
+
+    saved: the bytes that a step saves for backward. example: those of an example's outputs.
+    examples: the size of the training split.
     """
-    return max(1, int(_free(device) * SHARE / bytes_a_trial(trials, data_root, device)))
+    steps = STEPS + (device.type == "cuda") * STEPS_RECORDING
+    return steps * saved + OUTPUT_COPIES * example * examples
 
 
-def bytes_a_trial(
-    trials: Sequence[tuple[str, Trial]], data_root: Path, device: torch.device
-) -> int:
-    """Memory that each trial of a stack adds to it at most, in training."""
-    stack = Stack(trials[:PROBED], data_root, device)
-    places = stack.pools.train.shuffled(stack.seeds, 1)[:, : stack.trial.batch_size]
-    saved: dict[int, int] = {}
+@contextmanager
+def saved_tensors() -> Iterator[dict[int, int]]:
+    """Collects the tensors saved for backward inside: the bytes of each, by address."""
+    sizes: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    streams, numbers = stack.streams(1), next(iter(stack.numbers(1)))
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        logits, losses, targets = stack.step(places, numbers, streams.masks, streams.augment_batch)
-    of_example = sum(one[0, 0].nbytes for one in (logits, losses, targets))
-    on_gpu = device.type == "cuda"
-    rows = (STATES + on_gpu * STATES_PROVING) * stack.network.values[0].nbytes
-    saved.pop(stack.network.values.untyped_storage().data_ptr(), None)
-    step = sum(saved.values()) // stack.size
-    steps = STEPS + on_gpu * STEPS_RECORDED
-    return rows + steps * step + OUTPUTS * of_example * len(stack.pools.train)
-
-
-def _free(device: torch.device) -> int:
-    """Bytes of a device's memory that this process may take."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    workers = max(1, (os.cpu_count() or 1) // torch.get_num_threads())
-    return int(psutil.virtual_memory().available) // workers
+        yield sizes

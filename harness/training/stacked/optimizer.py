@@ -1,4 +1,4 @@
-"""Which rows of a stack are updated by which rule, and the learning rate of each."""
+"""The optimizer of a stack: which trials are updated by which rule, and their learning rates."""
 
 from __future__ import annotations
 
@@ -16,9 +16,38 @@ from harness.training.stacked.network import StackedNetwork
 from harness.training.stacked.update_rules import UpdateRule, update_rule_for
 
 
+@dataclass(frozen=True, slots=True)
+class UpdateCoefficients:
+    """What one update needs beside the gradient.
+
+    tables: for each update rule its coefficients [C, trials, 1], on the device. learning_rates: of
+    each trial, on the host; empty if every trial has a rule.
+    """
+
+    tables: tuple[Tensor, ...]
+    learning_rates: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochCoefficients:
+    """The `UpdateCoefficients` of n successive updates: the same fields, [n, …]."""
+
+    tables: tuple[Tensor, ...]
+    learning_rates: tuple[tuple[float, ...], ...]
+
+    def __iter__(self) -> Iterator[UpdateCoefficients]:
+        parts = zip(*(table.unbind() for table in self.tables), strict=True)
+        if not self.learning_rates:
+            return (UpdateCoefficients(part, ()) for part in parts)
+        if not self.tables:
+            return (UpdateCoefficients((), rates) for rates in self.learning_rates)
+        pairs = zip(parts, self.learning_rates, strict=True)
+        return (UpdateCoefficients(part, rates) for part, rates in pairs)
+
+
 @dataclass(slots=True)
-class _Slice:
-    """Rows start to stop, and what updates them: a rule, or None for each trial's own optimizer."""
+class _TrialRange:
+    """Trials start to stop, with their update rule; None if each has an optimizer of its own."""
 
     start: int
     stop: int
@@ -26,232 +55,194 @@ class _Slice:
 
 
 @dataclass(slots=True)
-class _Alone:
-    """A trial whose optimizer has no stacked rule: torch's own, on views of its row."""
+class _OwnOptimizer:
+    """The torch optimizer of a trial without an update rule, on views of the trial's row."""
 
     parameters: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateCoefficients:
-    """What one update takes beside the gradient.
-
-    of_slices: for each slice with a rule what that rule wants, [C, rows, 1], on the device.
-    rates: the learning rate of each row, on the host; empty where every slice has a rule.
-    """
-
-    of_slices: tuple[Tensor, ...]
-    rates: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EpochCoefficients:
-    """The `Numbers` of several updates, one after another: those of its fields, [n, …]."""
-
-    of_slices: tuple[Tensor, ...]
-    rates: tuple[tuple[float, ...], ...]
-
-    def __iter__(self) -> Iterator[UpdateCoefficients]:
-        parts = zip(*(table.unbind() for table in self.of_slices), strict=True)
-        if not self.rates:
-            return (UpdateCoefficients(part, ()) for part in parts)
-        if not self.of_slices:
-            return (UpdateCoefficients((), rates) for rates in self.rates)
-        return (
-            UpdateCoefficients(part, rates) for part, rates in zip(parts, self.rates, strict=True)
-        )
-
-
 def order_by_rule(trials: Sequence[Trial], model: nn.Module) -> list[int]:
-    """The trials' places sorted so that those of one rule lie side by side, as slices want."""
-    built = _built(trials, model)
-    kinds = [update_rule_for(built[trial.optimizer]) for trial in trials]
-    names = ["~" if kind is None else kind.__name__ for kind in kinds]
+    """Returns the trials' indices in an order that puts those of one update rule side by side."""
+    optimizers = _build_each(trials, model)
+    rules = [update_rule_for(optimizers[trial.optimizer]) for trial in trials]
+    names = ["~" if rule is None else rule.__name__ for rule in rules]
     return sorted(range(len(trials)), key=lambda i: (names[i], trials[i].seed, i))
 
 
 class StackedOptimizer:
-    """The update of a whole stack.
+    """Updates all trials of a stack.
 
-    trials: of its rows, in the order of `in_order`. model: one of the architecture.
+    trials: in the network's order, which is that of `order_by_rule`. model: of the architecture.
     """
 
     def __init__(self, network: StackedNetwork, trials: Sequence[Trial], model: nn.Module) -> None:
         self._network = network
-        self._slices: list[_Slice] = []
-        self._alone: dict[int, _Alone] = {}
-        built = _built(trials, model)
-        optimizers = [built[trial.optimizer] for trial in trials]
-        kinds = [update_rule_for(optimizer) for optimizer in optimizers]
+        self._ranges: list[_TrialRange] = []
+        self._own: dict[int, _OwnOptimizer] = {}
+        by_choice = _build_each(trials, model)
+        optimizers = [by_choice[trial.optimizer] for trial in trials]
+        rules = [update_rule_for(optimizer) for optimizer in optimizers]
         start = 0
         for stop in range(1, len(trials) + 1):
-            if stop == len(trials) or kinds[stop] is not kinds[start]:
-                self._slices.append(self._slice(start, stop, kinds[start], optimizers))
-                if kinds[start] is None:
-                    self._add_alone(range(start, stop), trials)
-                start = stop
-        self._clip = _clips(trials, network.values)
-        self._clips = bool(self._clip.isfinite().any())
+            if stop < len(trials) and rules[stop] is rules[start]:
+                continue
+            rule_class, rule = rules[start], None
+            if rule_class is None:
+                self._own |= {i: self._build_own(trials[i], i) for i in range(start, stop)}
+            else:
+                options = [optimizer.param_groups[0] for optimizer in optimizers[start:stop]]
+                rule = rule_class(options, network.values)
+            self._ranges.append(_TrialRange(start, stop, rule))
+            start = stop
+        limits = [float("inf") if t.grad_clip is None else t.grad_clip for t in trials]
+        self._max_norm = torch.tensor(limits).to(network.values).unsqueeze(1)
+        self._clips = bool(self._max_norm.isfinite().any())
 
     @property
-    def alone(self) -> bool:
-        """Whether some rows have an optimizer without a rule."""
-        return bool(self._alone)
+    def has_own_optimizers(self) -> bool:
+        """Whether some trials have an optimizer without an update rule."""
+        return bool(self._own)
 
     @property
-    def steady(self) -> bool:
-        """Whether the next update computes what all after it will, from other numbers."""
-        return all(part.rule.steady for part in self._slices if part.rule is not None)
+    def is_initialized(self) -> bool:
+        """Whether all updates from the next one on run the same operations."""
+        return all(rule.is_initialized for rule in self._rules())
 
-    def living(self) -> list[Tensor]:
-        """The rules' tensors that an update changes and the next one reads."""
-        rules = [part.rule for part in self._slices if part.rule is not None]
-        return [tensor for rule in rules for tensor in rule.state().values()]
+    def tensors(self) -> list[Tensor]:
+        """The tensors of update rules that an update changes and the next one reads."""
+        return [tensor for rule in self._rules() for tensor in rule.state().values()]
 
-    def numbers(self, lr: Tensor, before: int) -> EpochCoefficients:
-        """What the next n updates take. lr: [n, K, 1], on the CPU. before: updates so far."""
+    def coefficients(self, learning_rates: Tensor, updates: int) -> EpochCoefficients:
+        """Returns what the next n updates need.
+
+        learning_rates: [n, K, 1], on the CPU. updates: the number of updates so far.
+        """
+        device = self._network.values.device
         tables = [
-            part.rule.numbers(lr[:, part.start : part.stop], before)
-            for part in self._slices
+            part.rule.coefficients(learning_rates[:, part.start : part.stop], updates).to(device)
+            for part in self._ranges
             if part.rule is not None
         ]
-        rates = tuple(map(tuple, lr.squeeze(2).tolist())) if self._alone else ()
-        return EpochCoefficients(
-            tuple(one.to(self._network.values.device) for one in tables), rates
-        )
+        rates = tuple(map(tuple, learning_rates.squeeze(2).tolist())) if self._own else ()
+        return EpochCoefficients(tuple(tables), rates)
 
-    def step(self, numbers: UpdateCoefficients) -> None:
-        """Update the network by its gradient, which is used up."""
+    def step(self, coefficients: UpdateCoefficients) -> None:
+        """Updates the network by its gradient, which it overwrites."""
         values, gradient = self._network.values, self._network.gradient
         if self._clips:
             norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-            share = (self._clip / (norm + 1e-6)).clamp(max=1.0)
-            gradient.mul_(torch.where(self._clip.isfinite(), share, torch.ones_like(share)))
-        of_slices = iter(numbers.of_slices)
-        for part in self._slices:
+            scale = (self._max_norm / (norm + 1e-6)).clamp(max=1.0)
+            is_limited = self._max_norm.isfinite()
+            gradient.mul_(torch.where(is_limited, scale, torch.ones_like(scale)))
+        tables = iter(coefficients.tables)
+        for part in self._ranges:
             rows = slice(part.start, part.stop)
             if part.rule is not None:
-                part.rule.step(values[rows], gradient[rows], next(of_slices))
-            else:
-                for row in range(part.start, part.stop):
-                    self._step_alone(self._alone[row], numbers.rates[row])
+                part.rule.step(values[rows], gradient[rows], next(tables))
+                continue
+            for i in range(part.start, part.stop):
+                for group in self._own[i].optimizer.param_groups:
+                    group["lr"] = coefficients.learning_rates[i]
+                self._own[i].optimizer.step()
 
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these rows alone (int64, ascending); after `Network.keep`."""
-        kept = rows.tolist()
-        self._clip = self._clip[rows]
-        slices: list[_Slice] = []
-        alone: dict[int, _Alone] = {}
-        for part in self._slices:
-            own = [(new, old) for new, old in enumerate(kept) if part.start <= old < part.stop]
-            if not own:
+    def select(self, indices: Tensor) -> None:
+        """Continues with these trials alone (int64, ascending), after `StackedNetwork.select`."""
+        self._max_norm = self._max_norm[indices]
+        ranges: list[_TrialRange] = []
+        own: dict[int, _OwnOptimizer] = {}
+        for part in self._ranges:
+            pairs = [
+                (new, old)
+                for new, old in enumerate(indices.tolist())
+                if part.start <= old < part.stop
+            ]
+            if not pairs:
                 continue
             if part.rule is not None:
-                part.rule.keep(torch.tensor([old - part.start for _, old in own]).to(rows.device))
+                within = torch.tensor([old - part.start for _, old in pairs])
+                part.rule.select(within.to(indices.device))
             else:
-                alone |= {new: self._alone[old] for new, old in own}
-            slices.append(_Slice(own[0][0], own[-1][0] + 1, part.rule))
-        self._slices, self._alone = slices, alone
-        for row, trial in alone.items():
-            self._point_at(trial.parameters, row)
+                own |= {new: self._own[old] for new, old in pairs}
+            ranges.append(_TrialRange(pairs[0][0], pairs[-1][0] + 1, part.rule))
+        self._ranges, self._own = ranges, own
+        for i, trial in own.items():
+            self._set_views(trial.parameters, i)
 
     def state(self) -> dict[str, Any]:
-        """Each rule's state, and of rows that have none of these their optimizer's own."""
-        rules = [None if part.rule is None else part.rule.state() for part in self._slices]
-        alone = {row: one.optimizer.state_dict() for row, one in self._alone.items()}
-        return {"rules": rules, "alone": alone}
+        """Returns the state of each update rule, and of the optimizers of trials without one."""
+        rules = [None if part.rule is None else part.rule.state() for part in self._ranges]
+        own = {i: trial.optimizer.state_dict() for i, trial in self._own.items()}
+        return {"rules": rules, "alone": own}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take over such a state of the same rows. Raises ValueError, KeyError where it is of
-        others."""
-        for part, rule in zip(self._slices, state["rules"], strict=True):
+        """Loads the state of the same trials. Raises ValueError or KeyError if they differ."""
+        for part, rule_state in zip(self._ranges, state["rules"], strict=True):
             if part.rule is not None:
-                part.rule.load(rule)
-        for row, one in self._alone.items():
-            one.optimizer.load_state_dict(state["alone"][row])
+                part.rule.load(rule_state)
+        for i, trial in self._own.items():
+            trial.optimizer.load_state_dict(state["alone"][i])
 
-    def _slice(
-        self,
-        start: int,
-        stop: int,
-        kind: type[UpdateRule] | None,
-        optimizers: Sequence[torch.optim.Optimizer],
-    ) -> _Slice:
-        if kind is None:
-            return _Slice(start, stop, None)
-        options = [optimizer.param_groups[0] for optimizer in optimizers[start:stop]]
-        return _Slice(start, stop, kind(options, self._network.values))
+    def _rules(self) -> list[UpdateRule]:
+        return [part.rule for part in self._ranges if part.rule is not None]
 
-    def _add_alone(self, rows: range, trials: Sequence[Trial]) -> None:
-        for row in rows:
-            choice = trials[row].optimizer
-            empty = self._network.values.new_empty(0)
-            parameters = [nn.Parameter(empty) for _ in self._network.places]
-            self._point_at(parameters, row)
-            built = choice.component.build(choice.options, parameters, trials[row].lr)
-            self._alone[row] = _Alone(parameters, built)
+    def _build_own(self, trial: Trial, index: int) -> _OwnOptimizer:
+        empty = self._network.values.new_empty(0)
+        parameters = [nn.Parameter(empty) for _ in self._network.slices]
+        self._set_views(parameters, index)
+        choice = trial.optimizer
+        optimizer = choice.component.build(choice.options, parameters, trial.lr)
+        return _OwnOptimizer(parameters, optimizer)
 
-    def _point_at(self, parameters: Sequence[nn.Parameter], row: int) -> None:
-        """Make a trial's parameters and their gradients views of its row."""
-        values, gradient = self._network.values[row], self._network.gradient[row]
-        for parameter, place in zip(parameters, self._network.places, strict=True):
+    def _set_views(self, parameters: Sequence[nn.Parameter], index: int) -> None:
+        """Makes a trial's parameters and their gradients views of its row."""
+        values, gradient = self._network.values[index], self._network.gradient[index]
+        for parameter, part in zip(parameters, self._network.slices, strict=True):
             parameter.grad = None
-            parameter.data = place.own(values)
-            parameter.grad = place.own(gradient)
-
-    def _step_alone(self, trial: _Alone, lr: float) -> None:
-        for group in trial.optimizer.param_groups:
-            group["lr"] = lr
-        trial.optimizer.step()
+            parameter.data = part.of_trial(values)
+            parameter.grad = part.of_trial(gradient)
 
 
 class LearningRates:
-    """The learning rates of a stack's rows, batch by batch."""
+    """The learning rates of a stack's trials, batch by batch."""
 
     def __init__(
-        self, rates: Sequence[LearningRate], steps_per_epoch: int, dtype: torch.dtype
+        self, schedules: Sequence[LearningRate], steps_per_epoch: int, dtype: torch.dtype
     ) -> None:
-        self._rates = list(rates)
+        self._schedules = list(schedules)
         self._steps = steps_per_epoch
         self._dtype = dtype
 
     def of_epoch(self, epoch: int) -> Tensor:
-        """[batches, K, 1] of an epoch (from 1), in the parameters' precision, on the CPU."""
+        """Returns [batches, K, 1] for an epoch (from 1), in the parameters' dtype, on the CPU."""
         first = (epoch - 1) * self._steps
-        varying = not all(rate.constant_within_epoch for rate in self._rates)
-        steps = range(first, first + self._steps) if varying else range(first, first + 1)
-        table = [[_at(rate, step, first) for rate in self._rates] for step in steps]
-        made = torch.tensor(table, dtype=torch.float64).to(self._dtype).unsqueeze(2)
-        return made.expand(self._steps, -1, -1)
+        is_constant = all(schedule.constant_within_epoch for schedule in self._schedules)
+        steps = range(first, first + (1 if is_constant else self._steps))
+        rates = [
+            [s.at(first if s.constant_within_epoch else step) for s in self._schedules]
+            for step in steps
+        ]
+        table = torch.tensor(rates, dtype=torch.float64).to(self._dtype).unsqueeze(2)
+        return table.expand(self._steps, -1, -1)
 
-    def keep(self, rows: Sequence[int]) -> None:
-        self._rates = [self._rates[row] for row in rows]
+    def select(self, indices: Sequence[int]) -> None:
+        """Continues with these trials alone."""
+        self._schedules = [self._schedules[i] for i in indices]
 
     def state(self) -> list[dict[str, float]]:
-        """What each row's schedule has observed."""
-        return [rate.state() for rate in self._rates]
+        """Returns what each trial's schedule has observed."""
+        return [schedule.state() for schedule in self._schedules]
 
     def load(self, state: Sequence[Mapping[str, float]]) -> None:
-        for rate, observed in zip(self._rates, state, strict=True):
-            rate.load(observed)
+        for schedule, observed in zip(self._schedules, state, strict=True):
+            schedule.load(observed)
 
 
-def _at(rate: LearningRate, step: int, first: int) -> float:
-    return rate.at(first if rate.constant_within_epoch else step)
-
-
-def _clips(trials: Sequence[Trial], like: Tensor) -> Tensor:
-    """[K, 1]: the largest gradient norm of each, infinite where there is no limit."""
-    limits = [float("inf") if t.grad_clip is None else t.grad_clip for t in trials]
-    return torch.tensor(limits).to(like).unsqueeze(1)
-
-
-def _built(
+def _build_each(
     trials: Sequence[Trial], model: nn.Module
 ) -> dict[Choice[Optimizer], torch.optim.Optimizer]:
-    """Each optimizer on a model of the architecture, to read what it is and its options from; the
-    learning rate is set at each step."""
+    """Builds each distinct optimizer on a model, to read its class and options; the learning rate
+    is set at each step."""
     return {
         choice: choice.component.build(choice.options, model.parameters(), 1.0)
         for choice in dict.fromkeys(trial.optimizer for trial in trials)

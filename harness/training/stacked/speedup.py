@@ -1,72 +1,91 @@
-"""Whether a stack trains its trials faster than one after another does: measured on their own
-steps, whose results are thrown away."""
+"""How much faster a stack trains its trials than one after another, measured on a few steps."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path
 
 import torch
 
 from harness.experiment.trial import Trial
+from harness.training.data import Splits
 from harness.training.device import synchronize
-from harness.training.speed import Stepper
+from harness.training.loop import autocast, training_step
+from harness.training.setup import augment_batch, set_up
 from harness.training.stacked.cuda_graph import recorder_for
 from harness.training.stacked.stack import Stack
 from harness.training.stacked.steps import StepRunner
 
-SECONDS = 0.2
-"""Of training in each of the two measurements, at most."""
-SHARE = 0.01
-"""Of the time that the whole stack will take, at most; where that is less than a step, one step."""
-WORTH_SECONDS = 1.0
-"""Of a stack's training below which it is not measured: whatever it lost would be less."""
-ALONE = 4
-"""Trials measured one by one at most, from all over the group, as their optimizers differ."""
+MAX_SECONDS = 0.2
+"""The longest that each of the two measurements trains."""
+MAX_SHARE = 0.01
+"""The largest share of the stack's training time that each measurement takes, but one step."""
+MIN_STACK_SECONDS = 1.0
+"""A stack that trains for less than this is not measured: a wrong choice costs less."""
+SINGLE_TRIALS = 4
+"""The most trials measured one by one, spread over the stack, as their optimizers differ."""
+WARM_UP_STEPS = 3
+"""Steps of a single trial before it is measured."""
 
 
-def gain(
-    trials: Sequence[tuple[str, Trial]], data_root: Path, device: torch.device
-) -> float | None:
-    """How many times as fast the stack trains as one after another; None where the whole takes too
-    little time to be measured. Raises Unstackable, and what building a trial's parts raises.
+def measure_speedup(stack: Stack, data_root: Path) -> float | None:
+    """Returns how many times as fast the stack trains as its trials one by one.
+
+    None if training takes too little time to be measured. Leaves the stack as it was before.
+    Raises what building a trial raises.
     """
-    stack = Stack(trials, data_root, device)
-    with StepRunner(stack, recorder_for(device)) as steps:
-        step = _stepper(stack, steps)
-        for _ in range(steps.set_up):
-            step()
-        seconds = _seconds_a_step(step, 0, device)
-        whole = seconds * stack.steps_per_epoch * stack.trial.epochs
-        if whole < WORTH_SECONDS:
+    with stack.dry_run(), StepRunner(stack, recorder_for(stack.device)) as runner:
+        steps = _stack_steps(stack, runner)
+        for _ in range(runner.warm_up_batches):
+            next(steps)
+        seconds = _seconds_per_step(steps.__next__, 0, stack.device)
+        total = seconds * stack.steps_per_epoch * stack.trial.epochs
+        if total < MIN_STACK_SECONDS:
             return None
-        budget = min(SECONDS, SHARE * whole)
+        budget = min(MAX_SECONDS, MAX_SHARE * total)
         if seconds < budget:
-            seconds = _seconds_a_step(step, budget, device)
-    chosen = trials[:: max(1, len(trials) // ALONE)][:ALONE]
-    share = budget / len(chosen)
-    # Splits that are at hand: speed does not depend on which examples a seed holds out.
-    data = stack.pools.seeds[0]
-    each = [Stepper(trial, data_root, device, data).seconds_a_step(share) for _, trial in chosen]
-    return len(trials) * sum(each) / len(each) / seconds
+            seconds = _seconds_per_step(steps.__next__, budget, stack.device)
+    count = len(stack.trials)
+    chosen = stack.trials[:: max(1, count // SINGLE_TRIALS)][:SINGLE_TRIALS]
+    # The splits of one seed serve all: speed does not depend on the examples held out.
+    data = stack.data.by_seed[0]
+    single = []
+    for _, trial in chosen:
+        steps = _single_steps(trial, data_root, stack.device, data)
+        for _ in range(WARM_UP_STEPS):
+            next(steps)
+        single.append(_seconds_per_step(steps.__next__, budget / len(chosen), stack.device))
+    return count * sum(single) / len(single) / seconds
 
 
-def _stepper(stack: Stack, steps: StepRunner) -> Callable[[], None]:
-    """One step of the stack at each call."""
-    places = stack.pools.train.shuffled(stack.seeds, 1)
-    numbers = stack.numbers(1)
+def _stack_steps(stack: Stack, runner: StepRunner) -> Iterator[object]:
+    """Trains the stack by one batch whenever the next item is requested."""
+    examples = stack.data.train.shuffled(stack.seeds, 1)
+    coefficients = stack.coefficients(1)
     streams = stack.streams(1)
-    endless = (scores for _ in repeat(None) for scores in steps.over(places, numbers, streams))
-
-    def step() -> None:
-        next(endless)
-
-    return step
+    for _ in repeat(None):
+        yield from runner.run(examples, coefficients, streams)
 
 
-def _seconds_a_step(step: Callable[[], None], seconds: float, device: torch.device) -> float:
+def _single_steps(
+    trial: Trial, data_root: Path, device: torch.device, data: Splits
+) -> Iterator[None]:
+    """Trains a single trial by one batch whenever the next item is requested."""
+    setup = set_up(trial, data_root, device, data)
+    augmenting = torch.Generator(device)
+    for _ in repeat(None):
+        order = torch.randperm(len(data.train))
+        for inputs, targets in data.train.batches(trial.batch_size, order):
+            if setup.augment:
+                inputs = augment_batch(setup.augment, inputs, augmenting)
+            training_step(setup, 0, inputs, targets, autocast(setup))
+            yield
+
+
+def _seconds_per_step(step: Callable[[], object], seconds: float, device: torch.device) -> float:
+    """Returns the mean over the steps taken in at least so many seconds."""
     synchronize(device)
     steps, start = 0, time.perf_counter()
     while steps == 0 or time.perf_counter() - start < seconds:

@@ -1,25 +1,32 @@
-"""A stack of trials, put together: network, updates, data, and what each trial alone has."""
+"""A stack: the network, optimizer and data of trials that train together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from harness.components.base import AugmentationFunction, Horizon, LossFunction, Metric
-from harness.components.registry import find
+from harness.components.base import AugmentationFunction, Horizon, LossFunction
 from harness.core.records import Outcome
 from harness.core.seeding import generator
 from harness.experiment.trial import DEVICE_FIELDS, STACKABLE_FIELDS, TRIAL_FIELDS, Trial
 from harness.training import device as devices
 from harness.training.learning_rate import LearningRate
-from harness.training.setup import augment_batch, build_augmentations, initial_model, metrics_for
+from harness.training.setup import (
+    applicable_metrics,
+    augment_batch,
+    build_augmentations,
+    initial_model,
+    trial_metrics,
+)
 from harness.training.stacked.compatibility import verify
 from harness.training.stacked.data import load_stacked_splits
+from harness.training.stacked.memory import TooLarge, row_bytes, saved_tensors, step_bytes
 from harness.training.stacked.modules.dropout import EpochDropoutMasks
 from harness.training.stacked.modules.forward_pass import DropoutMasks, SharedInputs
 from harness.training.stacked.network import StackedNetwork
@@ -31,181 +38,41 @@ from harness.training.stacked.optimizer import (
     order_by_rule,
 )
 
-PROBED_EXAMPLES = 4
+VERIFIED_EXAMPLES = 4
+"""Test examples on which the stack's outputs are compared with those of its models."""
+SIZED_TRIALS = 2
+"""Trials on whose training step the memory that a trial adds is measured."""
+
+StackedOutputs = tuple[Tensor, Tensor, Tensor]
+"""Logits [K, N, O], losses [K, N] and targets [K, N, …]."""
 
 
-def _as_they_are(inputs: Tensor) -> Tensor:
+def _unchanged(inputs: Tensor) -> Tensor:
     return inputs
 
 
 @dataclass(slots=True)
 class StackedTrial:
-    """One trial of a stack. row: its place in everything that is stacked. values: of the epoch
-    so far. reason: why it leaves, or ""; outcome: as what."""
+    """One trial of a stack.
+
+    index: in all stacked tensors. values: the metrics of the current epoch. reason: why the trial
+    leaves the stack, or "". outcome: with which it leaves.
+    """
 
     key: str
     trial: Trial
-    rate: LearningRate
-    row: int
+    learning_rate: LearningRate
+    index: int
     values: dict[str, float] = field(default_factory=dict)
     reason: str = ""
     outcome: Outcome = Outcome.DIVERGED
 
 
-class Stack:
-    """Trials that train together.
-
-    members: those that still train. rows: the keys of all that have a row. scores: by split, the
-    latest outputs [K, N, O], targets [K, N, …] and losses [K, N]. found: what is found in training,
-    for `Ended.facts`. A trial that leaves gives up its row only when half of the rows or more are
-    given up: the others then move together, and where numbers lie in memory decides how a matrix
-    product rounds. Until then they are, to the last bit, what they would be without it.
-    Raises Unstackable where their model or data cannot be stacked.
-    """
-
-    def __init__(
-        self, trials: Sequence[tuple[str, Trial]], data_root: Path, device: torch.device
-    ) -> None:
-        first = trials[0][1]
-        _check([trial for _, trial in trials])
-        self.trial = first
-        self.device = device
-        self.size = len(trials)
-        self.seeds = list(dict.fromkeys(trial.seed for _, trial in trials))
-        self.pools = load_stacked_splits(first, self.seeds, data_root, device)
-        models = {seed: self._initial_model(seed) for seed in self.seeds}
-        order = order_by_rule([trial for _, trial in trials], models[first.seed])
-        self.steps_per_epoch = -(-len(self.pools.train) // first.batch_size)
-        horizon = Horizon(first.epochs, self.steps_per_epoch)
-        self.members = [
-            StackedTrial(key, trial, LearningRate(trial.scheduler, trial.lr, horizon), row)
-            for row, (key, trial) in enumerate(trials[i] for i in order)
-        ]
-        own = [models[member.trial.seed] for member in self.members]
-        self.rows = [member.key for member in self.members]
-        self.network = StackedNetwork(own, device)
-        self.updates = StackedOptimizer(self.network, [m.trial for m in self.members], own[0])
-        self.owner = torch.tensor([self.seeds.index(m.trial.seed) for m in self.members]).to(device)
-        self.sharing = SharedInputs.of(self.owner, len(self.seeds))
-        self.scores: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-        self.found: dict[str, Any] = {}
-        self.rates = LearningRates(
-            [m.rate for m in self.members], self.steps_per_epoch, self.network.values.dtype
-        )
-        self.loss: LossFunction = first.loss.component.build(first.loss.options)
-        self.augment = build_augmentations(first)
-        self.metrics = {name: cast("Metric", find("metrics", name)) for name in first.metrics}
-        self.all_metrics = metrics_for(self.pools.seeds[0])
-        self.parameters = sum(place.size for place in self.network.places)
-        inputs, _ = next(self.pools.test.in_order(PROBED_EXAMPLES))
-        verify(self.network, own, inputs, self.pools.test.sharing(self.owner))
-
-    def leave(self) -> list[StackedTrial]:
-        """Take out, and return, the members that have a reason to go."""
-        leaving = [member for member in self.members if member.reason]
-        self.members = [member for member in self.members if not member.reason]
-        if self.members and 2 * len(self.members) <= len(self.network):
-            self._close_ranks()
-        return leaving
-
-    def go_to(self, rows: Sequence[str], living: Collection[str]) -> None:
-        """Go on with these rows alone, of which some train. Raises ValueError where they are none
-        of this stack's, or lie in another order."""
-        there = [key for key in self.rows if key in rows]
-        if there != list(rows) or not living or not set(living) <= set(rows):
-            raise ValueError("it is of other trials")
-        if len(rows) < len(self.rows):
-            self.members = [member for member in self.members if member.key in rows]
-            self._close_ranks()
-        self.members = [member for member in self.members if member.key in living]
-
-    def _close_ranks(self) -> None:
-        self.rows = [member.key for member in self.members]
-        rows = [member.row for member in self.members]
-        chosen = torch.tensor(rows, device=self.device)
-        self.network.keep(chosen)
-        self.updates.keep(chosen)
-        self.rates.keep(rows)
-        self.scores = {
-            split: (outputs[chosen], targets[chosen], losses[chosen])
-            for split, (outputs, targets, losses) in self.scores.items()
-        }
-        self.owner = self.owner[chosen]
-        self.sharing = SharedInputs.of(self.owner, len(self.seeds))
-        for row, member in enumerate(self.members):
-            member.row = row
-
-    def numbers(self, epoch: int) -> EpochCoefficients:
-        """What the updates of an epoch (from 1) take beside gradients."""
-        before = (epoch - 1) * self.steps_per_epoch
-        return self.updates.numbers(self.rates.of_epoch(epoch), before)
-
-    def streams(self, epoch: int) -> EpochStreams:
-        """What is drawn in an epoch (from 1), from its beginning."""
-        return EpochStreams(self.seeds, self.owner, epoch, self.network.values, self.augment)
-
-    def step(
-        self,
-        places: Tensor,
-        numbers: UpdateCoefficients,
-        masks: DropoutMasks,
-        augmented: Callable[[Tensor], Tensor] = _as_they_are,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One update of every row. Returns logits [K, B, O], losses [K, B] and targets [K, B, …].
-
-        places: int64 [seeds, B], each seed's batch in the training pool. augmented: what becomes of
-        each seed's inputs [seeds, B, …].
-        """
-        inputs, targets = self.pools.train.at(places)
-        targets = self.sharing.spread(targets)
-        logits = self.logits(augmented(inputs), self.sharing, masks)
-        losses = self.losses(logits, targets)
-        self.network.backward(losses)
-        self.updates.step(numbers)
-        return logits.detach(), losses.detach(), targets
-
-    def living(self) -> list[Tensor]:
-        """The tensors that an update changes and the next one reads."""
-        return [self.network.values, *self.network.buffers.values(), *self.updates.living()]
-
-    def logits(self, inputs: Tensor, sharing: SharedInputs, masks: DropoutMasks | None) -> Tensor:
-        """`Network.forward` at the trials' precision; its result is not of less than float32."""
-        with devices.autocast(self.device, self.trial.precision):
-            return self.network.forward(inputs, sharing, masks).float()
-
-    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The examples' losses [K, B] of logits [K, B, O]; a loss sees each example by itself."""
-        return self.loss(logits.flatten(0, 1), targets.flatten(0, 1)).view(logits.shape[:2])
-
-    def metadata(self, member: StackedTrial) -> dict[str, Any]:
-        """What `Parts.facts` says of a trial, and how many trained together."""
-        evaluated = self.pools.evaluated().items()
-        return devices.metadata(self.device) | {
-            "precision": member.trial.precision,
-            "parameters": self.parameters,
-            "examples": {"train": len(self.pools.train)} | {k: len(v) for k, v in evaluated},
-            "fused": self.size,
-            "exclusive": False,
-        }
-
-    def _initial_model(self, seed: int) -> torch.nn.Module:
-        return initial_model(replace(self.trial, seed=seed), self.pools.seeds[0])
-
-
-def _check(trials: Sequence[Trial]) -> None:
-    """Raises ValueError for trials not alike."""
-    for name in TRIAL_FIELDS:
-        if name not in STACKABLE_FIELDS and name not in DEVICE_FIELDS:
-            first = getattr(trials[0], name)
-            if any(getattr(trial, name) != first for trial in trials[1:]):
-                raise ValueError(f"the trials of a stack differ in {name}")
-
-
 class EpochStreams:
-    """masks: dropout's, of this epoch.
+    """The random streams of one epoch: dropout masks and augmentations.
 
-    seeds: the distinct ones. owner: int64 [K], each trial's place among them. like: a tensor of the
-    parameters' precision, on their device. augment: in their order.
+    seeds: without duplicates. owner: int64 [K], the index of each trial's seed. like: a tensor of
+    the parameters' dtype, on their device.
     """
 
     def __init__(
@@ -214,30 +81,255 @@ class EpochStreams:
         owner: Tensor,
         epoch: int,
         like: Tensor,
-        augment: Sequence[AugmentationFunction],
+        augmentations: Sequence[AugmentationFunction],
     ) -> None:
         self.masks = EpochDropoutMasks(seeds, owner, epoch, like.dtype)
-        self._augment = augment
-        self._chances = [
+        self._augmentations = augmentations
+        self._generators = [
             generator(seed, "augmentation", epoch, device=str(like.device))
-            for seed in (seeds if augment else ())
+            for seed in (seeds if augmentations else ())
         ]
 
     def augment_batch(self, inputs: Tensor) -> Tensor:
-        """Each seed's batch [seeds, B, …] after the augmentations: what it is alone, to the last
-        bit, as one stream after another is drawn from."""
-        if not self._augment:
+        """Augments the batches [seeds, B, …], each exactly as if its seed trained alone."""
+        if not self._augmentations:
             return inputs
-        pairs = zip(inputs, self._chances, strict=True)
-        return torch.stack([augment_batch(self._augment, batch, chance) for batch, chance in pairs])
+        pairs = zip(inputs, self._generators, strict=True)
+        return torch.stack([augment_batch(self._augmentations, x, stream) for x, stream in pairs])
 
     def state(self) -> dict[str, Any]:
-        """What `load` needs inside the epoch."""
-        chances = [chance.get_state() for chance in self._chances]
-        return {"masks": self.masks.state(), "augmentation": chances}
+        """Returns what `load` needs to continue within the epoch."""
+        augmentation = [stream.get_state() for stream in self._generators]
+        return {"masks": self.masks.state(), "augmentation": augmentation}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on where the streams of this epoch were. Raises RuntimeError for another device's."""
+        """Continues within the epoch. Raises RuntimeError if the state is of another device."""
         self.masks.load(state["masks"])
-        for chance, where in zip(self._chances, state["augmentation"], strict=True):
-            chance.set_state(where)
+        for stream, saved in zip(self._generators, state["augmentation"], strict=True):
+            stream.set_state(saved)
+
+
+class Stack:
+    """Trials that train together. It is built once, and then sized, measured and trained.
+
+    trials: with their keys, alike but for `STACKABLE_FIELDS`. memory_limit: the bytes that it may
+    take; it is checked before the rows of parameters are allocated. None for no limit.
+
+    active: the trials that still train. keys: those of all trials that have a row, in order.
+    outputs: the latest outputs of each split. final_metadata: what training found out, for the
+    metadata of `Ended`.
+
+    A trial that leaves keeps its row until half of the rows belong to trials that have left. The
+    others then move together, which may change how their matrix products are rounded. Until then
+    they compute, to the last bit, what they would compute without it.
+
+    Raises Unstackable if the model or the data cannot be stacked, TooLarge if the rows alone take
+    more than the memory limit.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[tuple[str, Trial]],
+        data_root: Path,
+        device: torch.device,
+        memory_limit: int | None = None,
+    ) -> None:
+        devices.configure(device)
+        first = trials[0][1]
+        _check_alike([trial for _, trial in trials])
+        self.trial = first
+        self.trials = tuple(trials)
+        self.device = device
+        self.seeds = list(dict.fromkeys(trial.seed for _, trial in trials))
+        self.data = load_stacked_splits(first, self.seeds, data_root, device)
+        self.steps_per_epoch = -(-len(self.data.train) // first.batch_size)
+        self.loss: LossFunction = first.loss.component.build(first.loss.options)
+        self.augmentations = build_augmentations(first)
+        self.metrics = trial_metrics(first)
+        self.all_metrics = applicable_metrics(self.data.by_seed[0])
+        self._model = self._initial_model(first.seed)
+        if memory_limit is not None:
+            self._check_rows(memory_limit)
+        models = {seed: self._initial_model(seed) for seed in self.seeds[1:]}
+        models[first.seed] = self._model
+        order = order_by_rule([trial for _, trial in trials], self._model)
+        horizon = Horizon(first.epochs, self.steps_per_epoch)
+        self.active = [
+            StackedTrial(key, trial, LearningRate(trial.scheduler, trial.lr, horizon), index)
+            for index, (key, trial) in enumerate(trials[i] for i in order)
+        ]
+        self.keys = [trial.key for trial in self.active]
+        by_trial = [models[trial.trial.seed] for trial in self.active]
+        self.network = StackedNetwork(by_trial, device)
+        self.optimizer = self._new_optimizer()
+        owner = [self.seeds.index(trial.trial.seed) for trial in self.active]
+        self.owner = torch.tensor(owner).to(device)
+        self.shared_inputs = SharedInputs.of(self.owner, len(self.seeds))
+        self.learning_rates = LearningRates(
+            [t.learning_rate for t in self.active], self.steps_per_epoch, self.network.values.dtype
+        )
+        self.outputs: dict[str, StackedOutputs] = {}
+        self.final_metadata: dict[str, Any] = {}
+        inputs, _ = next(self.data.test.in_order(VERIFIED_EXAMPLES))
+        verify(self.network, by_trial, inputs, self.data.test.shared_inputs(self.owner))
+
+    def bytes_per_trial(self) -> int:
+        """Measures the memory that each trial takes in training, on copies of two trials."""
+        keys = [key for key, _ in self.trials[:SIZED_TRIALS]]
+        indices = torch.tensor([i for i, key in enumerate(self.keys) if key in keys])
+        indices = indices.to(self.device)
+        network = self.network.copy(indices)
+        present, owner = self.owner[indices].unique(return_inverse=True)
+        seeds = [self.seeds[i] for i in present.tolist()]
+        shared = SharedInputs.of(owner, len(seeds))
+        streams = EpochStreams(seeds, owner, 1, network.values, self.augmentations)
+        size = min(self.trial.batch_size, len(self.data.train))
+        examples = torch.arange(size, device=self.device).expand(len(seeds), -1)
+        inputs, targets = self.data.train.gather(examples)
+        with saved_tensors() as saved:
+            inputs = streams.augment_batch(inputs)
+            logits = self._logits(network, inputs, shared, streams.masks)
+            losses = self.losses(logits, shared.expand(targets))
+        saved.pop(network.values.untyped_storage().data_ptr(), None)
+        example = sum(one[0, 0].nbytes for one in (logits, losses, targets))
+        return row_bytes(network.values[0].nbytes, self.device) + step_bytes(
+            sum(saved.values()) // len(network), example, len(self.data.train), self.device
+        )
+
+    @contextmanager
+    def dry_run(self) -> Iterator[None]:
+        """Undoes on exit what steps inside have done; for use before training starts.
+
+        Parameters and buffers are restored to the last bit, and optimizers are built anew.
+        """
+        tensors = [self.network.values, *self.network.buffers.values()]
+        copies = [tensor.clone() for tensor in tensors]
+        try:
+            yield
+        finally:
+            for tensor, saved in zip(tensors, copies, strict=True):
+                tensor.copy_(saved)
+            self.optimizer = self._new_optimizer()
+            devices.configure(self.device)  # The peak memory is that of training.
+
+    def leave(self) -> list[StackedTrial]:
+        """Removes, and returns, the trials that have a reason to leave."""
+        leaving = [trial for trial in self.active if trial.reason]
+        self.active = [trial for trial in self.active if not trial.reason]
+        if self.active and 2 * len(self.active) <= len(self.network):
+            self._compact()
+        return leaving
+
+    def restrict(self, keys: Sequence[str], active: Collection[str]) -> None:
+        """Continues with the rows of these keys alone, of which some still train.
+
+        Raises ValueError if they are not of this stack, or in another order.
+        """
+        present = [key for key in self.keys if key in keys]
+        if present != list(keys) or not active or not set(active) <= set(keys):
+            raise ValueError("it is of other trials")
+        if len(keys) < len(self.keys):
+            self.active = [trial for trial in self.active if trial.key in keys]
+            self._compact()
+        self.active = [trial for trial in self.active if trial.key in active]
+
+    def coefficients(self, epoch: int) -> EpochCoefficients:
+        """Returns what the updates of an epoch (from 1) need beside gradients."""
+        updates = (epoch - 1) * self.steps_per_epoch
+        return self.optimizer.coefficients(self.learning_rates.of_epoch(epoch), updates)
+
+    def streams(self, epoch: int) -> EpochStreams:
+        """Returns the random streams of an epoch (from 1), at their beginning."""
+        return EpochStreams(self.seeds, self.owner, epoch, self.network.values, self.augmentations)
+
+    def step(
+        self,
+        examples: Tensor,
+        coefficients: UpdateCoefficients,
+        masks: DropoutMasks,
+        augment: Callable[[Tensor], Tensor] = _unchanged,
+    ) -> StackedOutputs:
+        """Updates every trial by one batch. Returns its logits, losses and targets.
+
+        examples: int64 [seeds, B], each seed's batch in the training split. augment: applied to the
+        inputs [seeds, B, …].
+        """
+        inputs, targets = self.data.train.gather(examples)
+        targets = self.shared_inputs.expand(targets)
+        logits = self.logits(augment(inputs), self.shared_inputs, masks)
+        losses = self.losses(logits, targets)
+        self.network.backward(losses)
+        self.optimizer.step(coefficients)
+        return logits.detach(), losses.detach(), targets
+
+    def state_tensors(self) -> list[Tensor]:
+        """The tensors that an update changes and the next one reads."""
+        return [self.network.values, *self.network.buffers.values(), *self.optimizer.tensors()]
+
+    def logits(self, inputs: Tensor, shared: SharedInputs, masks: DropoutMasks | None) -> Tensor:
+        """Computes `StackedNetwork.forward` at the trials' precision; returns at least float32."""
+        return self._logits(self.network, inputs, shared, masks)
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Returns the losses [K, B] of logits [K, B, O]; a loss sees each example by itself."""
+        return self.loss(logits.flatten(0, 1), targets.flatten(0, 1)).view(logits.shape[:2])
+
+    def metadata(self, trial: StackedTrial) -> dict[str, Any]:
+        """Returns the metadata of `TrainingSetup` for a trial, and the number of stacked trials."""
+        evaluated = self.data.evaluated().items()
+        return devices.metadata(self.device) | {
+            "precision": trial.trial.precision,
+            "parameters": self.network.parameter_count,
+            "examples": {"train": len(self.data.train)} | {k: len(v) for k, v in evaluated},
+            "fused": len(self.trials),
+            "exclusive": False,
+        }
+
+    def _initial_model(self, seed: int) -> nn.Module:
+        return initial_model(replace(self.trial, seed=seed), self.data.by_seed[0])
+
+    def _new_optimizer(self) -> StackedOptimizer:
+        return StackedOptimizer(self.network, [t.trial for t in self.active], self._model)
+
+    def _check_rows(self, memory_limit: int) -> None:
+        """Raises TooLarge if the rows alone take more than the limit, before they are allocated."""
+        parameters = sum(p.nbytes for p in self._model.parameters())
+        each = max(1, row_bytes(parameters, self.device))
+        if len(self.trials) * each > memory_limit:
+            raise TooLarge(max(1, memory_limit // each))
+
+    def _logits(
+        self,
+        network: StackedNetwork,
+        inputs: Tensor,
+        shared: SharedInputs,
+        masks: DropoutMasks | None,
+    ) -> Tensor:
+        with devices.autocast(self.device, self.trial.precision):
+            return network.forward(inputs, shared, masks).float()
+
+    def _compact(self) -> None:
+        """Drops the rows of trials that have left."""
+        self.keys = [trial.key for trial in self.active]
+        indices = [trial.index for trial in self.active]
+        chosen = torch.tensor(indices, device=self.device)
+        self.network.select(chosen)
+        self.optimizer.select(chosen)
+        self.learning_rates.select(indices)
+        self.outputs = {
+            split: (logits[chosen], losses[chosen], targets[chosen])
+            for split, (logits, losses, targets) in self.outputs.items()
+        }
+        self.owner = self.owner[chosen]
+        self.shared_inputs = SharedInputs.of(self.owner, len(self.seeds))
+        for index, trial in enumerate(self.active):
+            trial.index = index
+
+
+def _check_alike(trials: Sequence[Trial]) -> None:
+    """Raises ValueError if the trials differ in a field that a stack cannot vary."""
+    for name in TRIAL_FIELDS:
+        if name in STACKABLE_FIELDS or name in DEVICE_FIELDS:
+            continue
+        if any(getattr(trial, name) != getattr(trials[0], name) for trial in trials):
+            raise ValueError(f"the trials of a stack differ in {name}")

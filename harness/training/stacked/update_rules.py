@@ -1,8 +1,8 @@
-"""Update rules over rows: SGD, momentum, Nesterov, Adam and AdamW with coefficients of each trial.
+"""Update rules for several trials: SGD, momentum, Nesterov, Adam and AdamW.
 
-`torch.optim` takes one learning rate for all it updates. Here it is [K, 1], and so is every other
-number in which the trials of one rule differ. What torch writes as p ← p + (−lr)·g stays in that
-order, so that a stack differs from torch by rounding alone.
+`torch.optim` has one learning rate for all that it updates. Here it is [K, 1], as is every other
+coefficient in which the trials of one rule differ. The operations keep torch's order, such as
+p ← p + (−lr)·g, so that a stack differs from torch by rounding alone.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 
 Coefficient = float | Tensor
-"""A number that all rows share, or [K, 1]. Which of the two is settled when a rule is made and
-stays when rows leave, as the two round differently."""
+"""A number that all trials share, or [K, 1]. This is decided when a rule is built, and does not
+change when trials leave: the two round differently."""
 
 
 class UpdateRule(ABC):
-    """The update of some rows of a stack, by each row's own options.
+    """Updates several trials, each with its own options.
 
-    What changes from one update to the next is worked out beforehand and handed in, as learning
-    rates are: so that nothing in an update waits for the device, and one that was recorded once can
-    be run again.
+    Coefficients that change from one update to the next, such as learning rates, are computed
+    beforehand and passed in: an update then never waits for the device, and a CUDA graph of it can
+    be replayed.
 
-    needs: the options it reads. options: of each row, by `torch.optim`'s names. like: a tensor
-    [·, P] of the parameters' precision, on their device.
+    needs: the names of the options it reads. options: of each trial, by `torch.optim`'s names.
+    like: a tensor [·, P] of the parameters' dtype, on their device.
     """
 
     needs: ClassVar[tuple[str, ...]]
@@ -43,51 +43,54 @@ class UpdateRule(ABC):
         self._decays = any(one["weight_decay"] for one in options)
 
     @property
-    def steady(self) -> bool:
-        """Whether the next update computes what all after it will, from other numbers."""
+    def is_initialized(self) -> bool:
+        """Whether all updates from the next one on run the same operations."""
         return True
 
-    def numbers(self, lr: Tensor, before: int) -> Tensor:  # noqa: ARG002 - some count updates
-        """What `step` takes for each of the next n updates: [n, C, K, 1] on the CPU.
+    def coefficients(self, lr: Tensor, updates: int) -> Tensor:  # noqa: ARG002 - Adam counts them
+        """Returns the C coefficients of each of the next n updates: [n, C, K, 1] on the CPU.
 
-        lr: [n, K, 1], of the parameters' precision, on the CPU. before: updates so far.
+        lr: [n, K, 1], in the parameters' dtype, on the CPU. updates: the number of updates so far.
         """
         return lr.unsqueeze(1)
 
     @abstractmethod
-    def step(self, values: Tensor, gradient: Tensor, numbers: Tensor) -> None:
-        """Update values [K, P] in place. gradient [K, P] is used up. numbers: [C, K, 1]."""
+    def step(self, values: Tensor, gradient: Tensor, coefficients: Tensor) -> None:
+        """Updates values [K, P] in place and overwrites gradient [K, P].
 
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these rows alone (int64, ascending)."""
-        self._state = {name: value[rows] for name, value in self._state.items()}
-        self._coefficients = _kept(self._coefficients, rows)
-        self._exact = _kept(self._exact, rows.cpu())
+        coefficients: [C, K, 1].
+        """
+
+    def select(self, indices: Tensor) -> None:
+        """Continues with these trials alone (int64, ascending)."""
+        self._state = {name: value[indices] for name, value in self._state.items()}
+        self._coefficients = _select(self._coefficients, indices)
+        self._exact = _select(self._exact, indices.cpu())
 
     def state(self) -> dict[str, Tensor]:
-        """What `load` needs beside the options: the living tensors."""
+        """Returns what `load` needs beside the options; not copies."""
         return dict(self._state)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over such a state of as many rows."""
+        """Loads the state of as many trials."""
         self._state = {name: value.to(self._device) for name, value in state.items()}
 
     def _constants(self) -> Mapping[str, Coefficient]:
-        """The coefficients as an update wants them, in double precision on the CPU."""
+        """Returns the coefficients that an update reads, in double precision on the CPU."""
         return self._exact
 
     def _get(self, name: str) -> Coefficient:
         return self._coefficients[name]
 
-    def _add_scaled(self, to: Tensor, what: Tensor, scale: Coefficient) -> None:
-        """to ← to + scale·what, in place."""
+    def _add_scaled(self, target: Tensor, other: Tensor, scale: Coefficient) -> None:
+        """target ← target + scale·other, in place."""
         if isinstance(scale, Tensor):
-            to.addcmul_(what, scale)
+            target.addcmul_(other, scale)
         else:
-            to.add_(what, alpha=scale)
+            target.add_(other, alpha=scale)
 
-    def _decay_into(self, gradient: Tensor, values: Tensor) -> None:
-        """L2: the penalty's gradient is added to the loss's."""
+    def _add_weight_decay(self, gradient: Tensor, values: Tensor) -> None:
+        """L2 regularisation: adds the penalty's gradient to the loss's."""
         if self._decays:
             self._add_scaled(gradient, values, self._get("weight_decay"))
 
@@ -95,36 +98,36 @@ class UpdateRule(ABC):
 class SGD(UpdateRule):
     needs = ("weight_decay",)
 
-    def step(self, values: Tensor, gradient: Tensor, numbers: Tensor) -> None:
-        self._decay_into(gradient, values)
-        values.addcmul_(gradient, numbers[0], value=-1)
+    def step(self, values: Tensor, gradient: Tensor, coefficients: Tensor) -> None:
+        self._add_weight_decay(gradient, values)
+        values.addcmul_(gradient, coefficients[0], value=-1)
 
 
 class Momentum(UpdateRule):
-    """v ← μv + (1 − dampening)∇, θ ← θ − lr·v; v begins as the first gradient, undampened."""
+    """v ← μv + (1 − dampening)∇, θ ← θ − lr·v; v starts as the first gradient, undampened."""
 
     needs = ("weight_decay", "momentum", "dampening")
     nesterov = False
 
     @property
-    def steady(self) -> bool:
+    def is_initialized(self) -> bool:
         return bool(self._state)
 
-    def step(self, values: Tensor, gradient: Tensor, numbers: Tensor) -> None:
-        self._decay_into(gradient, values)
+    def step(self, values: Tensor, gradient: Tensor, coefficients: Tensor) -> None:
+        self._add_weight_decay(gradient, values)
         velocity = self._state.get("velocity")
         if velocity is None:
             velocity = self._state["velocity"] = gradient.clone()
         else:
             velocity.mul_(self._get("momentum"))
-            self._add_scaled(velocity, gradient, self._get("fresh"))
+            self._add_scaled(velocity, gradient, self._get("undampened"))
         if self.nesterov:
             self._add_scaled(gradient, velocity, self._get("momentum"))
             velocity = gradient
-        values.addcmul_(velocity, numbers[0], value=-1)
+        values.addcmul_(velocity, coefficients[0], value=-1)
 
     def _constants(self) -> Mapping[str, Coefficient]:
-        return {**self._exact, "fresh": 1 - self._exact["dampening"]}
+        return {**self._exact, "undampened": 1 - self._exact["dampening"]}
 
 
 class Nesterov(Momentum):
@@ -132,7 +135,7 @@ class Nesterov(Momentum):
 
 
 class Adam(UpdateRule):
-    """torch's: m̂/(√v̂ + eps), with both corrections taken into the step and eps."""
+    """m̂/(√v̂ + eps) as torch computes it: both bias corrections are part of the step and eps."""
 
     needs = ("weight_decay", "beta1", "beta2", "eps")
     decoupled = False
@@ -145,25 +148,25 @@ class Adam(UpdateRule):
         self._state = {name: like.new_zeros(shape) for name in names}
         self._work = like.new_empty(shape)
 
-    def numbers(self, lr: Tensor, before: int) -> Tensor:
-        """Of each update the step's size, what is added to √v, and where decay is decoupled by
-        what the values are multiplied."""
+    def coefficients(self, lr: Tensor, updates: int) -> Tensor:
+        """Returns for each update the step size, the number added to √v, and for decoupled weight
+        decay the factor of the values."""
         beta1, beta2, eps = (self._exact[name] for name in ("beta1", "beta2", "eps"))
-        updates = range(before + 1, before + len(lr) + 1)
-        root = _each([(1 - beta2**t) ** 0.5 for t in updates])
-        ratio = root / _each([1 - beta1**t for t in updates])
-        found = [ratio.to(lr) * lr, (eps * root).to(lr).expand_as(lr)]
+        counts = range(updates + 1, updates + len(lr) + 1)
+        root = _tabulate([(1 - beta2**t) ** 0.5 for t in counts])
+        ratio = root / _tabulate([1 - beta1**t for t in counts])
+        table = [ratio.to(lr) * lr, (eps * root).to(lr).expand_as(lr)]
         if self.decoupled:
             decay = self._exact["weight_decay"]
-            found.append(1 - lr * (decay.to(lr) if isinstance(decay, Tensor) else decay))
-        return torch.stack(found, 1)
+            table.append(1 - lr * (decay.to(lr) if isinstance(decay, Tensor) else decay))
+        return torch.stack(table, 1)
 
-    def step(self, values: Tensor, gradient: Tensor, numbers: Tensor) -> None:
-        step, eps, *kept = numbers.unbind()
+    def step(self, values: Tensor, gradient: Tensor, coefficients: Tensor) -> None:
+        step, eps, *decay = coefficients.unbind()
         if self.decoupled:
-            values.mul_(kept[0])
+            values.mul_(decay[0])
         else:
-            self._decay_into(gradient, values)
+            self._add_weight_decay(gradient, values)
         average, square, work = self._state["average"], self._state["square"], self._work
         average.lerp_(gradient, self._get("new"))
         torch.mul(gradient, self._get("new_square"), out=work)
@@ -173,9 +176,9 @@ class Adam(UpdateRule):
         torch.sqrt(square, out=work).add_(eps)
         values.addcdiv_(torch.mul(average, step, out=gradient), work, value=-1)
 
-    def keep(self, rows: Tensor) -> None:
-        super().keep(rows)
-        self._work = self._work[: len(rows)]
+    def select(self, indices: Tensor) -> None:
+        super().select(indices)
+        self._work = self._work[: len(indices)]
 
     def _constants(self) -> Mapping[str, Coefficient]:
         beta1, beta2 = self._exact["beta1"], self._exact["beta2"]
@@ -195,7 +198,7 @@ class AdamWAMS(AdamW):
 
 
 def update_rule_for(optimizer: torch.optim.Optimizer) -> type[UpdateRule] | None:
-    """The stacked rule that computes what this optimizer does, or None where there is none."""
+    """Returns the update rule that computes what this optimizer does; None if there is none."""
     if len(optimizer.param_groups) != 1:
         return None
     options = optimizer.param_groups[0]
@@ -225,15 +228,15 @@ def _coefficient(options: Sequence[Mapping[str, Any]], name: str) -> Coefficient
     return torch.tensor(numbers, dtype=torch.float64).unsqueeze(1)
 
 
-def _kept(coefficients: Mapping[str, Coefficient], rows: Tensor) -> dict[str, Coefficient]:
+def _select(coefficients: Mapping[str, Coefficient], indices: Tensor) -> dict[str, Coefficient]:
     return {
-        name: value[rows] if isinstance(value, Tensor) else value
+        name: value[indices] if isinstance(value, Tensor) else value
         for name, value in coefficients.items()
     }
 
 
-def _each(values: Sequence[Coefficient]) -> Tensor:
-    """One after another: [n, 1, 1] of numbers, [n, K, 1] of tensors; in double precision."""
+def _tabulate(values: Sequence[Coefficient]) -> Tensor:
+    """Returns [n, 1, 1] for numbers, [n, K, 1] for tensors; in double precision."""
     if isinstance(values[0], Tensor):
         return torch.stack([torch.as_tensor(value) for value in values])
     return torch.tensor(values, dtype=torch.float64).view(-1, 1, 1)

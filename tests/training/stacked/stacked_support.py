@@ -1,10 +1,11 @@
-"""A stack beside the same trials one at a time, in double precision against torch.optim."""
+"""Trains a stack, and the same trials one by one with torch.optim."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,18 +14,41 @@ from torch import Tensor, nn
 from harness.components.base import DataInfo, Horizon, Task
 from harness.components.registry import components
 from harness.experiment.trial import Choice, Trial
+from harness.training.checkpoint import Checkpoint
 from harness.training.device import autocast
 from harness.training.learning_rate import LearningRate
+from harness.training.stacked.checkpoint import restore
+from harness.training.stacked.loop import KeyedRecord, train_stack
 from harness.training.stacked.modules.dropout import EpochDropoutMasks
 from harness.training.stacked.modules.forward_pass import SharedInputs
 from harness.training.stacked.network import StackedNetwork
 from harness.training.stacked.optimizer import LearningRates, StackedOptimizer, order_by_rule
+from harness.training.stacked.stack import Stack
 from tests.support import make_trial
 
 EPOCHS, STEPS, BATCH = 5, 10, 6
 """50 steps in all."""
 IMAGES = DataInfo(Task.MULTICLASS, (1, 16, 16), ("a", "b", "c"))
 NO_CLASS_OF_ITS_OWN = ({"name": "Adamax"}, {"name": "Adadelta", "weight_decay": 0.1})
+
+
+def train_items(
+    trials: Sequence[tuple[str, Trial]],
+    data_root: Path,
+    device: torch.device | None = None,
+    state: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Iterator[KeyedRecord | Checkpoint]:
+    """Builds a stack and trains it. state: of a checkpoint, from which it resumes."""
+    stack = Stack(trials, data_root, device or torch.device("cpu"))
+    resumed = None if state is None else restore(stack, state)
+    return train_stack(stack, resumed=resumed, **options)
+
+
+def train_records(*arguments: Any, **options: Any) -> Iterator[KeyedRecord]:
+    """Builds a stack and trains it; yields its records alone."""
+    items = train_items(*arguments, **options)
+    return (item for item in items if not isinstance(item, Checkpoint))
 
 
 def options_of(kind: str) -> list[dict[str, Any]]:
@@ -204,7 +228,7 @@ def stacked(trials: Sequence[Trial], dtype: torch.dtype) -> list[dict[str, Tenso
     rows = [trials[i] for i in order]
     models = [build(trial, dtype) for trial in rows]
     network = StackedNetwork(models, device)
-    updates = StackedOptimizer(network, rows, models[0])
+    optimizer = StackedOptimizer(network, rows, models[0])
     rates = [rate_of(trial) for trial in rows]
     table = LearningRates(rates, STEPS, dtype)
     seeds = list(dict.fromkeys(trial.seed for trial in rows))
@@ -212,8 +236,8 @@ def stacked(trials: Sequence[Trial], dtype: torch.dtype) -> list[dict[str, Tenso
     for epoch in range(1, EPOCHS + 1):
         masks = EpochDropoutMasks(seeds, owner, epoch, dtype)
         steps = range((epoch - 1) * STEPS, epoch * STEPS)
-        numbers = updates.numbers(table.of_epoch(epoch), steps.start)
-        for step, wanting in zip(steps, numbers, strict=True):
+        coefficients = optimizer.coefficients(table.of_epoch(epoch), steps.start)
+        for step, of_step in zip(steps, coefficients, strict=True):
             by_seed = [batch(seed, step, dtype, size_of(step)) for seed in seeds]
             inputs = torch.stack([one for one, _ in by_seed])
             targets = torch.stack([one for _, one in by_seed])[owner]
@@ -223,7 +247,7 @@ def stacked(trials: Sequence[Trial], dtype: torch.dtype) -> list[dict[str, Tenso
                 )
             losses = losses_of(logits.flatten(0, 1), targets.flatten())
             network.backward(losses.view(logits.shape[:2]))
-            updates.step(wanting)
+            optimizer.step(of_step)
         for rate in rates:
             rate.observe(watched(epoch))
     by_row = {original: dict(network.state_dict(row)) for row, original in enumerate(order)}

@@ -15,10 +15,10 @@ from harness.experiment.trial import Trial
 from harness.training import device as devices
 from harness.training.stacked import loop
 from harness.training.stacked.cuda_graph import recorder_for
-from harness.training.stacked.loop import train_stack
 from harness.training.stacked.stack import Stack
 from harness.training.stacked.steps import StepRunner
 from tests.support import make_trial
+from tests.training.stacked.stacked_support import train_records
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -49,7 +49,7 @@ def values(trials: list[tuple[str, Trial]], root: Path) -> tuple[dict[Any, float
     """Every value by trial, epoch and name; and what the trials' tag would say."""
     found: dict[Any, float] = {}
     told: set[str] = set()
-    for key, record in train_stack(trials, root, device()):
+    for key, record in train_records(trials, root, device()):
         if isinstance(record, Measured):
             for name, value in record.values.items():
                 if not name.startswith(MACHINE_DEPENDENT):
@@ -74,18 +74,18 @@ def test_a_graph_trains_as_its_updates_do(
 def test_no_epoch_waits_for_the_device(data_root: Path, fields: dict[str, Any]) -> None:
     devices.configure(device())
     stack = Stack(keyed(**fields), data_root, device())
-    with StepRunner(stack, recorder_for(device())) as steps:
+    with StepRunner(stack, recorder_for(device())) as runner:
         for epoch in (1, 2, 3):
-            places = stack.pools.train.shuffled(stack.seeds, epoch)
-            numbers = stack.numbers(epoch)
+            examples = stack.data.train.shuffled(stack.seeds, epoch)
+            coefficients = stack.coefficients(epoch)
             streams = stack.streams(epoch)
             torch.cuda.set_sync_debug_mode("default" if epoch == 1 else "error")
             try:
-                for _ in steps.over(places, numbers, streams):
+                for _ in runner.run(examples, coefficients, streams):
                     pass
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-        assert steps.metadata == {"cuda_graph": "captured"}
+        assert runner.metadata == {"cuda_graph": "captured"}
 
 
 def test_what_waits_for_the_device_is_found_before_it_is_recorded(

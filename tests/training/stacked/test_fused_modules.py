@@ -164,7 +164,7 @@ def test_a_step_of_torchvisions_networks_is_their_own(arch: str) -> None:
                 part.masks = EpochDropoutMasks([row], torch.tensor([0]), 1, torch.float64)
         fused.losses_of(theirs(inputs[row]), targets[row]).mean().backward()
         gradients = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
-        own = {place.name: place.own(network.gradient[row]) for place in network.places}
+        own = {part.name: part.of_trial(network.gradient[row]) for part in network.slices}
         assert fused.distance(own, gradients) < TOLERANCE
         mine = {name: buffer[row] for name, buffer in network.buffers.items()}
         assert fused.distance(mine, dict(theirs.named_buffers())) < TOLERANCE

@@ -16,8 +16,8 @@ from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, 
 from harness.experiment.trial import Trial
 from harness.training.loop import train
 from harness.training.setup import set_up
-from harness.training.stacked.loop import train_stack
 from tests.support import make_trial
+from tests.training.stacked.stacked_support import train_records
 from tests.training.stacked.test_probe import trial_of
 
 
@@ -25,7 +25,7 @@ def fused(trials: list[Trial], root: Path, test_outputs: bool = False) -> list[l
     """Each trial's records, from one stack of all."""
     found: dict[str, list[Record]] = {str(i): [] for i in range(len(trials))}
     keyed = [(str(i), trial) for i, trial in enumerate(trials)]
-    for key, record in train_stack(keyed, root, test_outputs=test_outputs):
+    for key, record in train_records(keyed, root, test_outputs=test_outputs):
         found[key].append(record)
     return list(found.values())
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from harness.training.stacked.memory import STEPS, bytes_a_trial
+from harness.training.stacked.memory import STEPS
+from harness.training.stacked.stack import Stack
 from tests.training.stacked.test_fused_modules import trial_of
 
 WIDTH = 256
@@ -38,7 +39,7 @@ def test_what_a_module_saves_for_backward_is_counted(data_root: Path) -> None:
 
     def measured(build: Callable[[], nn.Module], batch: int) -> int:
         trial = trial_of(build, batch_size=batch)
-        return bytes_a_trial([("a", trial), ("b", trial)], data_root, cpu)
+        return Stack([("a", trial), ("b", trial)], data_root, cpu).bytes_per_trial()
 
     by_hand = measured(layers, 1024) - measured(layers, 512)
     own = measured(Own, 1024) - measured(Own, 512)

@@ -19,11 +19,10 @@ from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record
 from harness.experiment.trial import Choice, Trial
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy
-from harness.training.stacked import loop
-from harness.training.stacked import speedup as pace
-from harness.training.stacked.loop import train_stack
+from harness.training.stacked import loop, speedup
 from harness.training.stacked.stack import Stack
 from tests.support import make_trial
+from tests.training.stacked.stacked_support import train_items, train_records
 from tests.training.stacked.tape_support import NoWaiting, TapeRecorder
 
 RULES: dict[str, Any] = {
@@ -55,7 +54,7 @@ def grid(**fields: Any) -> list[Trial]:
 def trained(trials: list[Trial], root: Path) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {str(i): [] for i in range(len(trials))}
     keyed = [(str(i), trial) for i, trial in enumerate(trials)]
-    for key, record in train_stack(keyed, root, torch.device("cpu"), test_outputs=True):
+    for key, record in train_records(keyed, root, torch.device("cpu"), test_outputs=True):
         found[key].append(record)
     return found
 
@@ -202,16 +201,12 @@ def test_an_interrupted_pass_goes_on_recorded(
     monkeypatch.setattr(loop, "recorder_for", lambda _: TapeRecorder())
     taken = [
         copy.deepcopy(item.state)
-        for item in loop.train_with_checkpoints(
-            keyed, data_root, device, policy=CheckpointPolicy(every=0.0)
-        )
+        for item in train_items(keyed, data_root, device, policy=CheckpointPolicy(every=0.0))
         if isinstance(item, Checkpoint) and (item.epoch, item.batch) == (1, 12)
     ]
     resumed: dict[str, list[Record]] = {key: [] for key, _ in keyed}
     (state,) = taken
-    for item in loop.train_with_checkpoints(
-        keyed, data_root, device, test_outputs=True, state=state
-    ):
+    for item in train_items(keyed, data_root, device, test_outputs=True, state=state):
         assert not isinstance(item, Checkpoint)
         resumed[item[0]].append(item[1])
     assert told(resumed) == {"captured"}
@@ -220,14 +215,15 @@ def test_an_interrupted_pass_goes_on_recorded(
     assert_same(resumed, {key: [own[0], *own[3:]] for key, own in whole.items()})
 
 
-def test_a_stack_is_recorded_before_its_pace_is_measured(
+def test_a_stack_is_recorded_before_its_speedup_is_measured(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = TapeRecorder()
-    monkeypatch.setattr(pace, "recorder_for", lambda _: recorder)
-    monkeypatch.setattr(pace, "WORTH_SECONDS", inf)
+    monkeypatch.setattr(speedup, "recorder_for", lambda _: recorder)
+    monkeypatch.setattr(speedup, "MIN_STACK_SECONDS", inf)
     keyed = [(str(i), trial) for i, trial in enumerate(grid())]
-    assert pace.gain(keyed, data_root, torch.device("cpu")) is None
+    stack = Stack(keyed, data_root, torch.device("cpu"))
+    assert speedup.measure_speedup(stack, data_root) is None
     assert (recorder.recorded, recorder.replayed) == (1, 2), "one that proves it, one measured"
 
 

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from harness.experiment.trial import Trial
 from harness.training.stacked.compatibility import stacking_refusal
-from harness.training.stacked.loop import train_stack
 from harness.training.stacked.modules.forward_pass import Unstackable
+from tests.training.stacked.stacked_support import train_records
 from tests.training.stacked.test_probe import trial_of
 
 
@@ -80,8 +80,8 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "noise": (noise, "draws random numbers by itself"),
     "noise in training alone": (noise_while_training, "draws random numbers by itself"),
     "dropout in evaluation": (dropout_always, "draws random numbers by itself"),
-    "a branch": (branch, "depends on the values before"),
-    "a number": (number, "takes a number out of a tensor"),
+    "a branch": (branch, "depends on the values of tensors"),
+    "a number": (number, "reads a number from a tensor"),
     "a choice": (chosen, "the shape of what it computes"),
     "a count": (count, "changes between.calls"),
     "a state that is no buffer": (remember, "changes between.mean"),
@@ -94,14 +94,14 @@ def test_reasons(compute: Callable[[Any, Tensor], Tensor], reason: str, data_roo
     trial = trial_of(lambda: Between(compute))
     assert reason in str(stacking_refusal(trial, data_root))
     with pytest.raises(Unstackable, match=reason):
-        train_stack(two(trial), data_root)
+        train_records(two(trial), data_root)
 
 
 def test_state_in_a_list_is_found_before_training(data_root: Path) -> None:
     trial = trial_of(lambda: Between(count_in_a_list))
     assert stacking_refusal(trial, data_root) is None
     with pytest.raises(Unstackable, match="a second time"):
-        train_stack(two(trial), data_root)
+        train_records(two(trial), data_root)
 
 
 def test_attention_with_dropout_of_its_own(data_root: Path) -> None:

@@ -15,9 +15,9 @@ from harness.core.records import Ended, Measured
 from harness.experiment.trial import Choice, Trial
 from harness.training.loop import train
 from harness.training.setup import set_up
-from harness.training.stacked.loop import train_stack
 from tests.support import make_trial
 from tests.training.stacked import stacked_support as fused
+from tests.training.stacked.stacked_support import train_records
 from tests.training.stacked.test_fused_modules import Residual, trial_of
 
 WIDE: dict[str, Any] = {"name": "mlp", "hidden": [16], "dropout": 0.3}
@@ -77,7 +77,7 @@ def test_records_are_near_the_loops(loss: str, data_root: Path) -> None:
         for lr in (0.01, 0.1)
     ]
     keyed = [(str(i), trial) for i, trial in enumerate(trials)]
-    stacked = list(train_stack(keyed, data_root, test_outputs=True))
+    stacked = list(train_records(keyed, data_root, test_outputs=True))
     for key, trial in keyed:
         mine = [record for name, record in stacked if name == key]
         theirs = list(train(set_up(trial, data_root), test_outputs=True))

@@ -21,9 +21,10 @@ from harness.experiment.trial import Choice, Trial
 from harness.training import checkpoint
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint
 from harness.training.stacked import loop
-from harness.training.stacked.loop import KeyedRecord, train_stack, train_with_checkpoints
+from harness.training.stacked.loop import KeyedRecord
 from tests.resume_support import comparable
 from tests.support import make_trial
+from tests.training.stacked.stacked_support import train_items, train_records
 
 Trials = list[tuple[str, Trial]]
 
@@ -94,7 +95,7 @@ def kept(cut: Checkpoint) -> dict[str, Any]:
 
 def states(trials: Trials, root: Path) -> dict[tuple[int, int], dict[str, Any]]:
     """What is kept after every batch and every epoch."""
-    items = train_with_checkpoints(trials, root, policy=CheckpointPolicy(0))
+    items = train_items(trials, root, policy=CheckpointPolicy(0))
     cuts = (item for item in items if isinstance(item, Checkpoint))
     return {(cut.epoch, cut.batch): kept(cut) for cut in cuts}
 
@@ -102,7 +103,7 @@ def states(trials: Trials, root: Path) -> dict[tuple[int, int], dict[str, Any]]:
 def check(trials: Trials, root: Path, state: dict[str, Any], whole: dict[str, list[Any]]) -> None:
     """What comes after a cut is the end of the whole, of every trial that was not at its own."""
     torch.manual_seed(7)  # Nothing may depend on what was drawn before.
-    rest = by_key(train_with_checkpoints(trials, root, test_outputs=True, state=state))
+    rest = by_key(train_items(trials, root, test_outputs=True, state=state))
     assert set(rest) == set(state["living"])
     for key, records in rest.items():
         assert len(records) > 1
@@ -112,7 +113,7 @@ def check(trials: Trials, root: Path, state: dict[str, Any], whole: dict[str, li
 @pytest.mark.parametrize("fields", STACKS.values(), ids=STACKS)
 def test_a_stack_cut_anywhere_ends_as_if_never_cut(fields: dict[str, Any], data_root: Path) -> None:
     trials = stack_of(**fields)
-    whole = by_key(train_stack(trials, data_root, test_outputs=True))
+    whole = by_key(train_records(trials, data_root, test_outputs=True))
     cuts = states(trials, data_root)
     middle = [place for place in cuts if place[1]]
     for place in (middle[0], middle[len(middle) // 2], middle[-1], (1, 0)):
@@ -143,7 +144,7 @@ def test_modules_of_ones_own_go_on_with_all_that_is_inside(data_root: Path) -> N
     component = replace(make_trial().model.component, name="own", build=lambda *_: Own())
     own = Choice(component, make_trial().model.options)
     trials = [(key, replace(trial, model=own)) for key, trial in stack_of()[::3]]
-    whole = by_key(train_stack(trials, data_root, test_outputs=True))
+    whole = by_key(train_records(trials, data_root, test_outputs=True))
     cuts = states(trials, data_root)
     for place in ((0, 1), (1, 3), (2, 0)):
         check(trials, data_root, cuts[place], whole)
@@ -155,7 +156,7 @@ def test_a_stack_cut_at_every_batch_ends_as_if_never_cut(
     fields: dict[str, Any], data_root: Path
 ) -> None:
     trials = diverging(stack_of(**fields), ["adam 0"])
-    whole = by_key(train_stack(trials, data_root, test_outputs=True))
+    whole = by_key(train_records(trials, data_root, test_outputs=True))
     cuts = states(trials, data_root)
     assert len(cuts) >= 8
     for state in cuts.values():
@@ -166,7 +167,7 @@ def test_a_stack_cut_at_every_batch_ends_as_if_never_cut(
 def test_trials_that_diverged_before_stay_where_they_were(count: int, data_root: Path) -> None:
     trials = stack_of(model=DROPOUT)
     trials = diverging(trials, [key for key, _ in trials[1 : 1 + count]])
-    whole = by_key(train_stack(trials, data_root, test_outputs=True))
+    whole = by_key(train_records(trials, data_root, test_outputs=True))
     ends = {key: records[-1][0] for key, records in whole.items()}
     assert sum(outcome is Outcome.DIVERGED for outcome in ends.values()) == count
     cuts = states(trials, data_root)
@@ -180,7 +181,7 @@ def test_trials_that_end_after_a_cut_move_the_rest_as_ever(data_root: Path) -> N
     """The restored stack closes its ranks in the same epoch."""
     trials = stack_of(model=DROPOUT)
     trials = diverging(trials, [key for key, _ in trials[2:11]])
-    whole = by_key(train_stack(trials, data_root, test_outputs=True))
+    whole = by_key(train_records(trials, data_root, test_outputs=True))
     state = states(trials, data_root)[0, 4]
     assert len(state["living"]) == 14
     check(trials, data_root, state, whole)
@@ -188,11 +189,9 @@ def test_trials_that_end_after_a_cut_move_the_rest_as_ever(data_root: Path) -> N
 
 def test_what_others_draw_while_it_is_written_changes_nothing(data_root: Path) -> None:
     trials = stack_of(model=DROPOUT)
-    whole = by_key(train_stack(trials, data_root, test_outputs=True))
+    whole = by_key(train_records(trials, data_root, test_outputs=True))
     items = []
-    for item in train_with_checkpoints(
-        trials, data_root, test_outputs=True, policy=CheckpointPolicy(0)
-    ):
+    for item in train_items(trials, data_root, test_outputs=True, policy=CheckpointPolicy(0)):
         items.append(item)
         torch.manual_seed(7)
     assert by_key(items) == whole
@@ -200,7 +199,7 @@ def test_what_others_draw_while_it_is_written_changes_nothing(data_root: Path) -
 
 def test_a_stack_that_is_asked_to_stop_has_a_checkpoint_after_the_batch(data_root: Path) -> None:
     policy = CheckpointPolicy()
-    running = train_with_checkpoints(stack_of(), data_root, policy=policy)
+    running = train_items(stack_of(), data_root, policy=policy)
     for item in running:
         if isinstance(item, Checkpoint):
             break
@@ -209,7 +208,7 @@ def test_a_stack_that_is_asked_to_stop_has_a_checkpoint_after_the_batch(data_roo
 
 
 def test_checkpoints_are_far_apart_unless_asked_for(data_root: Path) -> None:
-    items = train_with_checkpoints(stack_of(), data_root, policy=CheckpointPolicy())
+    items = train_items(stack_of(), data_root, policy=CheckpointPolicy())
     assert not any(isinstance(item, Checkpoint) for item in items)
 
 
@@ -221,9 +220,7 @@ def test_no_more_than_one_interval_lies_between_two(
     policy = CheckpointPolicy(every=5)
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     places = [0]
-    for item in train_with_checkpoints(
-        stack_of(batch_size=128, epochs=6)[:3], data_root, policy=policy
-    ):
+    for item in train_items(stack_of(batch_size=128, epochs=6)[:3], data_root, policy=policy):
         if isinstance(item, Checkpoint):
             places.append(item.epoch * 11 + item.batch)
             policy.record_write(0.0)
@@ -246,7 +243,7 @@ def test_a_long_evaluation_has_a_checkpoint_before_it(
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: 0.0))
     trials = stack_of(eval_every=2)[:3]
     for every, places in ((0.1, [(1, 6), (2, 6)]), (3600.0, [])):
-        items = train_with_checkpoints(trials, data_root, policy=CheckpointPolicy(every))
+        items = train_items(trials, data_root, policy=CheckpointPolicy(every))
         cuts = [item for item in items if isinstance(item, Checkpoint)]
         assert [(cut.epoch, cut.batch) for cut in cuts] == places
 
@@ -254,10 +251,10 @@ def test_a_long_evaluation_has_a_checkpoint_before_it(
 def test_a_stack_cut_after_its_last_epoch_only_ends(data_root: Path) -> None:
     trials = stack_of()
     state = states(trials, data_root)[3, 0]
-    rest = list(train_with_checkpoints(trials, data_root, test_outputs=True, state=state))
+    rest = list(train_items(trials, data_root, test_outputs=True, state=state))
     assert not any(isinstance(record, Measured) for _, record in rest)
     assert sum(isinstance(record, Ended) for _, record in rest) == len(trials)
-    check(trials, data_root, state, by_key(train_stack(trials, data_root, test_outputs=True)))
+    check(trials, data_root, state, by_key(train_records(trials, data_root, test_outputs=True)))
 
 
 def test_another_stack_is_refused(data_root: Path) -> None:
@@ -275,5 +272,5 @@ def test_another_stack_is_refused(data_root: Path) -> None:
         (trials, {**state, "format": 0}, "another version"),
     ):
         with pytest.raises(UnusableCheckpoint, match=why):
-            train_with_checkpoints(there, data_root, state=changed)
-    assert train_with_checkpoints(others, data_root, state=state)  # Dropout has no weights.
+            train_items(there, data_root, state=changed)
+    assert train_items(others, data_root, state=state)  # Dropout has no weights.

@@ -13,10 +13,10 @@ from harness.components.registry import components
 from harness.core.seeding import generator
 from harness.experiment.trial import Trial
 from harness.training.setup import augment_batch, set_up
-from harness.training.stacked.loop import train_stack
 from harness.training.stacked.modules.dropout import EpochDropoutMasks
 from harness.training.stacked.stack import Stack
 from tests.support import make_trial
+from tests.training.stacked.stacked_support import train_records
 
 CPU = torch.device("cpu")
 AUGMENTATIONS = [
@@ -42,9 +42,9 @@ def test_every_augmentation_gives_each_seed_what_it_gives_it_alone(
     trials = [make_trial(seed=seed, **fields) for seed in (3, 1)]
     trials.append(make_trial(seed=3, lr=0.01, **fields))
     stack = Stack([(str(i), trial) for i, trial in enumerate(trials)], data_root, CPU)
-    places = stack.pools.train.shuffled(stack.seeds, 2).split(512, dim=1)
+    places = stack.data.train.shuffled(stack.seeds, 2).split(512, dim=1)
     streams = stack.streams(2)
-    ours = [streams.augment_batch(stack.pools.train.at(chosen)[0]) for chosen in places]
+    ours = [streams.augment_batch(stack.data.train.gather(chosen)[0]) for chosen in places]
     for place, trial in enumerate(trials[:2]):
         theirs = alone(trial, data_root, 2)
         assert all(torch.equal(a[place], b) for a, b in zip(ours, theirs, strict=True))
@@ -63,5 +63,5 @@ def test_dropout_goes_on_where_most_trials_have_left(data_root: Path) -> None:
     """Each of a seed of its own, so that there are more seeds than rows."""
     model = {"name": "mlp", "hidden": [8], "dropout": 0.3}
     trials = [make_trial(seed=s, model=model, lr=1e30 if s < 3 else 0.1) for s in range(4)]
-    records = list(train_stack([(str(t.seed), t) for t in trials], data_root))
+    records = list(train_records([(str(t.seed), t) for t in trials], data_root))
     assert [key for key, _ in records[-2:]] == ["3", "3"]

@@ -1,1 +1,1 @@
-"""Modules over a stack of trials: a forward pass for all of them at once."""
+"""Modules over a stack: one forward pass computes the outputs of all its trials."""

@@ -1,9 +1,9 @@
-"""Any module as a layer of a stack: one pass of it over its stacked values, by `torch.vmap`."""
+"""Any module as a layer of a stack, by `torch.vmap` over its stacked parameters and buffers."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain
@@ -21,99 +21,98 @@ Values = dict[str, Tensor]
 
 
 def vmap_layer(module: nn.Module, prefix: str, index: int) -> Layer:
-    """`module` as it is, with everything inside it: each trial has its own parameters, buffers and
-    masks of dropout.
+    """Returns a layer that runs `module` with parameters, buffers and dropout masks of each trial.
 
-    prefix: of its names in the model. index: its place among the layers. Raises Unstackable.
+    prefix: of its parameters' names in the model. index: of the layer. Raises Unstackable.
     """
     for name, part in module.named_modules():
         if isinstance(part, nn.modules.rnn.RNNBase):
             where = f"{prefix}{name}".rstrip(".") or "the model"
-            raise Unstackable(f"{where}: torch cannot vectorise a {type(part).__name__}")
-    return Layer(_Vectorised(module, prefix, index).forward, rehearsed=True)
+            raise Unstackable(f"{where}: torch.vmap does not support {type(part).__name__}")
+    return Layer(_VmapModule(module, prefix, index).run, is_verified_in_training=True)
 
 
-class _Vectorised:
-    """module: kept for its structure and its code; the values that it holds are not used."""
+class _VmapModule:
+    """module: supplies structure and code; the values it holds are not used."""
 
     def __init__(self, module: nn.Module, prefix: str, index: int) -> None:
         self._module = with_cumulative_averages(module)
         self._parameters = {name: prefix + name for name, _ in module.named_parameters()}
         self._buffers = {name: prefix + name for name, _ in module.named_buffers()}
         self._index = index
-        self._wanted: dict[torch.Size, tuple[MaskSpec, ...]] = {}
+        self._mask_specs: dict[torch.Size, tuple[MaskSpec, ...]] = {}
 
-    def forward(self, x: Tensor, run: ForwardPass) -> Tensor:
-        """[K, B, …] → [K, B, …]; what the module does to its buffers is done to the stack's."""
-        self._module.train(run.training)
-        parameters = {name: run.parameters[whole] for name, whole in self._parameters.items()}
-        buffers = {name: run.buffers[whole] for name, whole in self._buffers.items()}
-        if run.masks is None:
-            # In evaluation dropout is not caught: one that draws nevertheless is refused by torch.
-            return self._call(
-                x, parameters, buffers, DropoutInterceptor() if run.training else None
-            )
-        wanted = self._wanted.get(x.shape[1:])
-        if wanted is None:
-            wanted = self._wanted[x.shape[1:]] = self._rehearsed(x, parameters, buffers)
+    def run(self, x: Tensor, context: ForwardPass) -> Tensor:
+        """[K, B, …] → [K, B, …]; updates the stack's buffers as the module updates its own."""
+        self._module.train(context.training)
+        parameters = {name: context.parameters[full] for name, full in self._parameters.items()}
+        buffers = {name: context.buffers[full] for name, full in self._buffers.items()}
+        if context.masks is None:
+            # In evaluation dropout is not intercepted: torch refuses a module that draws anyway.
+            dropout = DropoutInterceptor() if context.training else None
+            return self._call(x, parameters, buffers, dropout)
+        specs = self._mask_specs.get(x.shape[1:])
+        if specs is None:
+            specs = self._mask_specs[x.shape[1:]] = self._find_masks(x, parameters, buffers)
         masks = [
-            run.masks.next(f"{self._index}.{use}", drawn.shape, drawn.p)
-            for use, drawn in enumerate(wanted)
+            context.masks.next(f"{self._index}.{use}", spec.shape, spec.p)
+            for use, spec in enumerate(specs)
         ]
-        return self._call(x, parameters, buffers, DropoutInterceptor(wanted), masks)
+        return self._call(x, parameters, buffers, DropoutInterceptor(specs), masks)
 
-    def _rehearsed(self, x: Tensor, parameters: Values, buffers: Values) -> tuple[MaskSpec, ...]:
-        """The masks that inputs of this shape want: found by a pass of which nothing is kept."""
-        dropouts = DropoutInterceptor()
+    def _find_masks(self, x: Tensor, parameters: Values, buffers: Values) -> tuple[MaskSpec, ...]:
+        """Returns the masks that inputs of this shape need, found by a pass on copied buffers."""
+        dropout = DropoutInterceptor()
         with torch.no_grad():
             copies = {name: buffer.clone() for name, buffer in buffers.items()}
-            self._call(x, parameters, copies, dropouts)
-        return tuple(dropouts.seen)
+            self._call(x, parameters, copies, dropout)
+        return tuple(dropout.seen)
 
     def _call(
         self,
         x: Tensor,
         parameters: Values,
         buffers: Values,
-        dropouts: DropoutInterceptor | None,
+        dropout: DropoutInterceptor | None,
         masks: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        def one(
+        has_masks = masks is not None
+
+        def call_one(
             parameters: Values, buffers: Values, x: Tensor, masks: Sequence[Tensor]
         ) -> tuple[Tensor, Values]:
-            if dropouts is not None:
-                dropouts.masks = masks if given else None
-            own = parameters | buffers
-            with dropouts or nullcontext():
-                out: Tensor = torch.func.functional_call(self._module, own, (x,))
-            return out, {name: own[name] for name in buffers if own[name] is not buffers[name]}
+            if dropout is not None:
+                dropout.masks = masks if has_masks else None
+            values = parameters | buffers
+            with dropout or nullcontext():
+                out: Tensor = torch.func.functional_call(self._module, values, (x,))
+            return out, {n: values[n] for n in buffers if values[n] is not buffers[n]}
 
-        given = masks is not None
-        out, replaced = torch.vmap(one, randomness="error")(parameters, buffers, x, masks or [])
-        _put(replaced, buffers)
+        vmapped = torch.vmap(call_one, randomness="error")
+        out, reassigned = vmapped(parameters, buffers, x, masks or [])
+        for name, value in reassigned.items():
+            buffers[name].copy_(value.detach())
         return out
 
 
-def _put(replaced: Mapping[str, Tensor], buffers: Values) -> None:
-    """Buffers that were assigned anew in place of what they were."""
-    for name, value in replaced.items():
-        buffers[name].copy_(value.detach())
-
-
 def with_cumulative_averages(module: nn.Module) -> nn.Module:
-    """`module` itself, or where it has such a layer a copy, of the same tensors, that computes the
-    same without a number from the device."""
-    if not any(_averages(part) for part in module.modules()):
+    """Replaces batch normalisation of `momentum=None`, whose statistics average over all batches.
+
+    torch reads the number of batches from the device for it, which neither `torch.vmap` nor a
+    CUDA graph allows; here it stays a tensor. Returns `module` itself if it has no such layer,
+    otherwise a copy that shares its tensors.
+    """
+    if not any(_is_cumulative(part) for part in module.modules()):
         return module
     shared = {id(tensor): tensor for tensor in chain(module.parameters(), module.buffers())}
     copied = copy.deepcopy(module, shared)
     for part in copied.modules():
-        if _averages(part):
-            vars(part)["forward"] = partial(_forward, part)
+        if _is_cumulative(part):
+            vars(part)["forward"] = partial(_cumulative_batch_norm, part)
     return copied
 
 
-def _averages(part: nn.Module) -> TypeGuard[_BatchNorm]:
+def _is_cumulative(part: nn.Module) -> TypeGuard[_BatchNorm]:
     return (
         isinstance(part, _BatchNorm)
         and type(part).forward is _BatchNorm.forward
@@ -122,15 +121,15 @@ def _averages(part: nn.Module) -> TypeGuard[_BatchNorm]:
     )
 
 
-def _forward(part: _BatchNorm, x: Tensor) -> Tensor:
+def _cumulative_batch_norm(part: _BatchNorm, x: Tensor) -> Tensor:
     if not part.training:
         return _BatchNorm.forward(part, x)
     mean, variance = part.get_buffer("running_mean"), part.get_buffer("running_var")
-    seen = part.get_buffer("num_batches_tracked")
+    batches = part.get_buffer("num_batches_tracked")
     part._check_input_dim(x)
-    own = torch.zeros_like(mean), torch.zeros_like(variance)
-    out = functional.batch_norm(x, *own, part.weight, part.bias, True, 1.0, part.eps)
-    seen.add_(1)
-    mean.add_((own[0] - mean) / seen)
-    variance.add_((own[1] - variance) / seen)
+    of_batch = torch.zeros_like(mean), torch.zeros_like(variance)
+    out = functional.batch_norm(x, *of_batch, part.weight, part.bias, True, 1.0, part.eps)
+    batches.add_(1)
+    mean.add_((of_batch[0] - mean) / batches)
+    variance.add_((of_batch[1] - variance) / batches)
     return out

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.components.base import RawData, TableColumns
-from harness.components.shared import frames
+from harness.components.shared import dataframes
 from harness.core.errors import InputError, Problem, did_you_mean
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _read_rows(path: Path, raw: RawData) -> tuple[Sequence[int], NDArray[Any]]:
     """
     columns = raw.columns
     if columns is not None and columns.header:
-        frame = frames.read_alike(path, columns)
+        frame = dataframes.read_matching(path, columns)
         lines = _row_lines(path, len(frame))
     else:
         frame, lines = _read_numbers(path, raw.info.features, columns)
@@ -104,7 +104,7 @@ def _read_rows(path: Path, raw: RawData) -> tuple[Sequence[int], NDArray[Any]]:
     if columns is None or not columns.header:
         return lines, frame.to_numpy().copy()  # torch takes no columns in reverse order
     try:
-        return lines, frames.encode_inputs(frame, columns)
+        return lines, dataframes.encode_inputs(frame, columns)
     except InputError as error:
         raise InputError([Problem(p.what, str(path), p.hint) for p in error.problems]) from error
 

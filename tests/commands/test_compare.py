@@ -15,7 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator, validate
 
 from harness.compare import main
-from harness.components.shared.idx import MNISTFamily
+from harness.components.datasets.mnist import MNISTFamily
 from harness.core.errors import InputError
 from harness.experiment.loading import load
 from harness.experiment.plan import make_plan

@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from harness import search, sweep
-from harness.components.shared.idx import MNISTFamily
+from harness.components.datasets.mnist import MNISTFamily
 from harness.store.names import TAG_KIND, TAG_OUTCOME, TAG_REASON, TAG_SUPERSEDED, TRIAL
 
 FILE = """\

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from harness.components.datasets import cifar10
-from harness.components.shared.idx import FILES
+from harness.components.datasets.mnist import FILES
 
 FAMILY = {"MNIST": "mnist", "FashionMNIST": "fashion_mnist", "KMNIST": "kmnist"}
 

@@ -98,7 +98,7 @@ def test_the_task_is_read_off_the_target(values, options, task, classes, tmp_pat
         ({"target": "knid"}, ["target: no column 'knid'", "did you mean 'kind'?"]),
         ({"ignore": ["agee"], "numeric": ["wieght"]}, ["no column 'agee'", "no column 'wieght'"]),
         ({"ignore": ["age"], "numeric": ["age"]}, ["'age' is named twice"]),
-        ({"numeric": ["colour"], "missing": "drop"}, ["'black' in row 1 is no finite number"]),
+        ({"numeric": ["colour"], "missing": "drop"}, ["'black' in row 1 is not a finite number"]),
         ({"path": ""}, ["path is not set"]),
         ({"path": "cats.csv"}, ["cats.csv does not exist"]),
         ({"target": "weight", "missing": "drop", "stratify": True}, ["stratify"]),
@@ -117,10 +117,10 @@ def test_a_wrong_description_of_a_table_is_explained(options, messages, tmp_path
     [
         ("", "cannot be read as a table"),
         ("x,kind\n", "has no rows"),
-        ("x,kind\n1,a\n2,a\n", "one class alone: a"),
+        ("x,kind\n1,a\n2,a\n", "only one class: a"),
         ("kind\na\nb\n", "no column is left"),
         ("x,kind\n1,2,a\n3,4,b\n", "more columns than its first line"),
-        ("x,kind\ninf,a\n1,b\n", "is no finite number"),
+        ("x,kind\ninf,a\n1,b\n", "is not a finite number"),
         ("x,kind\n" + "".join(f"n{n},{n % 2}\n" for n in range(101)), "101 different values"),
     ],
 )

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from harness.components.datasets import cifar10, mnist
+from harness.components.datasets.mnist import FILES, MNISTFamily, read_idx
 from harness.components.registry import components
-from harness.components.shared.data_files import fetch, offline, sha256
-from harness.components.shared.idx import FILES, MNISTFamily, read_idx
-from harness.components.shared.images import ImageOptions, stored
+from harness.components.shared.data_files import download_files, offline, sha256
+from harness.components.shared.images import ImageOptions, convert_to_grey
 from harness.core.errors import DataMissing, InputError
 from tests.components.made_data import (
     FAMILY,
@@ -43,7 +43,7 @@ def test_a_download_puts_every_file_in_its_place(tmp_path):
         (folder / "a" / "b").write_text("x")
         (folder / "other").write_text("y")
 
-    fetch("toy", ["a/b"], tmp_path, download)
+    download_files("toy", ["a/b"], tmp_path, download)
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["a", "a/b"]
 
 
@@ -53,7 +53,7 @@ def test_a_failed_download_says_why_and_leaves_nothing(tmp_path):
         raise OSError("no route\nto host")
 
     with pytest.raises(DataMissing, match=r"whole.* could not be downloaded \(no route to host\)"):
-        fetch("toy", ["whole"], tmp_path, download)
+        download_files("toy", ["whole"], tmp_path, download)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -65,7 +65,7 @@ def test_nothing_is_downloaded_offline(tmp_path):
         offline("a dry run downloads nothing"),
         pytest.raises(DataMissing, match=r"whole does not exist, and a dry run downloads nothing"),
     ):
-        fetch("toy", ["whole"], tmp_path / "data", download)
+        download_files("toy", ["whole"], tmp_path / "data", download)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,16 +75,16 @@ def test_warnings_of_a_download_are_not_shown_beside_its_error(tmp_path):
         raise OSError("no route")
 
     with warnings.catch_warnings(record=True) as shown, pytest.raises(DataMissing):
-        fetch("toy", ["whole"], tmp_path, download)
+        download_files("toy", ["whole"], tmp_path, download)
     assert shown == []
 
 
 def test_absent_data_is_downloaded_when_it_is_first_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(MNISTFamily, "_download", lambda self, at: write_family(at, self.folder))
-    family = mnist.FAMILY
-    assert family.fingerprint(mnist.MNISTDigitsOptions(), tmp_path)
+    family = mnist.MNIST
+    assert family.fingerprint(mnist.MNISTOptions(), tmp_path)
     monkeypatch.setattr(MNISTFamily, "_download", None)
-    assert len(family.load(mnist.MNISTDigitsOptions(), tmp_path).train) == 40
+    assert len(family.load(mnist.MNISTOptions(), tmp_path).train) == 40
 
 
 def test_a_checksum_follows_the_content(tmp_path):
@@ -118,8 +118,8 @@ def test_packed_files_are_the_same_data(made_root, tmp_path):
         content = (made_root / "MNIST" / "raw" / name).read_bytes()
         with gzip.open(tmp_path / "MNIST" / "raw" / f"{name}.gz", "wb") as packed:
             packed.write(content)
-    options = mnist.MNISTDigitsOptions(download=False)
-    family = mnist.FAMILY
+    options = mnist.MNISTOptions(download=False)
+    family = mnist.MNIST
     assert family.fingerprint(options, tmp_path) == family.fingerprint(options, made_root)
     assert torch.equal(
         family.load(options, tmp_path).train.inputs, family.load(options, made_root).train.inputs
@@ -127,8 +127,8 @@ def test_packed_files_are_the_same_data(made_root, tmp_path):
 
 
 def test_limits_keep_the_first_examples(made_root):
-    whole = mnist.FAMILY.load(mnist.MNISTDigitsOptions(), made_root)
-    part = mnist.FAMILY.load(mnist.MNISTDigitsOptions(limit=7, test_limit=1000), made_root)
+    whole = mnist.MNIST.load(mnist.MNISTOptions(), made_root)
+    part = mnist.MNIST.load(mnist.MNISTOptions(limit=7, test_limit=1000), made_root)
     assert torch.equal(part.train.inputs, whole.train.inputs[:7])
     assert torch.equal(part.train.targets, whole.train.targets[:7])
     assert len(part.test) == 20
@@ -137,7 +137,7 @@ def test_limits_keep_the_first_examples(made_root):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda b: b[:-1], "cut short"),
+        (lambda b: b[:-1], "truncated"),
         (lambda b: b[:9], "not an idx file"),
         (lambda b: b[:8], "not an idx file"),
         (lambda b: b"\0\0\x0d" + b[3:], "not an idx file"),
@@ -157,7 +157,7 @@ def test_a_damaged_packed_file_is_refused(made_root, tmp_path):
     packed = gzip.compress((made_root / "MNIST" / "raw" / FILES[0]).read_bytes())
     for content in (packed[: len(packed) // 2], b"no gzip at all"):
         file.write_bytes(content)
-        with pytest.raises(InputError, match="fetch it again"):
+        with pytest.raises(InputError, match="download it again"):
             read_idx(file, (28, 28))
 
 
@@ -166,15 +166,15 @@ def test_images_without_their_labels_are_refused(tmp_path):
     labels = tmp_path / "MNIST" / "raw" / FILES[1]
     labels.write_bytes(idx_bytes(np.zeros(39, np.uint8)))
     with pytest.raises(InputError, match=r"40 images.* 39 labels"):
-        mnist.FAMILY.load(mnist.MNISTDigitsOptions(), tmp_path)
+        mnist.MNIST.load(mnist.MNISTOptions(), tmp_path)
     labels.write_bytes(idx_bytes(np.full(40, 10, np.uint8)))
     with pytest.raises(InputError, match="label above 9"):
-        mnist.FAMILY.load(mnist.MNISTDigitsOptions(), tmp_path)
+        mnist.MNIST.load(mnist.MNISTOptions(), tmp_path)
 
 
 def test_the_default_normalisation_is_that_of_the_training_images(mnist_root):
-    options = mnist.MNISTDigitsOptions(test_limit=1)
-    pixels = mnist.FAMILY.load(options, mnist_root).train.inputs
+    options = mnist.MNISTOptions(test_limit=1)
+    pixels = mnist.MNIST.load(options, mnist_root).train.inputs
     counts = pixels.flatten().bincount(minlength=256).double()
     values = torch.arange(256).double() / 255
     mean = (counts * values).sum() / counts.sum()
@@ -252,7 +252,7 @@ def test_a_pickle_of_something_else_is_refused(batch, tmp_path):
 
 def test_grey_is_pillows():
     images = torch.randint(256, (50, 3, 16, 16), dtype=torch.uint8)
-    grey = stored(images, ImageOptions(channels=1))
+    grey = convert_to_grey(images, ImageOptions(channels=1))
     for image, result in zip(images, grey, strict=True):
         reference = Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L")
         assert np.array_equal(result[0], np.asarray(reference))
@@ -262,9 +262,9 @@ def test_grey_is_pillows():
 
 
 def test_normalisation_has_one_value_a_channel(made_root):
-    options = mnist.MNISTDigitsOptions(channels=3, mean=(0.1, 0.2), std=(0.1, 0.2))
+    options = mnist.MNISTOptions(channels=3, mean=(0.1, 0.2), std=(0.1, 0.2))
     with pytest.raises(InputError, match=r"mean has 2 values for 3 channel") as caught:
-        mnist.FAMILY.info(options, made_root)
+        mnist.MNIST.info(options, made_root)
     assert len(caught.value.problems) == 2
 
 

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from sklearn import metrics as reference
 
 from harness.components.base import Task
+from harness.components.metrics.precision_recall import confusion_matrices
+from harness.components.metrics.roc_auc import log_odds
 from harness.components.registry import components
-from harness.components.shared import predictions
+from harness.components.shared.metrics import predicted_classes
 
 METRICS = components("metrics")
 SETTINGS = settings(max_examples=80, deadline=None)
@@ -130,7 +132,7 @@ def test_roc_auc_tells_apart_what_rounds_to_certainty(classes):
     logits = torch.zeros(4, classes)
     logits[:, -1] = torch.tensor([200.0, 300.0, 900.0, 5000.0])
     targets = torch.tensor([0, 0, 1, 1]) * max(classes - 1, 1)
-    score = predictions.scores(logits)[:, -1]
+    score = log_odds(logits)[:, -1]
     assert (score.diff() > 0).all()
     if classes < 3:
         assert measure("roc_auc", logits, targets) == 1
@@ -216,28 +218,27 @@ def test_each_task_has_metrics_it_records_by_default():
     assert all(metric.default_for <= metric.tasks for metric in METRICS.values())
 
 
-# What metrics and figures share
+# What metrics share
 
 
 @SETTINGS
 @given(classifications())
 def test_confusion_matrix_is_scikit_learns(case):
     outputs, targets = case
-    classes = predictions.class_count(outputs)
+    classes = max(outputs.shape[1], 2)
     expected = reference.confusion_matrix(targets, predicted(outputs), labels=range(classes))
-    found = predictions.confusion_matrix(outputs, targets, classes)
-    assert np.array_equal(found.numpy(), expected)
-    assert found.dtype == torch.int64
+    (matrix,) = confusion_matrices(outputs[None], targets[None])
+    assert np.array_equal(matrix.numpy(), expected)
+    assert matrix.dtype == torch.int64
 
 
 @SETTINGS
 @given(classifications())
-def test_probabilities_sum_to_one_and_agree_with_the_classes(case):
+def test_the_predicted_class_is_the_likeliest(case):
     outputs, _ = case
-    p = predictions.probabilities(outputs)
-    assert p.shape == (len(outputs), predictions.class_count(outputs))
-    assert torch.allclose(p.sum(1), torch.ones(len(p)))
-    chosen = p.gather(1, predictions.predicted_classes(outputs)[:, None])
+    logits = torch.cat([-outputs, outputs], 1) / 2 if outputs.shape[1] == 1 else outputs
+    p = logits.softmax(1)
+    chosen = p.gather(1, predicted_classes(outputs)[:, None])
     assert torch.allclose(chosen, p.max(1, keepdim=True).values)
 
 
@@ -251,12 +252,10 @@ def test_outputs_whose_sum_overflows_are_measured_and_those_that_are_not_finite_
     assert found[1:].isnan().all()
 
 
-def test_one_logit_is_the_odds_of_class_one():
+def test_one_logit_is_the_log_odds_of_class_one():
     logits = torch.tensor([[-40.0], [0.0], [2.0]])
-    p = predictions.probabilities(logits)
-    assert p[:, 1].tolist() == pytest.approx([math.exp(-40), 0.5, 1 / (1 + math.exp(-2))])
-    assert p[2, 0].item() == pytest.approx(1 / (1 + math.exp(2)))
-    assert predictions.predicted_classes(logits).tolist() == [0, 0, 1]
+    assert log_odds(logits).tolist() == [[40.0, -40.0], [0.0, 0.0], [-2.0, 2.0]]
+    assert predicted_classes(logits).tolist() == [0, 0, 1]
 
 
 @SETTINGS

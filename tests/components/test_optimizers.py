@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.components.optimizers.torch_optim import HAVE_A_FILE, OTHERS, REFUSED
+from harness.components.optimizers.adam import fused
+from harness.components.optimizers.torch_optim import NOT_OPTIONS, OTHERS, REGISTERED, UNSUPPORTED
 from harness.components.registry import UnknownComponent, components, find
-from harness.components.shared.optimizers import NOT_OPTIONS, fused
 from harness.core.errors import InputError
 from harness.experiment.trial import Choice
 
 OWN = tuple(components("optimizers"))
-RESOLVED = tuple(name for name in OTHERS if name not in REFUSED)
+RESOLVED = tuple(name for name in OTHERS if name not in UNSUPPORTED)
 
 NAMED_BY = {
     "sgd": {"momentum": 0, "dampening": 0, "nesterov": False},
@@ -262,8 +262,8 @@ def test_every_torch_class_is_accounted_for():
         for name, found in vars(torch.optim).items()
         if isinstance(found, type) and issubclass(found, torch.optim.Optimizer)
     }
-    assert {"Optimizer"} | HAVE_A_FILE | set(OTHERS) == classes
-    assert {record.torch_class for record in components("optimizers").values()} == HAVE_A_FILE
+    assert {"Optimizer"} | REGISTERED | set(OTHERS) == classes
+    assert {record.torch_class for record in components("optimizers").values()} == REGISTERED
 
 
 @pytest.mark.parametrize("name", RESOLVED)
@@ -292,7 +292,7 @@ def test_a_class_by_its_name_crosses_processes():
     assert pickle.loads(pickle.dumps(choice)) == choice
 
 
-@pytest.mark.parametrize("name", [*sorted(HAVE_A_FILE), "ADAM", "Sgd"])
+@pytest.mark.parametrize("name", [*sorted(REGISTERED), "ADAM", "Sgd"])
 def test_a_registered_optimizer_has_one_name(name):
     with pytest.raises(UnknownComponent, match=f"did you mean '{name.lower()}'"):
         find("optimizers", name)
@@ -301,8 +301,8 @@ def test_a_registered_optimizer_has_one_name(name):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("LBFGS", "several times a step"),
-        ("lbfgs", "several times a step"),
+        ("LBFGS", "several times per step"),
+        ("lbfgs", "several times per step"),
         ("SparseAdam", "sparse gradients"),
         ("Muon", "matrices only"),
     ],

@@ -15,7 +15,7 @@ from torchvision import models
 
 from harness.components.base import DataInfo, Task
 from harness.components.shared.data_files import offline
-from harness.components.shared.layers import skeleton
+from harness.components.shared.layers import build_on_meta
 from harness.core.errors import DataMissing, InputError
 from harness.experiment.trial import Choice
 
@@ -71,14 +71,14 @@ def test_dropout_is_refused_where_the_architecture_has_none(arch):
 @pytest.mark.parametrize("arch", ["alexnet", "vgg11", SMALL, "mobilenet_v2", "efficientnet_b0"])
 def test_dropout_replaces_the_architectures_own(arch):
     choice = choose(arch=arch, dropout=0.3)
-    model = skeleton(lambda: build(choice, image(3, 64, 64)))
+    model = build_on_meta(lambda: build(choice, image(3, 64, 64)))
     rates = {layer.p for layer in model.modules() if isinstance(layer, torch.nn.Dropout)}
     assert rates == {0.3}
 
 
 def test_dropout_of_densenet_has_another_name():
     choice = choose(arch="densenet121", dropout=0.3)
-    model = skeleton(lambda: build(choice, image(3, 64, 64)))
+    model = build_on_meta(lambda: build(choice, image(3, 64, 64)))
     layers = [layer for layer in model.modules() if hasattr(layer, "drop_rate")]
     assert layers
     assert {layer.drop_rate for layer in layers} == {0.3}
@@ -94,7 +94,7 @@ def test_a_model_is_torchvisions_own_where_nothing_is_in_its_way():
 
 def test_alexnet_keeps_its_classifier_but_for_the_last_layer():
     choice = choose(arch="alexnet", dropout=0.3)
-    model = skeleton(lambda: build(choice, image(3, 96, 96)))
+    model = build_on_meta(lambda: build(choice, image(3, 96, 96)))
     linear = [layer for layer in model.classifier if isinstance(layer, torch.nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [
         (9216, 4096),
@@ -157,10 +157,10 @@ def test_several_networks_run_as_one_with_resizing_and_a_repeated_channel():
     [
         ({"arch": SMALL}, DataInfo(Task.BINARY, (4,), ("a", "b")), "needs images; .* [4]"),
         ({"arch": SMALL}, image(2, 32, 32), "1 or 3 channels; .* 2"),
-        ({"arch": SMALL, "resize": None}, image(1, 8, 8), "cannot take images of 8×8 pixels: "),
-        ({"arch": "alexnet", "resize": 32}, image(1, 64, 64), "cannot take images of 32×32"),
+        ({"arch": SMALL, "resize": None}, image(1, 8, 8), "cannot process images of 8×8 pixels: "),
+        ({"arch": "alexnet", "resize": 32}, image(1, 64, 64), "cannot process images of 32×32"),
         ({"arch": "vit_b_32", "resize": 50}, image(3, 64, 64), "indivisible by patch size"),
-        ({"arch": "vit_b_32", "resize": None}, image(3, 32, 64), "cannot take images of 32×64"),
+        ({"arch": "vit_b_32", "resize": None}, image(3, 32, 64), "cannot process images of 32×64"),
     ],
 )
 def test_data_it_cannot_take_is_refused_with_a_reason(options, info, why):
@@ -174,7 +174,7 @@ def test_data_it_cannot_take_is_refused_with_a_reason(options, info, why):
 def test_a_transformer_is_built_for_the_size_asked_for():
     choice = choose(arch="vit_b_32", resize=64)
     assert choice.component.accepts(choice.options, image(1, 28, 28)) is None
-    network = skeleton(lambda: build(choice, image(1, 28, 28))).network
+    network = build_on_meta(lambda: build(choice, image(1, 28, 28))).network
     assert network.image_size == 64
 
 
@@ -254,7 +254,7 @@ def test_weights_that_cannot_be_had_are_named_with_their_place(tmp_path, monkeyp
     with pytest.raises(InputError) as refused:
         choice.component.fingerprint(choice.options)
     assert "could not be downloaded" in str(refused.value)
-    assert f"wanted: {hub / 'checkpoints' / 'absent-0123abcd.pth'}" in str(refused.value)
+    assert f"expected: {hub / 'checkpoints' / 'absent-0123abcd.pth'}" in str(refused.value)
 
 
 def test_weights_are_not_downloaded_offline(published, hub):
@@ -340,11 +340,11 @@ def _poison(state: dict) -> None:
     ("change", "why"),
     [
         (lambda state: state.pop("features.0.bias"), "it lacks features.0.bias"),
-        (lambda state: state.update(more=torch.zeros(1)), "it holds more as well"),
+        (lambda state: state.update(more=torch.zeros(1)), "it also contains more"),
         (_rename, "it lacks features.0.bias"),
         (_reshape, r"its features.0.weight is \[64, 1, 3, 3\], the network's \[64, 3, 3, 3\]"),
-        (_poison, "its features.0.weight holds values that are not finite"),
-        (lambda state: state.update(epoch=3), "it is no state dict"),
+        (_poison, "its features.0.weight contains values that are not finite"),
+        (lambda state: state.update(epoch=3), "it is not a state dict"),
     ],
 )
 def test_weights_of_another_network_are_refused(tmp_path, change, why):
@@ -415,7 +415,7 @@ def _contract(arch: str, shape: tuple[int, ...]) -> None:
     """Over shapes alone: the largest would fill the memory of a small machine."""
     choice, info = choose(arch=arch), image(*shape)
     assert choice.component.accepts(choice.options, info) is None
-    model = skeleton(lambda: build(choice, info))
+    model = build_on_meta(lambda: build(choice, info))
     logits = model(torch.empty(2, *info.shape, device="meta"))
     assert isinstance(logits, torch.Tensor)
     assert logits.shape == (2, 10)

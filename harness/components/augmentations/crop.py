@@ -1,4 +1,4 @@
-"""Random crop of the padded image: a shift by some pixels."""
+"""Random crop of the padded image, which shifts the image by some pixels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 
 class CropOptions(Options):
-    padding: int = Field(4, ge=1, description="pixels added on each side, the longest shift")
+    padding: int = Field(4, ge=1, description="pixels added on each side; the largest shift")
     mode: Literal["replicate", "reflect", "constant"] = Field(
-        "replicate", description="what they are: the edge, its reflection, or `fill`"
+        "replicate", description="added pixels: the edge, its reflection, or `fill`"
     )
-    fill: float = Field(0.0, description="in normalised units, where the mean pixel is 0")
+    fill: float = Field(
+        0.0, description="fill value, in normalised units, in which the mean pixel is 0"
+    )
 
 
 def build(options: CropOptions) -> AugmentationFunction:
@@ -26,10 +28,10 @@ def build(options: CropOptions) -> AugmentationFunction:
         import torch
 
         n, channels, height, width = batch.shape
-        device, most = batch.device, 2 * options.padding + 1
+        device, shifts = batch.device, 2 * options.padding + 1
         padded = _pad(batch, options)
-        # Drawn together, so that the two directions of an image lie side by side in the stream.
-        corner = torch.randint(most, (n, 2), generator=generator, device=device)
+        # One draw for both directions, so that those of an image are adjacent in the random stream.
+        corner = torch.randint(shifts, (n, 2), generator=generator, device=device)
         rows = corner[:, :1] + torch.arange(height, device=device)
         columns = corner[:, 1:] + torch.arange(width, device=device)
         return padded[
@@ -54,7 +56,7 @@ def _pad(batch: Tensor, options: CropOptions) -> Tensor:
 COMPONENTS = (
     Augmentation(
         name="crop",
-        description="pad, then cut out an image of the old size at a random place",
+        description="pad, then crop an image of the old size at a random position",
         reference="He, Zhang, Ren and Sun, CVPR (2016), section 4.2",
         options=CropOptions,
         tiny=({"padding": 1}, {"mode": "constant"}, {"padding": 1, "mode": "reflect"}),

@@ -1,4 +1,4 @@
-"""Random erasing: a rectangle of the image is blotted out."""
+"""Random erasing: a rectangle of the image is replaced by a constant."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 
 class EraseOptions(Options):
-    p: float = Field(0.5, ge=0, le=1, description="chance of each image")
-    smallest: float = Field(0.02, gt=0, le=1, description="least part of the image's area")
-    largest: float = Field(0.33, gt=0, le=1, description="greatest part of the image's area")
+    p: float = Field(0.5, ge=0, le=1, description="probability for each image")
+    smallest: float = Field(0.02, gt=0, le=1, description="smallest fraction of the image's area")
+    largest: float = Field(0.33, gt=0, le=1, description="largest fraction of the image's area")
     aspect: float = Field(
-        3.3, ge=1, description="greatest ratio of the rectangle's longer side to the shorter"
+        3.3, ge=1, description="largest ratio of the rectangle's longer side to its shorter side"
     )
-    fill: float = Field(0.0, description="in normalised units, where the mean pixel is 0")
+    fill: float = Field(
+        0.0, description="fill value, in normalised units, in which the mean pixel is 0"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> EraseOptions:
@@ -43,10 +45,10 @@ def build(options: EraseOptions) -> AugmentationFunction:
 
 
 def _rectangles(drawn: Tensor, height: int, width: int, options: EraseOptions) -> Tensor:
-    """Masks [B, H, W], true inside one rectangle for each image.
+    """Returns masks [B, H, W], true inside one rectangle for each image.
 
-    drawn: [4, B] in [0, 1): for the area, the log of the aspect, and the place. A side longer than
-    the image's is cut to it, where the paper draws again.
+    drawn: [4, B] in [0, 1): for the area, the log of the aspect ratio, and the position.
+    A side longer than the image's is clipped. The paper draws again instead.
     """
     import torch
 
@@ -66,7 +68,7 @@ def _rectangles(drawn: Tensor, height: int, width: int, options: EraseOptions) -
 COMPONENTS = (
     Augmentation(
         name="erase",
-        description="blot out a random rectangle",
+        description="replace a random rectangle by a constant",
         reference="Zhong et al., Random Erasing Data Augmentation, arXiv:1708.04896 (2017)",
         options=EraseOptions,
         tiny=({}, {"p": 1.0, "fill": -1.0}),

@@ -1,4 +1,4 @@
-"""Horizontal flip."""
+"""Random horizontal flip."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class FlipOptions(Options):
-    p: float = Field(0.5, ge=0, le=1, description="chance of each image to be flipped")
+    p: float = Field(0.5, ge=0, le=1, description="probability for each image")
 
 
 def build(options: FlipOptions) -> AugmentationFunction:
     def flip(batch: Tensor, generator: torch.Generator) -> Tensor:
         import torch
 
-        chance = torch.rand(len(batch), generator=generator, device=batch.device)
-        return torch.where((chance < options.p).view(-1, 1, 1, 1), batch.flip(-1), batch)
+        drawn = torch.rand(len(batch), generator=generator, device=batch.device)
+        return torch.where((drawn < options.p).view(-1, 1, 1, 1), batch.flip(-1), batch)
 
     return flip
 
@@ -30,7 +30,7 @@ def build(options: FlipOptions) -> AugmentationFunction:
 COMPONENTS = (
     Augmentation(
         name="flip",
-        description="mirror left and right",
+        description="flip horizontally",
         reference="Krizhevsky, Sutskever and Hinton, NIPS (2012)",
         options=FlipOptions,
         tiny=({}, {"p": 1.0}),

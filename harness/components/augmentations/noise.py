@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NoiseOptions(Options):
-    std: float = Field(0.1, gt=0, description="deviation, in the units of normalised pixels")
+    std: float = Field(0.1, gt=0, description="standard deviation, in normalised units")
 
 
 def build(options: NoiseOptions) -> AugmentationFunction:

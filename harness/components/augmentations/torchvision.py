@@ -1,6 +1,6 @@
-"""Any transform of `torchvision.transforms.v2`, by its class's name.
+"""Any transform of `torchvision.transforms.v2`, by the name of its class.
 
-It runs image by image, and on the CPU: slower than the other augmentations, and the same on every
+It runs image by image on the CPU. It is slower than the other augmentations, and the same on every
 device.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-WANT_UNIT_RANGE: Final = frozenset(
+UNIT_RANGE_ONLY: Final = frozenset(
     {
         "AugMix",
         "AutoAugment",
@@ -38,15 +38,17 @@ WANT_UNIT_RANGE: Final = frozenset(
         "TrivialAugmentWide",
     }
 )
-"""Transforms that take 0 for black and 1 for white, and clip what lies beyond."""
+"""Transforms that expect 0 for black and 1 for white, and clip other values."""
 
 
-class TorchvisionOptions(Options):
-    """torchvision is imported to check the options, as soon as this augmentation is named."""
+class TransformOptions(Options):
+    """Validating these options imports torchvision."""
 
-    transform: str = Field("RandomHorizontalFlip", description="the class's name")
+    transform: str = Field("RandomHorizontalFlip", description="name of the class")
     options: Mapping[str, Any] = Field(
-        {}, validate_default=True, description="its arguments; enumerations by their value"
+        {},
+        validate_default=True,
+        description="its arguments; members of an enumeration by their value",
     )
 
     @field_validator("transform")
@@ -60,41 +62,45 @@ class TorchvisionOptions(Options):
 
     @field_validator("options")
     @classmethod
-    def _accepted(cls, given: Mapping[str, Any], info: ValidationInfo) -> Mapping[str, Any]:
-        """Without what is the default anyway, so that a trial's id does not depend on it."""
+    def _accepted(cls, arguments: Mapping[str, Any], info: ValidationInfo) -> Mapping[str, Any]:
+        """Drops arguments that equal the default, so that a trial's id does not depend on them."""
         name = info.data.get("transform")
         if name is None:
-            return given
+            return arguments
         allowed = _parameters(name)
-        for option in given:
+        for option in arguments:
             if option not in allowed:
                 raise ValueError(f"{name} has no {option!r}: {did_you_mean(option, allowed)}")
         try:
-            _transform(name, given)
-        except Exception as error:  # whatever the class's own checks raise
+            _transform(name, arguments)
+        except Exception as error:  # The checks of the class can raise anything.
             raise ValueError(f"{name}: {error}") from error
-        return {key: value for key, value in given.items() if value != _plain(allowed[key].default)}
+        return {
+            key: value
+            for key, value in arguments.items()
+            if value != _as_in_file(allowed[key].default)
+        }
 
 
-def build(options: TorchvisionOptions) -> AugmentationFunction:
+def build(options: TransformOptions) -> AugmentationFunction:
     transform = _transform(options.transform, options.options)
 
     def apply(batch: Tensor, generator: torch.Generator) -> Tensor:
         import torch
 
         images = batch.cpu()
-        if options.transform in WANT_UNIT_RANGE:
+        if options.transform in UNIT_RANGE_ONLY:
             _check_range(images, options.transform)
         seed = torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device)
-        # Transforms draw from the global generator, which is put back as it was.
+        # Transforms draw from the global generator, whose state is restored.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(seed))
             changed = [transform(image) for image in images]
         for image in changed:
             if image.shape != images.shape[1:] or image.dtype != images.dtype:
                 raise InputError(
-                    f"augment torchvision: {options.transform} makes {list(image.shape)} "
-                    f"{image.dtype} of {list(images.shape[1:])} {images.dtype}"
+                    f"augment torchvision: {options.transform} changes "
+                    f"{list(images.shape[1:])} {images.dtype} to {list(image.shape)} {image.dtype}"
                 )
         return torch.stack(changed).to(batch.device)
 
@@ -105,7 +111,7 @@ def _check_range(images: Tensor, name: str) -> None:
     low, high = float(images.min()), float(images.max())
     if low < 0 or high > 1:
         raise InputError(
-            f"augment torchvision: {name} takes pixels from 0 to 1 and these go from {low:.3g} to "
+            f"augment torchvision: {name} expects pixels from 0 to 1; these are from {low:.3g} to "
             f"{high:.3g}: set the dataset's mean to [0] and its std to [1]"
         )
 
@@ -115,9 +121,9 @@ def _classes() -> Mapping[str, type]:
     from torchvision.transforms import v2
 
     return {
-        name: found
-        for name, found in vars(v2).items()
-        if inspect.isclass(found) and issubclass(found, v2.Transform) and found is not v2.Transform
+        name: cls
+        for name, cls in vars(v2).items()
+        if inspect.isclass(cls) and issubclass(cls, v2.Transform) and cls is not v2.Transform
     }
 
 
@@ -125,25 +131,26 @@ def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(_classes()[name]).parameters
 
 
-def _transform(name: str, given: Mapping[str, Any]) -> Any:
-    """The transform. An enumeration's member is found by its value."""
+def _transform(name: str, arguments: Mapping[str, Any]) -> Any:
+    """Builds the transform."""
     parameters = _parameters(name)
-    arguments = {
+    converted = {
         key: _member(parameters[key].annotation, value) if isinstance(value, str) else value
-        for key, value in given.items()
+        for key, value in arguments.items()
     }
-    return _classes()[name](**arguments)
+    return _classes()[name](**converted)
 
 
 def _member(annotation: Any, value: str) -> Any:
+    """Returns the member of an enumeration with this value; other arguments are unchanged."""
     for kind in get_args(annotation) or (annotation,):
         if inspect.isclass(kind) and issubclass(kind, Enum):
             return kind(value)
     return value
 
 
-def _plain(default: Any) -> Any:
-    """A default as an experiment file would give it."""
+def _as_in_file(default: Any) -> Any:
+    """Returns a default as an experiment file would write it."""
     if isinstance(default, Enum):
         return default.value
     return list(default) if isinstance(default, tuple) else default
@@ -154,7 +161,7 @@ COMPONENTS = (
         name="torchvision",
         description="any transform of torchvision.transforms.v2, image by image",
         reference="https://docs.pytorch.org/vision/stable/transforms.html",
-        options=TorchvisionOptions,
+        options=TransformOptions,
         tiny=(
             {},
             {"transform": "RandomAffine", "options": {"degrees": 20, "interpolation": "bilinear"}},

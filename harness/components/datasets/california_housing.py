@@ -1,8 +1,8 @@
 """House prices in California, from scikit-learn's cache file, which is a pickle.
 
-The file is never unpickled: its numbers lie in it as they are in memory, so they are taken out as
-bytes and compared with the checksum of the real ones. That checksum is also the same whichever
-versions of joblib and zlib wrote the file, where the file's own is not.
+The file is never unpickled. It contains the numbers as they are in memory, so their bytes are
+extracted and compared with the checksum of the real ones. Unlike the file's own checksum, this one
+does not depend on the versions of joblib and zlib that wrote the file.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import Field
-
-from harness.components.base import DataInfo, Dataset, RawData, TableColumns, Task
-from harness.components.shared.data_files import Version, fetch, missing
+from harness.components.base import DataInfo, Dataset, RawData, TableColumns, Task, not_in_id
+from harness.components.shared.data_files import FileVersion, download_files, missing_file
 from harness.components.shared.splitting import SPLITTING
-from harness.components.shared.tables import TableOptions, examples
+from harness.components.shared.tables import TableOptions, table_examples
 from harness.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,16 +37,12 @@ FEATURES: Final = (
 ROWS: Final = 20640
 COLUMNS: Final = 9
 CHECKSUM: Final = "5a6e1850914c2dc94eba36c5f025d01a90c49c13269281ea222a3c38a957ab60"
-"""SHA-256 of the table's 8-byte little-endian floats, one column after another: price, income, age,
-rooms, bedrooms, population, households, latitude, longitude."""
+"""SHA-256 of the table's 8-byte little-endian floats, column by column: price, income, age, rooms,
+bedrooms, population, households, latitude, longitude."""
 
 
 class CaliforniaHousingOptions(TableOptions):
-    download: bool = Field(
-        True,
-        description="fetch the file where it is absent",
-        json_schema_extra={"not_in_id": True},  # the content is the same wherever it comes from
-    )
+    download: bool = not_in_id(True, "download the file if it is missing")
 
 
 def info(options: CaliforniaHousingOptions, root: Path) -> DataInfo:
@@ -61,11 +55,11 @@ def fingerprint(options: CaliforniaHousingOptions, root: Path) -> str:
 
 def load(options: CaliforniaHousingOptions, root: Path) -> RawData:
     inputs, price = _table(_content(_file(options, root)))
-    what = info(options, root)
+    data_info = info(options, root)
     return RawData(
-        what,
-        examples(what, inputs, price),
-        split=options.rule(),
+        data_info,
+        table_examples(data_info, inputs, price),
+        split=options.split_rule(),
         standardise=options.standardise,
         columns=TableColumns(FEATURES),
     )
@@ -74,8 +68,8 @@ def load(options: CaliforniaHousingOptions, root: Path) -> RawData:
 def _file(options: CaliforniaHousingOptions, root: Path) -> Path:
     if not (root / FILE).is_file():
         if not options.download:
-            raise missing("california_housing", FILE, root)
-        fetch("california_housing", [FILE], root, _download)
+            raise missing_file("california_housing", FILE, root)
+        download_files("california_housing", [FILE], root, _download)
     return root / FILE
 
 
@@ -86,25 +80,27 @@ def _download(folder: Path) -> None:
 
 
 def _content(path: Path) -> bytes:
-    return _checked(Version.of(path))
+    return _verified(FileVersion.of(path))
 
 
 @lru_cache(maxsize=1)
-def _checked(version: Version) -> bytes:
-    """The table's bytes. Raises InputError where they are not those of the real data set."""
+def _verified(version: FileVersion) -> bytes:
+    """Returns the table's bytes. Raises InputError if they are not those of the real data set."""
     path, length = version.path, ROWS * COLUMNS * 8
     try:
-        # The pickle's last byte is its STOP, and the array's bytes lie just before.
+        # The pickle ends with the array's bytes and a STOP byte.
         content = zlib.decompress(path.read_bytes())[-1 - length : -1]
     except zlib.error as error:
-        raise InputError(f"{path} cannot be unpacked ({error}): delete it and run again") from error
+        raise InputError(
+            f"{path} cannot be decompressed ({error}): delete it and run again"
+        ) from error
     if hashlib.sha256(content).hexdigest() != CHECKSUM:
         raise InputError(f"{path} does not hold California housing: delete it and run again")
     return content
 
 
 def _table(content: bytes) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Inputs [N, 8] and prices [N] in 100,000 dollars, derived as scikit-learn derives them."""
+    """Returns inputs [N, 8] and prices [N] in 100,000 dollars, computed as in scikit-learn."""
     import numpy as np
 
     columns = np.frombuffer(content, dtype="<f8").reshape(COLUMNS, ROWS)

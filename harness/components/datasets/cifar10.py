@@ -1,7 +1,6 @@
-"""Small colour photographs, in the pickled batches that torchvision lays out.
+"""CIFAR-10: small colour photographs, in the pickled batches of torchvision's layout.
 
-The batches are read by an unpickler that knows arrays and nothing else, so that a file from an
-unknown hand cannot run code.
+The unpickler accepts arrays and nothing else, so that a file of unknown origin cannot run code.
 """
 
 from __future__ import annotations
@@ -14,15 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field
 
 from harness.components.base import DataInfo, Dataset, Examples, Numbers, RawData
-from harness.components.shared.data_files import fetch, missing
-from harness.components.shared.data_files import fingerprint as of_files
+from harness.components.shared.data_files import combined_sha256, download_files, missing_file
 from harness.components.shared.images import (
     Deviations,
-    FetchedOptions,
+    DownloadOptions,
     ImageOptions,
+    convert_to_grey,
     image_info,
-    prepare,
-    stored,
+    image_transform,
 )
 from harness.core.errors import InputError
 
@@ -47,13 +45,16 @@ CLASSES: Final = (
 )
 
 
-class CIFAR10Options(ImageOptions, FetchedOptions):
-    """mean and std are those of the training images' pixels."""
+class CIFAR10Options(ImageOptions, DownloadOptions):
+    """The defaults of mean and std are those of the training images."""
 
     mean: Numbers = Field(
-        (0.4914, 0.4822, 0.4465), min_length=1, max_length=3, description="taken off each channel"
+        (0.4914, 0.4822, 0.4465),
+        min_length=1,
+        max_length=3,
+        description="subtracted from each channel",
     )
-    std: Deviations = Field((0.2470, 0.2435, 0.2616), description="each channel is divided by")
+    std: Deviations = Field((0.2470, 0.2435, 0.2616), description="divides each channel")
 
 
 def info(options: CIFAR10Options, root: Path) -> DataInfo:
@@ -61,26 +62,26 @@ def info(options: CIFAR10Options, root: Path) -> DataInfo:
 
 
 def fingerprint(options: CIFAR10Options, root: Path) -> str:
-    _require(options, root)
-    return of_files({name: root / name for name in (*TRAIN, *TEST)})
+    _ensure_files(options, root)
+    return combined_sha256({name: root / name for name in (*TRAIN, *TEST)})
 
 
 def load(options: CIFAR10Options, root: Path) -> RawData:
-    _require(options, root)
+    _ensure_files(options, root)
     return RawData(
         info(options, root),
         _examples([root / name for name in TRAIN], options, options.limit),
         _examples([root / name for name in TEST], options, options.test_limit),
-        prepare=prepare(options),
+        prepare=image_transform(options),
     )
 
 
-def _require(options: CIFAR10Options, root: Path) -> None:
+def _ensure_files(options: CIFAR10Options, root: Path) -> None:
     absent = [name for name in (*TRAIN, *TEST) if not (root / name).is_file()]
     if absent and not options.download:
-        raise missing("cifar10", absent[0], root)
+        raise missing_file("cifar10", absent[0], root)
     if absent:
-        fetch("cifar10", (*TRAIN, *TEST), root, _download)
+        download_files("cifar10", (*TRAIN, *TEST), root, _download)
 
 
 def _download(folder: Path) -> None:
@@ -100,11 +101,11 @@ def _examples(paths: Sequence[Path], options: CIFAR10Options, limit: int | None)
         targets.append(labels)
         if limit is not None and sum(map(len, images)) >= limit:
             break
-    return Examples(stored(torch.cat(images)[:limit], options), torch.cat(targets)[:limit])
+    return Examples(convert_to_grey(torch.cat(images)[:limit], options), torch.cat(targets)[:limit])
 
 
 def _read(path: Path) -> tuple[Tensor, Tensor]:
-    """Images [N, 3, 32, 32] uint8 and labels [N] of one batch file."""
+    """Returns the images [N, 3, 32, 32] uint8 and the labels [N] of a batch file."""
     import numpy as np
     import torch
 
@@ -113,40 +114,42 @@ def _read(path: Path) -> tuple[Tensor, Tensor]:
             batch = _ArraysOnly(file, encoding="latin1").load()
         data, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
         images = data.reshape(-1, *SHAPE)
-    except Exception as error:  # a damaged pickle raises whatever it meets
-        raise InputError(f"{path} is not a batch of CIFAR-10 ({error}): fetch it again") from error
-    known = labels.dtype.kind == "i" and ((labels >= 0) & (labels < len(CLASSES))).all()
-    if images.dtype != np.uint8 or labels.shape != images.shape[:1] or not known:
-        raise InputError(f"{path} is not a batch of CIFAR-10: fetch it again")
+    except Exception as error:  # A damaged pickle can raise anything.
+        raise InputError(
+            f"{path} is not a batch of CIFAR-10 ({error}): download it again"
+        ) from error
+    labels_valid = labels.dtype.kind == "i" and ((labels >= 0) & (labels < len(CLASSES))).all()
+    if images.dtype != np.uint8 or labels.shape != images.shape[:1] or not labels_valid:
+        raise InputError(f"{path} is not a batch of CIFAR-10: download it again")
     return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads primitives and numpy arrays; refuses every other name."""
+    """Unpickles primitives and numpy arrays, and refuses everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         import numpy as np
 
-        wanted = (module.replace("numpy._core", "numpy.core"), name)
-        if wanted == ("numpy.core.multiarray", "_reconstruct"):
+        reference = (module.replace("numpy._core", "numpy.core"), name)
+        if reference == ("numpy.core.multiarray", "_reconstruct"):
             return np.empty(0).__reduce__()[0]
-        if wanted in {("numpy", "ndarray"), ("numpy", "dtype")}:
+        if reference in {("numpy", "ndarray"), ("numpy", "dtype")}:
             return getattr(np, name)
-        if wanted == ("_codecs", "encode"):  # how Python 3 writes bytes to an old protocol
+        if reference == ("_codecs", "encode"):  # Python 3 writes bytes so in old protocols.
             return _latin1
         raise pickle.UnpicklingError(f"it refers to {module}.{name}")
 
 
 def _latin1(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it holds bytes as {encoding}")
+        raise pickle.UnpicklingError(f"it encodes bytes as {encoding}")
     return text.encode("latin1")
 
 
 COMPONENTS = (
     Dataset(
         name="cifar10",
-        description="50,000 + 10,000 colour photographs of 10 things, 32×32",
+        description="50,000 + 10,000 colour photographs of 10 classes, 32×32",
         reference="Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009)",
         options=CIFAR10Options,
         tiny=(

@@ -1,4 +1,4 @@
-"""Handwritten digits of 8×8 pixels: real images that need no download."""
+"""Handwritten digits of 8×8 pixels, which scikit-learn contains."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final
 from pydantic import Field
 
 from harness.components.base import DataInfo, Dataset, Examples, RawData
-from harness.components.shared.data_files import fingerprint as of_files
-from harness.components.shared.images import ImageOptions, image_info, prepare
+from harness.components.shared.data_files import combined_sha256
+from harness.components.shared.images import ImageOptions, image_info, image_transform
 from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions
-from harness.components.shared.tables import bundled
+from harness.components.shared.tables import sklearn_files
 
 CLASSES: Final = tuple("0123456789")
 DARKEST: Final = 16
@@ -19,7 +19,7 @@ DARKEST: Final = 16
 
 class DigitsOptions(ImageOptions, StratifiedSplitOptions):
     limit: int | None = Field(
-        None, ge=1, description="at most this many examples, the first ones, before the split"
+        None, ge=1, description="use only the first examples, before the split"
     )
 
 
@@ -28,7 +28,7 @@ def info(options: DigitsOptions, root: Path) -> DataInfo:
 
 
 def fingerprint(options: DigitsOptions, root: Path) -> str:
-    return of_files(bundled("digits.csv.gz"))
+    return combined_sha256(sklearn_files("digits.csv.gz"))
 
 
 def load(options: DigitsOptions, root: Path) -> RawData:
@@ -36,20 +36,20 @@ def load(options: DigitsOptions, root: Path) -> RawData:
     from sklearn.datasets import load_digits
 
     pixels, targets = load_digits(return_X_y=True)
-    images = torch.tensor(pixels, dtype=torch.uint8).reshape(-1, 1, 8, 8)
-    kept = slice(options.limit)
+    images = torch.tensor(pixels, dtype=torch.uint8).reshape(-1, 1, 8, 8)[: options.limit]
+    labels = torch.tensor(targets, dtype=torch.int64)[: options.limit]
     return RawData(
         info(options, root),
-        Examples(images[kept], torch.tensor(targets, dtype=torch.int64)[kept]),
-        split=options.rule(),
-        prepare=prepare(options, maximum=DARKEST),
+        Examples(images, labels),
+        split=options.split_rule(),
+        prepare=image_transform(options, maximum=DARKEST),
     )
 
 
 COMPONENTS = (
     Dataset(
         name="digits",
-        description="1,797 handwritten digits of 8×8 pixels; with scikit-learn",
+        description="1,797 handwritten digits of 8×8 pixels; in scikit-learn",
         reference="Kaynak (1995); UCI Optical Recognition of Handwritten Digits",
         options=DigitsOptions,
         tiny=({"limit": 200}, {"limit": 60, "size": 12, "channels": 3, "stratify": True}),

@@ -1,4 +1,4 @@
-"""Images of the user's own: one folder a class, under train/ and test/ or in one set to cut."""
+"""Images of your own: a folder for each class, either in train/ and test/ or in one set."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from harness.components.base import (
     RawData,
     not_in_id,
 )
-from harness.components.shared.data_files import fingerprint as of_files
-from harness.components.shared.data_files import missing
+from harness.components.shared.data_files import combined_sha256, missing_file
 from harness.components.shared.images import ImageOptions, Shape, image_info
 from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions
 from harness.core.errors import InputError
@@ -32,37 +31,37 @@ if TYPE_CHECKING:
 SUFFIXES: Final = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-NAMES_OF_SPLITS: Final = frozenset({"train", "test", "val", "valid", "validation"})
+SPLIT_NAMES: Final = frozenset({"train", "test", "val", "valid", "validation"})
 
 
 class ImageFolderOptions(ImageOptions, StratifiedSplitOptions):
-    """The split options cut a folder that has no train/ and test/ of its own."""
+    """The split options apply to a folder without test/."""
 
     path: str = not_in_id("images", "the folder, absolute or below the data folder")
     size: int | None = Field(
         None,
         ge=1,
         le=4096,
-        description="height and width: the shorter side is resized to it and the middle cut out; "
-        "null where all images are of one size",
+        description="height and width: the shorter side is resized to it, the centre is cropped; "
+        "null if all images have the same size",
     )
-    channels: Literal[1, 3] = Field(3, description="3 for colours, 1 for grey")
+    channels: Literal[1, 3] = Field(3, description="3 for colour, 1 for grey")
     memory_gb: Annotated[float, Field(ge=0)] = not_in_id(
-        2.0, "decode all images beforehand where they take no more than this; else as they come"
+        2.0, "decode all images in advance if they take no more memory than this; else when needed"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A set of image files. labels: the class number of each path."""
+    """Image files. labels: the class number of each path."""
 
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """What a folder holds; test is None where it has no test/."""
+class FolderListing:
+    """The classes and images of a folder. test: None if it has no test/."""
 
     classes: tuple[str, ...]
     train: Listing
@@ -75,7 +74,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class FolderImages(LazyInputs):
-    """Images decoded when they are asked for. fit: scale and cut those of another size."""
+    """Images that are decoded when needed. fit: resize and crop those of another size."""
 
     paths: tuple[Path, ...]
     shape: Shape
@@ -95,7 +94,8 @@ def info(options: ImageFolderOptions, root: Path) -> DataInfo:
 
 def fingerprint(options: ImageFolderOptions, root: Path) -> str:
     base = _base(options, root)
-    return of_files({path.relative_to(base).as_posix(): path for path in scan(options, root).paths})
+    paths = scan(options, root).paths
+    return combined_sha256({path.relative_to(base).as_posix(): path for path in paths})
 
 
 def load(options: ImageFolderOptions, root: Path) -> RawData:
@@ -107,33 +107,36 @@ def load(options: ImageFolderOptions, root: Path) -> RawData:
         image_info("image_folder", options, shape, folder.classes),
         _examples(folder.train, options, shape, lazy),
         _examples(folder.test, options, shape, lazy) if folder.test else None,
-        split=None if folder.test else options.rule(),
+        split=None if folder.test else options.split_rule(),
         prepare=ImageTransform(options.mean, options.std),
     )
 
 
-def scan(options: ImageFolderOptions, root: Path) -> Folder:
-    """Lists the folder. Raises DataMissing where it is absent, InputError where it makes no set."""
+def scan(options: ImageFolderOptions, root: Path) -> FolderListing:
+    """Lists the folder. Raises DataMissing if it does not exist, InputError for a wrong layout."""
     base = _base(options, root)
     parts = {folder.name: folder for folder in _folders(base)}
-    if "train" not in parts or not parts.keys() <= NAMES_OF_SPLITS:
+    if "train" not in parts or not parts.keys() <= SPLIT_NAMES:
         classes = tuple(parts)
-        return Folder(_enough(classes, base), _listing(base, classes), None)
+        return FolderListing(_at_least_two(classes, base), _listing(base, classes), None)
     extra = parts.keys() - {"train", "test"}
     if extra:
         raise InputError(
             f"dataset image_folder: {base} has {', '.join(sorted(extra))}/ beside train/; "
-            f"move it away, or its images to train/: val_fraction cuts the validation split"
+            f"remove it, or move its images to train/: val_fraction cuts the validation split"
         )
-    classes = _enough(tuple(folder.name for folder in _folders(parts["train"])), parts["train"])
-    test = _listing(parts["test"], classes, may_lack=True) if "test" in parts else None
-    return Folder(classes, _listing(parts["train"], classes), test)
+    classes = _at_least_two(
+        tuple(folder.name for folder in _folders(parts["train"])), parts["train"]
+    )
+    test = _listing(parts["test"], classes, may_be_empty=True) if "test" in parts else None
+    return FolderListing(classes, _listing(parts["train"], classes), test)
 
 
 def decode(path: Path, shape: Shape, fit: bool) -> Tensor:
-    """An image [C, H, W] uint8: turned upright, made grey or coloured, scaled and cut to shape.
+    """Returns an image [C, H, W] uint8: rotated as its EXIF data says, converted, and fitted.
 
-    Raises InputError naming a file that cannot be read, or is of another size and not to `fit`.
+    fit: resize and crop an image of another size.
+    Raises InputError that names a file that cannot be read, or has another size and is not fitted.
     """
     import numpy as np
     import torch
@@ -144,8 +147,8 @@ def decode(path: Path, shape: Shape, fit: bool) -> Tensor:
     if image.size != size:
         if not fit:
             raise InputError(
-                f"dataset image_folder: {path} is of {image.width}×{image.height} pixels, the "
-                f"first image of {size[0]}×{size[1]}: set size"
+                f"dataset image_folder: {path} has {image.width}×{image.height} pixels, the "
+                f"first image {size[0]}×{size[1]}: set size"
             )
         image = ImageOps.fit(image, size, method=Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
@@ -158,14 +161,14 @@ def _open(path: Path, mode: str) -> Image.Image:
     try:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).convert(mode)
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError and others
+    except Exception as error:  # Decoders raise OSError, SyntaxError, ValueError and others.
         raise InputError(f"dataset image_folder: {path} cannot be read: {error}") from error
 
 
 def _base(options: ImageFolderOptions, root: Path) -> Path:
     base = root / Path(options.path).expanduser()
     if not base.is_dir():
-        raise missing("image_folder", options.path, root)
+        raise missing_file("image_folder", options.path, root)
     return base
 
 
@@ -173,20 +176,21 @@ def _folders(base: Path) -> list[Path]:
     return sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _enough(classes: tuple[str, ...], base: Path) -> tuple[str, ...]:
+def _at_least_two(classes: tuple[str, ...], base: Path) -> tuple[str, ...]:
     if len(classes) < 2:
-        found = f"{classes[0]}/ alone" if classes else "none"
+        present = f"only {classes[0]}/" if classes else "none"
         raise InputError(
             f"dataset image_folder: {base} must have a folder for each of two or more classes, "
-            f"and has {found}"
+            f"and has {present}"
         )
     return classes
 
 
-def _listing(base: Path, classes: Sequence[str], may_lack: bool = False) -> Listing:
-    """The images of each class, in the order of their paths.
+def _listing(base: Path, classes: Sequence[str], may_be_empty: bool = False) -> Listing:
+    """Returns the images of each class, in the order of their paths.
 
-    may_lack: whether a class may have none. A class that is not among `classes` is refused.
+    may_be_empty: whether a class may have no images.
+    Raises InputError for a class that is not in `classes`.
     """
     unknown = [folder.name for folder in _folders(base) if folder.name not in classes]
     if unknown:
@@ -194,11 +198,11 @@ def _listing(base: Path, classes: Sequence[str], may_lack: bool = False) -> List
     paths: list[Path] = []
     labels: list[int] = []
     for number, name in enumerate(classes):
-        found = sorted(path for path in (base / name).rglob("*") if _is_image(path))
-        if not found and not may_lack:
+        images = sorted(path for path in (base / name).rglob("*") if _is_image(path))
+        if not images and not may_be_empty:
             raise InputError(f"dataset image_folder: {base / name} has no images")
-        paths += found
-        labels += [number] * len(found)
+        paths += images
+        labels += [number] * len(images)
     return Listing(tuple(paths), tuple(labels))
 
 
@@ -206,8 +210,8 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def _shape(options: ImageFolderOptions, folder: Folder) -> Shape:
-    """The shape images are decoded to; without `size`, the first one's."""
+def _shape(options: ImageFolderOptions, folder: FolderListing) -> Shape:
+    """Returns the shape that images are decoded to: by `size`, or that of the first image."""
     if options.size:
         return (options.channels, options.size, options.size)
     width, height = _open(folder.paths[0], "L").size
@@ -220,7 +224,7 @@ def _examples(listing: Listing, options: ImageFolderOptions, shape: Shape, lazy:
     labels = torch.tensor(listing.labels, dtype=torch.int64)
     inputs: Any = FolderImages(listing.paths, shape, fit=options.size is not None)
     if not lazy:
-        # Pillow decodes outside the interpreter's lock.
+        # Pillow releases the interpreter lock while it decodes.
         with ThreadPoolExecutor() as threads:
             inputs = torch.stack(list(threads.map(inputs.__getitem__, range(len(inputs)))))
     return Examples(inputs, labels)
@@ -229,7 +233,7 @@ def _examples(listing: Listing, options: ImageFolderOptions, shape: Shape, lazy:
 COMPONENTS = (
     Dataset(
         name="image_folder",
-        description="images of your own: a folder a class, in train/ and test/ or in one set",
+        description="images of your own: one folder per class, in train/ and test/ or in one set",
         reference="the layout of torchvision.datasets.ImageFolder",
         options=ImageFolderOptions,
         tiny=({"size": 8}, {"size": 12, "channels": 1, "memory_gb": 0.0}),

@@ -1,4 +1,4 @@
-"""Truth tables of two inputs: what one linear layer can learn, and what it cannot."""
+"""Truth tables of two inputs. One linear layer can learn them all, except XOR."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load(options: LogicGateOptions, root: Path) -> RawData:
 COMPONENTS = (
     Dataset(
         name="logic_gate",
-        description="the truth table of a logic gate, tested on the four rows trained on",
+        description="the truth table of a logic gate; the test examples are the training examples",
         reference="Minsky and Papert, Perceptrons (1969)",
         options=LogicGateOptions,
         tiny=tuple({"gate": gate} for gate in OUTPUTS),

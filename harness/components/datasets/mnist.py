@@ -1,35 +1,212 @@
-"""Handwritten digits: the classic."""
+"""MNIST and the data sets in its format, Fashion-MNIST and KMNIST.
+
+The four idx files lie where torchvision puts them, in <folder>/raw/. They are read here, because
+torchvision takes seconds to import in every worker and does not read compressed files. The format:
+http://yann.lecun.com/exdb/mnist/
+"""
 
 from __future__ import annotations
 
+import gzip
+import struct
+import sys
+import zlib
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
 from pydantic import Field
 
-from harness.components.base import Dataset, Numbers
-from harness.components.shared.idx import MNISTFamily, MNISTOptions
-from harness.components.shared.images import Deviations
+from harness.components.base import DataInfo, Dataset, Examples, Numbers, RawData
+from harness.components.shared.data_files import (
+    combined_sha256,
+    download_files,
+    missing_file,
+    open_unzipped,
+)
+from harness.components.shared.images import (
+    Deviations,
+    DownloadOptions,
+    ImageOptions,
+    image_info,
+    image_transform,
+)
+from harness.core.errors import InputError
 
-FAMILY = MNISTFamily("mnist", "MNIST", tuple("0123456789"))
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FILES: Final = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+SHAPE: Final = (1, 28, 28)
+UNSIGNED_BYTE: Final = 0x08
+FASHION_CLASSES: Final = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+KMNIST_CLASSES: Final = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
 
-class MNISTDigitsOptions(MNISTOptions):
-    """mean and std are those of the training images' pixels."""
+class MNISTOptions(ImageOptions, DownloadOptions):
+    """The defaults of mean and std are those of the training images."""
 
-    mean: Numbers = Field((0.1307,), min_length=1, max_length=3, description="taken off each pixel")
-    std: Deviations = Field((0.3081,), description="each pixel is divided by")
+    mean: Numbers = Field(
+        (0.1307,), min_length=1, max_length=3, description="subtracted from each pixel"
+    )
+    std: Deviations = Field((0.3081,), description="divides each pixel")
 
+
+class FashionMNISTOptions(MNISTOptions):
+    mean: Numbers = Field(
+        (0.2860,), min_length=1, max_length=3, description="subtracted from each pixel"
+    )
+    std: Deviations = Field((0.3530,), description="divides each pixel")
+
+
+class KMNISTOptions(MNISTOptions):
+    mean: Numbers = Field(
+        (0.1918,), min_length=1, max_length=3, description="subtracted from each pixel"
+    )
+    std: Deviations = Field((0.3483,), description="divides each pixel")
+
+
+@dataclass(frozen=True)
+class MNISTFamily:
+    """A data set in MNIST's format. Its methods are the functions of a `Dataset`.
+
+    folder: below the data folder; also the torchvision class that downloads the data set.
+    """
+
+    name: str
+    folder: str
+    classes: tuple[str, ...]
+
+    def info(self, options: MNISTOptions, root: Path) -> DataInfo:
+        return image_info(self.name, options, SHAPE, self.classes)
+
+    def fingerprint(self, options: MNISTOptions, root: Path) -> str:
+        """The SHA-256 of the decompressed files, the same for compressed and plain ones."""
+        return combined_sha256(self._files(options, root))
+
+    def load(self, options: MNISTOptions, root: Path) -> RawData:
+        files = self._files(options, root)
+        train, test = (
+            self._examples(files[images], files[labels], limit)
+            for images, labels, limit in (
+                (FILES[0], FILES[1], options.limit),
+                (FILES[2], FILES[3], options.test_limit),
+            )
+        )
+        return RawData(self.info(options, root), train, test, prepare=image_transform(options))
+
+    def _files(self, options: MNISTOptions, root: Path) -> dict[str, Path]:
+        files = self._present(root)
+        absent = [f"{self.folder}/raw/{name}" for name in FILES if name not in files]
+        if not absent:
+            return files
+        if not options.download:
+            raise missing_file(self.name, absent[0], root)
+        download_files(self.name, absent, root, self._download)
+        return self._present(root)
+
+    def _present(self, root: Path) -> dict[str, Path]:
+        folder = root / self.folder / "raw"
+        paths = ((name, folder / f"{name}{suffix}") for suffix in (".gz", "") for name in FILES)
+        return {name: path for name, path in paths if path.is_file()}
+
+    def _download(self, folder: Path) -> None:
+        import torchvision
+
+        getattr(torchvision.datasets, self.folder)(folder, download=True)
+
+    def _examples(self, images: Path, labels: Path, limit: int | None) -> Examples:
+        pixels, targets = read_idx(images, SHAPE[1:], limit), read_idx(labels, (), limit)
+        if len(pixels) != len(targets):
+            raise InputError(f"{images} has {len(pixels)} images, {labels} {len(targets)} labels")
+        if len(targets) and int(targets.max()) >= len(self.classes):
+            raise InputError(f"{labels} has a label above {len(self.classes) - 1}")
+        return Examples(pixels.unsqueeze(1), targets.long())
+
+
+def read_idx(path: Path, shape: tuple[int, ...], limit: int | None = None) -> Tensor:
+    """Returns the first `limit` items of an idx file of bytes, [N, *shape] uint8.
+
+    Raises InputError if the file is truncated, or has another format or shape.
+    """
+    import torch
+
+    try:
+        with open_unzipped(path) as file:
+            n = min(_count(path, file.read(8 + 4 * len(shape)), shape), limit or sys.maxsize)
+            content = bytearray(file.read(n * prod(shape)))
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path} cannot be decompressed ({error}): download it again") from error
+    if not content or len(content) != n * prod(shape):
+        raise InputError(f"{path} is empty or truncated: download it again")
+    return torch.frombuffer(content, dtype=torch.uint8).reshape(n, *shape)
+
+
+def _count(path: Path, header: bytes, shape: tuple[int, ...]) -> int:
+    """Returns the number of items in an idx header: 0, 0, type, rank, then each dimension."""
+    rank = 1 + len(shape)
+    if header[:4] != bytes((0, 0, UNSIGNED_BYTE, rank)) or len(header) != 4 + 4 * rank:
+        raise InputError(f"{path} is not an idx file of {rank}-dimensional bytes")
+    n, *item_shape = struct.unpack(f">{rank}I", header[4:])
+    if tuple(item_shape) != shape:
+        raise InputError(f"{path} has items of shape {item_shape}, not {list(shape)}")
+    return int(n)
+
+
+MNIST = MNISTFamily("mnist", "MNIST", tuple("0123456789"))
+FASHION_MNIST = MNISTFamily("fashion_mnist", "FashionMNIST", FASHION_CLASSES)
+KMNIST = MNISTFamily("kmnist", "KMNIST", KMNIST_CLASSES)
+TINY: Final = (
+    {"limit": 256, "test_limit": 128, "download": False},
+    {"limit": 64, "test_limit": 32, "size": 12, "channels": 3, "download": False},
+)
 
 COMPONENTS = (
     Dataset(
         name="mnist",
         description="60,000 + 10,000 handwritten digits, 28×28",
         reference="LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 86 (1998)",
-        options=MNISTDigitsOptions,
-        tiny=(
-            {"limit": 256, "test_limit": 128, "download": False},
-            {"limit": 64, "test_limit": 32, "size": 12, "channels": 3, "download": False},
-        ),
-        info=FAMILY.info,
-        fingerprint=FAMILY.fingerprint,
-        load=FAMILY.load,
+        options=MNISTOptions,
+        tiny=TINY,
+        info=MNIST.info,
+        fingerprint=MNIST.fingerprint,
+        load=MNIST.load,
+    ),
+    Dataset(
+        name="fashion_mnist",
+        description="60,000 + 10,000 grey pictures of clothes, 28×28",
+        reference="Xiao, Rasul and Vollgraf, arXiv:1708.07747 (2017)",
+        options=FashionMNISTOptions,
+        tiny=TINY,
+        info=FASHION_MNIST.info,
+        fingerprint=FASHION_MNIST.fingerprint,
+        load=FASHION_MNIST.load,
+    ),
+    Dataset(
+        name="kmnist",
+        description="60,000 + 10,000 handwritten Japanese characters, 28×28",
+        reference="Clanuwat et al., arXiv:1812.01718 (2018)",
+        options=KMNISTOptions,
+        tiny=TINY,
+        info=KMNIST.info,
+        fingerprint=KMNIST.fingerprint,
+        load=KMNIST.load,
     ),
 )

@@ -25,8 +25,8 @@ def build(options: Options) -> LossFunction:
         else:
             is_class = functional.one_hot(targets, logits.shape[1])
         margin = (2 * is_class - 1).to(logits.dtype) * logits
-        # At a margin of exactly 0, where zero weights begin, the perceptron updates: relu would
-        # give no gradient there. Written so that NaN stays NaN.
+        # The perceptron updates at a margin of exactly 0, where zero weights start. relu has no
+        # gradient there. NaN stays NaN.
         return torch.where(margin > 0, torch.zeros_like(margin), -margin).sum(dim=1)
 
     return perceptron
@@ -35,7 +35,7 @@ def build(options: Options) -> LossFunction:
 COMPONENTS = (
     Loss(
         name="perceptron",
-        description="max(0, −y·z) with y = ±1; over several classes, each against the rest, summed",
+        description="max(0, −y·z) with y = ±1; for several classes, the sum over one-vs-rest",
         reference="Rosenblatt, Psychological Review 65 (1958); scikit-learn's Perceptron",
         tasks=frozenset({Task.MULTICLASS, Task.BINARY}),
         outputs=outputs,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from harness.components.base import DataInfo, Model, Options
-from harness.components.shared.layers import Activation, activation, image_refusal
+from harness.components.shared.layers import Activation, activation, image_mismatch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,12 +19,12 @@ class BNCNNOptions(Options):
     first: int = Field(8, gt=0, description="channels of the first convolution")
     second: int = Field(16, gt=0, description="channels of the second convolution")
     activation: Activation = Field(
-        "relu", description="after the normalisation and after the second convolution"
+        "relu", description="after the normalisation, and after the second convolution"
     )
 
 
 def accepts(options: BNCNNOptions, info: DataInfo) -> str | None:
-    return image_refusal(info, (KERNEL,), "same")
+    return image_mismatch(info, (KERNEL,), "same")
 
 
 def build(options: BNCNNOptions, info: DataInfo, outputs: int) -> nn.Module:
@@ -32,7 +32,7 @@ def build(options: BNCNNOptions, info: DataInfo, outputs: int) -> nn.Module:
 
     depth, height, width = info.shape
     return nn.Sequential(
-        # No bias: the normalisation takes any constant away.
+        # No bias, as the normalisation subtracts any constant.
         nn.Conv2d(depth, options.first, KERNEL, padding="same", bias=False),
         nn.AvgPool2d(2),
         nn.BatchNorm2d(options.first),
@@ -47,7 +47,7 @@ def build(options: BNCNNOptions, info: DataInfo, outputs: int) -> nn.Module:
 COMPONENTS = (
     Model(
         name="bn_cnn",
-        description="conv3-8 same, average pool, batch normalisation, conv3-16 same, the output",
+        description="conv3-8, average pooling, batch normalisation, conv3-16, linear output",
         reference="Ioffe and Szegedy, ICML 2015",
         options=BNCNNOptions,
         tiny=({"first": 2, "second": 3}, {"first": 2, "second": 3, "activation": "gelu"}),

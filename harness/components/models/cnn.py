@@ -1,4 +1,4 @@
-"""Convolutional network: blocks of convolution and pooling, one hidden layer, the output."""
+"""A convolutional network: blocks of convolution and pooling, a hidden layer, the output layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.components.shared.layers import (
     Padding,
     Widths,
     activation,
-    image_refusal,
+    image_mismatch,
     initialise,
     pooled_side,
 )
@@ -27,16 +27,18 @@ KERNEL = 3
 
 class CNNOptions(Options):
     channels: Widths = Field(
-        (32, 32), min_length=1, description="of each 3×3 convolution; pooling by 2 after each"
+        (32, 32),
+        min_length=1,
+        description="channels of each 3×3 convolution, which is followed by pooling by 2",
     )
-    hidden: int = Field(100, gt=0, description="units of the layer before the output")
-    activation: Activation = Field("relu", description="after each layer but the output")
+    hidden: int = Field(100, gt=0, description="units of the hidden layer")
+    activation: Activation = Field("relu", description="after each layer except the output")
     padding: Padding = Field(
-        "same", description="of the convolutions; valid pads nothing and needs larger images"
+        "same", description="of the convolutions; valid does not pad and needs larger images"
     )
     init: Init = Field(
         "default",
-        description="first weights; kaiming_xavier is Kaiming's draw, with Xavier's for the output",
+        description="initial weights; kaiming_xavier: Kaiming's, Xavier's for the output layer",
     )
 
     @property
@@ -45,7 +47,7 @@ class CNNOptions(Options):
 
 
 def accepts(options: CNNOptions, info: DataInfo) -> str | None:
-    return image_refusal(info, options.kernels, options.padding)
+    return image_mismatch(info, options.kernels, options.padding)
 
 
 def build(options: CNNOptions, info: DataInfo, outputs: int) -> nn.Module:
@@ -76,7 +78,7 @@ def build(options: CNNOptions, info: DataInfo, outputs: int) -> nn.Module:
 COMPONENTS = (
     Model(
         name="cnn",
-        description="convolutional network: conv3-32, pool, conv3-32, pool, 100 units, the output",
+        description="conv3-32, max pooling, conv3-32, max pooling, 100 hidden units, linear output",
         reference="LeCun et al., Proceedings of the IEEE 86 (1998)",
         options=CNNOptions,
         tiny=(

@@ -1,4 +1,4 @@
-"""PyTorch's classic MNIST example: two convolutions and two linear layers, with dropout."""
+"""The CNN of PyTorch's MNIST example: two convolutions and two linear layers, with dropout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from harness.components.base import DataInfo, Model, Options
-from harness.components.shared.layers import Padding, image_refusal, pooled_side
+from harness.components.shared.layers import Padding, image_mismatch, pooled_side
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,17 +18,17 @@ KERNELS = (5, 5)
 class DropoutCNNOptions(Options):
     first: int = Field(10, gt=0, description="channels of the first convolution")
     second: int = Field(20, gt=0, description="channels of the second convolution")
-    hidden: int = Field(50, gt=0, description="units of the layer before the output")
+    hidden: int = Field(50, gt=0, description="units of the hidden layer")
     dropout: float = Field(
-        0.5, ge=0, lt=1, description="of whole channels, and of hidden units before the output"
+        0.5, ge=0, lt=1, description="probability, for whole channels and for hidden units"
     )
     padding: Padding = Field(
-        "valid", description="of the convolutions; same takes images smaller than 16×16"
+        "valid", description="of the convolutions; same fits images smaller than 16×16"
     )
 
 
 def accepts(options: DropoutCNNOptions, info: DataInfo) -> str | None:
-    return image_refusal(info, KERNELS, options.padding)
+    return image_mismatch(info, KERNELS, options.padding)
 
 
 def build(options: DropoutCNNOptions, info: DataInfo, outputs: int) -> nn.Module:
@@ -57,7 +57,7 @@ def build(options: DropoutCNNOptions, info: DataInfo, outputs: int) -> nn.Module
 COMPONENTS = (
     Model(
         name="dropout_cnn",
-        description="conv5-10, pool, conv5-20, dropout2d, pool, 50 units, dropout, the output",
+        description="conv5-10, pooling, conv5-20, dropout2d, pooling, 50 units, dropout, output",
         reference="https://github.com/pytorch/examples (mnist); Tompson et al., CVPR 2015",
         options=DropoutCNNOptions,
         tiny=(

@@ -1,4 +1,4 @@
-"""Multilayer perceptron."""
+"""A multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 class MLPOptions(Options):
     hidden: Widths = Field((24, 24), description="units of each hidden layer")
     activation: Activation = Field("relu", description="after each hidden layer")
-    dropout: float = Field(0.0, ge=0, lt=1, description="after each hidden activation")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout probability after each hidden layer"
+    )
     init: Init = Field(
         "default",
-        description="first weights; kaiming_xavier is Kaiming's draw, with Xavier's for the output",
+        description="initial weights; kaiming_xavier: Kaiming's, Xavier's for the output layer",
     )
 
 
@@ -41,7 +43,7 @@ def build(options: MLPOptions, info: DataInfo, outputs: int) -> nn.Module:
 COMPONENTS = (
     Model(
         name="mlp",
-        description="multilayer perceptron: linear layers with an activation between",
+        description="multilayer perceptron: linear layers with activations between them",
         reference="Rumelhart, Hinton and Williams, Nature 323 (1986)",
         options=MLPOptions,
         tiny=(

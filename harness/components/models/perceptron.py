@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 class PerceptronOptions(Options):
     init: Literal["uniform", "zeros"] = Field(
-        "uniform", description="first weights: torch's ±1/√features, or zeros as scikit-learn's"
+        "uniform",
+        description="initial weights: uniform in ±1/√features (torch), or zeros (scikit-learn)",
     )
 
 

@@ -1,4 +1,4 @@
-"""Every classification model of torchvision, by its name there."""
+"""All classification models of torchvision, by their names there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 from pydantic import Field, ValidationInfo, field_validator
 
 from harness.components.base import DataInfo, Model, Options, not_in_id
-from harness.components.shared.layers import skeleton
-from harness.components.shared.pretrained import cached_file, checksum, load, local_file
+from harness.components.shared.data_files import sha256
+from harness.components.shared.layers import build_on_meta
+from harness.components.shared.pretrained import cached_file, load_weights, local_file
 from harness.core.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -21,27 +22,29 @@ DROPOUT_NAMES = ("dropout", "drop_rate")
 WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
-class TorchvisionOptions(Options):
-    """Images of one channel have it repeated to three, whatever these options say."""
+class TorchvisionModelOptions(Options):
+    """A single image channel is always repeated to three."""
 
     arch: str = Field("resnet18", description="name in torchvision.models.list_models()")
     weights: str | None = not_in_id(
         None,
-        "first weights: torchvision's name for them (IMAGENET1K_V1, DEFAULT), which are "
-        "downloaded once, or the path of a state dict; none draws them. The output layer is new "
-        "where its size differs",
+        "initial weights: torchvision's name (IMAGENET1K_V1, DEFAULT), downloaded once, or a path "
+        "of a state dict; null draws them. An output layer of another size is drawn anew",
     )
     dropout: float | None = Field(
-        None, ge=0, lt=1, description="in place of the architecture's own; none keeps that"
+        None,
+        ge=0,
+        lt=1,
+        description="replaces the architecture's dropout probability; null keeps it",
     )
     resize: int | Literal["auto"] | None = Field(
         "auto",
-        description="side in pixels that images are resized to, as part of the model; auto "
-        "enlarges those smaller than torchvision's minimum for the architecture (and fits any "
-        "size to vision transformers, which take one size); none leaves them as they are",
+        description="side in pixels that the model resizes images to; auto: enlarge images smaller "
+        "than torchvision's minimum for the architecture, and resize all images for a vision "
+        "transformer, which has one size; null: do not resize",
     )
 
-    # Validators run only on what is set, so that listing components imports no torchvision.
+    # Validators run only for options that are set: listing components does not import torchvision.
     @field_validator("arch")
     @classmethod
     def _known_architecture(cls, arch: str) -> str:
@@ -52,7 +55,7 @@ class TorchvisionOptions(Options):
     @field_validator("weights")
     @classmethod
     def _known_weights(cls, weights: str | None, fields: ValidationInfo) -> str | None:
-        arch = fields.data.get("arch")  # absent where it is itself refused
+        arch = fields.data.get("arch")  # Absent if it is invalid.
         if weights is not None and arch and not _is_path(weights) and weights not in _weights(arch):
             raise ValueError(
                 f"torchvision has no {weights!r} for {arch} (a path has a slash, or ends in .pt "
@@ -70,7 +73,7 @@ class TorchvisionOptions(Options):
 
     @field_validator("resize")
     @classmethod
-    def _at_least_a_pixel(cls, resize: int | str | None) -> int | str | None:
+    def _positive(cls, resize: int | str | None) -> int | str | None:
         if isinstance(resize, int) and resize < 1:
             raise ValueError("should be 1 pixel or more")
         return resize
@@ -96,8 +99,10 @@ def _is_path(weights: str) -> bool:
 
 @cache
 def _dropout_name(arch: str) -> str | None:
-    """What the architecture calls its dropout. Read from its class, as some builders take any
-    keyword and drop it."""
+    """Returns the name of the architecture's dropout parameter, or None.
+
+    It is read from the class, as some builders ignore unknown keywords.
+    """
     import inspect
 
     from torchvision import models
@@ -107,7 +112,7 @@ def _dropout_name(arch: str) -> str | None:
     return next((name for name in DROPOUT_NAMES if name in parameters), None)
 
 
-def _file(options: TorchvisionOptions) -> Path | None:
+def _file(options: TorchvisionModelOptions) -> Path | None:
     if options.weights is None:
         return None
     if _is_path(options.weights):
@@ -115,29 +120,30 @@ def _file(options: TorchvisionOptions) -> Path | None:
     return cached_file(_weights(options.arch)[options.weights].url)
 
 
-def fingerprint(options: TorchvisionOptions) -> str:
+def fingerprint(options: TorchvisionModelOptions) -> str:
     file = _file(options)
-    return checksum(file) if file else ""
+    return sha256(file) if file else ""
 
 
-def _input_size(options: TorchvisionOptions, info: DataInfo) -> tuple[int, int]:
-    """(height, width) of the images that reach the architecture."""
+def _input_size(options: TorchvisionModelOptions, info: DataInfo) -> tuple[int, int]:
+    """Returns the (height, width) of the images that reach the architecture."""
     _, height, width = info.shape
     if options.resize is None:
         return height, width
     if options.resize != "auto":
         return options.resize, options.resize
-    known = _weights(options.arch)
-    named = [known[options.weights]] if options.weights in known else known.values()
-    least: int = min(weights.meta["min_size"][0] for weights in named)
+    published = _weights(options.arch)
+    if options.weights in published:
+        published = {options.weights: published[options.weights]}
+    smallest: int = min(weights.meta["min_size"][0] for weights in published.values())
     if options.arch.startswith(("vit_", "maxvit_")):
-        return least, least
-    scale = max(1.0, least / min(height, width))
+        return smallest, smallest
+    scale = max(1.0, smallest / min(height, width))
     return round(height * scale), round(width * scale)
 
 
-def _network(options: TorchvisionOptions, size: tuple[int, int], outputs: int) -> nn.Module:
-    """The architecture with its first weights; [B, 3, *size] → [B, outputs]."""
+def _network(options: TorchvisionModelOptions, size: tuple[int, int], outputs: int) -> nn.Module:
+    """Returns the architecture with random weights, [B, 3, *size] → [B, outputs]."""
     from torchvision import models
 
     settings: dict[str, Any] = {"num_classes": outputs}
@@ -149,40 +155,44 @@ def _network(options: TorchvisionOptions, size: tuple[int, int], outputs: int) -
         settings["input_size"] = size
     if options.arch in WITH_AUXILIARY_HEADS:
         settings |= {"aux_logits": False, "init_weights": True}
-        # As torchvision: its weights for these two were trained on another normalisation than
-        # ImageNet's, which the network then converts from. So too with a file of one's own, as
-        # the same content is the same trial.
+        # As in torchvision: its weights for these two were trained with another normalisation than
+        # ImageNet's, and the network converts it. The same holds for a user's file, because the
+        # same content is the same trial.
         settings["transform_input"] = options.weights is not None
     network: nn.Module = models.get_model(options.arch, weights=None, **settings)
     return network
 
 
 @cache
-def _failure(options: TorchvisionOptions, size: tuple[int, int]) -> str:
-    """Why the architecture cannot take images of this size; empty where it can."""
+def _size_mismatch(options: TorchvisionModelOptions, size: tuple[int, int]) -> str:
+    """Returns why the architecture cannot process images of this size, or ""."""
     import torch
 
     try:
-        network = skeleton(lambda: _network(options, size, 2))
+        network = build_on_meta(lambda: _network(options, size, 2))
         network(torch.empty(2, 3, *size, device="meta"))
     except (RuntimeError, ValueError, AssertionError) as error:
         return str(error).partition("\n")[0] or type(error).__name__
     return ""
 
 
-def accepts(options: TorchvisionOptions, info: DataInfo) -> str | None:
+def accepts(options: TorchvisionModelOptions, info: DataInfo) -> str | None:
     if not info.is_image:
         return f"needs images; this data set has examples of shape {list(info.shape)}"
     if info.shape[0] not in (1, 3):
-        return f"needs images of 1 or 3 channels; this data set's have {info.shape[0]}"
+        return f"needs images with 1 or 3 channels; this data set has {info.shape[0]}"
     if options.resize == "auto":
         return None
     height, width = _input_size(options, info)
-    why = _failure(options, (height, width))
-    return f"{options.arch} cannot take images of {height}×{width} pixels: {why}" if why else None
+    reason = _size_mismatch(options, (height, width))
+    return (
+        f"{options.arch} cannot process images of {height}×{width} pixels: {reason}"
+        if reason
+        else None
+    )
 
 
-def build(options: TorchvisionOptions, info: DataInfo, outputs: int) -> nn.Module:
+def build(options: TorchvisionModelOptions, info: DataInfo, outputs: int) -> nn.Module:
     from torch import nn
     from torchvision.transforms import Resize, v2
 
@@ -190,20 +200,20 @@ def build(options: TorchvisionOptions, info: DataInfo, outputs: int) -> nn.Modul
     network = _network(options, size, outputs)
     file = _file(options)
     if file:
-        load(network, file, head=_head(options, size))
+        load_weights(network, file, head=_head(options, size))
     front: OrderedDict[str, nn.Module] = OrderedDict()
     if size != info.shape[1:]:
-        # v2's does not run under torch.func.vmap, which trains several networks as one.
+        # v2.Resize does not run under torch.func.vmap, which stacked training uses.
         front["resize"] = Resize(list(size), antialias=True)
     if info.shape[0] == 1:
         front["repeat"] = v2.RGB()
     return nn.Sequential(OrderedDict(**front, network=network)) if front else network
 
 
-def _head(options: TorchvisionOptions, size: tuple[int, int]) -> frozenset[str]:
-    """Names of the entries whose shapes follow from the number of outputs."""
-    two = skeleton(lambda: _network(options, size, 2)).state_dict()
-    three = skeleton(lambda: _network(options, size, 3)).state_dict()
+def _head(options: TorchvisionModelOptions, size: tuple[int, int]) -> frozenset[str]:
+    """Returns the names of the entries whose shapes depend on the number of outputs."""
+    two = build_on_meta(lambda: _network(options, size, 2)).state_dict()
+    three = build_on_meta(lambda: _network(options, size, 3)).state_dict()
     return frozenset(name for name in two if two[name].shape != three[name].shape)
 
 
@@ -212,7 +222,7 @@ COMPONENTS = (
         name="torchvision",
         description="any classification model of torchvision, with or without its weights",
         reference="https://docs.pytorch.org/vision/stable/models.html",
-        options=TorchvisionOptions,
+        options=TorchvisionModelOptions,
         tiny=(
             {"arch": "squeezenet1_1", "dropout": 0.1},
             {"arch": "shufflenet_v2_x0_5", "resize": 32},

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 class AdagradOptions(Options):
     lr_decay: float = Field(
-        0.0, ge=0, description="divides lr by 1 + this × steps, besides any scheduler"
+        0.0, ge=0, description="divides lr by (1 + steps × lr_decay), in addition to any scheduler"
     )
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty added to the gradient")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
     initial_accumulator_value: float = Field(
-        0.0, ge=0, description="the sum of squares before the first step"
+        0.0, ge=0, description="initial value of the sum of squares"
     )
     eps: float = Field(1e-10, ge=0, description="added to the denominator")
 
@@ -36,7 +36,7 @@ def build(
 COMPONENTS = (
     Optimizer(
         name="adagrad",
-        description="divides the gradient by the root of the sum of all its squares so far",
+        description="θ ← θ − lr·∇/(√s + eps), with the sum s of all ∇² so far",
         reference="Duchi, Hazan and Singer, JMLR 12 (2011)",
         options=AdagradOptions,
         tiny=(

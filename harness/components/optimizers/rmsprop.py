@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from harness.components.base import Optimizer, Options
-from harness.components.shared.optimizers import Decay
 
 if TYPE_CHECKING:
     import torch
@@ -16,11 +15,15 @@ if TYPE_CHECKING:
 
 
 class RMSpropOptions(Options):
-    alpha: Decay = Field(0.99, description="decay of the average of squared gradients")
+    alpha: float = Field(
+        0.99, ge=0, lt=1, description="decay rate of the running average of squared gradients"
+    )
     eps: float = Field(1e-8, ge=0, description="added to the denominator")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty added to the gradient")
-    momentum: Decay = Field(0.0, description="weight of the past updates")
-    centered: bool = Field(False, description="divide by the gradient's estimated deviation")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
+    momentum: float = Field(0.0, ge=0, lt=1, description="weight of the previous updates")
+    centered: bool = Field(
+        False, description="divide by the gradient's estimated standard deviation instead"
+    )
 
 
 def build(
@@ -34,7 +37,7 @@ def build(
 COMPONENTS = (
     Optimizer(
         name="rmsprop",
-        description="divides the gradient by a running root mean square of itself",
+        description="θ ← θ − lr·∇/(√v + eps), with a running average v of ∇²",
         reference="Tieleman and Hinton, COURSERA: Neural Networks for Machine Learning 6.5 (2012)",
         options=RMSpropOptions,
         tiny=(

@@ -1,4 +1,4 @@
-"""Plain stochastic gradient descent."""
+"""Stochastic gradient descent: plain, with momentum, and with Nesterov's momentum."""
 
 from __future__ import annotations
 
@@ -15,15 +15,36 @@ if TYPE_CHECKING:
 
 
 class SGDOptions(Options):
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty added to the gradient")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
 
 
-def build(
-    options: SGDOptions, parameters: Iterable[nn.Parameter], lr: float
+class MomentumOptions(Options):
+    momentum: float = Field(0.9, ge=0, lt=1, description="weight of the previous updates")
+    dampening: float = Field(
+        0.0, ge=0, le=1, description="the gradient enters the velocity times (1 − dampening)"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
+
+
+class NesterovOptions(Options):
+    momentum: float = Field(0.9, gt=0, lt=1, description="weight of the previous updates")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
+
+
+def build_sgd(
+    options: SGDOptions | MomentumOptions, parameters: Iterable[nn.Parameter], lr: float
 ) -> torch.optim.Optimizer:
     import torch
 
-    return torch.optim.SGD(parameters, lr=lr, weight_decay=options.weight_decay)
+    return torch.optim.SGD(parameters, lr=lr, **options.model_dump())
+
+
+def build_nesterov(
+    options: NesterovOptions, parameters: Iterable[nn.Parameter], lr: float
+) -> torch.optim.Optimizer:
+    import torch
+
+    return torch.optim.SGD(parameters, lr=lr, nesterov=True, **options.model_dump())
 
 
 COMPONENTS = (
@@ -34,6 +55,24 @@ COMPONENTS = (
         options=SGDOptions,
         tiny=({}, {"weight_decay": 0.1}),
         torch_class="SGD",
-        build=build,
+        build=build_sgd,
+    ),
+    Optimizer(
+        name="momentum",
+        description="SGD with momentum: v ← μv + (1 − dampening)∇, θ ← θ − lr·v; at first v = ∇",
+        reference="Polyak, USSR Computational Mathematics and Mathematical Physics 4 (1964)",
+        options=MomentumOptions,
+        tiny=({}, {"momentum": 0.5, "dampening": 0.1, "weight_decay": 0.1}),
+        torch_class="SGD",
+        build=build_sgd,
+    ),
+    Optimizer(
+        name="nesterov",
+        description="SGD with Nesterov's momentum: v ← μv + ∇, θ ← θ − lr·(∇ + μv)",
+        reference="Sutskever, Martens, Dahl and Hinton, ICML 2013",
+        options=NesterovOptions,
+        tiny=({}, {"momentum": 0.5, "weight_decay": 0.1}),
+        torch_class="SGD",
+        build=build_nesterov,
     ),
 )

@@ -1,14 +1,14 @@
 """Any other class of `torch.optim`, by its name: `{name: Adadelta, rho: 0.95}`.
 
-Its options are the parameters of its signature, with torch's types and defaults; their ranges are
-checked by torch itself, before anything runs. Torch is imported only for a name that can be a
-class's, so that a typo of a registered optimizer costs nothing.
+The options are the parameters of the class, with torch's types and defaults. torch itself checks
+their ranges, before anything runs. torch is imported only for a name that could be a class, so that
+a misspelt name of a registered optimizer is reported at once.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
@@ -16,36 +16,46 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_or
 from pydantic import Field, create_model, model_validator
 
 from harness.components.base import Optimizer, Options
-from harness.components.shared.optimizers import NOT_OPTIONS
 from harness.core.errors import InputError, Problem
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-HAVE_A_FILE: Final = frozenset({"SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam"})
-"""Classes with a component of their own. Under torch's spelling they are refused, so that one
+REGISTERED: Final = frozenset({"SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam"})
+"""Classes with a registered component. They are refused under torch's name, so that a
 configuration has one name and one id."""
 
-REFUSED: Final = {
-    "LBFGS": "evaluates the loss several times a step, which the training loop does not offer",
-    "SparseAdam": "takes sparse gradients only, which no model here has",
-    "Muon": "takes matrices only, and every model has biases",
+UNSUPPORTED: Final = {
+    "LBFGS": "evaluates the loss several times per step, which the training loop does not support",
+    "SparseAdam": "requires sparse gradients, which no model here has",
+    "Muon": "supports matrices only, and every model has biases",
 }
 
-OTHERS: Final = ("ASGD", "Adadelta", "Adafactor", "Adamax", "Rprop", *REFUSED)
-"""Torch's spelling of what is left, to correct `adadelta` without importing torch. Classes that
-torch adds later are found all the same."""
+OTHERS: Final = ("ASGD", "Adadelta", "Adafactor", "Adamax", "Rprop", *UNSUPPORTED)
+"""The other classes in torch's spelling, to correct `adadelta` without importing torch. Classes
+that later versions of torch add are found too."""
+
+NOT_OPTIONS: Final[Mapping[str, str]] = {
+    "foreach": "chooses an implementation",
+    "fused": "chooses an implementation",
+    "capturable": "chooses an implementation",
+    "differentiable": "chooses an implementation",
+    "maximize": "training always minimises its loss",
+}
+"""Parameters of `torch.optim` classes that are not options of any component, with the reason."""
 
 
 def resolve(name: str) -> Optimizer | None:
-    """The record of a `torch.optim` class, or None where torch has no such class.
+    """Returns the component of a `torch.optim` class, or None if torch has no such class.
 
-    Raises InputError for another spelling of a class, and for a class that cannot serve.
+    Raises InputError for a misspelt or unsupported class.
     """
     spelled = {other.lower(): other for other in OTHERS}.get(name.lower(), name)
-    if spelled in REFUSED:
-        raise InputError(f"optimizer: torch.optim.{spelled} cannot serve: it {REFUSED[spelled]}")
+    if spelled in UNSUPPORTED:
+        raise InputError(
+            f"optimizer: torch.optim.{spelled} is not supported: it {UNSUPPORTED[spelled]}"
+        )
     if spelled != name:
         raise InputError(
             Problem(
@@ -53,26 +63,26 @@ def resolve(name: str) -> Optimizer | None:
                 hint=f"did you mean {spelled!r}? A class of torch.optim is spelled as in torch",
             )
         )
-    if not name[:1].isupper() or name.lower() in {own.lower() for own in HAVE_A_FILE}:
+    if not name[:1].isupper() or name.lower() in {own.lower() for own in REGISTERED}:
         return None
-    return _record(name)
+    return _component(name)
 
 
 @cache
-def _record(name: str) -> Optimizer | None:
+def _component(name: str) -> Optimizer | None:
     import torch
 
-    found = getattr(torch.optim, name, None)
+    cls = getattr(torch.optim, name, None)
     base = torch.optim.Optimizer
-    if not (isinstance(found, type) and issubclass(found, base)) or found is base:
+    if not (isinstance(cls, type) and issubclass(cls, base)) or cls is base:
         return None
     return Optimizer(
         name=name,
         description=f"torch.optim.{name}",
         reference=f"https://docs.pytorch.org/docs/stable/generated/torch.optim.{name}.html",
-        options=_options(found),
+        options=_options(cls),
         torch_class=name,
-        build=partial(_build, found),
+        build=partial(_build, cls),
     )
 
 
@@ -87,8 +97,14 @@ def _build(
 
 def _options(cls: type[torch.optim.Optimizer]) -> type[Options]:
     hints = get_type_hints(cls.__init__)
+    description = f"as in torch.optim.{cls.__name__}"
+    # Defaults are validated too. torch writes 0 for 0.0, and a trial's id must not depend on
+    # whether a user wrote the default.
     fields: dict[str, Any] = {
-        name: (_plain(hints[name]), _field(cls, parameter.default))
+        name: (
+            _plain_type(hints[name]),
+            Field(parameter.default, validate_default=True, description=description),
+        )
         for name, parameter in inspect.signature(cls).parameters.items()
         if name not in {"params", "lr", *NOT_OPTIONS}
     }
@@ -108,17 +124,13 @@ def _options(cls: type[torch.optim.Optimizer]) -> type[Options]:
     )
 
 
-def _field(cls: type[torch.optim.Optimizer], default: Any) -> Any:
-    """The default goes through validation too: torch writes 0 for 0.0, and a trial's id must not
-    depend on whether a user spelled the default out."""
-    return Field(default, validate_default=True, description=f"as in torch.optim.{cls.__name__}")
-
-
-def _plain(hint: Any) -> Any:
-    """A parameter's type as an experiment file can give it: no tensors, lists for tuples."""
+def _plain_type(hint: Any) -> Any:
+    """Returns a parameter's type for an experiment file: without tensors, and lists for tuples."""
     import torch
 
-    arguments = tuple(_plain(argument) for argument in get_args(hint) if argument != torch.Tensor)
+    arguments = tuple(
+        _plain_type(argument) for argument in get_args(hint) if argument != torch.Tensor
+    )
     if get_origin(hint) in (Union, UnionType):
         return Union[arguments]  # noqa: UP007 - built at run time
     if get_origin(hint) is tuple:

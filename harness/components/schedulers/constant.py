@@ -1,4 +1,4 @@
-"""The learning rate as given, after a warm-up where one is wanted."""
+"""A constant learning rate, with or without a warm-up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOp
 
 
 class WarmupOptions(TimeScheduleOptions):
-    warmup_epochs: float = Field(1.0, ge=0, description="epochs of linear warm-up in front")
+    warmup_epochs: float = Field(
+        1.0, ge=0, description="epochs of linear warm-up before the schedule"
+    )
 
 
 def build(options: TimeScheduleOptions, horizon: Horizon) -> Schedule:
@@ -18,7 +20,7 @@ def build(options: TimeScheduleOptions, horizon: Horizon) -> Schedule:
 COMPONENTS = (
     Scheduler(
         name="constant",
-        description="the learning rate as given",
+        description="constant learning rate",
         reference="Robbins and Monro, Annals of Mathematical Statistics 22 (1951)",
         tiny=({}, {"warmup_epochs": 0.5, "warmup_start": 0.1}),
         build=build,
@@ -26,7 +28,7 @@ COMPONENTS = (
     ),
     Scheduler(
         name="warmup",
-        description="constant after a linear warm-up; every scheduler can have one in front",
+        description="constant after a linear warm-up, which every scheduler can have",
         reference="Goyal et al., arXiv:1706.02677 (2017)",
         options=WarmupOptions,
         tiny=({}, {"warmup_start": 0.5}),

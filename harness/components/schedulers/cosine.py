@@ -1,4 +1,4 @@
-"""Half a cosine from the learning rate down to its floor."""
+"""Cosine annealing, without and with warm restarts (SGDR)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,53 @@ from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOp
 
 class CosineOptions(TimeScheduleOptions):
     t_max: int | None = Field(
-        None, gt=0, description="units to the floor, then it rises again; none is the whole run"
+        None, gt=0, description="units until the minimum, then it rises again; null: the whole run"
     )
-    eta_min: float = Field(0.0, ge=0, description="the floor, as a learning rate")
+    eta_min: float = Field(0.0, ge=0, description="minimum learning rate")
 
 
-def build(options: CosineOptions, horizon: Horizon) -> Schedule:
-    floor = options.eta_min
+class CosineRestartsOptions(TimeScheduleOptions):
+    t_0: int | None = Field(
+        None, gt=0, description="units until the first restart; null: two cycles fill the run"
+    )
+    t_mult: int = Field(
+        1, ge=1, description="each cycle is t_mult times as long as the previous one"
+    )
+    eta_min: float = Field(0.0, ge=0, description="minimum learning rate")
+
+
+def build_cosine(options: CosineOptions, horizon: Horizon) -> Schedule:
+    eta_min = options.eta_min
     t_max = options.t_max or horizon.units(options.by)
 
     def schedule(lr: float, t: int) -> float:
-        height = (1 + cos(pi * t / t_max)) / 2
-        return lr * height + floor * (1 - height)
+        factor = (1 + cos(pi * t / t_max)) / 2
+        return lr * factor + eta_min * (1 - factor)
 
     return schedule
+
+
+def build_cosine_restarts(options: CosineRestartsOptions, horizon: Horizon) -> Schedule:
+    eta_min = options.eta_min
+    t_0 = options.t_0 or -(-horizon.units(options.by) // (1 + options.t_mult))
+
+    def schedule(lr: float, t: int) -> float:
+        t_cur, t_i = _since_restart(t, t_0, options.t_mult)
+        factor = (1 + cos(pi * t_cur / t_i)) / 2
+        return lr * factor + eta_min * (1 - factor)
+
+    return schedule
+
+
+def _since_restart(t: int, t_0: int, t_mult: int) -> tuple[int, int]:
+    """Returns the units since the last restart, and the length of the current cycle."""
+    if t_mult == 1:
+        return t % t_0, t_0
+    length = t_0
+    while t >= length:
+        t -= length
+        length *= t_mult
+    return t, length
 
 
 COMPONENTS = (
@@ -34,7 +67,16 @@ COMPONENTS = (
         reference="Loshchilov and Hutter, ICLR 2017, arXiv:1608.03983",
         options=CosineOptions,
         tiny=({}, {"t_max": 2, "eta_min": 1e-4, "by": "batch"}),
-        build=build,
+        build=build_cosine,
         needs_length=lambda options: options.t_max is None,
+    ),
+    Scheduler(
+        name="cosine_restarts",
+        description="cosine annealing with warm restarts, as CosineAnnealingWarmRestarts",
+        reference="Loshchilov and Hutter, ICLR 2017, arXiv:1608.03983",
+        options=CosineRestartsOptions,
+        tiny=({}, {"t_0": 1, "t_mult": 2, "eta_min": 1e-4, "by": "batch"}),
+        build=build_cosine_restarts,
+        needs_length=lambda options: options.t_0 is None,
     ),
 )

@@ -1,4 +1,4 @@
-"""Decays by the same factor at each unit."""
+"""Exponential decay."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOp
 
 
 class ExponentialOptions(TimeScheduleOptions):
-    gamma: float = Field(0.95, gt=0, le=1, description="factor at each unit")
+    gamma: float = Field(0.95, gt=0, le=1, description="factor of each unit")
 
 
 def build(options: ExponentialOptions, horizon: Horizon) -> Schedule:

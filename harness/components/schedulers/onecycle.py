@@ -1,7 +1,7 @@
-"""One rise to the learning rate and one long fall, over the whole run.
+"""The one-cycle policy: the learning rate rises once, then falls until the end of the run.
 
-The learning rate alone moves: momentum is not cycled, unlike torch's default
-(`cycle_momentum=True`), so that the optimizer's options stay what the trial says.
+Momentum is not cycled, unlike in torch by default (`cycle_momentum=True`), so that the optimizer's
+options stay as the trial says.
 """
 
 from __future__ import annotations
@@ -16,32 +16,34 @@ from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOp
 
 
 class OneCycleOptions(TimeScheduleOptions):
-    """The trial's lr is the peak, torch's `max_lr`."""
+    """The trial's lr is the maximum, torch's `max_lr`."""
 
-    by: Literal["epoch", "batch"] = Field("batch", description="the unit of its steps")
-    pct_start: float = Field(0.3, ge=0, le=1, description="fraction of the run that rises")
+    by: Literal["epoch", "batch"] = Field("batch", description="unit of the schedule's steps")
+    pct_start: float = Field(0.3, ge=0, le=1, description="fraction of the run in which it rises")
     anneal_strategy: Literal["cos", "linear"] = Field("cos", description="shape of each phase")
-    div_factor: float = Field(25.0, ge=1, description="it starts at lr / this")
-    final_div_factor: float = Field(1e4, ge=1, description="it ends at its start / this")
+    div_factor: float = Field(25.0, ge=1, description="it starts at lr / div_factor")
+    final_div_factor: float = Field(
+        1e4, ge=1, description="it ends at its start / final_div_factor"
+    )
     three_phase: bool = Field(
-        False, description="fall to the start as fast as it rose, then on to the end"
+        False, description="fall back to the start as fast as it rose, then fall to the end"
     )
 
     @model_validator(mode="after")
-    def _room_for_three(self) -> OneCycleOptions:
+    def _three_phases_fit(self) -> OneCycleOptions:
         if self.three_phase and self.pct_start > 0.5:
             raise ValueError(
-                f"pct_start should be at most 0.5 with three_phase, which rises and falls in that "
-                f"fraction each; {self.pct_start} was given"
+                f"pct_start should be at most 0.5 with three_phase, as rise and fall take that "
+                f"fraction each; it is {self.pct_start}"
             )
         return self
 
 
 def build(options: OneCycleOptions, horizon: Horizon) -> Schedule:
     total = horizon.units(options.by)
-    left = _cosine if options.anneal_strategy == "cos" else _straight
+    remaining = _cosine if options.anneal_strategy == "cos" else _linear
     start = 1 / options.div_factor
-    # The corners: (unit, factor of lr there).
+    # Where the phases meet: (unit, factor of lr).
     corners = [(0.0, start), (options.pct_start * total - 1, 1.0)]
     if options.three_phase:
         corners.append((2 * options.pct_start * total - 2, start))
@@ -50,9 +52,10 @@ def build(options: OneCycleOptions, horizon: Horizon) -> Schedule:
 
     def schedule(lr: float, t: int) -> float:
         t = min(t, total - 1)
-        (began, here), (ends, there) = next(phase for phase in phases if t <= phase[1][0])
-        done = (t - began) / (ends - began) if ends > began else 1.0
-        return lr * (here * left(done) + there * (1 - left(done)))
+        (start_unit, first), (end_unit, last) = next(phase for phase in phases if t <= phase[1][0])
+        length = end_unit - start_unit
+        done = (t - start_unit) / length if length > 0 else 1.0
+        return lr * (first * remaining(done) + last * (1 - remaining(done)))
 
     return schedule
 
@@ -61,14 +64,14 @@ def _cosine(done: float) -> float:
     return (1 + cos(pi * done)) / 2
 
 
-def _straight(done: float) -> float:
+def _linear(done: float) -> float:
     return 1 - done
 
 
 COMPONENTS = (
     Scheduler(
         name="onecycle",
-        description="lr / div_factor up to lr, then down to almost nothing, as OneCycleLR; "
+        description="rises from lr / div_factor to lr, then falls to almost 0, as OneCycleLR; "
         "momentum is not cycled",
         reference="Smith and Topin, arXiv:1708.07120",
         options=OneCycleOptions,

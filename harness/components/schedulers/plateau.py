@@ -1,4 +1,4 @@
-"""Drops by a factor when a metric no longer improves."""
+"""Reduces the learning rate when a metric has stopped improving."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from harness.components.base import Horizon, MetricScheduleOptions, Scheduler
 
 
 class PlateauOptions(MetricScheduleOptions):
-    """As torch's ReduceLROnPlateau. It counts evaluations, those in its warm-up too; the untrained
-    model's is not among them. An experiment that does not record `metric` is refused."""
+    """As torch's ReduceLROnPlateau. It counts evaluations, including those during the warm-up,
+    but not that of the untrained model. `metric` must be one that the experiment records."""
 
-    mode: Literal["min", "max"] = Field("min", description="whether less or more is better")
-    factor: float = Field(0.1, gt=0, lt=1, description="of the learning rate, at each drop")
-    patience: int = Field(10, ge=0, description="evaluations without improvement it bears")
-    threshold: float = Field(1e-4, ge=0, description="the least change that is an improvement")
+    mode: Literal["min", "max"] = Field("min", description="whether smaller or larger is better")
+    factor: float = Field(0.1, gt=0, lt=1, description="factor of each reduction")
+    patience: int = Field(10, ge=0, description="tolerated evaluations without improvement")
+    threshold: float = Field(1e-4, ge=0, description="smallest change that is an improvement")
     threshold_mode: Literal["rel", "abs"] = Field(
-        "rel", description="whether the threshold is a fraction of the best value"
+        "rel", description="rel: the threshold is a fraction of the best value"
     )
-    cooldown: int = Field(0, ge=0, description="evaluations after a drop that do not count")
-    min_lr: float = Field(0.0, ge=0, description="the learning rate falls no lower")
-    eps: float = Field(1e-8, ge=0, description="a smaller drop than this is left out")
+    cooldown: int = Field(0, ge=0, description="evaluations after a reduction that do not count")
+    min_lr: float = Field(0.0, ge=0, description="lower bound of the learning rate")
+    eps: float = Field(1e-8, ge=0, description="smaller reductions are ignored")
 
     @field_validator("metric")
     @classmethod
-    def _of_a_split(cls, metric: str) -> str:
+    def _has_a_split(cls, metric: str) -> str:
         split, _, name = metric.partition("/")
         if split == "test":
-            raise ValueError(f"{metric!r}: the test split is reported and never steers training")
+            raise ValueError(f"{metric!r}: the test split must not influence training")
         if split not in ("val", "train") or not name:
             raise ValueError(f"{metric!r} should be a split and a metric, such as 'val/loss'")
         return metric
 
     @model_validator(mode="after")
-    def _knows_its_direction(self) -> PlateauOptions:
+    def _has_a_mode(self) -> PlateauOptions:
         if not self.metric.endswith("/loss") and "mode" not in self.model_fields_set:
             raise ValueError(f"mode should say whether {self.metric!r} is better at 'max' or 'min'")
         return self
 
 
 class Plateau:
-    """Its state is what it has counted; the learning rate follows from the number of drops."""
+    """Counts evaluations without improvement, and reductions of the learning rate."""
 
     def __init__(self, options: PlateauOptions) -> None:
         self._options = options
         self._best = inf if options.mode == "min" else -inf
         self._bad = 0
         self._cooldown = 0
-        self._drops = 0
+        self._reductions = 0
 
     def step(self, value: float) -> None:
-        """value: of the watched metric. NaN is no improvement."""
+        """Takes the metric's value of one evaluation. NaN is no improvement."""
         if self._improves(value):
             self._best = value
             self._bad = 0
@@ -64,7 +64,7 @@ class Plateau:
             self._cooldown -= 1
             self._bad = 0
         if self._bad > self._options.patience:
-            self._drops += 1
+            self._reductions += 1
             self._cooldown = self._options.cooldown
             self._bad = 0
 
@@ -72,15 +72,15 @@ class Plateau:
         options, best = self._options, self._best
         sign = -1.0 if options.mode == "min" else 1.0
         if options.threshold_mode == "rel":
-            bar = best * (1.0 + sign * options.threshold)
+            threshold = best * (1.0 + sign * options.threshold)
         else:
-            bar = best + sign * options.threshold
-        return value < bar if options.mode == "min" else value > bar
+            threshold = best + sign * options.threshold
+        return value < threshold if options.mode == "min" else value > threshold
 
     def lr(self, base: float) -> float:
         options = self._options
         rate = base
-        for _ in range(self._drops):
+        for _ in range(self._reductions):
             lower = max(rate * options.factor, options.min_lr)
             if rate - lower <= options.eps:
                 break
@@ -92,14 +92,14 @@ class Plateau:
             "best": self._best,
             "bad": self._bad,
             "cooldown": self._cooldown,
-            "drops": self._drops,
+            "drops": self._reductions,
         }
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         self._best = state["best"]
         self._bad = int(state["bad"])
         self._cooldown = int(state["cooldown"])
-        self._drops = int(state["drops"])
+        self._reductions = int(state["drops"])
 
 
 def build(options: PlateauOptions, horizon: Horizon) -> Plateau:
@@ -109,7 +109,7 @@ def build(options: PlateauOptions, horizon: Horizon) -> Plateau:
 COMPONENTS = (
     Scheduler(
         name="plateau",
-        description="drops when a metric has stopped improving, as ReduceLROnPlateau",
+        description="reduces lr when a metric has stopped improving, as ReduceLROnPlateau",
         reference="https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ReduceLROnPlateau.html",
         options=PlateauOptions,
         tiny=(

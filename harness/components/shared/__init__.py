@@ -1,1 +1,1 @@
-"""What components share: files, tables, images, layers, predictions."""
+"""What several components share: files, tables, images, layers, metrics."""

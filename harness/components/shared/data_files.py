@@ -1,4 +1,4 @@
-"""Files that data sets are read from: their checksums, and what happens where one is absent."""
+"""Files of data sets: their checksums, and their download if they are missing."""
 
 from __future__ import annotations
 
@@ -19,112 +19,117 @@ from typing import IO, Final, cast
 from harness.core.errors import DataMissing, Problem
 
 CONNECT_SECONDS: Final = 30.0
-"""Longest wait for a server that does not answer; the system's own limit is minutes."""
+"""Timeout for a server that does not answer; the system's own is minutes."""
 
-_forbidden: ContextVar[str] = ContextVar("_forbidden", default="")
+_offline_reason: ContextVar[str] = ContextVar("_offline_reason", default="")
 
 
 @contextmanager
-def offline(why: str) -> Iterator[None]:
-    """Nothing is downloaded within; what would be is missing instead.
+def offline(reason: str) -> Iterator[None]:
+    """Forbids downloads within the block: what would be downloaded counts as missing.
 
-    why: for the message, as "a dry run downloads nothing".
+    reason: for the message, such as "a dry run downloads nothing".
     """
-    before = _forbidden.set(why)
+    token = _offline_reason.set(reason)
     try:
         yield
     finally:
-        _forbidden.reset(before)
+        _offline_reason.reset(token)
 
 
-def forbidden() -> str:
-    """Why nothing may be downloaded now; empty where it may."""
-    return _forbidden.get()
+def offline_reason() -> str:
+    """Returns why downloads are forbidden now; "" if they are allowed."""
+    return _offline_reason.get()
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
-    """A file as it stands now: the key under which what was read of it is kept in this process."""
+class FileVersion:
+    """A file as it is now. It serves as a cache key for what was read from the file."""
 
     path: Path
     size: int
     mtime_ns: int
 
     @classmethod
-    def of(cls, path: Path) -> Version:
+    def of(cls, path: Path) -> FileVersion:
         stat = path.stat()
         return cls(path, stat.st_size, stat.st_mtime_ns)
 
 
-def opened(path: Path) -> IO[bytes]:
-    """A file to read bytes from, unpacked where its name ends in .gz."""
+def open_unzipped(path: Path) -> IO[bytes]:
+    """Opens a file for reading bytes. A file whose name ends in .gz is decompressed."""
     return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's content, unpacked first where its name ends in .gz."""
-    return _sha256(Version.of(path))
+    """Returns the SHA-256 (hex) of a file's content, decompressed if its name ends in .gz."""
+    return _sha256(FileVersion.of(path))
 
 
 @lru_cache(maxsize=65536)
-def _sha256(version: Version) -> str:
-    whole = hashlib.sha256()
-    with opened(version.path) as file:
-        while part := file.read(1 << 20):
-            whole.update(part)
-    return whole.hexdigest()
+def _sha256(version: FileVersion) -> str:
+    digest = hashlib.sha256()
+    with open_unzipped(version.path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
-def fingerprint(files: Mapping[str, Path]) -> str:
-    """SHA-256 (hex) of several files, each under a name that does not depend on where it lies."""
-    whole = hashlib.sha256()
-    for name, path in sorted(files.items()):
-        whole.update(f"{name}\0{sha256(path)}\n".encode())
-    return whole.hexdigest()
+def combined_sha256(files: Mapping[str, Path]) -> str:
+    """Returns the SHA-256 (hex) of several files.
 
-
-def missing(dataset: str, wanted: str, root: Path, why: str = "") -> DataMissing:
-    """The error for a file that is not there.
-
-    wanted: its path, absolute or below the data folder `root`. why: no download put it there.
+    files: by names that do not depend on where the files are.
     """
-    path = root / Path(wanted).expanduser()
-    reason = f", and {why}" if why else ""
-    below = f"put {wanted} below {root}, or set HARNESS_DATA to the folder that has it"
-    absolute = Path(wanted).expanduser().is_absolute()
-    hint = f"a relative path is looked for below {root}" if absolute else below
+    digest = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        digest.update(f"{name}\0{sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def missing_file(dataset: str, file: str, root: Path, reason: str = "") -> DataMissing:
+    """Returns the error for a file that does not exist.
+
+    file: its path, absolute or below the data folder `root`. reason: why it was not downloaded.
+    """
+    path = root / Path(file).expanduser()
+    if Path(file).expanduser().is_absolute():
+        hint = f"a relative path is looked for below {root}"
+    else:
+        hint = f"put {file} below {root}, or set HARNESS_DATA to the folder that contains it"
+    reason = f", and {reason}" if reason else ""
     return DataMissing(Problem(f"dataset {dataset}: {path} does not exist{reason}", hint=hint))
 
 
-def fetch(
-    dataset: str, wanted: Sequence[str], root: Path, download: Callable[[Path], None]
+def download_files(
+    dataset: str, files: Sequence[str], root: Path, download: Callable[[Path], None]
 ) -> None:
-    """Downloads a data set's files and puts them below `root`, each whole or not at all.
+    """Downloads files of a data set below `root`. An incomplete file is never left there.
 
-    wanted: their paths below `root`. download: fetches them to the same paths below the folder
-    it is given. Raises DataMissing where that fails, or at once within `offline`.
+    files: their paths below `root`.
+    download: downloads them to the same paths below the folder that it is given.
+    Raises DataMissing if the download fails, or at once within `offline`.
     """
-    if why := forbidden():
-        raise missing(dataset, wanted[0], root, why)
+    if reason := offline_reason():
+        raise missing_file(dataset, files[0], root, reason)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with (
-            TemporaryDirectory(prefix=".download-", dir=root) as scratch,
-            _patience(),
+            TemporaryDirectory(prefix=".download-", dir=root) as temporary,
+            _socket_timeout(),
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("ignore")  # scikit-learn's, of each try; the error says it all
-            download(Path(scratch))
-            for name in wanted:
+            warnings.simplefilter("ignore")  # scikit-learn warns of each retry; the error suffices.
+            download(Path(temporary))
+            for name in files:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(Path(scratch) / name, root / name)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError
-        why = f"it could not be downloaded ({' '.join(str(error).split())})"
-        raise missing(dataset, wanted[0], root, why) from error
+                os.replace(Path(temporary) / name, root / name)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError.
+        reason = f"it could not be downloaded ({' '.join(str(error).split())})"
+        raise missing_file(dataset, files[0], root, reason) from error
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def _socket_timeout() -> Iterator[None]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(CONNECT_SECONDS)
     try:

@@ -1,4 +1,4 @@
-"""Images: the options they share, and how these become what is known and what is prepared."""
+"""Options of image data sets, and the preprocessing that they describe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from harness.components.base import DataInfo, ImageTransform, Numbers, Options, Task
+from harness.components.base import DataInfo, ImageTransform, Numbers, Options, Task, not_in_id
 from harness.core.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Deviations = Annotated[
     tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=1, max_length=3)
 ]
+"""Type of an option for one to three standard deviations."""
 Shape = tuple[int, int, int]
 """Channels, height, width."""
 
@@ -23,37 +24,33 @@ class ImageOptions(Options):
     """How stored images become a model's inputs: (pixel in [0, 1] − mean) / std."""
 
     size: int | None = Field(
-        None, ge=1, le=4096, description="height and width to resize to; null leaves as stored"
+        None, ge=1, le=4096, description="height and width to resize to; null: as stored"
     )
     channels: Literal[1, 3] | None = Field(
-        None, description="1 makes colours grey, 3 repeats grey; null leaves as stored"
+        None, description="1 converts colours to grey, 3 repeats grey; null: as stored"
     )
     mean: Numbers = Field(
-        (0.5,), min_length=1, max_length=3, description="taken off each channel, or all"
+        (0.5,), min_length=1, max_length=3, description="subtracted from each channel, or from all"
     )
-    std: Deviations = Field((0.5,), description="each channel, or all, is divided by")
+    std: Deviations = Field((0.5,), description="divides each channel, or all")
 
 
-class FetchedOptions(Options):
-    """Options of a public data set with test examples of its own, a limit for quick looks."""
+class DownloadOptions(Options):
+    """Options of a public data set, which can be downloaded and has test examples of its own."""
 
-    limit: int | None = Field(
-        None, ge=1, description="at most this many training examples, the first ones"
-    )
-    test_limit: int | None = Field(
-        None, ge=1, description="at most this many test examples, the first ones"
-    )
-    download: bool = Field(
-        True,
-        description="fetch the files where they are absent",
-        json_schema_extra={"not_in_id": True},  # the files' checksum says what is trained on
-    )
+    limit: int | None = Field(None, ge=1, description="use only the first training examples")
+    test_limit: int | None = Field(None, ge=1, description="use only the first test examples")
+    download: bool = not_in_id(True, "download the files if they are missing")
 
 
 def image_info(
     dataset: str, options: ImageOptions, stored: Shape, classes: tuple[str, ...]
 ) -> DataInfo:
-    """What is known of images to classify. Raises InputError where mean or std do not fit."""
+    """Returns the DataInfo of a classification of images.
+
+    stored: the shape of the stored images.
+    Raises InputError if mean or std do not match the number of channels.
+    """
     channels = options.channels or stored[0]
     problems = [
         Problem(f"dataset {dataset}: {name} has {len(values)} values for {channels} channel(s)")
@@ -67,26 +64,26 @@ def image_info(
     return DataInfo(task, (channels, height, width), classes)
 
 
-def prepare(options: ImageOptions, maximum: float = 255.0) -> ImageTransform:
-    """The preparation these options describe. maximum: the stored value that means 1."""
+def image_transform(options: ImageOptions, maximum: float = 255.0) -> ImageTransform:
+    """Returns the preprocessing that the options describe. maximum: the value of a white pixel."""
     size = (options.size, options.size) if options.size else None
     return ImageTransform(options.mean, options.std, size, options.channels, maximum)
 
 
-def stored(images: Tensor, options: ImageOptions) -> Tensor:
-    """Images [N, C, H, W] uint8 as they are kept: made grey where one channel is wanted of three.
+def convert_to_grey(images: Tensor, options: ImageOptions) -> Tensor:
+    """Returns images [N, C, H, W] uint8, in grey if the options ask for one channel of three.
 
-    The weights are ITU-R BT.601's, rounded as Pillow rounds them; `ImagePrepare` does the rest.
+    The weights are those of ITU-R BT.601, with Pillow's rounding. `ImageTransform` does the rest.
     """
     if options.channels != 1 or images.shape[1] == 1:
         return images
     import torch
 
-    # Colour images in 32-bit integers take four times their memory: some at a time.
-    return torch.cat([_grey(part) for part in images.split(4096)])
+    # In parts, as the 32-bit integers of colour images take four times their memory.
+    return torch.cat([_luma(part) for part in images.split(4096)])
 
 
-def _grey(images: Tensor) -> Tensor:
+def _luma(images: Tensor) -> Tensor:
     import torch
 
     red, green, blue = images.to(torch.int32).split(1, dim=1)

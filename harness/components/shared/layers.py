@@ -1,5 +1,4 @@
-"""What several networks share: activations, initial weights, and the sizes of images on their way
-through convolutions. Torch is imported only inside functions, as in the components."""
+"""What networks share: activations, initial weights, and image sizes behind convolutions."""
 
 from __future__ import annotations
 
@@ -16,13 +15,13 @@ if TYPE_CHECKING:
 Activation = Literal["relu", "sigmoid", "tanh", "gelu"]
 
 Padding = Literal["same", "valid"]
-"""Of convolutions: "same" pads with zeros so that the size stays; "valid" pads nothing."""
+"""Of convolutions: "same" pads with zeros so that the size is kept; "valid" does not pad."""
 
 Init = Literal["default", "kaiming_uniform", "xavier_uniform", "kaiming_xavier"]
-"""How `initialise` draws weights."""
+"""The initial weights that `initialise` draws."""
 
 Widths = Annotated[tuple[PositiveInt, ...], Field(strict=False)]
-"""A list of layer widths in an options class."""
+"""Type of an option that is a list of layer widths."""
 
 
 def activation(name: Activation) -> nn.Module:
@@ -38,13 +37,15 @@ def activation(name: Activation) -> nn.Module:
 
 
 def initialise(network: nn.Module, init: Init) -> None:
-    """Draws the weights of every linear and convolutional layer anew, in their order.
+    """Draws the weights of all linear and convolutional layers anew, in their order.
 
-    default: leaves torch's own draw, uniform in ±1/√fan_in.
-    kaiming_uniform: He et al., ICCV 2015, with the gain of ReLU (√2), on every layer.
-    xavier_uniform: Glorot and Bengio, AISTATS 2010, on every layer.
-    kaiming_xavier: Kaiming uniform on the hidden layers, whose outputs are rectified, and Xavier
-        uniform on the output layer, whose are not.
+    init:
+        default: keeps torch's own draw, uniform in ±1/√fan_in.
+        kaiming_uniform: He et al., ICCV 2015, with the gain of ReLU (√2), for all layers.
+        xavier_uniform: Glorot and Bengio, AISTATS 2010, for all layers.
+        kaiming_xavier: Kaiming for the hidden layers, which are followed by a ReLU, and Xavier for
+            the output layer, which is not.
+
     Biases keep torch's draw.
     """
     from torch import nn
@@ -59,11 +60,11 @@ def initialise(network: nn.Module, init: Init) -> None:
             nn.init.xavier_uniform_(layer.weight)
 
 
-def skeleton(build: Callable[[], nn.Module]) -> nn.Module:
-    """What `build` builds, without values: on torch's meta device, which computes shapes alone.
+def build_on_meta(build: Callable[[], nn.Module]) -> nn.Module:
+    """Builds a network on torch's meta device, which has shapes but no values.
 
-    Leaves torch's random state as it was. Only `torch.empty`, which layers call for their
-    parameters, is sent to that device while building: RegNet computes its widths with tensors.
+    torch's random state is unchanged. While building, only `torch.empty`, with which layers create
+    their parameters, uses the meta device, because RegNet computes its widths with tensors.
     """
     import torch
     from torch.overrides import TorchFunctionMode
@@ -87,31 +88,31 @@ def skeleton(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def pooled_side(side: int, kernels: tuple[int, ...], padding: Padding) -> int:
-    """Pixels left of an image's side after blocks of a convolution and a pooling by 2."""
+    """Returns an image's side after blocks of a convolution and a pooling by 2, in pixels."""
     for kernel in kernels:
         side = (side if padding == "same" else side - kernel + 1) // 2
     return side
 
 
-def least_side(kernels: tuple[int, ...], padding: Padding) -> int:
-    """The smallest side of which `pooled_side` leaves a pixel."""
+def smallest_side(kernels: tuple[int, ...], padding: Padding) -> int:
+    """Returns the smallest side for which `pooled_side` is at least 1."""
     side = 1
     for kernel in reversed(kernels):
         side = 2 * side + (0 if padding == "same" else kernel - 1)
     return side
 
 
-def image_refusal(info: DataInfo, kernels: tuple[int, ...], padding: Padding) -> str | None:
-    """Why data cannot go through blocks of a convolution and a pooling by 2, or None."""
+def image_mismatch(info: DataInfo, kernels: tuple[int, ...], padding: Padding) -> str | None:
+    """Returns why a data set does not fit blocks of a convolution and a pooling by 2, or None."""
     if not info.is_image:
         return f"needs images; this data set has examples of shape {list(info.shape)}"
-    least = least_side(kernels, padding)
+    smallest = smallest_side(kernels, padding)
     _, height, width = info.shape
-    if min(height, width) >= least:
+    if min(height, width) >= smallest:
         return None
     reason = (
-        f"needs images of at least {least}×{least} pixels; this data set's are {height}×{width}"
+        f"needs images of at least {smallest}×{smallest} pixels; this data set has {height}×{width}"
     )
-    if padding == "valid" and min(height, width) >= least_side(kernels, "same"):
-        reason += " (padding: same takes them)"
+    if padding == "valid" and min(height, width) >= smallest_side(kernels, "same"):
+        reason += " (they fit with padding: same)"
     return reason

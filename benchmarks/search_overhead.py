@@ -10,12 +10,11 @@ import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import optuna
 
@@ -23,14 +22,15 @@ from harness.core.interrupts import Interrupts
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.executors.base import Event, Task
 from harness.experiment.loading import load
-from harness.experiment.plan import PlannedTrial, make_plan
+from harness.experiment.plan import make_plan
 from harness.store.store import open_store
 from harness.store.write.background import BackgroundWriter
-from harness.tuning.search_loop import Drive, Writer
+from harness.store.write.sweep_writer import SweepWriter
+from harness.tuning.search_loop import SearchLoop
 from harness.tuning.storage import open_storage
 from harness.tuning.study import TuningStudy
 from harness.tuning.study_plan import plan_studies
-from harness.tuning.study_runs import StudyRuns, search_plan
+from harness.tuning.study_runs import search_plan
 
 POINTS = 1000
 ROUNDS = 5
@@ -77,21 +77,6 @@ class Instant:
     def close(self) -> None: ...
 
 
-class Nowhere:
-    """Writes nothing."""
-
-    def start_trial(
-        self,
-        planned: PlannedTrial,  # noqa: ARG002 - the protocol's
-        sampler: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> Nowhere:
-        return self
-
-    def record(self, record: Record) -> None: ...
-
-    def settle(self) -> None: ...
-
-
 def bare(folder: Path) -> None:
     """Optuna's own ask and tell."""
     with open_storage("", folder, "bare") as opened:
@@ -116,20 +101,20 @@ def searched(folder: Path, with_mlflow: bool) -> None:
     with open_storage("", folder, "search") as opened, Interrupts() as interrupts:
         studies = [TuningStudy(opened, plan, experiment.name) for plan in plans]
 
-        def go(writer: Writer) -> None:
-            drive = Drive(studies, Instant(), writer, lambda *_: None, goal, interrupts, folder)
-            for _ in drive.records():
-                pass
-
+        loop = SearchLoop(studies, Instant(), lambda *_: None, goal, interrupts, folder)
         if with_mlflow:
             plan, store = search_plan(experiment, plans, experiment.search), open_store(folder)
             with (
-                StudyRuns(store, plan, goal, studies, {"all": POINTS}) as runs,
-                BackgroundWriter(runs, in_step=True) as background,
+                SweepWriter(store, plan, goal, studies={"all": POINTS}) as runs,
+                BackgroundWriter(runs, in_step=True) as writer,
             ):
-                go(background)
+                for event in loop.events():
+                    writer.record(event.planned, event.record, event.search)
+                    if isinstance(event.record, Ended):
+                        writer.wait_until_safe(event.planned)
         else:
-            go(Nowhere())
+            for _ in loop.events():
+                pass
         assert studies[0].outcome_counts()["done"] == POINTS
 
 

@@ -55,8 +55,8 @@ def written(way: str, count: int, epochs: int) -> tuple[float, float]:
     from harness.experiment.loading import load
     from harness.experiment.plan import make_plan
     from harness.store.store import open_store
+    from harness.store.write.backend import ClientBackend
     from harness.store.write.background import BackgroundWriter
-    from harness.store.write.sinks import ClientSink
     from harness.store.write.sweep_writer import SweepWriter
 
     with tempfile.TemporaryDirectory() as name:
@@ -67,13 +67,12 @@ def written(way: str, count: int, epochs: int) -> tuple[float, float]:
         store = open_store(Path(name))
         with SweepWriter(store, plan, plan.experiment.goal) as writer:
             if way == "client":
-                writer.sink = ClientSink(store)
+                writer.backend = ClientBackend(store)
             wall, processor = time.perf_counter(), time.process_time()
             with BackgroundWriter(writer) as background:
                 for planned in plan.trials:
-                    begun = background.start_trial(planned)
                     for record in records:
-                        begun.record(record)
+                        background.record(planned, record)
             wall, processor = time.perf_counter() - wall, time.process_time() - processor
         assert background.trials == count
     return 1000 * wall / count, 1000 * processor / count

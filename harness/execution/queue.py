@@ -1,18 +1,18 @@
-"""Runs planned trials: tasks to an engine, records to a writer, one writer for all."""
+"""Trains planned trials with an executor, as a stream of their records."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final
 
 from harness.core.claim import Claim
 from harness.core.interrupts import Interrupts
 from harness.core.paths import stacks_file
-from harness.core.records import Ended, Outcome, Record
+from harness.core.records import Ended, Record
 from harness.core.text import plural
 from harness.execution.executors.base import Executor, Task
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints, InterruptedStack
@@ -20,148 +20,147 @@ from harness.execution.stacking import max_stack_size, plan_stacks
 from harness.experiment.plan import PlannedTrial
 
 HELD_SECONDS = 1.0
-"""Between two looks at what another harness is running."""
+"""Between two attempts to claim the trials that other processes train."""
 
-CHECK_SECONDS = 1.0
-"""The longest wait for a record before a signal that was missed is looked for."""
+CHECK_SECONDS: Final = 1.0
+"""The longest wait for a record before the queue checks whether it was interrupted."""
+
+TrialEvent = tuple[PlannedTrial, Record | None]
+"""A trial and its record, or None if another process has trained the trial."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
-    """Trials that train together, none in two groups. groups: that begin. begun: that go on.
-    measured: a file of what was measured, where each that begins is to be seen first to be faster
-    than one by one. left: of trials that another harness held, which go on together."""
+    """The trials that train as stacks, each in one stack at most.
 
-    groups: Sequence[Sequence[PlannedTrial]] = ()
-    begun: Sequence[InterruptedStack] = ()
-    measured: Path | None = None
-    left: Callable[[Sequence[PlannedTrial]], Sequence[InterruptedStack]] = lambda _: ()
+    new: stacks that start from the beginning. interrupted: stacks that resume from a checkpoint.
+    measurements: the file of measured speeds, if each new stack is first to be measured against
+    training its trials one by one. find_interrupted: returns the stacks, among trials that another
+    process held, that can be resumed now.
+    """
+
+    new: Sequence[Sequence[PlannedTrial]] = ()
+    interrupted: Sequence[InterruptedStack] = ()
+    measurements: Path | None = None
+    find_interrupted: Callable[[Sequence[PlannedTrial]], Sequence[InterruptedStack]] = lambda _: ()
 
 
 def stacks_of(
     trials: Sequence[PlannedTrial], fuse: int | str, slots: int, checkpoints: ExperimentCheckpoints
 ) -> tuple[Stacks, list[str]]:
-    """What `--fuse` makes of trials (a number, "auto" or "off"), and what that is, for people.
+    """Returns the stacks that `--fuse` (a number, "auto" or "off") makes of trials, and what they
+    are in words.
 
-    slots: how many tasks train at once. checkpoints: trials whose stack left one there go on
-    together, however many they are; with "off" they begin anew.
+    slots: how many tasks train at once. checkpoints: trials whose stack left a checkpoint resume
+    as that stack, whatever its size; with "off" they start again from the beginning.
     """
-    begun = checkpoints.interrupted_stacks(trials)
-    together = {one.trial_id for stack in begun for one in stack.trials}
-    count = plural(len(together), "trial")
+    interrupted = checkpoints.interrupted_stacks(trials)
+    resumed = {planned.trial_id for stack in interrupted for planned in stack.trials}
+    count = plural(len(resumed), "trial")
     if fuse == "off":
-        told = f"begun anew, as --fuse is off: {count} of interrupted stacks"
-        return Stacks(), [told] if begun else []
+        line = f"Restarting {count}: their checkpoints need --fuse."
+        return Stacks(), [line] if interrupted else []
     auto = fuse == "auto"
-    others = [one for one in trials if one.trial_id not in together]
-    grouping = plan_stacks(others, max_stack_size(fuse), slots if auto else 1)
-    lines = [f"interrupted stacks to go on with: {len(begun)}, of {count}"] if begun else []
-    lines += grouping.lines() if others else []
-    measured = stacks_file() if auto else None
-    return Stacks(grouping.stacks, begun, measured, checkpoints.interrupted_stacks), lines
-
-
-class RunWriter(Protocol):
-    """Writes the records of one trial."""
-
-    def record(self, record: Record) -> None: ...
-
-
-class Writer(Protocol):
-    """Opens a run for each trial."""
-
-    def start_trial(self, planned: PlannedTrial) -> RunWriter: ...
+    others = [planned for planned in trials if planned.trial_id not in resumed]
+    plan = plan_stacks(others, max_stack_size(fuse), slots if auto else 1)
+    lines = plan.lines() if others else []
+    if interrupted:
+        stacks = plural(len(interrupted), "interrupted stack")
+        lines.insert(0, f"resuming {stacks} of {count}")
+    measurements = stacks_file() if auto else None
+    return Stacks(plan.stacks, interrupted, measurements, checkpoints.interrupted_stacks), lines
 
 
 def execute(
     trials: Sequence[PlannedTrial],
     executor: Executor,
-    writer: Writer,
     interrupts: Interrupts,
     data_root: Path,
     test_outputs: bool,
     claim: Callable[[PlannedTrial], Claim] = lambda _: Claim.GRANTED,
     stacks: Stacks | None = None,
     checkpoints: ExperimentCheckpoints | None = None,
-) -> Generator[tuple[PlannedTrial, Record | None], None, None]:
-    """Train `trials`, yielding each record after it was handed to the writer; None in its place
-    for a trial that another harness has run.
+) -> Generator[TrialEvent | None]:
+    """Trains `trials`, yielding each record with its trial. Yields None when a second has passed
+    without a record, so that the caller can do other work.
 
-    claim: asked before a trial is begun. A trial that another harness holds waits until that one
-    has run it, or is gone. stacks: which of the trials begin together. checkpoints: where they are
-    kept, so that what was interrupted goes on; without, it begins anew.
+    test_outputs: whether records carry weights and outputs. claim: called before a trial starts. A
+    trial that another process holds waits until that process has trained it, or is gone. stacks:
+    which trials train as stacks. checkpoints: of the experiment; without them an interrupted trial
+    starts again from the beginning.
 
-    The engine holds only tasks that it has room for, so that an interruption finds the rest
-    untouched; a trial that waits for its device holds up none on another. Where the loop is left
-    early, by an exception or by the caller, every run that was open is written as interrupted, and
-    the engine is closed.
+    The executor gets only tasks that it has room for, so that an interruption leaves the rest
+    untouched, and a trial that waits for its device holds up none on another. While the caller
+    handles a record, an interruption is deferred. When the generator is closed, or an exception
+    leaves it, the executor is closed.
     """
     stacks = stacks or Stacks()
     queue = _Queue(trials, claim, stacks)
-    planned: dict[str, PlannedTrial] = {}
-    runs: dict[str, RunWriter] = {}
+    running: dict[str, PlannedTrial] = {}
+
+    def start_tasks() -> Iterator[PlannedTrial]:
+        """Submits what there is room for. Yields the trials that another process has trained."""
+        for device in queue.waiting:
+            while executor.has_slot(device) and (claimed := queue.next(device)):
+                if claimed.trials:
+                    running.update({planned.trial_id: planned for planned in claimed.trials})
+                    executor.submit(task(claimed.trials, claimed.folder))
+                yield from claimed.done
 
     def task(members: Sequence[PlannedTrial], folder: Path | None) -> Task:
-        (key, trial), *others = ((one.trial_id, one.trial) for one in members)
+        (key, trial), *others = ((planned.trial_id, planned.trial) for planned in members)
         return Task(
             key,
             trial,
             data_root,
             test_outputs,
             others=tuple(others),
-            speedup_file=stacks.measured,
+            speedup_file=stacks.measurements,
             checkpoints=checkpoints.for_task(members, folder) if checkpoints else None,
         )
 
     try:
-        yield from _fill(executor, queue, planned, task)
-        while planned or queue.held:
+        yield from ((planned, None) for planned in start_tasks())
+        while running or queue.held:
             interrupts.check()
-            if not planned:
+            if running:
+                with interrupts.delegated(executor.request_stop):
+                    event = executor.next(CHECK_SECONDS)
+                if event is None:
+                    yield None
+                    continue
+                with interrupts.deferred():
+                    yield running[event.key], event.record
+                if not isinstance(event.record, Ended):
+                    continue
+                del running[event.key]
+            else:
                 time.sleep(HELD_SECONDS)
-                queue.ask_again()
-                yield from _fill(executor, queue, planned, task)
-                continue
-            with interrupts.delegated(executor.request_stop):
-                event = executor.next(CHECK_SECONDS)
-            if event is None:
-                continue
-            one = planned[event.key]
-            with interrupts.deferred():
-                if event.key not in runs:
-                    runs[event.key] = writer.start_trial(one)
-                runs[event.key].record(event.record)
-                if isinstance(event.record, Ended):
-                    del runs[event.key], planned[event.key]
-            yield one, event.record
-            if isinstance(event.record, Ended):
-                yield from _fill(executor, queue, planned, task)
+                queue.retry_held()
+            yield from ((planned, None) for planned in start_tasks())
     finally:
         executor.close()
-        _interrupt(runs)
 
 
 @dataclass(frozen=True, slots=True)
-class _Together:
-    """Trials that begin together. folder: of the stack that they go on as."""
+class _Entry:
+    """Trials that start as one task. folder: of the interrupted stack that they resume."""
 
-    members: Sequence[PlannedTrial]
+    trials: Sequence[PlannedTrial]
     folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Claimed:
-    """What was claimed of trials that begin together: ours; done, which another harness has run.
-    folder: as in `_Together`."""
+class _ClaimedEntry:
+    """An entry's trials that this process may train, and those that another one has trained."""
 
-    ours: Sequence[PlannedTrial]
+    trials: Sequence[PlannedTrial]
     done: Sequence[PlannedTrial]
     folder: Path | None
 
 
 class _Queue:
-    """Trials not begun, by device; those of a stack together, where its first one stands. held:
-    those that another harness has claimed."""
+    """The trials that have not started, by device. held: those that another process trains."""
 
     def __init__(
         self,
@@ -169,65 +168,49 @@ class _Queue:
         claim: Callable[[PlannedTrial], Claim],
         stacks: Stacks,
     ) -> None:
-        self.waiting: dict[str, deque[_Together]] = {}
+        self.waiting: dict[str, deque[_Entry]] = {}
         self.held: list[PlannedTrial] = []
         self._claim = claim
-        self._left = stacks.left
-        begin = [_Together(members) for members in stacks.groups]
-        self._add(trials, begin + [_Together(one.trials, one.folder) for one in stacks.begun])
+        self._find_interrupted = stacks.find_interrupted
+        new = [_Entry(members) for members in stacks.new]
+        self._add(
+            trials, new + [_Entry(stack.trials, stack.folder) for stack in stacks.interrupted]
+        )
 
-    def ask_again(self) -> None:
-        """Let the trials that were held be claimed again: those of a stack that its process left
-        go on together, the others each by itself."""
+    def retry_held(self) -> None:
+        """Queues the held trials again: those of a stack that its process left resume as that
+        stack, the others start one by one."""
         held, self.held = self.held, []
-        self._add(held, [_Together(one.trials, one.folder) for one in self._left(held)])
+        stacks = self._find_interrupted(held)
+        self._add(held, [_Entry(stack.trials, stack.folder) for stack in stacks])
 
-    def next(self, device: str) -> _Claimed | None:
-        """The next trial of a `device`, or the trials of a stack, that are ours or that another
-        harness has run; None where there are none."""
+    def next(self, device: str) -> _ClaimedEntry | None:
+        """Claims the next entry of a device of which some trial is not held. Returns None if there
+        is none."""
         waiting = self.waiting[device]
         while waiting:
-            together = waiting.popleft()
-            asked = list(self._ask(together))
-            self.held += [one for one, claim in asked if claim is Claim.HELD]
-            done = [one for one, claim in asked if claim is Claim.DONE]
-            ours = [one for one, claim in asked if claim is Claim.GRANTED]
-            if ours or done:
-                return _Claimed(ours, done, together.folder)
+            entry = waiting.popleft()
+            answers = list(self._claim_all(entry))
+            self.held += [planned for planned, claim in answers if claim is Claim.HELD]
+            done = [planned for planned, claim in answers if claim is Claim.DONE]
+            granted = [planned for planned, claim in answers if claim is Claim.GRANTED]
+            if granted or done:
+                return _ClaimedEntry(granted, done, entry.folder)
         return None
 
-    def _ask(self, together: _Together) -> Iterator[tuple[PlannedTrial, Claim]]:
-        """Claim trials. Of a stack that goes on, who has the first has the rest: two harnesses that
-        ask at once do not both train it."""
+    def _claim_all(self, entry: _Entry) -> Iterator[tuple[PlannedTrial, Claim]]:
+        """Claims an entry's trials. Whoever holds the first trial of an interrupted stack gets all
+        of them, so that two processes that ask at the same time do not both train it."""
         held = False
-        for one in together.members:
-            claim = Claim.HELD if held else self._claim(one)
-            held = claim is Claim.HELD and together.folder is not None
-            yield one, claim
+        for planned in entry.trials:
+            claim = Claim.HELD if held else self._claim(planned)
+            held = claim is Claim.HELD and entry.folder is not None
+            yield planned, claim
 
-    def _add(self, trials: Sequence[PlannedTrial], groups: Sequence[_Together]) -> None:
-        group_of = {one.trial_id: group for group in groups for one in group.members}
-        for one in trials:
-            group = group_of.get(one.trial_id) or _Together((one,))
-            if group.members[0].trial_id == one.trial_id:
-                self.waiting.setdefault(one.trial.device, deque()).append(group)
-
-
-def _fill(
-    executor: Executor,
-    queue: _Queue,
-    planned: dict[str, PlannedTrial],
-    task: Callable[[Sequence[PlannedTrial], Path | None], Task],
-) -> Iterator[tuple[PlannedTrial, None]]:
-    """Begin what there is room for."""
-    for device in queue.waiting:
-        while executor.has_slot(device) and (found := queue.next(device)):
-            if found.ours:
-                planned |= {one.trial_id: one for one in found.ours}
-                executor.submit(task(found.ours, found.folder))
-            yield from ((one, None) for one in found.done)
-
-
-def _interrupt(runs: Mapping[str, RunWriter]) -> None:
-    for run in runs.values():
-        run.record(Ended(Outcome.INTERRUPTED, {}, reason="the sweep was interrupted"))
+    def _add(self, trials: Sequence[PlannedTrial], stacks: Sequence[_Entry]) -> None:
+        """Queues trials in their order; a stack stands where its first trial does."""
+        stack_of = {planned.trial_id: stack for stack in stacks for planned in stack.trials}
+        for planned in trials:
+            entry = stack_of.get(planned.trial_id) or _Entry((planned,))
+            if entry.trials[0].trial_id == planned.trial_id:
+                self.waiting.setdefault(planned.trial.device, deque()).append(entry)

@@ -23,7 +23,7 @@ from harness.report.section import sections
 from harness.report.svg import draw
 from harness.store.read.results import Results
 from harness.store.store import Store
-from harness.store.write.attach import attach
+from harness.store.write.files import attach
 
 TEMPLATES = Path(__file__).parent / "templates"
 REPORT_FILE = "report.html"

@@ -1,4 +1,4 @@
-"""One search from its studies to the comparison: what the command does once its input is good."""
+"""Runs a search: tunes every study, trains the winners again, and compares them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
@@ -18,43 +18,42 @@ from harness.cli.flags import OK, SOME_FAILED
 from harness.cli.progress import ProgressState, progress_display
 from harness.core.interrupts import Interrupts
 from harness.core.paths import data_root
-from harness.core.records import FINISHED, Outcome
+from harness.core.records import FINISHED, Ended
 from harness.core.text import plural
-from harness.execution.executors.base import Executor
-from harness.execution.executors.choose import make_executor
-from harness.execution.experiment_checkpoints import ExperimentCheckpoints
-from harness.execution.queue import execute, stacks_of
 from harness.experiment.experiment import Experiment, Search
-from harness.experiment.plan import Plan, PlannedTrial
-from harness.experiment.trial import Trial
+from harness.experiment.plan import Plan
 from harness.report.build import build_report
 from harness.report.html import attach_report
 from harness.report.terminal import for_stdout
-from harness.runner.checkpoints import settle_checkpoints, settled_checkpoints
-from harness.store.coordination.claims import Claims
+from harness.runner.sweep import (
+    experiment_checkpoints,
+    open_executor,
+    release,
+    say,
+    train,
+    write_outbox,
+)
 from harness.store.read.results import read_results
-from harness.store.read.runs import RunSummary
 from harness.store.retry import with_retries
 from harness.store.store import Store, open_store
-from harness.store.write.background import BackgroundWriter, take_in
-from harness.store.write.finish import finish
-from harness.store.write.sweep_writer import SweepWriter
+from harness.store.write.background import BackgroundWriter
+from harness.store.write.sweep_writer import SweepWriter, finish
 from harness.tuning.report import announcement, outcome_lines, write_figures
 from harness.tuning.results import StoredResults
 from harness.tuning.retraining import RetrainingPlan, plan_retraining, study_result
-from harness.tuning.search_loop import Drive
+from harness.tuning.search_loop import SearchLoop
 from harness.tuning.stacking import describe_stacking, require_own_clocks, stack_limit
 from harness.tuning.storage import Heartbeat, open_storage
 from harness.tuning.study import TuningStudy
 from harness.tuning.study_plan import StudyPlan
-from harness.tuning.study_runs import StudyRuns, TaggingWriter, mark, search_plan
+from harness.tuning.study_runs import search_plan, tag_stored_runs
 
-SHOWN_CONFIGS = 20
-POLL_SECONDS = 1.0
-"""Between two looks at the points of other processes."""
-RETRAINED = "retrain winners"
-"""What the winners' parent run is called."""
-FIGURES = "figures"
+SHOWN_CONFIGS: Final = 20
+POLL_SECONDS: Final = 1.0
+"""Between two checks of the points that other processes train."""
+RETRAINED: Final = "retrain winners"
+"""The name of the winners' parent run."""
+FIGURES: Final = "figures"
 """User attribute of a study: how many points its figures in MLflow show."""
 
 
@@ -64,7 +63,7 @@ def run(
     plans: Sequence[StudyPlan],
     arguments: argparse.Namespace,
 ) -> int:
-    """Tune, retrain, compare. Returns the exit code."""
+    """Runs a search from its studies' plans to the comparison. Returns the exit code."""
     if arguments.fuse != "off":
         require_own_clocks(search)
     console = Console()
@@ -73,35 +72,18 @@ def run(
     with open_storage(where, store.home, experiment.name) as opened:
         studies = [TuningStudy(opened, plan, experiment.name) for plan in plans]
         lost = sum(study.recover_lost() for study in studies)
-        _say(console, announcement(experiment.name, search, studies, lost, opened.label))
+        say(console, announcement(experiment.name, search, studies, lost, opened.label))
         plan = search_plan(experiment, plans, search)
-        with (
-            Heartbeat([study.optuna_study for study in studies]) if opened.shared else nullcontext()
-        ):
+        optuna_studies = [study.optuna_study for study in studies]
+        with Heartbeat(optuna_studies) if opened.shared else nullcontext():
             failed = _tune(console, store, plan, studies, arguments)
         winners = [study_result(study) for study in studies]
-        _say(console, outcome_lines(search, studies, winners))
+        say(console, outcome_lines(search, studies, winners))
         retraining = plan_retraining(experiment, studies, winners)
     failed += _retrain(console, store, retraining, arguments)
     if retraining.plan.trials and not arguments.no_compare:
         _compare(store, retraining.plan)
     return SOME_FAILED if failed else OK
-
-
-def _say(console: Console, lines: Sequence[str]) -> None:
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _engine(trials: Sequence[Trial], arguments: argparse.Namespace) -> Executor:
-    return make_executor(
-        trials,
-        arguments.executor,
-        arguments.workers,
-        slots=arguments.slots,
-        exclusive=arguments.exclusive,
-        address=arguments.address,
-    )
 
 
 def _tune(
@@ -111,163 +93,139 @@ def _tune(
     studies: Sequence[TuningStudy],
     arguments: argparse.Namespace,
 ) -> int:
-    """Run every study to the end of its budget. Returns how many points failed."""
-    goal = plan.experiment.goal
+    """Trains until every study has spent its budget. Returns how many points failed."""
     search = studies[0].search
-    left = {study.plan.label: (study.remaining() or 0) * len(search.seeds) for study in studies}
-    with Interrupts() as interrupts, StudyRuns(store, plan, goal, studies, left) as runs:
-        if taken := runs.take_in():
-            _say(console, [f"written from the outbox: {plural(taken, 'trial')}"])
+    remaining = {
+        study.plan.label: (study.remaining() or 0) * len(search.seeds) for study in studies
+    }
+    goal = plan.experiment.goal
+    with Interrupts() as interrupts, SweepWriter(store, plan, goal, studies=remaining) as runs:
+        if any(runs.outbox.trial_ids()):
+            trials = [planned for study in studies for planned in study.planned_trials()]
+            if written := runs.write_outbox(trials):
+                say(console, [f"written from the outbox: {plural(written, 'trial')}"])
+            release(runs.stored(), experiment_checkpoints(store, plan, arguments))
         while not _is_done(studies):
-            if all(study.is_over() for study in studies):
-                # Others have the last points; those of a process that dies are taken over.
-                interrupts.check()
-                time.sleep(POLL_SECONDS)
-                if lost := sum(study.recover_lost() for study in studies):
-                    _say(console, [f"{plural(lost, 'point')} of a dead process to be tried again"])
+            if not all(study.is_over() for study in studies):
+                _train_points(console, store, plan, studies, remaining, interrupts, runs, arguments)
                 continue
-            budget = (search.trials or len(studies)) * len(search.seeds)
-            bases = [study.plan.base.trial for study in studies for _ in range(budget)]
-            trainer = _engine(bases, arguments)
-            stacks = stack_limit(arguments.fuse, studies, trainer.slots)
-            _say(console, [f"tuning: {trainer.description}"])
-            _say(console, describe_stacking(stacks, [study.plan for study in studies]))
-            stored_results = StoredResults(
-                store, store.latest_runs(store.experiment(plan.experiment.name)), search
-            )
-            checkpoints = _checkpoints(store, plan, arguments)
-            with (
-                settled_checkpoints(runs, checkpoints),
-                BackgroundWriter(runs, in_step=trainer.is_local) as background,
-            ):
-                drive = Drive(
-                    studies,
-                    trainer,
-                    background,
-                    stored_results.find,
-                    goal,
-                    interrupts,
-                    data_root(),
-                    test_outputs=plan.experiment.artifacts == "all",
-                    stacks=stacks,
-                    checkpoints=checkpoints,
-                )
-                settle = partial(settle_checkpoints, runs, checkpoints)
-                _follow(console, drive, ProgressState(sum(left.values()), goal), settle)
-        _figures(console, store, runs, studies)
+            # Other processes train the last points; those of a process that dies are retried.
+            interrupts.check()
+            time.sleep(POLL_SECONDS)
+            if lost := sum(study.recover_lost() for study in studies):
+                say(console, [f"retrying {plural(lost, 'point')} of a process that died"])
+        _write_figures(console, store, runs, studies)
     return sum(study.outcome_counts()["failed"] for study in studies)
 
 
-def _checkpoints(store: Store, plan: Plan, arguments: argparse.Namespace) -> ExperimentCheckpoints:
-    folder = store.checkpoints(store.experiment(plan.experiment.name))
-    return ExperimentCheckpoints(folder, arguments.checkpoint_every)
-
-
 def _is_done(studies: Sequence[TuningStudy]) -> bool:
-    """Whether every study has had its budget, and nobody trains a point of it any more."""
+    """Whether every study has spent its budget, and no process trains a point of it."""
     return all(study.is_over() and not study.outcome_counts()["running"] for study in studies)
 
 
-def _follow(
-    console: Console, drive: Drive, tally: ProgressState, settle: Callable[[], None]
+def _train_points(
+    console: Console,
+    store: Store,
+    plan: Plan,
+    studies: Sequence[TuningStudy],
+    remaining: Mapping[str, int],
+    interrupts: Interrupts,
+    runs: SweepWriter,
+    arguments: argparse.Namespace,
 ) -> None:
-    """Show progress until every study is over."""
-    with progress_display(console, tally.total) as shown, closing(drive.records()) as records:
-        for planned, record in records:
-            settle()
-            tally.add(planned, record)
-            shown.show(tally, planned, record)
+    """Trains points until no study asks for more. remaining: the trials of each study."""
+    search, goal = studies[0].search, plan.experiment.goal
+    budget = (search.trials or len(studies)) * len(search.seeds)
+    trials = [study.plan.base.trial for study in studies for _ in range(budget)]
+    executor = open_executor(trials, arguments)
+    stacks = stack_limit(arguments.fuse, studies, executor.slots)
+    say(console, [f"tuning: {executor.description}"])
+    say(console, describe_stacking(stacks, [study.plan for study in studies]))
+    latest = store.latest_runs(runs.experiment_id)
+    checkpoints = experiment_checkpoints(store, plan, arguments)
+    loop = SearchLoop(
+        studies,
+        executor,
+        StoredResults(store, latest, search).find,
+        goal,
+        interrupts,
+        data_root(),
+        test_outputs=plan.experiment.artifacts == "all",
+        stacks=stacks,
+        checkpoints=checkpoints,
+    )
+    progress = ProgressState(sum(remaining.values()), goal)
+    with (
+        ExitStack() as once_stored,
+        BackgroundWriter(runs, in_step=executor.is_local) as writer,
+        progress_display(console, progress.total) as display,
+        closing(loop.events()) as events,
+    ):
+        once_stored.callback(lambda: release(runs.stored(), checkpoints))
+        for event in events:
+            if event.search is not None:
+                writer.record(event.planned, event.record, event.search)
+                if isinstance(event.record, Ended):
+                    writer.wait_until_safe(event.planned)
+                release(writer.stored(), checkpoints)
+            progress.add(event.planned, event.record)
+            display.show(progress, event.planned, event.record)
 
 
-def _figures(
-    console: Console, store: Store, runs: StudyRuns, studies: Sequence[TuningStudy]
+def _write_figures(
+    console: Console, store: Store, runs: SweepWriter, studies: Sequence[TuningStudy]
 ) -> None:
-    """Store each study's figures with its parent run, once for each state of the study."""
+    """Stores each study's figures with its parent run, once for each state of the study."""
     for study in studies:
-        told = sum(study.outcome_counts().values())
-        if not told or study.optuna_study.user_attrs.get(FIGURES) == told:
+        points = sum(study.outcome_counts().values())
+        if not points or study.optuna_study.user_attrs.get(FIGURES) == points:
             continue
-        with tempfile.TemporaryDirectory() as name:
-            missing = write_figures(study, Path(name) / "study")
+        with tempfile.TemporaryDirectory() as folder:
+            missing = write_figures(study, Path(folder) / "study")
             run_id = runs.parent(study.plan.label).run_id
-            with_retries("store figures", lambda n=name, r=run_id: store.client.log_artifacts(r, n))  # type: ignore[misc]
-        study.optuna_study.set_user_attr(FIGURES, told)
+            with_retries(
+                "store figures",
+                lambda: store.client.log_artifacts(run_id, folder),  # noqa: B023 - called at once
+            )
+        study.optuna_study.set_user_attr(FIGURES, points)
         if missing:
-            _say(console, [f"study {study.plan.label}: not drawn: {', '.join(missing)}"])
+            say(console, [f"study {study.plan.label}: not drawn: {', '.join(missing)}"])
 
 
 def _retrain(
     console: Console, store: Store, retraining: RetrainingPlan, arguments: argparse.Namespace
 ) -> int:
-    """Train what the store has not got of the winners, and store the whole report beside them.
-    Returns how many trials failed."""
+    """Trains winners and defaults on fresh seeds, those that the store has not finished, and stores
+    the whole report with their parent run. Returns how many trials failed."""
     plan = retraining.plan
-    if taken := take_in(store, plan, RETRAINED):
-        _say(console, [f"written from the outbox: {plural(taken, 'trial')}"])
-    found = store.latest_runs(store.experiment(plan.experiment.name))
-    settled = {trial_id for trial_id, info in found.items() if info.outcome in FINISHED}
-    todo = [planned for planned in plan.trials if planned.trial_id not in settled]
-    mark(store, retraining, found)
+    write_outbox(console, store, plan, experiment_checkpoints(store, plan, arguments), RETRAINED)
+    latest = store.latest_runs(store.experiment(plan.experiment.name))
+    finished = {trial_id for trial_id, run in latest.items() if run.outcome in FINISHED}
+    todo = [planned for planned in plan.trials if planned.trial_id not in finished]
+    tag_stored_runs(store, retraining, latest)
     if not todo:
         finish(store, plan)
         return 0
-    failed = _train_again(console, store, retraining, todo, found, arguments)
+    executor = open_executor([planned.trial for planned in plan.trials], arguments)
+    say(console, [f"training winners and defaults on fresh seeds: {plural(len(todo), 'trial')}"])
+    failed = train(
+        console,
+        store,
+        plan,
+        todo,
+        latest,
+        executor,
+        arguments,
+        title=RETRAINED,
+        search_tags=retraining.search_tags,
+    )
     attach_report(store, read_results(store, plan.experiment.name), Question().of_plan(plan))
     return failed
 
 
-def _train_again(
-    console: Console,
-    store: Store,
-    retraining: RetrainingPlan,
-    todo: Sequence[PlannedTrial],
-    found: Mapping[str, RunSummary],
-    arguments: argparse.Namespace,
-) -> int:
-    """Train these trials of winners and defaults. Returns how many failed."""
-    plan, goal = retraining.plan, retraining.plan.experiment.goal
-    tally = ProgressState(len(todo), goal)
-    trainer = _engine([planned.trial for planned in plan.trials], arguments)
-    _say(console, [f"training winners and defaults on fresh seeds: {plural(len(todo), 'trial')}"])
-    checkpoints = _checkpoints(store, plan, arguments)
-    checkpoints.release_finished({key for key, run in found.items() if run.outcome in FINISHED})
-    stacks, lines = stacks_of(todo, arguments.fuse, trainer.slots, checkpoints)
-    _say(console, lines)
-    test_outputs = plan.experiment.artifacts != "none"
-    with (
-        Claims(store, store.experiment(plan.experiment.name), found) as claims,
-        Interrupts() as interrupts,
-        SweepWriter(store, plan, goal, trials=len(todo), title=RETRAINED) as writer,
-        settled_checkpoints(writer, checkpoints),
-        BackgroundWriter(writer, in_step=trainer.is_local) as background,
-        progress_display(console, len(todo)) as shown,
-        closing(
-            execute(
-                todo,
-                trainer,
-                TaggingWriter(background, retraining.search_tags),
-                interrupts,
-                data_root(),
-                test_outputs,
-                claims.take,
-                stacks,
-                checkpoints=checkpoints,
-            )
-        ) as records,
-    ):
-        claims.share(writer.lease)
-        for planned, record in records:
-            settle_checkpoints(writer, checkpoints)
-            if record is not None:  # None where another harness has run it meanwhile
-                tally.add(planned, record)
-                shown.show(tally, planned, record)
-    return tally.outcomes[Outcome.FAILED]
-
-
 def _compare(store: Store, plan: Plan) -> None:
-    """Print default against tuned on the fresh seeds, and where to look next."""
-    name = plan.experiment.name
+    """Prints default against tuned on the fresh seeds, and where to look next."""
     question = Question(top=SHOWN_CONFIGS).of_plan(plan)
-    results = read_results(store, name, plan.experiment.goal)
+    results = read_results(store, plan.experiment.name, plan.experiment.goal)
     sys.stdout.write("\n" + for_stdout([build_report(results, question)]))
     sys.stdout.write("\nNext: `make ui` shows every run, and each study's figures at its parent.\n")

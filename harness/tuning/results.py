@@ -13,7 +13,7 @@ from harness.store.read.run_details import read_history, read_parameter_count, r
 from harness.store.read.runs import RunSummary
 from harness.store.retry import retry_while
 from harness.store.store import Store
-from harness.store.write.background import FAREWELL_SECONDS
+from harness.store.write.background import EXIT_SECONDS
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class StoredResults:
         run = self._runs.get(trial_id)
         if run is None or run.outcome not in FINISHED:
             return None
-        deadline = time.monotonic() + FAREWELL_SECONDS
+        deadline = time.monotonic() + EXIT_SECONDS
         with retry_while(lambda: time.monotonic() < deadline):
             return self._read(run, goal)
 

@@ -1,4 +1,4 @@
-"""Ask, train, tell: points from the studies to the engine, and its records back."""
+"""The search loop: asks studies for points, trains their trials, and tells the studies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final
 
 from optuna.trial import TrialState
 
@@ -22,55 +22,36 @@ from harness.tuning.results import TrialResult
 from harness.tuning.stacking import StackLimit, next_stack
 from harness.tuning.study import SearchPoint, TuningStudy
 
-WORKER_DIED = "its worker process died"
-"""How the reason begins of a trial that failed with its worker, and through no fault of its own."""
-WILCOXON = "wilcoxon"
+WORKER_DIED: Final = "its worker process died"
+"""How the reason of a trial starts that failed with its worker, through no fault of its own."""
+WILCOXON: Final = "wilcoxon"
+"""The pruner that compares a point's seeds, not its epochs."""
+
+FindResult = Callable[[str, Goal], TrialResult | None]
+"""Returns the result of a trial, by its id, if the store has it."""
 
 
-class Run(Protocol):
-    """Takes the records of one trial."""
+@dataclass(frozen=True, slots=True)
+class SearchEvent:
+    """A record of a trial. search: what its run records of the search; None for a trial whose
+    result is in the store already, whose records are not to be written again."""
 
-    def record(self, record: Record) -> None: ...
-
-    def settle(self) -> None:
-        """Wait until the trial, which has ended, is safe from a kill."""
-        ...
-
-
-class Writer(Protocol):
-    """Opens a run for each trial of a study."""
-
-    def start_trial(
-        self, planned: PlannedTrial, sampler: Mapping[str, Any] | None = None
-    ) -> Run: ...
-
-
-Find = Callable[[str, Goal], TrialResult | None]
-"""A trial's result by its id, where it stands in the store."""
+    planned: PlannedTrial
+    record: Record
+    search: Mapping[str, Any] | None
 
 
 @dataclass(slots=True)
-class Training:
-    """A trial in the engine, or about to be."""
+class SearchLoop:
+    """Trains the points of several studies side by side, so that no worker waits for one study.
 
-    asked: SearchPoint
-    result: TrialResult = field(default_factory=TrialResult)
-    run: Run | None = None
-
-
-@dataclass(slots=True)
-class Drive:
-    """Trains the points of several studies side by side, so that no worker waits for one of them.
-
-    find: looks up trials that need no training. evidence: whether trials keep their weights.
-    stacks: how many points are asked at once and trained together, whichever study's they are.
-    checkpoints: where those in training keep theirs.
+    find_result: looks up trials that need no training. test_outputs: whether records carry weights
+    and outputs. stacks: the limit on stacks, whose trials may be of several studies.
     """
 
     studies: Sequence[TuningStudy]
     executor: Executor
-    writer: Writer
-    find: Find
+    find_result: FindResult
     goal: Goal
     interrupts: Interrupts
     data_root: Path
@@ -78,24 +59,24 @@ class Drive:
     stacks: StackLimit = field(default_factory=StackLimit)
     checkpoints: ExperimentCheckpoints | None = None
     _ready: list[SearchPoint] = field(default_factory=list)
-    _training: dict[str, Training] = field(default_factory=dict)
+    _training: dict[str, tuple[SearchPoint, TrialResult]] = field(default_factory=dict)
     _waiting: dict[str, list[SearchPoint]] = field(default_factory=lambda: defaultdict(list))
-    _found: dict[str, TrialResult] = field(default_factory=dict)
-    _shown: deque[tuple[PlannedTrial, Record]] = field(default_factory=deque)
+    _results: dict[str, TrialResult] = field(default_factory=dict)
+    _known: deque[SearchEvent] = field(default_factory=deque)
 
-    def records(self) -> Generator[tuple[PlannedTrial, Record]]:
-        """Run all studies to the end of their budgets, yielding each record after it was handed to
-        the writer.
+    def events(self) -> Generator[SearchEvent]:
+        """Trains until every study has spent its budget, yielding each record.
 
-        A point is told to its study after its runs are safe, so that a kill in between costs no
-        result. Where the loop is left early, every run that was open is written as interrupted,
-        and the engine is closed.
+        The caller must make the run of a trial that has ended safe before it asks for the next
+        event: then the point is told to its study, so that a kill in between loses no result.
+        While the caller handles an event, an interruption is deferred. When the generator is
+        closed, or an exception leaves it, the executor is closed.
         """
         try:
-            self._fill()
-            while self._training or self._shown:
-                while self._shown:
-                    yield self._shown.popleft()
+            self._start_tasks()
+            while self._training or self._known:
+                while self._known:
+                    yield self._known.popleft()
                 if not self._training:
                     continue
                 self.interrupts.check()
@@ -103,42 +84,31 @@ class Drive:
                     event = self.executor.next(CHECK_SECONDS)
                 if event is None:
                     continue
-                training = self._training[event.key]
-                with self.interrupts.deferred():
-                    planned = training.asked.current
-                    record = self._take(training, event.record)
+                point, result = self._training[event.key]
+                record = _as_pruned(point, event.record)
                 if record is not None:
-                    yield planned, record
-                self._fill()
+                    with self.interrupts.deferred():
+                        yield SearchEvent(point.current, record, search_tags(point))
+                        self._act_on(point, result, record)
+                self._start_tasks()
         finally:
             self.executor.close()
-            self._interrupt()
 
-    def _take(self, training: Training, record: Record) -> Record | None:
-        """Write a record and act on it. Returns what was written."""
-        written = self._write(training, record)
-        if isinstance(written, Ended):
-            del self._training[training.asked.current.trial_id]
-            self._ended(training)
-        elif isinstance(written, Measured):
-            self._report(training, written)
-        return written
-
-    def _fill(self) -> None:
-        """Begin what there is room for. Points are asked when they can begin, and not before:
-        what is measured until then may make better ones."""
+    def _start_tasks(self) -> None:
+        """Submits what there is room for. Points are asked when they can start, and not before:
+        what is measured until then may lead to better ones."""
         while True:
             self._ask()
-            able = [one for one in self._ready if self.executor.has_slot(one.current.trial.device)]
-            if not able:
+            startable = [p for p in self._ready if self.executor.has_slot(p.current.trial.device)]
+            if not startable:
                 return
-            members = next_stack(able, self.stacks.size)
-            for one in members:
-                self._ready.remove(one)
-            self.executor.submit(self._task([member.current for member in members]))
+            stack = next_stack(startable, self.stacks.size)
+            for point in stack:
+                self._ready.remove(point)
+            self.executor.submit(self._task([point.current for point in stack]))
 
-    def _task(self, members: Sequence[PlannedTrial]) -> Task:
-        (key, trial), *others = ((one.trial_id, one.trial) for one in members)
+    def _task(self, stack: Sequence[PlannedTrial]) -> Task:
+        (key, trial), *others = ((planned.trial_id, planned.trial) for planned in stack)
         return Task(
             key,
             trial,
@@ -146,127 +116,118 @@ class Drive:
             self.test_outputs,
             others=tuple(others),
             speedup_file=stacks_file() if self.stacks.measured and others else None,
-            checkpoints=self.checkpoints.for_task(members) if self.checkpoints else None,
+            checkpoints=self.checkpoints.for_task(stack) if self.checkpoints else None,
         )
 
     def _ask(self) -> None:
-        """Ask for as many points as a stack takes, each of the study that has begun the fewest."""
+        """Asks for as many points as a stack takes, each of the study with the fewest so far."""
         while able := [study for study in self.studies if self._may_ask(study)]:
             with self.interrupts.deferred():
-                asked = min(able, key=lambda study: study.n_asked()).ask()
-                if asked is not None:
-                    self._advance(asked)
+                point = min(able, key=lambda study: study.n_asked()).ask()
+                if point is not None:
+                    self._advance(point)
 
     def _may_ask(self, study: TuningStudy) -> bool:
         device = study.plan.base.trial.device
         if not self.executor.has_slot(device) or study.is_over():
             return False
-        waiting = sum(one.current.trial.device == device for one in self._ready)
-        return waiting < self.stacks.size
+        ready = sum(point.current.trial.device == device for point in self._ready)
+        return ready < self.stacks.size
 
-    def _advance(self, asked: SearchPoint) -> None:
-        """Make a point's next seed ready to train, or take its result from where it is known."""
-        key = asked.current.trial_id
-        if key in self._training:
-            self._waiting[key].append(asked)
+    def _advance(self, point: SearchPoint) -> None:
+        """Makes a point's next seed ready to train, or takes its result if that is known."""
+        trial_id = point.current.trial_id
+        if trial_id in self._training:
+            self._waiting[trial_id].append(point)
             return
-        result = self._found.get(key) or self.find(key, self.goal)
+        result = self._results.get(trial_id) or self.find_result(trial_id, self.goal)
         if result is None:
-            self._training[key] = Training(asked)
-            self._ready.append(asked)
+            self._training[trial_id] = point, TrialResult()
+            self._ready.append(point)
             return
-        self._show(asked.current, result)
-        self._settle(asked, result)
+        records: list[Record] = [*result.history, Ended(result.outcome or Outcome.DONE, {})]
+        self._known += [SearchEvent(point.current, record, None) for record in records]
+        self._add_result(point, result)
 
-    def _show(self, planned: PlannedTrial, result: TrialResult) -> None:
-        """Let the display count a trial that is not trained again."""
-        self._shown.extend((planned, measured) for measured in result.history)
-        self._shown.append((planned, Ended(result.outcome or Outcome.DONE, {})))
-
-    def _write(self, training: Training, record: Record) -> Record | None:
-        """What was written: of a pruned trial nothing more than its end, however far it came before
-        it could be stopped."""
-        asked = training.asked
-        if asked.pruned_at is not None:
-            if not isinstance(record, Ended):
-                return None
-            reason = f"pruned after epoch {asked.pruned_at} by {asked.study.search.pruner.name}"
-            record = Ended(Outcome.INTERRUPTED, {}, reason=reason, pruned_at=asked.pruned_at)
-        if training.run is None:
-            training.run = self.writer.start_trial(asked.current, sampled(asked))
-        training.result.add(record)
-        training.run.record(record)
+    def _act_on(self, point: SearchPoint, result: TrialResult, record: Record) -> None:
+        result.add(record)
         if isinstance(record, Ended):
-            training.run.settle()
-        return record
+            del self._training[point.current.trial_id]
+            self._end(point, result)
+        elif isinstance(record, Measured):
+            self._report(point, record)
 
-    def _interrupt(self) -> None:
-        for training in self._training.values():
-            if training.run is not None:
-                ended = Ended(Outcome.INTERRUPTED, {}, reason="the search was interrupted")
-                training.run.record(ended)
-
-    def _report(self, training: Training, measured: Measured) -> None:
-        """Tell the pruner of an epoch; stop the trial where it says so."""
-        asked, pruner = training.asked, training.asked.study.search.pruner.name
-        if pruner in ("none", WILCOXON) or asked.pruned_at is not None:
+    def _report(self, point: SearchPoint, measured: Measured) -> None:
+        """Reports an epoch to the pruner, and stops the trial if the pruner says so."""
+        if point.study.search.pruner.name in ("none", WILCOXON):
             return
         value = measured.values.get(self.goal.metric)
-        last = measured.epoch >= asked.current.trial.epochs
-        if measured.epoch == 0 or value is None or last:
+        is_last = measured.epoch >= point.current.trial.epochs
+        if measured.epoch == 0 or value is None or is_last:
             return  # The untrained model says nothing, and the last epoch's value is the trial's.
-        asked.report(value, measured.epoch)
-        if asked.should_prune():
-            asked.pruned_at = measured.epoch
-            self.executor.cancel(asked.current.trial_id)
+        point.report(value, measured.epoch)
+        if point.should_prune():
+            point.pruned_at = measured.epoch
+            self.executor.cancel(point.current.trial_id)
 
-    def _ended(self, training: Training) -> None:
-        asked, result, key = training.asked, training.result, training.asked.current.trial_id
-        if asked.pruned_at is not None:
+    def _end(self, point: SearchPoint, result: TrialResult) -> None:
+        trial_id = point.current.trial_id
+        if point.pruned_at is not None:
             if self.checkpoints:
-                self.checkpoints.delete(asked.current)
-            asked.seconds += result.seconds
-            asked.study.tell(asked, TrialState.PRUNED, "pruned")
-        elif result.reason.startswith(WORKER_DIED) and asked.study.retry(asked, result.reason):
-            pass
-        else:
-            self._found[key] = result
-            self._settle(asked, result)
-        for waiting in self._waiting.pop(key, ()):
+                self.checkpoints.delete(point.current)
+            point.seconds += result.seconds
+            point.study.tell(point, TrialState.PRUNED, "pruned")
+        elif not (
+            result.reason.startswith(WORKER_DIED) and point.study.retry(point, result.reason)
+        ):
+            self._results[trial_id] = result
+            self._add_result(point, result)
+        for waiting in self._waiting.pop(trial_id, ()):
             self._advance(waiting)
 
-    def _settle(self, asked: SearchPoint, result: TrialResult) -> None:
-        """One seed's result is there: go on to the next seed, or close the point."""
-        asked.seconds += result.seconds
-        values = result.values(asked.study.search.objectives, self.goal)
+    def _add_result(self, point: SearchPoint, result: TrialResult) -> None:
+        """Adds one seed's result to a point, and trains the next seed or closes the point."""
+        point.seconds += result.seconds
+        values = result.values(point.study.search.objectives, self.goal)
         if result.outcome is Outcome.DIVERGED:
-            # Ranked worst, as a point that was pruned before it had a value: none is invented.
-            asked.study.tell(asked, TrialState.PRUNED, "diverged")
+            # Ranked worst, like a point that was pruned before it had a value; no value is made up.
+            point.study.tell(point, TrialState.PRUNED, "diverged")
         elif result.outcome is not Outcome.DONE or values is None:
-            asked.study.tell(asked, TrialState.FAIL, "failed")
+            point.study.tell(point, TrialState.FAIL, "failed")
         else:
-            asked.values.append(values)
-            self._next_seed(asked, values[0])
+            point.values.append(values)
+            self._next_seed(point, values[0])
 
-    def _next_seed(self, asked: SearchPoint, value: float) -> None:
-        asked.seed_index += 1
-        done = asked.seed_index == len(asked.planned_trials)
-        if asked.study.search.pruner.name == WILCOXON:
-            asked.report(value, asked.seed_index)
-            if not done and asked.should_prune():
-                asked.pruned_at = asked.seed_index
-                asked.study.tell(asked, TrialState.PRUNED, "pruned")
+    def _next_seed(self, point: SearchPoint, value: float) -> None:
+        point.seed_index += 1
+        done = point.seed_index == len(point.planned_trials)
+        if point.study.search.pruner.name == WILCOXON:
+            point.report(value, point.seed_index)
+            if not done and point.should_prune():
+                point.pruned_at = point.seed_index
+                point.study.tell(point, TrialState.PRUNED, "pruned")
                 return
         if done:
-            asked.study.tell(asked, TrialState.COMPLETE, "done")
+            point.study.tell(point, TrialState.COMPLETE, "done")
         else:
-            self._advance(asked)
+            self._advance(point)
 
 
-def sampled(asked: SearchPoint) -> Mapping[str, Any]:
-    """What a run records of how its trial was proposed."""
+def _as_pruned(point: SearchPoint, record: Record) -> Record | None:
+    """Returns a record as it is to be written: of a pruned trial only its end, however far it
+    trained before it could be stopped."""
+    if point.pruned_at is None:
+        return record
+    if not isinstance(record, Ended):
+        return None
+    reason = f"pruned after epoch {point.pruned_at} by {point.study.search.pruner.name}"
+    return Ended(Outcome.INTERRUPTED, {}, reason=reason, pruned_at=point.pruned_at)
+
+
+def search_tags(point: SearchPoint) -> Mapping[str, Any]:
+    """Returns what a run records of how its trial was proposed."""
     return {
-        "study": asked.study.plan.label,
-        "sampler": str(asked.study.search.sampler),
-        "number": asked.number,
+        "study": point.study.plan.label,
+        "sampler": str(point.study.search.sampler),
+        "number": point.number,
     }

@@ -23,8 +23,8 @@ from harness.store.coordination import leases, processes
 from harness.store.names import ARTIFACTS_COMPLETE
 from harness.store.store import Store
 from harness.store.write.outbox import Outbox
-from harness.store.write.run_log import Moment
 from harness.store.write.sweep_writer import SweepWriter
+from harness.store.write.trial_run import Moment
 from tests.store.store_support import GOAL, children, digits, done, made_outputs, make_plan, write
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -109,7 +109,8 @@ from harness.store.store import open_store
 from harness.store.write.sweep_writer import SweepWriter
 plan = make_plan([digits()])
 writer = SweepWriter(open_store(Path(sys.argv[1])), plan, GOAL)
-writer.start_trial(plan.trials[0])
+writer.record(plan.trials[0], done()[0])
+writer.commit()
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -133,7 +134,8 @@ def test_runs_of_live_processes_are_no_fault(
 ) -> None:
     plan = make_plan([digits()])
     with SweepWriter(store, plan, GOAL) as writer:
-        writer.start_trial(plan.trials[0])
+        writer.record(plan.trials[0], done()[0])
+        writer.commit()
         assert examine(capsys, "--fix")[0] == 0
         assert store.client.get_run(writer.run_id).info.status == "RUNNING"
 
@@ -245,11 +247,11 @@ def test_trials_in_the_outbox_are_reported(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     box = Outbox(store.outbox("1"))
-    box.put("aa", Moment.now(), [])
+    box.put("aa", [(done()[-1], Moment.now())])
     code, output = examine(capsys, "--fix")
     assert code == 1, "only the sweep can write them"
     assert "1 trial trained while the store was away: run the same sweep again" in output
-    assert list(box.held()) == ["aa"]
+    assert list(box.trial_ids()) == ["aa"]
 
 
 def test_half_written_files_of_dead_processes_are_removed(

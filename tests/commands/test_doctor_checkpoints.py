@@ -116,13 +116,12 @@ def test_a_finished_trial_that_is_trained_again_keeps_its_checkpoints(
     write(store, plan, {0: done(), 1: done()})
     lately = write_checkpoints(store, 1, HALF, age=BUSY_SECONDS - 60)
     with SweepWriter(store, plan, GOAL) as writer:
-        run = writer.start_trial(plan.trials[0])
-        run.record(Started({}))
-        writer.sink.commit()
+        writer.record(plan.trials[0], Started({}))
+        writer.commit()
         running = write_checkpoints(store, 0, HALF, age=BUSY_SECONDS + 60)
         assert "left by finished trials" not in examine(capsys, "--fix")[1]
         assert names(running) == names(lately) == [HALF]
-        run.record(Ended(Outcome.INTERRUPTED, {}))
+        writer.record(plan.trials[0], Ended(Outcome.INTERRUPTED, {}))
     assert "1 folder" in examine(capsys)[1]
 
 

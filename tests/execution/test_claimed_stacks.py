@@ -10,7 +10,7 @@ import pytest
 
 from harness.core.claim import Claim
 from harness.core.interrupts import Interrupts
-from harness.core.records import Ended, Outcome, Record
+from harness.core.records import Ended, Outcome
 from harness.execution import queue as execution
 from harness.execution.checkpoint_folder import CheckpointFolder, TrainingLog
 from harness.execution.executors.base import Event, Task
@@ -57,13 +57,6 @@ class Noted:
     def close(self) -> None: ...
 
 
-class Nowhere:
-    def start_trial(self, planned: PlannedTrial) -> Nowhere:
-        return self
-
-    def record(self, record: Record) -> None: ...
-
-
 @pytest.fixture
 def trials() -> list[PlannedTrial]:
     return [planned(make_trial(seed=seed)) for seed in range(6)]
@@ -104,7 +97,7 @@ def run(
     executor = Noted()
     stacks, _ = stacks_of(trials, fuse, 1, room)
     running = execute(
-        trials, executor, Nowhere(), Interrupts(), Path(), False, claim, stacks, checkpoints=room
+        trials, executor, Interrupts(), Path(), False, claim, stacks, checkpoints=room
     )
     list(running)
     tasks = []

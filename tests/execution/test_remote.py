@@ -28,7 +28,7 @@ from harness.store.names import (
 )
 from harness.store.store import Store, open_store
 from harness.store.write import background
-from harness.store.write.background import BackgroundWriter, replay
+from harness.store.write.background import BackgroundWriter
 from harness.store.write.sweep_writer import SweepWriter
 from harness.tuning.study import TuningStudy
 from tests.execution.servers import Wire, free_port, mlflow_server, no_postgres, postgres
@@ -60,7 +60,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "PAUSES", (0.1,))
     monkeypatch.setattr(retry, "PATIENT_PAUSE", 0.2)
     monkeypatch.setattr(background, "STUCK_SECONDS", 0.3)
-    monkeypatch.setattr(background, "FAREWELL_SECONDS", 1.0)
+    monkeypatch.setattr(background, "EXIT_SECONDS", 1.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
@@ -175,9 +175,8 @@ def store_of(wire: Wire, workspace: Path) -> Store:
 
 
 def train(background: BackgroundWriter, plan: Plan, number: int) -> None:
-    run = background.start_trial(plan.trials[number])
     for record in done(test_outputs=made_outputs(plan.trials[number].trial)):
-        run.record(record)
+        background.record(plan.trials[number], record)
 
 
 def wait_until_stuck(background: BackgroundWriter) -> None:
@@ -193,23 +192,24 @@ def test_an_outage_holds_up_no_training_and_loses_nothing(
     store = store_of(wire, workspace)
     with SweepWriter(store, plan, GOAL) as writer, BackgroundWriter(writer) as background:
         train(background, plan, 0)
-        begun = background.start_trial(plan.trials[1])
         for record in done()[:3]:
-            begun.record(record)
+            background.record(plan.trials[1], record)
         wire.cut()
         for number in (2, 3):
             train(background, plan, number)
         wait_until_stuck(background)
         for record in done()[3:]:
-            begun.record(record)
+            background.record(plan.trials[1], record)
         train(background, plan, 4)
-        assert len(list(writer.outbox.held())) == 2, "what ends in an outage is on disk at once"
+        assert len(list(writer.outbox.trial_ids())) == 2, (
+            "what ends in an outage is on disk at once"
+        )
         wire.mend()
         train(background, plan, 5)
     found = results(server, "outage")
     assert len(found) == 6
     assert len({tuple(sorted(metrics.items())) for metrics in found.values()}) == 1
-    assert not list(writer.outbox.held())
+    assert not list(writer.outbox.trial_ids())
 
 
 @pytest.mark.usefixtures("quick")
@@ -227,13 +227,12 @@ def test_a_sweep_that_gives_up_leaves_its_trials_to_the_next(
             wire.cut()
             for number in (1, 2):
                 train(background, plan, number)
-            begun = background.start_trial(plan.trials[3])
             for record in (done()[0], Ended(Outcome.INTERRUPTED, {}, "cut short")):
-                begun.record(record)
+                background.record(plan.trials[3], record)
     wire.mend()
     for expected in (2, 0):
         with SweepWriter(store, plan, GOAL) as second:
-            assert replay(second) == expected
+            assert second.write_outbox(plan.trials) == expected
     assert len(results(server, "given up")) == 3
 
 
@@ -254,7 +253,7 @@ search:
 def searched(wire: Wire, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     (workspace / "tuned.yaml").write_text(SEARCH)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", wire.uri)
-    monkeypatch.setattr(session, "_figures", lambda *_: None)
+    monkeypatch.setattr(session, "_write_figures", lambda *_: None)
     return search.main(["tuned.yaml", "--workers", "1", "--no-compare"])
 
 
@@ -346,13 +345,12 @@ def test_the_writer_passes_on_what_went_wrong(workspace: Path) -> None:
     writer = SweepWriter(store, plan, GOAL)
     with pytest.raises(ValueError, match="has ended"), writer:  # noqa: PT012, SIM117
         with BackgroundWriter(writer) as background:
-            run = background.start_trial(plan.trials[0])
-            for record in (*done(), done()[0]):
-                run.record(record)
+            for record in (*done(), done()[1]):
+                background.record(plan.trials[0], record)
 
 
 def test_in_step_writes_before_it_returns(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "WINDOW_SECONDS", 0.0)
+    monkeypatch.setattr(background, "COMMIT_SECONDS", 0.0)
     store = open_store(workspace)
     plan = plan_of(1, "in step")
     with SweepWriter(store, plan, GOAL) as writer:

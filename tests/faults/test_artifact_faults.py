@@ -30,11 +30,10 @@ def is_complete(store: Store) -> bool:
 def write(store: Store, blocked: Path) -> None:
     plan = make_plan([digits()])
     with SweepWriter(store, plan, GOAL) as writer:
-        run = writer.start_trial(plan.trials[0])
         blocked.rename(blocked.with_name("aside"))
         blocked.touch()
         for record in done():
-            run.record(record)
+            writer.record(plan.trials[0], record)
 
 
 def mend(blocked: Path) -> None:

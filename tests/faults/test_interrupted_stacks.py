@@ -110,17 +110,17 @@ def test_a_group_is_found_again_whatever_the_grouping_would_be_now(
         room.finish(one, done=False)
     for fuse in (2, 256, "auto"):
         found, lines = stacks_of(members[2:], fuse, 1, room)
-        assert [one.trial_id for one in found.begun[0].trials] == [
+        assert [one.trial_id for one in found.interrupted[0].trials] == [
             one.trial_id for one in members[2:5]
         ]
-        assert not {one.trial_id for group in found.groups for one in group} & {
+        assert not {one.trial_id for group in found.new for one in group} & {
             one.trial_id for one in members[2:5]
         }
-        assert lines[0] == "interrupted stacks to go on with: 1, of 3 trials"
+        assert lines[0] == "resuming 1 interrupted stack of 3 trials"
     found, lines = stacks_of(members[2:], "off", 1, room)
-    assert not found.begun
-    assert lines == ["begun anew, as --fuse is off: 3 trials of interrupted stacks"]
-    assert not stacks_of(members[2:], 8, 1, replace(room, fresh=True))[0].begun
+    assert not found.interrupted
+    assert lines == ["Restarting 3 trials: their checkpoints need --fuse."]
+    assert not stacks_of(members[2:], 8, 1, replace(room, fresh=True))[0].interrupted
 
 
 def test_the_same_trials_go_on_in_whatever_order_they_are_asked_together(

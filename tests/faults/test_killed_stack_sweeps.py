@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.core.text import plural
 from harness.execution.checkpoint_folder import Position
 from harness.execution.queue import HELD_SECONDS
 from harness.store import names
@@ -122,7 +123,7 @@ def test_a_sweep_of_stacks_cut_in_mid_epoch_is_as_if_never_cut(
         assert "RUNNING" not in statuses(workspace)
         assert "KILLED" in statuses(workspace)
     told = finish(*WAYS[way])
-    assert f"interrupted stacks to go on with: {len(places)}, of" in told
+    assert f"resuming {plural(len(places), 'interrupted stack')} of" in told
     tags = check(workspace, expected)
     resumed = {tag[names.TAG_RESUMED_AFTER] for tag in tags if names.TAG_RESUMED in tag}
     assert resumed == set(map(str, places))
@@ -158,7 +159,7 @@ def test_fuse_off_begins_anew_and_says_so(workspace: Path, never_cut: Any) -> No
     (workspace / "cut.yaml").write_text(FILE)
     cut(workspace, signal.SIGKILL, *WAYS["inline"])
     told = finish("--executor", "inline")
-    assert "begun anew, as --fuse is off: " in told
+    assert "their checkpoints need --fuse" in told
     tags = [tags for _, tags in standing(workspace).values()]
     assert len(tags) == 8
     assert sum(names.TAG_STACK_SIZE in tag for tag in tags) <= 2, "but for those that had diverged"
@@ -176,7 +177,7 @@ def test_a_harness_that_waits_goes_on_with_the_stack_of_one_that_died(
     first.send_signal(signal.SIGSTOP)  # It lives, and holds what it has.
     second = sweep(*WAYS["inline"])
     assert second.stdout is not None
-    assert any("interrupted stacks to go on with" in line for line in second.stdout)
+    assert any("resuming " in line for line in second.stdout)
     time.sleep(2 * HELD_SECONDS)
     assert second.poll() is None
     first.kill()

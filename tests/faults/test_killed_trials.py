@@ -15,7 +15,7 @@ import pytest
 
 from harness.core.interrupts import Interrupted, Interrupts
 from harness.core.metrics import BEST, MACHINE_DEPENDENT
-from harness.core.records import Ended, Measured, Outcome, Record, Started
+from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.execution.executors.base import Event
 from harness.execution.executors.inline import InlineExecutor
@@ -23,7 +23,6 @@ from harness.execution.executors.process import ProcessExecutor
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import execute
 from harness.execution.run_task import run
-from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store import names
 from tests.faults.sweep_support import cut, finish, reached, statuses, sweep, wait_for
@@ -115,16 +114,6 @@ def test_a_worker_told_to_stop_keeps_a_checkpoint_first(
     assert comparable(records) == whole(trial, data_root)
 
 
-class Nowhere:
-    """A writer that writes nothing."""
-
-    def start_trial(self, planned: PlannedTrial) -> Nowhere:
-        return self
-
-    def record(self, record: Record) -> None:
-        return None
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_trial_in_this_process_keeps_a_checkpoint_before_it_stops(
     number: signal.Signals, tmp_path: Path, data_root: Path
@@ -133,11 +122,10 @@ def test_a_trial_in_this_process_keeps_a_checkpoint_before_it_stops(
     one = planned(made(epochs=10_000))
     room = ExperimentCheckpoints(tmp_path, every=1e9)
     with Interrupts() as interrupts:
-        records = execute(
-            [one], InlineExecutor(), Nowhere(), interrupts, data_root, False, checkpoints=room
-        )
+        events = execute([one], InlineExecutor(), interrupts, data_root, False, checkpoints=room)
         with pytest.raises(Interrupted):  # noqa: PT012
-            for _, record in records:
+            for event in events:
+                _, record = event or (None, None)
                 if isinstance(record, Measured) and record.epoch == 1:
                     threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
     reached = CheckpointFolder(room.trial_folder(one)).latest_position()

@@ -52,9 +52,8 @@ def swept(store: Store, runs: Sequence[tuple[str, int, list[Record]]], name: str
     plan = make_plan(trials, name=name)
     with SweepWriter(store, plan, GOAL) as writer:
         for planned, (_, _, records) in zip(plan.trials, runs, strict=True):
-            run = writer.start_trial(planned)
             for record in records:
-                run.record(record)
+                writer.record(planned, record)
     return read_results(store, name)
 
 

@@ -89,7 +89,7 @@ def test_files_that_wait_for_the_store_and_hold_code_are_refused(
     sealed = hashlib.sha256(data).hexdigest().encode() + b"\n" + data
     if kind == "outbox":
         (tmp_path / "00ff.trial").write_bytes(sealed)
-        found: object = Outbox(tmp_path).take("00ff")
+        found: object = Outbox(tmp_path).load("00ff")
     else:
         (tmp_path / "00ff.run1.pt").write_bytes(sealed)
         found = PendingOutputs(tmp_path).load("00ff", "run1")
@@ -192,9 +192,8 @@ def test_a_reference_to_a_run_is_never_a_path_nor_a_query(
 def one_run(store: Store) -> str:
     plan = make_plan([digits()])
     with SweepWriter(store, plan, GOAL) as writer:
-        run = writer.start_trial(plan.trials[0])
         for record in done():
-            run.record(record)
+            run = writer.record(plan.trials[0], record)
     return run.run_id
 
 

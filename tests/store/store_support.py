@@ -16,8 +16,8 @@ from harness.experiment.experiment import Experiment
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store.store import Store
+from harness.store.write.sql_backend import SqlBackend
 from harness.store.write.sweep_writer import SweepWriter
-from harness.store.write.tables import TableSink
 from tests.support import make_trial
 
 GOAL = Goal("val/accuracy", "max", target=0.7)
@@ -101,9 +101,8 @@ def write(store: Store, plan: Plan, records: dict[int, list[Record]]) -> SweepWr
     """One sweep in which the plan's n-th trial yields `records[n]`."""
     with SweepWriter(store, plan, GOAL) as writer:
         for number, yielded in records.items():
-            run = writer.start_trial(plan.trials[number])
             for record in yielded:
-                run.record(record)
+                writer.record(plan.trials[number], record)
     return writer
 
 
@@ -111,7 +110,7 @@ def write(store: Store, plan: Plan, records: dict[int, list[Record]]) -> SweepWr
 def by_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Writers opened in the block go through MLflow's client, as on a server."""
     with monkeypatch.context() as patched:
-        patched.setattr(TableSink, "of", classmethod(lambda cls, store: None))
+        patched.setattr(SqlBackend, "of", classmethod(lambda cls, store: None))
         yield
 
 

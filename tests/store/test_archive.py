@@ -9,7 +9,7 @@ from mlflow.entities import Metric
 
 from harness.store.read.run_details import RUNS_A_REQUEST, RunDetails
 from harness.store.store import Store
-from harness.store.write.attach import attach
+from harness.store.write.files import attach
 
 EPOCHS = 3
 

@@ -11,8 +11,7 @@ from harness.experiment.plan import PlannedTrial
 from harness.store.artifacts.best_trials import BestTrials, selection_group
 from harness.store.artifacts.trial_outputs import PendingOutputs, TrialOutputs
 from harness.store.store import Store
-from harness.store.write.finish import finish_artifacts
-from harness.store.write.sweep_writer import SweepWriter
+from harness.store.write.sweep_writer import SweepWriter, finish_artifacts
 from tests.store.store_support import (
     GOAL,
     children,
@@ -33,8 +32,7 @@ def quick_artifacts(monkeypatch: pytest.MonkeyPatch) -> None:
         store.client.log_text(kept.run_id, planned.name, "weights/marker.txt")
         return "complete"
 
-    for module in ("finish", "sweep_writer"):
-        monkeypatch.setattr(f"harness.store.write.{module}.store_artifacts", mark)
+    monkeypatch.setattr("harness.store.write.sweep_writer.store_artifacts", mark)
 
 
 def small() -> TestOutputs:
@@ -123,7 +121,8 @@ def test_only_the_best_of_each_group_stays(tmp_path: Path) -> None:
     spool = PendingOutputs(tmp_path)
     keeper = BestTrials(spool, GOAL, trials(), {})
     for number, accuracy in ((0, 0.5), (1, 0.6), (2, 0.9), (3, 0.9)):
-        keeper.offer(trials()[number], kept(number, accuracy))
+        for beaten in keeper.offer(trials()[number], kept(number, accuracy)):
+            keeper.discard(beaten)
     assert [trial_id for trial_id, _ in spool.held()] == [f"{1:016x}", f"{2:016x}"]
     assert {winner.run_id for winner in keeper.winners()} == {"run1", "run2"}
 
@@ -187,9 +186,8 @@ def interrupted(store: Store, scores: dict[int, float]) -> None:
     def sweep() -> None:
         with SweepWriter(store, plan, GOAL) as writer:
             for number, score in scores.items():
-                run = writer.start_trial(plan.trials[number])
                 for record in with_evidence(plan.trials[number], score):
-                    run.record(record)
+                    writer.record(plan.trials[number], record)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -229,10 +227,10 @@ def test_two_harnesses_at_once_clear_nothing_that_the_other_still_needs(
     plan = make_plan([planned.trial for planned in trials()], artifacts="best")
     spool = PendingOutputs(store.pending_outputs(store.experiment("test")))
     with SweepWriter(store, plan, GOAL) as second:
-        run = second.start_trial(plan.trials[1])
         *records, ended = with_evidence(plan.trials[1], 0.9)
         for record in records:
-            run.record(record)
+            run = second.record(plan.trials[1], record)
+        second.commit()
         with SweepWriter(store, plan, GOAL) as first:
             # The second has its evidence in the spool, and its run not yet in the store.
             assert isinstance(ended, Ended)
@@ -241,13 +239,12 @@ def test_two_harnesses_at_once_clear_nothing_that_the_other_still_needs(
                 TrialOutputs(f"{1:016x}", run.run_id, (measured(1, 0.9),), ended.test_outputs)
             )
             for number, score in ((0, 0.5), (2, 0.6)):
-                other = first.start_trial(plan.trials[number])
                 for record in with_evidence(plan.trials[number], score):
-                    other.record(record)
+                    first.record(plan.trials[number], record)
         assert artifacts(store) == {"trial 0": "complete", "trial 1": None, "trial 2": "complete"}
         assert list(spool.held()) == [(f"{1:016x}", run.run_id)]
         assert finish_artifacts(store, plan, GOAL) == 0, "the second is at work"
-        run.record(ended)
+        second.record(plan.trials[1], ended)
     assert artifacts(store)["trial 1"] == "complete"
     assert not (workspace / "mlruns" / "spool").exists()
 
@@ -257,9 +254,8 @@ def test_the_last_of_two_harnesses_stores_what_the_other_trained(store: Store) -
     plan = make_plan([planned.trial for planned in trials()], artifacts="best")
     with SweepWriter(store, plan, GOAL) as last:
         interrupted(store, {0: 0.9, 2: 0.4})
-        run = last.start_trial(plan.trials[1])
         for record in with_evidence(plan.trials[1], 0.7):
-            run.record(record)
+            last.record(plan.trials[1], record)
     assert artifacts(store) == {"trial 0": "complete", "trial 1": None, "trial 2": "complete"}
 
 

@@ -80,9 +80,10 @@ def test_of_two_without_a_common_folder_one_gets_each_trial(served: Store, tmp_p
             assert theirs.take(plan.trials[0]) is Claim.HELD
             assert theirs.take(plan.trials[1]) is Claim.GRANTED
             assert ours.take(plan.trials[1]) is Claim.HELD
-            run = writer.start_trial(plan.trials[0])
             for record in done():
-                run.record(record)
+                writer.record(plan.trials[0], record)
+            writer.commit()
+            ours.release(plan.trials[0])
             assert theirs.take(plan.trials[0]) is Claim.DONE
             writer.lease.renew()
             assert theirs.take(plan.trials[0]) is Claim.DONE
@@ -157,7 +158,8 @@ def test_a_dead_machine_s_runs_are_closed_and_its_trials_free(
 ) -> None:
     plan = three()
     gone = SweepWriter(served, plan, GOAL)
-    begun = gone.start_trial(plan.trials[0])
+    begun = gone.record(plan.trials[0], done()[0])
+    gone.commit()
     gone.lease.hold(plan.trials[0].trial_id)
     for run_id in (gone.run_id, begun.run_id):
         elsewhere(served, run_id)
@@ -180,7 +182,8 @@ def test_a_dead_machine_s_runs_are_closed_and_its_trials_free(
     with pytest.raises(HarnessError, match="closed by somebody else"):
         gone.lease.others()
     for record in done():  # It lived after all: what it writes now counts for nothing.
-        begun.record(record)
+        gone.record(plan.trials[0], record)
+    gone.commit()
     assert served.latest_runs(heir.experiment_id) == {}
     assert served.client.get_run(heir.run_id).info.status == "RUNNING"
 

@@ -17,8 +17,7 @@ from harness import doctor
 from harness.store.coordination.processes import ActiveWriter, no_active_writers
 from harness.store.coordination.stale_runs import orphaned_folders, remove_orphaned_folders
 from harness.store.store import Store, open_store
-from harness.store.write.finish import finish
-from harness.store.write.sweep_writer import SweepWriter
+from harness.store.write.sweep_writer import SweepWriter, finish
 from tests.store.store_support import GOAL, digits, done, make_plan, runs, write
 
 DIES = """
@@ -29,11 +28,9 @@ from harness.store.store import open_store
 from harness.store.write.sweep_writer import SweepWriter
 plan = make_plan([digits(seed=seed) for seed in range(3)])
 with SweepWriter(open_store(), plan, GOAL) as writer:
-    writer.batching = True
     for planned in plan.trials:
-        run = writer.start_trial(planned)
         for record in done():
-            run.record(record)
+            writer.record(planned, record)
     os.kill(os.getpid(), 9)
 """
 

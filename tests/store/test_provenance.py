@@ -15,7 +15,7 @@ from harness.store.coordination.processes import is_dead, process_tag
 from harness.store.git import GitState, checkout_state, git_state
 from harness.store.provenance import ENVIRONMENT, process_provenance, utc
 from harness.store.store import Store
-from harness.store.write.params import ParamTable
+from harness.store.write.inputs import ParamTable
 from tests.store.store_support import children, digits, done, failed, make_plan, runs, write
 
 
@@ -55,10 +55,13 @@ def test_a_search_is_told_of(store: Store) -> None:
     from tests.store.store_support import GOAL
 
     plan = make_plan([digits()])
-    with SweepWriter(store, plan, GOAL, kind="study", trials=20) as writer:
-        writer.start_trial(plan.trials[0], {"sampler": "TPE", "number": 3}).record(failed())
+    with SweepWriter(store, plan, GOAL, studies={"mlp": 20}) as writer:
+        search = {"study": "mlp", "sampler": "TPE", "number": 3}
+        parent_id = writer.parent("mlp").run_id
+        writer.record(plan.trials[0], failed(), search=search)
     parent, child = runs(store)
-    assert provenance(store, child.info.run_id)["sampler"] == {"sampler": "TPE", "number": 3}
+    assert parent.info.run_id == parent_id
+    assert provenance(store, child.info.run_id)["sampler"] == search
     assert parent.data.tags["harness.kind"] == "study"
     assert parent.info.run_name.endswith("(20 trials)")
 

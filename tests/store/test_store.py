@@ -181,10 +181,10 @@ from harness.store.store import open_store
 from harness.store.write.sweep_writer import SweepWriter
 plan = make_plan([digits(), digits(seed=1)])
 writer = SweepWriter(open_store(Path(sys.argv[1])), plan, GOAL)
-run = writer.start_trial(plan.trials[0])
 for record in done()[:3]:
-    run.record(record)
-run.log.flush()
+    writer.record(plan.trials[0], record)
+writer.flush(plan.trials[0])
+writer.commit()
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -210,7 +210,8 @@ def test_a_living_process_keeps_its_runs(store: Store) -> None:
 
     plan = make_plan([digits(), digits(seed=1)])
     first = SweepWriter(store, plan, GOAL)
-    first.start_trial(plan.trials[0])
+    first.record(plan.trials[0], done()[0])
+    first.commit()
     write(store, plan, {1: done()})
     assert sorted(run.info.status for run in runs(store)) == [
         "FINISHED",

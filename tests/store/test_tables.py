@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, 
 from harness.experiment.plan import Plan
 from harness.store import retry
 from harness.store.store import Store, open_store
-from harness.store.write import tables, trial_run
+from harness.store.write import sql_backend
+from harness.store.write.backend import ClientBackend
 from harness.store.write.background import BackgroundWriter
-from harness.store.write.run_log import Moment, RunLog
-from harness.store.write.sinks import ClientSink
+from harness.store.write.sql_backend import COLUMNS, SqlBackend
 from harness.store.write.sweep_writer import SweepWriter
-from harness.store.write.tables import COLUMNS, TableSink
+from harness.store.write.trial_run import Moment, RunLog
 from tests.store.store_support import (
     GOAL,
     by_client,
@@ -62,43 +61,35 @@ def plan() -> Plan:
     return make_plan(trials, ["a", "b", "c <b>", "d", "ü"])
 
 
-def sweep(writer: SweepWriter, records: dict[int, list[Record]]) -> None:
-    """Trials side by side, a second between two records of each."""
-    planned = plan().trials
-    open_runs = {n: writer.start_trial(planned[n], {"number": n}, BEGAN) for n in records}
-    for step in range(max(map(len, records.values()))):
-        at = Moment(BEGAN.utc + 1000 * step, BEGAN.steady + step)
-        for number, yielded in records.items():
-            if step < len(yielded):
-                open_runs[number].record(yielded[step], at)
+def sweeps(store: Store, flush: bool, commit: bool) -> None:
+    """Two sweeps with trials side by side, a second between two records of each.
 
-
-def at_once(store: Store) -> None:
-    with SweepWriter(store, plan(), GOAL) as writer:
-        sweep(writer, SWEEP)
-    with SweepWriter(store, plan(), GOAL) as writer:
-        sweep(writer, {2: done(0.6), 3: done(0.7), 0: done(0.9)})
-
-
-def in_batches(store: Store) -> None:
-    """Each sweep in one commit."""
+    flush: hand over each record's rows at once. commit: store what was handed over after each
+    record, or all with one commit per sweep.
+    """
     for records in (SWEEP, {2: done(0.6), 3: done(0.7), 0: done(0.9)}):
         with SweepWriter(store, plan(), GOAL) as writer:
-            writer.batching = True
-            sweep(writer, records)
+            for step in range(max(map(len, records.values()))):
+                at = Moment(BEGAN.utc + 1000 * step, BEGAN.steady + step)
+                for number, yielded in records.items():
+                    if step < len(yielded):
+                        planned, record = plan().trials[number], yielded[step]
+                        writer.record(planned, record, at, {"number": number})
+                        if flush and not isinstance(record, Ended):
+                            writer.flush(planned)
+                        if commit:
+                            writer.commit()
 
 
-@pytest.mark.parametrize("flush", [0.0, 5.0], ids=["record by record", "run by run"])
-@pytest.mark.parametrize("how", [at_once, in_batches])
+@pytest.mark.parametrize("flush", [True, False], ids=["record by record", "run by run"])
+@pytest.mark.parametrize("commit", [True, False], ids=["at once", "in batches"])
 def test_the_rows_are_those_of_mlflows_client(
-    how: Callable[[Store], None],
-    flush: float,
+    commit: bool,
+    flush: bool,
     workspace: Path,
     empty_database: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(trial_run, "FLUSH_SECONDS", flush)
-    monkeypatch.setattr(trial_run, "FLUSH_COST", 0.0)
     found = []
     for name in ("client", "tables"):
         folder = workspace / name
@@ -107,10 +98,10 @@ def test_the_rows_are_those_of_mlflows_client(
         store = open_store(folder)
         if name == "client":
             with by_client(monkeypatch):
-                at_once(store)
+                sweeps(store, flush, commit=True)
         else:
-            assert TableSink.of(store) is not None
-            how(store)
+            assert SqlBackend.of(store) is not None
+            sweeps(store, flush, commit)
         found.append((rows(store, folder), told(store, folder), files(folder)))
     client, direct = found
     for mine, theirs in zip(direct, client, strict=True):
@@ -193,9 +184,9 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def test_other_tables_are_left_to_mlflow(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert TableSink.of(store) is not None
-    monkeypatch.setattr(tables, "COLUMNS", {**COLUMNS, "tags": COLUMNS["tags"] | {"colour"}})
-    assert TableSink.of(store) is None
+    assert SqlBackend.of(store) is not None
+    monkeypatch.setattr(sql_backend, "COLUMNS", {**COLUMNS, "tags": COLUMNS["tags"] | {"colour"}})
+    assert SqlBackend.of(store) is None
     write(store, make_plan([digits()]), {0: done()})
     assert store.latest_runs(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
 
@@ -204,58 +195,54 @@ def test_a_batch_is_written_whole_or_not_at_all(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit that fails half-way leaves nothing, and may be tried again."""
-    sink = TableSink.of(store)
-    assert sink is not None
-    log = RunLog(sink, store.experiment("whole"), "a run", {"harness.kind": "trial"})
+    backend = SqlBackend.of(store)
+    assert backend is not None
+    log = RunLog(backend, store.experiment("whole"), "a run", {"harness.kind": "trial"})
     log.metrics({"val/accuracy": 0.5}, 1)
     log.params({"lr": "0.1"})
     log.end("FINISHED")
-    jobs: list[str] = []
-    sink.after(lambda: jobs.append("done"))
     monkeypatch.setattr(retry, "PAUSES", ())
     with monkeypatch.context() as patched:
-        patched.setattr(sink, "_tables", _renamed(sink, "latest_metrics"))
+        patched.setattr(backend, "_tables", _renamed(backend, "latest_metrics"))
         with pytest.raises(StoreError, match="no such table"):
-            sink.commit()
+            backend.commit()
     assert runs(store, "whole") == []
-    assert jobs == []
-    sink.commit()
+    backend.commit()
     (run,) = runs(store, "whole")
     assert (run.info.status, run.data.metrics, run.data.params) == (
         "FINISHED",
         {"val/accuracy": 0.5},
         {"lr": "0.1"},
     )
-    assert jobs == ["done"]
-    assert sink.waiting == 0
+    assert backend.pending_rows == 0
 
 
-def _renamed(sink: TableSink, name: str) -> dict[str, Any]:
+def _renamed(backend: SqlBackend, name: str) -> dict[str, Any]:
     from sqlalchemy import MetaData
 
-    gone = sink._tables[name].to_metadata(MetaData(), name="gone")
-    return {**sink._tables, name: gone}
+    gone = backend._tables[name].to_metadata(MetaData(), name="gone")
+    return {**backend._tables, name: gone}
 
 
 def test_a_commit_repeated_writes_nothing_twice(store: Store) -> None:
     """As after a connection that broke before the answer came."""
-    sink = TableSink.of(store)
-    assert sink is not None
-    log = RunLog(sink, store.experiment("twice"), "a run", {"harness.kind": "trial"})
+    backend = SqlBackend.of(store)
+    assert backend is not None
+    log = RunLog(backend, store.experiment("twice"), "a run", {"harness.kind": "trial"})
     log.metrics({"val/accuracy": 0.5}, 1)
     log.metrics({"val/accuracy": 0.4}, 2)
     log.end("FAILED")
-    sink._commit()
-    sink.commit()
+    backend._commit()
+    backend.commit()
     (run,) = runs(store, "twice")
     assert points(store, run.info.run_id, "val/accuracy") == [(1, 0.5), (2, 0.4)]
     assert run.data.metrics == {"val/accuracy": 0.4}
 
 
 def test_a_name_that_mlflow_refuses_is_refused(store: Store) -> None:
-    sink = TableSink.of(store)
-    assert sink is not None
-    log = RunLog(sink, store.experiment("named"), "a run", {})
+    backend = SqlBackend.of(store)
+    assert backend is not None
+    log = RunLog(backend, store.experiment("named"), "a run", {})
     log.metrics({"a\nb": 0.5}, 1)
     with pytest.raises(StoreError, match="cannot write to a run"):
         log.flush()
@@ -264,28 +251,27 @@ def test_a_name_that_mlflow_refuses_is_refused(store: Store) -> None:
 def test_a_deleted_experiment_is_told(store: Store) -> None:
     experiment_id = store.experiment("gone")
     store.client.delete_experiment(experiment_id)
-    sink = TableSink.of(store)
-    assert sink is not None
+    backend = SqlBackend.of(store)
+    assert backend is not None
     with pytest.raises(StoreError, match="'gone' was deleted"):
-        RunLog(sink, experiment_id, "a run", {})
+        RunLog(backend, experiment_id, "a run", {})
 
 
 def test_a_burst_is_few_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     commits = []
-    plain = TableSink._commit
+    plain = SqlBackend._commit
 
-    def counting(sink: TableSink) -> None:
-        commits.append(sink.waiting)
-        plain(sink)
+    def counting(backend: SqlBackend) -> None:
+        commits.append(backend.pending_rows)
+        plain(backend)
 
-    monkeypatch.setattr(TableSink, "_commit", counting)
-    monkeypatch.setattr("harness.store.write.background.WINDOW_SECONDS", 1000.0)
+    monkeypatch.setattr(SqlBackend, "_commit", counting)
+    monkeypatch.setattr("harness.store.write.background.COMMIT_SECONDS", 1000.0)
     many = make_plan([digits(seed=seed) for seed in range(20)])
     with SweepWriter(store, many, GOAL) as writer, BackgroundWriter(writer) as background:
         for planned in many.trials:
-            run = background.start_trial(planned)
             for record in done():
-                run.record(record)
+                background.record(planned, record)
     assert background.trials == 20
     assert len(commits) == 2, "what comes first is written at once, and the rest together"
     assert len(store.latest_runs(store.experiment("test"))) == 20
@@ -293,17 +279,19 @@ def test_a_burst_is_few_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -
 
 def test_mlflow_writes_on_to_a_run_that_was_begun_here(store: Store) -> None:
     """Both ways meet in one run: a log of the client after a batch."""
-    sink = TableSink.of(store)
-    assert sink is not None
-    log = RunLog(sink, store.experiment("both"), "a run", {"harness.kind": "trial"})
+    backend = SqlBackend.of(store)
+    assert backend is not None
+    log = RunLog(backend, store.experiment("both"), "a run", {"harness.kind": "trial"})
     log.metrics({"val/loss": 0.5}, 1)
     log.flush()
-    sink.commit()
-    ClientSink(store).write(log.run_id, [("val/loss", 0.3, BEGAN.utc, 2)], {"lr": "1"}, {"a": "b"})
+    backend.commit()
+    ClientBackend(store).write(
+        log.run_id, [("val/loss", 0.3, BEGAN.utc, 2)], {"lr": "1"}, {"a": "b"}
+    )
     log.metrics({"val/loss": 0.4}, 1)  # told twice: the first stands
     log.metrics({"val/loss": 0.9}, 0)  # late: no newer than what there is
     log.end("FINISHED")
-    sink.commit()
+    backend.commit()
     (run,) = runs(store, "both")
     assert run.data.metrics == {"val/loss": 0.3}
     assert points(store, log.run_id, "val/loss") == [(0, 0.9), (1, 0.5), (2, 0.3)]

@@ -12,8 +12,10 @@ from harness.core.records import BatchLosses, Ended, Measured, Outcome, Started
 from harness.experiment.experiment import Expectation
 from harness.experiment.grid import Axis
 from harness.store.store import Store
-from harness.store.write.batches import batches
-from harness.store.write.sweep_writer import SweepWriter
+from harness.store.write import background
+from harness.store.write.backend import split_into_batches
+from harness.store.write.background import BackgroundWriter
+from harness.store.write.sweep_writer import StoredTrial, SweepWriter
 from tests.store.store_support import (
     GOAL,
     by_client,
@@ -201,8 +203,7 @@ def test_an_interruption_marks_open_runs_as_killed(store: Store) -> None:
 
     def interrupted_sweep() -> None:
         with SweepWriter(store, plan, GOAL) as writer:
-            run = writer.start_trial(plan.trials[0])
-            run.record(measured(0, 0.1))
+            writer.record(plan.trials[0], measured(0, 0.1))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -224,10 +225,9 @@ def test_an_error_elsewhere_marks_the_sweep_as_failed(store: Store) -> None:
 def test_records_after_the_end_are_refused(store: Store) -> None:
     plan = make_plan([digits()])
     with SweepWriter(store, plan, GOAL) as writer:
-        run = writer.start_trial(plan.trials[0])
-        run.record(failed())
+        writer.record(plan.trials[0], failed())
         with pytest.raises(ValueError, match="has ended"):
-            run.record(measured(1, 0.5))
+            writer.record(plan.trials[0], measured(1, 0.5))
 
 
 def superseded(store: Store) -> Counter[tuple[str, bool]]:
@@ -267,13 +267,13 @@ def test_long_trials_show_their_curves_while_they_run(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan([digits()])
-    monkeypatch.setattr("harness.store.write.trial_run.FLUSH_SECONDS", 0.0)
-    monkeypatch.setattr("harness.store.write.trial_run.FLUSH_COST", 0.0)
-    with SweepWriter(store, plan, GOAL) as writer:
-        run = writer.start_trial(plan.trials[0])
-        run.record(measured(0, 0.1))
-        seen = store.client.get_run(run.run_id)
-        run.record(failed())
+    monkeypatch.setattr(background, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(background, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(background, "FLUSH_SECONDS_PER_RUN", 0.0)
+    with SweepWriter(store, plan, GOAL) as runs, BackgroundWriter(runs, in_step=True) as writer:
+        writer.record(plan.trials[0], measured(0, 0.1))
+        seen = children(store)["trial 0"]
+        writer.record(plan.trials[0], failed())
     assert seen.data.metrics["val/accuracy"] == 0.1
     assert seen.data.params["lr"] == "0.1"
     assert seen.info.status == "RUNNING"
@@ -308,10 +308,11 @@ def test_a_store_that_breaks_is_told(store: Store, monkeypatch: pytest.MonkeyPat
     plan = make_plan([digits()])
     monkeypatch.setattr("harness.store.retry.PAUSES", (0.0, 0.0))
     with by_client(monkeypatch):
-        run = SweepWriter(store, plan, GOAL).start_trial(plan.trials[0])
+        writer = SweepWriter(store, plan, GOAL)
+        writer.record(plan.trials[0], done()[0])
     monkeypatch.setattr(type(store.client), "log_batch", locked)
     with pytest.raises(StoreError, match="cannot write to a run: database is locked"):
-        run.record(failed())
+        writer.record(plan.trials[0], failed())
     assert len(tries) == 3
 
 
@@ -329,7 +330,26 @@ def test_batches_fill_what_mlflow_allows_with_the_tags_last(
     metrics: int, params: int, tags: int, calls: list[tuple[int, int, int]]
 ) -> None:
     values = [list(range(n)) for n in (metrics, params, tags)]
-    made = list(batches(*values))  # type: ignore[arg-type]
-    assert [(len(b.metrics), len(b.params), len(b.tags)) for b in made] == calls
-    for field, given in zip(("metrics", "params", "tags"), values, strict=True):
-        assert [value for batch in made for value in getattr(batch, field)] == given
+    batches = list(split_into_batches(*values))
+    assert [tuple(map(len, batch)) for batch in batches] == calls
+    for kind, given in enumerate(values):
+        assert [value for batch in batches for value in batch[kind]] == given
+
+
+def test_a_trial_is_reported_as_stored_once_its_run_is_committed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan([digits(), digits(seed=1)])
+    with SweepWriter(store, plan, GOAL) as writer:
+        for record in done():
+            writer.record(plan.trials[0], record)
+        writer.record(plan.trials[1], done()[0])
+        with monkeypatch.context() as patched:
+            patched.setattr(writer.backend, "commit", lambda: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                writer.commit()
+        assert list(writer.stored()) == []
+        writer.commit()
+        assert list(writer.stored()) == [StoredTrial(plan.trials[0], Outcome.DONE)]
+        assert list(writer.stored()) == [], "each trial is reported once"
+    assert list(writer.stored()) == [StoredTrial(plan.trials[1], Outcome.INTERRUPTED)]

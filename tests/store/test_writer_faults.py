@@ -31,7 +31,7 @@ from harness.store.write import background
 from harness.store.write.background import BackgroundWriter
 from harness.store.store import open_store
 from harness.store.write.sweep_writer import SweepWriter
-background.WINDOW_SECONDS = float(sys.argv[4])
+background.COMMIT_SECONDS = float(sys.argv[4])
 plan = make_plan([digits(seed=seed) for seed in range(int(sys.argv[3]))])
 store = open_store(Path(sys.argv[1]))
 with SweepWriter(store, plan, GOAL) as writer:
@@ -39,9 +39,8 @@ with SweepWriter(store, plan, GOAL) as writer:
         print("ready", flush=True)
         for planned in plan.trials:
             if not writer.is_finished(planned):
-                run = background.start_trial(planned)
                 for record in done():
-                    run.record(record)
+                    background.record(planned, record)
 print("all", flush=True)
 """
 
@@ -116,9 +115,8 @@ def test_a_database_locked_for_half_a_minute_loses_no_row(store: Store) -> None:
         opener = threading.Timer(30.0, holder.rollback)
         opener.start()
         for planned in plan.trials:
-            run = background.start_trial(planned)
             for record in done():
-                run.record(record)
+                background.record(planned, record)
         assert not store.latest_runs(writer.experiment_id)
     opener.join()
     assert finished(store) == {planned.trial_id: 1 for planned in plan.trials}
@@ -163,10 +161,11 @@ def test_a_full_disk_ends_the_writing_and_marks_nothing_as_complete(
 def test_what_is_begun_shows_as_running(store: Store) -> None:
     plan = make_plan([digits()])
     with SweepWriter(store, plan, GOAL) as writer, BackgroundWriter(writer) as background:
-        run = background.start_trial(plan.trials[0])
+        started, *others = done()
+        background.record(plan.trials[0], started)
         while not children(store):
             pass
         assert children(store)["trial 0"].info.status == "RUNNING"
-        for record in done():
-            run.record(record)
+        for record in others:
+            background.record(plan.trials[0], record)
     assert store.latest_runs(store.experiment("test"))["0" * 16].outcome is Outcome.DONE

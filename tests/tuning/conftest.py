@@ -19,5 +19,5 @@ def project(workspace: Path, empty_database: Path) -> Path:
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skips figures, which take seconds and have a test of their own."""
-    monkeypatch.setattr(session, "_figures", lambda *_: None)
+    """Figures take seconds and are tested by themselves."""
+    monkeypatch.setattr(session, "_write_figures", lambda *_: None)

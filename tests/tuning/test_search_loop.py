@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from optuna.trial import TrialState
@@ -16,8 +15,7 @@ from harness.core.interrupts import Interrupts
 from harness.core.metrics import Goal
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.executors.base import Event, Task
-from harness.experiment.plan import PlannedTrial
-from harness.tuning.search_loop import Drive
+from harness.tuning.search_loop import SearchEvent, SearchLoop
 from harness.tuning.stacking import StackLimit, points_per_round, stack_limit
 from harness.tuning.storage import open_storage
 from harness.tuning.study import TuningStudy
@@ -66,50 +64,20 @@ class StubExecutor:
 
 
 @dataclass
-class Runs:
-    """Collects the records of each trial.
-
-    settled: the trials that were waited for.
-    told: how many points the studies had been told of when each was.
-    """
-
-    studies: Sequence[TuningStudy] = ()
-    records: dict[str, list[Record]] = field(default_factory=dict)
-    settled: list[str] = field(default_factory=list)
-    told: list[int] = field(default_factory=list)
-
-    def start_trial(
-        self,
-        planned: PlannedTrial,
-        sampler: Mapping[str, Any] | None = None,
-    ) -> Run:
-        self.records[planned.trial_id] = []
-        return Run(self, planned.trial_id)
-
-
-@dataclass
-class Run:
-    runs: Runs
-    key: str
-
-    def record(self, record: Record) -> None:
-        self.runs.records[self.key].append(record)
-
-    def settle(self) -> None:
-        assert isinstance(self.runs.records[self.key][-1], Ended)
-        self.runs.settled.append(self.key)
-        done = [
-            t for o in self.runs.studies for t in o.optuna_study.trials if t.state.is_finished()
-        ]
-        self.runs.told.append(len(done))
-
-
-@dataclass
 class Search:
+    """A search that has run. records: those to be written, by trial id. n_told: when each trial
+    ended, how many points their studies had been told."""
+
     studies: list[TuningStudy]
     executor: StubExecutor
-    runs: Runs
-    shown: list[tuple[PlannedTrial, Record]]
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    n_told: list[int] = field(default_factory=list)
+
+    def handle(self, event: SearchEvent) -> None:
+        self.records.setdefault(event.planned.trial_id, []).append(event.record)
+        if isinstance(event.record, Ended):
+            trials = [t for study in self.studies for t in study.optuna_study.trials]
+            self.n_told.append(sum(trial.state.is_finished() for trial in trials))
 
 
 @contextmanager
@@ -124,18 +92,19 @@ def searched(
     study_plans = plans(write(workspace, content), data_root)
     with open_storage("", workspace / "mlruns", "small") as opened, Interrupts() as interrupts:
         studies = [TuningStudy(opened, plan, "small") for plan in study_plans]
-        runs, executor = Runs(studies), StubExecutor(slots)
-        drive = Drive(
+        found = Search(studies, StubExecutor(slots))
+        loop = SearchLoop(
             studies,
-            executor,
-            runs,
+            found.executor,
             lambda *_: None,
             Goal("val/accuracy", "max"),
             interrupts,
             data_root,
             stacks=stacks or StackLimit(),
         )
-        yield Search(studies, executor, runs, list(drive.records()))
+        for event in loop.events():
+            found.handle(event)
+        yield found
 
 
 PRUNED = (
@@ -155,19 +124,16 @@ def test_a_pruned_trial_is_not_done_although_its_worker_trained_to_the_end(
         assert pruned.number == 1
         (key,) = pruned.user_attrs["trial_ids"]
         assert key in found.executor.cancelled
-        *measured, ended = found.runs.records[key]
+        *measured, ended = found.records[key]
         assert [r.epoch for r in measured if isinstance(r, Measured)] == [0, 1]
         assert isinstance(ended, Ended)
         assert (ended.outcome, ended.pruned_at) == (Outcome.INTERRUPTED, 1)
         assert ended.reason == "pruned after epoch 1 by median"
-        last = [record for planned, record in found.shown if planned.trial_id == key][-1]
-        assert last == ended, "what is shown is what was written"
 
 
 def test_a_point_is_told_after_its_run_is_safe(workspace: Path, data_root: Path) -> None:
     with searched(workspace, data_root, FILE) as found:
-        assert sorted(found.runs.settled) == sorted(found.runs.records)
-        assert found.runs.told == list(range(8)), "each was safe before it was told"
+        assert found.n_told == list(range(8)), "each run was handled before its point was told"
 
 
 @pytest.mark.parametrize("slots", [2, 5, 50])
@@ -210,7 +176,7 @@ def test_one_trial_of_a_stack_is_pruned_and_the_others_continue(
 ) -> None:
     content = PRUNED.replace("{name: median, n_startup_trials: 1}", "{name: asha}")
     with searched(workspace, data_root, content, StackLimit(12)) as found:
-        outcomes = {key: records[-1] for key, records in found.runs.records.items()}
+        outcomes = {key: records[-1] for key, records in found.records.items()}
         cut = {k for k, end in outcomes.items() if isinstance(end, Ended) and end.pruned_at}
         assert cut == set(found.executor.cancelled)
         assert 0 < len(cut) < len(outcomes)
@@ -238,10 +204,9 @@ def test_each_trial_of_a_stack_is_charged_its_share_of_the_time(
     with open_storage("", workspace / "mlruns", "small") as opened, Interrupts() as interrupts:
         study = TuningStudy(opened, study_plans[0], "small")
         goal = Goal("val/accuracy", "max")
-        drive = Drive(
+        loop = SearchLoop(
             [study],
             Timed(),
-            Runs(),
             lambda *_: None,
             goal,
             interrupts,
@@ -249,7 +214,7 @@ def test_each_trial_of_a_stack_is_charged_its_share_of_the_time(
             False,
             StackLimit(3),
         )
-        list(drive.records())
+        list(loop.events())
         assert [t.user_attrs["seconds"] for t in study.optuna_study.trials] == [2.0, 2.0, 2.0]
 
 

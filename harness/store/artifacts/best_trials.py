@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.components.base import Dataset, Model
@@ -60,21 +60,24 @@ class BestTrials:
         self._seen: set[str] = set()
         self._trials = {planned.trial_id: planned for planned in trials}
         for candidate in candidates(spool, self._trials.values(), earlier):
-            self._consider(candidate)
+            for loser in self._consider(candidate):
+                self.discard(loser)
 
-    def offer(
-        self,
-        planned: PlannedTrial,
-        kept: TrialOutputs,
-        later: Callable[[Callable[[], None]], None] = lambda job: job(),
-    ) -> None:
-        """A trial has ended: spool its evidence if it is the best of its group so far. later: does
-        what it is given once the trial's run is in the store; the beaten one's evidence stays
-        until then."""
+    def offer(self, planned: PlannedTrial, kept: TrialOutputs) -> list[Candidate]:
+        """Adds a trial that has ended to the spool if it is the best of its group so far.
+
+        Returns the candidates that it beats, whose files are to be discarded once the trial's run
+        is in the store.
+        """
         candidate = Candidate(planned, kept.run_id, kept.score(self._goal), stored=False)
-        if candidate.beats(self._best.get(selection_group(planned)), self._goal):
-            self._spool.save(kept)
-            self._consider(candidate, later)
+        if not candidate.beats(self._best.get(selection_group(planned)), self._goal):
+            return []
+        self._spool.save(kept)
+        return self._consider(candidate)
+
+    def discard(self, candidate: Candidate) -> None:
+        """Removes a candidate's files from the spool."""
+        self._spool.remove(candidate.planned.trial_id, candidate.run_id)
 
     def winners(self) -> list[Candidate]:
         """Those whose artifacts are still to be stored."""
@@ -91,20 +94,17 @@ class BestTrials:
             if trial_id in self._trials and (everything or run_id in self._seen):
                 self._spool.remove(trial_id, run_id)
 
-    def _consider(
-        self,
-        candidate: Candidate,
-        later: Callable[[Callable[[], None]], None] = lambda job: job(),
-    ) -> None:
+    def _consider(self, candidate: Candidate) -> list[Candidate]:
+        """Takes a candidate into account. Returns those whose files are no longer needed."""
         self._seen.add(candidate.run_id)
         key = selection_group(candidate.planned)
         before = self._best.get(key)
         loser: Candidate | None = candidate
         if candidate.beats(before, self._goal):
             self._best[key], loser = candidate, before
-        if loser is not None and not loser.stored and loser.run_id != self._best[key].run_id:
-            beaten = (loser.planned.trial_id, loser.run_id)
-            later(lambda: self._spool.remove(*beaten))
+        if loser is None or loser.stored or loser.run_id == self._best[key].run_id:
+            return []
+        return [loser]
 
 
 def candidates(

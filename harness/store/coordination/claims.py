@@ -93,6 +93,11 @@ class Claims:
             return self._remote.take(planned, self._known.get(planned.trial_id))
         return claim
 
+    def release(self, planned: PlannedTrial) -> None:
+        """A trial has ended and its run is in the store: other machines need not wait for it."""
+        if self._remote is not None:
+            self._remote.lease.release(planned.trial_id)
+
     def _take_here(self, planned: PlannedTrial) -> Claim:
         if self._file is None:
             return Claim.GRANTED
@@ -132,7 +137,7 @@ class _Remote:
     def __init__(self, store: Store, experiment_id: str, lease: Lease) -> None:
         self._store = store
         self._experiment_id = experiment_id
-        self._lease = lease
+        self.lease = lease
         self._looked: float | None = None
         self._failed: float | None = None
         self._others: dict[str, set[str]] = {}
@@ -150,20 +155,20 @@ class _Remote:
                 self._failed = None
                 return claim
         if self._others:
-            self._lease.release(planned.trial_id)
+            self.lease.release(planned.trial_id)
             return Claim.HELD
-        self._lease.hold_later(planned.trial_id)
+        self.lease.hold_later(planned.trial_id)
         return Claim.GRANTED
 
     def _take(self, trial_id: str, before: RunSummary | None) -> Claim:
         if self._is_held(trial_id):  # A look that is not old spares the server two writes.
             return Claim.DONE if self._is_done(trial_id, before) else Claim.HELD
-        self._lease.hold(trial_id)
+        self.lease.hold(trial_id)
         if not self._wins(trial_id):
-            self._lease.drop(trial_id)
+            self.lease.drop(trial_id)
             return Claim.HELD
         if self._is_done(trial_id, before):
-            self._lease.release(trial_id)
+            self.lease.release(trial_id)
             return Claim.DONE
         return Claim.GRANTED
 
@@ -179,13 +184,13 @@ class _Remote:
             rivals = [run_id for run_id, held in self._others.items() if trial_id in held]
             if not rivals:
                 return True
-            if min(rivals) < self._lease.run_id:
+            if min(rivals) < self.lease.run_id:
                 return False
             time.sleep(CONTEST_SECONDS)
         return False
 
     def _look(self) -> None:
-        self._others = self._lease.others()
+        self._others = self.lease.others()
         self._looked = time.monotonic()
 
     def _is_done(self, trial_id: str, before: RunSummary | None) -> bool:

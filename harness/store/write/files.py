@@ -1,21 +1,25 @@
-"""A run's small files: written in place where its folder is on this machine, else uploaded."""
+"""A run's small files."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.store.retry import with_retries
+from harness.store.store import Store
+
+Contents = Mapping[str, str | Mapping[str, Any]]
+"""Files by their path in the run: text, or a mapping that is stored as JSON."""
 
 
-def store_files(artifacts: str, uri: str, contents: Mapping[str, str | Mapping[str, Any]]) -> None:
-    """Store files by their path in the run; a mapping as JSON.
+def store_files(artifacts: str, uri: str, contents: Contents) -> None:
+    """Stores files with a run, in place if the run's folder is on this machine.
 
-    artifacts: where the run's files go, as MLflow writes it. uri: the store's. Raises StoreError.
+    artifacts: the URI of the run's files. uri: the store's address. Raises StoreError.
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
@@ -34,19 +38,23 @@ def store_files(artifacts: str, uri: str, contents: Mapping[str, str | Mapping[s
         )
 
 
-def _write(home: Path, contents: Mapping[str, str | Mapping[str, Any]]) -> None:
-    """Each file whole or not at all."""
-    for name, text in _texts(contents):
+def attach(store: Store, run_id: str, name: str, text: str) -> None:
+    """Stores `text` as the file `name` of a run, which may have ended, in place of an earlier one.
+
+    Raises StoreError.
+    """
+    with_retries("store the report", lambda: store.client.log_text(run_id, text, name))
+
+
+def _write(home: Path, contents: Contents) -> None:
+    """Writes each file whole or not at all."""
+    for name, content in contents.items():
         path = home / name
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
+            text = content if isinstance(content, str) else json.dumps(content, indent=1)
             partial.write_text(text, encoding="utf-8")
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-
-
-def _texts(contents: Mapping[str, str | Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    for name, content in contents.items():
-        yield name, content if isinstance(content, str) else json.dumps(content, indent=1)

@@ -1,4 +1,4 @@
-"""Trials that ended while the store did not answer: on disk until they are written, once."""
+"""Trials that ended while the store did not answer, on disk until they are written to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from harness.core.checksummed import load_or_warn, write_checksummed
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.store.coordination.processes import is_dead, process_tag
-from harness.store.write.run_log import Moment
+from harness.store.write.trial_run import Moment
 
 _SUFFIX = ".trial"
 _NAME = re.compile(r"[0-9a-f]{1,64}")
@@ -20,79 +20,75 @@ _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind for kind in (Started, Measured, BatchLosses, Ended)
 }
 
-Timed = tuple[Record, Moment]
+TimedRecord = tuple[Record, Moment]
+"""A record and when it came."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unwritten:
-    """A whole trial: its records and when each came. process: the tag of the process that trained
-    it. sampler: what a search knows of it; empty where none asked for it."""
+class UnwrittenTrial:
+    """A trial that has ended and is not in the store.
+
+    process: the tag of the process that trained it. search: what a search records of the trial.
+    """
 
     trial_id: str
     process: str
-    started: Moment
-    records: tuple[Timed, ...]
-    sampler: Mapping[str, Any] = field(default_factory=dict)
+    records: tuple[TimedRecord, ...]
+    search: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """A folder of one sealed file a trial. Empty and absent are the same."""
+    """A folder with one checksummed file per trial. An absent folder is an empty one."""
 
     folder: Path
 
     def put(
-        self,
-        trial_id: str,
-        started: Moment,
-        records: Sequence[Timed],
-        sampler: Mapping[str, Any] | None = None,
-    ) -> Path:
-        """Keep a trial that has ended. Raises OSError where the disk has no room."""
-        path = self._path(trial_id)
+        self, trial_id: str, records: Sequence[TimedRecord], search: Mapping[str, Any] | None = None
+    ) -> None:
+        """Writes a trial that has ended. Raises OSError if the disk is full."""
+        started = records[0][1]
         content = {
             "trial_id": trial_id,
             "owner": process_tag(),
             "started": (started.utc, started.steady),
             "records": [(_plain(record), at.utc, at.steady) for record, at in records],
-            "sampler": dict(sampler or {}),
+            "sampler": dict(search or {}),
         }
-        write_checksummed(path, content)
-        return path
+        write_checksummed(self._path(trial_id), content)
 
-    def take(self, trial_id: str) -> Unwritten | None:
-        """A trial that is kept; None, with a warning, where its file is damaged."""
+    def load(self, trial_id: str) -> UnwrittenTrial | None:
+        """Reads a trial. Returns None, with a warning, if its file is damaged."""
         found = load_or_warn(self._path(trial_id), "the trial will be trained again")
         if found is None:
             return None
-        return Unwritten(
+        return UnwrittenTrial(
             trial_id=found["trial_id"],
             process=found["owner"],
-            started=Moment(*found["started"]),
             records=tuple((_record(plain), Moment(*at)) for plain, *at in found["records"]),
-            sampler=found.get("sampler", {}),
+            search=found.get("sampler", {}),
         )
 
     def remove(self, trial_id: str) -> None:
-        """Forget a trial, which is written; the folder goes with the last."""
+        """Removes a trial's file, and the folder with the last one."""
         self._path(trial_id).unlink(missing_ok=True)
-        with suppress(OSError):  # It is not empty, or another has removed it.
+        with suppress(OSError):  # It is not empty, or another process has removed it.
             self.folder.rmdir()
 
-    def held(self) -> Iterator[str]:
-        """The ids of the trials that are kept."""
+    def trial_ids(self) -> Iterator[str]:
+        """Yields the ids of the trials in the folder."""
         for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
             if _NAME.fullmatch(path.stem):
                 yield path.stem
 
-    def orphans(self) -> Iterator[Unwritten]:
-        """Trials whose process died, or gave up, before it could write them."""
-        for trial_id in self.held():
-            kept = self.take(trial_id)
-            if kept is None:
+    def orphans(self) -> Iterator[UnwrittenTrial]:
+        """Yields the trials whose process died, or gave up, before it could write them."""
+        for trial_id in self.trial_ids():
+            unwritten = self.load(trial_id)
+            if unwritten is None:
                 self.remove(trial_id)
-            elif kept.process == process_tag() or is_dead(kept.process):
-                yield kept
+            elif unwritten.process == process_tag() or is_dead(unwritten.process):
+                yield unwritten
 
     def _path(self, trial_id: str) -> Path:
         if not _NAME.fullmatch(trial_id):
@@ -101,11 +97,11 @@ class Outbox:
 
 
 _STORED_NAMES = {"metadata": "facts", "test_outputs": "evidence"}
-"""Fields that the files call otherwise: files of version 0 are still read."""
+"""Fields that have another name in the files, as they had in version 0."""
 
 
 def _plain(record: Record) -> dict[str, Any]:
-    """A record as primitives and tensors, which load without running anyone's code."""
+    """Returns a record as primitives and tensors, which torch loads without running code."""
     values = {
         _STORED_NAMES.get(field.name, field.name): getattr(record, field.name)
         for field in fields(record)
@@ -136,5 +132,5 @@ def _record(plain: dict[str, Any]) -> Record:
     for name, stored in _STORED_NAMES.items():
         if stored in plain:
             plain[name] = plain.pop(stored)
-    made: Record = kind(**plain)
-    return made
+    record: Record = kind(**plain)
+    return record

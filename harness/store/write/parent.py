@@ -1,62 +1,79 @@
-"""The parent run of a sweep or study: its name, its note, and what its children share."""
+"""The parent run of a sweep or a study: its name and note, its lease, and its trials' outcomes."""
 
 from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from harness.core.metrics import BEST, Goal
+from harness.core.records import Outcome
 from harness.core.text import format_number, format_value, plural
 from harness.experiment.plan import Plan
 from harness.store import names
+from harness.store.coordination.leases import Lease
 from harness.store.coordination.processes import process_tag
 from harness.store.provenance import process_provenance
 from harness.store.retry import with_retries
 from harness.store.store import Store
 from harness.store.uris import redact
-from harness.store.write.run_log import RunLog
-from harness.store.write.sinks import ClientSink
+from harness.store.write.backend import ClientBackend
+from harness.store.write.files import Contents
+from harness.store.write.trial_run import RunLog
 
 
-def start_parent(
-    store: Store,
-    experiment_id: str,
-    plan: Plan,
-    goal: Goal,
-    kind: str,
-    trials: int,
-    title: str = "",
-) -> RunLog:
-    """Open the parent run, with the experiment file and the whole provenance as its files.
+class ParentRun:
+    """The parent run of a sweep, or of one study of a search, with the lease that says it is alive.
 
-    kind: `names.SWEEP` or `names.STUDY`. trials: how many will run. title: in place of the kind.
+    kind: `names.SWEEP` or `names.STUDY`. trials: how many are to be trained. title: in place of
+    the kind in the run's name. outcomes: how many of its trials ended, by outcome. The experiment
+    file and the provenance of this process are stored with the run.
     """
-    _describe_experiment(store, experiment_id, plan)
-    tags = common_tags(plan, goal) | {
-        names.TAG_KIND: kind,
-        names.TAG_HEARTBEAT: "0",
-        names.TAG_EXPECT: json.dumps([asdict(figure) for figure in plan.experiment.expect]),
-        "mlflow.note.content": parent_note(plan, kind, trials),
-    }
-    name = (
-        f"{title or kind} {datetime.now().astimezone():%Y-%m-%d %H:%M} ({plural(trials, 'trial')})"
-    )
-    parent = RunLog(ClientSink(store), experiment_id, name, tags)
+
+    def __init__(
+        self,
+        store: Store,
+        experiment_id: str,
+        plan: Plan,
+        goal: Goal,
+        kind: str,
+        trials: int,
+        title: str = "",
+    ) -> None:
+        _describe_experiment(store, experiment_id, plan)
+        tags = common_tags(plan, goal) | {
+            names.TAG_KIND: kind,
+            names.TAG_HEARTBEAT: "0",
+            names.TAG_EXPECT: json.dumps([asdict(figure) for figure in plan.experiment.expect]),
+            "mlflow.note.content": parent_note(plan, kind, trials),
+        }
+        now = f"{datetime.now().astimezone():%Y-%m-%d %H:%M}"
+        name = f"{title or kind} {now} ({plural(trials, 'trial')})"
+        self._log = RunLog(ClientBackend(store), experiment_id, name, tags)
+        self._log.files(_parent_files(plan))
+        self.run_id = self._log.run_id
+        self.lease = Lease(store, experiment_id, self.run_id)
+        self.outcomes: Counter[Outcome] = Counter()
+
+    def end(self, status: str = "") -> None:
+        """Closes the run. status: by default FINISHED, or FAILED if a trial failed."""
+        for outcome in Outcome:
+            self._log.metrics({f"trials/{outcome.value}": self.outcomes[outcome]}, 0)
+        self._log.end(status or ("FAILED" if self.outcomes[Outcome.FAILED] else "FINISHED"))
+
+
+def _parent_files(plan: Plan) -> Contents:
     found = process_provenance(folder_of(plan))
     texts = found.diffs()
     if plan.experiment.path.is_file():
         texts["experiment.yaml"] = plan.experiment.path.read_text(encoding="utf-8")
-    # A search's storage, for one, may be given with its password.
-    files: dict[str, str | Mapping[str, Any]] = {n: redact(text) for n, text in texts.items()}
-    files["provenance.json"] = found.parent()
-    parent.files(files)
-    return parent
+    # The address of a search's storage, for one, may contain a password.
+    redacted = {name: redact(text) for name, text in texts.items()}
+    return {**redacted, "provenance.json": found.parent()}
 
 
 def folder_of(plan: Plan) -> Path:

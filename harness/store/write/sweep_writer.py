@@ -1,49 +1,58 @@
-"""Writes a sweep into MLflow: a parent run, and a child run for each trial."""
+"""Writes the trials of a sweep or a search into MLflow: parent runs, and a run for each trial."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from harness.core.errors import StoreError
 from harness.core.metrics import Goal
-from harness.core.records import FINISHED, Ended, Outcome
+from harness.core.records import FINISHED, Ended, Outcome, Record, Started
 from harness.core.text import format_value
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.store import names
-from harness.store.artifacts.best_trials import BestTrials
+from harness.store.artifacts.best_trials import BestTrials, Candidate
 from harness.store.artifacts.trial_files import store_artifacts
 from harness.store.artifacts.trial_outputs import PendingOutputs, TrialOutputs
 from harness.store.coordination.leases import Lease
-from harness.store.coordination.processes import ActiveWriter
+from harness.store.coordination.processes import ActiveWriter, in_turn
 from harness.store.coordination.stale_runs import clean_up_after_dead_processes
+from harness.store.retry import with_retries
 from harness.store.store import Store
-from harness.store.write.datasets import DatasetInputs
-from harness.store.write.finish import store_kept
+from harness.store.write.backend import Backend, ClientBackend
+from harness.store.write.inputs import DatasetInputs, ParamTable
 from harness.store.write.outbox import Outbox
-from harness.store.write.params import ParamTable
-from harness.store.write.parent import common_tags, folder_of, start_parent
-from harness.store.write.run_log import Moment, RunLog
-from harness.store.write.sinks import Sink, open_sink
-from harness.store.write.trial_run import Shared, TrialRun
+from harness.store.write.parent import ParentRun, common_tags, folder_of
+from harness.store.write.sql_backend import SqlBackend
+from harness.store.write.trial_run import Moment, RunLog, TrialRun
 
 _logger = logging.getLogger(__name__)
 
 
-class SweepWriter:
-    """The one writer of a sweep or study: `with SweepWriter(store, plan, goal) as writer`.
+@dataclass(frozen=True, slots=True)
+class StoredTrial:
+    """A trial that ended and whose run is in the store."""
 
-    kind: `names.SWEEP` or `names.STUDY`. trials: how many will run; by default those of the plan
-    that the store has not finished. title: what to call the parent run, by default its kind. Where
-    the block is left by an exception, the open trials are written as interrupted, and the parent as
-    KILLED (an interruption) or FAILED. batching: whether runs stand in the store only after
-    `sink.commit()`, many at once, or as soon as they are opened, and again when they end. sink: one
-    that several writers share; by default its own. Not thread-safe. Every method raises StoreError
-    where the store cannot be written.
+    planned: PlannedTrial
+    outcome: Outcome
+
+
+class SweepWriter:
+    """Writes the runs of one sweep or search: `with SweepWriter(store, plan, goal) as writer`.
+
+    It turns records into rows and holds them back until `commit`; `BackgroundWriter` decides when.
+    If the block is left by an exception, the open runs end as interrupted, and the parent as KILLED
+    (after an interruption) or FAILED. Every method raises StoreError if the store cannot be
+    written. Not thread-safe, except `stored`.
+
+    trials: how many are to be trained, by default those of the plan that the store has not
+    finished. title: the parent's name, by default its kind. studies: of a search, how many trials
+    each study is to train, by its label; a study's parent run is created with its first trial.
     """
 
     def __init__(
@@ -52,51 +61,40 @@ class SweepWriter:
         plan: Plan,
         goal: Goal,
         *,
-        kind: str = names.SWEEP,
         trials: int | None = None,
         title: str = "",
-        sink: Sink | None = None,
+        studies: Mapping[str, int] | None = None,
     ) -> None:
-        self._store = store
-        self._sweep, self._goal = plan, goal
-        self._artifacts = plan.experiment.artifacts
-        self.sink = sink or open_sink(store)
-        self.batching = False
+        self._store, self._plan, self._goal = store, plan, goal
+        self._studies = studies
+        self.backend: Backend = SqlBackend.of(store) or ClientBackend(store)
         self._tags = common_tags(plan, goal) | {names.TAG_KIND: names.TRIAL}
-        self._columns = ParamTable(plan)
+        self._params = ParamTable(plan)
         self._datasets = DatasetInputs()
-        self._outcomes: Counter[Outcome] = Counter()
-        self._open: dict[str, TrialRun] = {}
+        self._parents: dict[str, ParentRun] = {}
+        self._open: dict[str, tuple[TrialRun, ParentRun]] = {}
+        self._ended: set[str] = set()
         self._unfinished: dict[str, str] = {}
+        self._uncommitted: list[StoredTrial] = []
+        self._beaten: list[Candidate] = []
+        self._stored: deque[StoredTrial] = deque()
+        self._entered = False
         self.experiment_id = store.experiment(plan.experiment.name)
         clean_up_after_dead_processes(store, self.experiment_id)
-        self._presence = ActiveWriter(store.writers_file(self.experiment_id))
+        self._active = ActiveWriter(store.writers_file(self.experiment_id))
         self._earlier = store.latest_runs(self.experiment_id)
-        self._plan = {planned.trial_id: planned for planned in plan.trials}
         self.outbox = Outbox(store.outbox(self.experiment_id))
-        self._stored: deque[tuple[PlannedTrial, Outcome]] = deque()
-        self._shared = Shared(
-            goal,
-            folder_of(plan),
-            self._datasets.fingerprint,
-            self._keep,
-            self._closed,
-            self._settle,
-        )
         spool = PendingOutputs(store.pending_outputs(self.experiment_id))
-        self._keeper = BestTrials(spool, goal, plan.trials, self._earlier)
-        if trials is None:
-            trials = sum(not self.is_finished(planned) for planned in plan.trials)
-        self._parent = start_parent(store, self.experiment_id, plan, goal, kind, trials, title)
-        self.lease = Lease(store, self.experiment_id, self._parent.run_id)
-
-    @property
-    def run_id(self) -> str:
-        """The parent run's."""
-        return self._parent.run_id
+        self._best_trials = BestTrials(spool, goal, plan.trials, self._earlier)
+        if studies is None:
+            if trials is None:
+                trials = sum(not self.is_finished(planned) for planned in plan.trials)
+            self._open_parent("", names.SWEEP, trials, title)
 
     def __enter__(self) -> SweepWriter:
-        self.lease.start()
+        self._entered = True
+        for parent in self._parents.values():
+            parent.lease.start()
         return self
 
     def __exit__(
@@ -113,115 +111,244 @@ class SweepWriter:
             elif not isinstance(error, StoreError):  # A failed store would only hide its reason.
                 self.close("FAILED")
         finally:
-            self.lease.stop()
-            self._presence.leave()
+            for parent in self._parents.values():
+                parent.lease.stop()
+            self._active.leave()
 
-    def start_trial(
+    @property
+    def run_id(self) -> str:
+        """The id of the sweep's parent run."""
+        return self.parent().run_id
+
+    @property
+    def lease(self) -> Lease:
+        """The lease of the sweep's parent run."""
+        return self.parent().lease
+
+    @property
+    def open_runs(self) -> int:
+        """The number of trials whose last record has not come."""
+        return len(self._open)
+
+    @property
+    def pending(self) -> int:
+        """The number of rows and ended trials that the next `commit` stores."""
+        return self.backend.pending_rows + len(self._uncommitted)
+
+    def parent(self, study: str = "") -> ParentRun:
+        """Returns the parent run of the sweep, or of a search's study, created if it is not."""
+        if study not in self._parents:
+            trials = (self._studies or {})[study]
+            self._open_parent(study, names.STUDY, trials, f"study {study}")
+        return self._parents[study]
+
+    def record(
         self,
         planned: PlannedTrial,
-        sampler: Mapping[str, Any] | None = None,
+        record: Record,
         at: Moment | None = None,
+        search: Mapping[str, Any] | None = None,
     ) -> TrialRun:
-        """Open a trial's run. sampler: of a search, for tags and provenance (its study, its name,
-        the trial's number there). at: when it began, by default now. It supersedes an earlier run
-        of the trial that did not finish."""
+        """Adds a record to its trial's run, which the first record creates and `Ended` closes.
+
+        at: when the record came, by default now. search: what a search records of the trial, for
+        tags and provenance (its study, sampler, number, role). Returns the run.
+        """
         at = at or Moment.now()
+        if planned.trial_id not in self._open:
+            if planned.trial_id in self._ended and not isinstance(record, Started | Ended):
+                raise ValueError(f"the run of {planned.name!r} has ended")
+            self._open_run(planned, at, search or {})
+        run, _ = self._open[planned.trial_id]
+        if isinstance(record, Ended):
+            self._end(planned, record, at)
+        else:
+            run.add(record, at)
+        return run
+
+    def flush(self, planned: PlannedTrial) -> None:
+        """Hands the rows of an open run to the backend, so that the next commit has them."""
+        run, _ = self._open[planned.trial_id]
+        run.log.flush()
+
+    def commit(self) -> None:
+        """Stores all rows that the backend has, whole or not at all."""
+        self.backend.commit()
+        self._stored.extend(self._uncommitted)
+        self._uncommitted = []
+        for candidate in self._beaten:
+            self._best_trials.discard(candidate)
+        self._beaten = []
+
+    def stored(self) -> Iterator[StoredTrial]:
+        """Yields the trials that ended and were committed since this was last asked."""
+        while self._stored:
+            yield self._stored.popleft()
+
+    def is_finished(self, planned: PlannedTrial) -> bool:
+        """Whether the store had a done or diverged run of the trial when this writer was made."""
+        run = self._earlier.get(planned.trial_id)
+        return run is not None and run.outcome in FINISHED
+
+    def write_outbox(self, trials: Iterable[PlannedTrial]) -> int:
+        """Writes those of `trials` that an earlier process had to leave in the outbox, unless the
+        store has finished them. Returns how many it wrote."""
+        planned_by_id = {planned.trial_id: planned for planned in trials}
+        written = 0
+        for unwritten in self.outbox.orphans():
+            planned = planned_by_id.get(unwritten.trial_id)
+            if planned is None:
+                continue  # The experiment file no longer has it, and may have it again.
+            if not self.is_finished(planned):
+                for record, at in unwritten.records:
+                    self.record(planned, record, at, unwritten.search)
+                written += 1
+            self.commit()
+            self.outbox.remove(unwritten.trial_id)
+        return written
+
+    def close(self, status: str = "") -> None:
+        """Stores the artifacts of the best trials, and ends the parent runs.
+
+        status: "KILLED" or "FAILED" of a sweep that was cut short, which leaves the artifacts to
+        the next one. By default FINISHED, or FAILED if a trial failed.
+        """
+        noun = "sweep" if self._studies is None else "search"
+        for run, _ in list(self._open.values()):
+            ended = Ended(Outcome.INTERRUPTED, {}, reason=f"the {noun} was interrupted")
+            self.record(run.planned, ended)
+        self.commit()
+        try:
+            if not status:
+                alone = self._active.is_alone()
+                store_best_trials(self._store, self.experiment_id, self._plan, self._goal, alone)
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        except BaseException:
+            status = "FAILED"
+            raise
+        finally:
+            for parent in self._parents.values():
+                parent.end(status)
+            self._active.leave()
+
+    def _open_parent(self, study: str, kind: str, trials: int, title: str) -> None:
+        parent = ParentRun(
+            self._store, self.experiment_id, self._plan, self._goal, kind, trials, title
+        )
+        self._parents[study] = parent
+        if self._entered:
+            parent.lease.start()
+
+    def _open_run(self, planned: PlannedTrial, at: Moment, search: Mapping[str, Any]) -> None:
+        """Creates a trial's run, in place of an earlier one that did not finish."""
+        parent = self.parent("" if self._studies is None else str(search["study"]))
         tags = self._tags | {
             names.TAG_TRIAL: json.dumps(planned.trial.resolved()),
             names.TAG_IDS: f"{planned.trial_id} {planned.config_id}",
-            "mlflow.parentRunId": self.run_id,
+            "mlflow.parentRunId": parent.run_id,
         }
         tags |= {
-            names.TAG_SEARCH_PREFIX + key: format_value(v) for key, v in (sampler or {}).items()
+            names.TAG_SEARCH_PREFIX + key: format_value(value) for key, value in search.items()
         }
-        log = RunLog(
-            self.sink,
-            self.experiment_id,
-            planned.name,
-            tags,
-            at.utc,
-            self._datasets.input(planned),
-        )
-        log.params(self._columns.of(planned))
+        dataset = self._datasets.input(planned)
+        log = RunLog(self.backend, self.experiment_id, planned.name, tags, at.utc, dataset)
+        log.params(self._params.of(planned))
         if planned.trial_id in self._earlier and not self.is_finished(planned):
             self._supersede(self._earlier[planned.trial_id].run_id, by=log.run_id)
         if planned.trial_id in self._unfinished:
             self._supersede(self._unfinished.pop(planned.trial_id), by=log.run_id)
-        run = TrialRun(planned, log, self._shared, sampler or {}, at)
-        self._open[run.run_id] = run
-        self._shared.open_runs = len(self._open)
-        self._settle()
-        return run
+        run = TrialRun(planned, log, self._goal, search, at)
+        self._open[planned.trial_id] = run, parent
 
-    def close(self, status: str | None = None) -> None:
-        """Store what was kept of the best trials, and end the parent run.
-
-        status: "KILLED" or "FAILED" of a sweep that was cut short; it leaves what was kept for the
-        next. By default FINISHED, or FAILED where a trial failed.
-        """
-        for run in list(self._open.values()):
-            run.record(Ended(Outcome.INTERRUPTED, {}, reason="the sweep was interrupted"))
-        self.sink.commit()
-        try:
-            if status is None:
-                alone = self._presence.is_alone()
-                store_kept(self._store, self.experiment_id, self._sweep, self._goal, alone)
-                status = "FAILED" if self._outcomes[Outcome.FAILED] else "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        finally:
-            for outcome in Outcome:
-                self._parent.metrics({f"trials/{outcome.value}": self._outcomes[outcome]}, 0)
-            self._parent.end(status or "FAILED")
-            self._presence.leave()
-
-    def stored(self) -> Iterator[tuple[PlannedTrial, Outcome]]:
-        """Yields the trials that ended and whose runs were committed since this was last asked."""
-        while self._stored:
-            yield self._stored.popleft()
-
-    def planned(self, trial_id: str) -> PlannedTrial | None:
-        """The plan's trial of this id."""
-        return self._plan.get(trial_id)
-
-    def is_finished(self, planned: PlannedTrial) -> bool:
-        """Whether the trial stood in the store, done or diverged, when this writer was made."""
-        run = self._earlier.get(planned.trial_id)
-        return run is not None and run.outcome in FINISHED
-
-    def _keep(self, planned: PlannedTrial, kept: TrialOutputs) -> Mapping[str, str]:
-        match self._artifacts:
-            case "best":
-                try:
-                    self._keeper.offer(planned, kept, self.sink.after)
-                except OSError as error:  # Its figures are lost, its results need not be.
-                    _logger.warning("%s: nothing is kept for figures: %s", planned.name, error)
-            case "all":
-                self.sink.commit()  # The client asks the store for the run that files are for.
-                return {names.TAG_ARTIFACTS: store_artifacts(self._store, planned, kept)}
-        return {}
-
-    def _closed(self, planned: PlannedTrial, run_id: str, outcome: Outcome) -> None:
-        self._outcomes[outcome] += 1
-        self.sink.after(lambda: self._stored.append((planned, outcome)))
-        del self._open[run_id]
-        self._shared.open_runs = len(self._open)
-        self.sink.after(lambda: self.lease.release(planned.trial_id))
-        if outcome not in FINISHED:
-            self._unfinished[planned.trial_id] = run_id
+    def _end(self, planned: PlannedTrial, ended: Ended, at: Moment) -> None:
+        run, parent = self._open[planned.trial_id]
+        fingerprint = self._datasets.fingerprint(planned)
+        run.end(ended, at, self._artifact_tags(run, ended), folder_of(self._plan), fingerprint)
+        del self._open[planned.trial_id]
+        self._ended.add(planned.trial_id)
+        parent.outcomes[ended.outcome] += 1
+        self._uncommitted.append(StoredTrial(planned, ended.outcome))
+        if ended.outcome not in FINISHED:
+            self._unfinished[planned.trial_id] = run.run_id
         if self.is_finished(planned):
             earlier = self._earlier[planned.trial_id].run_id
-            if outcome in FINISHED:
-                self._supersede(earlier, by=run_id)
-            else:
-                self._supersede(
-                    run_id, by=earlier
-                )  # A rerun that came to nothing replaces nothing.
+            if ended.outcome in FINISHED:
+                self._supersede(earlier, by=run.run_id)
+            else:  # A rerun that did not finish replaces nothing.
+                self._supersede(run.run_id, by=earlier)
+
+    def _artifact_tags(self, run: TrialRun, ended: Ended) -> Mapping[str, str]:
+        """Stores what a done trial's figures and model are made from, or its artifacts themselves.
+        Returns tags for its run."""
+        if ended.outcome is not Outcome.DONE or ended.test_outputs is None:
+            return {}
+        planned, history = run.planned, tuple(run.history)
+        outputs = TrialOutputs(planned.trial_id, run.run_id, history, ended.test_outputs)
+        match self._plan.experiment.artifacts:
+            case "best":
+                try:
+                    self._beaten += self._best_trials.offer(planned, outputs)
+                except OSError as error:  # Its figures are lost; its results need not be.
+                    _logger.warning("%s: its figures cannot be drawn: %s", planned.name, error)
+            case "all":
+                self.commit()  # MLflow's client uploads files only to a run that is stored.
+                return {names.TAG_ARTIFACTS: store_artifacts(self._store, planned, outputs)}
+        return {}
 
     def _supersede(self, run_id: str, by: str) -> None:
-        self.sink.write(run_id, tags={names.TAG_SUPERSEDED: by})
+        self.backend.write(run_id, tags={names.TAG_SUPERSEDED: by})
 
-    def _settle(self) -> None:
-        if not self.batching:
-            self.sink.commit()
+
+def finish(store: Store, plan: Plan) -> None:
+    """Does what is left of a sweep that was killed at its very end, with no trial to train."""
+    clean_up_after_dead_processes(store, store.experiment(plan.experiment.name))
+    finish_artifacts(store, plan, plan.experiment.goal)
+
+
+def finish_artifacts(store: Store, plan: Plan, goal: Goal) -> int:
+    """Stores the artifacts that a sweep that was cut short left in the spool.
+
+    Returns for how many runs. Does nothing while another process writes the experiment, which
+    stores them when it ends.
+    """
+    experiment_id = store.experiment(plan.experiment.name)
+    if not any(PendingOutputs(store.pending_outputs(experiment_id)).held()):
+        return 0
+    active = ActiveWriter(store.writers_file(experiment_id))
+    try:
+        if active.is_alone():
+            return store_best_trials(store, experiment_id, plan, goal, alone=True)
+        return 0
+    finally:
+        active.leave()
+
+
+def store_best_trials(store: Store, experiment_id: str, plan: Plan, goal: Goal, alone: bool) -> int:
+    """Stores the artifacts of each group's best trial, whichever process trained it, and removes
+    from the spool what is decided. Returns for how many runs.
+
+    alone: whether no other process writes the experiment, whose files in the spool may be of runs
+    that are not stored yet.
+    """
+    spool = PendingOutputs(store.pending_outputs(experiment_id))
+    if not any(spool.held()):
+        return 0
+    with in_turn(store.writers_file(experiment_id).with_suffix(".turn")):
+        best_trials = BestTrials(spool, goal, plan.trials, store.latest_runs(experiment_id))
+        stored = sum(_store_winner(store, best_trials, winner) for winner in best_trials.winners())
+        best_trials.clear(alone)
+    return stored
+
+
+def _store_winner(store: Store, best_trials: BestTrials, winner: Candidate) -> bool:
+    outputs = best_trials.test_outputs(winner)
+    if outputs is None:
+        return False
+    state = store_artifacts(store, winner.planned, outputs)
+    with_retries(
+        "write to a run",
+        lambda: store.client.set_tag(winner.run_id, names.TAG_ARTIFACTS, state),
+    )
+    return True

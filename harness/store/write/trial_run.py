@@ -1,166 +1,209 @@
-"""A trial's run in MLflow, written from the trial's records."""
+"""One run in MLflow (`RunLog`), and a trial's run, which is made from its records (`TrialRun`)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.core.metrics import BATCH_LOSS, Goal, summarise_trial
 from harness.core.records import FINISHED, BatchLosses, Ended, Measured, Outcome, Record, Started
 from harness.core.text import format_value
 from harness.experiment.plan import PlannedTrial
 from harness.store import names
-from harness.store.artifacts.trial_outputs import TrialOutputs
 from harness.store.provenance import Times, trial_provenance
 from harness.store.uris import redact
-from harness.store.write.run_log import Moment, RunLog
+from harness.store.write.backend import Backend, NewRun, Point
+from harness.store.write.files import Contents, store_files
 
-STATUS: Mapping[Outcome, str] = {
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+
+MAX_TAG_LENGTH: Final = 8000
+"""MLflow cuts longer tags without a word; half a JSON text is worse than none."""
+
+STATUS: Final[Mapping[Outcome, str]] = {
     Outcome.DONE: "FINISHED",
     Outcome.DIVERGED: "FINISHED",
     Outcome.FAILED: "FAILED",
     Outcome.INTERRUPTED: "KILLED",
 }
-FLUSH_SECONDS = 5.0
-FLUSH_COST = 0.05
-"""Seconds between flushes for each open run: with very many, writing never takes over."""
+"""The run's status in MLflow."""
+
+METADATA_TAGS: Final[Mapping[str, str]] = {
+    "device": names.TAG_DEVICE,
+    "device_name": names.TAG_DEVICE_NAME,
+    "exclusive": names.TAG_EXCLUSIVE,
+    "fused": names.TAG_STACK_SIZE,
+    "not_fused": names.TAG_NOT_STACKED,
+    "resumed": names.TAG_RESUMED,
+    "resumed_after": names.TAG_RESUMED_AFTER,
+    "continued_from": names.TAG_CONTINUED_FROM,
+    "not_continued": names.TAG_NOT_CONTINUED,
+    "restarted": names.TAG_RESTARTED,
+    "cuda_graph": names.TAG_CUDA_GRAPH,
+}
+"""Tags by the entry of a record's metadata that they hold."""
 
 
-@dataclass(slots=True)
-class Shared:
-    """What a sweep's runs share. folder: where the experiment file lies. open_runs: how many are
-    being written. fingerprint: of a trial's data set. keep: takes a done trial's evidence before
-    its run is closed, and returns tags for the run. closed: called with the run's outcome after it
-    was closed. settle: called where the run should stand in the store as far as it was handed over.
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When something happened, which may be long before it is written.
+
+    utc: milliseconds since 1970, UTC. steady: seconds of a clock that nobody sets.
     """
 
-    goal: Goal
-    folder: Path
-    fingerprint: Callable[[PlannedTrial], str]
-    keep: Callable[[PlannedTrial, TrialOutputs], Mapping[str, str]]
-    closed: Callable[[PlannedTrial, str, Outcome], None]
-    settle: Callable[[], None]
-    open_runs: int = 0
+    utc: int
+    steady: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        return cls(time.time_ns() // 1_000_000, time.monotonic())
+
+
+class RunLog:
+    """One run of the store. Metrics, params and tags are buffered until `flush` or `end` hands them
+    to the backend.
+
+    dataset: the run's MLflow input. Each value carries the time at which it was logged, so that a
+    call that is tried again writes nothing twice. Methods that reach the store raise StoreError.
+    Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        experiment_id: str,
+        name: str,
+        tags: Mapping[str, str],
+        started: int | None = None,
+        dataset: DatasetInput | None = None,
+    ) -> None:
+        self._backend = backend
+        self._logged: dict[int, set[str]] = {}
+        self._points: list[Point] = []
+        self._params: dict[str, str] = {}
+        self._tags: dict[str, str] = {}
+        self.started = Moment.now().utc if started is None else started
+        new = NewRun(experiment_id, name, _without_long(tags), self.started, dataset)
+        created = backend.create(new)
+        self.run_id = created.run_id
+        self._artifacts = created.artifacts
+
+    def metrics(self, values: Mapping[str, float], step: int, at: int | None = None) -> None:
+        """Logs metrics at a step. at: milliseconds since 1970, by default now.
+
+        Skips a metric that the run already has at this step, and values that are not finite: MLflow
+        would store infinity as a number that nobody measured.
+        """
+        moment = Moment.now().utc if at is None else at
+        logged = self._logged.setdefault(step, set())
+        for name, value in values.items():
+            if name not in logged and isfinite(value):
+                logged.add(name)
+                self._points.append((name, float(value), moment, step))
+
+    def params(self, values: Mapping[str, str]) -> None:
+        self._params.update(values)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        self._tags.update(_without_long(values))
+
+    def flush(self) -> None:
+        """Hands what is buffered to the backend."""
+        self._backend.write(self.run_id, self._points, self._params, self._tags)
+        self._points, self._params, self._tags = [], {}, {}
+
+    def files(self, contents: Contents) -> None:
+        store_files(self._artifacts, self._backend.uri, contents)
+
+    def end(self, status: str, end: int | None = None) -> None:
+        """Flushes, then closes the run. status: "FINISHED", "FAILED" or "KILLED"."""
+        self.flush()
+        self._backend.end(self.run_id, status, Moment.now().utc if end is None else end)
+
+
+def _without_long(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in tags.items() if len(value) <= MAX_TAG_LENGTH}
 
 
 @dataclass(slots=True)
 class TrialRun:
-    """Takes a trial's records in their order; `Ended` closes the run, after which more are an
-    error. Raises StoreError where the store cannot be written."""
+    """Turns a trial's records, in their order, into the rows and files of its run.
+
+    search: what a search records of the trial. started: when its first record came.
+    """
 
     planned: PlannedTrial
     log: RunLog
-    shared: Shared
-    sampler: Mapping[str, Any] = field(default_factory=dict)
-    started: Moment = field(default_factory=Moment.now)
-    ended: Outcome | None = None
-    _facts: Mapping[str, Any] = field(default_factory=dict)
-    _history: list[Measured] = field(default_factory=list)
-    _flushed: float = field(default_factory=time.monotonic)
+    goal: Goal
+    search: Mapping[str, Any]
+    started: Moment
+    history: list[Measured] = field(default_factory=list)
+    _metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
         return self.log.run_id
 
-    def record(self, record: Record, at: Moment | None = None) -> None:
-        """Write a record, now or with the next ones. at: when it came, by default now."""
-        at = at or Moment.now()
-        if self.ended is not None:
-            raise ValueError(f"the run of {self.planned.name!r} has ended")
+    def add(self, record: Record, at: Moment) -> None:
+        """Adds a record other than the last. at: when it came."""
         match record:
             case Started():
-                self._found(record.metadata)
+                self._add_metadata(record.metadata)
             case Measured():
-                self._history.append(record)
+                self.history.append(record)
                 self.log.metrics(record.values, record.epoch, at.utc)
             case BatchLosses():
                 for examples, loss in zip(record.examples, record.losses, strict=True):
                     self.log.metrics({BATCH_LOSS: loss}, examples, at.utc)
-            case Ended():
-                self._end(record, at)
-                return
-        self._flush_now_and_then()
 
-    def _found(self, metadata: Mapping[str, Any]) -> None:
-        self._facts = {**self._facts, **metadata}
-        tags = {
-            names.TAG_DEVICE: "device",
-            names.TAG_DEVICE_NAME: "device_name",
-            names.TAG_EXCLUSIVE: "exclusive",
-            names.TAG_STACK_SIZE: "fused",
-            names.TAG_NOT_STACKED: "not_fused",
-            names.TAG_RESUMED: "resumed",
-            names.TAG_RESUMED_AFTER: "resumed_after",
-            names.TAG_CONTINUED_FROM: "continued_from",
-            names.TAG_NOT_CONTINUED: "not_continued",
-            names.TAG_RESTARTED: "restarted",
-            names.TAG_CUDA_GRAPH: "cuda_graph",
-        }
-        self.log.tags(
-            {tag: format_value(metadata[name]) for tag, name in tags.items() if name in metadata}
-        )
+    def end(
+        self, ended: Ended, at: Moment, tags: Mapping[str, str], folder: Path, fingerprint: str
+    ) -> None:
+        """Adds the last record, and closes the run.
 
-    def _flush_now_and_then(self) -> None:
-        """So that the UI shows the curves of a long trial, and a short one is one call."""
-        clock = time.monotonic()
-        if clock - self._flushed >= max(FLUSH_SECONDS, FLUSH_COST * self.shared.open_runs):
-            self.log.flush()
-            self.shared.settle()
-            self._flushed = clock
-
-    def _end(self, ended: Ended, at: Moment) -> None:
-        times = Times(start=self.started.utc, end=at.utc, seconds=at.steady - self.started.steady)
-        last = self._history[-1].epoch if self._history else 0
+        tags: further tags. folder: the experiment file's. fingerprint: of the trial's data set.
+        """
         if ended.outcome in FINISHED:  # The best epoch of half a trial is not a result.
-            scalars = summarise_trial(self._history, ended.final, self.shared.goal)
-            self.log.metrics(scalars, last, at.utc)
-        self._found(ended.metadata)
-        self.log.tags(self._kept(ended))
-        self.log.files(self._files(ended, times))
-        self.log.tags(self._outcome(ended))
-        self.log.end(STATUS[ended.outcome], times.end)
-        self.ended = ended.outcome
-        self.shared.closed(self.planned, self.run_id, ended.outcome)
-        self.shared.settle()
-
-    def _kept(self, ended: Ended) -> Mapping[str, str]:
-        if ended.outcome is not Outcome.DONE or ended.test_outputs is None:
-            return {}
-        kept = TrialOutputs(
-            trial_id=self.planned.trial_id,
-            run_id=self.run_id,
-            history=tuple(self._history),
-            test_outputs=ended.test_outputs,
+            summary = summarise_trial(self.history, ended.final, self.goal)
+            self.log.metrics(summary, self._last_epoch, at.utc)
+        self._add_metadata(ended.metadata)
+        times = Times(start=self.started.utc, end=at.utc, seconds=at.steady - self.started.steady)
+        provenance = trial_provenance(
+            folder, self.planned, fingerprint, self._metadata, ended, times, self.search
         )
-        return self.shared.keep(self.planned, kept)
-
-    def _files(self, ended: Ended, times: Times) -> dict[str, str | Mapping[str, Any]]:
-        files: dict[str, str | Mapping[str, Any]] = {
-            "provenance.json": trial_provenance(
-                self.shared.folder,
-                self.planned,
-                self.shared.fingerprint(self.planned),
-                self._facts,
-                ended,
-                times,
-                self.sampler,
-            )
-        }
+        files: dict[str, str | Mapping[str, Any]] = {"provenance.json": provenance}
         if ended.traceback:
             files["traceback.txt"] = redact(ended.traceback)
-        return files
+        self.log.files(files)
+        self.log.tags({**tags, **self._outcome_tags(ended)})
+        self.log.end(STATUS[ended.outcome], times.end)
 
-    def _outcome(self, ended: Ended) -> dict[str, str]:
+    @property
+    def _last_epoch(self) -> int:
+        return self.history[-1].epoch if self.history else 0
+
+    def _add_metadata(self, metadata: Mapping[str, Any]) -> None:
+        self._metadata = {**self._metadata, **metadata}
+        self.log.tags(
+            {
+                tag: format_value(metadata[name])
+                for name, tag in METADATA_TAGS.items()
+                if name in metadata
+            }
+        )
+
+    def _outcome_tags(self, ended: Ended) -> dict[str, str]:
         tags = {names.TAG_OUTCOME: ended.outcome.value}
         if ended.reason:
             tags[names.TAG_REASON] = redact(ended.reason)[:1000]
         if ended.pruned_at is not None:
             tags[names.TAG_PRUNED_AT] = str(ended.pruned_at)
         if ended.outcome is Outcome.DIVERGED:
-            # Each epoch whose loss is finite is measured, so the next is the one that was not.
-            after = self._history[-1].epoch + 1 if self._history else 0
-            tags[names.TAG_DIVERGED_AT] = str(after)
+            # Each epoch with a finite loss is measured, so the next is the one that was not.
+            tags[names.TAG_DIVERGED_AT] = str(self._last_epoch + 1 if self.history else 0)
         return tags

@@ -11,13 +11,13 @@ import pandas as pd
 
 from harness.core.errors import InputError, Problem, did_you_mean
 from harness.core.text import format_value
-from harness.experiment import conditions
+from harness.experiment.grid import matches
 from harness.store.names import ABSENT, PARAM_CONFIG
 from harness.store.read.results import Results
 from harness.store.read.run_details import JoinedRunDetails, RunDetails
 
 Condition = Mapping[str, Any]
-"""A condition as in an experiment file; see `conditions.matches`."""
+"""A condition as in an experiment file; see `matches`."""
 EXPERIMENT = "experiment"
 """The field that tells joined experiments apart; `--by experiment` compares them."""
 MOST_VALUES = 10
@@ -30,7 +30,7 @@ def matching(trials: pd.DataFrame, condition: Condition) -> pd.DataFrame:
     if not condition:
         return trials
     meets = [
-        isinstance(stored, str) and conditions.matches(condition, json.loads(stored))
+        isinstance(stored, str) and matches(condition, json.loads(stored))
         for stored in trials["trial"]
     ]
     return trials[meets]

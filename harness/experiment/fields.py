@@ -147,7 +147,7 @@ class RangeFields(Fields):
     low: float = Field(description="the smallest value")
     high: float = Field(description="the largest value")
     log: bool = Field(False, description="search the logarithm")
-    step: float = Field(None, gt=0, description="the distance of neighbouring values")
+    step: float = Field(gt=0, description="the distance of neighbouring values, where wanted")
 
 
 class SearchFields(Fields):

@@ -14,12 +14,13 @@ from harness.components.base import Loss, Metric
 from harness.components.registry import components, find
 from harness.core import paths
 from harness.core.errors import InputError
-from harness.experiment.experiment import Experiment
-from harness.experiment.fields import FileFields
+from harness.core.metrics import BEST, FINAL
+from harness.experiment.experiment import Expectation, Experiment
+from harness.experiment.fields import ExpectFields, FileFields, SkipFields
 from harness.experiment.grid import FieldValue, Grid, SkipRule, enumerate_grid
+from harness.experiment.reading.components import check_condition
 from harness.experiment.reading.file import ExperimentFile, read_file
-from harness.experiment.reading.metrics import LOSS, DataInfos, check_fit
-from harness.experiment.reading.rules import read_expectations, read_skip_rules
+from harness.experiment.reading.metrics import LOSS, DataInfos, check_fit, resolve
 from harness.experiment.reading.search import read_search
 from harness.experiment.reading.trial_fields import (
     ReadFields,
@@ -27,7 +28,13 @@ from harness.experiment.reading.trial_fields import (
     read_entries,
     read_fields,
 )
-from harness.experiment.reading.validation import validate, validate_entries
+from harness.experiment.reading.validation import (
+    shown,
+    validate,
+    validate_entries,
+    validate_mapping,
+)
+from harness.experiment.reading.yaml import Keys
 
 
 def load(
@@ -45,7 +52,7 @@ def load(
     read = read_fields(file, read_entries(file), data_root or paths.data_root())
     grid, rules = _grid(file, read)
     _check_combinations(grid, read.infos, file)
-    expectations = read_expectations(file, read)
+    expectations = _expectations(file, read)
     search = read_search(file, read)
     file.raise_problems()
     if read.selection is None:
@@ -84,7 +91,7 @@ def _top_level(file: ExperimentFile) -> dict[str, Any]:
 
 def _grid(file: ExperimentFile, read: ReadFields) -> tuple[Grid, tuple[SkipRule, ...]]:
     """Returns the grid without what skip rules leave out. Reports rules that match nothing."""
-    placed = read_skip_rules(file, read)
+    placed = _skip_rules(file, read)
     rules = tuple(rule for rule, _ in placed)
     grid, counts = enumerate_grid(make_axes(read), read.fields, rules)
     for (rule, keys), count in zip(placed, counts, strict=True):
@@ -107,6 +114,48 @@ def _may_match_nothing(rule: SkipRule, file: ExperimentFile, read: ReadFields) -
         )
         for root in roots
     )
+
+
+def _skip_rules(file: ExperimentFile, read: ReadFields) -> list[tuple[SkipRule, Keys]]:
+    """Returns the valid skip rules, each with its place."""
+    chosen = read.chosen()
+    rules = []
+    for position, item in enumerate(_items(file, "skip")):
+        keys: Keys = ("skip", position)
+        values = validate_mapping(SkipFields, item, keys, file)
+        if values is not None and check_condition(values["when"], (*keys, "when"), chosen, file):
+            rules.append((SkipRule(values["when"], values["because"]), keys))
+    return rules
+
+
+def _expectations(file: ExperimentFile, read: ReadFields) -> tuple[Expectation, ...]:
+    """Returns the published figures that are valid."""
+    chosen, recorded = read.chosen(), read.always_recorded()
+    expectations = []
+    for position, item in enumerate(_items(file, "expect")):
+        keys: Keys = ("expect", position)
+        values = validate_mapping(ExpectFields, item, keys, file)
+        if values is None:
+            continue
+        metric, place = values["metric"], (*keys, "metric")
+        # A condition may choose among the data sets: the metric need not fit all of them then.
+        infos = [] if values["where"] else read.infos.values()
+        selection = resolve(metric.removeprefix(FINAL).removeprefix(BEST), infos, place, file)
+        if selection is not None and metric.startswith(BEST) and selection.name not in recorded:
+            hint = f"add {selection.name} to trial.metrics"
+            file.report(place, "is not recorded at each evaluation, so no best is known", hint)
+        valid = check_condition(values["where"], (*keys, "where"), chosen, file)
+        if valid and selection is not None:
+            expectations.append(Expectation(**values))
+    return tuple(expectations)
+
+
+def _items(file: ExperimentFile, name: str) -> list[Any]:
+    value = file.values.get(name)
+    if value is None or isinstance(value, list):
+        return value or []
+    file.report((name,), f"must be a list, given {shown(value)}")
+    return []
 
 
 Values = tuple[FieldValue, ...]

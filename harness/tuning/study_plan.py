@@ -18,9 +18,8 @@ from pydantic import ValidationError
 
 from harness.core.errors import HarnessError, InputError
 from harness.core.text import format_number, format_value
-from harness.experiment.conditions import matches
 from harness.experiment.experiment import CategoricalDimension, Dimension, Search, value_label
-from harness.experiment.grid import SkipRule
+from harness.experiment.grid import SkipRule, matches
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import COMPONENT_FIELDS, Choice, Trial, make_config_id, make_trial_id
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.experiment.conditions import matches
+from harness.experiment.grid import matches
 from tests.support import make_trial
 
 TRIAL = make_trial(

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from harness.experiment import reference, schema
+from checks import field_tables
+from harness.experiment import schema
 from harness.experiment.reading import yaml
 from tests.experiment.experiment_support import Load
 
@@ -33,16 +34,16 @@ def test_the_schema_is_fresh() -> None:
 
 
 def test_the_tables_of_the_docs_are_fresh() -> None:
-    page = (REPOSITORY / reference.PAGE).read_text(encoding="utf-8")
-    for name in reference.TABLES:
+    page = (REPOSITORY / field_tables.PAGE).read_text(encoding="utf-8")
+    for name in field_tables.TABLES:
         assert f"<!-- fields: {name} -->" in page
-    assert page == reference.refreshed(page), (
-        f"{reference.PAGE} is stale: run `python -m harness.experiment.reference --write`"
+    assert page == field_tables.refreshed(page), (
+        f"{field_tables.PAGE} is stale: run `python -m checks.field_tables --write`"
     )
 
 
 def test_the_example_of_the_docs_is_as_it_says(load_text: Load, validator: Any) -> None:
-    page = (REPOSITORY / reference.PAGE).read_text(encoding="utf-8")
+    page = (REPOSITORY / field_tables.PAGE).read_text(encoding="utf-8")
     example = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0]
     assert not list(validator.iter_errors(yaml.parse(example, "docs").values))
     grid = load_text(example).grid

@@ -1,8 +1,8 @@
-"""Turns what a file says of a component, its name or a mapping with options, into a `Choice`."""
+"""Reads what a file says of components, by name or with options, and conditions on trials."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,21 @@ from pydantic import ValidationError
 from harness.components.base import Component
 from harness.components.registry import SINGULAR, components, find
 from harness.core.errors import InputError, did_you_mean
-from harness.experiment.fields import COMPONENT_KINDS, split
+from harness.experiment.fields import COMPONENT_KINDS, TrialFields, is_known, split
 from harness.experiment.reading.file import ExperimentFile, dotted
-from harness.experiment.reading.validation import option_messages, shown
+from harness.experiment.reading.validation import INVALID, option_messages, shown, validate
 from harness.experiment.reading.yaml import Keys
-from harness.experiment.trial import NO_AUGMENTATION, Choice
+from harness.experiment.trial import (
+    COMPONENT_FIELDS,
+    COMPONENT_LIST_FIELDS,
+    LIST_FIELDS,
+    NO_AUGMENTATION,
+    TRIAL_FIELDS,
+    Choice,
+)
+
+Chosen = Mapping[str, Sequence[Component]]
+"""The components that a file chooses, by trial field."""
 
 Report = Callable[[Keys, str, str], None]
 """Takes a broken rule: its place, the rule and a hint."""
@@ -134,3 +144,53 @@ def check_option(field: str, chosen: Iterable[Component], keys: Keys, file: Expe
         rule = f"no {SINGULAR[kind]} has an option {option!r}"
         file.report(keys, rule, did_you_mean(option, known))
     return option in known
+
+
+def report_unknown_field(file: ExperimentFile, name: str, keys: Keys) -> None:
+    """Reports a name that is neither a trial field nor an option of a component."""
+    root, option = split(name)
+    allowed = COMPONENT_FIELDS if option else TRIAL_FIELDS
+    file.report(keys, "unknown field", did_you_mean(root if option else name, allowed))
+
+
+def check_condition(
+    condition: Mapping[str, Any], keys: Keys, chosen: Chosen, file: ExperimentFile
+) -> bool:
+    """Whether all fields and values of a condition are valid. Reports those that are not."""
+    checks = [
+        _check_field(field, wanted, (*keys, field), chosen, file)
+        for field, wanted in condition.items()
+    ]
+    return all(checks)
+
+
+def _check_field(field: str, wanted: Any, keys: Keys, chosen: Chosen, file: ExperimentFile) -> bool:
+    root, option = split(field)
+    if not is_known(field):
+        report_unknown_field(file, field, keys)
+        return False
+    if option:
+        return check_option(field, chosen.get(root, ()), keys, file)
+    if field in LIST_FIELDS or not isinstance(wanted, list):
+        return _check_value(field, wanted, keys, file)
+    if not wanted:
+        file.report(keys, "an empty list matches nothing")
+    checks = [_check_value(field, item, (*keys, i), file) for i, item in enumerate(wanted)]
+    return bool(wanted) and all(checks)
+
+
+def _check_value(field: str, wanted: Any, keys: Keys, file: ExperimentFile) -> bool:
+    """Whether a field can have this value. Reports it otherwise."""
+    if field in COMPONENT_FIELDS:
+        reference = find_component(field, wanted, keys, file)
+        return reference is not None and make_choice(reference, {}, file.report) is not None
+    if field in COMPONENT_LIST_FIELDS:
+        if isinstance(wanted, list) and any(
+            isinstance(item, list) or item == NO_AUGMENTATION for item in wanted
+        ):
+            items = [make_choices(field, item, (*keys, i), file) for i, item in enumerate(wanted)]
+            return None not in items
+        return make_choices(field, wanted, keys, file) is not None
+    if field in LIST_FIELDS:
+        return True
+    return validate(TrialFields, field, wanted, keys, file) is not INVALID

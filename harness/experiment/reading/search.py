@@ -27,9 +27,9 @@ from harness.experiment.fields import (
     SearchFields,
     is_known,
 )
+from harness.experiment.reading.components import check_condition
 from harness.experiment.reading.file import ExperimentFile
 from harness.experiment.reading.metrics import Selection, resolve
-from harness.experiment.reading.rules import check_condition, chosen_components
 from harness.experiment.reading.search_space import SpaceReader
 from harness.experiment.reading.trial_fields import ReadFields
 from harness.experiment.reading.validation import (
@@ -53,7 +53,7 @@ def read_search(file: ExperimentFile, read: ReadFields) -> Search | None:
     values |= validate_entries(SearchFields, block, ("search",), file)
     if INVALID in values.values() or read.selection is None:
         return None
-    reader = SpaceReader(file, read, chosen_components(read))
+    reader = SpaceReader(file, read, read.chosen())
     return _SearchBlock(values, file, read, reader).search(read.selection)
 
 

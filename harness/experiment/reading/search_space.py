@@ -28,6 +28,7 @@ from harness.experiment.fields import (
     split,
 )
 from harness.experiment.reading.components import (
+    Chosen,
     ComponentReference,
     Entry,
     check_option,
@@ -36,7 +37,6 @@ from harness.experiment.reading.components import (
     make_choices,
 )
 from harness.experiment.reading.file import ExperimentFile
-from harness.experiment.reading.rules import Chosen
 from harness.experiment.reading.trial_fields import ReadFields
 from harness.experiment.reading.validation import INVALID, shown, validate, validate_entries
 from harness.experiment.reading.yaml import Keys

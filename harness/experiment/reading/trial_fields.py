@@ -11,16 +11,18 @@ from typing import Any, Final, cast
 
 from harness.components.base import DataInfo, Loss, Task
 from harness.components.registry import components
-from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.errors import InputError, Problem
 from harness.core.text import format_value
 from harness.experiment.fields import BY_TASK, REQUIRED, TrialFields, is_known, split
 from harness.experiment.grid import REPORTED, Axis, FieldValue, GridField, Indices
 from harness.experiment.reading.components import (
+    Chosen,
     ComponentReference,
     Entry,
     find_component,
     make_choice,
     make_choices,
+    report_unknown_field,
 )
 from harness.experiment.reading.file import ExperimentFile, dotted
 from harness.experiment.reading.metrics import LOSS, DataInfos, Selection, resolve_metrics, select
@@ -110,13 +112,6 @@ def _exists(file: ExperimentFile, name: str, keys: Keys) -> bool:
     return False
 
 
-def report_unknown_field(file: ExperimentFile, name: str, keys: Keys) -> None:
-    """Reports a name that is neither a trial field nor an option of a component."""
-    root, option = split(name)
-    allowed = COMPONENT_FIELDS if option else TRIAL_FIELDS
-    file.report(keys, "unknown field", did_you_mean(root if option else name, allowed))
-
-
 @dataclass(frozen=True, slots=True)
 class NamedComponents:
     """The components that a field may hold, before options given apart from them are added.
@@ -145,6 +140,17 @@ class ReadFields:
     components: Mapping[str, NamedComponents]
     infos: DataInfos
     selection: Selection | None
+
+    def chosen(self) -> Chosen:
+        """Returns the components that are valid in some combination."""
+        return {
+            name: [
+                value.value.component
+                for value in self.fields[name].values.values()
+                if isinstance(value.value, Choice)
+            ]
+            for name in COMPONENT_FIELDS
+        }
 
     def always_recorded(self) -> frozenset[str]:
         """Returns the measures that every trial records at each evaluation."""

@@ -1,6 +1,6 @@
 """The tables of fields in docs/experiment-file.md, from the fields' declarations.
 
-python -m harness.experiment.reference --write     brings the page up to date
+python -m checks.field_tables --write     brings the page up to date
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _default(field: FieldInfo) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the tables, or writes them into the page."""
-    parser = argparse.ArgumentParser(prog="python -m harness.experiment.reference")
+    parser = argparse.ArgumentParser(prog="python -m checks.field_tables")
     parser.add_argument("--write", action="store_true", help=f"bring {PAGE} up to date")
     if parser.parse_args(argv).write:
         PAGE.write_text(refreshed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Results rich enough for every section, without a store."""
+"""Results with content for every section, without a store."""
 
 from __future__ import annotations
 
@@ -44,16 +44,18 @@ POOR: dict[str, list[StoredRun]] = {
 
 
 @dataclass
-class Shelf:
-    """Stands for `tracking.archive.Archive`: the same curve for every run. asked: the runs of each
-    request."""
+class StubRunDetails:
+    """A stub of `store.read.run_details.RunDetails` with the same curve for every run.
+
+    requests: the run ids of each request for histories.
+    """
 
     tracebacks: dict[str, str] = field(default_factory=dict)
-    asked: list[list[str]] = field(default_factory=list)
+    requests: list[list[str]] = field(default_factory=list)
     parent: dict[str, Any] = field(default_factory=lambda: {"python": "3.11", "packages": {}})
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
-        self.asked.append(list(run_ids))
+        self.requests.append(list(run_ids))
         rows = [
             (run, metric, step, 0.1 + 0.2 * step)
             for run in run_ids
@@ -116,20 +118,20 @@ def tournament_runs(
     return runs
 
 
-def with_shelf(found: Results, shelf: Shelf | None = None) -> Results:
-    return replace(found, target=0.85, details=shelf or Shelf())  # type: ignore[arg-type]
+def with_run_details(found: Results, details: StubRunDetails | None = None) -> Results:
+    return replace(found, target=0.85, details=details or StubRunDetails())  # type: ignore[arg-type]
 
 
-def whole(found: Results, question: Any = None) -> Report:
+def whole_report(found: Results, question: Any = None) -> Report:
     return build_report(found, question, sections())
 
 
-def said(found: Results, name: str, **question: Any) -> Any:
+def section_record(found: Results, name: str, **question: Any) -> Any:
     """The record of one section alone."""
     made = build_report(found, Question(**question), choose_sections([name]))
     return made.record(name)
 
 
 @cache
-def rich() -> Results:
-    return with_shelf(results(*tournament_runs()))
+def full_grid() -> Results:
+    return with_run_details(results(*tournament_runs()))

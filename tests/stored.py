@@ -1,4 +1,4 @@
-"""Stored runs as the run side writes them, for tests of the read side."""
+"""Stored runs as a sweep writes them, for tests of reading."""
 
 from __future__ import annotations
 

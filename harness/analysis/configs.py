@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,27 +87,21 @@ def summarise(
         **{outcome: groups[outcome].sum() for outcome in OUTCOMES},
     }
     texts = dict(zip(labels.index, labels.to_dict("records"), strict=True))
-    return [
-        Config(config_id=config_id, task=tasks[config_id], labels=texts[config_id], **values)
-        for config_id, values in _plain_rows(pd.DataFrame(columns))
-    ]
+    rows = pd.DataFrame(columns)
+    configs = []
+    for config_id, row in zip(map(str, rows.index), rows.to_dict("records"), strict=True):
+        values: dict[str, Any] = {
+            str(name): None if np.isnan(value) else value for name, value in row.items()
+        }
+        label = texts[config_id]
+        configs.append(Config(config_id=config_id, task=tasks[config_id], labels=label, **values))
+    return configs
 
 
 def _scalar(trials: pd.DataFrame, column: str | None) -> pd.Series[float]:
     if column is None or column not in trials.columns:
         return pd.Series(np.nan, index=trials.index, dtype=float)
     return trials[column].astype(float)
-
-
-def _plain_rows(table: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields each row as Python's own numbers, None for NaN."""
-    for config_id, row in zip(table.index, table.to_dict("records"), strict=True):
-        values = {
-            str(name): float(value) if isinstance(value, float) else int(value)
-            for name, value in row.items()
-            if not np.isnan(value)
-        }
-        yield str(config_id), {str(name): values.get(str(name)) for name in row}
 
 
 def label_configs(trials: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:

@@ -33,7 +33,7 @@ Regime = Literal["too low", "good", "too high", "diverged", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LearningRate:
+class RateResult:
     """One learning rate, at the best of whatever else varies (chosen on the same score).
 
     final: mean score after the last epoch over n seeds; None if no trial was done.
@@ -63,7 +63,7 @@ class Sensitivity:
 
     task: str
     contender: str
-    rates: tuple[LearningRate, ...]
+    rates: tuple[RateResult, ...]
     untrained: float | None
     best: float | None
     good: tuple[float, float] | None
@@ -112,29 +112,29 @@ def sensitivity(
     """
     sign = 1 if direction == "max" else -1
     by_lr = _best_of_each(finals, sign)
-    means = {lr: of.mean for lr, of in by_lr.items()}
-    alive = {lr: m for lr, m in means.items() if m is not None and not by_lr[lr].has_diverged}
+    alive = {lr: of.mean for lr, of in by_lr.items() if of.mean is not None and not of.has_diverged}
     best = max(alive, key=lambda lr: (sign * alive[lr], -lr), default=None)
     gain = None if best is None or untrained is None else sign * (alive[best] - untrained)
-    kept = {lr: _kept(mean, untrained, gain, sign) for lr, mean in means.items()}
-    rates = tuple(
-        LearningRate(
-            lr=lr,
-            n=len(of.values),
-            diverged=of.diverged,
-            final=of.mean,
-            interval=bootstrap(np.array(of.values, dtype=float), generator),
-            kept=kept[lr],
-            regime="diverged" if of.has_diverged else _regime(lr, best, kept[lr]),
+    rates = []
+    for lr, of in sorted(by_lr.items()):
+        kept = _kept(of.mean, untrained, gain, sign)
+        rates.append(
+            RateResult(
+                lr=lr,
+                n=len(of.values),
+                diverged=of.diverged,
+                final=of.mean,
+                interval=bootstrap(np.array(of.values, dtype=float), generator),
+                kept=kept,
+                regime="diverged" if of.has_diverged else _regime(lr, best, kept),
+            )
         )
-        for lr, of in sorted(by_lr.items())
-    )
     good = _good_region(rates, best)
     tried = [str(rate.lr) for rate in rates if rate.n or rate.diverged]
     return Sensitivity(
         task=task,
         contender=contender,
-        rates=rates,
+        rates=tuple(rates),
         untrained=untrained,
         best=best,
         good=good,
@@ -174,7 +174,7 @@ def _regime(lr: float, best: float | None, kept: float | None) -> Regime:
     return "too low" if lr < best else "too high"
 
 
-def _good_region(rates: Sequence[LearningRate], best: float | None) -> tuple[float, float] | None:
+def _good_region(rates: Sequence[RateResult], best: float | None) -> tuple[float, float] | None:
     place = next((i for i, rate in enumerate(rates) if rate.lr == best), None)
     if place is None or rates[place].regime != "good":
         return None
@@ -186,7 +186,7 @@ def _good_region(rates: Sequence[LearningRate], best: float | None) -> tuple[flo
     return rates[low].lr, rates[high].lr
 
 
-def _lost(rates: Sequence[LearningRate], gain: float | None) -> float | None:
+def _lost(rates: Sequence[RateResult], gain: float | None) -> float | None:
     if gain is None or gain <= 0:
         return None
     lost = [

@@ -22,7 +22,7 @@ DIVERGED = -np.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class ContenderEntry:
     """A contender's best config on a task, chosen on the validation score alone.
 
     values: by seed, higher is better whatever the metric (see `Tournament.sign`), `DIVERGED` for
@@ -56,7 +56,7 @@ class Tournament:
     contenders: tuple[str, ...]
     task_fields: tuple[str, ...]
     contend_by: tuple[str, ...]
-    entries: Mapping[tuple[str, str], Entry]
+    entries: Mapping[tuple[str, str], ContenderEntry]
     metric: str
     sign: int
 
@@ -115,7 +115,7 @@ def tournament(comparison: Comparison) -> Tournament | None:
     for (task, contender), config in best.items():
         trials = comparison.trials.iloc[places[config.config_id]]
         values, run_ids = _by_seed(trials, score.test_column or score.column, score.sign)
-        entries[task, contender] = Entry(
+        entries[task, contender] = ContenderEntry(
             task=task, contender=contender, config=config, values=values, run_ids=run_ids
         )
     return Tournament(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.analysis.summary import Interval
 from harness.report.blocks import ReportTable, columns
 from harness.report.numbers import MISSING
 
@@ -54,8 +55,7 @@ class ForestRow:
 
     label: str
     value: float | None
-    low: float | None
-    high: float | None
+    interval: Interval
     group: str = ""
 
 
@@ -74,7 +74,10 @@ class ForestPlot:
     groups: tuple[str, ...] = ()
 
     def table(self) -> ReportTable:
-        rows = tuple((r.label, _cell(r.value), _cell(r.low), _cell(r.high)) for r in self.rows)
+        rows = tuple(
+            (r.label, _cell(r.value), _cell(r.interval.low), _cell(r.interval.high))
+            for r in self.rows
+        )
         return ReportTable(columns("of", numeric=(self.x, "low", "high")), rows)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -19,28 +19,28 @@ from harness.report.blocks import Block, Folded, Paragraph
 from harness.report.figures import Figure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Section:
     """A section of a report.
 
     name: its name for `--section`, and its key in JSON.
     title: its heading; empty for none.
-    order: sections are shown in ascending order of this number.
     record: returns what the section says as a dataclass of plain values, which JSON holds and tests
         read; None if it has nothing to say.
     blocks, figures, folded: show that record as paragraphs and tables, as figures, and as long
         texts; figures and long texts are for HTML.
+    order: sections are shown in ascending order of this number.
     brief: whether a report on a terminal has the section when nobody asks for more.
     """
 
     name: str
     title: str
-    order: int
     record: Callable[[Comparison], Any | None]
     blocks: Callable[[Any], tuple[Block, ...]]
     figures: Callable[[Any], tuple[Figure, ...]] = lambda _: ()
     folded: Callable[[Any], tuple[Folded, ...]] = lambda _: ()
-    brief: bool = False
+    order: int = field(kw_only=True)
+    brief: bool = field(default=False, kw_only=True)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What is asked of results, and what of them counts."""
+"""Questions asked of results, and the trials that they count."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_only_trials_that_meet_the_condition() -> None:
     assert found.shown == ("model",)
 
 
-def test_a_condition_that_nothing_meets_tells_what_there_is() -> None:
+def test_an_unmet_condition_lists_the_values_that_exist() -> None:
     with pytest.raises(InputError, match=r"lr=0.02.*\n.*0.001, 0.01, 0.1"):
         compare(results(*GRID), Question(where={"lr": 0.02}))
 
@@ -107,12 +107,12 @@ def test_trials_outside_the_plan_are_left_out_and_missing_ones_counted() -> None
     assert (len(found.trials), found.unplanned, found.missing) == (2, 1, 1)
 
 
-def test_a_plan_of_which_nothing_ran_says_so() -> None:
+def test_a_plan_without_any_run_is_an_error() -> None:
     with pytest.raises(InputError, match="none of the 1 trials"):
         compare(results(trial_run(0.9)), Question(planned=["other"]))
 
 
-def test_the_last_epoch_is_read_where_another_metric_is_asked_for() -> None:
+def test_another_metric_is_read_after_the_last_epoch() -> None:
     runs = [trial_run(0.9, metrics={"final/val/loss": 0.3}), trial_run(0.8, lr=0.5)]
 
     loss = compare(results(*runs), Question(metric="val/loss"))
@@ -137,7 +137,7 @@ def test_a_score_says_whether_the_test_split_chose() -> None:
     assert not choose_score(scalars, "test/accuracy", "max", "val/loss").saw_test
 
 
-def test_lower_is_better_where_the_sweep_says_so() -> None:
+def test_lower_is_better_if_the_sweep_minimises() -> None:
     tags = {TAG_METRIC: "val/loss", TAG_DIRECTION: "min"}
     runs = [trial_run(lr=lr, metrics={"best/val/loss": lr}, tags=tags) for lr in (0.2, 0.1)]
     made = results_table("demo", [sweep_run(metric="val/loss", direction="min"), *runs])
@@ -147,7 +147,7 @@ def test_lower_is_better_where_the_sweep_says_so() -> None:
 
 
 def test_points_that_a_search_chose_by_are_not_ranked_with_its_winners() -> None:
-    """Chosen by the seed they were trained on, the best of them are too good."""
+    """The best points are too good: they were chosen by the seed that they were trained on."""
     tried = [
         trial_run(0.9 + n / 1000, lr=0.01 * (n + 1), seed=0, tags={TAG_POINT_NUMBER: str(n)})
         for n in range(8)
@@ -175,7 +175,7 @@ def test_points_that_a_search_chose_by_are_not_ranked_with_its_winners() -> None
     assert (of_sweep.tuning, of_sweep.unplanned) == (None, 10)
 
 
-def test_points_of_a_search_are_ranked_where_nothing_else_is_there() -> None:
+def test_points_of_a_search_are_ranked_if_there_are_no_other_trials() -> None:
     tried = [trial_run(0.9, lr=0.1 * (n + 1), tags={TAG_POINT_NUMBER: str(n)}) for n in range(3)]
     found = compare(results(*tried), Question())
     assert (len(found.trials), found.tuning) == (3, None)

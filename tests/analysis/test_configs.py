@@ -59,7 +59,7 @@ def test_one_seed_has_no_deviation() -> None:
     assert (found.n, found.mean, found.sd, found.test_mean) == (1, 0.8, None, None)
 
 
-def test_what_is_missing_stays_missing() -> None:
+def test_missing_values_stay_missing() -> None:
     """A trial that failed, runs, was interrupted or diverged has no value, whatever it logged."""
     runs = [
         trial_run(0.9, seed=0),

@@ -1,4 +1,4 @@
-"""The rule by which one contender beats another: when it claims, and why it does not."""
+"""The rule by which one contender beats another: when it makes a claim, and why not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from harness.analysis.configs import Config
 from harness.analysis.headline import Headline, headline
-from harness.analysis.tournament import DIVERGED, Entry, Tournament
+from harness.analysis.tournament import DIVERGED, ContenderEntry, Tournament
 from harness.core.errors import InputError
 
 SEEDS = np.arange(5) / 100
@@ -22,7 +22,7 @@ def games(*tasks: Scores) -> Tournament:
     contenders = tuple(dict.fromkeys(name for task in tasks for name in task))
     names = tuple(f"task {number}" for number in range(len(tasks)))
     entries = {
-        (name, contender): Entry(
+        (name, contender): ContenderEntry(
             task=name,
             contender=contender,
             config=cast("Config", None),
@@ -52,7 +52,7 @@ def ranked(*order: str) -> Scores:
     return {name: 0.9 - 0.1 * place + SEEDS for place, name in enumerate(order)}
 
 
-def test_who_wins_everywhere_beats_the_next() -> None:
+def test_a_winner_on_every_task_beats_the_next() -> None:
     found = judged(*[ranked("adam", "momentum", "sgd")] * 3)
 
     assert (found.finding, found.doubt, found.undecided) == ("beats", "", ())
@@ -66,7 +66,7 @@ def test_who_wins_everywhere_beats_the_next() -> None:
     assert found.evidence.blocks == 15
 
 
-def test_seeds_alone_make_no_claim_where_tasks_disagree() -> None:
+def test_seeds_alone_make_no_claim_if_tasks_disagree() -> None:
     """adam wins every seed of four tasks and loses every seed of two: no chance in these seeds, but
     six tasks that split four to two are what a coin gives."""
     up, down = ranked("adam", "sgd"), ranked("sgd", "adam")
@@ -83,7 +83,7 @@ def test_seeds_alone_make_no_claim_where_tasks_disagree() -> None:
     assert found.evidence.p == pytest.approx(0.6875)  # ranks tie: a sign test, 2 P(X ≤ 2), n = 6
 
 
-def test_friedman_is_asked_first_where_three_compete() -> None:
+def test_friedmans_test_comes_first_for_three_contenders() -> None:
     found = judged(ranked("adam", "momentum", "sgd"), ranked("adam", "sgd", "momentum"))
 
     assert found.doubt == "test"
@@ -92,7 +92,7 @@ def test_friedman_is_asked_first_where_three_compete() -> None:
     assert not found.evidence.differ
 
 
-def test_ranks_decide_where_the_leader_does_not_win_everywhere() -> None:
+def test_ranks_decide_if_the_leader_loses_a_task() -> None:
     """adam is first but once; momentum once. Only sgd is far enough behind."""
     often, once = ranked("adam", "momentum", "sgd"), ranked("momentum", "adam", "sgd")
     found = judged(*[often] * 7, once)
@@ -104,7 +104,7 @@ def test_ranks_decide_where_the_leader_does_not_win_everywhere() -> None:
 
 
 def test_nemenyis_difference_is_reached_or_not() -> None:
-    """a loses one of 12 tasks to b and c. Average ranks 1.17, 2 and 2.83; 1.35 tells four apart."""
+    """a loses one of 12 tasks to b and c. Average ranks: 1.17, 2 and 2.83; four differ by 1.35."""
     found = judged(*[ranked("a", "b", "c", "d")] * 11, ranked("c", "b", "a", "d"))
 
     assert found.finding == "beats"
@@ -153,7 +153,7 @@ def test_a_task_that_one_did_not_finish_is_left_out() -> None:
     assert judged({"adam": SEEDS}, {"sgd": SEEDS}).doubt == "no task"
 
 
-def test_what_always_diverges_is_beaten() -> None:
+def test_a_contender_that_always_diverges_is_beaten() -> None:
     diverged = {"adam": 0.9 + SEEDS, "sgd": [DIVERGED] * 5}
     found = judged(*[diverged] * 2)
     assert found.finding == "beats"
@@ -179,8 +179,8 @@ def test_the_baseline_is_one_of_the_two() -> None:
         judged(*tasks, baseline="sdg")
 
 
-def test_equal_contenders_are_rarely_told_apart() -> None:
-    """Of drawn experiments in which nothing differs, at most one in twenty claims anything."""
+def test_equal_contenders_are_rarely_separated() -> None:
+    """Of random experiments without any difference, at most one in twenty makes a claim."""
     chance = np.random.default_rng(0)
     claims = 0
     for _ in range(80):

@@ -23,7 +23,7 @@ def test_experiments_compete_by_their_names_and_are_paired_by_seed() -> None:
     assert [config.n for config in found.configs] == [3, 3]
 
 
-def test_experiments_of_two_metrics_are_refused() -> None:
+def test_experiments_with_two_metrics_cannot_be_joined() -> None:
     other = results_table("o", [sweep_run(metric="val/loss", direction="min"), *seeds([0.8])])
     assert other is not None
     with pytest.raises(

@@ -11,14 +11,14 @@ def shown(*runs: object) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     return found.shown, [{n: c.labels[n] for n in found.shown} for c in found.configs]
 
 
-def test_only_what_differs_is_told() -> None:
+def test_only_fields_that_differ_are_shown() -> None:
     fields, labels = shown(trial_run(0.9, lr=0.1), trial_run(0.8, lr=0.01))
 
     assert fields == ("lr",)
     assert labels == [{"lr": "0.1"}, {"lr": "0.01"}]
 
 
-def test_options_are_told_where_one_component_has_several() -> None:
+def test_options_are_shown_if_a_component_has_several_values() -> None:
     _, labels = shown(
         trial_run(0.9, optimizer={"name": "adam", "eps": 1e-3}),
         trial_run(0.8, optimizer="adam"),
@@ -44,7 +44,7 @@ def test_a_seed_is_no_difference_between_configs() -> None:
     assert len(labels) == 1
 
 
-def test_an_option_that_an_older_run_lacks_is_not_told_of_it() -> None:
+def test_an_option_that_an_older_run_lacks_is_not_shown() -> None:
     older = without(trial_run(0.8, lr=0.5), "model.dropout")
 
     _, labels = shown(trial_run(0.9), older)

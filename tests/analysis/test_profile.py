@@ -1,4 +1,4 @@
-"""Performance profiles and AlgoPerf's score: by hand, and what they must not depend on."""
+"""Performance profiles and the AlgoPerf score: by hand, and what they must not depend on."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_leaving_one_task_out_by_hand() -> None:
     ("times", "score"),
     [([1, 4], 0.0), ([1, 5], 0.0), ([1, 2.5], 0.5), ([1, 1], 1.0), ([1, MISS], 0.0)],
 )
-def test_what_a_ratio_adds(times: list[float], score: float) -> None:
+def test_score_of_one_ratio(times: list[float], score: float) -> None:
     found = {
         s.contender: s.score for s in algoperf_scores(table({"a": [times[0]], "b": [times[1]]}))
     }
@@ -100,13 +100,13 @@ def test_one_task_has_no_leave_one_out() -> None:
     ],
     ids=["swapped", "unnamed", "ragged", "zero", "negative", "twice", "empty", "nested"],
 )
-def test_what_is_not_a_table_of_times_is_refused(bad: pd.DataFrame, told: str) -> None:
+def test_invalid_tables_of_times_raise(bad: pd.DataFrame, told: str) -> None:
     for compute in (ratios, profiles, algoperf_scores):
         with pytest.raises(InputError, match=told):
             compute(bad)
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(InputError) as caught:
         ratios(table({"a": [1, np.nan], "b": [3, 0]}))
     assert len(caught.value.problems) == 2

@@ -1,4 +1,4 @@
-"""Learning rates labelled by the rule, and which axis mattered."""
+"""Learning rates labelled by the rule, and the importance of axes."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_a_loss_that_exploded_but_is_finite_is_too_high() -> None:
     assert found.sensitivity <= 1
 
 
-def test_a_net_that_died_is_not_good() -> None:
-    """It ends where an untrained one is, whatever it had reached before."""
+def test_a_net_that_broke_is_not_good() -> None:
+    """It ends at an untrained net's score, whatever it had reached before."""
     assert regimes(rates({0.1: [0.95], 1.0: [0.1], 10.0: [0.1]}, 0.1))[1:] == ["too high"] * 2
 
 
-def test_where_no_rate_learns_nothing_is_good() -> None:
+def test_no_rate_is_good_if_none_learns() -> None:
     found = rates({0.1: [0.1], 1.0: [0.09]}, 0.1)
 
     assert regimes(found) == ["unknown", "unknown"]

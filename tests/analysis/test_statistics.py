@@ -64,12 +64,12 @@ def test_the_interval_is_scipys_bca() -> None:
     ("values", "method"),
     [([], "insufficient data"), ([0.5, 0.6], "insufficient data"), ([0.5] * 5, "degenerate")],
 )
-def test_where_there_is_no_interval_none_is_made_up(values: list[float], method: str) -> None:
+def test_too_few_or_equal_values_have_no_interval(values: list[float], method: str) -> None:
     found = summarise_values(values, rng()).interval
     assert (found.low, found.high, found.method) == (None, None, method)
 
 
-def test_what_diverged_is_never_averaged() -> None:
+def test_diverged_values_are_never_averaged() -> None:
     with pytest.raises(ValueError, match="finite"):
         summarise_values([0.5, float("-inf")], rng())
 
@@ -82,7 +82,7 @@ def test_the_same_generator_gives_the_same_interval() -> None:
 
 
 @given(st.lists(st.integers(-40, 40).filter(bool), min_size=1, max_size=11, unique_by=abs))
-def test_wilcoxon_is_scipys_where_nothing_ties(differences: list[int]) -> None:
+def test_wilcoxon_without_ties_is_scipys(differences: list[int]) -> None:
     theirs = stats.wilcoxon(differences, method="exact").pvalue
     assert signed_rank([differences])[0] == pytest.approx(theirs, abs=1e-12)
 
@@ -219,7 +219,7 @@ def test_contenders_that_all_tie_do_not_differ() -> None:
     assert (found.statistic, found.p, found.groups) == (0.0, 1.0, (("a", "b", "c"),))
 
 
-def test_ragged_scores_are_refused() -> None:
+def test_ragged_scores_raise() -> None:
     with pytest.raises(InputError, match="missing"):
         average_ranks([[0.5, np.nan], [0.5, 0.6]])
 

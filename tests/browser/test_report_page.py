@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.report.html import html
-from tests.report_support import Shelf, rich, whole, with_shelf
+from tests.report_support import StubRunDetails, full_grid, whole_report, with_run_details
 from tests.stored import results, trial_run
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SCRIPT = "<script>window.hacked = 1</script>"
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(html([whole(rich())]), encoding="utf-8")
+    path.write_text(html([whole_report(full_grid())]), encoding="utf-8")
     return path
 
 
@@ -33,7 +33,7 @@ def page(browser: Browser, report: Path) -> Iterator[Page]:
 
 
 def opened(browser: Browser, path: Path, width: int, scheme: str) -> Iterator[Page]:
-    """The page, which must have asked for nothing and complained of nothing when it is closed."""
+    """Yields the page; when it is closed, it must have requested nothing and logged nothing."""
     context = browser.new_context(
         viewport={"width": width, "height": 800},
         color_scheme=scheme,  # type: ignore[arg-type]
@@ -141,10 +141,10 @@ def test_without_scripts_everything_is_still_there(browser: Browser, report: Pat
 
 def test_hostile_names_run_nothing(browser: Browser, tmp_path: Path) -> None:
     failed = trial_run(outcome="failed", status="FAILED", seed=1, name=SCRIPT)
-    shelf = Shelf(tracebacks={failed.run_id: f"{SCRIPT}\n=cmd()"})
+    details = StubRunDetails(tracebacks={failed.run_id: f"{SCRIPT}\n=cmd()"})
     path = tmp_path / "hostile.html"
-    found = with_shelf(results(trial_run(0.9, name=SCRIPT), failed), shelf)
-    path.write_text(html([whole(found)]), encoding="utf-8")
+    found = with_run_details(results(trial_run(0.9, name=SCRIPT), failed), details)
+    path.write_text(html([whole_report(found)]), encoding="utf-8")
     for page in opened(browser, path, 800, "light"):
         assert page.evaluate("window.hacked") is None
         page.locator("details summary").last.click()

@@ -1,5 +1,5 @@
-"""What compare survives, in a real store: divergence, missing trials, one seed, ties, no variance,
-and names that would be commands elsewhere. Every format is written, and is whole."""
+"""Poor results in a real store give valid reports in every format: divergence, missing trials, one
+seed, ties, no variance, and names that would be commands elsewhere."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_what_is_poor_gives_valid_reports(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_poor_results_give_valid_reports(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = list(CASES)
     for form in ("table", "markdown", "latex"):
         assert main([*names, "--section", "all", "--format", form]) == 0

@@ -1,4 +1,4 @@
-"""Whatever stands in a store, the read side gives a table and a report, or says what is wrong."""
+"""Any content of a store gives a table and a report, or an error that says what is wrong."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ LOST = st.lists(
 
 @st.composite
 def odd_runs(draw: Callable[..., Any]) -> list[StoredRun]:
-    """A sweep with some trials, of which anything may be changed, added or lost."""
+    """A sweep with some trials, of which any part may be changed, added or lost."""
     runs = [sweep_run()] if draw(st.booleans()) else []
     for number in range(draw(st.integers(1, 5))):
         run = trial_run(draw(st.floats(0, 1)), seed=number, started=number, name=draw(TEXT) or None)
@@ -98,12 +98,12 @@ UNHURRIED = settings(deadline=None, suppress_health_check=[*HealthCheck])
 
 @settings(UNHURRIED, max_examples=40)
 @given(odd_runs())
-def test_a_table_is_made_of_odd_runs(runs: list[StoredRun]) -> None:
+def test_odd_runs_make_a_table(runs: list[StoredRun]) -> None:
     read_table(runs)
 
 
 @pytest.mark.slow
 @settings(UNHURRIED, max_examples=100)
 @given(odd_runs())
-def test_a_report_is_made_of_odd_runs(runs: list[StoredRun]) -> None:
+def test_odd_runs_make_a_report(runs: list[StoredRun]) -> None:
     read_whole(runs)

@@ -1,6 +1,6 @@
 """The same trial on two devices, from runs that a sweep's writer stored.
 
-No second device is at hand: what a GPU would have recorded is written as its worker would send it.
+There is no second device: what a GPU would record is written as its worker would send it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.store.names import TAG_DEVICE, TAG_DEVICE_NAME
 from harness.store.read.results import Results, read_results
 from harness.store.store import Store, open_store
 from harness.store.write.sweep_writer import SweepWriter
-from tests.report_support import said
+from tests.report_support import section_record
 from tests.store.store_support import GOAL, make_plan
 from tests.stored import results, trial_run
 from tests.support import make_trial
@@ -72,7 +72,7 @@ def test_the_same_trial_across_devices(store: Store) -> None:
         "two",
     )
 
-    first, second = said(found, "cost").devices
+    first, second = section_record(found, "cost").devices
 
     assert [(one.device, one.trials) for one in (first, second)] == [("cpu", 2), ("cuda", 2)]
     assert (first.slower, second.slower) == (1.0, pytest.approx(0.25))
@@ -93,7 +93,7 @@ def test_shared_devices_have_no_ratio_of_seconds(store: Store) -> None:
         ],
         "shared",
     )
-    assert [one.slower for one in said(found, "cost").devices] == [None, None]
+    assert [one.slower for one in section_record(found, "cost").devices] == [None, None]
 
 
 def test_two_machines_of_which_each_says_cpu_are_two_devices(store: Store) -> None:
@@ -101,14 +101,14 @@ def test_two_machines_of_which_each_says_cpu_are_two_devices(store: Store) -> No
     here = swept(store, [("cpu", 0, yielded(CPU, 4.0, 0.9))], "here")
     there = swept(store, [("cpu", 0, yielded(("cpu", "another"), 2.0, 0.9))], "there")
 
-    devices = said(join([here, there], ["here", "there"]), "cost").devices
+    devices = section_record(join([here, there], ["here", "there"]), "cost").devices
 
     assert [one.device for one in devices] == ["cpu (a processor)", "cpu (another)"]
     assert devices[1].slower == pytest.approx(0.5)
 
 
 def test_joined_stores_keep_their_curves(tmp_path: Path) -> None:
-    """Each run's history is read where it lies."""
+    """Each run's history is read from its own store."""
     found = []
     for name, accuracy in (("here", 0.9), ("there", 0.7)):
         (tmp_path / name / "mlruns").mkdir(parents=True)
@@ -117,7 +117,7 @@ def test_joined_stores_keep_their_curves(tmp_path: Path) -> None:
 
     joined = join(found, ["here", "there"])
 
-    curves = said(joined, "curves", by=("experiment",)).curves
+    curves = section_record(joined, "curves", by=("experiment",)).curves
     assert {c.contender: [(e.epoch, e.n, e.mean) for e in c.epochs] for c in curves} == {
         "here": [(1, 1, 0.9)],
         "there": [(1, 1, 0.7)],
@@ -130,29 +130,29 @@ def test_devices_of_one_make_are_one(store: Store) -> None:
     second = ("cuda:1", GPU[1])
     runs = [("cuda", 0, yielded(GPU, 1.0, 0.9)), ("cuda", 1, yielded(second, 1.0, 0.9))]
     found = swept(store, runs, "gpus")
-    assert said(found, "cost").devices == ()
-    assert said(found, "overview").mixed == 0
+    assert section_record(found, "cost").devices == ()
+    assert section_record(found, "overview").mixed == 0
 
 
 def test_other_trials_on_another_device_are_not_the_same(store: Store) -> None:
     runs = [("cpu", 0, yielded(CPU, 1.0, 0.9)), ("cuda", 1, yielded(GPU, 1.0, 0.9))]
-    assert said(swept(store, runs, "apart"), "cost").devices == ()
+    assert section_record(swept(store, runs, "apart"), "cost").devices == ()
 
 
 def test_runs_that_name_no_device_are_of_none() -> None:
     found = results(trial_run(0.9), trial_run(0.8, seed=1))
-    assert said(found, "overview").mixed == 0
+    assert section_record(found, "overview").mixed == 0
     made = results(trial_run(0.9, metrics={"time/train_s": 1.0}))
-    assert said(made, "cost").devices == ()
+    assert section_record(made, "cost").devices == ()
 
 
-def test_a_config_whose_seeds_ran_on_several_devices_is_told() -> None:
+def test_a_config_whose_seeds_ran_on_several_devices_is_reported() -> None:
     """`device: auto`, on a machine with a GPU and on one without."""
     runs = [
         trial_run(0.9, device="auto", seed=seed, tags={TAG_DEVICE: device, TAG_DEVICE_NAME: make})
         for seed, (device, make) in enumerate((CPU, GPU))
     ]
     found = results(*runs)
-    assert said(found, "overview").mixed == 1
+    assert section_record(found, "overview").mixed == 1
     told = " ".join(terminal([build_report(found)]).split())
     assert "1 config with trials on different devices (`device: auto`" in told

@@ -1,4 +1,4 @@
-"""The HTML file's promises that need no browser: self-contained, escaped, small."""
+"""Properties of the HTML file that need no browser: self-contained, escaped, small."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from harness.analysis.summary import Interval
 from harness.report.blocks import Column, ReportTable
 from harness.report.figures import (
     BarChart,
@@ -26,7 +27,7 @@ from harness.report.figures import (
 from harness.report.html import embedded, html, rows_json
 from harness.report.svg import draw
 from harness.report.svg.canvas import fit_scale, log_ticks, ticks
-from tests.report_support import rich, whole
+from tests.report_support import full_grid, whole_report
 from tests.stored import results, trial_run
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028"
@@ -34,7 +35,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028"
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return html([whole(rich())])
+    return html([whole_report(full_grid())])
 
 
 class Reader(HTMLParser):
@@ -77,7 +78,7 @@ def test_ids_are_unique_and_links_lead_somewhere(page: str) -> None:
 
 
 def test_two_experiments_in_one_page_share_no_id() -> None:
-    report = whole(rich())
+    report = whole_report(full_grid())
     found = read(html([report, report]))
     assert len(set(found.ids)) == len(found.ids)
 
@@ -109,11 +110,12 @@ def test_hostile_names_stay_text() -> None:
         trial_run(outcome="failed", status="FAILED", seed=1, name=HOSTILE,
                   tags={"harness.reason": HOSTILE}),
     ]  # fmt: skip
-    page = html([whole(results(*runs))])
+    page = html([whole_report(results(*runs))])
     assert "<img" not in page
     assert page.count("<script>") == 1
 
 
+NO_INTERVAL = Interval(None, None, "degenerate")
 FIGURES = [
     LineChart(
         title=HOSTILE, x="x", y="y", lines=(LineSeries(HOSTILE, (Point(1, 2, 1, 3), Point(2, 3))),)
@@ -126,7 +128,9 @@ FIGURES = [
         title="wide", x="x", y="y", lines=(LineSeries("a", (Point(0, 1e-9), Point(1, 1e300))),)
     ),
     ForestPlot(
-        title="r", x="x", rows=(ForestRow(HOSTILE, 1, None, None), ForestRow("b", None, None, None))
+        title="r",
+        x="x",
+        rows=(ForestRow(HOSTILE, 1, NO_INTERVAL), ForestRow("b", None, NO_INTERVAL)),
     ),
     ForestPlot(title="empty", x="x", rows=()),
     CriticalDifferenceDiagram(

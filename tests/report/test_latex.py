@@ -1,4 +1,4 @@
-"""LaTeX that pdfLaTeX compiles, whatever runs are called."""
+"""LaTeX that pdfLaTeX compiles, whatever the names of runs are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from harness.report.blocks import ReportTable, columns
 from harness.report.latex import _block, escape, latex
-from tests.report_support import rich, whole
+from tests.report_support import full_grid, whole_report
 from tests.stored import results, trial_run
 
 HOSTILE = r"\input{/etc/passwd} 50% of $x_1$ & {y} ~ ^ # \end{document} [*] 学習率 🙂 naïve"
@@ -23,7 +23,7 @@ PAPER = r"""\documentclass{article}
 """
 
 
-def test_a_letter_that_pdflatex_lacks_is_told_by_its_code() -> None:
+def test_a_letter_that_pdflatex_lacks_becomes_its_code() -> None:
     assert escape("naïve 率") == r"naïve \texttt{U+7387}"
 
 
@@ -72,7 +72,7 @@ def test_pdflatex_compiles_every_section_and_hostile_names(tmp_path: Path) -> No
             tags={"harness.reason": HOSTILE},
         ),
     )
-    text = latex([whole(rich()), whole(named)])
+    text = latex([whole_report(full_grid()), whole_report(named)])
     (tmp_path / "report.tex").write_text(text, encoding="utf-8")
     (tmp_path / "paper.tex").write_text(PAPER, encoding="utf-8")
     made = subprocess.run(

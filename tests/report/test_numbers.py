@@ -11,11 +11,11 @@ from harness.report.numbers import decimals_for, figure, signed, spread
     ("value", "decimals"),
     [(0.98, 4), (9.99, 4), (10.0, 3), (123.4, 2), (54321.0, 0), (0.5, 4), (0.012345, 5), (1e-6, 9)],
 )
-def test_at_least_four_digits_tell(value: float, decimals: int) -> None:
+def test_at_least_four_digits_are_significant(value: float, decimals: int) -> None:
     assert decimals_for([value]) == decimals
 
 
-def test_a_column_follows_its_first_value_that_tells() -> None:
+def test_a_column_follows_its_first_value_that_is_not_zero() -> None:
     assert decimals_for([None, 0.0, 0.0123, 1e9]) == 5
     assert decimals_for([None, 0.0]) == 4
     assert decimals_for([float("inf"), 12.0]) == 3

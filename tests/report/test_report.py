@@ -95,7 +95,7 @@ def test_fewer_seeds_are_marked() -> None:
     assert "fewer seeds" in terminal([made])
 
 
-def test_selection_on_test_is_said_plainly() -> None:
+def test_selection_on_the_test_split_is_reported() -> None:
     from harness.store.names import TAG_METRIC
     from harness.store.read.results import results_table
     from tests.stored import sweep_run
@@ -120,7 +120,7 @@ def test_divergence_is_a_rate_and_failures_are_counted() -> None:
     assert "3 done, 2 diverged, 1 failed" in text
 
 
-def test_expectations_are_told() -> None:
+def test_published_figures_are_compared() -> None:
     figures = [
         {"metric": "test/accuracy", "value": 0.95, "tolerance": 0.01, "source": "A paper"},
         {"metric": "test/accuracy", "value": 0.5, "tolerance": 0.01, "source": ""},
@@ -154,7 +154,7 @@ def test_no_column_vanishes_however_narrow() -> None:
         assert word in text
 
 
-def test_colour_only_where_asked_for() -> None:
+def test_colour_only_by_request() -> None:
     assert "\x1b[" in terminal([report(*small_grid())], color=True)
 
 
@@ -216,7 +216,7 @@ def test_sections_are_found_with_distinct_names_and_orders() -> None:
     assert len({section.order for section in sections()}) == len(names)
 
 
-def test_configs_of_one_label_are_told_apart() -> None:
+def test_configs_with_the_same_label_show_their_ids() -> None:
     """The data set's files changed between two sweeps: the same fields, another config."""
     other = trial_run(0.8, seed=1)
     other.params["config_id"] = "f" * 16

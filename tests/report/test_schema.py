@@ -1,4 +1,4 @@
-"""The schema of compare's JSON: fresh, and true of every report."""
+"""The schema of compare's JSON: up to date, and valid for every report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.report.data_formats import SCHEMA, json_text
 from harness.report.schema import DEFAULT_PATH, schema, text
 from harness.report.section import sections
 from harness.store.read.results import Results
-from tests.report_support import POOR, rich, whole, with_shelf
+from tests.report_support import POOR, full_grid, whole_report, with_run_details
 from tests.stored import results
 
 
@@ -26,11 +26,11 @@ def valid() -> Draft202012Validator:
 
 @pytest.fixture(scope="module")
 def report() -> Any:
-    return told(rich())
+    return told(full_grid())
 
 
 def told(found: Results) -> Any:
-    return json.loads(json_text([whole(found)]))
+    return json.loads(json_text([whole_report(found)]))
 
 
 def test_the_stored_schema_is_fresh(request: pytest.FixtureRequest) -> None:
@@ -49,7 +49,7 @@ def test_a_whole_report_is_valid(valid: Draft202012Validator, report: Any) -> No
 
 @pytest.mark.parametrize("case", POOR)
 def test_poor_results_are_valid(valid: Draft202012Validator, case: str) -> None:
-    valid.validate(told(with_shelf(results(*POOR[case]))))
+    valid.validate(told(with_run_details(results(*POOR[case]))))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_poor_results_are_valid(valid: Draft202012Validator, case: str) -> None:
         lambda made: made["experiments"][0].pop("experiment"),
     ],
 )
-def test_what_is_no_such_report_is_refused(
+def test_invalid_reports_do_not_validate(
     valid: Draft202012Validator, report: Any, break_it: Any
 ) -> None:
     made = deepcopy(report)

@@ -1,4 +1,4 @@
-"""Every section on good results and on poor ones, and what its record says."""
+"""Every section on good results and on poor ones, and its record."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from tests.report_support import (
     FORMULA,
     POOR,
     SCRIPT,
-    Shelf,
-    rich,
-    said,
+    StubRunDetails,
+    full_grid,
+    section_record,
     tournament_runs,
-    whole,
-    with_shelf,
+    whole_report,
+    with_run_details,
 )
 from tests.stored import results, seeds, small_grid, trial_run
 
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    return whole(rich())
+    return whole_report(full_grid())
 
 
-def test_every_section_has_something_to_say_of_a_whole_grid(report: Report) -> None:
+def test_every_section_has_a_record_for_a_full_grid(report: Report) -> None:
     silent = {"expectations", "gains"}
     assert {section.name for section, _ in report.parts} == {s.name for s in sections()} - silent
 
@@ -68,7 +68,7 @@ def test_the_headline_says_who_how_often_and_how_surely(report: Report) -> None:
 
 
 def test_few_seeds_are_insufficient_data() -> None:
-    sentence = said(results(*tournament_runs(seeds=3)), "verdict").sentence
+    sentence = section_record(results(*tournament_runs(seeds=3)), "verdict").sentence
     assert sentence.startswith("Insufficient data: 3 seeds in common, and a claim needs at least 5")
     assert "beats" not in sentence
 
@@ -76,7 +76,7 @@ def test_few_seeds_are_insufficient_data() -> None:
 def test_contenders_that_do_not_differ_have_no_winner() -> None:
     same = [0.9, 0.91, 0.92, 0.93, 0.94]
     other = [0.94, 0.9, 0.93, 0.91, 0.92]
-    made = whole(results(*seeds(same, optimizer="adam"), *seeds(other, optimizer="sgd")))
+    made = whole_report(results(*seeds(same, optimizer="adam"), *seeds(other, optimizer="sgd")))
     sentence = made.record("verdict").sentence
     assert sentence == (
         "Insufficient data: Wilcoxon's p = .875 over 5 seeds; so few that differ allow no p "
@@ -99,7 +99,7 @@ def test_a_claim_does_not_go_beyond_what_the_tasks_say() -> None:
             optimizer=optimizer,
         )
     ]
-    sentence = said(results(*runs), "verdict").sentence
+    sentence = section_record(results(*runs), "verdict").sentence
     assert re.fullmatch(
         r"Insufficient data: Wilcoxon's p = \.688 over 6 tasks\. adam is ahead of sgd on 4 of 6 "
         r"tasks, P\(better\) \.67 \[\.\d\d, 1\.00\], n = 5 \(test/accuracy\)\.",
@@ -108,17 +108,17 @@ def test_a_claim_does_not_go_beyond_what_the_tasks_say() -> None:
 
 
 def test_a_baseline_is_in_every_pair_and_in_the_headline() -> None:
-    assert "beats sgd on" in said(rich(), "verdict", baseline="sgd").sentence
-    pairs = said(rich(), "paired", baseline="sgd").pairs
+    assert "beats sgd on" in section_record(full_grid(), "verdict", baseline="sgd").sentence
+    pairs = section_record(full_grid(), "paired", baseline="sgd").pairs
     assert all("sgd" in (pair.first, pair.second) for pair in pairs)
     assert len(pairs) == 2 * 6
 
 
-def test_an_unknown_baseline_is_refused_with_the_closest() -> None:
+def test_an_unknown_baseline_raises_with_the_closest_name() -> None:
     with pytest.raises(InputError, match="did you mean 'adam'"):
-        said(rich(), "verdict", baseline="adan")
+        section_record(full_grid(), "verdict", baseline="adan")
     with pytest.raises(InputError, match="--baseline"):
-        said(results(*seeds([0.9, 0.8])), "verdict", baseline="adam")
+        section_record(results(*seeds([0.9, 0.8])), "verdict", baseline="adam")
 
 
 def test_the_lowest_p_that_n_allows_is_printed(report: Report) -> None:
@@ -132,7 +132,7 @@ def test_pairs_are_of_the_test_split_at_the_config_chosen_on_val() -> None:
         *[trial_run(0.8, test=0.99, seed=s, optimizer="adam", lr=0.01) for s in range(3)],
         *[trial_run(0.85, test=0.75, seed=s, optimizer="sgd", lr=0.1) for s in range(3)],
     ]
-    (pair,) = whole(results(*runs)).record("paired").pairs
+    (pair,) = whole_report(results(*runs)).record("paired").pairs
     assert (pair.first, pair.second, pair.n) == ("adam", "sgd", 3)
     assert pair.difference == pytest.approx(-0.05)
     assert pair.better == 0.0
@@ -145,7 +145,7 @@ def test_a_lower_metric_that_is_better_keeps_its_sign() -> None:
         for name, loss in (("adam", 0.1), ("sgd", 0.3))
         for s in range(5)
     ]
-    made = whole(results(*runs), Question(metric="val/loss"))
+    made = whole_report(results(*runs), Question(metric="val/loss"))
     (pair,) = made.record("paired").pairs
     assert (pair.first, pair.better, pair.wins) == ("adam", 1.0, 5)
     assert pair.difference == pytest.approx(-0.2)
@@ -154,9 +154,11 @@ def test_a_lower_metric_that_is_better_keeps_its_sign() -> None:
     assert found.interval.low < 0.12 < found.interval.high
 
 
-def test_time_to_target_in_seconds_only_where_devices_were_exclusive() -> None:
-    alone = said(rich(), "time_to_target")
-    shared = said(with_shelf(results(*tournament_runs(exclusive=False))), "time_to_target")
+def test_time_to_target_is_in_seconds_only_on_exclusive_devices() -> None:
+    alone = section_record(full_grid(), "time_to_target")
+    shared = section_record(
+        with_run_details(results(*tournament_runs(exclusive=False))), "time_to_target"
+    )
     assert alone.unit == "seconds"
     assert shared.unit == "epochs"
     # sgd takes 4 epochs, momentum 3, adam 2 on every task.
@@ -169,26 +171,26 @@ def test_time_to_target_in_seconds_only_where_devices_were_exclusive() -> None:
 
 
 def test_without_a_target_or_a_hit_there_is_insufficient_data() -> None:
-    made = whole(results(*small_grid()))
+    made = whole_report(results(*small_grid()))
     assert made.record("time_to_target").insufficient == "the experiment has no target"
 
 
 def test_untrained_nets_are_read_once_a_task_and_seed() -> None:
-    shelf = Shelf()
-    said(with_shelf(results(*tournament_runs()), shelf), "sensitivity")
+    details = StubRunDetails()
+    section_record(with_run_details(results(*tournament_runs()), details), "sensitivity")
     # Of 720 runs one a data set, net and seed.
-    assert [len(asked) for asked in shelf.asked] == [3 * 2 * 5]
+    assert [len(run_ids) for run_ids in details.requests] == [3 * 2 * 5]
 
 
-def test_curves_are_read_of_what_is_drawn_alone() -> None:
-    shelf = Shelf()
-    found = said(with_shelf(results(*tournament_runs()), shelf), "curves")
-    assert [len(asked) for asked in shelf.asked] == [3 * 2 * 3 * 5]
+def test_only_curves_that_are_drawn_are_read() -> None:
+    details = StubRunDetails()
+    found = section_record(with_run_details(results(*tournament_runs()), details), "curves")
+    assert [len(run_ids) for run_ids in details.requests] == [3 * 2 * 3 * 5]
     first = found.curves[0].epochs[1]
     assert (first.epoch, first.n, first.mean) == (1, 5, pytest.approx(0.3))
 
 
-def test_regimes_are_told(report: Report) -> None:
+def test_regimes_of_learning_rates(report: Report) -> None:
     groups = {(g.task, g.contender): g for g in report.record("sensitivity").groups}
     sgd = groups["digits, mlp(hidden=[16])", "sgd"]
     assert sgd.rates[-1].regime == "diverged"
@@ -206,13 +208,13 @@ def test_the_front_and_the_means_of_cost(report: Report) -> None:
 
 
 def test_shared_devices_forbid_comparing_seconds() -> None:
-    found = with_shelf(results(*tournament_runs(exclusive=False)))
+    found = with_run_details(results(*tournament_runs(exclusive=False)))
     made = build_report(found, of=choose_sections(["cost"]))
     assert made.record("cost").unit == "best epoch"
     assert "cannot be compared" in " ".join(terminal([made]).split())
 
 
-def test_a_search_is_told_from_its_points_and_ranked_by_its_winners() -> None:
+def test_a_search_ranks_its_winners_and_describes_its_points() -> None:
     tried = [
         trial_run(
             0.9 - abs(n - 12) / 100, lr=10 ** (n / 6 - 4), tags={TAG_POINT_NUMBER: str(n)}, **case
@@ -224,7 +226,7 @@ def test_a_search_is_told_from_its_points_and_ranked_by_its_winners() -> None:
         *seeds([0.88, 0.87], lr=0.05, optimizer="sgd"),
         *seeds([0.89, 0.88], lr=0.05, optimizer="adam"),
     ]
-    report = whole(results(*tried, *again))
+    report = whole_report(results(*tried, *again))
     overview = report.record("overview")
     assert (overview.trials, overview.tried, overview.unplanned) == (4, 48, 0)
     for name in ("budget", "importance", "sensitivity"):
@@ -241,27 +243,27 @@ def test_nothing_tuned_has_no_best_learning_rates() -> None:
         for model in ("perceptron", "mlp")
         for s in range(2)
     ]
-    made = whole(results(*runs))
+    made = whole_report(results(*runs))
     assert made.record("best_of_each") is None
     assert "Best learning rates" not in terminal([made])
 
 
-def test_what_follows_from_the_data_set_is_not_told() -> None:
+def test_fields_that_follow_from_the_data_set_are_not_shown() -> None:
     runs = [
         *seeds([0.9, 0.8], dataset="digits", loss="cross_entropy", optimizer="sgd"),
         *seeds([0.9, 0.8], dataset="digits", loss="cross_entropy", optimizer="adam"),
         *seeds([0.7, 0.8], dataset="breast_cancer", loss="bce", optimizer="sgd"),
     ]
-    assert whole(results(*runs)).comparison.shown == ("optimizer",)
+    assert whole_report(results(*runs)).comparison.shown == ("optimizer",)
 
 
 def test_the_same_results_give_the_same_report(report: Report) -> None:
-    assert json_text([whole(rich())]) == json_text([report])
+    assert json_text([whole_report(full_grid())]) == json_text([report])
 
 
 @pytest.mark.parametrize("case", POOR)
 def test_poor_results_give_a_valid_report_in_all_sections(case: str) -> None:
-    made = whole(with_shelf(results(*POOR[case])))
+    made = whole_report(with_run_details(results(*POOR[case])))
     parsed = json.loads(json_text([made]))
     assert parsed["experiments"][0]["experiment"] == "demo"
     for text in (terminal([made]), markdown([made]), latex([made]), html([made])):
@@ -307,8 +309,8 @@ def test_latex_tables_are_whole(report: Report) -> None:
 
 def test_tracebacks_are_folded_and_escaped() -> None:
     failed = trial_run(outcome="failed", status="FAILED", seed=1, tags={"harness.reason": "boom"})
-    shelf = Shelf(tracebacks={failed.run_id: f"Traceback\n  {SCRIPT}"})
-    page = html([whole(with_shelf(results(trial_run(0.9), failed), shelf))])
+    details = StubRunDetails(tracebacks={failed.run_id: f"Traceback\n  {SCRIPT}"})
+    page = html([whole_report(with_run_details(results(trial_run(0.9), failed), details))])
     assert re.search(r"<details><summary>[^<]*boom</summary><pre>Traceback\n", page)
     assert SCRIPT not in page
 
@@ -326,7 +328,7 @@ def test_learning_rates_drawn_at_random_make_no_endless_table() -> None:
         for i in range(40)
         for name in ("adam", "sgd")
     ]
-    made = whole(with_shelf(results(*runs)))
+    made = whole_report(with_run_details(results(*runs)))
 
     assert made.record("grid").cells == ()
     assert max(map(cell_len, terminal([made]).splitlines())) <= 80

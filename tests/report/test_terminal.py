@@ -11,7 +11,7 @@ from harness.report.blocks import Block, Column, ReportTable, columns
 from harness.report.build import Report, build_report
 from harness.report.section import choose_sections
 from harness.report.terminal import terminal
-from tests.report_support import rich
+from tests.report_support import full_grid
 
 WIDE = ReportTable(
     (Column("#", numeric=True), Column("model"), Column("val/accuracy", numeric=True)),
@@ -25,7 +25,7 @@ def shown(block: Block, width: int) -> list[str]:
     """The lines of one block on a terminal."""
     (section,) = choose_sections(["methods"])
     part = replace(section, title="", blocks=lambda _: (block,))
-    report = build_report(rich(), of=())
+    report = build_report(full_grid(), of=())
     text = terminal([Report("name", report.comparison, ((part, None),))], width)
     return text.splitlines()[1:-1]
 
@@ -84,7 +84,7 @@ def test_remarks_go_below_a_narrow_table() -> None:
 
 def test_the_leaderboard_of_a_whole_grid_takes_one_line_a_config() -> None:
     """Two nets, three optimizers, two schedulers: none of its rows is broken at 80 columns."""
-    report = build_report(rich(), of=choose_sections(["leaderboard", "best_of_each"]))
+    report = build_report(full_grid(), of=choose_sections(["leaderboard", "best_of_each"]))
     lines = terminal([report], width=80).splitlines()
     assert max(map(cell_len, lines)) <= 80
     rows = [line for line in lines if "mlp [" in line]

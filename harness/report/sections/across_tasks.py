@@ -84,8 +84,7 @@ def figures(across: AcrossTasks) -> tuple[Figure, ...]:
                 title=f"Interquartile mean of {across.metric} over tasks",
                 x=across.metric,
                 rows=tuple(
-                    ForestRow(r.contender, r.iqm, r.interval.low, r.interval.high, r.contender)
-                    for r in across.standings
+                    ForestRow(r.contender, r.iqm, r.interval, r.contender) for r in across.standings
                 ),
                 groups=across.contenders,
             )
@@ -107,12 +106,4 @@ def _friedman(friedman: Friedman | None) -> str:
     return f"{result}. No difference shown between: {groups}."
 
 
-SECTION = Section(
-    name="across_tasks",
-    title="Across tasks",
-    order=60,
-    record=record,
-    blocks=blocks,
-    figures=figures,
-    brief=True,
-)
+SECTION = Section("across_tasks", "Across tasks", record, blocks, figures, order=60, brief=True)

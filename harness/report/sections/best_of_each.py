@@ -91,11 +91,4 @@ def _table(best: BestOfEach, groups: Sequence[Best]) -> ReportTable:
     return ReportTable(columns, tuple(rows), caption=groups[0].task)
 
 
-SECTION = Section(
-    name="best_of_each",
-    title="Best learning rates",
-    order=30,
-    record=record,
-    blocks=blocks,
-    brief=True,
-)
+SECTION = Section("best_of_each", "Best learning rates", record, blocks, order=30, brief=True)

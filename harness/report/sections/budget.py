@@ -167,6 +167,4 @@ def _table(task: str, curves: Sequence[BudgetCurve]) -> ReportTable:
     return ReportTable(columns("contender", numeric=titles), tuple(rows), caption=task)
 
 
-SECTION = Section(
-    name="budget", title="Tuning budget", order=75, record=record, blocks=blocks, figures=figures
-)
+SECTION = Section("budget", "Tuning budget", record, blocks, figures, order=75)

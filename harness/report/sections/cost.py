@@ -246,6 +246,4 @@ def _device_table(costs: Costs) -> ReportTable:
     return ReportTable(columns("device", numeric=numeric), rows, caption)
 
 
-SECTION = Section(
-    name="cost", title="Cost", order=85, record=record, blocks=blocks, figures=figures
-)
+SECTION = Section("cost", "Cost", record, blocks, figures, order=85)

@@ -116,6 +116,4 @@ def _points(epochs: pd.DataFrame) -> tuple[CurvePoint, ...]:
     )
 
 
-SECTION = Section(
-    name="curves", title="Learning curves", order=45, record=record, blocks=blocks, figures=figures
-)
+SECTION = Section("curves", "Learning curves", record, blocks, figures, order=45)

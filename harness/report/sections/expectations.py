@@ -57,11 +57,4 @@ def _finding(of: PublishedFigure, decimals: int) -> str:
     return f"insufficient data: no trial has it{diverged}"
 
 
-SECTION = Section(
-    name="expectations",
-    title="Published figures",
-    order=110,
-    record=record,
-    blocks=blocks,
-    brief=True,
-)
+SECTION = Section("expectations", "Published figures", record, blocks, order=110, brief=True)

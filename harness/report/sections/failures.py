@@ -68,11 +68,5 @@ def folded(failures: Failures) -> tuple[Folded, ...]:
 
 
 SECTION = Section(
-    name="failures",
-    title="Trials without a result",
-    order=120,
-    record=record,
-    blocks=blocks,
-    folded=folded,
-    brief=True,
+    "failures", "Trials without a result", record, blocks, folded=folded, order=120, brief=True
 )

@@ -152,11 +152,4 @@ def _difference(gain: TuningGain, decimals: int) -> str:
     return text if gain.difference is None else f"{text} {bracketed(gain.interval, decimals)}"
 
 
-SECTION = Section(
-    name="gains",
-    title="Tuned against default",
-    order=25,
-    record=record,
-    blocks=blocks,
-    brief=True,
-)
+SECTION = Section("gains", "Tuned against default", record, blocks, order=25, brief=True)

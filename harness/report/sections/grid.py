@@ -119,35 +119,27 @@ def _heat_map(cells: Sequence[HeatMapCell], title: str, grid: WholeGrid) -> Heat
 
 
 def _parallel(configs: Sequence[ConfigValues], title: str, grid: WholeGrid) -> ParallelCoordinates:
-    axes = []
-    lines: list[list[float]] = [[] for _ in configs]
-    texts: list[list[str]] = [[] for _ in configs]
+    axes, positions, texts = [], [], []
     for place, name in enumerate(grid.axes):
         column = [config.values[place] for config in configs]
         values = sorted(set(column), key=natural)
         if len(values) > 1:
             position = {value: i / (len(values) - 1) for i, value in enumerate(values)}
             axes.append(ParallelAxis(name, tuple(position.items())))
-            for line, text, value in zip(lines, texts, column, strict=True):
-                line.append(position[value])
-                text.append(value)
+            positions.append([position[value] for value in column])
+            texts.append(column)
     scores = [config.score for config in configs]
     low, high = min(scores), max(scores)
     axes.append(ParallelAxis(grid.metric, ((f"{low:.4g}", 0.0), (f"{high:.4g}", 1.0))))
-    span = high - low or 1.0
+    positions.append([(score - low) / ((high - low) or 1.0) for score in scores])
+    texts.append([f"{score:.6g}" for score in scores])
     return ParallelCoordinates(
         title=title,
         axes=tuple(axes),
-        lines=tuple(
-            (*line, (score - low) / span) for line, score in zip(lines, scores, strict=True)
-        )[::-1],
-        texts=tuple((*text, f"{score:.6g}") for text, score in zip(texts, scores, strict=True))[
-            ::-1
-        ],
+        lines=tuple(zip(*positions, strict=True))[::-1],
+        texts=tuple(zip(*texts, strict=True))[::-1],
         left_out=grid.left_out,
     )
 
 
-SECTION = Section(
-    name="grid", title="The whole grid", order=80, record=record, blocks=blocks, figures=figures
-)
+SECTION = Section("grid", "The whole grid", record, blocks, figures, order=80)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -139,25 +140,14 @@ def importance(
 
     Returns None for fewer than `FEWEST` configs or if all scores agree.
     """
-    from sklearn.ensemble import RandomForestRegressor
-
     target = np.asarray(scores, dtype=float)
     if target.size < FEWEST or np.ptp(target) == 0 or axes.shape[1] == 0:
         return None
     if target.size > MOST:
         drawn = np.sort(generator.choice(target.size, MOST, replace=False))
         target, axes = target[drawn], axes.iloc[drawn]
-    # Shares have no scale, and scikit-learn warns of losses that exploded.
-    target = target / np.abs(target).max()
     codes, columns_of = _encode(axes)
-    forest = RandomForestRegressor(
-        n_estimators=TREES,
-        oob_score=True,
-        bootstrap=True,
-        min_samples_leaf=1,
-        max_features=0.5,
-        random_state=int(generator.integers(2**31)),
-    ).fit(codes, target)
+    forest = _fit_forest(codes, target, generator)
     fitted = forest.predict(codes)
     if fitted.var() == 0:
         return None
@@ -188,6 +178,23 @@ def importance(
     )
 
 
+def _fit_forest(
+    codes: NDArray[np.float64], target: NDArray[np.float64], generator: np.random.Generator
+) -> Any:
+    from sklearn.ensemble import RandomForestRegressor
+
+    forest = RandomForestRegressor(
+        n_estimators=TREES,
+        oob_score=True,
+        bootstrap=True,
+        min_samples_leaf=1,
+        max_features=0.5,
+        random_state=int(generator.integers(2**31)),
+    )
+    # Shares have no scale, and scikit-learn warns of losses that exploded.
+    return forest.fit(codes, target / np.abs(target).max())
+
+
 def _encode(axes: pd.DataFrame) -> tuple[NDArray[np.float64], dict[str, list[int]]]:
     """Returns numeric axes as ranks, so that a tree can split between them, and other axes with one
     column for each value; and each axis's columns."""
@@ -205,11 +212,4 @@ def _encode(axes: pd.DataFrame) -> tuple[NDArray[np.float64], dict[str, list[int
     return np.column_stack(encoded), columns_of
 
 
-SECTION = Section(
-    name="importance",
-    title="Which axis mattered",
-    order=90,
-    record=record,
-    blocks=blocks,
-    figures=figures,
-)
+SECTION = Section("importance", "Which axis mattered", record, blocks, figures, order=90)

@@ -68,6 +68,4 @@ def _note(row: ConfigRow) -> str:
     return ", ".join((*notes, *(f"{n} {outcome}" for outcome, n in counts if n)))
 
 
-SECTION = Section(
-    name="leaderboard", title="Configs", order=20, record=record, blocks=blocks, brief=True
-)
+SECTION = Section("leaderboard", "Configs", record, blocks, order=20, brief=True)

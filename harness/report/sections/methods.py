@@ -75,4 +75,4 @@ def blocks(methods: Methods) -> tuple[Block, ...]:
     return (Paragraph("How each figure is computed:"), table)
 
 
-SECTION = Section(name="methods", title="Methods", order=140, record=record, blocks=blocks)
+SECTION = Section("methods", "Methods", record, blocks, order=140)

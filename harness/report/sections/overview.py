@@ -124,4 +124,4 @@ def _ranked_on(overview: Overview) -> str:
     return f"Ranked on {overview.metric} ({better} is better) {when}{test}.{selected}"
 
 
-SECTION = Section(name="overview", title="", order=10, record=record, blocks=blocks, brief=True)
+SECTION = Section("overview", "", record, blocks, order=10, brief=True)

@@ -59,10 +59,7 @@ def figures(paired: Paired) -> tuple[Figure, ...]:
         ForestPlot(
             title=f"Paired differences{f' on {task}' if task else ''}",
             x=f"difference in {paired.metric}",
-            rows=tuple(
-                ForestRow(_name(pair), pair.difference, pair.interval.low, pair.interval.high)
-                for pair in pairs
-            ),
+            rows=tuple(ForestRow(_name(pair), pair.difference, pair.interval) for pair in pairs),
             reference=0.0,
         )
         for task, pairs in by_task(paired.pairs).items()
@@ -108,11 +105,4 @@ def _table(task: str, pairs: Sequence[Pair]) -> ReportTable:
     return ReportTable(titles, rows, caption=task)
 
 
-SECTION = Section(
-    name="paired",
-    title="Pairs, seed by seed",
-    order=50,
-    record=record,
-    blocks=blocks,
-    figures=figures,
-)
+SECTION = Section("paired", "Pairs, seed by seed", record, blocks, figures, order=50)

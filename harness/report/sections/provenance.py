@@ -73,4 +73,4 @@ def _values(column: pd.Series[Any]) -> tuple[str, ...]:
     return tuple(sorted({str(value) for value in column.dropna() if value != ""}))
 
 
-SECTION = Section(name="provenance", title="Provenance", order=130, record=record, blocks=blocks)
+SECTION = Section("provenance", "Provenance", record, blocks, order=130)

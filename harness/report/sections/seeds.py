@@ -82,9 +82,7 @@ def figures(seeds: Seeds) -> tuple[Figure, ...]:
             title=with_task("Mean and 95% interval over seeds", task),
             x=seeds.metric,
             rows=tuple(
-                ForestRow(c.name, s.mean, s.interval.low, s.interval.high, c.name)
-                for c in contenders
-                for s in (c.summary,)
+                ForestRow(c.name, c.summary.mean, c.summary.interval, c.name) for c in contenders
             ),
         )
         for task, contenders in by_task(seeds.contenders).items()
@@ -120,6 +118,4 @@ def _note(contender: ContenderSeeds) -> str:
     return ", ".join((*notes, *([f"{contender.failed} failed"] if contender.failed else [])))
 
 
-SECTION = Section(
-    name="seeds", title="Over seeds", order=40, record=record, blocks=blocks, figures=figures
-)
+SECTION = Section("seeds", "Over seeds", record, blocks, figures, order=40)

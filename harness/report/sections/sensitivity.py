@@ -206,11 +206,4 @@ def _rate(lr: float) -> str:
     return format_number(float(f"{lr:.6g}"))
 
 
-SECTION = Section(
-    name="sensitivity",
-    title="Learning-rate sensitivity",
-    order=70,
-    record=record,
-    blocks=blocks,
-    figures=figures,
-)
+SECTION = Section("sensitivity", "Learning-rate sensitivity", record, blocks, figures, order=70)

@@ -184,11 +184,4 @@ def _over_seeds(contender: str, task: str, values: Sequence[float]) -> TargetTim
     )
 
 
-SECTION = Section(
-    name="time_to_target",
-    title="Time to target",
-    order=65,
-    record=record,
-    blocks=blocks,
-    figures=figures,
-)
+SECTION = Section("time_to_target", "Time to target", record, blocks, figures, order=65)

@@ -200,4 +200,4 @@ def _caution(seeds: int, same: bool, alone: bool) -> str:
     return f"{plural(seeds, 'seed')}{flat}: no claim of significance."
 
 
-SECTION = Section(name="verdict", title="", order=0, record=record, blocks=blocks, brief=True)
+SECTION = Section("verdict", "", record, blocks, order=0, brief=True)

@@ -70,7 +70,8 @@ def forest_plot(chart: ForestPlot) -> Markup:
     """Each name stands above its interval, so that long names fit."""
     bottom = TOP + ROW_HEIGHT * len(chart.rows)
     canvas = Canvas(bottom + 40, chart.title)
-    values = [v for r in chart.rows for v in (r.value, r.low, r.high) if v is not None]
+    ends = [v for r in chart.rows for v in (r.value, r.interval.low, r.interval.high)]
+    values = [value for value in ends if value is not None]
     x = fit_scale(
         [*values, *([] if chart.reference is None else [chart.reference])], 20, WIDTH - 20
     )
@@ -88,8 +89,9 @@ def forest_plot(chart: ForestPlot) -> Markup:
         if row.value is None:
             canvas.text(20, y + 5, "insufficient data", "faint")
             continue
-        if row.low is not None and row.high is not None:
-            canvas.line(x(row.low), y, x(row.high), y, f"range s{series % COLOURS}")
+        low, high = row.interval.low, row.interval.high
+        if low is not None and high is not None:
+            canvas.line(x(low), y, x(high), y, f"range s{series % COLOURS}")
         canvas.mark(x(row.value), y, series, f"{row.label}: {row.value:.4g}")
     return canvas.svg()
 

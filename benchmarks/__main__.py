@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME…]`: run all benchmarks of this folder, or some."""
+"""`python -m benchmarks [NAME…]`: runs all benchmarks of this folder, or some."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-HELPERS = {"__init__", "__main__", "timing"}
+HELPERS = {"__init__", "__main__", "own_module", "timing"}
 
 
 def names() -> list[str]:
-    """Every module here that can be run: those with a `main`."""
+    """Returns the benchmarks: the modules here that have a `main`."""
     return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in HELPERS)
 
 

@@ -1,4 +1,4 @@
-"""What checkpoints cost, and what a killed trial trains again: the small MNIST CNN, interleaved.
+"""What checkpoints cost, and what a killed trial trains again, for the small MNIST CNN.
 
 `python -m benchmarks.checkpoints [--epochs 2] [--rounds 3]`
 """
@@ -41,16 +41,16 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.checkpoints")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args(list(arguments))
-    cost(asked.epochs, asked.rounds)
-    repeated(asked.epochs)
+    options = parser.parse_args(list(arguments))
+    measure_cost(options.epochs, options.rounds)
+    measure_repeated_training(options.epochs)
 
 
-def cost(epochs: int, rounds: int) -> None:
-    """Wall-clock seconds of the same training with and without, a round of all after another."""
+def measure_cost(epochs: int, rounds: int) -> None:
+    """Prints wall-clock seconds of the same training with and without checkpoints, interleaved."""
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     written: dict[str, int] = {}
-    for round_ in range(rounds + 1):  # The first warms up.
+    for round_ in range(rounds + 1):  # The first round warms up.
         for name, every in WAYS.items():
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
@@ -66,8 +66,8 @@ def cost(epochs: int, rounds: int) -> None:
         )
 
 
-def repeated(epochs: int) -> None:
-    """Kill the training by SIGKILL again and again; count the batches trained more than once."""
+def measure_repeated_training(epochs: int) -> None:
+    """Kills the training repeatedly, and prints how many batches were trained more than once."""
     lost, worst = 0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(KILLS):
@@ -75,11 +75,11 @@ def repeated(epochs: int) -> None:
             process = get_context("spawn").Process(target=_watched, args=(folder, epochs, writer))
             process.start()
             writer.close()
-            last, steps, pace = _kill(reader, 1.75 * INTERVAL, process.pid or 0)
+            last, steps, seconds = _kill(reader, 1.75 * INTERVAL, process.pid or 0)
             process.join()
-            kept = _task(folder, None, epochs).latest_position or Position(0, 0)
-            again = last - (kept.epoch * steps + kept.batch)
-            lost, worst = lost + again, max(worst, again * pace)
+            resumed = _task(folder, None, epochs).latest_position or Position(0, 0)
+            again = last - (resumed.epoch * steps + resumed.batch)
+            lost, worst = lost + again, max(worst, again * seconds)
     print(
         f"killed {KILLS} times, {INTERVAL:g} s between checkpoints: {lost} batches trained again, "
         f"at most {worst:.2f} s of training a kill"
@@ -87,37 +87,42 @@ def repeated(epochs: int) -> None:
 
 
 def _kill(reader: Connection, seconds: float, pid: int) -> tuple[int, int, float]:
-    """Kill a process so many seconds after its first batch. Returns the batches of the whole run
-    that it had done, how many an epoch has, and seconds a batch."""
+    """Kills a process `seconds` after its first batch.
+
+    Returns how many batches of the whole run it had done, the batches of an epoch, and the seconds
+    a batch took.
+    """
     first, steps = reader.recv()
-    last, began, pace = first, time.perf_counter(), 0.0
+    last, began, per_batch = first, time.perf_counter(), 0.0
     with suppress(EOFError):
         while True:
             last, _ = reader.recv()
             passed = time.perf_counter() - began
-            if not pace and passed > seconds:
+            if not per_batch and passed > seconds:
                 os.kill(pid, signal.SIGKILL)
-                pace = passed / (last - first)
-    return last, steps, pace
+                per_batch = passed / (last - first)
+    return last, steps, per_batch
 
 
 def _task(folder: str, every: float | None, epochs: int) -> Task:
-    (one,) = make_plan(load(EXPERIMENT, [f"epochs={epochs}"]), data_root()).trials
-    kept = ExperimentCheckpoints(Path(folder), every).for_task([one])
-    return Task(one.trial_id, one.trial, data_root(), test_outputs=False, checkpoints=kept)
+    (planned,) = make_plan(load(EXPERIMENT, [f"epochs={epochs}"]), data_root()).trials
+    checkpoints = ExperimentCheckpoints(Path(folder), every).for_task([planned])
+    return Task(
+        planned.trial_id, planned.trial, data_root(), test_outputs=False, checkpoints=checkpoints
+    )
 
 
 def _train(folder: str, every: float | None, epochs: int) -> int:
-    """Train to the end. Returns how many checkpoints were written."""
+    """Trains to the end. Returns how many checkpoints were written."""
     count = 0
     write = CheckpointFolder.write
 
-    def counted(*arguments: Any) -> None:
+    def count_and_write(*arguments: Any) -> None:
         nonlocal count
         count += 1
         write(*arguments)
 
-    CheckpointFolder.write = counted  # type: ignore[method-assign,assignment]
+    CheckpointFolder.write = count_and_write  # type: ignore[method-assign,assignment]
     try:
         for _ in run(_task(folder, every, epochs)):
             pass
@@ -127,17 +132,17 @@ def _train(folder: str, every: float | None, epochs: int) -> int:
 
 
 def _watched(folder: str, epochs: int, pipe: Connection) -> None:
-    """Train, telling of each batch by its number in the whole run."""
+    """Trains, and sends the number of each batch in the whole run."""
     from harness.training import loop
 
     update = loop.training_step
 
-    def told(parts: Any, step: int, *rest: Any) -> Any:
-        found = update(parts, step, *rest)
+    def step_and_send(parts: Any, step: int, *rest: Any) -> Any:
+        losses = update(parts, step, *rest)
         pipe.send((step + 1, parts.steps_per_epoch))
-        return found
+        return losses
 
-    loop.training_step = told
+    loop.training_step = step_and_send
     for _ in run(_task(folder, INTERVAL, epochs)):
         pass
 

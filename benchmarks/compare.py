@@ -1,4 +1,4 @@
-"""Reading and reporting at 100, 1,000 and 10,000 runs, beside MLflow's own `search_runs`."""
+"""Reads and reports 100, 1,000 and 10,000 runs, and compares with MLflow's `search_runs`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.store.read.runs import StoredRun
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -19,11 +23,11 @@ SIZES = (100, 1_000, 10_000)
 EPOCHS = 10
 PARAMS = 20
 REPEATS = 3
-ROOM = 8_000_000
+MAX_REPORT_BYTES = 8_000_000
 
 
 def main() -> None:
-    """Print seconds (median of 3, interleaved), their ratio, the report's size, peak memory."""
+    """Prints seconds (median of 3, interleaved), their ratio, the report's size, peak memory."""
     print("runs    search_runs  read   ratio  terminal  HTML    size     peak memory")
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +49,7 @@ def _print(size: int, folder: Path) -> None:
     _fill(store.database, experiment, size)
     times = _interleaved(
         {
-            "search": lambda: _searched(store.client, experiment),
+            "search": lambda: _search(store.client, experiment),
             "read": lambda: read_results(store, "large"),
         }
     )
@@ -57,7 +61,7 @@ def _print(size: int, folder: Path) -> None:
     started = time.perf_counter()
     page = html([build_report(results, of=sections())])
     whole = time.perf_counter() - started
-    assert len(page.encode()) < ROOM, "the report must stay below 8 MB"
+    assert len(page.encode()) < MAX_REPORT_BYTES, "the report must stay below 8 MB"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{size:>6,}  {times['search']:>9.2f} s  {times['read']:.2f} s "
@@ -73,24 +77,24 @@ def _interleaved(actions: dict[str, Callable[[], object]]) -> dict[str, float]:
         for name, action in actions.items():
             started = time.perf_counter()
             action()
-            if round_:  # The first warms both.
+            if round_:  # The first round warms up.
                 seconds[name].append(time.perf_counter() - started)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def _searched(client: object, experiment: str) -> int:
-    """What a user of MLflow would do: all runs of the experiment, a page of 1,000 a call."""
-    found, token = 0, None
+def _search(client: object, experiment: str) -> int:
+    """Reads all runs as users of MLflow do, 1,000 a call. Returns their number."""
+    count, token = 0, None
     while True:
         page = client.search_runs([experiment], max_results=1000, page_token=token)  # type: ignore[attr-defined]
-        found += len(page)
+        count += len(page)
         token = page.token
         if not token:
-            return found
+            return count
 
 
 def _fill(database: Path, experiment: str, size: int) -> None:
-    """Runs as a sweep writes them, straight into MLflow's tables: its client takes 20 ms a run."""
+    """Writes runs like a sweep's straight into MLflow's tables; the client takes 20 ms a run."""
     rows: dict[str, list[tuple[object, ...]]] = {t: [] for t in _INSERTS}
     for index, run in enumerate(_runs(size)):
         run_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{database}{index}").hex
@@ -123,26 +127,28 @@ _INSERTS = {
 }
 
 
-def _runs(size: int) -> Iterator[object]:
-    """Two data sets, five optimizers, two schedulers, five seeds; as many learning rates as it
-    takes."""
+def _runs(size: int) -> Iterator[StoredRun]:
+    """Yields runs of two data sets, five optimizers, two schedulers and five seeds.
+
+    There are as many learning rates as `size` takes.
+    """
     import numpy as np
 
     from tests.stored import trial_run
 
-    chance = np.random.default_rng(0)
-    made = 0
+    generator = np.random.default_rng(0)
+    count = 0
     rate = 0
-    while made < size:
+    while count < size:
         rate += 1
         for dataset in ("digits", "wine"):
-            for place, optimizer in enumerate(("sgd", "momentum", "adam", "adamw", "rmsprop")):
+            for rank, optimizer in enumerate(("sgd", "momentum", "adam", "adamw", "rmsprop")):
                 for scheduler in ("constant", "cosine"):
                     for seed in range(5):
-                        if made == size:
+                        if count == size:
                             return
-                        made += 1
-                        score = 0.9 + 0.01 * place - 0.002 * rate + chance.normal(0, 0.01)
+                        count += 1
+                        score = 0.9 + 0.01 * rank - 0.002 * rate + generator.normal(0, 0.01)
                         yield trial_run(
                             float(min(score, 1)),
                             test=float(min(score, 1)),

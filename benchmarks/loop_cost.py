@@ -1,7 +1,7 @@
-"""What the harness adds to a bare training loop of the same steps, on convolutional networks.
+"""Measures what the harness adds to a bare training loop, on convolutional networks.
 
-Both train the same trial on the same batches, in turn, in one process; the bare loop keeps nothing
-but what the steps need, and measures accuracy and loss as often.
+Both train the same trial on the same batches, in turn, in one process. The bare loop has only what
+the steps need, and measures accuracy and loss equally often.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.fused import spread
+from benchmarks.side_by_side import spread
 from benchmarks.stacks import Setting, resolved
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ MODELS: tuple[dict[str, Any], ...] = (
     {"name": "bn_cnn"},
     {"name": "cnn", "channels": [32, 32]},
 )
-MOST = 0.03
+MAX_OVERHEAD = 0.03
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print, for each model, the harness's time over the bare loop's: median [lowest, highest]."""
+    """Prints the harness's time over the bare loop's, for each model: median [lowest, highest]."""
     import torch
 
     from harness.core.paths import data_root
@@ -40,28 +40,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loop_cost", description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--limit", type=int, default=12_000, help="training examples")
-    chosen = parser.parse_args([] if arguments is None else arguments)
+    options = parser.parse_args([] if arguments is None else arguments)
     print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}", flush=True)
     for model in MODELS:
-        dataset = {"name": "mnist", "limit": chosen.limit, "test_limit": 2000}
+        dataset = {"name": "mnist", "limit": options.limit, "test_limit": 2000}
         setting = Setting("loop", {"dataset": dataset, "model": model, "epochs": 1}, 0)
         trial = Trial.of(resolved(setting, "momentum", 0.01, 1.0, 0))
         ratios = []
-        for _ in range(chosen.repeats + 1):
+        for _ in range(options.repeats + 1):
             ours = _timed(lambda trial=trial: list(train(set_up(trial, data_root()))))
-            theirs = _timed(lambda trial=trial: bare(set_up(trial, data_root())))
+            theirs = _timed(lambda trial=trial: train_bare(set_up(trial, data_root())))
             ratios.append(ours / theirs)
-        verdict = "holds" if median(ratios[1:]) <= 1 + MOST else "is missed"
+        verdict = "holds" if median(ratios[1:]) <= 1 + MAX_OVERHEAD else "is missed"
         name = model["name"]
-        print(f"{name}: {spread(ratios[1:])} of a bare loop; at most {1 + MOST}: {verdict}")
+        print(f"{name}: {spread(ratios[1:])} of a bare loop; at most {1 + MAX_OVERHEAD}: {verdict}")
 
 
-def bare(parts: TrainingSetup) -> list[float]:
-    """One epoch, with an evaluation before and after it, and one of the training examples."""
+def train_bare(parts: TrainingSetup) -> list[float]:
+    """Trains one epoch. Evaluates before and after it, and on the training examples."""
     import torch
 
     train, evaluated = parts.data.train, parts.data.evaluated()
-    found = [_measure(parts, split) for split in evaluated.values()]
+    metrics = [_measure(parts, split) for split in evaluated.values()]
     order = torch.randperm(len(train))
     outputs, losses, targets = [], [], []
     for inputs, wanted in train.batches(parts.trial.batch_size, order):
@@ -74,9 +74,9 @@ def bare(parts: TrainingSetup) -> list[float]:
         losses.append(loss.detach())
         targets.append(wanted)
     hits = torch.cat(outputs).argmax(1) == torch.cat(targets)
-    found += [float(torch.cat(losses).mean()), float(hits.float().mean())]
-    found += [_measure(parts, split) for split in evaluated.values()]
-    return [*found, _measure(parts, train)]
+    metrics += [float(torch.cat(losses).mean()), float(hits.float().mean())]
+    metrics += [_measure(parts, split) for split in evaluated.values()]
+    return [*metrics, _measure(parts, train)]
 
 
 def _measure(parts: TrainingSetup, split: Any) -> float:

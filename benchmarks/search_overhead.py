@@ -1,7 +1,7 @@
-"""What a search adds to bare Optuna: 1,000 points of a trivial objective, the same storage.
+"""Measures what a search adds to bare Optuna: 1,000 points of a trivial objective, same storage.
 
-The trials are not trained: a stub engine ends each at once, so that what is left is to ask, to
-tell, to plan and, in the last row, to write runs to MLflow.
+The trials are not trained: a stub executor ends each at once, so that only asking, telling and
+planning remain, and in the last row the writing of runs to MLflow.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ search:
 
 
 @dataclass
-class Instant:
-    """An engine of one slot whose trials score their learning rate."""
+class StubExecutor:
+    """An executor of one slot, whose trials end at once with their learning rate as their score."""
 
     slots: int = 1
     is_local: bool = True
@@ -56,6 +56,8 @@ class Instant:
 
     def has_slot(self, device: str) -> bool:  # noqa: ARG002 - the protocol's
         return not self.events
+
+    def prepare(self) -> None: ...
 
     def submit(self, task: Task) -> None:
         values = {"val/accuracy": task.trial.lr, "train/loss": 1.0}
@@ -77,8 +79,8 @@ class Instant:
     def close(self) -> None: ...
 
 
-def bare(folder: Path) -> None:
-    """Optuna's own ask and tell."""
+def run_optuna(folder: Path) -> None:
+    """Uses Optuna's own ask and tell."""
     with open_storage("", folder, "bare") as opened:
         study = optuna.create_study(
             storage=opened.storage,
@@ -90,8 +92,8 @@ def bare(folder: Path) -> None:
             study.tell(trial, trial.suggest_float("lr", 1e-4, 1, log=True))
 
 
-def searched(folder: Path, with_mlflow: bool) -> None:
-    """The same through the search's own loop."""
+def run_search(folder: Path, with_mlflow: bool) -> None:
+    """Asks and tells through the search loop."""
     path = folder / "overhead.yaml"
     path.write_text(FILE)
     experiment = load(path)
@@ -101,7 +103,7 @@ def searched(folder: Path, with_mlflow: bool) -> None:
     with open_storage("", folder, "search") as opened, Interrupts() as interrupts:
         studies = [TuningStudy(opened, plan, experiment.name) for plan in plans]
 
-        loop = SearchLoop(studies, Instant(), lambda *_: None, goal, interrupts, folder)
+        loop = SearchLoop(studies, StubExecutor(), lambda *_: None, goal, interrupts, folder)
         if with_mlflow:
             plan, store = search_plan(experiment, plans, experiment.search), open_store(folder)
             with (
@@ -119,35 +121,35 @@ def searched(folder: Path, with_mlflow: bool) -> None:
 
 
 CASES: dict[str, Callable[[Path], None]] = {
-    "bare Optuna": bare,
-    "search, without MLflow": lambda folder: searched(folder, with_mlflow=False),
-    "search, with MLflow (SQLite)": lambda folder: searched(folder, with_mlflow=True),
+    "bare Optuna": run_optuna,
+    "search, without MLflow": lambda folder: run_search(folder, with_mlflow=False),
+    "search, with MLflow (SQLite)": lambda folder: run_search(folder, with_mlflow=True),
 }
 
 
-def timed(name: str) -> float:
-    """Milliseconds a point, in a folder of its own."""
+def time_case(name: str) -> float:
+    """Returns milliseconds a point, in a folder of its own."""
     with tempfile.TemporaryDirectory() as created, chdir(created):
         folder = Path(created)
         (folder / "mlruns").mkdir()
         if "with MLflow" in name:
-            open_store(folder)  # Making the tables is no part of a trial.
+            open_store(folder)  # Creating the tables is no part of a trial.
         begun = time.perf_counter()
         CASES[name](folder)
         return (time.perf_counter() - begun) / POINTS * 1000
 
 
 def main() -> None:
-    """Rounds of all cases, interleaved, after one that is not counted; ratios within a round."""
+    """Prints times of interleaved rounds, after a warm-up round, and ratios within a round."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    rounds = [{name: timed(name) for name in CASES} for _ in range(ROUNDS + 1)][1:]
+    rounds = [{name: time_case(name) for name in CASES} for _ in range(ROUNDS + 1)][1:]
     print(f"{POINTS:,} points, journal storage; medians and ranges of {ROUNDS} rounds")
     first = next(iter(CASES))
     for name in CASES:
-        each = [found[name] for found in rounds]
-        ratio = median(found[name] / found[first] for found in rounds)
-        spread = f"[{min(each):.2f}, {max(each):.2f}]"
-        print(f"{name:<30} {median(each):7.2f} ms a point {spread:>16}  {ratio:5.2f}×")
+        milliseconds = [times[name] for times in rounds]
+        ratio = median(times[name] / times[first] for times in rounds)
+        spread = f"[{min(milliseconds):.2f}, {max(milliseconds):.2f}]"
+        print(f"{name:<30} {median(milliseconds):7.2f} ms a point {spread:>16}  {ratio:5.2f}×")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""How much faster trials train as one stack than one after another, in one process.
+"""Measures how much faster trials train as one stack than one by one, in one process.
 
-Both ways run in turn, repeat by repeat, so that a busy machine slows both. Of each way: everything
-between the trials and their last record, and the training clock alone.
+Both ways take turns, repeat by repeat, so that a busy machine slows both. For each way it times
+everything from the trials to their last record, and the training clock alone.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from typing import Any
 
 REPEATS = 3
 SIZES = (1, 4, 16, 64, 256)
-ALONE = 8
-"""Trials trained one by one at most; more of them take proportionally longer."""
+MAX_ONE_BY_ONE = 8
+"""The most trials to train one by one; more take proportionally longer."""
 OPTIMIZERS = (("sgd", 0.1), ("momentum", 0.01), ("adam", 0.001), ("adamw", 0.001))
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the trials of a comparison share. largest: K beyond which it would take too long. own:
-    whether their model is `benchmarks.own`'s."""
+    """What the trials of a comparison share.
+
+    largest: the largest K that does not take too long.
+    own: whether the model is the module of `benchmarks.own_module`.
+    """
 
     name: str
     fields: dict[str, Any]
@@ -48,15 +51,17 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Seconds:
-    """A trial's share of the whole, and of the training clock."""
+    """A trial's share of the whole time, and of the training clock."""
 
     whole: float
     training: float
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print, for each setting and K, the ratio of one by one to stacked: median [lowest, highest]
-    over the repeats; above 1 the stack is faster."""
+    """Prints, for each setting and K, the ratio of one by one to stacked.
+
+    It is the median [lowest, highest] over the repeats; above 1 the stack is faster.
+    """
     import torch
 
     from harness.core.errors import DataMissing
@@ -66,28 +71,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="K")
     parser.add_argument("--only", default="", help="settings whose name contains this")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    chosen = parser.parse_args([] if arguments is None else arguments)
-    torch.set_num_threads(chosen.threads)
+    options = parser.parse_args([] if arguments is None else arguments)
+    torch.set_num_threads(options.threads)
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, {chosen.threads} threads, "
-        f"torch {torch.__version__}, {chosen.repeats} interleaved repeats"
+        f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, "
+        f"torch {torch.__version__}, {options.repeats} interleaved repeats"
     )
     print(f"{'':20}{'K':>5}  {'whole':>22}  {'training alone':>22}  ms a trial, stacked")
     for setting in SETTINGS:
-        if chosen.only not in setting.name:
+        if options.only not in setting.name:
             continue
-        for size in chosen.sizes:
+        for size in options.sizes:
             if size > setting.largest:
                 continue
             try:
-                print(_line(setting, size, chosen.repeats), flush=True)
+                print(_line(setting, size, options.repeats), flush=True)
             except DataMissing as error:
                 print(f"{setting.name:20} skipped: {error}")
                 break
 
 
 def _line(setting: Setting, size: int, repeats: int) -> str:
-    pairs = [(_alone(setting, size), _stacked(setting, size)) for _ in range(repeats + 1)][1:]
+    pairs = [(_one_by_one(setting, size), _stacked(setting, size)) for _ in range(repeats + 1)][1:]
     whole = _spread(one.whole / stack.whole for one, stack in pairs)
     training = _spread(one.training / stack.training for one, stack in pairs)
     cost = median(1000 * stack.whole for _, stack in pairs)
@@ -99,22 +104,22 @@ def _spread(ratios: Iterable[float]) -> str:
     return f"{median(found):.1f} [{found[0]:.1f}, {found[-1]:.1f}]"
 
 
-def _alone(setting: Setting, size: int) -> Seconds:
+def _one_by_one(setting: Setting, size: int) -> Seconds:
     from harness.core.paths import data_root
     from harness.training.loop import train
     from harness.training.setup import set_up
 
     trials = _trials(setting, size)
-    chosen = trials[:: max(1, size // ALONE)][:ALONE]
+    sample = trials[:: max(1, size // MAX_ONE_BY_ONE)][:MAX_ONE_BY_ONE]
     training = 0.0
 
     def run() -> None:
         nonlocal training
-        for trial in chosen:
+        for trial in sample:
             training += _last_clock(train(set_up(trial, data_root())))
 
     whole = _timed(run)
-    return Seconds(whole / len(chosen), training / len(chosen))
+    return Seconds(whole / len(sample), training / len(sample))
 
 
 def _stacked(setting: Setting, size: int) -> Seconds:
@@ -154,8 +159,8 @@ def _last_clock(records: Iterable[Any]) -> float:
 
 
 def _trials(setting: Setting, size: int) -> list[Any]:
-    """A grid of optimizers and learning rates on four seeds, as a comparison would have it."""
-    from benchmarks.own import with_own_module
+    """Returns a grid of optimizers and learning rates on four seeds, as in a comparison."""
+    from benchmarks.own_module import with_own_module
     from harness.experiment.trial import Trial
 
     trials = [

@@ -1,4 +1,4 @@
-"""How soon a command answers: `--help`, a dry run of 10,000 trials, a sweep with nothing to do."""
+"""How long commands take: `--help`, a dry run of 10,000 trials, a sweep with nothing to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.timing import processes
+from benchmarks.timing import time_processes
 
 GRID = """\
 name: large
@@ -27,7 +27,7 @@ artifacts: none
 
 
 def main() -> None:
-    """Print whole-process times: start-up of Python included."""
+    """Prints the times of whole processes, Python's start-up included."""
     python = [sys.executable, "-m"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -35,7 +35,7 @@ def main() -> None:
         (folder / "large.yaml").write_text(GRID)
         (folder / "small.yaml").write_text(SMALL)
         small = [*python, "harness.sweep", "small.yaml", "--executor", "inline"]
-        found = processes(
+        times_by_command = time_processes(
             {
                 "python -c pass": [sys.executable, "-c", "pass"],
                 "harness.sweep --help": [*python, "harness.sweep", "--help"],
@@ -46,7 +46,7 @@ def main() -> None:
             },
             cwd=folder,
         )
-    for command, times in found.items():
+    for command, times in times_by_command.items():
         print(f"{command:<28} {times}")
 
 

@@ -1,4 +1,4 @@
-"""Times whole processes, interleaved, so that a machine whose speed drifts treats all alike."""
+"""Times whole processes, interleaved, so that drift of the machine's speed affects all alike."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Times:
         return f"{self.median:.2f} s [{low:.2f}, {high:.2f}], n = {len(self.seconds)}"
 
 
-def processes(
+def time_processes(
     commands: Mapping[str, Sequence[str]], repeats: int = 5, **options: object
 ) -> dict[str, Times]:
-    """Run each command in turn, `repeats` rounds after one that is not counted.
+    """Runs all commands in turn, for one warm-up round and `repeats` rounds.
 
-    options: of `subprocess.run` (cwd, env). A command that fails raises CalledProcessError.
+    options: of `subprocess.run` (cwd, env). Raises CalledProcessError where a command fails.
     """
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for round_ in range(repeats + 1):

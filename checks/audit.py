@@ -1,7 +1,7 @@
-"""`python -m checks.audit`: known vulnerabilities of the locked packages, where one can ask.
+"""`python -m checks.audit`: reports known vulnerabilities of the locked packages.
 
-Returns 1 where there are any. Where nobody answers, or who answers knows none of the packages, it
-says that nothing was audited, and returns 0.
+Returns 1 where there are any. Where the advisory service does not answer, or knows none of the
+packages, it says that nothing was audited, and returns 0.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 LOCK = Path(__file__).resolve().parents[1] / "requirements.lock"
 SECONDS = 20
-"""A machine without a network is not to wait longer."""
+"""How long a machine without a network waits."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Audit the lock file, or the one that is given."""
-    given = sys.argv[1:] if argv is None else argv
-    command = [sys.executable, "-m", "pip_audit", "--requirement", given[0] if given else str(LOCK)]
+    """Audits the lock file, or the file that is given."""
+    arguments = sys.argv[1:] if argv is None else argv
+    command = [sys.executable, "-m", "pip_audit", "--requirement", *(arguments or [str(LOCK)])]
     command += ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--timeout", "5"]
     try:
         ran = subprocess.run(
@@ -37,20 +37,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(packages: Sequence[dict[str, Any]]) -> int:
-    """Tell what pip-audit found."""
+    """Prints what pip-audit found. Returns the exit code."""
     audited = [package for package in packages if "skip_reason" not in package]
     if not audited:
         return _skipped(f"the advisory service knows none of the {len(packages)} packages")
-    bad = [package for package in audited if package.get("vulns")]
-    for package in bad:
-        for found in package["vulns"]:
-            mended = ", ".join(found.get("fix_versions", ())) or "no release"
-            print(f"{package['name']} {package['version']}: {found['id']}, mended in {mended}")
-    told = (
-        f"audit: {len(audited)} of {len(packages)} packages, {len(bad)} with known vulnerabilities"
-    )
-    print(told)
-    return 1 if bad else 0
+    vulnerable = [package for package in audited if package.get("vulns")]
+    for package in vulnerable:
+        for vulnerability in package["vulns"]:
+            fixed = ", ".join(vulnerability.get("fix_versions", ())) or "no release"
+            print(
+                f"{package['name']} {package['version']}: {vulnerability['id']}, fixed in {fixed}"
+            )
+    count = f"{len(audited)} of {len(packages)} packages"
+    print(f"audit: {count}, {len(vulnerable)} with known vulnerabilities")
+    return 1 if vulnerable else 0
 
 
 def _skipped(why: str) -> int:

@@ -1,6 +1,6 @@
 """`python -m checks.soak`: a long sweep of short trials, killed every few seconds until it is done.
 
-At the end every trial must be done once, every value be there once, and nothing be left over.
+At the end, every trial must be done once, every value be stored once, and nothing be left over.
 """
 
 from __future__ import annotations
@@ -37,13 +37,17 @@ artifacts: none
 """
 POLL_SECONDS = 0.2
 QUIET_SECONDS = 15.0
-"""How long what was killed may take to be gone."""
+"""How long killed processes may take to disappear."""
 MEMORY = Path("/dev/shm")
 
 
 @dataclass
 class Life:
-    """One process from its start to its end. sizes: resident bytes, with the trials done then."""
+    """One process from its start to its end.
+
+    before: how many runs had finished when it started.
+    sizes: how many had finished, and the process's resident bytes, over time.
+    """
 
     before: int
     sizes: list[tuple[int, int]] = field(default_factory=list)
@@ -51,18 +55,18 @@ class Life:
 
 @dataclass
 class Soak:
-    """A sweep in `folder` that is killed about every `every` seconds in which it trains."""
+    """A sweep in `folder` that is killed about every `every` seconds of training."""
 
     folder: Path
     trials: int
     epochs: int
     every: float
     arguments: Sequence[str]
-    chance: random.Random
+    generator: random.Random
     kills: dict[str, int] = field(default_factory=lambda: {"parent": 0, "worker": 0})
     lives: list[Life] = field(default_factory=list)
     sessions: set[int] = field(default_factory=set)
-    # A path of its own: that of a socket, which lies in it, may have 107 characters.
+    # A path of its own, because the path of a socket in it must not exceed 107 characters.
     temporary: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="soak-")))
 
     def prepare(self) -> None:
@@ -72,7 +76,7 @@ class Soak:
         (self.folder / "soak.yaml").write_text(content)
 
     def run(self) -> int:
-        """Start the sweep until it ends by itself. Returns its exit code."""
+        """Starts the sweep until it ends by itself. Returns its exit code."""
         while True:
             process = self._start()
             code = self._follow(process)
@@ -80,7 +84,7 @@ class Soak:
                 return code
 
     def _is_whole(self) -> bool:
-        """Whether nothing is left to try again: a trial whose worker was killed has failed."""
+        """Whether no trial is left to retry; a trial whose worker was killed has failed."""
         return len(self.by_trial()) == self.trials
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -103,7 +107,7 @@ class Soak:
         return process
 
     def _follow(self, process: subprocess.Popen[bytes]) -> int:
-        """Watch a life; kill it, or a worker of it, once it has trained for some seconds."""
+        """Watches a process, and kills it or one of its workers after some seconds of training."""
         life, parent = self.lives[-1], psutil.Process(process.pid)
         due: float | None = None
         while process.poll() is None:
@@ -115,28 +119,28 @@ class Soak:
             if done == life.before:
                 continue
             if due is None:
-                due = time.monotonic() + self.chance.uniform(0, 2 * self.every)
+                due = time.monotonic() + self.generator.uniform(0, 2 * self.every)
             elif time.monotonic() >= due:
                 self._kill(process)
-                due = time.monotonic() + self.chance.uniform(0, 2 * self.every)
+                due = time.monotonic() + self.generator.uniform(0, 2 * self.every)
         return process.wait()
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
-        """The parent, or one of its workers."""
-        workers = [pid for pid in members(process.pid) if is_worker(pid)]
+        """Kills the parent, or one of its workers."""
+        workers = [pid for pid in processes_of(process.pid) if is_worker(pid)]
         victim, what = process.pid, "parent"
-        if workers and self.chance.random() < 0.5:
-            victim, what = self.chance.choice(workers), "worker"
+        if workers and self.generator.random() < 0.5:
+            victim, what = self.generator.choice(workers), "worker"
         with suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
             self.kills[what] += what == "worker" or process.wait() == -signal.SIGKILL
 
     def done(self) -> int:
-        """How many runs have finished, the sweeps' own too: asked often, so counted cheaply."""
+        """Counts the finished runs, including the sweeps' own. It is called often, and cheap."""
         return sum(count for _, count in self.query(_FINISHED))
 
     def by_trial(self) -> list[int]:
-        """How many finished runs count for each trial that has one."""
+        """Counts the current finished runs of each trial that has one."""
         return [count for _, count in self.query(_BY_TRIAL)]
 
     def query(self, text: str) -> list[tuple[object, int]]:
@@ -146,11 +150,11 @@ class Soak:
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=60)) as db:
             try:
                 return list(db.execute(text))
-            except sqlite3.OperationalError:  # Its tables are being made.
+            except sqlite3.OperationalError:  # Its tables are being created.
                 return []
 
     def faults(self) -> list[str]:
-        """What is not as it should be, a sentence each."""
+        """Returns a sentence for each fault."""
         counts = self.by_trial()
         values = self.query(_VALUES)
         running = self.query("SELECT 'running', COUNT(*) FROM runs WHERE status = 'RUNNING'")
@@ -176,34 +180,34 @@ class Soak:
 
     def _left(self) -> list[int]:
         deadline = time.monotonic() + QUIET_SECONDS
-        while (left := [pid for one in self.sessions for pid in members(one)]) and (
+        while (left := [pid for one in self.sessions for pid in processes_of(one)]) and (
             time.monotonic() < deadline
         ):
             time.sleep(POLL_SECONDS)
         return left
 
     def leftovers(self) -> list[Path]:
-        """What killed processes left in memory and among temporary files."""
+        """Returns what killed processes left in memory and among temporary files."""
         return [*self._shared(), *self._temporary()]
 
     def _temporary(self) -> list[Path]:
-        """Torch's cache is any process's."""
+        """Returns the temporary files, except torch's cache, which all processes share."""
         found = self.temporary.iterdir()
         return [path for path in found if not path.name.startswith("torchinductor_")]
 
     def _shared(self) -> list[Path]:
-        """Folders of shared data in memory whose processes were ours."""
+        """Returns the folders of shared data in memory that this soak's processes left."""
         began = (self.folder / "soak.yaml").stat().st_mtime
         found = MEMORY.glob("harness-data-*")
         return [path for path in found if path.stat().st_mtime >= began and _is_orphan(path)]
 
     def longest(self) -> Life:
-        """The life in which most trials were done."""
+        """Returns the life in which most trials were done."""
         return max(self.lives, key=lambda life: len({done for done, _ in life.sizes}))
 
 
-def members(session: int) -> list[int]:
-    """The living processes of a session."""
+def processes_of(session: int) -> list[int]:
+    """Returns the live processes of a session."""
     found = []
     for pid in psutil.pids():
         with suppress(OSError, psutil.Error):
@@ -213,7 +217,7 @@ def members(session: int) -> list[int]:
 
 
 def is_worker(pid: int) -> bool:
-    """Whether a process was forked from a server of processes, whose command line it then has."""
+    """Whether a process was forked from a fork server, whose command line it then has."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         parent = process.parent()
@@ -260,18 +264,18 @@ SELECT held, COUNT(*) FROM (
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m checks.soak", description=__doc__)
-    made.add_argument("--trials", type=int, default=10_000, help="a multiple of 4")
-    made.add_argument("--epochs", type=int, default=1, help="of each trial")
-    made.add_argument("--every", type=float, default=5.0, help="mean seconds between two kills")
-    made.add_argument("--seed", type=int, default=0, help="of what is killed when")
-    made.add_argument("--keep", type=Path, help="run in this folder, and leave it")
-    made.add_argument("--workers", default="2", help="of the sweep")
-    return made
+    parser = argparse.ArgumentParser(prog="python -m checks.soak", description=__doc__)
+    parser.add_argument("--trials", type=int, default=10_000, help="a multiple of 4")
+    parser.add_argument("--epochs", type=int, default=1, help="of each trial")
+    parser.add_argument("--every", type=float, default=5.0, help="mean seconds between two kills")
+    parser.add_argument("--seed", type=int, default=0, help="of what is killed when")
+    parser.add_argument("--keep", type=Path, help="run in this folder, and leave it")
+    parser.add_argument("--workers", default="2", help="of the sweep")
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Soak, tell the figures; returns 1 where anything is not as it should be."""
+    """Soaks, and prints the figures. Returns 1 where it finds a fault."""
     arguments = parser().parse_args(argv)
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="soak-"))
     soak = Soak(
@@ -289,15 +293,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     _clear_away(soak)
     faults = soak.faults() + ([f"exit code {code}"] if code else [])
     faults += [] if code == 0 and _is_well(folder) else ["the doctor finds something wrong"]
-    _tell(soak, seconds)
+    _print_figures(soak, seconds)
     for fault in faults:
         print(f"wrong: {fault}")
     if faults:
-        print(f"left for a look: {folder}")
+        print(f"left for inspection: {folder}")
     else:
         print("left        no process, temporary file, shared memory or file of an unwritten run")
-        for made in (soak.temporary, *(() if arguments.keep else (folder,))):
-            shutil.rmtree(made)
+        for folder_to_remove in (soak.temporary, *(() if arguments.keep else (folder,))):
+            shutil.rmtree(folder_to_remove)
     return 1 if faults else 0
 
 
@@ -319,7 +323,7 @@ def _is_well(folder: Path) -> bool:
     return subprocess.run(command, cwd=folder, env=environment).returncode == 0
 
 
-def _tell(soak: Soak, seconds: float) -> None:
+def _print_figures(soak: Soak, seconds: float) -> None:
     counts = soak.by_trial()
     kills = ", ".join(f"{count} of a {what}" for what, count in soak.kills.items())
     print(f"trials      {soak.trials}, {seconds:.0f} s, {soak.trials / seconds:.1f} a second")

@@ -17,7 +17,7 @@ UNKNOWN = {"name": "c", "skip_reason": "Dependency not found"}
     ("packages", "code", "told"),
     [
         ([SOUND, UNKNOWN], 0, "audit: 1 of 2 packages, 0 with known"),
-        ([SOUND, BAD], 1, "b 2: PYSEC-1, mended in 2.1"),
+        ([SOUND, BAD], 1, "b 2: PYSEC-1, fixed in 2.1"),
         ([UNKNOWN, UNKNOWN], 0, "audit skipped: the advisory service knows none of the 2"),
         ([], 0, "audit skipped"),
     ],

@@ -1,5 +1,8 @@
-"""As tutorials have it: a DataLoader that transforms example by example, `.item()` at every batch,
-one `log_metric` for each number."""
+"""A script as tutorials write it.
+
+It has a DataLoader that transforms example by example, `.item()` at every batch, and one
+`log_metric` for each number.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
 
-from benchmarks.ways.tasks import (
+from benchmarks.scripts.workloads import (
     BATCH_SIZE,
     EVAL_BATCH_SIZE,
     STORE,
     VAL_FRACTION,
-    Work,
+    Workload,
     grid,
     network,
     start,
 )
 
 
-def datasets(work: Work) -> tuple[Dataset, Dataset]:
-    """Training and test examples."""
-    if work.dataset == "mnist":
+def datasets(workload: Workload) -> tuple[Dataset, Dataset]:
+    """Returns training and test examples."""
+    if workload.dataset == "mnist":
         from torchvision import transforms
         from torchvision.datasets import MNIST
 
@@ -56,8 +59,8 @@ def optimizer(name: str, model: nn.Module, lr: float) -> torch.optim.Optimizer:
     return kind(model.parameters(), lr)
 
 
-def loss_and_hits(work: Work, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    if work.loss == "bce":
+def loss_and_hits(workload: Workload, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    if workload.loss == "bce":
         logits = outputs[:, 0]
         loss = functional.binary_cross_entropy_with_logits(logits, targets.float())
         return loss, ((logits > 0) == targets).sum()
@@ -65,14 +68,17 @@ def loss_and_hits(work: Work, outputs: Tensor, targets: Tensor) -> tuple[Tensor,
 
 
 def one_pass(
-    work: Work, model: nn.Module, loader: DataLoader, step: torch.optim.Optimizer | None = None
+    workload: Workload,
+    model: nn.Module,
+    loader: DataLoader,
+    step: torch.optim.Optimizer | None = None,
 ) -> tuple[float, float]:
-    """Mean loss and accuracy of a pass; trains where it is given an optimizer."""
+    """Makes one pass, and trains if there is an optimizer. Returns mean loss and accuracy."""
     total, right, seen = 0.0, 0, 0
     model.train(step is not None)
     with torch.set_grad_enabled(step is not None):
         for inputs, targets in loader:
-            loss, hits = loss_and_hits(work, model(inputs), targets)
+            loss, hits = loss_and_hits(workload, model(inputs), targets)
             if step is not None:
                 step.zero_grad()
                 loss.backward()
@@ -83,10 +89,10 @@ def one_pass(
     return total / seen, right / seen
 
 
-def run(work: Work, trials: int) -> None:
+def run(workload: Workload, trials: int) -> None:
     mlflow.set_tracking_uri(STORE)
     mlflow.set_experiment("benchmark")
-    whole, test = datasets(work)
+    whole, test = datasets(workload)
     for name, lr, seed in grid(trials):
         torch.manual_seed(seed)
         held_out = int(VAL_FRACTION * len(whole))
@@ -96,13 +102,13 @@ def run(work: Work, trials: int) -> None:
             "val": DataLoader(val, EVAL_BATCH_SIZE),
             "test": DataLoader(test, EVAL_BATCH_SIZE),
         }
-        model = network(work)
+        model = network(workload)
         stepper = optimizer(name, model, lr)
         with mlflow.start_run():
             mlflow.log_params({"optimizer": name, "lr": lr, "seed": seed})
-            for epoch in range(1, work.epochs + 1):
+            for epoch in range(1, workload.epochs + 1):
                 for split, loader in loaders.items():
-                    found = one_pass(work, model, loader, stepper if split == "train" else None)
+                    found = one_pass(workload, model, loader, stepper if split == "train" else None)
                     mlflow.log_metric(f"{split}_loss", found[0], step=epoch)
                     mlflow.log_metric(f"{split}_accuracy", found[1], step=epoch)
 

@@ -1,4 +1,4 @@
-"""What the ways train: architectures, data sets and grids that all of them share."""
+"""The architectures, data sets and grids that all scripts train."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ RATES = (0.001, 0.003, 0.01, 0.03)
 
 
 @dataclass(frozen=True)
-class Work:
-    """One architecture on one data set. model, loss: as an experiment file has them."""
+class Workload:
+    """One architecture on one data set. model, loss: as in an experiment file."""
 
     name: str
     dataset: str
@@ -30,28 +30,28 @@ class Work:
     epochs: int
 
 
-WORKS = {
-    work.name: work
-    for work in (
-        Work("breast_cancer", "breast_cancer", {"name": "mlp", "hidden": [24, 24]}, "bce", 50),
-        Work("mnist_mlp", "mnist", {"name": "mlp", "hidden": [24, 24]}, "cross_entropy", 3),
-        Work("mnist_bn_cnn", "mnist", {"name": "bn_cnn"}, "cross_entropy", 1),
-        Work("mnist_cnn", "mnist", {"name": "cnn"}, "cross_entropy", 1),
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("breast_cancer", "breast_cancer", {"name": "mlp", "hidden": [24, 24]}, "bce", 50),
+        Workload("mnist_mlp", "mnist", {"name": "mlp", "hidden": [24, 24]}, "cross_entropy", 3),
+        Workload("mnist_bn_cnn", "mnist", {"name": "bn_cnn"}, "cross_entropy", 1),
+        Workload("mnist_cnn", "mnist", {"name": "cnn"}, "cross_entropy", 1),
     )
 }
 
 
 def grid(trials: int) -> Iterator[tuple[str, float, int]]:
-    """Optimizer, learning rate and seed of each trial: a grid, cut off after so many."""
+    """Yields the optimizer, learning rate and seed of the first `trials` trials of the grid."""
     settings = ((name, lr, seed) for seed in count() for lr, name in product(RATES, OPTIMIZERS))
     return islice(settings, trials)
 
 
-def network(work: Work) -> nn.Module:
-    """The architecture, written out in torch alone."""
+def network(workload: Workload) -> nn.Module:
+    """Builds the architecture in torch alone."""
     from torch import nn
 
-    if work.model["name"] == "bn_cnn":
+    if workload.model["name"] == "bn_cnn":
         return nn.Sequential(
             nn.Conv2d(1, 8, 3, padding="same", bias=False),
             nn.AvgPool2d(2),
@@ -62,7 +62,7 @@ def network(work: Work) -> nn.Module:
             nn.Flatten(),
             nn.Linear(16 * 14 * 14, 10),
         )
-    if work.model["name"] == "cnn":
+    if workload.model["name"] == "cnn":
         return nn.Sequential(
             nn.Conv2d(1, 32, 3, padding="same"),
             nn.ReLU(),
@@ -75,7 +75,7 @@ def network(work: Work) -> nn.Module:
             nn.ReLU(),
             nn.Linear(100, 10),
         )
-    features, outputs = (30, 1) if work.dataset == "breast_cancer" else (784, 10)
+    features, outputs = (30, 1) if workload.dataset == "breast_cancer" else (784, 10)
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(features, 24),
@@ -86,10 +86,10 @@ def network(work: Work) -> nn.Module:
     )
 
 
-def start(run: Callable[[Work, int], None]) -> None:
-    """The command of a way: the work's name and the number of trials."""
+def start(run: Callable[[Workload, int], None]) -> None:
+    """Runs a script with the workload and the number of trials that the command line names."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("work", choices=WORKS)
+    parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("trials", type=int)
-    chosen = parser.parse_args()
-    run(WORKS[chosen.work], chosen.trials)
+    options = parser.parse_args()
+    run(WORKLOADS[options.workload], options.trials)

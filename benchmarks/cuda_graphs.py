@@ -1,8 +1,9 @@
-"""How much a CUDA graph of a stack's update saves on a GPU, and that it changes nothing.
+"""Measures how much a CUDA graph of a stack's update saves on a GPU, and that results are equal.
 
-The same stack twice, epoch by epoch in turn: its updates launched one by one, and recorded once and
-replayed. Only their own time counts: what an epoch prepares and measures is left out. Needs torch,
-pydantic, psutil and scikit-learn, and no store: `python -m benchmarks.graphs` in a checkout.
+The same stack trains twice, epoch by epoch in turn: once with its updates launched one by one, and
+once with updates that were recorded and are replayed. Only the updates are timed, not the
+preparation and evaluation of an epoch. Needs torch, pydantic, psutil and scikit-learn, and no
+store: run `python -m benchmarks.cuda_graphs` in a checkout.
 """
 
 from __future__ import annotations
@@ -31,35 +32,38 @@ SETTINGS = (
     Setting("digits bn_cnn", {"dataset": "digits", "model": {"name": "bn_cnn"}}, 16),
 )
 BATCH = 32
-SET_UP = 2
-"""Epochs in which graphs are recorded, and nothing is timed."""
+WARM_UP = 2
+"""Epochs in which graphs are recorded and nothing is timed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print microseconds of an update launched and replayed, their ratio (median [lowest, highest];
-    above 1 the graph is faster), how far apart the weights are after all epochs, whether a replayed
-    epoch waited for the device, and what the run's tag would say."""
+    """Prints the table.
+
+    Columns: microseconds of an update, launched and replayed; their ratio (median [lowest,
+    highest]; above 1 the graph is faster); how far apart the weights are after all epochs; whether
+    a replayed epoch waited for the device; and the value of the run's tag.
+    """
     import torch
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.graphs", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cuda_graphs", description=__doc__)
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="K")
     parser.add_argument("--only", default="", help="settings whose name contains this")
-    chosen = parser.parse_args([] if arguments is None else arguments)
+    options = parser.parse_args([] if arguments is None else arguments)
     if not torch.cuda.is_available():
         print("no GPU here: nothing to measure")
         return
     device = torch.device("cuda", 0)
     name = torch.cuda.get_device_name(device)
     print(f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}, {platform.machine()}")
-    print(f"batches of {BATCH}, {chosen.repeats} interleaved epochs")
+    print(f"batches of {BATCH}, {options.repeats} interleaved epochs")
     print(
         f"{'':20}{'K':>5}{'launched':>10}{'replayed':>10}  {'ratio':>20}{'apart':>10}  waits  tag"
     )
     for setting in SETTINGS:
-        for size in chosen.sizes:
-            if chosen.only in setting.name and size <= setting.largest:
-                print(_line(setting, size, chosen.repeats, device), flush=True)
+        for size in options.sizes:
+            if options.only in setting.name and size <= setting.largest:
+                print(_line(setting, size, options.repeats, device), flush=True)
 
 
 def _line(setting: Setting, size: int, repeats: int, device: torch.device) -> str:
@@ -70,18 +74,18 @@ def _line(setting: Setting, size: int, repeats: int, device: torch.device) -> st
     with StepRunner(one, None) as launched, StepRunner(other, recorder_for(device)) as replayed:
         pairs = [
             (_epoch(one, launched, epoch), _epoch(other, replayed, epoch))
-            for epoch in range(1, SET_UP + repeats + 1)
-        ][SET_UP:]
-        waits = _waits(other, replayed, SET_UP + repeats + 1)
-        told = replayed.metadata["cuda_graph"]
-    _epoch(one, launched, SET_UP + repeats + 1)
+            for epoch in range(1, WARM_UP + repeats + 1)
+        ][WARM_UP:]
+        waits = _waits(other, replayed, WARM_UP + repeats + 1)
+        tag = replayed.metadata["cuda_graph"]
+    _epoch(one, launched, WARM_UP + repeats + 1)
     ratios = sorted(first / second for first, second in pairs)
     spread = f"{median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
     first, second = (1e6 * median(column) for column in zip(*pairs, strict=True))
     apart = float((one.network.values - other.network.values).abs().max())
     return (
         f"{setting.name:20}{size:5}{first:10.0f}{second:10.0f}  {spread:>20}{apart:10.1e}  "
-        f"{'yes' if waits else 'no':5}  {told}"
+        f"{'yes' if waits else 'no':5}  {tag}"
     )
 
 
@@ -92,7 +96,7 @@ def _stack(setting: Setting, size: int, repeats: int, device: torch.device) -> S
     from harness.training.stacked.stack import Stack
 
     devices.configure(device)
-    fields: dict[str, Any] = {"batch_size": BATCH, "epochs": SET_UP + repeats + 1}
+    fields: dict[str, Any] = {"batch_size": BATCH, "epochs": WARM_UP + repeats + 1}
     whole = replace(setting, fields=setting.fields | fields)
     trials = [
         Trial.of(resolved(whole, *OPTIMIZERS[i % 4], factor=1 + i / size, seed=i // 4 % 4))
@@ -102,7 +106,7 @@ def _stack(setting: Setting, size: int, repeats: int, device: torch.device) -> S
 
 
 def _epoch(stack: Stack, runner: StepRunner, epoch: int) -> float:
-    """Seconds that an update took."""
+    """Returns the seconds of an update."""
     import time
 
     from harness.training.device import synchronize

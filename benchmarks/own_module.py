@@ -1,4 +1,4 @@
-"""A module as users write theirs: dropout and batch normalisation inside it."""
+"""A module like users' own, with dropout and batch normalisation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH = 64
 
 
 class Residual(nn.Module):
-    """[B, features] → [B, outputs], by two layers of which the second is added to the first."""
+    """Maps [B, features] to [B, outputs], by two layers with a residual connection."""
 
     def __init__(self, features: int, outputs: int) -> None:
         super().__init__()
@@ -35,6 +35,6 @@ def build(_: Any, info: Any, outputs: int) -> nn.Module:
 
 
 def with_own_module(trial: Trial) -> Trial:
-    """The same trial of this module."""
+    """Returns the trial with this module as its model."""
     component = replace(trial.model.component, name="residual", build=build)
     return replace(trial, model=Choice(component, trial.model.options))

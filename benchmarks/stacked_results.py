@@ -1,6 +1,8 @@
-"""Whether stacking changes what a grid says: 64 MNIST trials as one stack, and one by one under two
-thread counts. Trial for trial, a stack may differ from one by one about as much as one by one
-differs from itself under another number of threads; and the same trials diverge, and the same wins.
+"""Checks whether stacking changes the results of a grid of 64 MNIST trials.
+
+The trials train as one stack, and one by one with two numbers of threads. Trial for trial, the
+stack may differ from one by one about as much as one by one differs from itself with another
+number of threads. The same trials must diverge, and the same trial must win.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 RATES = (0.001, 0.01, 0.1, 1e12)
-"""The last one makes losses infinite wherever a step follows the gradient's size."""
+"""The last one makes losses infinite where a step is proportional to the gradient."""
 SEEDS = range(4)
 METRIC = "test/accuracy"
 
@@ -29,14 +31,17 @@ Outcomes = dict[str, float | None]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print both differences, what diverged and who won."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.outcome", description=__doc__)
+    """Prints both differences, and which trials diverged and won."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.stacked_results", description=__doc__
+    )
     parser.add_argument("--limit", type=int, help="training examples (default: all)")
     parser.add_argument("--epochs", type=int, default=3)
-    chosen = parser.parse_args([] if arguments is None else arguments)
-    trials = grid(chosen.epochs, chosen.limit)
-    one, other, stacked = alone(trials, 1), alone(trials, 2), fused(trials)
-    print(f"{len(trials)} trials, {chosen.epochs} epochs, {METRIC} after the last")
+    options = parser.parse_args([] if arguments is None else arguments)
+    trials = grid(options.epochs, options.limit)
+    one, other = train_one_by_one(trials, 1), train_one_by_one(trials, 2)
+    stacked = train_stacked(trials)
+    print(f"{len(trials)} trials, {options.epochs} epochs, {METRIC} after the last")
     print(f"one by one, 1 thread against 2: {_differences(one, other)}")
     print(f"one by one against a stack:     {_differences(one, stacked)}")
     for name, found in {"1 thread": one, "2 threads": other, "stack": stacked}.items():
@@ -58,7 +63,7 @@ def grid(epochs: int, limit: int | None) -> dict[str, Trial]:
     }
 
 
-def alone(trials: dict[str, Trial], threads: int) -> Outcomes:
+def train_one_by_one(trials: dict[str, Trial], threads: int) -> Outcomes:
     import torch
 
     from harness.core.paths import data_root
@@ -67,12 +72,12 @@ def alone(trials: dict[str, Trial], threads: int) -> Outcomes:
 
     torch.set_num_threads(threads)
     return {
-        key: _last(train(set_up(replace(trial, metrics=("accuracy",)), data_root())))
+        key: _last_value(train(set_up(replace(trial, metrics=("accuracy",)), data_root())))
         for key, trial in trials.items()
     }
 
 
-def fused(trials: dict[str, Trial]) -> Outcomes:
+def train_stacked(trials: dict[str, Trial]) -> Outcomes:
     import torch
 
     from harness.core.paths import data_root
@@ -86,13 +91,13 @@ def fused(trials: dict[str, Trial]) -> Outcomes:
     for item in train_stack(Stack(list(trials.items()), data_root(), device)):
         if isinstance(item, tuple):
             records[item[0]].append(item[1])
-    return {key: _last(found) for key, found in records.items()}
+    return {key: _last_value(each) for key, each in records.items()}
 
 
-def _last(records: Any) -> float | None:
+def _last_value(records: Any) -> float | None:
     (*_, ended) = records
-    found: float | None = ended.final.get(METRIC)
-    return found
+    value: float | None = ended.final.get(METRIC)
+    return value
 
 
 def _differences(one: Outcomes, other: Outcomes) -> str:

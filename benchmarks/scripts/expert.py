@@ -1,6 +1,8 @@
-"""As an expert would write it for one trial after another: examples in memory, transformed once,
-batches by index, torch's fused optimizers, no look at a number within an epoch, and all of a
-trial's metrics in one `log_batch`."""
+"""A script as an expert writes it for one trial after another.
+
+Examples are in memory and transformed once, batches are taken by index, optimizers are torch's
+fused ones, no value is read within an epoch, and one `log_batch` writes all metrics of a trial.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,12 @@ from mlflow.entities import Metric, Param
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.ways.tasks import (
+from benchmarks.scripts.workloads import (
     BATCH_SIZE,
     EVAL_BATCH_SIZE,
     STORE,
     VAL_FRACTION,
-    Work,
+    Workload,
     grid,
     network,
     start,
@@ -30,9 +32,9 @@ Trial = tuple[str, float, int]
 Values = list[tuple[str, float, int]]
 
 
-def load(work: Work) -> tuple[Split, Split]:
-    """Training and test examples, transformed."""
-    if work.dataset == "mnist":
+def load(workload: Workload) -> tuple[Split, Split]:
+    """Returns training and test examples, transformed."""
+    if workload.dataset == "mnist":
         from torchvision.datasets import MNIST
 
         root = os.environ.get("HARNESS_DATA", "data")
@@ -63,58 +65,60 @@ def optimizer(name: str, model: nn.Module, lr: float) -> torch.optim.Optimizer:
     return kind(model.parameters(), lr, fused=True)
 
 
-def losses(work: Work, outputs: Tensor, targets: Tensor) -> Tensor:
-    if work.loss == "bce":
+def losses(workload: Workload, outputs: Tensor, targets: Tensor) -> Tensor:
+    if workload.loss == "bce":
         return functional.binary_cross_entropy_with_logits(
             outputs[:, 0], targets.float(), reduction="none"
         )
     return functional.cross_entropy(outputs, targets, reduction="none")
 
 
-def accuracy(work: Work, outputs: Tensor, targets: Tensor) -> float:
-    found = outputs[:, 0] > 0 if work.loss == "bce" else outputs.argmax(1)
-    return float((found == targets).float().mean())
+def accuracy(workload: Workload, outputs: Tensor, targets: Tensor) -> float:
+    predicted = outputs[:, 0] > 0 if workload.loss == "bce" else outputs.argmax(1)
+    return float((predicted == targets).float().mean())
 
 
-def train(work: Work, data: tuple[Split, Split], trial: Trial) -> Values:
-    """One trial's metrics: name, value and epoch."""
+def train(workload: Workload, data: tuple[Split, Split], trial: Trial) -> Values:
+    """Trains a trial. Returns its metrics: name, value and epoch."""
     name, lr, seed = trial
     torch.manual_seed(seed)
     (inputs, targets), test = data
     held_out = int(VAL_FRACTION * len(targets))
-    places = torch.randperm(len(targets))
-    kept = places[held_out:]
-    val = inputs[places[:held_out]], targets[places[:held_out]]
-    model = network(work)
+    indices = torch.randperm(len(targets))
+    train_indices = indices[held_out:]
+    val = inputs[indices[:held_out]], targets[indices[:held_out]]
+    model = network(workload)
     stepper = optimizer(name, model, lr)
     values: Values = []
-    for epoch in range(1, work.epochs + 1):
-        order = kept[torch.randperm(len(kept))]
+    for epoch in range(1, workload.epochs + 1):
+        order = train_indices[torch.randperm(len(train_indices))]
         model.train()
         outputs, each = [], []
         for batch in order.split(BATCH_SIZE):
             logits = model(inputs[batch])
-            loss = losses(work, logits, targets[batch])
+            loss = losses(workload, logits, targets[batch])
             stepper.zero_grad(set_to_none=True)
             loss.mean().backward()
             stepper.step()
             outputs.append(logits.detach())
             each.append(loss.detach())
-        values += _told(work, "train", torch.cat(outputs), torch.cat(each), targets[order], epoch)
+        values += _metrics(
+            workload, "train", torch.cat(outputs), torch.cat(each), targets[order], epoch
+        )
         model.eval()
         with torch.inference_mode():
             for split, (x, y) in {"val": val, "test": test}.items():
                 logits = torch.cat([model(part) for part in x.split(EVAL_BATCH_SIZE)])
-                values += _told(work, split, logits, losses(work, logits, y), y, epoch)
+                values += _metrics(workload, split, logits, losses(workload, logits, y), y, epoch)
     return values
 
 
-def _told(
-    work: Work, split: str, outputs: Tensor, each: Tensor, targets: Tensor, epoch: int
+def _metrics(
+    workload: Workload, split: str, outputs: Tensor, each: Tensor, targets: Tensor, epoch: int
 ) -> Values:
     return [
         (f"{split}_loss", float(each.mean()), epoch),
-        (f"{split}_accuracy", accuracy(work, outputs, targets), epoch),
+        (f"{split}_accuracy", accuracy(workload, outputs, targets), epoch),
     ]
 
 
@@ -133,12 +137,12 @@ def _params(trial: Trial) -> Mapping[str, object]:
     return dict(zip(("optimizer", "lr", "seed"), trial, strict=True))
 
 
-def run(work: Work, trials: int) -> None:
+def run(workload: Workload, trials: int) -> None:
     client = MlflowClient(STORE)
     experiment = client.create_experiment("benchmark")
-    data = load(work)
+    data = load(workload)
     for trial in grid(trials):
-        log(client, experiment, trial, train(work, data, trial))
+        log(client, experiment, trial, train(workload, data, trial))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Engines side by side: `python -m benchmarks.dispatch`.
+"""Compares executors: `python -m benchmarks.executors`.
 
-The same trials, trained by the inline engine with all threads, by worker processes of one thread
-each, and by Ray Core used by hand on the same training function. Each way runs in a process of its
-own, from start to the last record; ways are interleaved; medians and ranges are printed. Then the
-memory of a thousand tabular trials.
+The same trials are trained by the inline executor with all threads, by worker processes of one
+thread each, and by Ray Core used by hand on the same training function. Each way runs in a process
+of its own, from start to the last record; the ways are interleaved. Prints medians and ranges, and
+then the memory of a thousand tabular trials.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ CNN = {"name": "cnn", "channels": [32, 32]}
 
 
 def main() -> None:
-    """The whole comparison; options shorten it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.dispatch", description=__doc__)
+    """Runs the whole comparison; options shorten it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.executors", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--trials", type=int, default=4, help="CNN trials of one epoch")
     parser.add_argument("--dataset", default="mnist")
-    parser.add_argument("--way", choices=[*WAYS, "flat"], help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=[*WAYS, "memory"], help=argparse.SUPPRESS)
     options, _ = parser.parse_known_args()
-    if options.way == "flat":
-        print(json.dumps(flat()))
+    if options.way == "memory":
+        print(json.dumps(measure_memory()))
     elif options.way:
-        print(json.dumps(one(options.way, options.trials, options.dataset)))
+        print(json.dumps(train_all(options.way, options.trials, options.dataset)))
     else:
         compare(options.repeats, options.trials, options.dataset)
 
 
 def compare(repeats: int, trials: int, dataset: str) -> None:
-    """Print the table."""
+    """Prints the table."""
     import torch
 
     print(
@@ -59,13 +59,13 @@ def compare(repeats: int, trials: int, dataset: str) -> None:
         f"\n{trials} CNN trials of one epoch on {dataset}, whole process, "
         f"{repeats} interleaved repeats"
     )
-    for way, found in seconds.items():
-        middle = statistics.median(found)
+    for way, values in seconds.items():
+        middle = statistics.median(values)
         print(
-            f"  {way:<12} {middle:7.1f} s  ({min(found):.1f} to {max(found):.1f})  "
+            f"  {way:<12} {middle:7.1f} s  ({min(values):.1f} to {max(values):.1f})  "
             f"{base / middle:.2f} times as fast as inline"
         )
-    memory = json.loads(_spawn("flat", 0, dataset))
+    memory = json.loads(_spawn("memory", 0, dataset))
     print("\n1,000 iris trials, MiB that parent and workers hold for themselves, after each 200")
     print(
         "  "
@@ -74,8 +74,8 @@ def compare(repeats: int, trials: int, dataset: str) -> None:
     )
 
 
-def one(way: str, trials: int, dataset: str) -> float:
-    """Train the trials in one way; the last validation accuracy, to see that all did."""
+def train_all(way: str, trials: int, dataset: str) -> float:
+    """Trains the trials in one way. Returns the last validation accuracy, to show that all did."""
     tasks = _tasks(trials, dataset=dataset)
     if way == "ray by hand":
         return _by_hand(tasks)
@@ -94,7 +94,7 @@ def one(way: str, trials: int, dataset: str) -> float:
 
 
 def _by_hand(tasks: list) -> float:
-    """What a user of Ray Core would write around the training function."""
+    """Trains as a user of Ray Core would write it around the training function."""
     import ray
 
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -111,20 +111,20 @@ def _by_hand(tasks: list) -> float:
             last = _accuracy(record, last)
         return last
 
-    found = ray.get([train.remote(task) for task in tasks])
+    accuracies = ray.get([train.remote(task) for task in tasks])
     ray.shutdown()
-    return found[-1]
+    return accuracies[-1]
 
 
-def flat() -> dict[str, object]:
-    """Memory over a thousand tiny trials."""
+def measure_memory() -> dict[str, object]:
+    """Measures memory over a thousand tiny trials."""
     import psutil
 
     from harness.core.records import Ended
     from harness.execution.devices import available_cores
     from harness.execution.executors.process import ProcessExecutor
 
-    executor, held, ended = ProcessExecutor.on_cpu(available_cores(), 1), [], 0
+    executor, mib, ended = ProcessExecutor.on_cpu(available_cores(), 1), [], 0
     waiting = iter(_tasks(1000, dataset="iris", model={"name": "perceptron"}))
     start = time.perf_counter()
     while ended < 1000:
@@ -134,11 +134,11 @@ def flat() -> dict[str, object]:
         if event is not None and isinstance(event.record, Ended):
             ended += 1
             if ended % 200 == 0:
-                everyone = [psutil.Process(), *psutil.Process().children(recursive=True)]
-                held.append(sum(p.memory_full_info().uss for p in everyone) / 2**20)
+                processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+                mib.append(sum(p.memory_full_info().uss for p in processes) / 2**20)
     seconds = time.perf_counter() - start
     executor.close()
-    return {"mib": held, "seconds": seconds}
+    return {"mib": mib, "seconds": seconds}
 
 
 def _tasks(count: int, **fields: object) -> list:
@@ -163,7 +163,7 @@ def _accuracy(record: object, last: float) -> float:
 
 
 def _spawn(way: str, trials: int, dataset: str) -> str:
-    command = [sys.executable, "-m", "benchmarks.dispatch", "--way", way, "--trials", str(trials)]
+    command = [sys.executable, "-m", "benchmarks.executors", "--way", way, "--trials", str(trials)]
     command += ["--dataset", dataset]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.splitlines()[-1]

@@ -302,14 +302,6 @@ class Component:
     tiny: tuple[Mapping[str, Any], ...] = field(default=({},))
 
 
-def _no_files(options: Any) -> str:
-    return ""
-
-
-def _accept_all(options: Any, info: DataInfo) -> str | None:
-    return None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Model(Component):
     """A network.
@@ -326,8 +318,8 @@ class Model(Component):
 
     kind = "models"
     build: Callable[[Any, DataInfo, int], nn.Module]
-    accepts: Callable[[Any, DataInfo], str | None] = _accept_all
-    fingerprint: Callable[[Any], str] = _no_files
+    accepts: Callable[[Any, DataInfo], str | None] = lambda _options, _info: None
+    fingerprint: Callable[[Any], str] = lambda _options: ""
     channels_last: bool = False
 
 

@@ -1,14 +1,15 @@
-"""Records of a trial's run: training yields them, execution forwards them, the store writes them.
+"""What training, execution and the store exchange: the records of a trial, outcomes and claims.
 
-Records are plain values without handles, so they can be pickled. They hold everything that is
-needed to write the metrics and artifacts of a trial.
+Training yields records, execution forwards them, the store writes them. They are plain values
+without handles, so they can be pickled. They hold everything that is needed to write the metrics
+and artifacts of a trial.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -28,6 +29,18 @@ FINISHED: Final[tuple[Outcome, ...]] = (Outcome.DONE, Outcome.DIVERGED)
 """Outcomes of a trial that has a result."""
 NOT_REPEATED: Final[tuple[Outcome, ...]] = (*FINISHED, Outcome.FAILED)
 """Outcomes after which a trial is trained again only if the user asks for it."""
+
+
+class Claim(Enum):
+    """Whether a process may train a trial that several processes could train.
+
+    GRANTED: this process trains it. HELD: another process is training it. DONE: another process
+    has trained it.
+    """
+
+    GRANTED = auto()
+    HELD = auto()
+    DONE = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.core.claim import Claim
 from harness.core.interrupts import Interrupts
 from harness.core.paths import stacks_file
-from harness.core.records import Ended, Record
+from harness.core.records import Claim, Ended, Record
 from harness.core.text import plural
 from harness.execution.executors.base import Executor, Task
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints, InterruptedStack

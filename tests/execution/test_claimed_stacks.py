@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.claim import Claim
 from harness.core.interrupts import Interrupts
-from harness.core.records import Ended, Outcome
+from harness.core.records import Claim, Ended, Outcome
 from harness.execution import queue as execution
 from harness.execution.checkpoint_folder import CheckpointFolder, TrainingLog
 from harness.execution.executors.base import Event, Task

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.core.claim import Claim
 from harness.core.errors import HarnessError, StoreUnreachable
-from harness.core.records import Outcome
+from harness.core.records import Claim, Outcome
 from harness.experiment.plan import Plan
 from harness.store import names
 from harness.store.coordination import claims, leases, processes

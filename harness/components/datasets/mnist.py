@@ -45,6 +45,7 @@ FILES: Final = (
 )
 SHAPE: Final = (1, 28, 28)
 UNSIGNED_BYTE: Final = 0x08
+MEAN, STD = "subtracted from each pixel", "divides each pixel"
 FASHION_CLASSES: Final = (
     "T-shirt/top",
     "Trouser",
@@ -63,24 +64,18 @@ KMNIST_CLASSES: Final = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "
 class MNISTOptions(ImageOptions, DownloadOptions):
     """The defaults of mean and std are those of the training images."""
 
-    mean: Numbers = Field(
-        (0.1307,), min_length=1, max_length=3, description="subtracted from each pixel"
-    )
-    std: Deviations = Field((0.3081,), description="divides each pixel")
+    mean: Numbers = Field((0.1307,), min_length=1, max_length=3, description=MEAN)
+    std: Deviations = Field((0.3081,), description=STD)
 
 
 class FashionMNISTOptions(MNISTOptions):
-    mean: Numbers = Field(
-        (0.2860,), min_length=1, max_length=3, description="subtracted from each pixel"
-    )
-    std: Deviations = Field((0.3530,), description="divides each pixel")
+    mean: Numbers = Field((0.2860,), min_length=1, max_length=3, description=MEAN)
+    std: Deviations = Field((0.3530,), description=STD)
 
 
 class KMNISTOptions(MNISTOptions):
-    mean: Numbers = Field(
-        (0.1918,), min_length=1, max_length=3, description="subtracted from each pixel"
-    )
-    std: Deviations = Field((0.3483,), description="divides each pixel")
+    mean: Numbers = Field((0.1918,), min_length=1, max_length=3, description=MEAN)
+    std: Deviations = Field((0.3483,), description=STD)
 
 
 @dataclass(frozen=True)
@@ -93,6 +88,21 @@ class MNISTFamily:
     name: str
     folder: str
     classes: tuple[str, ...]
+
+    def dataset(self, options: type[MNISTOptions], description: str, reference: str) -> Dataset:
+        return Dataset(
+            name=self.name,
+            description=description,
+            reference=reference,
+            options=options,
+            tiny=(
+                {"limit": 256, "test_limit": 128, "download": False},
+                {"limit": 64, "test_limit": 32, "size": 12, "channels": 3, "download": False},
+            ),
+            info=self.info,
+            fingerprint=self.fingerprint,
+            load=self.load,
+        )
 
     def info(self, options: MNISTOptions, root: Path) -> DataInfo:
         return image_info(self.name, options, SHAPE, self.classes)
@@ -173,40 +183,21 @@ def _count(path: Path, header: bytes, shape: tuple[int, ...]) -> int:
 MNIST = MNISTFamily("mnist", "MNIST", tuple("0123456789"))
 FASHION_MNIST = MNISTFamily("fashion_mnist", "FashionMNIST", FASHION_CLASSES)
 KMNIST = MNISTFamily("kmnist", "KMNIST", KMNIST_CLASSES)
-TINY: Final = (
-    {"limit": 256, "test_limit": 128, "download": False},
-    {"limit": 64, "test_limit": 32, "size": 12, "channels": 3, "download": False},
-)
 
 COMPONENTS = (
-    Dataset(
-        name="mnist",
+    MNIST.dataset(
+        options=MNISTOptions,
         description="60,000 + 10,000 handwritten digits, 28×28",
         reference="LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 86 (1998)",
-        options=MNISTOptions,
-        tiny=TINY,
-        info=MNIST.info,
-        fingerprint=MNIST.fingerprint,
-        load=MNIST.load,
     ),
-    Dataset(
-        name="fashion_mnist",
+    FASHION_MNIST.dataset(
+        options=FashionMNISTOptions,
         description="60,000 + 10,000 grey pictures of clothes, 28×28",
         reference="Xiao, Rasul and Vollgraf, arXiv:1708.07747 (2017)",
-        options=FashionMNISTOptions,
-        tiny=TINY,
-        info=FASHION_MNIST.info,
-        fingerprint=FASHION_MNIST.fingerprint,
-        load=FASHION_MNIST.load,
     ),
-    Dataset(
-        name="kmnist",
+    KMNIST.dataset(
+        options=KMNISTOptions,
         description="60,000 + 10,000 handwritten Japanese characters, 28×28",
         reference="Clanuwat et al., arXiv:1812.01718 (2018)",
-        options=KMNISTOptions,
-        tiny=TINY,
-        info=KMNIST.info,
-        fingerprint=KMNIST.fingerprint,
-        load=KMNIST.load,
     ),
 )

@@ -99,13 +99,15 @@ def build_radam(
     return torch.optim.RAdam(parameters, lr=lr, **options.model_dump())
 
 
+TINY: Final = {"betas": [0.8, 0.9], "eps": 1e-6, "weight_decay": 0.1}
+
 COMPONENTS = (
     Optimizer(
         name="adam",
         description="θ ← θ − lr·m̂/(√v̂ + eps), with running averages m of ∇ and v of ∇²",
         reference="Kingma and Ba, ICLR 2015, arXiv:1412.6980",
         options=AdamOptions,
-        tiny=({}, {"betas": [0.8, 0.9], "eps": 1e-6, "weight_decay": 0.1, "amsgrad": True}),
+        tiny=({}, {**TINY, "amsgrad": True}),
         torch_class="Adam",
         build=build_adam,
     ),
@@ -114,7 +116,7 @@ COMPONENTS = (
         description="Adam with decoupled weight decay λ: θ ← (1 − lr·λ)θ before each step",
         reference="Loshchilov and Hutter, ICLR 2019, arXiv:1711.05101",
         options=AdamWOptions,
-        tiny=({}, {"betas": [0.8, 0.9], "eps": 1e-6, "weight_decay": 0.1, "amsgrad": True}),
+        tiny=({}, {**TINY, "amsgrad": True}),
         torch_class="AdamW",
         build=build_adamw,
     ),
@@ -123,16 +125,7 @@ COMPONENTS = (
         description="Adam with Nesterov's momentum",
         reference="Dozat, ICLR 2016 workshop",
         options=NAdamOptions,
-        tiny=(
-            {},
-            {
-                "betas": [0.8, 0.9],
-                "eps": 1e-6,
-                "weight_decay": 0.1,
-                "momentum_decay": 0.01,
-                "decoupled_weight_decay": True,
-            },
-        ),
+        tiny=({}, {**TINY, "momentum_decay": 0.01, "decoupled_weight_decay": True}),
         torch_class="NAdam",
         build=build_nadam,
     ),
@@ -141,15 +134,7 @@ COMPONENTS = (
         description="Adam with a rectified step size while the average of squares is uncertain",
         reference="Liu et al., ICLR 2020, arXiv:1908.03265",
         options=RAdamOptions,
-        tiny=(
-            {},
-            {
-                "betas": [0.8, 0.9],
-                "eps": 1e-6,
-                "weight_decay": 0.1,
-                "decoupled_weight_decay": True,
-            },
-        ),
+        tiny=({}, {**TINY, "decoupled_weight_decay": True}),
         torch_class="RAdam",
         build=build_radam,
     ),

@@ -20,9 +20,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.core.claim import Claim
 from harness.core.errors import StoreUnreachable
-from harness.core.records import NOT_REPEATED
+from harness.core.records import NOT_REPEATED, Claim
 from harness.experiment.plan import PlannedTrial
 from harness.store.coordination.leases import Lease
 from harness.store.read.runs import RunSummary

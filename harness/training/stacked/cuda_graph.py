@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
@@ -106,49 +105,37 @@ def recorder_for(device: torch.device) -> Recorder | None:
     return CudaRecorder(device) if device.type == "cuda" else None
 
 
-@dataclass(frozen=True, slots=True)
-class _MaskRequest:
-    layer: int | str
-    shape: tuple[int, ...]
-    p: float
+class StaticMasks:
+    """One batch's dropout masks in tensors that are reused.
 
-
-class RequestedMasks:
-    """Passes on the masks of another source, and remembers the requests."""
+    The first batch draws its masks from `source` and defines what is requested; every later batch
+    must make the same requests.
+    """
 
     def __init__(self, source: DropoutMasks) -> None:
         self._source = source
-        self.requests: list[_MaskRequest] = []
-        self.masks: list[Tensor] = []
-
-    def next(self, layer: int | str, shape: Sequence[int], p: float) -> Tensor:
-        mask = self._source.next(layer, shape, p)
-        self.requests.append(_MaskRequest(layer, tuple(shape), p))
-        self.masks.append(mask)
-        return mask
-
-
-class StaticMasks:
-    """One batch's masks in tensors that are reused; every batch makes the first one's requests."""
-
-    def __init__(self, requested: RequestedMasks) -> None:
-        self._requests = requested.requests
-        self._masks = [mask.clone() for mask in requested.masks]
+        self._requests: list[tuple[int | str, tuple[int, ...], float]] = []
+        self._masks: list[Tensor] = []
         self._used = 0
+        self._is_first = True
 
     def fill(self, source: DropoutMasks) -> None:
         """Copies the next batch's masks into the tensors."""
         for request, mask in zip(self._requests, self._masks, strict=True):
-            mask.copy_(source.next(request.layer, request.shape, request.p))
+            mask.copy_(source.next(*request))
         self.rewind()
 
     def rewind(self) -> None:
         """Returns to the first mask of the batch."""
         self._used = 0
+        self._is_first = False
 
     def next(self, layer: int | str, shape: Sequence[int], p: float) -> Tensor:
-        request = self._requests[self._used] if self._used < len(self._requests) else None
-        if request != _MaskRequest(layer, tuple(shape), p):
+        request = (layer, tuple(shape), p)
+        if self._is_first:
+            self._requests.append(request)
+            self._masks.append(self._source.next(*request).clone())
+        elif self._requests[self._used : self._used + 1] != [request]:
             raise RuntimeError("its batches ask for different dropout masks")
         self._used += 1
         return self._masks[self._used - 1]
@@ -160,22 +147,22 @@ class StaticStep:
     It counts whole batches on the device. `begin` sets the inputs of an epoch; `outputs_of` returns
     a batch's outputs, which are valid until the next epoch begins.
 
-    first: the outputs of the first batch. masks: those that it requested. examples, coefficients:
-    of the epoch, as for `begin`.
+    first: the outputs of the first batch. masks: that it used. examples, coefficients: of the
+    epoch, as for `begin`.
     """
 
     def __init__(
         self,
         stack: Stack,
         first: StackedOutputs,
-        masks: RequestedMasks,
+        masks: StaticMasks,
         examples: Tensor,
         coefficients: EpochCoefficients,
     ) -> None:
         self._stack = stack
         self._size = first[1].shape[1]
         self._values = stack.network.values
-        self.masks = StaticMasks(masks)
+        self.masks = masks
         n = examples.shape[1]
         self._examples = torch.empty_like(examples)
         # A table with one learning rate for all batches is an expanded view; these are not.

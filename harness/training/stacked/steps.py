@@ -11,7 +11,7 @@ from harness.training.stacked.cuda_graph import (
     Recorder,
     Recording,
     RecordingFailed,
-    RequestedMasks,
+    StaticMasks,
     StaticStep,
 )
 from harness.training.stacked.modules.forward_pass import DropoutMasks
@@ -83,10 +83,10 @@ class StepRunner:
             if self._recorder is None or chosen.shape[1] < size:
                 yield self._stack.step(chosen, of_batch, masks, streams.augment_batch)
             elif recording is None:
-                requested = RequestedMasks(masks)
-                outputs = self._stack.step(chosen, of_batch, requested)
+                first_masks = StaticMasks(masks)
+                outputs = self._stack.step(chosen, of_batch, first_masks)
                 if self._stack.optimizer.is_initialized:
-                    static = StaticStep(self._stack, outputs, requested, examples, coefficients)
+                    static = StaticStep(self._stack, outputs, first_masks, examples, coefficients)
                     self._recording = Recording(self._recorder, static)
                 yield outputs
             else:

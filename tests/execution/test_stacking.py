@@ -1,4 +1,4 @@
-"""Which trials train together."""
+"""Which trials are stacked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def planned(*trials: Trial, fingerprint: str = "f") -> list[PlannedTrial]:
     ]
 
 
-def test_what_a_stack_may_vary_does_not_part_trials() -> None:
+def test_trials_that_differ_in_stackable_fields_are_stacked() -> None:
     trials = planned(
         make_trial(),
         make_trial(optimizer={"name": "adam", "eps": 1e-3}, lr=0.5),
@@ -33,7 +33,7 @@ def test_what_a_stack_may_vary_does_not_part_trials() -> None:
     assert not found.singles
 
 
-APART: dict[str, Any] = {
+DIFFERENT: dict[str, Any] = {
     "dataset": "breast_cancer",
     "model": {"name": "mlp", "hidden": [17]},
     "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
@@ -50,47 +50,47 @@ APART: dict[str, Any] = {
 }
 
 
-def test_every_other_field_parts_them() -> None:
-    assert set(APART) | STACKABLE_FIELDS == set(TRIAL_FIELDS)
+def test_every_field_is_tested() -> None:
+    assert set(DIFFERENT) | STACKABLE_FIELDS == set(TRIAL_FIELDS)
 
 
-@pytest.mark.parametrize("field", APART)
+@pytest.mark.parametrize("field", DIFFERENT)
 def test_trials_that_differ_in_it_are_not_stacked(field: str) -> None:
-    trials = planned(make_trial(), make_trial(seed=1), make_trial(**{field: APART[field]}))
+    trials = planned(make_trial(), make_trial(seed=1), make_trial(**{field: DIFFERENT[field]}))
     found = plan_stacks(trials, max_size=64)
     assert found.stacks == (tuple(trials[:2]),)
     assert [one for one, _ in found.singles] == [trials[2]]
     assert "no other trial" in found.singles[0][1]
 
 
-def test_data_that_differs_parts_them() -> None:
+def test_trials_on_different_data_are_not_stacked() -> None:
     trials = planned(make_trial()) + planned(make_trial(seed=1), fingerprint="g")
     assert not plan_stacks(trials, max_size=64).stacks
 
 
-def test_equal_choices_of_different_objects_are_alike() -> None:
+def test_equal_choices_in_different_objects_are_stacked() -> None:
     one = make_trial()
     other = replace(one, seed=1, model=Choice.of("models", one.model.resolved()))
     assert len(plan_stacks(planned(one, other), max_size=64).stacks) == 1
 
 
 @given(count=st.integers(1, 200), most=st.integers(1, 70))
-def test_groups_are_of_like_sizes_and_lose_nothing(count: int, most: int) -> None:
+def test_stacks_have_almost_equal_sizes_and_lose_no_trial(count: int, most: int) -> None:
     base = make_trial()
     trials = planned(*(replace(base, seed=seed) for seed in range(count)))
     found = plan_stacks(trials, most)
-    kept = [one for members in found.stacks for one in members]
+    kept = [one for stack in found.stacks for one in stack]
     assert [*kept, *(one for one, _ in found.singles)] == trials
-    sizes = [len(members) for members in found.stacks] + [1] * len(found.singles)
+    sizes = [len(stack) for stack in found.stacks] + [1] * len(found.singles)
     assert max(sizes) <= most
     assert max(sizes) - min(sizes) <= 1
     assert len(sizes) == -(-count // most)
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 4))
-def test_groups_keep_every_slot_busy(trials: int, most: int, slots: int) -> None:
+def test_stacks_keep_every_slot_busy(trials: int, most: int, slots: int) -> None:
     found = plan_stacks(planned(*(make_trial(seed=i) for i in range(trials))), most, slots)
-    sizes = [len(members) for members in found.stacks] + [1] * len(found.singles)
+    sizes = [len(stack) for stack in found.stacks] + [1] * len(found.singles)
     assert sum(sizes) == trials
     assert max(sizes) <= most
     assert max(sizes) - min(sizes) <= 1
@@ -105,9 +105,9 @@ def test_trials_of_one_seed_share_their_batches_in_one_stack() -> None:
         *(make_trial(optimizer=name, seed=seed) for name in OPTIMIZERS for seed in (3, 1, 2, 0))
     )
     found = plan_stacks(trials, max_size=64, slots=2)
-    seeds = [{one.trial.seed for one in members} for members in found.stacks]
+    seeds = [{one.trial.seed for one in stack} for stack in found.stacks]
     assert seeds == [{0, 1}, {2, 3}]
-    assert all(list(members) == [t for t in trials if t in members] for members in found.stacks)
+    assert all(list(stack) == [t for t in trials if t in stack] for stack in found.stacks)
 
 
 @pytest.mark.parametrize("by_optimizer", [False, True])
@@ -118,5 +118,5 @@ def test_of_one_seed_each_stack_has_some_of_every_optimizer(by_optimizer: bool) 
     found = plan_stacks(
         planned(*(make_trial(optimizer=name, lr=lr) for name, lr in pairs)), 64, slots=4
     )
-    for members in found.stacks:
-        assert sorted(one.trial.optimizer.name for one in members) == sorted(OPTIMIZERS)
+    for stack in found.stacks:
+        assert sorted(one.trial.optimizer.name for one in stack) == sorted(OPTIMIZERS)

@@ -1,4 +1,4 @@
-"""Tasks of several trials: as one stack, and what becomes of them where that cannot be."""
+"""Tasks of several trials: stacked, or one by one if they cannot be stacked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.training.stacked import memory, speedup
 from harness.training.stacked.stack import Stack
 from tests.support import make_trial
 
-ENGINES: dict[str, Callable[[], Executor]] = {
+EXECUTORS: dict[str, Callable[[], Executor]] = {
     "inline": InlineExecutor,
     "process": lambda: ProcessExecutor.on_cpu(workers=1, threads=1),
 }
@@ -41,9 +41,9 @@ def unstackable(tmp_path: Path) -> dict[str, Any]:
     return {"dataset": dataset, "model": model, "batch_size": 32, "epochs": 1}
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=EXECUTORS)
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    made = ENGINES[request.param]()
+    made = EXECUTORS[request.param]()
     yield made
     made.close()
 
@@ -84,7 +84,7 @@ def test_a_stack_ends_each_of_its_trials_once(executor: Executor, data_root: Pat
     assert executor.has_slot("cpu")
 
 
-def test_a_stack_and_a_trial_share_an_engine(executor: Executor, data_root: Path) -> None:
+def test_a_stack_and_a_trial_share_an_executor(executor: Executor, data_root: Path) -> None:
     executor.submit(stack_of("abc", data_root))
     executor.submit(stack_of("d", data_root))
     events = drain(executor)
@@ -141,7 +141,7 @@ def test_a_trial_is_cancelled_before_its_stack_begins(executor: Executor, data_r
     }
 
 
-def test_trials_that_turn_out_not_to_stack_are_cancelled_one_by_one(
+def test_trials_that_cannot_be_stacked_are_cancelled_one_by_one(
     data_root: Path, unstackable: dict[str, Any]
 ) -> None:
     cancelled = {"b"}
@@ -150,7 +150,7 @@ def test_trials_that_turn_out_not_to_stack_are_cancelled_one_by_one(
     assert found == {"a": Outcome.DONE, "b": Outcome.INTERRUPTED, "c": Outcome.DONE}
 
 
-def test_a_killed_worker_fails_the_trials_it_had_left(data_root: Path) -> None:
+def test_a_killed_worker_fails_the_trials_that_had_not_ended(data_root: Path) -> None:
     executor = ProcessExecutor.on_cpu(workers=1, threads=1)
     executor.submit(stack_of("abc", data_root, epochs=10_000))
     assert executor.next() is not None
@@ -163,7 +163,7 @@ def test_a_killed_worker_fails_the_trials_it_had_left(data_root: Path) -> None:
     assert "signal 9" in found["c"].reason
 
 
-def test_what_does_not_stack_trains_one_by_one(
+def test_trials_that_cannot_be_stacked_train_one_by_one(
     executor: Executor, data_root: Path, unstackable: dict[str, Any]
 ) -> None:
     executor.submit(stack_of("ab", data_root, **unstackable))
@@ -181,7 +181,7 @@ def test_what_does_not_stack_trains_one_by_one(
         (None, "mlp on digits: a stack of 2, which takes too little time to be measured first"),
     ],
 )
-def test_a_stack_that_is_slower_is_not_one(
+def test_a_slower_stack_trains_one_by_one(
     data_root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -255,7 +255,7 @@ def test_a_stack_without_memory_is_halved(data_root: Path, monkeypatch: pytest.M
     assert "fused" not in metadata["c"]
 
 
-def test_a_stack_that_fails_early_leaves_its_trials_their_own_end(
+def test_the_trials_of_a_stack_that_fails_early_train_one_by_one(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> Iterator[Any]:
@@ -267,7 +267,7 @@ def test_a_stack_that_fails_early_leaves_its_trials_their_own_end(
     assert of(events, Started)["a"].metadata["not_fused"] == "the stack failed: no such kernel"
 
 
-def test_a_stack_that_fails_later_fails_what_is_left(
+def test_a_stack_that_fails_later_fails_its_unfinished_trials(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = checkpointer.train_stack

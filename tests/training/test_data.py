@@ -1,4 +1,4 @@
-"""Splits and sources: what is cut from what, and that streaming changes nothing."""
+"""Splits of a data set, and sources of batches; streaming changes nothing."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_splits_are_disjoint_and_whole(data_root: Path) -> None:
     assert not val & test
 
 
-def test_seeds_draw_other_validation_examples_and_the_same_test(data_root: Path) -> None:
+def test_seeds_draw_different_validation_examples_and_share_the_test_split(data_root: Path) -> None:
     first, second = (cut(data_root, seed=seed) for seed in (0, 1))
     assert first.val is not None
     assert second.val is not None
@@ -65,7 +65,7 @@ def test_seeds_draw_other_validation_examples_and_the_same_test(data_root: Path)
     assert rows(first.test) == rows(second.test)
 
 
-def test_seeds_hold_their_examples_once_and_see_those_of_a_copy_of_their_own(
+def test_seeds_share_their_examples_and_see_what_a_copy_would_hold(
     data_root: Path,
 ) -> None:
     first, second = (cut(data_root, seed=seed, val_fraction=0.3) for seed in (0, 1))
@@ -154,7 +154,7 @@ PREPARE = ImageTransform(mean=(0.5,), std=(0.2,), size=(9, 9), channels=3)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_streamed_batches_equal_resident_ones(images: Tensor, shuffled: bool) -> None:
+def test_streamed_batches_equal_those_from_memory(images: Tensor, shuffled: bool) -> None:
     targets = torch.arange(23)
     order = torch.randperm(23) if shuffled else None
     resident = InMemorySource.of(images, targets, PREPARE, CPU)

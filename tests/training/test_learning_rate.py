@@ -1,4 +1,4 @@
-"""The driver: a warm-up in front of every schedule, observation, resuming."""
+"""The learning rate: a warm-up before every schedule, observed metrics, resuming."""
 
 from __future__ import annotations
 

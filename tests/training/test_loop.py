@@ -1,4 +1,4 @@
-"""The training loop against a plain loop, and what it promises of its records."""
+"""The training loop equals a plain loop, and yields the promised records."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def measured(trial: Trial, root: Path) -> list[Measured]:
 
 
 def untimed(trial: Trial, root: Path) -> list[dict[str, float]]:
-    """What a trial measures, but for its clocks."""
+    """Returns what a trial measures, without times."""
     return [
         {k: v for k, v in point.values.items() if not k.startswith(MACHINE_DEPENDENT)}
         for point in measured(trial, root)
@@ -65,7 +65,7 @@ def test_equals_a_plain_loop_bit_for_bit(data_root: Path) -> None:
     assert losses == pytest.approx(epoch_losses, rel=1e-6)
 
 
-def test_a_convolutions_weights_lie_as_a_processor_likes_them_and_leave_as_usual(
+def test_a_convolutions_weights_are_channels_last_and_stored_as_usual(
     data_root: Path,
 ) -> None:
     trial = make_trial(model={"name": "cnn", "channels": [4, 3], "hidden": 8, "padding": "same"})

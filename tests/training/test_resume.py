@@ -1,4 +1,4 @@
-"""A trial that goes on from a checkpoint is, to the last bit, the trial that was never cut."""
+"""A trial that resumes from a checkpoint is, to the last bit, one that was never interrupted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.resume_support import assert_same, comparable
 from tests.support import make_trial
 
 CUTS = ((1, 3), (2, 0))
-"""In mid-epoch, and between two epochs."""
+"""Inside an epoch, and between two epochs."""
 SMALL = {"batch_size": 256, "epochs": 3}
 DROPOUT = {"name": "mlp", "hidden": [16], "dropout": 0.3}
 
@@ -77,7 +77,7 @@ def test_every_scheduler(scheduler: dict[str, Any], data_root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TRIALS)
-def test_whatever_else_a_trial_has(name: str, data_root: Path) -> None:
+def test_every_other_field_of_a_trial(name: str, data_root: Path) -> None:
     check(make_trial(**{**SMALL, **TRIALS[name]}), data_root)
 
 
@@ -103,7 +103,7 @@ def test_a_diverging_trial_diverges_in_the_same_epoch(data_root: Path) -> None:
     check(make_trial(lr=1e30, log_every=1, **SMALL), data_root, cuts=((0, 2),))
 
 
-def test_what_is_drawn_by_others_while_it_is_written_changes_nothing(data_root: Path) -> None:
+def test_random_numbers_drawn_while_it_is_written_change_nothing(data_root: Path) -> None:
     trial = make_trial(model=DROPOUT, augment=["noise"], **SMALL)
     whole, _ = finish(set_up(trial, data_root))
     items = []
@@ -130,7 +130,7 @@ def test_checkpoints_are_far_apart_unless_asked_for(data_root: Path) -> None:
 def test_no_more_than_one_interval_lies_between_two(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a clock on which every batch takes a second: what a kill at any moment costs."""
+    """The clock advances a second at every batch: this bounds what a kill at any moment costs."""
     clock = iter(range(10_000))
     policy = CheckpointPolicy(every=5)
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
@@ -150,7 +150,7 @@ def test_no_more_than_one_interval_lies_between_two(
 def test_a_long_evaluation_has_a_checkpoint_before_it(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill in the middle of it costs no training. On a clock on which training takes no time."""
+    """A kill during the evaluation costs no training. On this clock training takes no time."""
 
     def slow(*arguments: Any) -> Any:
         time.sleep(0.1)
@@ -173,7 +173,7 @@ def test_writing_takes_a_small_part_of_the_time_by_default() -> None:
     assert fixed._every == 20
 
 
-def test_another_model_is_refused(data_root: Path) -> None:
+def test_a_checkpoint_of_another_model_is_refused(data_root: Path) -> None:
     trial = make_trial(**SMALL)
     state = states(trial, data_root, CUTS)[1, 3]
     other = make_trial(model={"name": "mlp", "hidden": [17]}, **SMALL)
@@ -186,8 +186,8 @@ def test_another_model_is_refused(data_root: Path) -> None:
 
 
 def check(trial: Trial, root: Path, cuts: tuple[tuple[int, int], ...] = CUTS) -> None:
-    """Cut a trial at each place; what comes after equals the end of the whole, and the model and
-    the optimizer are the same."""
+    """Interrupts a trial at each position. The resumed trial must yield the rest of the records,
+    and end with the same model and optimizer."""
     whole_parts = set_up(trial, root)
     whole, state = finish(whole_parts)
     for place, cut in states(trial, root, cuts).items():
@@ -205,7 +205,7 @@ def check(trial: Trial, root: Path, cuts: tuple[tuple[int, int], ...] = CUTS) ->
 def states(
     trial: Trial, root: Path, cuts: tuple[tuple[int, int], ...]
 ) -> dict[tuple[int, int], dict[str, Any]]:
-    """What lies on disk of a trial that keeps a checkpoint at each of these places."""
+    """Returns the stored states of a trial's checkpoints at these positions."""
     found = {}
     for item in train(set_up(trial, root), policy=CheckpointPolicy(0)):
         if isinstance(item, Checkpoint) and (item.epoch, item.batch) in cuts:
@@ -218,7 +218,7 @@ def states(
 
 
 def finish(parts: TrainingSetup, resumed: Any = None) -> tuple[list[Any], dict[str, Any]]:
-    """What is comparable of the records, and the model's and the optimizer's state at the end."""
+    """Returns the comparable records, and the final state of model and optimizer."""
     records = list(train(parts, True, resumed=resumed))
     return comparable(records), {
         "model": parts.model.state_dict(),

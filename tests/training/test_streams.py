@@ -1,4 +1,4 @@
-"""The seeds that provenance tells are those that generators get."""
+"""The seeds in the provenance are those that generators are seeded with."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def losses_of(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def watched(epoch: int) -> dict[str, float]:
-    """What a plateau sees: it improves, and then no more."""
+    """Metrics for a plateau schedule: they improve, and then no longer."""
     return {"val/loss": max(2.0 - epoch, 0.5), "train/accuracy": min(0.3 * epoch, 0.6)}
 
 
@@ -221,7 +221,7 @@ def size_of(step: int) -> int:
 
 
 def stacked(trials: Sequence[Trial], dtype: torch.dtype) -> list[dict[str, Tensor]]:
-    """The same of all trials, trained as one stack."""
+    """Returns the same for all trials, trained as one stack."""
     device = torch.device("cpu")
     precision = autocast(device, trials[0].precision)
     order = order_by_rule(trials, build(trials[0], dtype))

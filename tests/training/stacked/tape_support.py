@@ -1,4 +1,4 @@
-"""What records a stack's updates on a CPU, as a CUDA graph does on a GPU."""
+"""Records a stack's updates on a CPU, as a CUDA graph does on a GPU."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 WAITS = torch.ops.aten._local_scalar_dense.default
-"""What `float(tensor)` and its like come to."""
+"""The operation of `float(tensor)`, `tensor.item()` and the like."""
 SILENT = torch.ops.aten.native_batch_norm.default
-"""Writes its running statistics, and does not say so."""
+"""Changes its running statistics, although its schema does not say so."""
 
 
 class NoWaiting(TorchDispatchMode):
-    """Reading a number from a tensor is an error, as it is in a CUDA graph. after: operations
-    until any other is one too."""
+    """Makes reading a number from a tensor an error, as it is in a CUDA graph.
+
+    after: the number of the operation that fails too.
+    """
 
     def __init__(self, after: int | None = None) -> None:
         super().__init__()
@@ -34,8 +36,8 @@ class NoWaiting(TorchDispatchMode):
 
 
 class Tape(NoWaiting):
-    """The operations of some work, with the very tensors that they read and wrote: a replay runs
-    them, and no Python, on the same memory."""
+    """Records operations with the tensors that they read and wrote: a replay runs them, and no
+    Python, on the same memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +52,7 @@ class Tape(NoWaiting):
         return out
 
     def undo(self) -> None:
-        """Put back what lay in memory before the work was recorded."""
+        """Restores the memory as it was before the recording."""
         for storage, before in self._before.values():
             storage.copy_(before)
         self._before.clear()
@@ -70,7 +72,7 @@ class Tape(NoWaiting):
 
 
 class TapeRecorder:
-    """recorded: how often. spoil: what is made of a replay."""
+    """recorded, replayed: how often. spoil: changes the replay function."""
 
     def __init__(self, spoil: Callable[[Callable[[], None]], Callable[[], None]] | None = None):
         self.recorded = self.replayed = 0

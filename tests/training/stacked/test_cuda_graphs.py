@@ -1,4 +1,4 @@
-"""A stack's updates as a CUDA graph: what `test_recorded_stacks` shows with a tape, on a GPU."""
+"""CUDA graphs on a GPU; `test_recorded_stacks` tests the same with a tape on a CPU."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def keyed(**fields: Any) -> list[tuple[str, Trial]]:
 
 
 def values(trials: list[tuple[str, Trial]], root: Path) -> tuple[dict[Any, float], set[str]]:
-    """Every value by trial, epoch and name; and what the trials' tag would say."""
+    """Returns every value by trial, epoch and name, and the values of the tag `cuda_graph`."""
     found: dict[Any, float] = {}
     told: set[str] = set()
     for key, record in train_records(trials, root, device()):
@@ -60,7 +60,7 @@ def values(trials: list[tuple[str, Trial]], root: Path) -> tuple[dict[Any, float
 
 
 @pytest.mark.parametrize("fields", SETTINGS.values(), ids=SETTINGS)
-def test_a_graph_trains_as_its_updates_do(
+def test_a_replayed_graph_trains_as_launched_updates_do(
     data_root: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
 ) -> None:
     replayed, told = values(keyed(**fields), data_root)
@@ -88,7 +88,7 @@ def test_no_epoch_waits_for_the_device(data_root: Path, fields: dict[str, Any]) 
         assert runner.metadata == {"cuda_graph": "captured"}
 
 
-def test_what_waits_for_the_device_is_found_before_it_is_recorded(
+def test_synchronisation_is_detected_before_recording(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = Stack.losses
@@ -105,7 +105,7 @@ def test_what_waits_for_the_device_is_found_before_it_is_recorded(
     assert all(value == value for value in replayed.values())
 
 
-def test_a_graphs_memory_is_had_back(data_root: Path) -> None:
+def test_the_memory_of_a_graph_is_freed(data_root: Path) -> None:
     trials = keyed()
     values(trials, data_root)  # What torch and cuBLAS keep from their first use on.
     gc.collect()

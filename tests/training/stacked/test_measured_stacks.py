@@ -54,7 +54,7 @@ def test_measuring_changes_no_bit(
     assert by_key(train_stack(measured, test_outputs=True)) == plain
 
 
-def test_steps_of_a_dry_run_are_undone_where_it_fails(data_root: Path) -> None:
+def test_a_failed_dry_run_is_undone(data_root: Path) -> None:
     stack = Stack(stack_of(model=DROPOUT), data_root, CPU)
     before = [tensor.clone() for tensor in stack.state_tensors()]
     examples = stack.data.train.shuffled(stack.seeds, 1)[:, :256]

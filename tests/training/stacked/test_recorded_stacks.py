@@ -1,5 +1,5 @@
-"""A stack whose updates are recorded once and replayed trains to the last bit as one whose updates
-are run; where recording fails, it trains on."""
+"""A stack whose updates are replayed trains, to the last bit, as one whose updates are run; if
+recording fails, it continues unrecorded."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def assert_same(mine: dict[str, list[Record]], theirs: dict[str, list[Record]]) 
 
 
 def _bare(record: Record) -> Any:
-    """What does not depend on the machine, and is no tensor."""
+    """Returns what does not depend on the machine, without tensors."""
     match record:
         case Measured():
             values = record.values.items()
@@ -166,16 +166,14 @@ def test_a_module_of_ones_own_is_recorded(data_root: Path, monkeypatch: pytest.M
     assert_same(mine, trained(trials, data_root))
 
 
-def test_augmented_batches_are_run_as_they_are(
-    data_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_augmented_batches_run_unrecorded(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trials = grid(augment=["noise"])
     mine = recorded(trials, data_root, TapeRecorder(), monkeypatch)
     assert told(mine) == {"not captured: augmentations draw anew for every batch"}
     assert_same(mine, trained(trials, data_root))
 
 
-def test_rows_that_close_ranks_are_recorded_anew(
+def test_a_stack_whose_rows_move_is_recorded_again(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = [
@@ -191,10 +189,10 @@ def test_rows_that_close_ranks_are_recorded_anew(
     assert_same(mine, trained(trials, data_root))
 
 
-def test_an_interrupted_pass_goes_on_recorded(
+def test_an_interrupted_epoch_resumes_recorded(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From a checkpoint inside an epoch, with masks that were begun."""
+    """From a checkpoint inside an epoch, after masks were drawn."""
     trials = grid(model={"name": "mlp", "hidden": [7], "dropout": 0.2}, epochs=4)
     keyed = [(str(i), trial) for i, trial in enumerate(trials)]
     device = torch.device("cpu")
@@ -234,7 +232,7 @@ def test_a_stack_is_recorded_before_its_speedup_is_measured(
         ({"optimizer": "rmsprop"}, "an optimizer in it has no rule for a whole stack"),
     ],
 )
-def test_what_is_not_to_be_recorded_is_run(
+def test_updates_that_are_not_recorded_run(
     data_root: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], reason: str
 ) -> None:
     trials = [make_trial(**({"epochs": 3} | changed), seed=seed) for seed in (0, 1)]
@@ -246,7 +244,7 @@ def test_what_is_not_to_be_recorded_is_run(
 
 
 class BreaksOff(TapeRecorder):
-    """Its rehearsal fails at some operation."""
+    """A recorder whose rehearsal fails at some operation."""
 
     def __init__(self, at: int) -> None:
         super().__init__()
@@ -300,10 +298,10 @@ def test_where_recording_fails_no_bit_changes(
     assert_same(mine, trained(trials, data_root))
 
 
-def test_a_host_number_that_changes_is_found_out(
+def test_a_host_number_that_changes_is_detected(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An update that reads a number of Python's is not what its recording is."""
+    """An update that reads a Python number differs from its recording."""
     factor = iter(range(1, 10_000))
     plain = Stack.losses
 

@@ -1,4 +1,4 @@
-"""What is not stacked, and why: told before data is read where it can be, else before training."""
+"""Models that cannot be stacked, with the reasons, found before data is read or before training."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from harness.experiment.trial import Trial
 from harness.training.stacked.compatibility import stacking_refusal
 from harness.training.stacked.modules.forward_pass import Unstackable
 from tests.training.stacked.stacked_support import train_records
-from tests.training.stacked.test_probe import trial_of
+from tests.training.stacked.test_stacking_refusal import trial_of
 
 
 class Between(nn.Module):
-    """Computes whatever it is told to."""
+    """Computes any function."""
 
     def __init__(self, compute: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()
@@ -90,14 +90,14 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
 
 @pytest.mark.parametrize(("compute", "reason"), REFUSED.values(), ids=REFUSED)
 def test_reasons(compute: Callable[[Any, Tensor], Tensor], reason: str, data_root: Path) -> None:
-    """In a dry run, and where only the stack itself finds it, before it trains."""
+    """Both in a dry run and when the stack is built."""
     trial = trial_of(lambda: Between(compute))
     assert reason in str(stacking_refusal(trial, data_root))
     with pytest.raises(Unstackable, match=reason):
         train_records(two(trial), data_root)
 
 
-def test_state_in_a_list_is_found_before_training(data_root: Path) -> None:
+def test_state_in_a_list_is_detected_before_training(data_root: Path) -> None:
     trial = trial_of(lambda: Between(count_in_a_list))
     assert stacking_refusal(trial, data_root) is None
     with pytest.raises(Unstackable, match="a second time"):

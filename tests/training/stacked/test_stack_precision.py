@@ -1,4 +1,4 @@
-"""Stacks in bfloat16: as near to float32 as their trials are one by one."""
+"""Stacks in bfloat16 are as close to float32 as their trials one by one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.experiment.trial import Choice, Trial
 from harness.training.loop import train
 from harness.training.setup import set_up
 from tests.support import make_trial
-from tests.training.stacked import stacked_support as fused
+from tests.training.stacked import stacked_support as support
 from tests.training.stacked.stacked_support import train_records
-from tests.training.stacked.test_fused_modules import Residual, trial_of
+from tests.training.stacked.test_stacked_modules import Residual, trial_of
 
 WIDE: dict[str, Any] = {"name": "mlp", "hidden": [16], "dropout": 0.3}
 """Its 256 inputs are shared by the trials of a seed."""
@@ -36,7 +36,7 @@ def in_bf16(trials: list[Trial]) -> list[Trial]:
 def few(model: dict[str, Any]) -> list[Trial]:
     """Four trials on two seeds, as many on each."""
     return [
-        fused.trial_of({"name": name}, model=model, lr=lr, seed=seed, epochs=fused.EPOCHS)
+        support.trial_of({"name": name}, model=model, lr=lr, seed=seed, epochs=support.EPOCHS)
         for name, lr in (("momentum", 0.01), ("adam", 0.003))
         for seed in (0, 1)
     ]
@@ -51,24 +51,24 @@ STACKS = {name: few(model) for name, model in MODELS.items()} | {"own module": _
 
 
 @pytest.mark.parametrize("trials", STACKS.values(), ids=STACKS)
-def test_it_strays_as_far_as_one_by_one(trials: list[Trial]) -> None:
-    """In all trials together, as a single one may be lucky. A stack rounds otherwise in places: a
-    bias is added after a product is rounded."""
+def test_rounding_errors_are_as_large_as_one_by_one(trials: list[Trial]) -> None:
+    """Over all trials, as a single trial may be close by chance. A stack rounds differently in
+    places: a bias is added after a product is rounded."""
     trials = in_bf16(trials)
     mine, theirs, between = 0.0, 0.0, 0.0
-    for trial, stack in zip(trials, fused.stacked(trials, torch.float32), strict=True):
-        exact = fused.alone(replace(trial, precision="fp32"), torch.float32)
-        alone = fused.alone(trial, torch.float32)
-        mine += fused.distance(stack, exact)
-        theirs += fused.distance(alone, exact)
-        between += fused.distance(stack, alone)
+    for trial, stack in zip(trials, support.stacked(trials, torch.float32), strict=True):
+        exact = support.alone(replace(trial, precision="fp32"), torch.float32)
+        alone = support.alone(trial, torch.float32)
+        mine += support.distance(stack, exact)
+        theirs += support.distance(alone, exact)
+        between += support.distance(stack, alone)
     assert theirs > 1e-4, "nothing was rounded to bfloat16"
     assert mine < 1.5 * theirs
     assert between < 1.5 * theirs
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
-def test_records_are_near_the_loops(loss: str, data_root: Path) -> None:
+def test_records_are_close_to_those_of_single_trials(loss: str, data_root: Path) -> None:
     """With one logit and with many; outputs and losses are float32, in evaluation too."""
     dataset = "breast_cancer" if loss == "bce" else "digits"
     trials = [

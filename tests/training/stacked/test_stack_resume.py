@@ -1,4 +1,4 @@
-"""A stack that goes on from a checkpoint is, to the last bit, the stack that was never cut."""
+"""A stack that resumes from a checkpoint is, to the last bit, one that was never interrupted."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ RATES = {
     "rmsprop": 0.003,
     "Adamax": 0.01,
 }
-"""Every stacked rule, one that is a view's own, and one without a file of its own."""
+"""Every update rule, and two optimizers without one, of which one has no component file."""
 FEW = ("adam", "rmsprop")
-"""Where convolutions take their time."""
+"""Fewer optimizers for convolutions, which take longer."""
 DROPOUT = {"name": "mlp", "hidden": [16], "dropout": 0.3}
 STACKS: dict[str, dict[str, Any]] = {
     "every rule": {"model": DROPOUT},
@@ -76,7 +76,7 @@ def diverging(trials: Trials, keys: Iterable[str]) -> Trials:
 
 
 def by_key(items: Iterable[KeyedRecord | Checkpoint]) -> dict[str, list[Any]]:
-    """Each trial's records without clocks."""
+    """Returns each trial's records without times."""
     found = defaultdict(list)
     for item in items:
         if not isinstance(item, Checkpoint):
@@ -85,7 +85,7 @@ def by_key(items: Iterable[KeyedRecord | Checkpoint]) -> dict[str, list[Any]]:
 
 
 def kept(cut: Checkpoint) -> dict[str, Any]:
-    """As it comes back from a file."""
+    """Returns the state after writing and reading it."""
     buffer = io.BytesIO()
     torch.save(dict(cut.state), buffer)
     buffer.seek(0)
@@ -94,14 +94,14 @@ def kept(cut: Checkpoint) -> dict[str, Any]:
 
 
 def states(trials: Trials, root: Path) -> dict[tuple[int, int], dict[str, Any]]:
-    """What is kept after every batch and every epoch."""
+    """Returns the states of checkpoints after every batch and every epoch."""
     items = train_items(trials, root, policy=CheckpointPolicy(0))
     cuts = (item for item in items if isinstance(item, Checkpoint))
     return {(cut.epoch, cut.batch): kept(cut) for cut in cuts}
 
 
 def check(trials: Trials, root: Path, state: dict[str, Any], whole: dict[str, list[Any]]) -> None:
-    """What comes after a cut is the end of the whole, of every trial that was not at its own."""
+    """Checks that a resumed stack yields the rest of the records of each unfinished trial."""
     torch.manual_seed(7)  # Nothing may depend on what was drawn before.
     rest = by_key(train_items(trials, root, test_outputs=True, state=state))
     assert set(rest) == set(state["living"])
@@ -111,7 +111,9 @@ def check(trials: Trials, root: Path, state: dict[str, Any], whole: dict[str, li
 
 
 @pytest.mark.parametrize("fields", STACKS.values(), ids=STACKS)
-def test_a_stack_cut_anywhere_ends_as_if_never_cut(fields: dict[str, Any], data_root: Path) -> None:
+def test_a_stack_interrupted_anywhere_ends_as_if_it_had_not_been(
+    fields: dict[str, Any], data_root: Path
+) -> None:
     trials = stack_of(**fields)
     whole = by_key(train_records(trials, data_root, test_outputs=True))
     cuts = states(trials, data_root)
@@ -140,7 +142,7 @@ class Own(nn.Module):
         return out
 
 
-def test_modules_of_ones_own_go_on_with_all_that_is_inside(data_root: Path) -> None:
+def test_modules_of_ones_own_resume_with_all_their_state(data_root: Path) -> None:
     component = replace(make_trial().model.component, name="own", build=lambda *_: Own())
     own = Choice(component, make_trial().model.options)
     trials = [(key, replace(trial, model=own)) for key, trial in stack_of()[::3]]
@@ -152,7 +154,7 @@ def test_modules_of_ones_own_go_on_with_all_that_is_inside(data_root: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fields", STACKS.values(), ids=STACKS)
-def test_a_stack_cut_at_every_batch_ends_as_if_never_cut(
+def test_a_stack_interrupted_at_every_batch_ends_as_if_it_had_not_been(
     fields: dict[str, Any], data_root: Path
 ) -> None:
     trials = diverging(stack_of(**fields), ["adam 0"])
@@ -163,8 +165,8 @@ def test_a_stack_cut_at_every_batch_ends_as_if_never_cut(
         check(trials, data_root, state, whole)
 
 
-@pytest.mark.parametrize("count", [3, 9], ids=["they keep their rows", "the rest closed ranks"])
-def test_trials_that_diverged_before_stay_where_they_were(count: int, data_root: Path) -> None:
+@pytest.mark.parametrize("count", [3, 9], ids=["they keep their rows", "the other rows move"])
+def test_trials_that_diverged_before_keep_their_rows(count: int, data_root: Path) -> None:
     trials = stack_of(model=DROPOUT)
     trials = diverging(trials, [key for key, _ in trials[1 : 1 + count]])
     whole = by_key(train_records(trials, data_root, test_outputs=True))
@@ -177,8 +179,8 @@ def test_trials_that_diverged_before_stay_where_they_were(count: int, data_root:
             check(trials, data_root, state, whole)
 
 
-def test_trials_that_end_after_a_cut_move_the_rest_as_ever(data_root: Path) -> None:
-    """The restored stack closes its ranks in the same epoch."""
+def test_rows_move_after_a_resume_as_they_would_have(data_root: Path) -> None:
+    """The rows of the resumed stack move in the same epoch."""
     trials = stack_of(model=DROPOUT)
     trials = diverging(trials, [key for key, _ in trials[2:11]])
     whole = by_key(train_records(trials, data_root, test_outputs=True))
@@ -187,7 +189,7 @@ def test_trials_that_end_after_a_cut_move_the_rest_as_ever(data_root: Path) -> N
     check(trials, data_root, state, whole)
 
 
-def test_what_others_draw_while_it_is_written_changes_nothing(data_root: Path) -> None:
+def test_random_numbers_drawn_while_it_is_written_change_nothing(data_root: Path) -> None:
     trials = stack_of(model=DROPOUT)
     whole = by_key(train_records(trials, data_root, test_outputs=True))
     items = []
@@ -197,7 +199,7 @@ def test_what_others_draw_while_it_is_written_changes_nothing(data_root: Path) -
     assert by_key(items) == whole
 
 
-def test_a_stack_that_is_asked_to_stop_has_a_checkpoint_after_the_batch(data_root: Path) -> None:
+def test_a_stack_that_is_asked_to_stop_yields_a_checkpoint_after_the_batch(data_root: Path) -> None:
     policy = CheckpointPolicy()
     running = train_items(stack_of(), data_root, policy=policy)
     for item in running:
@@ -215,7 +217,7 @@ def test_checkpoints_are_far_apart_unless_asked_for(data_root: Path) -> None:
 def test_no_more_than_one_interval_lies_between_two(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a clock on which every batch takes a second: what a kill at any moment costs."""
+    """The clock advances a second at every batch: this bounds what a kill at any moment costs."""
     clock = iter(range(10_000))
     policy = CheckpointPolicy(every=5)
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
@@ -232,7 +234,7 @@ def test_no_more_than_one_interval_lies_between_two(
 def test_a_long_evaluation_has_a_checkpoint_before_it(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill in the middle of it costs no training. On a clock on which training takes no time."""
+    """A kill during the evaluation costs no training. On this clock training takes no time."""
     measured = loop._outputs
 
     def slow(*arguments: Any) -> Any:
@@ -248,7 +250,7 @@ def test_a_long_evaluation_has_a_checkpoint_before_it(
         assert [(cut.epoch, cut.batch) for cut in cuts] == places
 
 
-def test_a_stack_cut_after_its_last_epoch_only_ends(data_root: Path) -> None:
+def test_a_stack_interrupted_after_its_last_epoch_only_ends(data_root: Path) -> None:
     trials = stack_of()
     state = states(trials, data_root)[3, 0]
     rest = list(train_items(trials, data_root, test_outputs=True, state=state))
@@ -257,7 +259,7 @@ def test_a_stack_cut_after_its_last_epoch_only_ends(data_root: Path) -> None:
     check(trials, data_root, state, by_key(train_records(trials, data_root, test_outputs=True)))
 
 
-def test_another_stack_is_refused(data_root: Path) -> None:
+def test_a_checkpoint_of_another_stack_is_refused(data_root: Path) -> None:
     trials = stack_of()
     state = states(trials, data_root)[1, 3]
     others = [(key, replace(trial, model=make_trial(model=DROPOUT).model)) for key, trial in trials]

@@ -1,4 +1,4 @@
-"""What a stack draws: images changed as they are alone, and masks by seed."""
+"""The random streams of a stack: augmentations as for single trials, and masks by seed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AUGMENTATIONS = [
 
 
 def alone(trial: Trial, root: Path, epoch: int) -> list[Tensor]:
-    """A trial's batches of an epoch as the loop makes them."""
+    """Returns a single trial's batches of an epoch."""
     parts = set_up(trial, root)
     order = torch.randperm(len(parts.data.train), generator=generator(trial.seed, "order", epoch))
     chance = generator(trial.seed, "augmentation", epoch)
@@ -50,7 +50,7 @@ def test_every_augmentation_gives_each_seed_what_it_gives_it_alone(
         assert all(torch.equal(a[place], b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_masks_are_by_seed_wherever_its_rows_lie() -> None:
+def test_masks_depend_on_the_seed_alone() -> None:
     one, other = (
         EpochDropoutMasks([5, 6], torch.tensor(owner), 1, torch.float32).next(0, (4, 9), 0.5)
         for owner in ([0, 1], [1, 0])
@@ -59,8 +59,8 @@ def test_masks_are_by_seed_wherever_its_rows_lie() -> None:
     assert not torch.equal(one[0], one[1])
 
 
-def test_dropout_goes_on_where_most_trials_have_left(data_root: Path) -> None:
-    """Each of a seed of its own, so that there are more seeds than rows."""
+def test_dropout_continues_after_most_trials_have_left(data_root: Path) -> None:
+    """Each trial has its own seed, so that there are more seeds than rows."""
     model = {"name": "mlp", "hidden": [8], "dropout": 0.3}
     trials = [make_trial(seed=s, model=model, lr=1e30 if s < 3 else 0.1) for s in range(4)]
     records = list(train_records([(str(t.seed), t) for t in trials], data_root))

@@ -49,11 +49,11 @@ def trial_of(between: Any, **fields: Any) -> Trial:
         (lambda: 1 / 0, None),
     ],
 )
-def test_layers_are_looked_at(between: Any, reason: str | None, data_root: Path) -> None:
+def test_reasons_found_in_the_layers(between: Any, reason: str | None, data_root: Path) -> None:
     assert stacking_refusal(trial_of(between), data_root) == reason
 
 
-def test_a_group_whose_model_is_refused_trains_alone(data_root: Path) -> None:
+def test_trials_of_a_refused_model_train_one_by_one(data_root: Path) -> None:
     trials = [trial_of(lambda: nn.GRU(4, 4), seed=0), make_trial(seed=0)]
     planned = [
         PlannedTrial(replace(one, seed=seed), f"{i}{seed}", "c", "t", {}, "f")

@@ -1,4 +1,4 @@
-"""What a stack yields for each trial is what the loop yields for it alone."""
+"""The records of a stack are those that its trials yield by themselves."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from harness.training.loop import train
 from harness.training.setup import set_up
 from tests.support import make_trial
 from tests.training.stacked.stacked_support import train_records
-from tests.training.stacked.test_probe import trial_of
+from tests.training.stacked.test_stacking_refusal import trial_of
 
 
-def fused(trials: list[Trial], root: Path, test_outputs: bool = False) -> list[list[Record]]:
+def stacked(trials: list[Trial], root: Path, test_outputs: bool = False) -> list[list[Record]]:
     """Each trial's records, from one stack of all."""
     found: dict[str, list[Record]] = {str(i): [] for i in range(len(trials))}
     keyed = [(str(i), trial) for i, trial in enumerate(trials)]
@@ -30,7 +30,7 @@ def fused(trials: list[Trial], root: Path, test_outputs: bool = False) -> list[l
     return list(found.values())
 
 
-def alone(trial: Trial, root: Path, test_outputs: bool = False) -> list[Record]:
+def single(trial: Trial, root: Path, test_outputs: bool = False) -> list[Record]:
     return list(train(set_up(trial, root), test_outputs))
 
 
@@ -89,17 +89,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fields", SETTINGS.values(), ids=SETTINGS)
-def test_records_are_the_loops(data_root: Path, fields: dict[str, Any]) -> None:
+def test_records_are_those_of_single_trials(data_root: Path, fields: dict[str, Any]) -> None:
     trials = grid(**fields)
-    for trial, mine in zip(trials, fused(trials, data_root), strict=True):
-        same_records(mine, alone(trial, data_root))
+    for trial, mine in zip(trials, stacked(trials, data_root), strict=True):
+        same_records(mine, single(trial, data_root))
 
 
-def test_evidence_is_the_loops(data_root: Path) -> None:
+def test_outputs_are_those_of_single_trials(data_root: Path) -> None:
     trials = grid(model={"name": "bn_cnn", "first": 2, "second": 2}, epochs=1)[:8]
-    for trial, mine in zip(trials, fused(trials, data_root, test_outputs=True), strict=True):
+    for trial, mine in zip(trials, stacked(trials, data_root, test_outputs=True), strict=True):
         *_, ours = mine
-        *_, theirs = alone(trial, data_root, test_outputs=True)
+        *_, theirs = single(trial, data_root, test_outputs=True)
         assert isinstance(ours, Ended)
         assert isinstance(theirs, Ended)
         assert ours.test_outputs is not None
@@ -119,8 +119,8 @@ def test_evidence_is_the_loops(data_root: Path) -> None:
 def test_a_trial_that_diverges_says_what_it_says_alone(data_root: Path) -> None:
     trials = [replace(trial, lr=1e30) if i % 2 else trial for i, trial in enumerate(grid())]
     outcomes = []
-    for trial, mine in zip(trials, fused(trials, data_root), strict=True):
-        same_records(mine, alone(trial, data_root))
+    for trial, mine in zip(trials, stacked(trials, data_root), strict=True):
+        same_records(mine, single(trial, data_root))
         outcomes.append(mine[-1].outcome)  # type: ignore[union-attr]
         points = [record for record in mine if isinstance(record, Measured)]
         assert all(isfinite(value) for point in points for value in point.values.values())
@@ -129,8 +129,8 @@ def test_a_trial_that_diverges_says_what_it_says_alone(data_root: Path) -> None:
 
 def test_a_stack_of_which_all_diverge_ends(data_root: Path) -> None:
     trials = [make_trial(lr=1e30, seed=seed, log_every=1) for seed in range(3)]
-    for trial, mine in zip(trials, fused(trials, data_root), strict=True):
-        same_records(mine, alone(trial, data_root))
+    for trial, mine in zip(trials, stacked(trials, data_root), strict=True):
+        same_records(mine, single(trial, data_root))
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
@@ -138,12 +138,12 @@ def test_a_stack_of_which_all_diverge_ends(data_root: Path) -> None:
 def test_a_trial_that_diverges_changes_no_bit_of_the_others(
     data_root: Path, activation: str, bad: int, lr: float
 ) -> None:
-    """Neither while it is in the stack nor by leaving it."""
+    """Neither while it is in the stack nor when it leaves."""
     trials = grid(model={"name": "mlp", "hidden": [7], "activation": activation, "dropout": 0.2})
     spoilt = [replace(trial, lr=lr) if i == bad else trial for i, trial in enumerate(trials)]
     pairs = zip(
-        fused(trials, data_root, test_outputs=True),
-        fused(spoilt, data_root, test_outputs=True),
+        stacked(trials, data_root, test_outputs=True),
+        stacked(spoilt, data_root, test_outputs=True),
         strict=True,
     )
     for i, (sound, beside) in enumerate(pairs):
@@ -162,20 +162,20 @@ def test_a_trial_that_diverges_changes_no_bit_of_the_others(
 
 
 def test_dropout_draws_as_often_as_alone(data_root: Path) -> None:
-    """The masks are other ones than alone: what must agree is how much they take away."""
+    """The masks differ from those of single trials; their effect must be of the same size."""
     model = {"name": "mlp", "hidden": [64], "dropout": 0.5}
     trials = [make_trial(model=model, seed=seed, epochs=8) for seed in range(4)]
-    stacked = fused(trials, data_root)
-    ours = [records[-1].final["test/loss"] for records in stacked]  # type: ignore[union-attr]
-    theirs = [alone(t, data_root)[-1].final["test/loss"] for t in trials]  # type: ignore[union-attr]
+    of_stack = stacked(trials, data_root)
+    ours = [records[-1].final["test/loss"] for records in of_stack]  # type: ignore[union-attr]
+    theirs = [single(t, data_root)[-1].final["test/loss"] for t in trials]  # type: ignore[union-attr]
     without = make_trial(model={**model, "dropout": 0.0}, epochs=8)
-    bare = alone(without, data_root)[-1].final["test/loss"]  # type: ignore[union-attr]
+    bare = single(without, data_root)[-1].final["test/loss"]  # type: ignore[union-attr]
     assert sum(ours) / 4 == pytest.approx(sum(theirs) / 4, rel=0.1)
     assert abs(bare - sum(theirs) / 4) > 0.02
 
 
-def test_records_of_ones_own_module_are_the_loops(data_root: Path) -> None:
+def test_records_of_ones_own_module_are_those_of_single_trials(data_root: Path) -> None:
     first = trial_of(lambda: nn.BatchNorm1d(4))
     trials = [replace(first, seed=seed, lr=lr) for seed in (0, 1) for lr in (0.01, 0.1)]
-    for trial, mine in zip(trials, fused(trials, data_root), strict=True):
-        same_records(mine, alone(trial, data_root))
+    for trial, mine in zip(trials, stacked(trials, data_root), strict=True):
+        same_records(mine, single(trial, data_root))

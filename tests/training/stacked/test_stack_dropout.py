@@ -1,4 +1,4 @@
-"""Dropout by given masks is torch's dropout with those masks."""
+"""Intercepted dropout is torch's dropout with given masks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ P = 0.3
 def test_every_dropout_function(
     drop: Callable[..., Tensor], shape: tuple[int, ...], masked: tuple[int, ...]
 ) -> None:
-    """What torch dropped is read off its result, and given as a mask."""
+    """The mask is read from torch's result."""
     x = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -49,7 +49,7 @@ def test_every_dropout_function(
     torch.testing.assert_close(mine, theirs, rtol=1e-14, atol=1e-14)
 
 
-def test_modules_and_the_default_arguments_are_caught() -> None:
+def test_modules_and_default_arguments_are_intercepted() -> None:
     x = torch.ones(3, 2)
     dropouts = DropoutInterceptor()
     with dropouts:
@@ -71,7 +71,7 @@ def test_in_place_is_in_place() -> None:
 
 
 @pytest.mark.parametrize("change", [{"p": 0.4}, {"input": torch.ones(2, 3)}])
-def test_dropout_that_wants_another_mask_than_before_is_told(change: dict[str, Any]) -> None:
+def test_dropout_that_needs_another_mask_than_expected_is_refused(change: dict[str, Any]) -> None:
     dropouts = DropoutInterceptor([MaskSpec((3, 2), 0.5)])
     dropouts.masks = [torch.ones(3, 2)]
     with dropouts, pytest.raises(Unstackable, match="from one batch to the next"):
@@ -79,7 +79,7 @@ def test_dropout_that_wants_another_mask_than_before_is_told(change: dict[str, A
 
 
 def test_masks_of_a_shorter_batch_wherever_it_has_its_examples() -> None:
-    """A sequence's examples are its second dimension. The streams go on as if it were whole."""
+    """A sequence's examples are its second dimension. Streams continue as after a whole batch."""
     one, other = (EpochDropoutMasks([3], torch.tensor([0, 0]), 1, torch.float32) for _ in range(2))
     for masks in (one, other):
         masks.next("0.0", (7, 5, 2), 0.5)

@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.stacked import stacked_support as fused
+from tests.training.stacked import stacked_support as support
 
-SCHEDULERS = fused.options_of("schedulers")
-MODELS = fused.model_options()
-KINDS = fused.one_of_each(MODELS, 0)
+SCHEDULERS = support.options_of("schedulers")
+MODELS = support.model_options()
+KINDS = support.one_of_each(MODELS, 0)
 TOLERANCE = 1e-9
 SMALL = {"name": "mlp", "hidden": [4]}
 
 
-@pytest.mark.parametrize("model", MODELS, ids=fused.named(MODELS))
+@pytest.mark.parametrize("model", MODELS, ids=support.named(MODELS))
 def test_every_model_equals_itself_alone(model: dict[str, Any]) -> None:
     """Every second optimizer, each with a scheduler of its own; the slow test takes them all."""
-    optimizers, schedulers = fused.every_optimizer()[::2], SCHEDULERS[::2]
-    _compare(fused.mixed_trials(model, optimizers, schedulers, whole_product=False))
+    optimizers, schedulers = support.every_optimizer()[::2], SCHEDULERS[::2]
+    _compare(support.mixed_trials(model, optimizers, schedulers, whole_product=False))
 
 
 def test_every_optimizer_with_every_scheduler_equals_torch() -> None:
-    trials = fused.mixed_trials(SMALL, fused.every_optimizer(), SCHEDULERS[::5], True)
+    trials = support.mixed_trials(SMALL, support.every_optimizer(), SCHEDULERS[::5], True)
     _compare(trials)
 
 
@@ -33,21 +33,22 @@ def test_every_optimizer_with_every_scheduler_equals_torch() -> None:
 def test_every_model_optimizer_and_scheduler(turn: int) -> None:
     """Each model with other options of them; the next test takes every option."""
     model = KINDS[turn]
-    optimizers = fused.one_of_each(fused.every_optimizer(), turn)
-    schedulers = fused.one_of_each(SCHEDULERS, turn)
-    _compare(fused.mixed_trials(model, optimizers, schedulers, whole_product=True))
+    optimizers = support.one_of_each(support.every_optimizer(), turn)
+    schedulers = support.one_of_each(SCHEDULERS, turn)
+    _compare(support.mixed_trials(model, optimizers, schedulers, whole_product=True))
 
 
 @pytest.mark.slow
 def test_every_option_of_every_optimizer_and_scheduler() -> None:
-    _compare(fused.mixed_trials(SMALL, fused.every_optimizer(), SCHEDULERS, whole_product=True))
+    _compare(support.mixed_trials(SMALL, support.every_optimizer(), SCHEDULERS, whole_product=True))
 
 
-@pytest.mark.parametrize("optimizer", fused.every_optimizer(), ids=str)
+@pytest.mark.parametrize("optimizer", support.every_optimizer(), ids=str)
 def test_a_stack_of_one_rule_equals_torch(optimizer: dict[str, Any]) -> None:
-    """Coefficients that all rows share take another way than those that differ."""
+    """Coefficients that all trials share are computed differently from those that differ."""
     trials = [
-        fused.trial_of(optimizer, model=SMALL, lr=lr, epochs=fused.EPOCHS) for lr in (0.001, 0.01)
+        support.trial_of(optimizer, model=SMALL, lr=lr, epochs=support.EPOCHS)
+        for lr in (0.001, 0.01)
     ]
     _compare(trials)
 
@@ -71,7 +72,7 @@ def test_differing_coefficients_in_one_rule() -> None:
     options += [{"name": "nesterov", "momentum": m} for m in (0.3, 0.9)]
     _compare(
         [
-            fused.trial_of(one, model=SMALL, lr=0.01, seed=i, epochs=fused.EPOCHS)
+            support.trial_of(one, model=SMALL, lr=0.01, seed=i, epochs=support.EPOCHS)
             for i, one in enumerate(options)
         ]
     )
@@ -80,26 +81,26 @@ def test_differing_coefficients_in_one_rule() -> None:
 @pytest.mark.parametrize(
     "model", [SMALL, {"name": "dropout_cnn", "first": 2, "second": 2}], ids=["mlp", "dropout_cnn"]
 )
-def test_neither_the_slot_nor_the_number_of_trials_matters(model: dict[str, Any]) -> None:
-    trials = fused.mixed_trials(model, fused.every_optimizer()[:12], SCHEDULERS[:3], False)
-    whole = fused.stacked(trials, torch.float64)
-    backwards = fused.stacked(trials[::-1], torch.float64)[::-1]
-    few = fused.stacked(trials[:3], torch.float64)
+def test_neither_the_position_nor_the_number_of_trials_matters(model: dict[str, Any]) -> None:
+    trials = support.mixed_trials(model, support.every_optimizer()[:12], SCHEDULERS[:3], False)
+    whole = support.stacked(trials, torch.float64)
+    backwards = support.stacked(trials[::-1], torch.float64)[::-1]
+    few = support.stacked(trials[:3], torch.float64)
     for one, other in [*zip(whole, backwards, strict=True), *zip(whole, few, strict=False)]:
-        assert fused.distance(one, other) < TOLERANCE
+        assert support.distance(one, other) < TOLERANCE
 
 
-def test_single_precision_strays_no_further_than_another_order_of_sums() -> None:
+def test_single_precision_errors_are_those_of_another_order_of_sums() -> None:
     """Against double precision, a stack's error is a small multiple of torch's own."""
-    trials = fused.mixed_trials(SMALL, fused.every_optimizer(), SCHEDULERS[:4], False)
-    stack = fused.stacked(trials, torch.float32)
+    trials = support.mixed_trials(SMALL, support.every_optimizer(), SCHEDULERS[:4], False)
+    stack = support.stacked(trials, torch.float32)
     for trial, mine in zip(trials, stack, strict=True):
-        exact = fused.alone(trial, torch.float64)
-        torchs = fused.distance(fused.alone(trial, torch.float32), exact)
-        assert fused.distance(mine, exact) < 5 * torchs + 1e-6, trial.optimizer.label
+        exact = support.alone(trial, torch.float64)
+        torchs = support.distance(support.alone(trial, torch.float32), exact)
+        assert support.distance(mine, exact) < 5 * torchs + 1e-6, trial.optimizer.label
 
 
 def _compare(trials: list[Any]) -> None:
-    for trial, mine in zip(trials, fused.stacked(trials, torch.float64), strict=True):
-        error = fused.distance(mine, fused.alone(trial, torch.float64))
+    for trial, mine in zip(trials, support.stacked(trials, torch.float64), strict=True):
+        error = support.distance(mine, support.alone(trial, torch.float64))
         assert error < TOLERANCE, f"{trial.optimizer.label} {trial.scheduler.label}: {error}"

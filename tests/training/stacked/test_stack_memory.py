@@ -1,4 +1,4 @@
-"""What a trial adds to a stack, of one's own module as of the layers that it is made of."""
+"""The memory of a trial in a stack: the same for a module as for the layers it consists of."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from harness.training.stacked.memory import STEPS
 from harness.training.stacked.stack import Stack
-from tests.training.stacked.test_fused_modules import trial_of
+from tests.training.stacked.test_stacked_modules import trial_of
 
 WIDTH = 256
 HIDDEN = 4
 
 
 def layers() -> nn.Sequential:
-    """Wide enough that what backward saves is most of it."""
+    """Wide layers, so that tensors saved for backward take most of the memory."""
     first = [nn.Flatten(), nn.Linear(64, WIDTH)]
     for _ in range(HIDDEN):
         first += [nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Dropout(0.1), nn.Linear(WIDTH, WIDTH)]

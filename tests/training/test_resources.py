@@ -1,4 +1,4 @@
-"""What a trial takes of the machine's memory, by allocating for real."""
+"""The memory that a trial takes, measured on real allocations."""
 
 from __future__ import annotations
 
@@ -46,9 +46,8 @@ print(second.bytes())
 
 @linux
 @pytest.mark.parametrize("kept", [(), ("keep",)])
-def test_each_trial_has_the_peak_of_its_own_moment_of_most(kept: tuple[str, ...]) -> None:
-    """What an earlier one took and gave back counts neither for the next nor against it, whether
-    or not the process keeps what is freed.
+def test_each_trial_has_a_peak_of_its_own(kept: tuple[str, ...]) -> None:
+    """Memory that an earlier trial freed changes nothing, whether or not the process keeps it.
 
     In a process of its own: the system may take back memory of a large one that lay idle, at any
     moment, and that would count against what is measured.
@@ -86,7 +85,7 @@ print(take())
 
 
 @linux
-def test_freed_memory_stays_at_hand() -> None:
+def test_freed_memory_is_reused() -> None:
     told = subprocess.run(
         [sys.executable, "-c", REUSES], capture_output=True, text=True, check=True
     ).stdout
@@ -97,13 +96,11 @@ def test_freed_memory_stays_at_hand() -> None:
 
 
 @linux
-def test_what_was_held_before_an_interruption_counts() -> None:
+def test_the_peak_before_an_interruption_counts() -> None:
     assert ResourceMeter(CPU, previous_peak=2**40).memory() == {PEAK_MEMORY: 2**20}
 
 
-def test_where_a_peak_cannot_be_reset_there_is_no_figure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_reset_there_is_no_peak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "CLEAR", tmp_path / "absent" / "clear_refs")
     assert PeakMemory(CPU).bytes() is None
     assert ResourceMeter(CPU).memory() == {}

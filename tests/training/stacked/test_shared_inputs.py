@@ -1,4 +1,4 @@
-"""Rows of a stack that share their inputs, against each row by itself."""
+"""Trials that share their inputs compute what each computes by itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drawn(*shape: int) -> Tensor:
     ),
     biased=st.booleans(),
 )
-def test_a_linear_layer_is_each_rows_own(owner: list[int], biased: bool) -> None:
+def test_a_linear_layer_computes_what_each_trial_computes(owner: list[int], biased: bool) -> None:
     x = drawn(3, B, IN).detach()
     weight, bias = drawn(len(owner), OUT, IN), drawn(len(owner), OUT) if biased else None
     wanted = torch.stack(
@@ -55,11 +55,11 @@ def test_a_linear_layer_is_each_rows_own(owner: list[int], biased: bool) -> None
         ([0, 0, 0, 1], 0),
     ],
 )
-def test_rows_that_lie_as_a_full_grids_do_are_known(owner: list[int], blocks: int) -> None:
+def test_blocks_of_a_full_grid_are_recognised(owner: list[int], blocks: int) -> None:
     assert SharedInputs.of(torch.tensor(owner), max(owner) + 1).blocks == blocks
 
 
-def test_inputs_with_a_gradient_get_theirs() -> None:
+def test_inputs_receive_their_gradient() -> None:
     x, weight = drawn(2, B, IN), drawn(4, OUT, IN)
     sharing = SharedInputs.of(torch.tensor([0, 1, 0, 1]), 2)
     (found,) = torch.autograd.grad(sharing.linear(x, weight, None).sum(), [x])

@@ -19,7 +19,7 @@ from harness.training.stacked.modules.dropout import EpochDropoutMasks
 from harness.training.stacked.modules.forward_pass import SharedInputs, Unstackable
 from harness.training.stacked.network import StackedNetwork
 from tests.support import make_trial
-from tests.training.stacked import stacked_support as fused
+from tests.training.stacked import stacked_support as support
 
 TOLERANCE = 1e-9
 
@@ -90,8 +90,8 @@ def trial_of(build: Callable[[], nn.Module], **fields: Any) -> Trial:
 
 def own_trials(build: Callable[[], nn.Module]) -> list[Trial]:
     """With every fourth optimizer, on three seeds."""
-    optimizers, schedulers = fused.every_optimizer()[::4], fused.options_of("schedulers")[::4]
-    mixed = fused.mixed_trials({"name": "mlp"}, optimizers, schedulers, whole_product=False)
+    optimizers, schedulers = support.every_optimizer()[::4], support.options_of("schedulers")[::4]
+    mixed = support.mixed_trials({"name": "mlp"}, optimizers, schedulers, whole_product=False)
     component = trial_of(build).model.component
     return [replace(one, model=Choice(component, one.model.options)) for one in mixed]
 
@@ -106,18 +106,18 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("build", MODULES.values(), ids=MODULES)
 def test_a_module_of_ones_own_equals_itself_alone(build: Callable[[], nn.Module]) -> None:
     trials = own_trials(build)
-    for trial, mine in zip(trials, fused.stacked(trials, torch.float64), strict=True):
-        error = fused.distance(mine, fused.alone(trial, torch.float64))
+    for trial, mine in zip(trials, support.stacked(trials, torch.float64), strict=True):
+        error = support.distance(mine, support.alone(trial, torch.float64))
         assert error < TOLERANCE, f"{trial.optimizer.label} {trial.scheduler.label}: {error}"
 
 
-def test_neither_the_slot_nor_the_number_of_trials_matters() -> None:
+def test_neither_the_position_nor_the_number_of_trials_matters() -> None:
     trials = own_trials(Residual)
-    whole = fused.stacked(trials, torch.float64)
-    backwards = fused.stacked(trials[::-1], torch.float64)[::-1]
-    few = fused.stacked(trials[:2], torch.float64)
+    whole = support.stacked(trials, torch.float64)
+    backwards = support.stacked(trials[::-1], torch.float64)[::-1]
+    few = support.stacked(trials[:2], torch.float64)
     for one, other in [*zip(whole, backwards, strict=True), *zip(whole, few, strict=False)]:
-        assert fused.distance(one, other) < TOLERANCE
+        assert support.distance(one, other) < TOLERANCE
 
 
 @pytest.mark.parametrize("lr", [inf, nan])
@@ -125,7 +125,7 @@ def test_a_trial_that_diverges_changes_no_bit_of_the_others(lr: float) -> None:
     trials = own_trials(Residual)
     spoilt = [replace(one, lr=lr) if i == 1 else one for i, one in enumerate(trials)]
     pairs = zip(
-        fused.stacked(trials, torch.float32), fused.stacked(spoilt, torch.float32), strict=True
+        support.stacked(trials, torch.float32), support.stacked(spoilt, torch.float32), strict=True
     )
     for i, (sound, beside) in enumerate(pairs):
         same = [torch.equal(beside[name], tensor) for name, tensor in sound.items()]
@@ -148,26 +148,26 @@ def test_a_step_of_torchvisions_networks_is_their_own(arch: str) -> None:
         make_trial(seed=seed, model={"name": "torchvision", "arch": arch, "resize": 48})
         for seed in (0, 1)
     ]
-    models = [fused.build(trial, torch.float64) for trial in trials]
+    models = [support.build(trial, torch.float64) for trial in trials]
     network = StackedNetwork(models, torch.device("cpu"))
     owner = torch.tensor([0, 1])
-    batches = [fused.batch(seed, 0, torch.float64, size=8) for seed in (0, 1)]
+    batches = [support.batch(seed, 0, torch.float64, size=8) for seed in (0, 1)]
     inputs, targets = (torch.stack(parts) for parts in zip(*batches, strict=True))
     masks = EpochDropoutMasks([0, 1], owner, 1, torch.float64)
     logits = network.forward(inputs, SharedInputs.of(owner, 2), masks)
-    losses = fused.losses_of(logits.flatten(0, 1), targets.flatten())
+    losses = support.losses_of(logits.flatten(0, 1), targets.flatten())
     network.backward(losses.view(logits.shape[:2]))
     for row, model in enumerate(models):
-        theirs = fused.with_given_masks(model)
+        theirs = support.with_given_masks(model)
         for part in theirs.modules():
-            if isinstance(part, fused.GivenMask):
+            if isinstance(part, support.GivenMask):
                 part.masks = EpochDropoutMasks([row], torch.tensor([0]), 1, torch.float64)
-        fused.losses_of(theirs(inputs[row]), targets[row]).mean().backward()
+        support.losses_of(theirs(inputs[row]), targets[row]).mean().backward()
         gradients = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
         own = {part.name: part.of_trial(network.gradient[row]) for part in network.slices}
-        assert fused.distance(own, gradients) < TOLERANCE
+        assert support.distance(own, gradients) < TOLERANCE
         mine = {name: buffer[row] for name, buffer in network.buffers.items()}
-        assert fused.distance(mine, dict(theirs.named_buffers())) < TOLERANCE
+        assert support.distance(mine, dict(theirs.named_buffers())) < TOLERANCE
 
 
 def _in_sequence(momentum: float) -> nn.Module:
@@ -191,7 +191,7 @@ def test_statistics_are_compared_before_training(
 ) -> None:
     """A momentum changes nothing in evaluation, nor a batch's logits."""
     network = StackedNetwork(_two(build, 0.1), torch.device("cpu"))
-    x = fused.batch(0, 0, torch.float32)[0].unsqueeze(0)
+    x = support.batch(0, 0, torch.float32)[0].unsqueeze(0)
     sharing = SharedInputs.of(torch.tensor([0, 0]), 1)
     before = {name: buffer.clone() for name, buffer in network.buffers.items()}
     expected = nullcontext() if momentum == 0.1 else pytest.raises(Unstackable, match="else")

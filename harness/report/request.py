@@ -29,6 +29,7 @@ from harness.store.read.results import Results, experiment_names, read_results
 from harness.store.store import Store, open_existing_store
 
 DEFAULT_TOP = 20
+"""Configs of a table for people, unless `--top` asks for another number."""
 SUFFIXES = (".yaml", ".yml")
 FORMATS = {
     "table": for_stdout,
@@ -56,11 +57,12 @@ def requests(arguments: argparse.Namespace) -> list[Request]:
     Raises InputError for a mistake in a file, an experiment that does not exist, or experiments
     that cannot be joined.
     """
+    short = arguments.top is None and arguments.format in FOR_PEOPLE
     question = Question(
         metric=arguments.metric,
         where=conditions(arguments.where),
         by=tuple(arguments.by),
-        top=arguments.top or None,
+        top=DEFAULT_TOP if short else arguments.top or None,
         baseline=arguments.baseline,
     )
     # Files are read before the store is opened, so that a mistake in one is reported first.

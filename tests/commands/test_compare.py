@@ -148,8 +148,26 @@ def test_csv_has_all_configs_and_a_table_the_first(
     assert "10 configs more" in capsys.readouterr().out
 
 
+def test_a_table_shows_20_configs_by_default(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mlruns").mkdir()
+    runs = [trial_run(0.9, lr=0.1 + i) for i in range(25)]
+    add(open_store(tmp_path), "many", [sweep_run(), *runs], begin=1)
+    command = ["many", "--store", f"sqlite:///{tmp_path}/mlruns/mlflow.db", "--section"]
+
+    for form, note in (("table", True), ("markdown", True), ("latex", True), ("json", False)):
+        assert main([*command, "leaderboard", "--format", form]) == 0
+        assert ("5 configs more" in capsys.readouterr().out) == note
+    assert main([*command, "leaderboard", "--top", "0"]) == 0
+    assert "more" not in capsys.readouterr().out
+    assert main([*command, "leaderboard", "--format", "json"]) == 0
+    (experiment,) = json.loads(capsys.readouterr().out)["experiments"]
+    assert len(experiment["leaderboard"]["rows"]) == 25
+
+
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("options", "message"),
     [
         (["gird"], "did you mean 'grid'"),
         (["grid", "--where", "lr"], "must be FIELD=VALUE"),
@@ -165,12 +183,12 @@ def test_csv_has_all_configs_and_a_table_the_first(
     ],
 )
 def test_bad_questions_end_with_2(
-    project: Path, capsys: pytest.CaptureFixture[str], asked: list[str], told: str
+    project: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    assert main(asked) == 2
+    assert main(options) == 2
 
     captured = capsys.readouterr()
-    assert told in captured.err
+    assert message in captured.err
     assert captured.out == ""
 
 

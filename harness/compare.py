@@ -83,16 +83,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     arguments = parser().parse_intermixed_args(list(argv))
 
-    from harness.report.request import render, requests, write_html
+    from harness.report.request import read_requests, render, write_html
 
-    found = requests(arguments)
-    text = render(found, arguments.format, arguments.section)
+    requests = read_requests(arguments)
+    text = render(requests, arguments.format, arguments.section)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that the terminal's encoding lacks becomes a question mark.
         sys.stdout.reconfigure(errors="replace")
     sys.stdout.write(text)
     if arguments.html is not None:
-        write_html(found, arguments.html)
+        write_html(requests, arguments.html)
         print(f"report: {arguments.html}", file=sys.stderr)
     return OK
 

@@ -96,7 +96,7 @@ def mean_score(values: NDArray[np.float64]) -> float:
     return float(done.mean()) if 2 * done.size > values.size else DIVERGED
 
 
-def tournament(comparison: Comparison) -> Tournament | None:
+def make_tournament(comparison: Comparison) -> Tournament | None:
     """Returns None for fewer than two contenders, or more than `MOST_CONTENDERS`."""
     # Data sets never compete: their scores are not comparable.
     contend_by = tuple(name for name in comparison.contend_by if name != TASK)

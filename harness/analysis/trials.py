@@ -79,13 +79,15 @@ def join(results: Sequence[Results], names: Sequence[str]) -> Results:
 
     Raises InputError if the experiments are not selected on the same metric.
     """
-    if len({(one.metric, one.direction) for one in results}) > 1:
-        metrics = ", ".join(f"{n} on {one.metric}" for n, one in zip(names, results, strict=True))
+    goals = {(result.metric, result.direction) for result in results}
+    named = list(zip(names, results, strict=True))
+    if len(goals) > 1:
+        metrics = ", ".join(f"{name} on {result.metric}" for name, result in named)
         raise InputError(f"experiments that are joined must be selected on one metric: {metrics}")
-    fields = tuple(dict.fromkeys((EXPERIMENT, *(name for one in results for name in one.fields))))
+    fields = dict.fromkeys([EXPERIMENT, *(name for result in results for name in result.fields)])
     tables = []
-    for name, one in zip(names, results, strict=True):
-        table = one.trials.copy()
+    for name, result in named:
+        table = result.trials.copy()
         table[EXPERIMENT] = name
         table[PARAM_CONFIG] = name + ":" + table[PARAM_CONFIG].astype(str)
         tables.append(table)
@@ -93,28 +95,27 @@ def join(results: Sequence[Results], names: Sequence[str]) -> Results:
     for field in fields:
         if field != "seed":
             trials[field] = trials[field].fillna(ABSENT)
-    targets = {one.target for one in results}
+    targets = {result.target for result in results}
     return replace(
         results[0],
         experiment=" + ".join(dict.fromkeys(names)),
         trials=trials,
-        fields=fields,
+        fields=tuple(fields),
         expect=(),
         target=targets.pop() if len(targets) == 1 else None,
-        superseded=sum(one.superseded for one in results),
+        superseded=sum(result.superseded for result in results),
         parent_id="",
         details=_joined_details(results),
     )
 
 
 def _joined_details(results: Sequence[Results]) -> JoinedRunDetails | None:
-    """Reads each run's curves and files from the run's own store. None if one store is missing."""
+    """Reads each run's curves and files from the run's own store. None if a store is missing."""
     by_run = {
-        str(run_id): one.details
-        for one in results
-        if isinstance(one.details, RunDetails)
-        for run_id in one.trials["run_id"]
+        str(run_id): result.details
+        for result in results
+        if isinstance(result.details, RunDetails)
+        for run_id in result.trials["run_id"]
     }
-    return (
-        JoinedRunDetails(by_run) if len(by_run) == sum(len(one.trials) for one in results) else None
-    )
+    complete = len(by_run) == sum(len(result.trials) for result in results)
+    return JoinedRunDetails(by_run) if complete else None

@@ -20,7 +20,6 @@ from harness.experiment.plan import Plan, make_plan
 from harness.experiment.reading.yaml import parse
 from harness.report.build import build_report
 from harness.report.data_formats import csv, json_text
-from harness.report.html import html
 from harness.report.latex import latex
 from harness.report.markdown import markdown
 from harness.report.section import choose_sections, sections
@@ -51,7 +50,7 @@ class Request:
     question: Question
 
 
-def requests(arguments: argparse.Namespace) -> list[Request]:
+def read_requests(arguments: argparse.Namespace) -> list[Request]:
     """Returns what the command line asks for.
 
     Raises InputError for a mistake in a file, an experiment that does not exist, or experiments
@@ -68,8 +67,8 @@ def requests(arguments: argparse.Namespace) -> list[Request]:
     # Files are read before the store is opened, so that a mistake in one is reported first.
     experiments = [_experiment(name_or_file) for name_or_file in arguments.experiments]
     stores = [open_existing_store(uri) for uri in arguments.store or [None]]
-    found = list(_read(stores, experiments, question))
-    return [_joined(found)] if arguments.join else found
+    requests = list(_read(stores, experiments, question))
+    return [_joined(requests)] if arguments.join else requests
 
 
 def conditions(options: Sequence[str]) -> dict[str, Any]:
@@ -84,19 +83,21 @@ def conditions(options: Sequence[str]) -> dict[str, Any]:
     return {name: of[0] if len(of) == 1 else of for name, of in values.items()}
 
 
-def render(found: Sequence[Request], form: str, names: Sequence[str]) -> str:
+def render(requests: Sequence[Request], form: str, names: Sequence[str]) -> str:
     """Returns reports in one of `FORMATS`. names: of the sections to show."""
     chosen = sections() if form == "json" and not names else choose_sections(names)
     if form == "csv":
         chosen = choose_sections(["leaderboard"])
-    reports = [build_report(request.results, request.question, chosen) for request in found]
+    reports = [build_report(request.results, request.question, chosen) for request in requests]
     return FORMATS[form](reports)
 
 
-def write_html(found: Sequence[Request], path: Path) -> None:
+def write_html(requests: Sequence[Request], path: Path) -> None:
     """Writes all sections and all configs, whatever the terminal shows. Raises InputError if the
     file cannot be written."""
-    whole = [(request.results, replace(request.question, top=None)) for request in found]
+    from harness.report.html import html
+
+    whole = [(request.results, replace(request.question, top=None)) for request in requests]
     page = html([build_report(results, question, sections()) for results, question in whole])
     try:
         path.write_text(page, encoding="utf-8")
@@ -145,13 +146,14 @@ def _newest(store: Store) -> str:
     return names[0]
 
 
-def _joined(found: Sequence[Request]) -> Request:
-    if len(found) < 2:
+def _joined(requests: Sequence[Request]) -> Request:
+    if len(requests) < 2:
         raise InputError("--join needs two experiments or two stores")
-    question = replace(found[0].question, planned=None, expect=())
-    planned = [request.question.planned for request in found]
+    question = replace(requests[0].question, planned=None, expect=())
+    planned = [request.question.planned for request in requests]
     if all(trial_ids is not None for trial_ids in planned):
         every = {trial_id for trial_ids in planned for trial_id in trial_ids or ()}
         question = replace(question, planned=every)
-    results = join([request.results for request in found], [request.label for request in found])
+    labels = [request.label for request in requests]
+    results = join([request.results for request in requests], labels)
     return Request(results.experiment, results, question)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.analysis.across_tasks import AverageRank, Friedman, friedman_test, rank_contenders
 from harness.analysis.comparison import Comparison
-from harness.analysis.tournament import tournament
+from harness.analysis.tournament import make_tournament
 from harness.core.text import join_with_and, plural
 from harness.report.blocks import Block, Paragraph, ReportTable, columns
 from harness.report.figures import CriticalDifferenceDiagram, Figure, ForestPlot, ForestRow
@@ -30,18 +30,18 @@ class AcrossTasks:
 
 
 def record(comparison: Comparison) -> AcrossTasks | None:
-    competing = tournament(comparison)
-    if competing is None or len(competing.tasks) < FEWEST_TASKS:
+    tournament = make_tournament(comparison)
+    if tournament is None or len(tournament.tasks) < FEWEST_TASKS:
         return None
-    tasks = competing.complete_tasks()
-    left_out = tuple(task for task in competing.tasks if task not in tasks)
-    metric, names = competing.metric, competing.contenders
+    tasks = tournament.complete_tasks()
+    left_out = tuple(task for task in tournament.tasks if task not in tasks)
+    metric, names = tournament.metric, tournament.contenders
     if len(tasks) < FEWEST_TASKS:
         finished = f"{plural(len(tasks), 'task')} finished by every contender"
-        reason = f"{finished}, of {len(competing.tasks)}"
+        reason = f"{finished}, of {len(tournament.tasks)}"
         return AcrossTasks(metric, tasks, left_out, names, (), None, reason)
-    ranks = rank_contenders(competing, tasks, comparison.generator("across"))
-    friedman = friedman_test(competing.mean_scores(tasks), names)
+    ranks = rank_contenders(tournament, tasks, comparison.generator("across"))
+    friedman = friedman_test(tournament.mean_scores(tasks), names)
     return AcrossTasks(metric, tasks, left_out, names, ranks, friedman, "")
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.configs import Config, name_of
-from harness.analysis.tournament import tournament
+from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, LineChart, LineSeries, Point
 from harness.report.numbers import MISSING, decimals_for, figure, signed
@@ -65,18 +65,18 @@ class Budget:
 def record(comparison: Comparison) -> Budget | None:
     tried = points_tried(comparison)
     comparison = comparison.exploration
-    competing = tournament(comparison)
-    if competing is None:
+    tournament = make_tournament(comparison)
+    if tournament is None:
         return None
     groups: dict[tuple[str, str], list[Config]] = {}
     for config in comparison.configs:
-        task = name_of(config.labels, competing.task_fields)
-        name = name_of(config.labels, competing.contend_by)
+        task = name_of(config.labels, tournament.task_fields)
+        name = name_of(config.labels, tournament.contend_by)
         groups.setdefault((task, name), []).append(config)
     curves = [
         _curve(task, name, groups[task, name], comparison.score.direction)
-        for task in competing.tasks
-        for name in competing.contenders
+        for task in tournament.tasks
+        for name in tournament.contenders
         if sum(config.mean is not None for config in groups.get((task, name), ())) >= FEWEST
     ]
     return Budget(comparison.score.metric, ESTIMATOR, tuple(curves), tried) if curves else None

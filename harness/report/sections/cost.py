@@ -11,7 +11,7 @@ import pandas as pd
 from harness.analysis.comparison import TASK, Comparison
 from harness.analysis.configs import Config, name_of
 from harness.analysis.cost import Cost, DeviceCost, across_devices, cost_of, pareto
-from harness.analysis.tournament import Tournament, tournament, varying_task_fields
+from harness.analysis.tournament import Tournament, make_tournament, varying_task_fields
 from harness.core.metrics import BEST_EPOCH, TRAIN_SECONDS
 from harness.core.records import Outcome
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
@@ -97,8 +97,8 @@ def record(comparison: Comparison) -> Costs | None:
     done = trials[trials["outcome"] == Outcome.DONE]
     if TRAIN_SECONDS not in trials or done.empty:
         return Costs(score.metric, score.direction, EPOCHS, (), (), (), "no trial has its times")
-    competing = tournament(comparison)
-    contend_by = competing.contend_by if competing else ()
+    tournament = make_tournament(comparison)
+    contend_by = tournament.contend_by if tournament else ()
     task_fields = [
         name
         for name in varying_task_fields(comparison, contend_by)
@@ -110,7 +110,7 @@ def record(comparison: Comparison) -> Costs | None:
     }
     exclusive = done["exclusive"].all() and done["device_name"].nunique() <= 1
     unit, column = (SECONDS, TRAIN_SECONDS) if exclusive else (EPOCHS, BEST_EPOCH)
-    groups = _groups(trials, names, competing)
+    groups = _groups(trials, names, tournament)
     devices = across_devices(trials, comparison.fields, score.column)
     costs = done.groupby(PARAM_CONFIG)[column].mean() if column in done else pd.Series(dtype=float)
     configs = _configs(comparison, names, task_fields, costs)
@@ -149,16 +149,16 @@ def figures(costs: Costs) -> tuple[Figure, ...]:
 
 
 def _groups(
-    trials: pd.DataFrame, names: Names, competing: Tournament | None
+    trials: pd.DataFrame, names: Names, tournament: Tournament | None
 ) -> tuple[ContenderCost, ...]:
     """Returns the cost of each contender on each task, in the tournament's order."""
     rows_of: dict[tuple[str, str], list[int]] = {}
     for row, config_id in enumerate(trials[PARAM_CONFIG]):
         rows_of.setdefault(names[str(config_id)], []).append(row)
     groups = [ContenderCost(*key, cost_of(trials.iloc[rows])) for key, rows in rows_of.items()]
-    if competing:
-        names_in_order = {name: place for place, name in enumerate(competing.contenders)}
-        tasks = {task: place for place, task in enumerate(competing.tasks)}
+    if tournament:
+        names_in_order = {name: place for place, name in enumerate(tournament.contenders)}
+        tasks = {task: place for place, task in enumerate(tournament.tasks)}
         last = len(names_in_order)
         groups.sort(key=lambda g: (tasks.get(g.task, -1), names_in_order.get(g.contender, last)))
     return tuple(groups)

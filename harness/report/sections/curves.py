@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.analysis.comparison import Comparison
-from harness.analysis.tournament import Tournament, tournament
+from harness.analysis.tournament import Tournament, make_tournament
 from harness.report.blocks import Block, Paragraph, with_task
 from harness.report.figures import Figure, LineChart, LineSeries, Point
 from harness.report.section import Section
@@ -49,14 +49,14 @@ class LearningCurves:
 
 
 def record(comparison: Comparison) -> LearningCurves | None:
-    competing = tournament(comparison)
-    if competing is None or comparison.details is None:
+    tournament = make_tournament(comparison)
+    if tournament is None or comparison.details is None:
         return None
     metrics = list(dict.fromkeys((comparison.score.metric, TRAIN_LOSS)))
-    history = comparison.details.histories(competing.run_ids(), metrics)
+    history = comparison.details.histories(tournament.run_ids(), metrics)
     if history.empty:
         return LearningCurves((), "no run has a history of these metrics")
-    return LearningCurves(_curves(competing, history, metrics), "")
+    return LearningCurves(_curves(tournament, history, metrics), "")
 
 
 def blocks(curves: LearningCurves) -> tuple[Block, ...]:
@@ -83,10 +83,10 @@ def figures(curves: LearningCurves) -> tuple[Figure, ...]:
 
 
 def _curves(
-    competing: Tournament, history: pd.DataFrame, metrics: Sequence[str]
+    tournament: Tournament, history: pd.DataFrame, metrics: Sequence[str]
 ) -> tuple[LearningCurve, ...]:
     entry_of = {
-        run: key for key, entry in competing.entries.items() for run in entry.run_ids.values()
+        run: key for key, entry in tournament.entries.items() for run in entry.run_ids.values()
     }
     keys = [entry_of[run] for run in history["run_id"]]
     entries = pd.DataFrame(keys, columns=["task", "contender"], index=history.index)
@@ -98,8 +98,8 @@ def _curves(
     return tuple(
         LearningCurve(task, name, metric, points[metric, task, name])
         for metric in metrics
-        for task in competing.tasks
-        for name in competing.contenders
+        for task in tournament.tasks
+        for name in tournament.contenders
         if (metric, task, name) in points
     )
 

@@ -83,10 +83,10 @@ def record(comparison: Comparison) -> AxisImportance | None:
         names = [name for name in comparison.shown if name in labels and labels[name].nunique() > 1]
         scores = [config.mean for config in configs if config.mean is not None]
         tasks.append(importance(task, labels[names], scores, generator))
-    found = tuple(task for task in tasks if task is not None)
-    few = "" if found else f"fewer than {FEWEST} configs with different scores on a data set"
+    computed = tuple(task for task in tasks if task is not None)
+    few = "" if computed else f"fewer than {FEWEST} configs with different scores on a data set"
     left_out = len(comparison.configs) - len(with_score)
-    return AxisImportance(comparison.score.metric, found, left_out, few, tried)
+    return AxisImportance(comparison.score.metric, computed, left_out, few, tried)
 
 
 def blocks(axes: AxisImportance) -> tuple[Block, ...]:

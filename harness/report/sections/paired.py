@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.paired import Pair, compare_pairs
-from harness.analysis.tournament import tournament
+from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns
 from harness.report.figures import Figure, ForestPlot, ForestRow
 from harness.report.numbers import (
@@ -33,12 +33,12 @@ class Paired:
 
 
 def record(comparison: Comparison) -> Paired | None:
-    competing = tournament(comparison)
-    if competing is None:
+    tournament = make_tournament(comparison)
+    if tournament is None:
         return None
     baseline = comparison.question.baseline
-    pairs = compare_pairs(competing, comparison.generator("paired"), baseline)
-    return Paired(competing.metric, comparison.score.direction, baseline, pairs)
+    pairs = compare_pairs(tournament, comparison.generator("paired"), baseline)
+    return Paired(tournament.metric, comparison.score.direction, baseline, pairs)
 
 
 def blocks(paired: Paired) -> tuple[Block, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.summary import Summary, summarise_values
-from harness.analysis.tournament import tournament
+from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, ForestPlot, ForestRow
 from harness.report.labels import describe
@@ -40,16 +40,16 @@ class Seeds:
 
 
 def record(comparison: Comparison) -> Seeds | None:
-    competing = tournament(comparison)
-    if competing is None:
+    tournament = make_tournament(comparison)
+    if tournament is None:
         return None
     generator = comparison.generator("seeds")
-    known = (*competing.contend_by, *competing.task_fields)
+    known = (*tournament.contend_by, *tournament.task_fields)
     shown = [name for name in comparison.shown if name not in known]
     contenders = []
-    for (task, name), entry in competing.entries.items():
+    for (task, name), entry in tournament.entries.items():
         config = entry.config
-        done = competing.sign * entry.scores[np.isfinite(entry.scores)]
+        done = tournament.sign * entry.scores[np.isfinite(entry.scores)]
         contenders.append(
             ContenderSeeds(
                 task=task,
@@ -63,9 +63,9 @@ def record(comparison: Comparison) -> Seeds | None:
                 divergence=config.divergence,
             )
         )
-    tasks, names = competing.tasks, competing.contenders
+    tasks, names = tournament.tasks, tournament.contenders
     contenders.sort(key=lambda c: (tasks.index(c.task), names.index(c.name)))
-    return Seeds(competing.metric, comparison.score.metric, tuple(contenders))
+    return Seeds(tournament.metric, comparison.score.metric, tuple(contenders))
 
 
 def blocks(seeds: Seeds) -> tuple[Block, ...]:

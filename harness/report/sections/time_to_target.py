@@ -18,7 +18,7 @@ from harness.analysis.performance_profile import (
     algoperf_scores,
     profiles,
 )
-from harness.analysis.tournament import Tournament, tournament
+from harness.analysis.tournament import Tournament, make_tournament
 from harness.core.metrics import EPOCHS_TO_TARGET, TRAIN_SECONDS
 from harness.core.text import plural
 from harness.report.blocks import Block, Paragraph, ReportTable, columns
@@ -56,25 +56,25 @@ class TimeToTarget:
 
 
 def record(comparison: Comparison) -> TimeToTarget | None:
-    competing = tournament(comparison)
-    if competing is None:
+    tournament = make_tournament(comparison)
+    if tournament is None:
         return None
     metric, target = comparison.score.selected_on, comparison.target
     if target is None:
         reason = "the experiment has no target"
         return TimeToTarget(metric, None, "epochs", (), (), (), 0, (), reason)
-    unit, by_run = _times(comparison, competing)
+    unit, by_run = _times(comparison, tournament)
     # A miss, or a trial that diverged, takes infinitely long.
     values = {
         key: [by_run.get(run_id, np.inf) for run_id in entry.run_ids.values()]
-        for key, entry in competing.entries.items()
+        for key, entry in tournament.entries.items()
     }
     times = tuple(
         _over_seeds(name, task, values.get((task, name), []))
-        for task in competing.tasks
-        for name in competing.contenders
+        for task in tournament.tasks
+        for name in tournament.contenders
     )
-    table, untimed = _table(competing, values)
+    table, untimed = _table(tournament, values)
     if table.empty:
         reason = "no task has a time of every contender"
         return TimeToTarget(metric, target, unit, times, (), (), 0, untimed, reason)
@@ -131,12 +131,12 @@ def _steps(profile: Profile) -> tuple[Point, ...]:
     return (*points, Point(LONGEST, points[-1].y))
 
 
-def _times(comparison: Comparison, competing: Tournament) -> tuple[str, Mapping[str, float]]:
+def _times(comparison: Comparison, tournament: Tournament) -> tuple[str, Mapping[str, float]]:
     """Returns the unit, and the time of each run that reached the target."""
     trials = comparison.trials.set_index("run_id")
     reached = trials[EPOCHS_TO_TARGET] if EPOCHS_TO_TARGET in trials else pd.Series(dtype=float)
     epochs = {str(run): float(epoch) for run, epoch in reached.items() if np.isfinite(epoch)}
-    seconds = _seconds(comparison, competing.run_ids(), epochs)
+    seconds = _seconds(comparison, tournament.run_ids(), epochs)
     return ("epochs", epochs) if seconds is None else ("seconds", seconds)
 
 
@@ -162,10 +162,10 @@ def _seconds(
 
 
 def _table(
-    competing: Tournament, values: Mapping[tuple[str, str], list[float]]
+    tournament: Tournament, values: Mapping[tuple[str, str], list[float]]
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Returns the median times [contender, task], and the tasks that are left out."""
-    complete, names = competing.complete_tasks(), competing.contenders
+    complete, names = tournament.complete_tasks(), tournament.contenders
     medians = pd.DataFrame(
         [[float(np.median(values[task, name])) for task in complete] for name in names],
         index=pd.Index(names, name=CONTENDER),
@@ -173,7 +173,7 @@ def _table(
         dtype=float,
     )
     timed = [task for task in complete if (medians[task] > 0).all()]
-    return medians[timed], tuple(task for task in competing.tasks if task not in timed)
+    return medians[timed], tuple(task for task in tournament.tasks if task not in timed)
 
 
 def _over_seeds(contender: str, task: str, values: Sequence[float]) -> TargetTime:

@@ -8,7 +8,7 @@ from harness.analysis.across_tasks import ALPHA, Improvement
 from harness.analysis.comparison import Comparison
 from harness.analysis.headline import FEWEST_SEEDS, Evidence, Headline, headline
 from harness.analysis.ranking import ConfigGroup
-from harness.analysis.tournament import MOST_CONTENDERS, tournament
+from harness.analysis.tournament import MOST_CONTENDERS, make_tournament
 from harness.core.errors import InputError
 from harness.core.text import join_with_and, plural
 from harness.report.blocks import Paragraph
@@ -63,10 +63,10 @@ class Verdicts:
 
 def record(comparison: Comparison) -> Verdicts:
     standings = tuple(_standing(task, comparison) for task in comparison.tasks)
-    competing, baseline = tournament(comparison), comparison.question.baseline
-    if competing is not None:
-        over_all = headline(competing, comparison.generator("headline"), baseline)
-        sentence, compared_on = _over_all_tasks(over_all, competing.metric), competing.metric
+    tournament, baseline = make_tournament(comparison), comparison.question.baseline
+    if tournament is not None:
+        over_all = headline(tournament, comparison.generator("headline"), baseline)
+        sentence, compared_on = _over_all_tasks(over_all, tournament.metric), tournament.metric
     elif baseline is None:
         over_all, sentence, compared_on = None, "", ""
     else:

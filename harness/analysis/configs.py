@@ -121,22 +121,22 @@ def label_configs(trials: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
 
 
 def _labels(configs: pd.DataFrame, fields: Sequence[str], field: str) -> list[str]:
-    names = configs[field].astype(str)
-    texts = {f: configs[f].astype(str) for f in fields if f.startswith(f"{field}.")}
-    # An option that one component has twice in different values tells its configs apart.
+    names = configs[field].astype(str).to_numpy(dtype=object)
+    options = [name for name in fields if name.startswith(f"{field}.")]
+    texts = {option: configs[option].astype(str).to_numpy(dtype=object) for option in options}
     differing = {
-        name: [option for option, text in texts.items() if text[names == name].nunique() > 1]
-        for name in names.unique()
+        name: [option for option in options if len(set(texts[option][names == name])) > 1]
+        for name in set(names)
     }
     labels = []
     for place, name in enumerate(names):
-        values = {option: texts[option].iloc[place] for option in differing[name]}
-        options = [
+        values = {option: texts[option][place] for option in differing[name]}
+        shown = [
             f"{option.removeprefix(field + '.')}={value}"
             for option, value in values.items()
             if value != ABSENT
         ]
-        labels.append(f"{name}({', '.join(options)})" if options else name)
+        labels.append(f"{name}({', '.join(shown)})" if shown else name)
     return labels
 
 

@@ -14,7 +14,11 @@ from harness.core.paths import stacks_file
 from harness.core.records import Claim, Ended, Record
 from harness.core.text import plural
 from harness.execution.executors.base import Executor, Task
-from harness.execution.experiment_checkpoints import ExperimentCheckpoints, InterruptedStack
+from harness.execution.experiment_checkpoints import (
+    ExperimentCheckpoints,
+    InterruptedStack,
+    TaskCheckpoints,
+)
 from harness.execution.stacking import max_stack_size, plan_stacks
 from harness.experiment.plan import PlannedTrial
 
@@ -33,14 +37,14 @@ class Stacks:
     """The trials that train as stacks, each in one stack at most.
 
     new: stacks that start from the beginning. interrupted: stacks that resume from a checkpoint.
-    measurements: the file of measured speeds, if each new stack is first to be measured against
+    speedup_file: the file of measured speed-ups, if each new stack is first to be measured against
     training its trials one by one. find_interrupted: returns the stacks, among trials that another
     process held, that can be resumed now.
     """
 
     new: Sequence[Sequence[PlannedTrial]] = ()
     interrupted: Sequence[InterruptedStack] = ()
-    measurements: Path | None = None
+    speedup_file: Path | None = None
     find_interrupted: Callable[[Sequence[PlannedTrial]], Sequence[InterruptedStack]] = lambda _: ()
 
 
@@ -66,8 +70,8 @@ def stacks_of(
     if interrupted:
         stacks = plural(len(interrupted), "interrupted stack")
         lines.insert(0, f"resuming {stacks} of {count}")
-    measurements = stacks_file() if auto else None
-    return Stacks(plan.stacks, interrupted, measurements, checkpoints.interrupted_stacks), lines
+    speedup_file = stacks_file() if auto else None
+    return Stacks(plan.stacks, interrupted, speedup_file, checkpoints.interrupted_stacks), lines
 
 
 def execute(
@@ -97,29 +101,19 @@ def execute(
     queue = _Queue(trials, claim, stacks)
     running: dict[str, PlannedTrial] = {}
 
-    def start_tasks() -> Iterator[PlannedTrial]:
+    def start_tasks() -> Iterator[TrialEvent]:
         """Submits what there is room for. Yields the trials that another process has trained."""
         for device in queue.waiting:
-            while executor.has_slot(device) and (claimed := queue.next(device)):
-                if claimed.trials:
-                    running.update({planned.trial_id: planned for planned in claimed.trials})
-                    executor.submit(task(claimed.trials, claimed.folder))
-                yield from claimed.done
-
-    def task(members: Sequence[PlannedTrial], folder: Path | None) -> Task:
-        (key, trial), *others = ((planned.trial_id, planned.trial) for planned in members)
-        return Task(
-            key,
-            trial,
-            data_root,
-            test_outputs,
-            others=tuple(others),
-            speedup_file=stacks.measurements,
-            checkpoints=checkpoints.for_task(members, folder) if checkpoints else None,
-        )
+            while executor.has_slot(device) and (entry := queue.next(device)):
+                if trials := entry.trials:
+                    running.update({planned.trial_id: planned for planned in trials})
+                    files = checkpoints.for_task(trials, entry.folder) if checkpoints else None
+                    speedups = stacks.speedup_file
+                    executor.submit(make_task(trials, data_root, test_outputs, speedups, files))
+                yield from ((planned, None) for planned in entry.done)
 
     try:
-        yield from ((planned, None) for planned in start_tasks())
+        yield from start_tasks()
         while running or queue.held:
             interrupts.check()
             if running:
@@ -136,9 +130,29 @@ def execute(
             else:
                 time.sleep(HELD_SECONDS)
                 queue.retry_held()
-            yield from ((planned, None) for planned in start_tasks())
+            yield from start_tasks()
     finally:
         executor.close()
+
+
+def make_task(
+    trials: Sequence[PlannedTrial],
+    data_root: Path,
+    test_outputs: bool,
+    speedup_file: Path | None,
+    checkpoints: TaskCheckpoints | None,
+) -> Task:
+    """Returns the task that trains one trial, or several as a stack."""
+    (key, trial), *others = ((planned.trial_id, planned.trial) for planned in trials)
+    return Task(
+        key,
+        trial,
+        data_root,
+        test_outputs,
+        others=tuple(others),
+        speedup_file=speedup_file,
+        checkpoints=checkpoints,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass, field
 from typing import Final
 
 from rich.console import Console
@@ -34,38 +35,28 @@ from harness.store.write.sweep_writer import StoredTrial, SweepWriter, finish
 SHOWN_CONFIGS: Final = 10
 """Configs in the comparison at the end; `harness.compare` shows all."""
 
-SearchTags = Mapping[str, Mapping[str, str]]
-"""What a search records of trials, by trial id."""
-
 
 def run(plan: Plan, arguments: argparse.Namespace) -> int:
     """Runs a sweep from its plan to the comparison. Returns the exit code."""
-    console = Console()
     executor = open_executor([planned.trial for planned in plan.trials], arguments)
     latest = latest_runs_without_mlflow(plan.experiment.name)
     if latest is not None and _to_train(plan, latest, arguments)[0]:
         executor.prepare()  # Its workers start while this process imports MLflow.
-    store = open_store()
-    write_outbox(console, store, plan, experiment_checkpoints(store, plan, arguments))
-    latest = store.latest_runs(store.experiment(plan.experiment.name))
+    session = Session(Console(), open_store(), plan, arguments)
+    session.write_outbox()
+    latest = session.latest_runs()
     todo, stored = _to_train(plan, latest, arguments)
-    say(console, _announcement(plan, todo, stored))
+    session.say(_announcement(plan, todo, stored))
     failed = stored.get(Outcome.FAILED, 0)
     if todo:
-        failed += train(
-            console, store, plan, todo, latest, executor, arguments, rerun=arguments.rerun
-        )
+        failed += session.train(todo, latest, executor, rerun=arguments.rerun)
     else:
-        finish(store, plan)
+        finish(session.store, plan)
     if not arguments.no_compare:
-        _compare(plan, store, trained=bool(todo))
+        command = f"python -m harness.compare {shlex.quote(plan.experiment.name)}"
+        hint = f"`make ui` shows every run; `{command} --html report.html` draws the report."
+        compare(session.store, plan, SHOWN_CONFIGS, hint, attach=bool(todo))
     return SOME_FAILED if failed else OK
-
-
-def say(console: Console, lines: Iterable[str]) -> None:
-    """Prints lines as they are, without markup, colours or wrapping."""
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def open_executor(trials: Sequence[Trial], arguments: argparse.Namespace) -> Executor:
@@ -80,97 +71,115 @@ def open_executor(trials: Sequence[Trial], arguments: argparse.Namespace) -> Exe
     )
 
 
-def experiment_checkpoints(
-    store: Store, plan: Plan, arguments: argparse.Namespace, fresh: bool = False
-) -> ExperimentCheckpoints:
-    """Returns an experiment's checkpoints. fresh: trials start from the beginning."""
-    folder = store.checkpoints(store.experiment(plan.experiment.name))
-    return ExperimentCheckpoints(folder, arguments.checkpoint_every, fresh)
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Trains a plan's trials and stores them, as a command's flags say.
 
-
-def write_outbox(
-    console: Console, store: Store, plan: Plan, checkpoints: ExperimentCheckpoints, title: str = ""
-) -> None:
-    """Stores the plan's trials that an earlier process had to leave in the outbox, below a parent
-    run of their own. title: the parent's name."""
-    waiting = set(Outbox(store.outbox(store.experiment(plan.experiment.name))).trial_ids())
-    trials = [planned for planned in plan.trials if planned.trial_id in waiting]
-    if not trials:
-        return
-    goal = plan.experiment.goal
-    with SweepWriter(store, plan, goal, trials=len(trials), title=title) as writer:
-        written = writer.write_outbox(trials)
-        release(writer.stored(), checkpoints)
-    if written:
-        say(console, [f"written from the outbox: {plural(written, 'trial')}"])
-
-
-def train(
-    console: Console,
-    store: Store,
-    plan: Plan,
-    todo: Sequence[PlannedTrial],
-    latest: Mapping[str, RunSummary],
-    executor: Executor,
-    arguments: argparse.Namespace,
-    *,
-    rerun: bool = False,
-    title: str = "",
-    search_tags: SearchTags | None = None,
-) -> int:
-    """Trains trials of a plan and stores them. Returns how many failed.
-
-    latest: the store's latest runs when `todo` was chosen. rerun: ignore checkpoints. title: the
-    parent run's name.
+    title: the name of the parent runs. search_tags: what a search records of trials, by trial id.
     """
-    goal = plan.experiment.goal
-    progress = ProgressState(len(todo), goal)
-    say(console, [f"training: {executor.description}"])
-    checkpoints = experiment_checkpoints(store, plan, arguments, fresh=rerun)
-    checkpoints.release_finished({key for key, run in latest.items() if run.outcome in FINISHED})
-    stacks, lines = stacks_of(todo, arguments.fuse, executor.slots, checkpoints)
-    say(console, lines)
-    with (
-        nullcontext() if executor.is_local else rare_garbage_collection(),
-        Claims(store, store.experiment(plan.experiment.name), latest) as claims,
-        Interrupts() as interrupts,
-        SweepWriter(store, plan, goal, trials=len(todo), title=title) as runs,
-        ExitStack() as once_stored,
-        BackgroundWriter(runs, in_step=executor.is_local) as writer,
-        progress_display(console, len(todo)) as display,
-        # Closed first, however the block is left: training stops before anything else ends.
-        closing(
-            execute(
-                todo,
-                executor,
-                interrupts,
-                data_root(),
-                test_outputs=plan.experiment.artifacts != "none",
-                claim=claims.take,
-                stacks=stacks,
-                checkpoints=checkpoints,
-            )
-        ) as events,
-    ):
-        claims.share(runs.lease)
-        once_stored.callback(lambda: release(runs.stored(), checkpoints, claims))
-        for event in events:
-            release(writer.stored(), checkpoints, claims)
-            if event is None:
-                continue
-            planned, record = event
-            if record is None:
-                progress.total -= 1
-                continue
-            writer.record(planned, record, (search_tags or {}).get(planned.trial_id))
-            progress.add(planned, record)
-            display.show(progress, planned, record)
-    say(console, progress.resumptions())
-    if progress.total < len(todo):
-        elsewhere = plural(len(todo) - progress.total, "trial")
-        say(console, [f"{elsewhere} trained by another process in the meantime"])
-    say(console, filter(None, [writer.cost()]))
-    return progress.outcomes[Outcome.FAILED]
+
+    console: Console
+    store: Store
+    plan: Plan
+    arguments: argparse.Namespace
+    title: str = ""
+    search_tags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def say(self, lines: Iterable[str]) -> None:
+        """Prints lines as they are, without markup, colours or wrapping."""
+        for line in lines:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @property
+    def experiment_id(self) -> str:
+        return self.store.experiment(self.plan.experiment.name)
+
+    def latest_runs(self) -> dict[str, RunSummary]:
+        """Returns the latest run of each of the experiment's trials, by trial id."""
+        return self.store.latest_runs(self.experiment_id)
+
+    def checkpoints(self, fresh: bool = False) -> ExperimentCheckpoints:
+        """Returns the experiment's checkpoints. fresh: trials start from the beginning."""
+        folder = self.store.checkpoints(self.experiment_id)
+        return ExperimentCheckpoints(folder, self.arguments.checkpoint_every, fresh)
+
+    def write_outbox(self) -> None:
+        """Stores the plan's trials that an earlier process had to leave in the outbox, below a
+        parent run of their own."""
+        waiting = set(Outbox(self.store.outbox(self.experiment_id)).trial_ids())
+        trials = [planned for planned in self.plan.trials if planned.trial_id in waiting]
+        if trials:
+            with self.open_writer(len(trials)) as runs:
+                self.report_outbox(runs.write_outbox(trials))
+                release(runs.stored(), self.checkpoints())
+
+    def report_outbox(self, count: int) -> None:
+        if count:
+            self.say([f"written from the outbox: {plural(count, 'trial')}"])
+
+    def open_writer(self, trials: int) -> SweepWriter:
+        """Returns the writer of a sweep of so many trials."""
+        goal = self.plan.experiment.goal
+        return SweepWriter(self.store, self.plan, goal, trials=trials, title=self.title)
+
+    def train(
+        self,
+        todo: Sequence[PlannedTrial],
+        latest: Mapping[str, RunSummary],
+        executor: Executor,
+        rerun: bool = False,
+    ) -> int:
+        """Trains trials of the plan and stores them. Returns how many failed.
+
+        latest: the store's latest runs when `todo` was chosen. rerun: ignore checkpoints.
+        """
+        progress = ProgressState(len(todo), self.plan.experiment.goal)
+        self.say([f"training: {executor.description}"])
+        checkpoints = self.checkpoints(fresh=rerun)
+        finished = {trial_id for trial_id, run in latest.items() if run.outcome in FINISHED}
+        checkpoints.release_finished(finished)
+        stacks, lines = stacks_of(todo, self.arguments.fuse, executor.slots, checkpoints)
+        self.say(lines)
+        with (
+            nullcontext() if executor.is_local else rare_garbage_collection(),
+            Claims(self.store, self.experiment_id, latest) as claims,
+            Interrupts() as interrupts,
+            self.open_writer(len(todo)) as runs,
+            ExitStack() as once_stored,
+            BackgroundWriter(runs, in_step=executor.is_local) as writer,
+            progress_display(self.console, len(todo)) as display,
+            # Closed first, however the block is left: training stops before anything else ends.
+            closing(
+                execute(
+                    todo,
+                    executor,
+                    interrupts,
+                    data_root(),
+                    test_outputs=self.plan.experiment.artifacts != "none",
+                    claim=claims.take,
+                    stacks=stacks,
+                    checkpoints=checkpoints,
+                )
+            ) as events,
+        ):
+            claims.share(runs.lease)
+            once_stored.callback(lambda: release(runs.stored(), checkpoints, claims))
+            for event in events:
+                release(writer.stored(), checkpoints, claims)
+                if event is None:
+                    continue
+                planned, record = event
+                if record is None:
+                    progress.total -= 1
+                    continue
+                writer.record(planned, record, self.search_tags.get(planned.trial_id))
+                progress.add(planned, record)
+                display.show(progress, planned, record)
+        self.say(progress.resumptions())
+        if elsewhere := len(todo) - progress.total:
+            self.say([f"{plural(elsewhere, 'trial')} trained by another process in the meantime"])
+        self.say(filter(None, [writer.cost()]))
+        return progress.outcomes[Outcome.FAILED]
 
 
 def release(
@@ -215,10 +224,10 @@ def _announcement(
     return [text]
 
 
-def _compare(plan: Plan, store: Store, trained: bool) -> None:
+def compare(store: Store, plan: Plan, top: int, hint: str, attach: bool = False) -> None:
     """Prints how the plan's trials compare, and where to look next.
 
-    trained: whether this sweep trained any; if so, the whole report is stored with its run.
+    top: how many configs to show. attach: whether to store the whole report with the sweep's run.
     """
     from harness.analysis.comparison import Question
     from harness.report.build import build_report
@@ -226,13 +235,9 @@ def _compare(plan: Plan, store: Store, trained: bool) -> None:
     from harness.report.terminal import for_stdout
     from harness.store.read.results import read_results
 
-    name = plan.experiment.name
-    results = read_results(store, name, plan.experiment.goal)
-    report = build_report(results, Question(top=SHOWN_CONFIGS).of_plan(plan))
+    results = read_results(store, plan.experiment.name, plan.experiment.goal)
+    report = build_report(results, Question(top=top).of_plan(plan))
     sys.stdout.write("\n" + for_stdout([report]))
-    if trained:
+    if attach:
         attach_report(store, results, Question().of_plan(plan))
-    command = f"python -m harness.compare {shlex.quote(name)}"
-    sys.stdout.write(
-        f"\nNext: `make ui` shows every run; `{command} --html report.html` draws the report.\n"
-    )
+    sys.stdout.write(f"\nNext: {hint}\n")

@@ -14,9 +14,9 @@ from harness.core.interrupts import Interrupts
 from harness.core.metrics import Goal
 from harness.core.paths import stacks_file
 from harness.core.records import Ended, Measured, Outcome, Record
-from harness.execution.executors.base import Executor, Task
+from harness.execution.executors.base import Executor
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
-from harness.execution.queue import CHECK_SECONDS
+from harness.execution.queue import CHECK_SECONDS, make_task
 from harness.experiment.plan import PlannedTrial
 from harness.tuning.results import TrialResult
 from harness.tuning.stacking import StackLimit, next_stack
@@ -105,19 +105,17 @@ class SearchLoop:
             stack = next_stack(startable, self.stacks.size)
             for point in stack:
                 self._ready.remove(point)
-            self.executor.submit(self._task([point.current for point in stack]))
-
-    def _task(self, stack: Sequence[PlannedTrial]) -> Task:
-        (key, trial), *others = ((planned.trial_id, planned.trial) for planned in stack)
-        return Task(
-            key,
-            trial,
-            self.data_root,
-            self.test_outputs,
-            others=tuple(others),
-            speedup_file=stacks_file() if self.stacks.measured and others else None,
-            checkpoints=self.checkpoints.for_task(stack) if self.checkpoints else None,
-        )
+            trials = [point.current for point in stack]
+            measured = self.stacks.measured and len(trials) > 1
+            self.executor.submit(
+                make_task(
+                    trials,
+                    self.data_root,
+                    self.test_outputs,
+                    stacks_file() if measured else None,
+                    self.checkpoints.for_task(trials) if self.checkpoints else None,
+                )
+            )
 
     def _ask(self) -> None:
         """Asks for as many points as a stack takes, each of the study with the fewest so far."""

@@ -1,4 +1,4 @@
-"""`python -m harness.search FILE [key=value…]`: tune each optimizer with the same budget."""
+"""`python -m harness.search FILE [key=value…]`: tunes each optimizer with the same budget."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from harness.cli.flags import OK, add_training_flags, check_training_flags, run_
 
 EPILOG = """\
 key=value overrides any field of the file: search.trials=5, trial.epochs=1, search.sampler=random.
-exit codes: 0 all done; 1 some trial failed; 2 bad input, nothing was run; 130 interrupted: run the
-same command again and it goes on.
+exit codes: 0 all done; 1 a trial failed; 2 bad input, nothing was run; 130 interrupted: run the
+same command again to continue.
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(
+    """Returns the parser of the command line."""
+    parser = argparse.ArgumentParser(
         prog="python -m harness.search",
-        description="Tune what the search: block of an experiment file names, one study of equal "
-        "budget for each value of per:, then train the winners again on fresh seeds and compare "
-        "them with their defaults.",
+        description="Tune the search space of an experiment file: one study for each value of "
+        "per:, all with the same budget. Then train the winners and the defaults on fresh seeds, "
+        "and compare them.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("file", help="the experiment file (YAML)")
-    made.add_argument("overrides", nargs="*", metavar="key=value", help="override a field")
-    made.add_argument("--dry-run", action="store_true", help="list the studies; run nothing")
+    parser.add_argument("file", help="the experiment file (YAML)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a field")
+    parser.add_argument("--dry-run", action="store_true", help="list the studies; run nothing")
     add_training_flags(
-        made,
-        fuse="ask for up to K points at once, and train those that are alike as one stack; auto: "
-        "as many as the sampler draws at once, where a short measurement finds a stack faster "
-        "(default: off)",
+        parser,
+        fuse="ask for up to K points at a time, and train those that can be stacked as one stack; "
+        "auto: as many as the sampler draws without new results, where a short measurement finds a "
+        "stack faster (default: off)",
         workers="; 1 is reproducible",
     )
-    made.add_argument(
+    parser.add_argument(
         "--storage",
         default="",
         metavar="WHERE",
         help="Optuna's storage: a journal's path, or a URL such as postgresql://… for several "
         "machines (default: search.storage, else a journal in mlruns/studies)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--no-compare", action="store_true", help="do not print the comparison at the end"
     )
-    return made
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Runs the command. Returns its exit code."""
     return run_command(_main, argv)
 
 
@@ -77,14 +77,14 @@ def _main(argv: Sequence[str]) -> int:
                 )
             )
         plan = make_plan(experiment, data_root())
-        found = plan_studies(plan, experiment.search, data_root())
+        plans = plan_studies(plan, experiment.search, data_root())
     if arguments.dry_run:
-        sys.stdout.write(listing(experiment.name, experiment.search, found))
+        sys.stdout.write(listing(experiment.name, experiment.search, plans))
         return OK
 
     from harness.runner.search import run
 
-    return run(experiment, experiment.search, found, arguments)
+    return run(experiment, experiment.search, plans, arguments)
 
 
 if __name__ == "__main__":

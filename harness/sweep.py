@@ -1,4 +1,4 @@
-"""`python -m harness.sweep FILE [key=value…]`: run what an experiment asks for and is not done."""
+"""`python -m harness.sweep FILE [key=value…]`: trains what an experiment asks for and lacks."""
 
 from __future__ import annotations
 
@@ -16,46 +16,48 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 key=value overrides any field of the file: trial.epochs=1, grid.seed=[0,1], lr=0.01.
-exit codes: 0 all done; 1 some trial failed; 2 bad input, nothing was run; 130 interrupted: run the
-same command again and it goes on.
+exit codes: 0 all done; 1 a trial failed; 2 bad input, nothing was run; 130 interrupted: run the
+same command again to continue.
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(
+    """Returns the parser of the command line."""
+    parser = argparse.ArgumentParser(
         prog="python -m harness.sweep",
-        description="Run every trial of an experiment file that is not done yet.",
+        description="Train every trial of an experiment file that is not done yet.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("file", help="the experiment file (YAML)")
-    made.add_argument(
+    parser.add_argument("file", help="the experiment file (YAML)")
+    parser.add_argument(
         "overrides", nargs="*", default=[], metavar="key=value", help="override a field"
     )
-    made.add_argument(
-        "--dry-run", action="store_true", help="list trials, skips and reasons; run nothing"
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the trials and skipped combinations only"
     )
-    again = made.add_mutually_exclusive_group()
+    again = parser.add_mutually_exclusive_group()
     again.add_argument(
-        "--retry-failed", action="store_true", help="also run trials that failed before"
+        "--retry-failed", action="store_true", help="also train trials that failed before"
     )
     again.add_argument(
-        "--rerun", action="store_true", help="run every trial again; newer runs replace older ones"
+        "--rerun",
+        action="store_true",
+        help="train every trial again; newer runs replace older ones",
     )
     add_training_flags(
-        made,
-        fuse="train trials that differ in optimizer, lr, scheduler, seed or clipping alone as one "
-        "stack of at most K; auto: where a short measurement finds that faster (default: off)",
+        parser,
+        fuse="train trials that differ only in optimizer, lr, scheduler, seed or clipping as stacks"
+        " of at most K; auto: where a short measurement finds a stack faster (default: off)",
     )
-    made.add_argument(
+    parser.add_argument(
         "--no-compare", action="store_true", help="do not print the comparison at the end"
     )
-    return made
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Runs the command. Returns its exit code."""
     return run_command(_main, argv)
 
 
@@ -80,8 +82,8 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def listing(plan: Plan, fuse: int | str = "off") -> str:
-    """What `--dry-run` prints: every trial with its id, every skip with its reason; where trials
-    train as stacks, how many, and why the others do not."""
+    """Returns what `--dry-run` prints: every trial with its id, every skipped combination with its
+    reason, and with `fuse` the stacks, and why other trials train alone."""
     from harness.core.paths import data_root
     from harness.execution.stacking import max_stack_size, plan_stacks
 

@@ -52,10 +52,10 @@ def add_training_flags(parser: argparse.ArgumentParser, fuse: str, workers: str 
     """
     parser.add_argument(
         "--workers",
-        type=_positive_or("auto"),
-        metavar="N|auto",
-        help="number of trials that train at the same time on the CPU (default: one per core; "
-        f"auto: a short measurement finds the fastest number){workers}",
+        type=_positive,
+        metavar="N",
+        help="number of trials that train at the same time on the CPU (default: one per core)"
+        f"{workers}",
     )
     parser.add_argument(
         "--slots",

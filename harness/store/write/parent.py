@@ -77,12 +77,12 @@ def _parent_files(plan: Plan) -> Contents:
 
 
 def folder_of(plan: Plan) -> Path:
-    """Where the experiment file lies."""
+    """Returns the folder of the experiment file."""
     return plan.experiment.path.resolve().parent
 
 
 def common_tags(plan: Plan, goal: Goal) -> dict[str, str]:
-    """Tags that parent and children share."""
+    """Returns the tags that parent and trial runs share."""
     tags = process_provenance(folder_of(plan)).tags() | {
         names.TAG_PROCESS: process_tag(),
         names.TAG_METRIC: goal.metric,
@@ -94,7 +94,7 @@ def common_tags(plan: Plan, goal: Goal) -> dict[str, str]:
 
 
 def parent_note(plan: Plan, kind: str, trials: int) -> str:
-    """What the run is and how to look at it, in Markdown."""
+    """Returns what the run is and how to look at it, in Markdown."""
     experiment = plan.experiment
     better = "higher" if experiment.direction == "max" else "lower"
     target = "" if experiment.target is None else f", target {format_number(experiment.target)}"
@@ -126,12 +126,12 @@ def parent_note(plan: Plan, kind: str, trials: int) -> str:
 
 
 def code(text: str) -> str:
-    """`text` in Markdown's code marks, unable to leave them."""
+    """Returns `text` as Markdown code, which it cannot break out of."""
     return f"`{html.escape(text.replace('`', chr(39)))}`"
 
 
 def _describe_experiment(store: Store, experiment_id: str, plan: Plan) -> None:
-    """Let the UI open the experiment as one of training runs, with its metric first."""
+    """Makes the UI open the experiment as one of training runs, with its metric first."""
     experiment = plan.experiment
     tags = {
         "mlflow.experimentKind": "custom_model_development",
@@ -156,5 +156,5 @@ def _set_experiment_tag(store: Store, experiment_id: str, name: str, value: str)
     try:
         store.client.set_experiment_tag(experiment_id, name, value)
     except MlflowException:
-        # Of two that set a new tag at once, MLflow's tables refuse the later one; now it is there.
+        # If two processes set a new tag at once, MLflow refuses the later; the tag exists now.
         store.client.set_experiment_tag(experiment_id, name, value)

@@ -27,7 +27,7 @@ skip:
   - {when: {precision: bf16, lr: 0.1}, because: one is enough}
   - {when: {precision: bf16, seed: 1}, because: one is enough}
 """
-"""Leaves one trial that no other is like."""
+"""Leaves one trial that cannot be stacked with another."""
 TOLERANCE = {"fp32": 1e-3, "bf16": 3e-2}
 
 
@@ -47,7 +47,7 @@ def runs(workspace: Path) -> list[Any]:
 
 
 def by_trial(workspace: Path) -> dict[tuple[str, str], dict[str, float]]:
-    """By its id and precision."""
+    """Returns each trial's metrics, by its id and precision."""
     return {
         (one.data.params["trial_id"], one.data.params["precision"]): {
             name: value
@@ -58,7 +58,7 @@ def by_trial(workspace: Path) -> dict[tuple[str, str], dict[str, float]]:
     }
 
 
-def test_fused_and_one_by_one_store_the_same(
+def test_stacked_trials_and_single_ones_store_the_same(
     workspace: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(workspace, "--fuse", "3") == 0
@@ -78,9 +78,9 @@ def test_a_run_says_whether_it_was_stacked(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(workspace, "--fuse", "3", file=FILE + LONELY) == 0
-    told = capsys.readouterr().out
-    assert "stacks: 2 of 3 trials, 1 of 2 trials" in told
-    assert "one by one: 1 of the trials: no other trial is like it" in told
+    output = capsys.readouterr().out
+    assert "stacks: 2 of 3 trials, 1 of 2 trials" in output
+    assert "one by one: 1 of the trials: no other trial is like it" in output
     for one in runs(workspace):
         assert (TAG_STACK_SIZE in one.data.tags) == (one.data.params["precision"] == "fp32")
         assert TAG_NOT_STACKED not in one.data.tags
@@ -90,7 +90,7 @@ def test_a_run_says_whether_it_was_stacked(
     assert sorted(sizes) == ["2", "2", *["3"] * 6]
 
 
-def test_a_dry_run_tells_the_stacks_and_trains_nothing(
+def test_a_dry_run_prints_the_stacks_and_trains_nothing(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(workspace, "--fuse", "auto", "--dry-run", file=FILE + LONELY) == 0
@@ -98,7 +98,7 @@ def test_a_dry_run_tells_the_stacks_and_trains_nothing(
     assert not list((workspace / "mlruns").iterdir())
 
 
-def test_ray_takes_no_stacks(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ray_refuses_stacks(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workspace / "stacked.yaml").write_text(FILE)
     assert sweep.main(["stacked.yaml", "--fuse", "4", "--executor", "ray"]) == 2
     assert "--fuse" in capsys.readouterr().err

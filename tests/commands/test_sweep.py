@@ -1,4 +1,4 @@
-"""The sweep from end to end: real training, a real store, real processes killed for real."""
+"""The sweep from end to end: with real training, a real store, and processes that are killed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def run(*arguments: str) -> int:
 
 
 def runs(project: Path, name: str, kind: str = TRIAL) -> list[object]:
-    """An experiment's runs of a kind, as MLflow itself tells them."""
+    """Returns an experiment's runs of a kind, read with MLflow's client."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{project}/mlruns/mlflow.db")
@@ -86,16 +86,16 @@ def test_trains_each_trial_once(project: Path, capsys: pytest.CaptureFixture[str
     assert statuses(project, "small") == {"FINISHED": 10}
 
 
-def test_says_how_trials_compare(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prints_how_trials_compare(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main(["small.yaml", "--workers", "2"]) == 0
-    told = capsys.readouterr().out
-    assert "2 workers, 1 thread each" in told
-    assert "Best learning rates" in told
-    assert "leads with val/accuracy" in told
-    assert "make ui" in told
+    output = capsys.readouterr().out
+    assert "2 workers, 1 thread each" in output
+    assert "Best learning rates" in output
+    assert "leads with val/accuracy" in output
+    assert "make ui" in output
 
 
-def test_rerun_replaces_what_was_there(project: Path) -> None:
+def test_rerun_replaces_earlier_runs(project: Path) -> None:
     run("small.yaml", "grid.lr=[0.01]", "grid.optimizer=[sgd]", "seed=0")
     run("small.yaml", "grid.lr=[0.01]", "grid.optimizer=[sgd]", "seed=0", "--rerun")
     found = runs(project, "small")
@@ -103,15 +103,15 @@ def test_rerun_replaces_what_was_there(project: Path) -> None:
     assert sum(TAG_SUPERSEDED in one.data.tags for one in found) == 1  # type: ignore[attr-defined]
 
 
-def test_failed_trials_are_tried_again_only_where_asked(
+def test_failed_trials_are_trained_again_only_if_asked(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # So wide a layer passes validation and fails in torch, as a user's model would.
     broken = ("small.yaml", "model={name: mlp, hidden: [1125899906842624]}", "seed=0", "lr=0.01")
     assert run(*broken) == 1
-    told = capsys.readouterr().out
-    assert "failed: sgd" in told
-    assert "RuntimeError" in told
+    output = capsys.readouterr().out
+    assert "failed: sgd" in output
+    assert "RuntimeError" in output
     assert statuses(project, "small") == {"FAILED": 2}
     assert run(*broken) == 1
     assert "2 failed; nothing to run" in capsys.readouterr().out
@@ -131,10 +131,10 @@ def test_diverged_trials_are_finished(project: Path, capsys: pytest.CaptureFixtu
 
 def test_a_dry_run_touches_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("small.yaml", "--dry-run") == 0
-    told = capsys.readouterr().out.splitlines()
-    assert len([line for line in told if line.startswith("skipped")]) == 2
-    assert "too high for adam" in told[-2]
-    assert told[-1].startswith("small: 6 trials of 3 configs, 2 combinations skipped")
+    output = capsys.readouterr().out.splitlines()
+    assert len([line for line in output if line.startswith("skipped")]) == 2
+    assert "too high for adam" in output[-2]
+    assert output[-1].startswith("small: 6 trials of 3 configs, 2 combinations skipped")
     assert list((project / "mlruns").iterdir()) == []
 
 
@@ -150,15 +150,17 @@ grid:
 """
 
 
-def test_five_mistakes_are_told_at_once(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_mistakes_are_reported_at_once(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (project / "mistaken.yaml").write_text(FIVE_MISTAKES)
     assert run("mistaken.yaml") == 2
-    told = capsys.readouterr().err
-    assert "5 problems" in told
+    output = capsys.readouterr().err
+    assert "5 problems" in output
     for line, near in ((3, "digits"), (4, "epochs"), (6, "cnn"), (7, "betas"), (8, "-0.01")):
-        (found,) = (part for part in told.split("mistaken.yaml:") if part.startswith(f"{line}:"))
+        (found,) = (part for part in output.split("mistaken.yaml:") if part.startswith(f"{line}:"))
         assert near in found
-    assert "Traceback" not in told
+    assert "Traceback" not in output
     assert list((project / "mlruns").iterdir()) == []
 
 
@@ -167,10 +169,10 @@ def test_missing_data_names_the_file_wanted_and_where(
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(project / "nothing"))
     assert run("small.yaml", "dataset={name: mnist, download: false}", "model=mlp") == 2
-    told = capsys.readouterr().err
-    assert "train-images-idx3-ubyte" in told
-    assert str(project / "nothing") in told
-    assert "HARNESS_DATA" in told
+    output = capsys.readouterr().err
+    assert "train-images-idx3-ubyte" in output
+    assert str(project / "nothing") in output
+    assert "HARNESS_DATA" in output
     assert list((project / "mlruns").iterdir()) == []
 
 
@@ -186,8 +188,8 @@ def test_a_dry_run_downloads_nothing(
     monkeypatch.setenv("HARNESS_DATA", str(project / "nothing"))
     (project / "images.yaml").write_text(IMAGES)
     assert command.main(["images.yaml", "--dry-run"]) == 2
-    told = capsys.readouterr().err
-    assert "train-images-idx3-ubyte does not exist, and a dry run downloads nothing" in told
+    output = capsys.readouterr().err
+    assert "train-images-idx3-ubyte does not exist, and a dry run downloads nothing" in output
     assert asked == []
     assert not (project / "nothing").exists()
 
@@ -196,9 +198,9 @@ def test_an_absent_device_is_refused_before_anything_runs(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("small.yaml", "grid.device=[cpu, 'cuda:63']") == 2
-    told = capsys.readouterr().err
-    assert "'cuda:63' is not available on this machine" in told
-    assert "this machine has: cpu" in told
+    output = capsys.readouterr().err
+    assert "'cuda:63' is not available on this machine" in output
+    assert "this machine has: cpu" in output
     assert not (project / "mlruns" / "mlflow.db").exists()
 
 
@@ -214,7 +216,7 @@ def test_an_absent_file_is_one_clear_line(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def endless(project: Path) -> Iterator[subprocess.Popen[str]]:
-    """A sweep in a process of its own that would train for hours, once it is training."""
+    """Yields a sweep in a process of its own, once it trains; it would train for hours."""
     started = subprocess.Popen(
         [sys.executable, "-m", "harness.sweep", "endless.yaml", "--workers", "2"],
         stdout=subprocess.PIPE,
@@ -246,7 +248,7 @@ def _running(project: Path) -> int:
 
 
 def _gone(group: int) -> bool:
-    """Whether no process of a group is left, within a minute: the machine may be busy."""
+    """Whether no process of a group is left within a minute: the machine may be busy."""
     for _ in range(600):
         try:
             os.killpg(group, 0)
@@ -257,7 +259,7 @@ def _gone(group: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_says_so_and_can_go_on(
+def test_an_interrupted_sweep_says_so_and_can_continue(
     project: Path, endless: subprocess.Popen[str], number: signal.Signals
 ) -> None:
     endless.send_signal(number)
@@ -299,10 +301,10 @@ def test_help_imports_nothing_heavy(module: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_a_changed_goal_counts_for_trials_that_ran_before(
+def test_a_changed_goal_applies_to_trials_that_ran_before(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Best epochs and times to target of one metric and target are never shown as another's."""
+    """Best epochs and times to target are never those of another metric or target."""
     from harness.core.metrics import Goal, summarise_trial
     from harness.store.read.results import read_results
     from harness.store.read.run_details import read_history
@@ -312,9 +314,9 @@ def test_a_changed_goal_counts_for_trials_that_ran_before(
     run(*some, "target=0.1")
     capsys.readouterr()
     assert sweep.main([*some, "metric=val/loss", "target=0.9", "--executor", "inline"]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "nothing to run" in told
-    assert "Ranked on val/loss (lower is better) at each trial's best epoch by val/loss" in told
+    output = " ".join(capsys.readouterr().out.split())
+    assert "nothing to run" in output
+    assert "Ranked on val/loss (lower is better) at each trial's best epoch by val/loss" in output
 
     store, goal = open_existing_store(), Goal("val/loss", "min", 0.9)
     results = read_results(store, "small", goal)

@@ -1,4 +1,4 @@
-"""What is written into MLflow's tables is what MLflow's own client writes, row for row."""
+"""The rows written into MLflow's tables are those that MLflow's client writes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SWEEP: dict[int, list[Record]] = {
         Measured(1, {"val/loss": float("inf"), "train/loss": float("nan"), "lr": 1e-7}, 10),
         BatchLosses((64, 128, 128), (2.0, 1.5, 9.0)),
         measured(1, 0.3),
-        measured(1, 0.4),  # an epoch told twice
+        measured(1, 0.4),  # an epoch recorded twice
         Measured(2, {"val/accuracy": 0.25, "odd. name/x-1 _": -1.5e300}, 20),
         Ended(Outcome.INTERRUPTED, {}, "stopped " + "é" * 2000),
     ],
@@ -56,7 +56,7 @@ SWEEP: dict[int, list[Record]] = {
 
 
 def plan() -> Plan:
-    """Trials of two data sets."""
+    """Returns a plan with trials of two data sets."""
     trials = [digits(seed=seed) for seed in range(4)] + [digits(dataset="iris")]
     return make_plan(trials, ["a", "b", "c <b>", "d", "ü"])
 
@@ -102,7 +102,7 @@ def test_the_rows_are_those_of_mlflows_client(
         else:
             assert SqlBackend.of(store) is not None
             sweeps(store, flush, commit)
-        found.append((rows(store, folder), told(store, folder), files(folder)))
+        found.append((rows(store, folder), api_view(store, folder), files(folder)))
     client, direct = found
     for mine, theirs in zip(direct, client, strict=True):
         assert mine.keys() == theirs.keys()
@@ -113,7 +113,7 @@ def test_the_rows_are_those_of_mlflows_client(
 
 
 def rows(store: Store, folder: Path) -> dict[str, list[Any]]:
-    """Every row of every table written, ids replaced by what they stand for."""
+    """Returns all rows of the written tables, with ids replaced by what they stand for."""
     assert store.database is not None
     with closing(sqlite3.connect(store.database)) as reader:
         names = run_names(reader)
@@ -130,7 +130,7 @@ def rows(store: Store, folder: Path) -> dict[str, list[Any]]:
 
 
 def run_names(reader: sqlite3.Connection) -> dict[str, str]:
-    """What each id stands for: a run's name and when it began, a data set's name."""
+    """Returns what each id stands for: a run's name and start, or a data set's name."""
     names: dict[str, str] = {}
     query = "SELECT run_uuid, name, start_time FROM runs ORDER BY rowid"
     for run_id, name, start in reader.execute(query):
@@ -149,15 +149,15 @@ def scrub(value: Any, names: dict[str, str], folder: Path) -> str:
 
 
 def without_clock(table: str, row: list[str]) -> list[str]:
-    """Rows of parents hold the time of writing."""
+    """Leaves out the columns of parent runs that hold the time of writing."""
     if not any("<sweep" in cell or "'sweep 2" in cell for cell in row):
         return row
     clocks = ("timestamp=", "start_time=", "end_time=", "value=", "name=str 'sweep 2")
     return [cell for cell in row if not cell.startswith(clocks)]
 
 
-def told(store: Store, folder: Path) -> dict[str, Any]:
-    """What MLflow's API tells of each trial."""
+def api_view(store: Store, folder: Path) -> dict[str, Any]:
+    """Returns what MLflow's client reads of each trial."""
     found = {}
     assert store.database is not None
     with closing(sqlite3.connect(store.database)) as reader:
@@ -172,7 +172,7 @@ def told(store: Store, folder: Path) -> dict[str, Any]:
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Each trial's files; a parent's hold the time of writing."""
+    """Returns each trial's files; those of parents hold the time of writing."""
     found: dict[str, str] = {}
     for path in sorted((folder / "mlruns" / "artifacts").rglob("*")):
         if path.is_file() and path.name != "experiment.yaml":
@@ -224,8 +224,8 @@ def _renamed(backend: SqlBackend, name: str) -> dict[str, Any]:
     return {**backend._tables, name: gone}
 
 
-def test_a_commit_repeated_writes_nothing_twice(store: Store) -> None:
-    """As after a connection that broke before the answer came."""
+def test_a_repeated_commit_writes_nothing_twice(store: Store) -> None:
+    """As after a connection that broke before the answer arrived."""
     backend = SqlBackend.of(store)
     assert backend is not None
     log = RunLog(backend, store.experiment("twice"), "a run", {"harness.kind": "trial"})
@@ -248,7 +248,7 @@ def test_a_name_that_mlflow_refuses_is_refused(store: Store) -> None:
         log.flush()
 
 
-def test_a_deleted_experiment_is_told(store: Store) -> None:
+def test_a_deleted_experiment_is_an_error(store: Store) -> None:
     experiment_id = store.experiment("gone")
     store.client.delete_experiment(experiment_id)
     backend = SqlBackend.of(store)
@@ -257,7 +257,7 @@ def test_a_deleted_experiment_is_told(store: Store) -> None:
         RunLog(backend, experiment_id, "a run", {})
 
 
-def test_a_burst_is_few_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_burst_takes_few_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     commits = []
     plain = SqlBackend._commit
 
@@ -277,8 +277,8 @@ def test_a_burst_is_few_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -
     assert len(store.latest_runs(store.experiment("test"))) == 20
 
 
-def test_mlflow_writes_on_to_a_run_that_was_begun_here(store: Store) -> None:
-    """Both ways meet in one run: a log of the client after a batch."""
+def test_mlflows_client_can_write_to_the_same_run(store: Store) -> None:
+    """A call of the client between two batches."""
     backend = SqlBackend.of(store)
     assert backend is not None
     log = RunLog(backend, store.experiment("both"), "a run", {"harness.kind": "trial"})
@@ -288,7 +288,7 @@ def test_mlflow_writes_on_to_a_run_that_was_begun_here(store: Store) -> None:
     ClientBackend(store).write(
         log.run_id, [("val/loss", 0.3, BEGAN.utc, 2)], {"lr": "1"}, {"a": "b"}
     )
-    log.metrics({"val/loss": 0.4}, 1)  # told twice: the first stands
+    log.metrics({"val/loss": 0.4}, 1)  # logged twice: the first counts
     log.metrics({"val/loss": 0.9}, 0)  # late: no newer than what there is
     log.end("FINISHED")
     backend.commit()

@@ -33,7 +33,7 @@ from tests.store.store_support import (
 
 def test_every_value_is_written_once_at_its_step(store: Store) -> None:
     records = done(0.8)
-    again = replace(records[2], values={"val/accuracy": 0.3})  # an epoch told twice
+    again = replace(records[2], values={"val/accuracy": 0.3})  # an epoch recorded twice
     losses = BatchLosses((64, 128), (2.0, 1.5))
     write(store, make_plan([digits()]), {0: [*records[:3], again, losses, *records[3:]]})
     run_id = children(store)["trial 0"].info.run_id
@@ -42,7 +42,7 @@ def test_every_value_is_written_once_at_its_step(store: Store) -> None:
     assert points(store, run_id, "batch/loss") == [(64, 2.0), (128, 1.5)]
 
 
-def test_scalars_tell_the_best_epoch_the_last_and_the_way_to_the_target(store: Store) -> None:
+def test_summary_metrics_are_of_the_best_epoch_the_last_and_the_target(store: Store) -> None:
     write(store, make_plan([digits()]), {0: done(0.8)})
     metrics = children(store)["trial 0"].data.metrics
     assert metrics["best/epoch"] == 1
@@ -50,20 +50,20 @@ def test_scalars_tell_the_best_epoch_the_last_and_the_way_to_the_target(store: S
     assert metrics["final/test/accuracy"] == 0.75
     assert metrics["epochs_to_target"] == 1
     assert metrics["examples_to_target"] == 1000
-    assert "final/test/roc_auc" not in metrics  # undefined: no number is made up for it
+    assert "final/test/roc_auc" not in metrics  # undefined: no number is made up
 
 
-def test_a_run_tells_whether_its_steps_were_a_graph(store: Store) -> None:
+def test_a_run_has_a_tag_for_cuda_graphs(store: Store) -> None:
     *before, ended = done()
     assert isinstance(ended, Ended)
-    told = "not captured: out of memory"
+    reason = "not captured: out of memory"
     write(
         store,
         make_plan([digits(), digits(lr=0.2)]),
-        {0: [*before, replace(ended, metadata={"cuda_graph": told})], 1: done()},
+        {0: [*before, replace(ended, metadata={"cuda_graph": reason})], 1: done()},
     )
     found = children(store)
-    assert found["trial 0"].data.tags["harness.cuda_graph"] == told
+    assert found["trial 0"].data.tags["harness.cuda_graph"] == reason
     assert "harness.cuda_graph" not in found["trial 1"].data.tags
 
 
@@ -83,7 +83,7 @@ def test_runs_of_a_sweep_share_their_params(store: Store) -> None:
     assert params[0]["grad_clip"] == "none"
     assert params[1]["trial_id"] == f"{1:016x}"
     assert params[1]["config_id"] == f"{257:016x}"
-    assert "optimizer.eps" not in params[0]  # nobody moved it
+    assert "optimizer.eps" not in params[0]  # it is at its default everywhere
 
 
 def test_a_param_that_a_component_lacks_is_marked(store: Store) -> None:
@@ -94,13 +94,13 @@ def test_a_param_that_a_component_lacks_is_marked(store: Store) -> None:
     assert found["trial 1"].data.params["optimizer.eps"] == "1e-06"
 
 
-def test_what_the_grid_names_is_a_param_even_at_its_default(store: Store) -> None:
+def test_an_option_in_the_grid_is_a_param_even_at_its_default(store: Store) -> None:
     plan = make_plan([digits()], axes=(Axis("optimizer.weight_decay", (0.0,)),))
     write(store, plan, {0: done()})
     assert children(store)["trial 0"].data.params["optimizer.weight_decay"] == "0"
 
 
-def test_parent_and_child_are_tied_and_tagged(store: Store) -> None:
+def test_parent_and_child_are_linked_and_tagged(store: Store) -> None:
     expect = (Expectation("test/accuracy", 0.96, 0.01, "a page", {"model": "mlp"}),)
     plan = make_plan([digits()], ["mlp sgd lr=0.1"], expect=expect, description="Why <b>this</b>.")
     writer = write(store, plan, {0: done()})
@@ -128,7 +128,7 @@ def test_parent_and_child_are_tied_and_tagged(store: Store) -> None:
     assert experiment.tags["mlflow.note.content"] == "Why &lt;b&gt;this&lt;/b&gt;."
 
 
-def test_the_note_says_what_the_run_is_and_holds_no_markup_of_others(store: Store) -> None:
+def test_the_note_describes_the_run_and_escapes_markup(store: Store) -> None:
     evil = "<script>alert(1)</script>`x"
     write(store, make_plan([digits()], name=evil), {0: done()})
     note = runs(store, evil)[0].data.tags["mlflow.note.content"]
@@ -245,7 +245,7 @@ def test_a_retry_supersedes_what_did_not_finish(store: Store) -> None:
     assert superseded(store) == {("failed", True): 1, ("done", False): 1}
 
 
-def test_a_rerun_supersedes_when_it_is_over(store: Store) -> None:
+def test_a_rerun_supersedes_once_it_has_ended(store: Store) -> None:
     plan = make_plan([digits()])
     write(store, plan, {0: done()})
     write(store, plan, {0: [measured(0, 0.1), Ended(Outcome.INTERRUPTED, {}, "stopped")]})
@@ -255,7 +255,7 @@ def test_a_rerun_supersedes_when_it_is_over(store: Store) -> None:
     assert store.latest_runs(store.experiment("test"))["0" * 16].best == 0.9
 
 
-def test_a_rerun_that_fails_leaves_the_result_there_was(store: Store) -> None:
+def test_a_rerun_that_fails_leaves_the_earlier_result(store: Store) -> None:
     plan = make_plan([digits()])
     write(store, plan, {0: done(0.9)})
     write(store, plan, {0: [failed()]})
@@ -295,7 +295,7 @@ def test_a_short_trial_is_one_batch_for_a_server(
     assert Counter(calls)[children(store)["trial 0"].info.run_id] == 1
 
 
-def test_a_store_that_breaks_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_store_raises_store_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 

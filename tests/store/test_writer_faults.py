@@ -1,4 +1,4 @@
-"""Faults injected for real while many runs are written at once."""
+"""Real faults while many runs are written at once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ print("all", flush=True)
 
 
 def burst(folder: Path, trials: int, window: float, *before: str) -> subprocess.Popen[str]:
-    """A process that writes trials as fast as it can."""
+    """Starts a process that writes trials as fast as it can."""
     arguments = [str(folder), json.dumps(sys.path), str(trials), str(window)]
     return subprocess.Popen(
         [*before, sys.executable, "-c", WRITES_A_BURST, *arguments],
@@ -57,7 +57,7 @@ def burst(folder: Path, trials: int, window: float, *before: str) -> subprocess.
 
 
 def finished(store: Store) -> dict[str, int]:
-    """How often each trial stands in the store as done. Whatever stands there is whole."""
+    """Returns how many done runs each trial has, and checks that each run is complete."""
     found: Counter[str] = Counter()
     for run in runs(store):
         if run.data.tags["harness.kind"] != "trial":
@@ -126,7 +126,7 @@ def test_a_database_locked_for_half_a_minute_loses_no_row(store: Store) -> None:
 def test_a_full_disk_ends_the_writing_and_marks_nothing_as_complete(
     empty_database: Path, tmp_path: Path
 ) -> None:
-    """On a file system of its own, in a namespace of its own, so that it goes by itself."""
+    """Uses a file system in a namespace of its own, which disappears with the process."""
     small, out = tmp_path / "small", tmp_path / "out"
     small.mkdir()
     out.mkdir()
@@ -158,7 +158,7 @@ def test_a_full_disk_ends_the_writing_and_marks_nothing_as_complete(
         assert whole == (done,)
 
 
-def test_what_is_begun_shows_as_running(store: Store) -> None:
+def test_a_trial_that_has_started_is_shown_as_running(store: Store) -> None:
     plan = make_plan([digits()])
     with SweepWriter(store, plan, GOAL) as writer, BackgroundWriter(writer) as background:
         started, *others = done()

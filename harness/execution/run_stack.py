@@ -72,11 +72,11 @@ def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Eve
                 yield event
                 return
             yield from progress.add(event)
+        return
     except Unstackable as reason:
-        yield from _run_one_by_one(task, str(reason), cancelled)
+        fallback = _run_one_by_one(task, str(reason), cancelled)
     except TooLarge as error:
-        for part in _divide(task, error.max_trials):
-            yield from events(part, cancelled)
+        fallback = _run_parts(task, error.max_trials, cancelled)
     except Exception as error:  # noqa: BLE001 - whatever a model or a library raises
         ended = failure(error, task)  # It also frees the stack's memory.
         if progress.has_begun or isinstance(error, CheckpointWriteError):
@@ -84,11 +84,12 @@ def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Eve
             return
         progress.pending.clear()
         if is_out_of_memory(error):
-            for half in _divide(task, -(-len(task.trials) // 2)):
-                yield from events(half, cancelled)
+            fallback = _run_parts(task, -(-len(task.trials) // 2), cancelled)
         else:
-            reason_text = f"the stack failed: {error}".splitlines()[0]
-            yield from _run_one_by_one(task, reason_text, cancelled)
+            first_line = f"the stack failed: {error}".splitlines()[0]
+            fallback = _run_one_by_one(task, first_line, cancelled)
+    # Outside of the handlers: their exceptions would keep the stack in memory.
+    yield from fallback
 
 
 def _run_single(task: Task, cancelled: Collection[str]) -> Iterator[Record]:
@@ -172,13 +173,13 @@ def _run_one_by_one(task: Task, reason: str, cancelled: Collection[str]) -> Iter
             yield Event(key, record)
 
 
-def _divide(task: Task, max_trials: int) -> Iterator[Task]:
-    """Yields as few tasks of at most `max_trials` as possible, of almost equal sizes."""
+def _run_parts(task: Task, max_trials: int, cancelled: Collection[str]) -> Iterator[Event]:
+    """Runs as few stacks of at most `max_trials` as possible, of almost equal sizes."""
     _delete_checkpoint(task)
     count = -(-len(task.trials) // max_trials)
     for part in range(count):
         start, stop = (len(task.trials) * i // count for i in (part, part + 1))
-        yield task.restart_with(task.trials[start:stop])
+        yield from events(task.restart_with(task.trials[start:stop]), cancelled)
 
 
 def _delete_checkpoint(task: Task) -> None:

@@ -1,1 +1,1 @@
-"""Training: a generator of records over parts already built. No files, no MLflow, no callbacks."""
+"""Training: generators of records. They write no files, know no MLflow and call nothing back."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -196,6 +198,25 @@ def test_a_slower_stack_trains_one_by_one(
         return
     assert (metadata["fused"], metadata.get("fused_gain")) == (2, factor)
     assert metadata["fusing"].removesuffix(" (measured now)") == description
+
+
+def test_a_slower_stack_is_freed_before_its_trials_train(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+    build = stacks._build_within_memory
+
+    def remember(*arguments: Any) -> Stack:
+        stack = build(*arguments)
+        built.append(weakref.ref(stack))
+        return stack
+
+    monkeypatch.setattr(stacks, "_build_within_memory", remember)
+    monkeypatch.setattr(speedup, "measure_speedup", lambda *_: 0.5)
+    events = stacks.events(stack_of("ab", data_root, speedup_file=tmp_path / "stacks.json"))
+    assert next(events).key == "a"
+    gc.collect()
+    assert [reference() for reference in built] == [None]
 
 
 def test_both_ways_are_measured_once_on_a_machine(

@@ -59,10 +59,12 @@ class StackedSplit:
             return orders
         return torch.stack([self.indices[i] for i in self.versions]).gather(1, orders)
 
-    def shared_inputs(self, owner: Tensor) -> SharedInputs:
-        """Returns which version of the split each trial has. owner: int64 [K], its seed's index."""
-        versions = torch.tensor(self.versions, device=owner.device)
-        return SharedInputs.of(versions[owner], 1 if self.indices is None else len(self.indices))
+    def shared_inputs(self, seed_indices: Tensor) -> SharedInputs:
+        """Returns which version of the split each trial has. seed_indices: int64 [K]."""
+        versions = torch.tensor(self.versions, device=seed_indices.device)
+        return SharedInputs.of(
+            versions[seed_indices], 1 if self.indices is None else len(self.indices)
+        )
 
     def in_order(self, size: int) -> Iterator[Batch]:
         """Yields batches [V, B, …] of each version's examples, as stored."""

@@ -176,7 +176,7 @@ def _outputs(stack: Stack, split: StackedSplit) -> StackedOutputs:
     logits: list[Tensor] = []
     losses: list[Tensor] = []
     targets: list[Tensor] = []
-    shared = split.shared_inputs(stack.owner)
+    shared = split.shared_inputs(stack.seed_indices)
     with torch.inference_mode():
         for inputs, wanted in split.in_order(size):
             targets.append(shared.expand(wanted))
@@ -257,5 +257,5 @@ def _test_outputs(stack: Stack, trial: StackedTrial) -> TestOutputs:
         # Copies: pickling a view of one trial would pickle the tensors of the whole stack.
         outputs=logits[trial.index].cpu().clone(),
         targets=targets[trial.index].cpu().clone(),
-        inputs=stack.data.by_seed[int(stack.owner[trial.index])].test.first(STORED_INPUTS),
+        inputs=stack.data.by_seed[int(stack.seed_indices[trial.index])].test.first(STORED_INPUTS),
     )

@@ -71,19 +71,19 @@ class StackedTrial:
 class EpochStreams:
     """The random streams of one epoch: dropout masks and augmentations.
 
-    seeds: without duplicates. owner: int64 [K], the index of each trial's seed. like: a tensor of
-    the parameters' dtype, on their device.
+    seeds: without duplicates. seed_indices: int64 [K], the index of each trial's seed.
+    like: a tensor of the parameters' dtype, on their device.
     """
 
     def __init__(
         self,
         seeds: Sequence[int],
-        owner: Tensor,
+        seed_indices: Tensor,
         epoch: int,
         like: Tensor,
         augmentations: Sequence[AugmentationFunction],
     ) -> None:
-        self.masks = EpochDropoutMasks(seeds, owner, epoch, like.dtype)
+        self.masks = EpochDropoutMasks(seeds, seed_indices, epoch, like.dtype)
         self._augmentations = augmentations
         self._generators = [
             generator(seed, "augmentation", epoch, device=str(like.device))
@@ -162,16 +162,16 @@ class Stack:
         by_trial = [models[trial.trial.seed] for trial in self.active]
         self.network = StackedNetwork(by_trial, device)
         self.optimizer = self._new_optimizer()
-        owner = [self.seeds.index(trial.trial.seed) for trial in self.active]
-        self.owner = torch.tensor(owner).to(device)
-        self.shared_inputs = SharedInputs.of(self.owner, len(self.seeds))
+        seed_indices = [self.seeds.index(trial.trial.seed) for trial in self.active]
+        self.seed_indices = torch.tensor(seed_indices).to(device)
+        self.shared_inputs = SharedInputs.of(self.seed_indices, len(self.seeds))
         self.learning_rates = LearningRates(
             [t.learning_rate for t in self.active], self.steps_per_epoch, self.network.values.dtype
         )
         self.outputs: dict[str, StackedOutputs] = {}
         self.final_metadata: dict[str, Any] = {}
         inputs, _ = next(self.data.test.in_order(VERIFIED_EXAMPLES))
-        verify(self.network, by_trial, inputs, self.data.test.shared_inputs(self.owner))
+        verify(self.network, by_trial, inputs, self.data.test.shared_inputs(self.seed_indices))
 
     def bytes_per_trial(self) -> int:
         """Measures the memory that each trial takes in training, on copies of two trials."""
@@ -179,10 +179,10 @@ class Stack:
         indices = torch.tensor([i for i, key in enumerate(self.keys) if key in keys])
         indices = indices.to(self.device)
         network = self.network.copy(indices)
-        present, owner = self.owner[indices].unique(return_inverse=True)
+        present, seed_indices = self.seed_indices[indices].unique(return_inverse=True)
         seeds = [self.seeds[i] for i in present.tolist()]
-        shared = SharedInputs.of(owner, len(seeds))
-        streams = EpochStreams(seeds, owner, 1, network.values, self.augmentations)
+        shared = SharedInputs.of(seed_indices, len(seeds))
+        streams = EpochStreams(seeds, seed_indices, 1, network.values, self.augmentations)
         size = min(self.trial.batch_size, len(self.data.train))
         examples = torch.arange(size, device=self.device).expand(len(seeds), -1)
         inputs, targets = self.data.train.gather(examples)
@@ -240,7 +240,9 @@ class Stack:
 
     def streams(self, epoch: int) -> EpochStreams:
         """Returns the random streams of an epoch (from 1), at their beginning."""
-        return EpochStreams(self.seeds, self.owner, epoch, self.network.values, self.augmentations)
+        return EpochStreams(
+            self.seeds, self.seed_indices, epoch, self.network.values, self.augmentations
+        )
 
     def step(
         self,
@@ -320,8 +322,8 @@ class Stack:
             split: (logits[chosen], losses[chosen], targets[chosen])
             for split, (logits, losses, targets) in self.outputs.items()
         }
-        self.owner = self.owner[chosen]
-        self.shared_inputs = SharedInputs.of(self.owner, len(self.seeds))
+        self.seed_indices = self.seed_indices[chosen]
+        self.shared_inputs = SharedInputs.of(self.seed_indices, len(self.seeds))
         for index, trial in enumerate(self.active):
             trial.index = index
 

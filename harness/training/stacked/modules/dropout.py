@@ -35,13 +35,15 @@ class EpochDropoutMasks:
     Trials of one seed share their masks, whatever other trials the stack has. They differ from the
     masks of a trial that trains alone, which come from one stream for all layers.
 
-    seeds: without duplicates. owner: int64 [K], the index of each trial's seed.
+    seeds: without duplicates. seed_indices: int64 [K], the index of each trial's seed.
     """
 
-    def __init__(self, seeds: Sequence[int], owner: Tensor, epoch: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, seeds: Sequence[int], seed_indices: Tensor, epoch: int, dtype: torch.dtype
+    ) -> None:
         self._seeds = seeds
-        self._owner = owner
-        self._one_trial_per_seed = owner.tolist() == list(range(len(seeds)))
+        self._seed_indices = seed_indices
+        self._one_trial_per_seed = seed_indices.tolist() == list(range(len(seeds)))
         self._epoch = epoch
         self._dtype = dtype
         self._generators: dict[int | str, list[torch.Generator]] = {}
@@ -56,7 +58,7 @@ class EpochDropoutMasks:
             drawn = self._drawn[layer] = _DrawnMasks(self._draw(layer, full, p))
         mask = drawn.masks[:, drawn.used][(slice(None), *(slice(size) for size in shape))]
         drawn.used += 1
-        return mask if self._one_trial_per_seed else mask.index_select(0, self._owner)
+        return mask if self._one_trial_per_seed else mask.index_select(0, self._seed_indices)
 
     def state(self) -> dict[str, Any]:
         """Returns what `load` needs to continue within the epoch."""
@@ -71,7 +73,7 @@ class EpochDropoutMasks:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continues within the epoch. Raises RuntimeError if the state is of another device."""
-        device = self._owner.device
+        device = self._seed_indices.device
         for layer, states in state["streams"].items():
             for stream, saved in zip(self._generators_of(layer), states, strict=True):
                 stream.set_state(saved)
@@ -84,7 +86,7 @@ class EpochDropoutMasks:
     def _generators_of(self, layer: int | str) -> list[torch.Generator]:
         """Returns each seed's generator; a new one if the layer has not drawn yet."""
         if layer not in self._generators:
-            device = str(self._owner.device)
+            device = str(self._seed_indices.device)
             self._generators[layer] = [
                 generator(seed, "dropout", self._epoch, layer, device=device)
                 for seed in self._seeds
@@ -95,7 +97,7 @@ class EpochDropoutMasks:
         generators = self._generators_of(layer)
         batches = max(1, NUMBERS_PER_DRAW // prod(shape))
         size = (len(generators), batches, *shape)
-        masks = torch.empty(size, dtype=self._dtype, device=self._owner.device)
+        masks = torch.empty(size, dtype=self._dtype, device=self._seed_indices.device)
         for mask, stream in zip(masks, generators, strict=True):
             mask.bernoulli_(1 - p, generator=stream)
         return masks.div_(1 - p) if p < 1 else masks

@@ -118,18 +118,18 @@ def tournament_runs(
     return runs
 
 
-def with_run_details(found: Results, details: StubRunDetails | None = None) -> Results:
-    return replace(found, target=0.85, details=details or StubRunDetails())  # type: ignore[arg-type]
+def with_run_details(table: Results, details: StubRunDetails | None = None) -> Results:
+    return replace(table, target=0.85, details=details or StubRunDetails())  # type: ignore[arg-type]
 
 
-def whole_report(found: Results, question: Any = None) -> Report:
-    return build_report(found, question, sections())
+def whole_report(table: Results, question: Any = None) -> Report:
+    return build_report(table, question, sections())
 
 
-def section_record(found: Results, name: str, **question: Any) -> Any:
+def section_record(table: Results, name: str, **question: Any) -> Any:
     """The record of one section alone."""
-    made = build_report(found, Question(**question), choose_sections([name]))
-    return made.record(name)
+    report = build_report(table, Question(**question), choose_sections([name]))
+    return report.record(name)
 
 
 @cache

@@ -37,10 +37,10 @@ def trial_run(
     trial = make_trial(**fields)
     identity = trial.identity()
     trial_id = make_trial_id(identity, "")
-    held = {names.TAG_KIND: names.TRIAL, names.TAG_TRIAL: json.dumps(trial.resolved())}
-    held |= {names.TAG_METRIC: METRIC, names.TAG_DIRECTION: "max", "mlflow.parentRunId": "p"}
+    stored_tags = {names.TAG_KIND: names.TRIAL, names.TAG_TRIAL: json.dumps(trial.resolved())}
+    stored_tags |= {names.TAG_METRIC: METRIC, names.TAG_DIRECTION: "max", "mlflow.parentRunId": "p"}
     if outcome is not None:
-        held[names.TAG_OUTCOME] = outcome
+        stored_tags[names.TAG_OUTCOME] = outcome
     values = {METRIC: score, "test/accuracy": test}
     scalars = {f"best/{n}": v for n, v in values.items() if v is not None}
     scalars |= {f"final/{n}": v - 0.01 for n, v in values.items() if v is not None}
@@ -54,7 +54,7 @@ def trial_run(
         params=flat
         | {names.PARAM_TRIAL: trial_id, names.PARAM_CONFIG: make_config_id(identity, "")},
         metrics=scalars | dict(metrics or {}),
-        tags=held | dict(tags or {}),
+        tags=stored_tags | dict(tags or {}),
     )
 
 
@@ -84,9 +84,9 @@ def sweep_run(
 
 def results(*runs: StoredRun, expect: Iterable[Mapping[str, Any]] = ()) -> Results:
     """The table of an experiment named "demo"."""
-    made = results_table("demo", [sweep_run(expect), *runs])
-    assert made is not None
-    return made
+    table = results_table("demo", [sweep_run(expect), *runs])
+    assert table is not None
+    return table
 
 
 def seeds(scores: Iterable[float | None], **fields: Any) -> list[StoredRun]:
@@ -120,11 +120,11 @@ def add(store: Store, experiment: str, runs: Iterable[StoredRun], begin: int) ->
     """Write runs into a store, one after the other. begin: start time of the first, in ms."""
     experiment_id = store.experiment(experiment, create=True)
     for i, run in enumerate(runs):
-        made = store.client.create_run(experiment_id, start_time=begin + i, run_name=run.name)
+        created = store.client.create_run(experiment_id, start_time=begin + i, run_name=run.name)
         store.client.log_batch(
-            made.info.run_id,
+            created.info.run_id,
             [Metric(k, v, 0, 0) for k, v in run.metrics.items()],
             [Param(k, v) for k, v in run.params.items()],
             [RunTag(k, v) for k, v in run.tags.items()],
         )
-        store.client.set_terminated(made.info.run_id, run.status)
+        store.client.set_terminated(created.info.run_id, run.status)

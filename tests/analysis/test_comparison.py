@@ -132,7 +132,7 @@ def test_a_score_says_whether_the_test_split_chose() -> None:
     assert choose_score(scalars, "val/accuracy", "max").test == "test/accuracy"
     assert not choose_score(scalars, "val/accuracy", "max").saw_test
     assert choose_score(scalars, "val/accuracy", "max", "test/accuracy").saw_test
-    # Which epoch is the best was told by the test split.
+    # Which epoch is the best was decided by the test split.
     assert choose_score(scalars, "test/accuracy", "max", "best/val/accuracy").saw_test
     assert not choose_score(scalars, "test/accuracy", "max", "val/loss").saw_test
 
@@ -140,10 +140,13 @@ def test_a_score_says_whether_the_test_split_chose() -> None:
 def test_lower_is_better_if_the_sweep_minimises() -> None:
     tags = {TAG_METRIC: "val/loss", TAG_DIRECTION: "min"}
     runs = [trial_run(lr=lr, metrics={"best/val/loss": lr}, tags=tags) for lr in (0.2, 0.1)]
-    made = results_table("demo", [sweep_run(metric="val/loss", direction="min"), *runs])
-    assert made is not None
+    minimised = results_table("demo", [sweep_run(metric="val/loss", direction="min"), *runs])
+    assert minimised is not None
 
-    assert [config.labels["lr"] for config in compare(made, Question()).configs] == ["0.1", "0.2"]
+    assert [config.labels["lr"] for config in compare(minimised, Question()).configs] == [
+        "0.1",
+        "0.2",
+    ]
 
 
 def test_points_that_a_search_chose_by_are_not_ranked_with_its_winners() -> None:

@@ -71,9 +71,9 @@ def test_a_question_about_some_trials_leaves_figures_alone() -> None:
     figure = {"metric": "test/accuracy", "value": 0.9, "tolerance": 0.1, "source": ""}
     runs = [*seeds([0.93], lr=0.1), *seeds([0.5], lr=0.2)]
 
-    asked = compare(results(*runs, expect=[figure]), Question(where={"lr": 0.2}))
+    comparison = compare(results(*runs, expect=[figure]), Question(where={"lr": 0.2}))
 
-    assert asked.expectations[0].mean == pytest.approx(0.9)
+    assert comparison.expectations[0].mean == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ SEEDS = np.arange(5) / 100
 Scores = Mapping[str, Sequence[float]]
 
 
-def games(*tasks: Scores) -> Tournament:
+def tournament_of(*tasks: Scores) -> Tournament:
     """Tasks, each with the scores of its contenders by seed."""
     contenders = tuple(dict.fromkeys(name for task in tasks for name in task))
     names = tuple(f"task {number}" for number in range(len(tasks)))
@@ -44,7 +44,7 @@ def games(*tasks: Scores) -> Tournament:
 
 
 def judged(*tasks: Scores, **options: Any) -> Headline:
-    return headline(games(*tasks), np.random.default_rng(0), **options)
+    return headline(tournament_of(*tasks), np.random.default_rng(0), **options)
 
 
 def ranked(*order: str) -> Scores:
@@ -143,8 +143,8 @@ def test_few_seeds_on_one_task_are_few() -> None:
 
 
 def test_seeds_that_are_not_in_common_count_for_nothing() -> None:
-    made = games({"adam": [0.9], "sgd": [0.8]})
-    assert headline(made, np.random.default_rng(0)).doubt == "no seeds"
+    tournament = tournament_of({"adam": [0.9], "sgd": [0.8]})
+    assert headline(tournament, np.random.default_rng(0)).doubt == "no seeds"
 
 
 def test_a_task_that_one_did_not_finish_is_left_out() -> None:

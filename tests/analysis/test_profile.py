@@ -21,10 +21,10 @@ MISS = float("inf")
 
 def table(rows: dict[str, list[float]], tasks: list[str] | None = None) -> pd.DataFrame:
     width = len(next(iter(rows.values())))
-    made = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
-    made.columns = pd.Index(tasks or [f"task {i}" for i in range(width)], name="task")
-    made.index.name = "contender"
-    return made
+    seconds = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+    seconds.columns = pd.Index(tasks or [f"task {i}" for i in range(width)], name="task")
+    seconds.index.name = "contender"
+    return seconds
 
 
 def test_a_profile_by_hand() -> None:
@@ -66,12 +66,12 @@ def test_score_of_one_ratio(times: list[float], score: float) -> None:
 
 
 def test_the_integral_is_the_profiles() -> None:
-    made = table({"a": [10, 5, 30, 7], "b": [20, MISS, 20, 9], "c": [11, 19, 66, 8]})
+    seconds = table({"a": [10, 5, 30, 7], "b": [20, MISS, 20, 9], "c": [11, 19, 66, 8]})
     grid = np.linspace(1, 4, 300_001)
-    for profile in profiles(made):
+    for profile in profiles(seconds):
         steps = np.searchsorted(profile.ratios, grid, side="right") - 1
         area = np.asarray(profile.shares)[steps].mean()
-        (found,) = (s.score for s in algoperf_scores(made) if s.contender == profile.contender)
+        (found,) = (s.score for s in algoperf_scores(seconds) if s.contender == profile.contender)
         assert found == pytest.approx(area, abs=1e-4)
 
 
@@ -87,7 +87,7 @@ def test_one_task_has_no_leave_one_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         (table({"a": [1, 2], "b": [3, 4]}).T, "swapped"),
         (table({"a": [1, 2], "b": [3, 4]}).rename_axis(index=None), "named"),
@@ -100,9 +100,9 @@ def test_one_task_has_no_leave_one_out() -> None:
     ],
     ids=["swapped", "unnamed", "ragged", "zero", "negative", "twice", "empty", "nested"],
 )
-def test_invalid_tables_of_times_raise(bad: pd.DataFrame, told: str) -> None:
+def test_invalid_tables_of_times_raise(bad: pd.DataFrame, message: str) -> None:
     for compute in (ratios, profiles, algoperf_scores):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             compute(bad)
 
 
@@ -123,16 +123,16 @@ def named(rows: list[list[float]]) -> pd.DataFrame:
     return table({f"c{i}": row for i, row in enumerate(rows)})
 
 
-def by_name(made: pd.DataFrame) -> dict[str, float]:
-    return {score.contender: score.score for score in algoperf_scores(made)}
+def by_name(seconds: pd.DataFrame) -> dict[str, float]:
+    return {score.contender: score.score for score in algoperf_scores(seconds)}
 
 
 @settings(max_examples=30, deadline=None)
 @given(times, st.randoms())
 def test_order_changes_nothing(rows: list[list[float]], chance: object) -> None:
-    made = named(rows)
-    shuffled = made.sample(frac=1, random_state=1, axis=0).sample(frac=1, random_state=2, axis=1)
-    assert by_name(shuffled) == pytest.approx(by_name(made))
+    seconds = named(rows)
+    shuffled = seconds.sample(frac=1, random_state=1, axis=0).sample(frac=1, random_state=2, axis=1)
+    assert by_name(shuffled) == pytest.approx(by_name(seconds))
 
 
 @settings(max_examples=30, deadline=None)
@@ -140,17 +140,17 @@ def test_order_changes_nothing(rows: list[list[float]], chance: object) -> None:
 def test_the_unit_of_each_task_changes_nothing(
     rows: list[list[float]], factors: list[float]
 ) -> None:
-    made = named(rows)
-    assert by_name(made * factors) == pytest.approx(by_name(made), abs=1e-6)
+    seconds = named(rows)
+    assert by_name(seconds * factors) == pytest.approx(by_name(seconds), abs=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
 @given(times)
 def test_scores_lie_between_0_and_1_and_a_miss_never_helps(rows: list[list[float]]) -> None:
-    made = named(rows)
-    whole = by_name(made)
+    seconds = named(rows)
+    whole = by_name(seconds)
     assert all(0 <= score <= 1 for score in whole.values())
-    worse = made.copy()
+    worse = seconds.copy()
     worse.iloc[0, 0] = MISS
     assert by_name(worse)["c0"] <= whole["c0"] + 1e-12
 
@@ -158,17 +158,17 @@ def test_scores_lie_between_0_and_1_and_a_miss_never_helps(rows: list[list[float
 @settings(max_examples=30, deadline=None)
 @given(times)
 def test_contenders_that_tie_share_their_score(rows: list[list[float]]) -> None:
-    made = named([*rows, rows[0]])
-    assert by_name(made)["c0"] == by_name(made)[f"c{len(rows)}"]
-    shares = {p.contender: p.shares for p in profiles(made)}
+    seconds = named([*rows, rows[0]])
+    assert by_name(seconds)["c0"] == by_name(seconds)[f"c{len(rows)}"]
+    shares = {p.contender: p.shares for p in profiles(seconds)}
     assert shares["c0"] == shares[f"c{len(rows)}"]
 
 
 @settings(max_examples=30, deadline=None)
 @given(times)
 def test_profiles_only_rise_and_end_at_what_was_reached(rows: list[list[float]]) -> None:
-    made = named(rows)
-    for profile, row in zip(profiles(made), made.to_numpy(), strict=True):
+    seconds = named(rows)
+    for profile, row in zip(profiles(seconds), seconds.to_numpy(), strict=True):
         assert list(profile.shares) == sorted(profile.shares)
         assert profile.shares[-1] == pytest.approx(np.isfinite(row).mean())
 

@@ -11,12 +11,12 @@ from harness.report.sections.importance import importance
 
 
 def rates(
-    given: dict[float, list[float]],
+    scores: dict[float, list[float]],
     untrained: float | None,
     direction: str = "max",
     diverged: dict[float, int] | None = None,
 ) -> Sensitivity:
-    finals = [FinalScores(lr=lr, values=tuple(v), diverged=0) for lr, v in given.items()]
+    finals = [FinalScores(lr=lr, values=tuple(v), diverged=0) for lr, v in scores.items()]
     finals += [FinalScores(lr=lr, values=(), diverged=n) for lr, n in (diverged or {}).items()]
     return sensitivity("", "sgd", finals, untrained, direction, np.random.default_rng(0))  # type: ignore[arg-type]
 

@@ -306,8 +306,8 @@ def test_default_rates_are_torchs() -> None:
         "nadam": torch.optim.NAdam,
         "radam": torch.optim.RAdam,
     }
-    for name, made in classes.items():
-        assert inspect.signature(made).parameters["lr"].default == DEFAULT_LR[name]
+    for name, optimizer in classes.items():
+        assert inspect.signature(optimizer).parameters["lr"].default == DEFAULT_LR[name]
     assert DEFAULT_LR["momentum"] == DEFAULT_LR["nesterov"] == DEFAULT_LR["sgd"]
 
 

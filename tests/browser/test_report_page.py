@@ -40,16 +40,16 @@ def opened(browser: Browser, path: Path, width: int, scheme: str) -> Iterator[Pa
         accept_downloads=True,
     )
     page = context.new_page()
-    told: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: told.append(message.text))
-    page.on("pageerror", lambda error: told.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    messages: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(path.as_uri())
     yield page
-    network = [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
+    network = [url for url in requests if not url.startswith(("file:", "data:", "blob:"))]
     context.close()
-    assert told == []
+    assert messages == []
     assert network == []
 
 

@@ -48,14 +48,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         add(store, "grid", [sweep_run(), *small_grid()], begin=1)
         (folder / "a.yaml").write_text(FILE)
         plan = make_plan(load("a.yaml"))
-        asked = [
+        trials = [
             with_ids(
                 trial_run(0.9 - i / 10, test=0.5, model="mlp", optimizer=optimizer, lr=0.01),
                 plan.trials[2 * i],
             )
             for i, optimizer in enumerate(("sgd", "adam"))
         ]
-        add(store, "from-file", [sweep_run(), *asked, trial_run(0.99, lr=7.0)], begin=1000)
+        add(store, "from-file", [sweep_run(), *trials, trial_run(0.99, lr=7.0)], begin=1000)
         yield folder
 
 
@@ -71,9 +71,9 @@ def rows(text: str) -> list[dict[str, str]]:
 def test_a_table_by_default(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["grid"]) == 0
 
-    told = capsys.readouterr().out
-    assert "adam leads with val/accuracy 0.9803 ± 0.0015 (n = 3)" in told
-    assert "36 trials (36 done) of 12 configs, 3 seeds" in told
+    output = capsys.readouterr().out
+    assert "adam leads with val/accuracy 0.9803 ± 0.0015 (n = 3)" in output
+    assert "36 trials (36 done) of 12 configs, 3 seeds" in output
 
 
 def test_the_experiment_run_last_by_default(
@@ -86,8 +86,8 @@ def test_the_experiment_run_last_by_default(
 def test_comparing_downloads_nothing(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Path] = []
-    monkeypatch.setattr(MNISTFamily, "_download", lambda self, folder: asked.append(folder))
+    downloads: list[Path] = []
+    monkeypatch.setattr(MNISTFamily, "_download", lambda self, folder: downloads.append(folder))
     monkeypatch.setenv("HARNESS_DATA", str(project / "nothing"))
     (project / "images.yaml").write_text(FILE.replace("digits", "mnist"))
 
@@ -96,7 +96,7 @@ def test_comparing_downloads_nothing(
     captured = capsys.readouterr()
     assert "does not exist, and comparing downloads nothing" in captured.err
     assert "3 trials (3 done)" in " ".join(captured.out.split())
-    assert asked == []
+    assert downloads == []
 
 
 def test_a_file_counts_only_what_it_asks_for(
@@ -120,15 +120,15 @@ def test_several_experiments_stand_one_after_the_other(
 ) -> None:
     assert main(["grid", "from-file", "--format", "json"]) == 0
 
-    told = json.loads(capsys.readouterr().out)
-    assert [e["experiment"] for e in told["experiments"]] == ["grid", "from-file"]
-    validate(told, schema(), Draft202012Validator)
+    output = json.loads(capsys.readouterr().out)
+    assert [e["experiment"] for e in output["experiments"]] == ["grid", "from-file"]
+    validate(output, schema(), Draft202012Validator)
 
 
 def test_where_by_metric_and_top(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["grid", "--format", "csv", "--where", "lr=1e-2", "--where", "lr=0.1", "--top", "3"]
+    command = ["grid", "--format", "csv", "--where", "lr=1e-2", "--where", "lr=0.1", "--top", "3"]
 
-    assert main([*asked, "--by", "optimizer", "--metric", "final/val/accuracy"]) == 0
+    assert main([*command, "--by", "optimizer", "--metric", "final/val/accuracy"]) == 0
 
     found = rows(capsys.readouterr().out)
     assert [(row["lr"], row["epoch"]) for row in found] == [("0.01", "final")] * 2 + [
@@ -226,18 +226,18 @@ def test_html_that_cannot_be_written_is_bad_input(
 
 def test_latex(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["grid", "--format", "latex"]) == 0
-    told = capsys.readouterr().out
-    assert "\\begin{longtable}" in told
-    assert "val/accuracy" in told
+    output = capsys.readouterr().out
+    assert "\\begin{longtable}" in output
+    assert "val/accuracy" in output
 
 
 def test_sections_and_baseline(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["grid", "--section", "paired", "--baseline", "sgd"]) == 0
 
-    told = capsys.readouterr().out
-    assert "Pairs, seed by seed" in told
-    assert "adam − sgd" in told
-    assert "Configs" not in told
+    output = capsys.readouterr().out
+    assert "Pairs, seed by seed" in output
+    assert "adam − sgd" in output
+    assert "Configs" not in output
 
 
 def test_json_has_all_sections_unless_some_are_asked_for(
@@ -255,10 +255,10 @@ def test_json_has_all_sections_unless_some_are_asked_for(
 def test_joined_experiments_compete(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["grid", "from-file", "--join", "--by", "experiment"]) == 0
 
-    told = capsys.readouterr().out
-    assert told.startswith("grid + from-file\n")
-    assert "39 trials" in told
-    assert "grid leads" in told or "from-file leads" in told
+    output = capsys.readouterr().out
+    assert output.startswith("grid + from-file\n")
+    assert "39 trials" in output
+    assert "grid leads" in output or "from-file leads" in output
 
 
 def test_stores_are_read_side_by_side(
@@ -330,7 +330,7 @@ def test_a_sweeps_report_is_stored_with_its_run(project: Path) -> None:
     attach_report(store, results, Question())
 
     assert results.details is not None
-    held = results.details.text(results.parent_id, REPORT_FILE)
-    assert held is not None
-    assert held.startswith("<!doctype html>")
-    assert "adam leads" in held
+    page = results.details.text(results.parent_id, REPORT_FILE)
+    assert page is not None
+    assert page.startswith("<!doctype html>")
+    assert "adam leads" in page

@@ -74,15 +74,15 @@ def test_poor_results_give_valid_reports(store: Path, capsys: pytest.CaptureFixt
     names = list(CASES)
     for form in ("table", "markdown", "latex"):
         assert main([*names, "--section", "all", "--format", form]) == 0
-        told = capsys.readouterr().out
-        assert not re.search(r"\bnan\b|\bNone\b|\binf\b|\x1b", told)
-    told = " ".join(told.split())
-    assert told.count("nsufficient data") >= len(names)
+        output = capsys.readouterr().out
+        assert not re.search(r"\bnan\b|\bNone\b|\binf\b|\x1b", output)
+    output = " ".join(output.split())
+    assert output.count("nsufficient data") >= len(names)
 
     assert main([*names, "--format", "json"]) == 0
-    made = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    parsed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     verdicts = {
-        e["experiment"]: e["verdict"]["standings"][0]["sentence"] for e in made["experiments"]
+        e["experiment"]: e["verdict"]["standings"][0]["sentence"] for e in parsed["experiments"]
     }
     assert verdicts["one seed"].endswith("Insufficient data: 1 seed proves nothing.")
     assert "lr 0.1 and lr 0.2 tie" in verdicts["ties"]

@@ -47,8 +47,8 @@ def yielded(
 
 
 def swept(store: Store, runs: Sequence[tuple[str, int, list[Record]]], name: str) -> Results:
-    """A sweep of trials by (the device that was asked for, seed, records)."""
-    trials = [make_trial(device=asked, seed=seed, metrics=[]) for asked, seed, _ in runs]
+    """A sweep of trials by (the device requested, seed, records)."""
+    trials = [make_trial(device=device, seed=seed, metrics=[]) for device, seed, _ in runs]
     plan = make_plan(trials, name=name)
     with SweepWriter(store, plan, GOAL) as writer:
         for planned, (_, _, records) in zip(plan.trials, runs, strict=True):
@@ -79,9 +79,9 @@ def test_the_same_trial_across_devices(store: Store) -> None:
     assert (first.apart, second.apart) == (0.0, pytest.approx(0.05))
     assert (first.cost.train_s, second.cost.train_s) == (6.0, 1.5)
     assert second.cost.memory_mib == 20.0
-    told = terminal([build_report(found, of=choose_sections(["cost"]))])
-    assert "The same trial across devices" in told
-    assert "0.25" in told
+    output = terminal([build_report(found, of=choose_sections(["cost"]))])
+    assert "The same trial across devices" in output
+    assert "0.25" in output
 
 
 def test_shared_devices_have_no_ratio_of_seconds(store: Store) -> None:
@@ -142,8 +142,8 @@ def test_other_trials_on_another_device_are_not_the_same(store: Store) -> None:
 def test_runs_that_name_no_device_are_of_none() -> None:
     found = results(trial_run(0.9), trial_run(0.8, seed=1))
     assert section_record(found, "overview").mixed == 0
-    made = results(trial_run(0.9, metrics={"time/train_s": 1.0}))
-    assert section_record(made, "cost").devices == ()
+    unrecorded = results(trial_run(0.9, metrics={"time/train_s": 1.0}))
+    assert section_record(unrecorded, "cost").devices == ()
 
 
 def test_a_config_whose_seeds_ran_on_several_devices_is_reported() -> None:
@@ -154,5 +154,5 @@ def test_a_config_whose_seeds_ran_on_several_devices_is_reported() -> None:
     ]
     found = results(*runs)
     assert section_record(found, "overview").mixed == 1
-    told = " ".join(terminal([build_report(found)]).split())
-    assert "1 config with trials on different devices (`device: auto`" in told
+    output = " ".join(terminal([build_report(found)]).split())
+    assert "1 config with trials on different devices (`device: auto`" in output

@@ -50,10 +50,10 @@ class Reader(HTMLParser):
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        held = dict(attrs)
-        if "id" in held:
-            self.ids.append(held["id"] or "")
-        self.links += [held["href"] or ""] if tag == "a" and "href" in held else []
+        attributes = dict(attrs)
+        if "id" in attributes:
+            self.ids.append(attributes["id"] or "")
+        self.links += [attributes["href"] or ""] if tag == "a" and "href" in attributes else []
         self.loads += [v or "" for k, v in attrs if k == "src" or (k == "href" and tag != "a")]
         self.handlers += [k for k, _ in attrs if k.startswith("on") or k == "style"]
 

@@ -75,12 +75,12 @@ def test_pdflatex_compiles_every_section_and_hostile_names(tmp_path: Path) -> No
     text = latex([whole_report(full_grid()), whole_report(named)])
     (tmp_path / "report.tex").write_text(text, encoding="utf-8")
     (tmp_path / "paper.tex").write_text(PAPER, encoding="utf-8")
-    made = subprocess.run(
+    process = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
         cwd=tmp_path,
         capture_output=True,
         timeout=300,
         check=False,
     )
-    assert made.returncode == 0, made.stdout.decode(errors="replace")[-2000:]
+    assert process.returncode == 0, process.stdout.decode(errors="replace")[-2000:]
     assert (tmp_path / "paper.pdf").stat().st_size > 10_000

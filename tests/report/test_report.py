@@ -28,71 +28,73 @@ def report(*runs: StoredRun, expect: Any = (), **question: Any) -> Report:
     return build_report(results(*runs, expect=expect), Question(**question))
 
 
-def rows(made: Report) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(csv_of([made]))))
+def rows(built: Report) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(csv_of([built]))))
 
 
-def parsed(made: Report) -> dict[str, Any]:
+def parsed(built: Report) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    whole = json.loads(json_text([made]), parse_constant=refuse)
+    whole = json.loads(json_text([built]), parse_constant=refuse)
     assert whole["schema"] == SCHEMA
     (experiment,) = whole["experiments"]
     return dict(experiment)
 
 
-def said(made: Report) -> str:
+def sentence_of(built: Report) -> str:
     """The verdict's sentence."""
-    (standing,) = made.record("verdict").standings
+    (standing,) = built.record("verdict").standings
     return str(standing.sentence)
 
 
 @pytest.mark.parametrize("case", POOR)
 def test_poor_results_give_a_valid_report_in_every_format(case: str) -> None:
-    made = report(*POOR[case])
+    built = report(*POOR[case])
 
-    assert terminal([made]).startswith("demo\n")
-    assert markdown([made]).startswith("# demo\n")
-    assert len(rows(made)) == len(parsed(made)["leaderboard"]["rows"]) >= 1
-    for value in (terminal([made]), markdown([made]), csv_of([made]), json_text([made])):
+    assert terminal([built]).startswith("demo\n")
+    assert markdown([built]).startswith("# demo\n")
+    assert len(rows(built)) == len(parsed(built)["leaderboard"]["rows"]) >= 1
+    for value in (terminal([built]), markdown([built]), csv_of([built]), json_text([built])):
         assert not re.search(r"\bnan\b|\bNone\b|\binf\b", value)
 
 
 @pytest.mark.parametrize("case", ["nothing done", "all diverged", "one seed", "no metric"])
 def test_too_little_is_called_insufficient(case: str) -> None:
-    assert "nsufficient data" in said(report(*POOR[case]))
+    assert "nsufficient data" in sentence_of(report(*POOR[case]))
 
 
 def test_the_verdict_names_leader_and_runner_up_and_claims_nothing() -> None:
     """adam's best: 0.979, 0.98, 0.982 at lr 0.01, so mean 0.98033…, sd 0.00153."""
-    assert said(report(*small_grid())) == (
+    assert sentence_of(report(*small_grid())) == (
         "adam leads with val/accuracy 0.9803 ± 0.0015 (n = 3) at lr 0.01, mlp(hidden=[16]); "
         "next sgd, 0.9703 ± 0.0015. 3 seeds: no claim of significance."
     )
 
 
 def test_a_tie_is_no_lead() -> None:
-    sentence = said(report(*POOR["ties"]))
+    sentence = sentence_of(report(*POOR["ties"]))
 
     assert "lr 0.1 and lr 0.2 tie at val/accuracy 0.8500" in sentence
     assert "leads" not in sentence
 
 
 def test_one_seed_proves_nothing() -> None:
-    assert said(report(*POOR["one seed"])).endswith("Insufficient data: 1 seed proves nothing.")
+    assert sentence_of(report(*POOR["one seed"])).endswith(
+        "Insufficient data: 1 seed proves nothing."
+    )
 
 
 def test_seeds_that_change_nothing_are_pointed_out() -> None:
-    assert "2 seeds, which all gave the same value" in said(report(*POOR["no variance"]))
+    assert "2 seeds, which all gave the same value" in sentence_of(report(*POOR["no variance"]))
 
 
 def test_fewer_seeds_are_marked() -> None:
-    made = report(*POOR["missing seeds"])
+    built = report(*POOR["missing seeds"])
 
-    assert [row.fewer for row in made.record("leaderboard").rows] == [True, False]
-    assert "1*" in terminal([made])
-    assert "fewer seeds" in terminal([made])
+    assert [row.fewer for row in built.record("leaderboard").rows] == [True, False]
+    assert "1*" in terminal([built])
+    assert "fewer seeds" in terminal([built])
 
 
 def test_selection_on_the_test_split_is_reported() -> None:
@@ -159,15 +161,15 @@ def test_colour_only_by_request() -> None:
 
 
 def test_top_keeps_the_best_and_says_how_many_are_left() -> None:
-    made = report(*small_grid(), top=3)
+    built = report(*small_grid(), top=3)
 
-    assert [row.rank for row in made.record("leaderboard").rows] == [1, 2, 3]
-    assert "9 configs more" in terminal([made])
+    assert [row.rank for row in built.record("leaderboard").rows] == [1, 2, 3]
+    assert "9 configs more" in terminal([built])
 
 
 def test_hostile_names_do_no_harm() -> None:
-    made = report(*POOR["hostile names"])
-    text = markdown([made])
+    built = report(*POOR["hostile names"])
+    text = markdown([built])
 
     assert SCRIPT not in text
     assert "&lt;script&gt;" in text
@@ -175,9 +177,9 @@ def test_hostile_names_do_no_harm() -> None:
     assert not re.search(r"^#+ `x`", text, re.MULTILINE)
     (line,) = (line for line in text.splitlines() if FORMULA in line)
     assert len(re.findall(r"(?<!\\)\|", line)) == 4  # three cells, whatever is in them
-    assert "\x1b" not in terminal([made])
-    assert "[bold]" in terminal([made])
-    failures = {trial["run_name"]: trial for trial in parsed(made)["failures"]["trials"]}
+    assert "\x1b" not in terminal([built])
+    assert "[bold]" in terminal([built])
+    failures = {trial["run_name"]: trial for trial in parsed(built)["failures"]["trials"]}
     assert "\x1b[31m" in failures[FORMULA]["reason"]  # JSON holds what the store holds
 
 
@@ -199,13 +201,13 @@ def test_a_field_that_an_older_run_lacks_is_an_empty_cell() -> None:
 
 
 def test_json_holds_every_section_as_plain_values() -> None:
-    made = report(*small_grid(), expect=[{"metric": "test/r2", "value": 1, "tolerance": 0.1}])
+    built = report(*small_grid(), expect=[{"metric": "test/r2", "value": 1, "tolerance": 0.1}])
 
-    held = parsed(made)
+    json_report = parsed(built)
 
-    assert set(held) == {"experiment", *(section.name for section, _ in made.parts)}
-    assert held["expectations"]["figures"][0]["mean"] is None
-    assert held["verdict"]["standings"][0]["leaders"][0]["name"] == "adam"
+    assert set(json_report) == {"experiment", *(section.name for section, _ in built.parts)}
+    assert json_report["expectations"]["figures"][0]["mean"] is None
+    assert json_report["verdict"]["standings"][0]["leaders"][0]["name"] == "adam"
 
 
 def test_sections_are_found_with_distinct_names_and_orders() -> None:
@@ -221,8 +223,8 @@ def test_configs_with_the_same_label_show_their_ids() -> None:
     other = trial_run(0.8, seed=1)
     other.params["config_id"] = "f" * 16
 
-    made = report(trial_run(0.9), other)
+    built = report(trial_run(0.9), other)
 
-    told = [row.fields["config"] for row in made.record("leaderboard").rows]
-    assert told[1] == "ffffff"
-    assert told[0] != told[1]
+    ids = [row.fields["config"] for row in built.record("leaderboard").rows]
+    assert ids[1] == "ffffff"
+    assert ids[0] != ids[1]

@@ -19,17 +19,17 @@ from tests.stored import results
 
 @pytest.fixture(scope="module")
 def valid() -> Draft202012Validator:
-    made = schema()
-    Draft202012Validator.check_schema(made)
-    return Draft202012Validator(made)
+    document = schema()
+    Draft202012Validator.check_schema(document)
+    return Draft202012Validator(document)
 
 
 @pytest.fixture(scope="module")
 def report() -> Any:
-    return told(full_grid())
+    return json_report(full_grid())
 
 
-def told(found: Results) -> Any:
+def json_report(found: Results) -> Any:
     return json.loads(json_text([whole_report(found)]))
 
 
@@ -49,23 +49,23 @@ def test_a_whole_report_is_valid(valid: Draft202012Validator, report: Any) -> No
 
 @pytest.mark.parametrize("case", POOR)
 def test_poor_results_are_valid(valid: Draft202012Validator, case: str) -> None:
-    valid.validate(told(with_run_details(results(*POOR[case]))))
+    valid.validate(json_report(with_run_details(results(*POOR[case]))))
 
 
 @pytest.mark.parametrize(
     "break_it",
     [
-        lambda made: made.update(schema="harness.compare/2"),
-        lambda made: made["experiments"][0]["overview"].pop("trials"),
-        lambda made: made["experiments"][0]["overview"].update(trials="many"),
-        lambda made: made["experiments"][0]["verdict"]["headline"].update(finding="perhaps"),
-        lambda made: made["experiments"][0].pop("experiment"),
+        lambda d: d.update(schema="harness.compare/2"),
+        lambda d: d["experiments"][0]["overview"].pop("trials"),
+        lambda d: d["experiments"][0]["overview"].update(trials="many"),
+        lambda d: d["experiments"][0]["verdict"]["headline"].update(finding="perhaps"),
+        lambda d: d["experiments"][0].pop("experiment"),
     ],
 )
 def test_invalid_reports_do_not_validate(
     valid: Draft202012Validator, report: Any, break_it: Any
 ) -> None:
-    made = deepcopy(report)
-    assert made["schema"] == SCHEMA
-    break_it(made)
-    assert list(valid.iter_errors(made))
+    document = deepcopy(report)
+    assert document["schema"] == SCHEMA
+    break_it(document)
+    assert list(valid.iter_errors(document))

@@ -76,8 +76,8 @@ def test_few_seeds_are_insufficient_data() -> None:
 def test_contenders_that_do_not_differ_have_no_winner() -> None:
     same = [0.9, 0.91, 0.92, 0.93, 0.94]
     other = [0.94, 0.9, 0.93, 0.91, 0.92]
-    made = whole_report(results(*seeds(same, optimizer="adam"), *seeds(other, optimizer="sgd")))
-    sentence = made.record("verdict").sentence
+    built = whole_report(results(*seeds(same, optimizer="adam"), *seeds(other, optimizer="sgd")))
+    sentence = built.record("verdict").sentence
     assert sentence == (
         "Insufficient data: Wilcoxon's p = .875 over 5 seeds; so few that differ allow no p "
         "below .062. adam and sgd are level on 1 task, P(better) .50 [.16, .88], n = 5 "
@@ -145,11 +145,11 @@ def test_a_lower_metric_that_is_better_keeps_its_sign() -> None:
         for name, loss in (("adam", 0.1), ("sgd", 0.3))
         for s in range(5)
     ]
-    made = whole_report(results(*runs), Question(metric="val/loss"))
-    (pair,) = made.record("paired").pairs
+    built = whole_report(results(*runs), Question(metric="val/loss"))
+    (pair,) = built.record("paired").pairs
     assert (pair.first, pair.better, pair.wins) == ("adam", 1.0, 5)
     assert pair.difference == pytest.approx(-0.2)
-    found = made.record("seeds").contenders[0].summary
+    found = built.record("seeds").contenders[0].summary
     assert found.mean == pytest.approx(0.12)
     assert found.interval.low < 0.12 < found.interval.high
 
@@ -171,8 +171,8 @@ def test_time_to_target_is_in_seconds_only_on_exclusive_devices() -> None:
 
 
 def test_without_a_target_or_a_hit_there_is_insufficient_data() -> None:
-    made = whole_report(results(*small_grid()))
-    assert made.record("time_to_target").insufficient == "the experiment has no target"
+    built = whole_report(results(*small_grid()))
+    assert built.record("time_to_target").insufficient == "the experiment has no target"
 
 
 def test_untrained_nets_are_read_once_a_task_and_seed() -> None:
@@ -209,9 +209,9 @@ def test_the_front_and_the_means_of_cost(report: Report) -> None:
 
 def test_shared_devices_forbid_comparing_seconds() -> None:
     found = with_run_details(results(*tournament_runs(exclusive=False)))
-    made = build_report(found, of=choose_sections(["cost"]))
-    assert made.record("cost").unit == "best epoch"
-    assert "cannot be compared" in " ".join(terminal([made]).split())
+    built = build_report(found, of=choose_sections(["cost"]))
+    assert built.record("cost").unit == "best epoch"
+    assert "cannot be compared" in " ".join(terminal([built]).split())
 
 
 def test_a_search_ranks_its_winners_and_describes_its_points() -> None:
@@ -243,9 +243,9 @@ def test_nothing_tuned_has_no_best_learning_rates() -> None:
         for model in ("perceptron", "mlp")
         for s in range(2)
     ]
-    made = whole_report(results(*runs))
-    assert made.record("best_of_each") is None
-    assert "Best learning rates" not in terminal([made])
+    built = whole_report(results(*runs))
+    assert built.record("best_of_each") is None
+    assert "Best learning rates" not in terminal([built])
 
 
 def test_fields_that_follow_from_the_data_set_are_not_shown() -> None:
@@ -263,12 +263,12 @@ def test_the_same_results_give_the_same_report(report: Report) -> None:
 
 @pytest.mark.parametrize("case", POOR)
 def test_poor_results_give_a_valid_report_in_all_sections(case: str) -> None:
-    made = whole_report(with_run_details(results(*POOR[case])))
-    parsed = json.loads(json_text([made]))
+    built = whole_report(with_run_details(results(*POOR[case])))
+    parsed = json.loads(json_text([built]))
     assert parsed["experiments"][0]["experiment"] == "demo"
-    for text in (terminal([made]), markdown([made]), latex([made]), html([made])):
+    for text in (terminal([built]), markdown([built]), latex([built]), html([built])):
         assert not re.search(r"\bnan\b|>None<|\binf\b", text)
-    assert SCRIPT not in html([made])
+    assert SCRIPT not in html([built])
 
 
 def test_sections_fit_80_columns(report: Report) -> None:
@@ -316,9 +316,9 @@ def test_tracebacks_are_folded_and_escaped() -> None:
 
 
 def test_json_has_every_record(report: Report) -> None:
-    held: dict[str, Any] = json.loads(json_text([report]))["experiments"][0]
-    assert set(held) == {"experiment", *(section.name for section, _ in report.parts)}
-    assert held["across_tasks"]["friedman"]["tasks"] == 6
+    parsed: dict[str, Any] = json.loads(json_text([report]))["experiments"][0]
+    assert set(parsed) == {"experiment", *(section.name for section, _ in report.parts)}
+    assert parsed["across_tasks"]["friedman"]["tasks"] == 6
 
 
 def test_learning_rates_drawn_at_random_make_no_endless_table() -> None:
@@ -328,8 +328,8 @@ def test_learning_rates_drawn_at_random_make_no_endless_table() -> None:
         for i in range(40)
         for name in ("adam", "sgd")
     ]
-    made = whole_report(with_run_details(results(*runs)))
+    built = whole_report(with_run_details(results(*runs)))
 
-    assert made.record("grid").cells == ()
-    assert max(map(cell_len, terminal([made]).splitlines())) <= 80
-    assert html([made])
+    assert built.record("grid").cells == ()
+    assert max(map(cell_len, terminal([built]).splitlines())) <= 80
+    assert html([built])

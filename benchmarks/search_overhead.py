@@ -29,8 +29,7 @@ from harness.store.write.sweep_writer import SweepWriter
 from harness.tuning.search_loop import SearchLoop
 from harness.tuning.storage import open_storage
 from harness.tuning.study import TuningStudy
-from harness.tuning.study_plan import plan_studies
-from harness.tuning.study_runs import search_plan
+from harness.tuning.study_plan import plan_studies, search_plan
 
 POINTS = 1000
 ROUNDS = 5

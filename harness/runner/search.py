@@ -31,13 +31,12 @@ from harness.store.write.background import BackgroundWriter
 from harness.store.write.sweep_writer import SweepWriter, finish
 from harness.tuning.report import announcement, outcome_lines, write_figures
 from harness.tuning.results import StoredResults
-from harness.tuning.retraining import RetrainingPlan, plan_retraining, study_result
+from harness.tuning.retraining import RetrainingPlan, plan_retraining, study_result, tag_stored_runs
 from harness.tuning.search_loop import SearchLoop
 from harness.tuning.stacking import describe_stacking, require_own_clocks, stack_limit
 from harness.tuning.storage import Heartbeat, open_storage
 from harness.tuning.study import TuningStudy
-from harness.tuning.study_plan import StudyPlan
-from harness.tuning.study_runs import search_plan, tag_stored_runs
+from harness.tuning.study_plan import StudyPlan, search_plan
 
 SHOWN_CONFIGS: Final = 20
 POLL_SECONDS: Final = 1.0

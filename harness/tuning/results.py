@@ -54,10 +54,7 @@ class TrialResult:
         top = best_epoch(self.history, goal)
         if top is None:
             return None
-        costs: Mapping[str, float | None] = {
-            TRAIN_SECONDS: self.seconds,
-            PARAMETERS: self.parameters,
-        }
+        costs = {TRAIN_SECONDS: self.seconds, PARAMETERS: self.parameters}
         values = [costs.get(o.metric, top.values.get(o.metric)) for o in objectives]
         return None if None in values else [float(value) for value in values if value is not None]
 

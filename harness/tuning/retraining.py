@@ -1,9 +1,13 @@
-"""Plans the retraining: each study's tuned trial and its default, on fresh seeds."""
+"""Plans the retraining: each study's tuned trial and its default, on fresh seeds.
+
+Trials that the store has already are not trained again, but their runs get the search's tags.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 
 from harness.core.seeding import stream_seed
@@ -12,6 +16,9 @@ from harness.experiment.grid import Axis
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store import names
+from harness.store.read.runs import RunSummary, read_runs
+from harness.store.retry import with_retries
+from harness.store.store import Store
 from harness.tuning.study import TuningStudy
 
 SEEDS = 1_000_000
@@ -96,3 +103,23 @@ def fresh_seeds(search: Search) -> list[int]:
         if seed not in search.seeds and seed not in seeds:
             seeds.append(seed)
     raise AssertionError("count never ends")
+
+
+def tag_stored_runs(
+    store: Store, retraining: RetrainingPlan, latest: Mapping[str, RunSummary]
+) -> None:
+    """Sets the search's tags on the runs that the store has already.
+
+    A sweep may have trained them, or an earlier search with another tuned trial. latest: each
+    trial's latest run, by trial id.
+    """
+    experiment_id = store.experiment(retraining.plan.experiment.name)
+    stored_tags = {run.run_id: run.tags for run in read_runs(store, experiment_id)}
+    for trial_id, search_tags in retraining.search_tags.items():
+        if trial_id not in latest:
+            continue
+        run_id = latest[trial_id].run_id
+        for key, value in search_tags.items():
+            tag = names.TAG_SEARCH_PREFIX + key
+            if stored_tags[run_id].get(tag) != value:
+                with_retries("write to a run", partial(store.client.set_tag, run_id, tag, value))

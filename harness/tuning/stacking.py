@@ -53,13 +53,10 @@ def stack_limit(fuse: int | str, studies: Sequence[TuningStudy], slots: int) -> 
 def require_own_clocks(search: Search) -> None:
     """Raises InputError where training time is an objective, which a stack's trials share."""
     if any(objective.metric == TRAIN_SECONDS for objective in search.objectives):
-        raise InputError(
-            Problem(
-                f"--fuse: the trials of a stack share its clock, and {TRAIN_SECONDS} is an "
-                "objective",
-                hint="leave one of the two out",
-            )
+        problem = (
+            f"--fuse: the trials of a stack share its clock, but {TRAIN_SECONDS} is an objective"
         )
+        raise InputError(Problem(problem, hint="leave one of the two out"))
 
 
 def next_stack(ready: Sequence[SearchPoint], size: int) -> list[SearchPoint]:

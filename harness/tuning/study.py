@@ -46,6 +46,7 @@ MAX_RETRIES: Final = 2
 MAX_INVALID: Final = 1000
 """After how many invalid points in a row the study gives up."""
 
+_OUTCOMES: Final = {TrialState.COMPLETE: "done", TrialState.RUNNING: "running"}
 _logger = logging.getLogger(__name__)
 
 
@@ -104,6 +105,7 @@ class TuningStudy:
         self._shared = storage.shared
         self._cached_trials: list[FrozenTrial] | None = None
         self._spent_by_ended = 0, 0.0, 0
+        self._sign = -1 if plan.search.objectives[0].direction == "max" else 1
         directions: list[Literal["minimize", "maximize"]] = [
             "maximize" if o.direction == "max" else "minimize" for o in plan.search.objectives
         ]
@@ -225,8 +227,7 @@ class TuningStudy:
     def best(self) -> FrozenTrial | None:
         """Returns the best complete point by the first objective; the earliest of equals."""
         complete = [t for t in self._trials() if t.state is TrialState.COMPLETE]
-        sign = -1 if self._maximizes() else 1
-        return min(complete, key=lambda t: (sign * t.values[0], t.number), default=None)
+        return min(complete, key=lambda t: (self._sign * t.values[0], t.number), default=None)
 
     def pareto_front(self) -> list[FrozenTrial]:
         """Returns the complete points that no other point dominates."""
@@ -241,15 +242,9 @@ class TuningStudy:
         """Counts the points of the budget by outcome: done, pruned, diverged, failed, running."""
         counts = dict.fromkeys(("done", "pruned", "diverged", "failed", "running"), 0)
         for optuna_trial in self._trials():
-            if not _is_counted(optuna_trial):
-                continue
-            match optuna_trial.state:
-                case TrialState.COMPLETE:
-                    counts["done"] += 1
-                case TrialState.RUNNING:
-                    counts["running"] += 1
-                case _:
-                    counts[str(optuna_trial.user_attrs.get(OUTCOME, "failed"))] += 1
+            if _is_counted(optuna_trial):
+                outcome = optuna_trial.user_attrs.get(OUTCOME, "failed")
+                counts[_OUTCOMES.get(optuna_trial.state, outcome)] += 1
         return counts
 
     def _draw(self, optuna_trial: optuna.Trial) -> SearchPoint:
@@ -309,7 +304,6 @@ class TuningStudy:
 
     def _n_since_best(self) -> int:
         """Returns how many finished points followed the last that was better than all before it."""
-        sign = -1 if self._maximizes() else 1
         best: float | None = None
         n_since = 0
         for trial in self._trials():
@@ -317,13 +311,10 @@ class TuningStudy:
                 continue
             n_since += 1
             if trial.state is TrialState.COMPLETE:
-                value = sign * trial.values[0]
+                value = self._sign * trial.values[0]
                 if best is None or value < best:
                     best, n_since = value, 0
         return n_since
-
-    def _maximizes(self) -> bool:
-        return self.search.objectives[0].direction == "max"
 
     def _enqueue_known_points(self) -> None:
         if self.search.sampler.name == "grid":

@@ -18,8 +18,14 @@ from pydantic import ValidationError
 
 from harness.core.errors import HarnessError, InputError
 from harness.core.text import format_number, format_value
-from harness.experiment.experiment import CategoricalDimension, Dimension, Search, value_label
-from harness.experiment.grid import SkipRule, matches
+from harness.experiment.experiment import (
+    CategoricalDimension,
+    Dimension,
+    Experiment,
+    Search,
+    value_label,
+)
+from harness.experiment.grid import Axis, SkipRule, matches
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import COMPONENT_FIELDS, Choice, Trial, make_config_id, make_trial_id
 
@@ -166,6 +172,19 @@ def plan_studies(plan: Plan, search: Search, data_root: Path) -> tuple[StudyPlan
     for study in studies:
         _require_large_enough_grid(study)
     return studies
+
+
+def search_plan(experiment: Experiment, studies: Sequence[StudyPlan], search: Search) -> Plan:
+    """Returns the plan that the parent runs describe, and that the runs' params follow.
+
+    It has the base trial of each study, and every searched field as an axis.
+    """
+    axes = [axis for axis in experiment.axes if axis.field in search.per]
+    for d in search.space:
+        values = d.values if isinstance(d, CategoricalDimension) else (d.low, d.high)
+        axes.append(Axis(d.field, values))
+    described = replace(experiment, axes=tuple(axes))
+    return Plan(described, tuple(study.base for study in studies), ())
 
 
 def with_field(trial: Trial, field: str, value: Any) -> Trial:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.training.stacked.modules.forward_pass import DropoutMasks
-from harness.training.stacked.optimizer import EpochCoefficients, UpdateCoefficients
+from harness.training.stacked.optimizer import Coefficients
 from harness.training.stacked.stack import Stack, StackedOutputs
 
 BATCHES_TO_PROVE = 2
@@ -157,7 +157,7 @@ class StaticStep:
         first: StackedOutputs,
         masks: StaticMasks,
         examples: Tensor,
-        coefficients: EpochCoefficients,
+        coefficients: Coefficients,
     ) -> None:
         self._stack = stack
         self._size = first[1].shape[1]
@@ -166,7 +166,7 @@ class StaticStep:
         n = examples.shape[1]
         self._examples = torch.empty_like(examples)
         # A table with one learning rate for all batches is an expanded view; these are not.
-        self._tables = [table.new_empty(table.shape) for table in coefficients.tables]
+        self._tables = [table.new_empty(table.shape) for table in coefficients]
         self._outputs = [one.new_empty((len(one), n, *one.shape[2:])) for one in first]
         self._batch = examples.new_zeros(1)
         self._columns = examples.new_zeros(self._size)
@@ -176,10 +176,10 @@ class StaticStep:
         """Whether the stack still has the tensors that it had when this was built."""
         return self._values is self._stack.network.values
 
-    def begin(self, examples: Tensor, coefficients: EpochCoefficients, batch: int) -> None:
+    def begin(self, examples: Tensor, coefficients: Coefficients, batch: int) -> None:
         """Sets an epoch's order [S, N] and coefficients, and the next batch (from 0)."""
         self._examples.copy_(examples)
-        for table, values in zip(self._tables, coefficients.tables, strict=True):
+        for table, values in zip(self._tables, coefficients, strict=True):
             table.copy_(values)
         self._batch.fill_(batch)
         start = batch * self._size
@@ -190,7 +190,7 @@ class StaticStep:
         examples = self._examples.index_select(1, self._columns)
         tables = tuple(table.index_select(0, self._batch)[0] for table in self._tables)
         self.masks.rewind()
-        outputs = self._stack.step(examples, UpdateCoefficients(tables, ()), self.masks)
+        outputs = self._stack.step(examples, tables, self.masks)
         for all_outputs, of_batch in zip(self._outputs, outputs, strict=True):
             all_outputs.index_copy_(1, self._columns, of_batch)
         self._batch += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,34 +15,10 @@ from harness.training.learning_rate import LearningRate
 from harness.training.stacked.network import StackedNetwork
 from harness.training.stacked.update_rules import UpdateRule, update_rule_for
 
-
-@dataclass(frozen=True, slots=True)
-class UpdateCoefficients:
-    """What one update needs beside the gradient.
-
-    tables: for each update rule its coefficients [C, trials, 1], on the device. learning_rates: of
-    each trial, on the host; empty if every trial has a rule.
-    """
-
-    tables: tuple[Tensor, ...]
-    learning_rates: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EpochCoefficients:
-    """The `UpdateCoefficients` of n successive updates: the same fields, [n, …]."""
-
-    tables: tuple[Tensor, ...]
-    learning_rates: tuple[tuple[float, ...], ...]
-
-    def __iter__(self) -> Iterator[UpdateCoefficients]:
-        parts = zip(*(table.unbind() for table in self.tables), strict=True)
-        if not self.learning_rates:
-            return (UpdateCoefficients(part, ()) for part in parts)
-        if not self.tables:
-            return (UpdateCoefficients((), rates) for rates in self.learning_rates)
-        pairs = zip(parts, self.learning_rates, strict=True)
-        return (UpdateCoefficients(part, rates) for part, rates in pairs)
+Coefficients = tuple[Tensor, ...]
+"""What one update needs beside the gradient: for each range of trials a table [C, trials, 1] of the
+C coefficients of its update rule, on the device. For trials with optimizers of their own the table
+holds learning rates, on the CPU. The coefficients of n successive updates are [n, C, trials, 1]."""
 
 
 @dataclass(slots=True)
@@ -113,21 +89,22 @@ class StackedOptimizer:
         """The tensors of update rules that an update changes and the next one reads."""
         return [tensor for rule in self._rules() for tensor in rule.state().values()]
 
-    def coefficients(self, learning_rates: Tensor, updates: int) -> EpochCoefficients:
-        """Returns what the next n updates need.
+    def coefficients(self, learning_rates: Tensor, updates: int) -> Coefficients:
+        """Returns the coefficients of the next n updates.
 
         learning_rates: [n, K, 1], on the CPU. updates: the number of updates so far.
         """
         device = self._network.values.device
-        tables = [
-            part.rule.coefficients(learning_rates[:, part.start : part.stop], updates).to(device)
-            for part in self._ranges
-            if part.rule is not None
-        ]
-        rates = tuple(map(tuple, learning_rates.squeeze(2).tolist())) if self._own else ()
-        return EpochCoefficients(tuple(tables), rates)
+        tables = []
+        for part in self._ranges:
+            rates = learning_rates[:, part.start : part.stop]
+            if part.rule is None:
+                tables.append(rates.unsqueeze(1))
+            else:
+                tables.append(part.rule.coefficients(rates, updates).to(device))
+        return tuple(tables)
 
-    def step(self, coefficients: UpdateCoefficients) -> None:
+    def step(self, coefficients: Coefficients) -> None:
         """Updates the network by its gradient, which it overwrites."""
         values, gradient = self._network.values, self._network.gradient
         if self._clips:
@@ -135,15 +112,14 @@ class StackedOptimizer:
             scale = (self._max_norm / (norm + 1e-6)).clamp(max=1.0)
             is_limited = self._max_norm.isfinite()
             gradient.mul_(torch.where(is_limited, scale, torch.ones_like(scale)))
-        tables = iter(coefficients.tables)
-        for part in self._ranges:
+        for part, table in zip(self._ranges, coefficients, strict=True):
             rows = slice(part.start, part.stop)
             if part.rule is not None:
-                part.rule.step(values[rows], gradient[rows], next(tables))
+                part.rule.step(values[rows], gradient[rows], table)
                 continue
-            for i in range(part.start, part.stop):
+            for i, lr in enumerate(table.flatten().tolist(), part.start):
                 for group in self._own[i].optimizer.param_groups:
-                    group["lr"] = coefficients.learning_rates[i]
+                    group["lr"] = lr
                 self._own[i].optimizer.step()
 
     def select(self, indices: Tensor) -> None:

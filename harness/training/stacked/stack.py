@@ -31,10 +31,9 @@ from harness.training.stacked.modules.dropout import EpochDropoutMasks
 from harness.training.stacked.modules.forward_pass import DropoutMasks, SharedInputs
 from harness.training.stacked.network import StackedNetwork
 from harness.training.stacked.optimizer import (
-    EpochCoefficients,
+    Coefficients,
     LearningRates,
     StackedOptimizer,
-    UpdateCoefficients,
     order_by_rule,
 )
 
@@ -233,8 +232,8 @@ class Stack:
             self._compact()
         self.active = [trial for trial in self.active if trial.key in active]
 
-    def coefficients(self, epoch: int) -> EpochCoefficients:
-        """Returns what the updates of an epoch (from 1) need beside gradients."""
+    def coefficients(self, epoch: int) -> Coefficients:
+        """Returns the coefficients of all updates of an epoch (from 1)."""
         updates = (epoch - 1) * self.steps_per_epoch
         return self.optimizer.coefficients(self.learning_rates.of_epoch(epoch), updates)
 
@@ -247,7 +246,7 @@ class Stack:
     def step(
         self,
         examples: Tensor,
-        coefficients: UpdateCoefficients,
+        coefficients: Coefficients,
         masks: DropoutMasks,
         augment: Callable[[Tensor], Tensor] = _unchanged,
     ) -> StackedOutputs:

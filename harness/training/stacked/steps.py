@@ -15,7 +15,7 @@ from harness.training.stacked.cuda_graph import (
     StaticStep,
 )
 from harness.training.stacked.modules.forward_pass import DropoutMasks
-from harness.training.stacked.optimizer import EpochCoefficients, UpdateCoefficients
+from harness.training.stacked.optimizer import Coefficients
 from harness.training.stacked.stack import EpochStreams, Stack, StackedOutputs
 
 CUDA_GRAPH = "cuda_graph"
@@ -63,17 +63,18 @@ class StepRunner:
     def run(
         self,
         examples: Tensor,
-        coefficients: EpochCoefficients,
+        coefficients: Coefficients,
         streams: EpochStreams,
         first: int = 0,
     ) -> Iterator[StackedOutputs]:
         """Yields the outputs of each batch after its update; they are valid until the next epoch.
 
-        examples: int64 [S, N], each seed's order. streams: of the remaining batches. first: the
-        index of the first batch, from 0.
+        examples: int64 [S, N], each seed's order. coefficients: of all batches. streams: of the
+        remaining batches. first: the index of the first batch, from 0.
         """
         size, masks = self._stack.trial.batch_size, streams.masks
-        batches = list(zip(examples.split(size, dim=1), coefficients, strict=True))
+        by_batch = zip(*(table.unbind() for table in coefficients), strict=True)
+        batches = list(zip(examples.split(size, dim=1), by_batch, strict=True))
         if self._recording is not None and not self._recording.static.is_current:
             self._recording = None
         begun: Recording | None = None
@@ -100,7 +101,7 @@ class StepRunner:
         recording: Recording,
         index: int,
         examples: Tensor,
-        coefficients: UpdateCoefficients,
+        coefficients: Coefficients,
         masks: DropoutMasks,
     ) -> StackedOutputs:
         try:

@@ -237,7 +237,8 @@ def stacked(trials: Sequence[Trial], dtype: torch.dtype) -> list[dict[str, Tenso
         masks = EpochDropoutMasks(seeds, owner, epoch, dtype)
         steps = range((epoch - 1) * STEPS, epoch * STEPS)
         coefficients = optimizer.coefficients(table.of_epoch(epoch), steps.start)
-        for step, of_step in zip(steps, coefficients, strict=True):
+        by_step = zip(*(table.unbind() for table in coefficients), strict=True)
+        for step, of_step in zip(steps, by_step, strict=True):
             by_seed = [batch(seed, step, dtype, size_of(step)) for seed in seeds]
             inputs = torch.stack([one for one, _ in by_seed])
             targets = torch.stack([one for _, one in by_seed])[owner]

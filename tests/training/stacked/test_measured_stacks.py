@@ -58,7 +58,7 @@ def test_a_failed_dry_run_is_undone(data_root: Path) -> None:
     stack = Stack(stack_of(model=DROPOUT), data_root, CPU)
     before = [tensor.clone() for tensor in stack.state_tensors()]
     examples = stack.data.train.shuffled(stack.seeds, 1)[:, :256]
-    coefficients = next(iter(stack.coefficients(1)))
+    coefficients = tuple(table[0] for table in stack.coefficients(1))
     with pytest.raises(AttributeError), stack.dry_run():
         [stack.step(examples, coefficients, masks) for masks in (stack.streams(1).masks, object())]
     after = stack.state_tensors()

@@ -86,5 +86,5 @@ def compute_stacked_metrics(
             values[name] = metric.stacked(outputs, targets).tolist()
         else:
             pairs = zip(outputs, targets, strict=True)
-            values[name] = [metric.compute(one, wanted) for one, wanted in pairs]
+            values[name] = [metric.compute(*pair) for pair in pairs]
     return values

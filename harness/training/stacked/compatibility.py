@@ -21,16 +21,19 @@ from harness.training.stacked.modules.forward_pass import SharedInputs, Unstacka
 from harness.training.stacked.network import StackedNetwork
 
 TOLERANCE = 1e-3
+"""Relative and absolute, between results of a stack and of a model."""
 NOISE = 1e-6
 """Relative to the largest input: about ten times the rounding error."""
 TRAINED_MODELS = 4
 """The most models whose passes in training mode are compared: they differ in their values alone."""
 PROBE_TRIALS, PROBE_EXAMPLES = 2, 4
 
+_LOGITS = ""
+"""The key of logits beside those of buffers, whose names are not empty."""
+
 _VMAP_ERRORS: Final = {
-    "random operation": "it draws random numbers by itself (as attention does for its own "
-    "dropout), and a stack draws separate numbers for each trial for nn.Dropout and its variants "
-    "alone",
+    "random operation": "it draws random numbers by itself, as attention does for its own dropout; "
+    "in a stack only nn.Dropout and its variants can draw, separately for each trial",
     "data-dependent control flow": "its control flow (if, while) depends on the values of tensors; "
     "torch.where works in a stack",
     ".item()": "it reads a number from a tensor (.item(), float()), which differs by trial",
@@ -94,10 +97,6 @@ def verify(
             _require(_ExpectedResults.of(models[i], inputs[i], results).matches(mine))
 
 
-_LOGITS = ""
-"""The key of logits beside those of buffers, whose names are not empty."""
-
-
 @dataclass(frozen=True, slots=True)
 class _ExpectedResults:
     """A model's results in training mode, and how much noise in the inputs changes each of them:
@@ -154,13 +153,16 @@ def _training_results(model: nn.Module, x: Tensor) -> Mapping[str, Tensor]:
     return after | {_LOGITS: logits}
 
 
-def _distance(one: Tensor, other: Tensor) -> float:
-    return float((one.double() - other.double()).norm())
+def _distance(a: Tensor, b: Tensor) -> float:
+    return float((a.double() - b.double()).norm())
 
 
 def _require(condition: bool) -> None:
     if not condition:
-        raise Unstackable("as a stack it computes something else")
+        raise Unstackable(
+            "in a stack it computes something else than by itself: its outputs differ, or its "
+            "buffers after a training batch"
+        )
 
 
 @contextmanager
@@ -171,8 +173,8 @@ def forbid_hidden_state(model: nn.Module) -> Iterator[None]:
     yield
     after = _attributes(model)
     for name in before.keys() | after.keys():
-        one, other = before.get(name), after.get(name)
-        if one is not other and (isinstance(other, Tensor) or one != other):
+        old, new = before.get(name), after.get(name)
+        if old is not new and (isinstance(new, Tensor) or old != new):
             raise Unstackable(
                 f"its forward pass changes {name}, which the trials of a stack would share: "
                 "use register_buffer"

@@ -167,7 +167,7 @@ class StaticStep:
         self._examples = torch.empty_like(examples)
         # A table with one learning rate for all batches is an expanded view; these are not.
         self._tables = [table.new_empty(table.shape) for table in coefficients]
-        self._outputs = [one.new_empty((len(one), n, *one.shape[2:])) for one in first]
+        self._outputs = [out.new_empty((len(out), n, *out.shape[2:])) for out in first]
         self._batch = examples.new_zeros(1)
         self._columns = examples.new_zeros(self._size)
 
@@ -199,7 +199,7 @@ class StaticStep:
     def outputs_of(self, batch: int) -> StackedOutputs:
         """Returns views of a batch's outputs."""
         start = batch * self._size
-        logits, losses, targets = (one[:, start : start + self._size] for one in self._outputs)
+        logits, losses, targets = (out[:, start : start + self._size] for out in self._outputs)
         return logits, losses, targets
 
     def state_tensors(self) -> list[Tensor]:
@@ -267,7 +267,7 @@ def _restore(copies: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
         tensor.copy_(saved)
 
 
-def _is_close(one: Tensor, other: Tensor) -> bool:
-    if not one.is_floating_point():
-        return torch.equal(one, other)
-    return torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+def _is_close(a: Tensor, b: Tensor) -> bool:
+    if not a.is_floating_point():
+        return torch.equal(a, b)
+    return torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)

@@ -120,7 +120,7 @@ def _join(sources: Sequence[BatchSource]) -> StackedSplit:
         versions = tuple(range(len(subsets)))
         return StackedSplit(whole.inputs, whole.targets, whole.prepare, indices, versions)
     distinct = list({id(source): _in_memory(source) for source in sources}.values())
-    versions = tuple(next(i for i, one in enumerate(distinct) if one is s) for s in sources)
+    versions = tuple(next(i for i, d in enumerate(distinct) if d is source) for source in sources)
     first = distinct[0]
     if len(distinct) == 1:
         return StackedSplit(first.inputs, first.targets, first.prepare, None, versions)

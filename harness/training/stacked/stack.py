@@ -175,8 +175,8 @@ class Stack:
     def bytes_per_trial(self) -> int:
         """Measures the memory that each trial takes in training, on copies of two trials."""
         keys = [key for key, _ in self.trials[:SIZED_TRIALS]]
-        indices = torch.tensor([i for i, key in enumerate(self.keys) if key in keys])
-        indices = indices.to(self.device)
+        chosen = [index for index, key in enumerate(self.keys) if key in keys]
+        indices = torch.tensor(chosen, device=self.device)
         network = self.network.copy(indices)
         present, seed_indices = self.seed_indices[indices].unique(return_inverse=True)
         seeds = [self.seeds[i] for i in present.tolist()]
@@ -190,7 +190,7 @@ class Stack:
             logits = self._logits(network, inputs, shared, streams.masks)
             losses = self.losses(logits, shared.expand(targets))
         saved.pop(network.values.untyped_storage().data_ptr(), None)
-        example = sum(one[0, 0].nbytes for one in (logits, losses, targets))
+        example = sum(tensor[0, 0].nbytes for tensor in (logits, losses, targets))
         return row_bytes(network.values[0].nbytes, self.device) + step_bytes(
             sum(saved.values()) // len(network), example, len(self.data.train), self.device
         )

@@ -77,7 +77,7 @@ class StepRunner:
         batches = list(zip(examples.split(size, dim=1), by_batch, strict=True))
         if self._recording is not None and not self._recording.static.is_current:
             self._recording = None
-        begun: Recording | None = None
+        prepared: Recording | None = None
         for index in range(first, len(batches)):
             chosen, of_batch = batches[index]
             recording = self._recording
@@ -91,9 +91,9 @@ class StepRunner:
                     self._recording = Recording(self._recorder, static)
                 yield outputs
             else:
-                if begun is not recording:
+                if prepared is not recording:
                     recording.static.begin(examples, coefficients, index)
-                    begun = recording
+                    prepared = recording
                 yield self._run_recorded(recording, index, chosen, of_batch, masks)
 
     def _run_recorded(

@@ -35,12 +35,12 @@ class UpdateRule(ABC):
     def __init__(self, options: Sequence[Mapping[str, Any]], like: Tensor) -> None:
         self._device = like.device
         self._state: dict[str, Tensor] = {}
-        self._exact = {name: _coefficient(options, name) for name in self.needs}
-        self._coefficients = {
+        self._exact_options = {name: _coefficient(options, name) for name in self.needs}
+        self._options = {
             name: value.to(like) if isinstance(value, Tensor) else value
-            for name, value in self._constants().items()
+            for name, value in self._prepare_options().items()
         }
-        self._decays = any(one["weight_decay"] for one in options)
+        self._decays = any(trial["weight_decay"] for trial in options)
 
     @property
     def is_initialized(self) -> bool:
@@ -64,8 +64,8 @@ class UpdateRule(ABC):
     def select(self, indices: Tensor) -> None:
         """Continues with these trials alone (int64, ascending)."""
         self._state = {name: value[indices] for name, value in self._state.items()}
-        self._coefficients = _select(self._coefficients, indices)
-        self._exact = _select(self._exact, indices.cpu())
+        self._options = _select(self._options, indices)
+        self._exact_options = _select(self._exact_options, indices.cpu())
 
     def state(self) -> dict[str, Tensor]:
         """Returns what `load` needs beside the options; not copies."""
@@ -75,12 +75,12 @@ class UpdateRule(ABC):
         """Loads the state of as many trials."""
         self._state = {name: value.to(self._device) for name, value in state.items()}
 
-    def _constants(self) -> Mapping[str, Coefficient]:
+    def _prepare_options(self) -> Mapping[str, Coefficient]:
         """Returns the coefficients that an update reads, in double precision on the CPU."""
-        return self._exact
+        return self._exact_options
 
     def _get(self, name: str) -> Coefficient:
-        return self._coefficients[name]
+        return self._options[name]
 
     def _add_scaled(self, target: Tensor, other: Tensor, scale: Coefficient) -> None:
         """target ← target + scale·other, in place."""
@@ -126,8 +126,8 @@ class Momentum(UpdateRule):
             velocity = gradient
         values.addcmul_(velocity, coefficients[0], value=-1)
 
-    def _constants(self) -> Mapping[str, Coefficient]:
-        return {**self._exact, "undampened": 1 - self._exact["dampening"]}
+    def _prepare_options(self) -> Mapping[str, Coefficient]:
+        return {**self._exact_options, "undampened": 1 - self._exact_options["dampening"]}
 
 
 class Nesterov(Momentum):
@@ -151,13 +151,13 @@ class Adam(UpdateRule):
     def coefficients(self, lr: Tensor, updates: int) -> Tensor:
         """Returns for each update the step size, the number added to √v, and for decoupled weight
         decay the factor of the values."""
-        beta1, beta2, eps = (self._exact[name] for name in ("beta1", "beta2", "eps"))
+        beta1, beta2, eps = (self._exact_options[name] for name in ("beta1", "beta2", "eps"))
         counts = range(updates + 1, updates + len(lr) + 1)
         root = _tabulate([(1 - beta2**t) ** 0.5 for t in counts])
         ratio = root / _tabulate([1 - beta1**t for t in counts])
         table = [ratio.to(lr) * lr, (eps * root).to(lr).expand_as(lr)]
         if self.decoupled:
-            decay = self._exact["weight_decay"]
+            decay = self._exact_options["weight_decay"]
             table.append(1 - lr * (decay.to(lr) if isinstance(decay, Tensor) else decay))
         return torch.stack(table, 1)
 
@@ -180,9 +180,9 @@ class Adam(UpdateRule):
         super().select(indices)
         self._work = self._work[: len(indices)]
 
-    def _constants(self) -> Mapping[str, Coefficient]:
-        beta1, beta2 = self._exact["beta1"], self._exact["beta2"]
-        return {**self._exact, "new": 1 - beta1, "new_square": 1 - beta2}
+    def _prepare_options(self) -> Mapping[str, Coefficient]:
+        beta1, beta2 = self._exact_options["beta1"], self._exact_options["beta2"]
+        return {**self._exact_options, "new": 1 - beta1, "new_square": 1 - beta2}
 
 
 class AdamAMS(Adam):
@@ -222,7 +222,7 @@ def _number(options: Mapping[str, Any], name: str) -> float:
 
 
 def _coefficient(options: Sequence[Mapping[str, Any]], name: str) -> Coefficient:
-    numbers = [_number(one, name) for one in options]
+    numbers = [_number(trial, name) for trial in options]
     if len(set(numbers)) == 1:
         return numbers[0]
     return torch.tensor(numbers, dtype=torch.float64).unsqueeze(1)

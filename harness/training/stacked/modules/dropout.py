@@ -147,7 +147,9 @@ class DropoutInterceptor(TorchFunctionMode):
         if self.masks is None:
             return x
         if list(self._expected[index : index + 1]) != [spec]:
-            raise Unstackable("its dropout changes from one batch to the next")
+            raise Unstackable(
+                "its dropout changes from one batch to the next, and a stack draws masks beforehand"
+            )
         mask = self.masks[index].to(x.dtype)
         if function.alpha:
             return _alpha_dropout(x, mask, arguments.p)

@@ -68,9 +68,9 @@ def _check_parameters(model: nn.Module) -> None:
         raise Unstackable(f"{frozen[0]} is frozen, and a stack trains every parameter")
     parameters = dict(model.named_parameters(remove_duplicate=False))
     if len({id(p) for p in parameters.values()}) < len(parameters):
-        raise Unstackable("it uses one parameter in two places")
+        raise Unstackable("it uses one parameter in two places, and a stack trains each by itself")
     if len({p.dtype for p in parameters.values()}) != 1:
-        raise Unstackable("it has no parameters, or parameters of several dtypes")
+        raise Unstackable("a stack needs parameters, all of one dtype")
 
 
 def _in_sequence(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -230,12 +230,14 @@ def is_worker(pid: int) -> bool:
 
 
 def _is_orphan(folder: Path) -> bool:
-    import fcntl
+    from harness.core.locks import try_lock
 
-    with suppress(OSError), (folder / "owner").open("r+b") as mark:
-        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
+    if not (folder / "owner").is_file():
+        return False
+    lock = try_lock(folder / "owner")
+    if lock is not None:
+        lock.release()
+    return lock is not None
 
 
 _FINISHED = "SELECT 'done', COUNT(*) FROM runs WHERE status = 'FINISHED'"

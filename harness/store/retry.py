@@ -1,4 +1,4 @@
-"""Calls of the store, tried again while it is busy, and their failures told in one error."""
+"""Repeats calls of the store while it is busy, and turns its exceptions into StoreError."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from harness.store.uris import redact
 T = TypeVar("T")
 
 PAUSES = (0.5, 2.0, 5.0)
-"""Seconds between tries. SQLite itself waits 20 s for a lock at each try, so that a database
-locked for a minute loses nothing."""
+"""Seconds between tries. SQLite itself waits 20 s for a lock at each try, so that a database that
+is locked for a minute loses nothing."""
 
 PATIENT_PAUSE = 2.0
-"""Seconds between tries of a caller who has time."""
+"""Seconds between further tries within `retry_while`."""
 
-_COLLIDED = ("UNIQUE constraint failed", "duplicate key value")
-"""SQLite's and PostgreSQL's words for a row that another writer put there a moment before."""
+_COLLISIONS = ("UNIQUE constraint failed", "duplicate key value")
+"""Messages of SQLite and PostgreSQL about a row that another process has just written."""
 
-_PASSING = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
-_patience: ContextVar[Callable[[], bool]] = ContextVar("patience", default=lambda: False)
+_TEMPORARY = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+_keep_trying: ContextVar[Callable[[], bool]] = ContextVar("keep_trying", default=lambda: False)
 
 
 @contextmanager
-def retry_while(waits: Callable[[], bool]) -> Iterator[None]:
-    """In this block, in this thread, calls of a store that does not answer are tried again for as
-    long as `waits()`."""
-    token = _patience.set(waits)
+def retry_while(condition: Callable[[], bool]) -> Iterator[None]:
+    """Within this context and thread, `with_retries` repeats its call of a store that does not
+    answer for as long as `condition()` holds."""
+    token = _keep_trying.set(condition)
     try:
         yield
     finally:
-        _patience.reset(token)
+        _keep_trying.reset(token)
 
 
-def with_retries(what: str, action: Callable[[], T]) -> T:
-    """`action()`, tried again while the store is busy or a file cannot be written.
+def with_retries(purpose: str, action: Callable[[], T]) -> T:
+    """Returns `action()`, repeated while the store is busy or a file cannot be written.
 
-    action: idempotent, as writes are that carry their own timestamps; where two write the same row
-    first, as of a data set, the second finds it there when it tries again. what: completes the
-    sentence "cannot …". Raises StoreUnreachable when it stays so, or StoreError at once for any
-    other fault of the store.
+    purpose: completes the sentence "cannot …".
+    action: must be idempotent, as writes with their own timestamps are. If two processes insert the
+    same row at once, such as a data set, the later one finds it when it tries again.
+    Raises StoreUnreachable if the store stays busy, StoreError at once for any other fault.
     """
     from mlflow.exceptions import MlflowException
 
@@ -53,18 +53,24 @@ def with_retries(what: str, action: Callable[[], T]) -> T:
         try:
             return action()
         except (MlflowException, OSError) as error:
-            told = f"cannot {what}: {describe_error(error)}"
+            message = f"cannot {purpose}: {describe_error(error)}"
             pause = next(pauses, None)
-            collided = pause is not None and _has_collided(error)
-            if not (collided or _is_passing(error)):
-                raise StoreError(told) from None
-            if pause is None and not _patience.get()():
-                raise StoreUnreachable(told) from None
+            collided = pause is not None and any(text in str(error) for text in _COLLISIONS)
+            if not (collided or _is_temporary(error)):
+                raise StoreError(message) from None
+            if pause is None and not _keep_trying.get()():
+                raise StoreUnreachable(message) from None
         time.sleep(PATIENT_PAUSE if pause is None else pause)
 
 
-def _is_passing(error: Exception) -> bool:
-    """Whether the same call may succeed later."""
+def describe_error(error: Exception) -> str:
+    """Returns an exception's message in one line, without secrets and without SQL."""
+    text = redact(str(error) or type(error).__name__).replace("\n", " ")
+    return text.split(" [SQL:")[0].strip()[:500]
+
+
+def _is_temporary(error: Exception) -> bool:
+    """Returns whether the same call may succeed later."""
     if isinstance(error, OSError):
         return True
     from requests.exceptions import InvalidURL, RequestException
@@ -72,14 +78,4 @@ def _is_passing(error: Exception) -> bool:
     # MLflow wraps what a connection raises in an error like any other of its own.
     if isinstance(error.__context__, RequestException):
         return not isinstance(error.__context__, InvalidURL)
-    return getattr(error, "error_code", "") in _PASSING
-
-
-def _has_collided(error: Exception) -> bool:
-    return any(words in str(error) for words in _COLLIDED)
-
-
-def describe_error(error: Exception) -> str:
-    """An exception's own words in one line, without secrets and without SQL."""
-    text = redact(str(error) or type(error).__name__).replace("\n", " ")
-    return text.split(" [SQL:")[0].strip()[:500]
+    return getattr(error, "error_code", "") in _TEMPORARY

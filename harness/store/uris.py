@@ -1,4 +1,4 @@
-"""Addresses of stores, told to people without the secrets in them."""
+"""Addresses of stores: the default one, their parts, and how to show them without secrets."""
 
 from __future__ import annotations
 
@@ -15,32 +15,36 @@ _QUERY = re.compile(
 )
 
 
-def redact(text: str) -> str:
-    """`text` with the user, the password and secret-like query values of every URI replaced.
-
-    Everything up to a URI's last @ goes: a password may itself hold "/" or "@".
-    """
-    return _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text))
-
-
-def scheme(uri: str) -> str:
-    """ "sqlite", "http", "postgresql" (of "postgresql+psycopg"), …; "" for a bare path."""
-    found = re.match(r"([a-z][a-z0-9.-]*)(\+[a-z0-9_]+)?:", uri, re.IGNORECASE)
-    return found.group(1).lower() if found else ""
-
-
 def default_uri(root: Path | None = None) -> str:
-    """The store that is opened where none is named; with its credentials."""
+    """Returns the address of the store that is opened if none is given, with its credentials.
+
+    root: the project's folder, by default `paths.project_root()`.
+    """
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_folder(root) / 'mlflow.db'}"
 
 
+def store_folder(root: Path | None = None) -> Path:
+    """Returns the folder of a project's store."""
+    return (root or paths.project_root()).resolve() / "mlruns"
+
+
 def database_of(uri: str) -> Path | None:
-    """The file of a SQLite store; None where the address is not of one."""
+    """Returns the file of a SQLite store, or None for any other address."""
     location = uri.removeprefix("sqlite:///").split("?")[0]
     if location == uri or location in ("", ":memory:"):
         return None
     return Path(location).absolute()
 
 
-def store_folder(root: Path | None) -> Path:
-    return (root or paths.project_root()).resolve() / "mlruns"
+def scheme(uri: str) -> str:
+    """Returns "sqlite", "http", "postgresql" (of "postgresql+psycopg"), …; "" for a bare path."""
+    match = re.match(r"([a-z][a-z0-9.-]*)(\+[a-z0-9_]+)?:", uri, re.IGNORECASE)
+    return match.group(1).lower() if match else ""
+
+
+def redact(text: str) -> str:
+    """Returns `text` without the user, the password and secret query values of every URI in it.
+
+    Everything up to the last @ of a URI goes: a password may itself hold "/" or "@".
+    """
+    return _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text))

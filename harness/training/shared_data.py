@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -26,6 +26,7 @@ from harness.components.base import (
     TableColumns,
     Task,
 )
+from harness.core.locks import file_lock
 
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ class SharedCache:
         with torch.serialization.safe_globals([*_SAFE_CLASSES, *classes]):
             with suppress(OSError):
                 return cast("T", _map(path))
-            with _locked(path.with_suffix(".lock")):
+            with file_lock(path.with_suffix(".lock")):
                 with suppress(OSError):
                     return cast("T", _map(path))
                 content = make()
@@ -138,19 +139,3 @@ def cached(
 
 def _map(path: Path) -> Any:
     return torch.load(path, mmap=True, weights_only=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock between processes; it is released when the process that holds it ends.
-
-    Without such locks (Windows), two processes may prepare the same data.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

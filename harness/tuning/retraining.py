@@ -16,7 +16,7 @@ from harness.experiment.grid import Axis
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store import names
-from harness.store.read.runs import RunSummary, read_runs
+from harness.store.read.runs import RunSummary
 from harness.store.retry import with_retries
 from harness.store.store import Store
 from harness.tuning.study import TuningStudy
@@ -114,7 +114,7 @@ def tag_stored_runs(
     trial's latest run, by trial id.
     """
     experiment_id = store.experiment(retraining.plan.experiment.name)
-    stored_tags = {run.run_id: run.tags for run in read_runs(store, experiment_id)}
+    stored_tags = {run.run_id: run.tags for run in store.runs(experiment_id)}
     for trial_id, search_tags in retraining.search_tags.items():
         if trial_id not in latest:
             continue

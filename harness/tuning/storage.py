@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -22,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.errors import HarnessError, StoreError
+from harness.core.locks import file_lock
 from harness.store.coordination.leases import LEASE_SECONDS, LeaseMonitor, RenewalThread
 from harness.store.coordination.processes import is_dead, is_on_this_host, process_tag
 from harness.store.retry import describe_error
@@ -122,23 +123,18 @@ def _ends_with_whole_line(content: bytes) -> bool:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Locks the journal against other searches. The lock ends with the process that holds it."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path.with_name(path.name + ".search"), blocking=False, thread_local=False)
+    lock = ExitStack()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
+        lock.enter_context(file_lock(path.with_name(path.name + ".search"), timeout=0))
+    except TimeoutError:
         raise HarnessError(
             f"another search is using {path}; for several machines or processes give a database, "
             "as in --storage postgresql://…"
         ) from None
     except OSError as error:
         raise StoreError(f"cannot write beside the studies' journal {path}: {error}") from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def _remove_left_lock(path: Path) -> None:

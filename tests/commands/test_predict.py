@@ -22,8 +22,8 @@ from harness.core.metrics import BEST_EPOCH
 from harness.core.records import Ended
 from harness.experiment.trial import make_trial_id
 from harness.predict import main
-from harness.store.artifacts.trial_files import WEIGHTS, write_weights
-from harness.store.names import TAG_ARTIFACTS, TAG_SUPERSEDED
+from harness.store.artifacts.trial_files import write_weights
+from harness.store.names import TAG_ARTIFACTS, TAG_SUPERSEDED, WEIGHTS_FILE
 from harness.store.read.runs import StoredRun
 from harness.store.store import Store, open_store
 from harness.training.loop import train
@@ -242,7 +242,7 @@ def test_the_error_for_an_ambiguous_beginning_lists_the_runs(
 
 def test_damaged_weights_are_rejected(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(store, "digits", 0)
-    path = Path(run.info.artifact_uri.removeprefix("file://"), WEIGHTS)
+    path = Path(run.info.artifact_uri.removeprefix("file://"), WEIGHTS_FILE)
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1

@@ -21,8 +21,8 @@ def wrong():
     return float(clock.read_text()) if clock.exists() else 0.0
 time.time = lambda: told() + wrong()
 time.time_ns = lambda: told_ns() + int(wrong() * 1e9)
-from harness.store.coordination import lease
-lease.RENEW_SECONDS, lease.LEASE_SECONDS = 0.5, {LEASE_SECONDS}.0
+from harness.store.coordination import leases
+leases.RENEW_SECONDS, leases.LEASE_SECONDS = 0.5, {LEASE_SECONDS}.0
 from harness import sweep
 sys.exit(sweep.main([*arguments, "--no-compare"]))
 """

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from mlflow.entities import Metric
 
-from harness.store.read.run_details import RUNS_A_REQUEST, RunDetails
+from harness.store.read import client
+from harness.store.read.run_details import RunDetails
 from harness.store.store import Store
 from harness.store.write.files import attach
 
@@ -48,17 +49,15 @@ def test_a_store_that_is_no_file_of_ours_gives_the_same(store: Store) -> None:
 
 
 def test_many_runs_take_few_requests(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.store.read import run_details
-
     asked: list[int] = []
     monkeypatch.setattr(
-        run_details, "_bulk", lambda store, runs, metric: asked.append(len(runs)) or []
+        client, "_request_histories", lambda store, runs, metric: asked.append(len(runs)) or []
     )
     RunDetails(replace(store, database=None)).histories(
         [f"{i:032}" for i in range(250)], ["a", "b"]
     )
 
-    assert asked == [RUNS_A_REQUEST, RUNS_A_REQUEST, 50] * 2
+    assert asked == [client.RUNS_A_REQUEST, client.RUNS_A_REQUEST, 50] * 2
 
 
 def test_more_runs_than_a_statement_holds(store: Store) -> None:

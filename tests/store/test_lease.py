@@ -17,9 +17,9 @@ from harness.core.records import Claim, Outcome
 from harness.experiment.plan import Plan
 from harness.store import names
 from harness.store.coordination import claims, leases, processes
-from harness.store.coordination import stale_runs as reap
 from harness.store.coordination.claims import Claims
 from harness.store.coordination.leases import IDS_A_TAG, LeaseMonitor
+from harness.store.read import client
 from harness.store.store import Store
 from harness.store.write.sweep_writer import SweepWriter
 from tests.store.store_support import GOAL, children, digits, done, make_plan
@@ -86,7 +86,7 @@ def test_of_two_without_a_common_folder_one_gets_each_trial(served: Store, tmp_p
             assert theirs.take(plan.trials[0]) is Claim.DONE
             writer.lease.renew()
             assert theirs.take(plan.trials[0]) is Claim.DONE
-            assert second.lease.others() == {writer.run_id: set()}
+            assert second.lease.claims_of_others() == {writer.run_id: set()}
 
 
 def test_of_many_that_claim_at_once_never_two_begin(
@@ -129,13 +129,13 @@ def test_many_claims_fit_in_tags(served: Store) -> None:
     with SweepWriter(served, plan, GOAL) as writer, SweepWriter(served, plan, GOAL) as second:
         wanted = {f"{number:016x}" for number in range(2 * IDS_A_TAG + 1)}
         for trial_id in wanted:
-            writer.lease.hold_later(trial_id)
+            writer.lease.claim_later(trial_id)
         writer.lease.renew()
-        assert second.lease.others()[writer.run_id] == wanted
+        assert second.lease.claims_of_others()[writer.run_id] == wanted
         for trial_id in list(wanted)[5:]:
             writer.lease.release(trial_id)
         writer.lease.renew()
-        assert second.lease.others()[writer.run_id] == set(list(wanted)[:5])
+        assert second.lease.claims_of_others()[writer.run_id] == set(list(wanted)[:5])
 
 
 def elsewhere(store: Store, run_id: str) -> None:
@@ -159,7 +159,7 @@ def test_a_dead_machine_s_runs_are_closed_and_its_trials_free(
     gone = SweepWriter(served, plan, GOAL)
     begun = gone.record(plan.trials[0], done()[0])
     gone.commit()
-    gone.lease.hold(plan.trials[0].trial_id)
+    gone.lease.claim(plan.trials[0].trial_id)
     for run_id in (gone.run_id, begun.run_id):
         elsewhere(served, run_id)
     other = apart(served, tmp_path / "other")
@@ -179,7 +179,7 @@ def test_a_dead_machine_s_runs_are_closed_and_its_trials_free(
     assert left.data.tags[names.TAG_OUTCOME] == Outcome.INTERRUPTED
     assert "lease" in left.data.tags[names.TAG_REASON]
     with pytest.raises(HarnessError, match="closed by somebody else"):
-        gone.lease.others()
+        gone.lease.claims_of_others()
     for record in done():  # It lived after all: what it writes now counts for nothing.
         gone.record(plan.trials[0], record)
     gone.commit()
@@ -194,7 +194,7 @@ def test_the_living_and_those_of_this_machine_are_never_closed(
     here, renewing, watching = (SweepWriter(served, plan, GOAL) for _ in range(3))
     elsewhere(served, renewing.run_id)
     for _ in range(30):
-        renewing.lease._tag(names.TAG_HEARTBEAT, str(clock[0]))
+        renewing.lease._write_tag(names.TAG_HEARTBEAT, str(clock[0]))
         watching.lease.renew()
         clock[0] += 10
     for writer in (here, renewing, watching):
@@ -214,15 +214,16 @@ def test_while_the_server_is_away_the_lone_go_on_and_others_wait(
         taking.share(writer.lease)
         assert taking.take(plan.trials[0]) is Claim.GRANTED
         with monkeypatch.context() as outage:
-            for module in (leases, reap):
+            for module in (leases, client):
                 outage.setattr(module, "with_retries", away)
             assert taking.take(plan.trials[1]) is Claim.GRANTED
         writer.lease.renew()
         second = SweepWriter(apart(served, tmp_path / "other"), plan, GOAL)
-        assert second.lease.others()[writer.run_id] == {t.trial_id for t in plan.trials[:2]}
+        claimed = {planned.trial_id for planned in plan.trials[:2]}
+        assert second.lease.claims_of_others()[writer.run_id] == claimed
         monkeypatch.setattr(claims, "OUTAGE_SECONDS", 0.0)
         assert taking.take(plan.trials[2]) is Claim.GRANTED
-        for module in (leases, reap):
+        for module in (leases, client):
             monkeypatch.setattr(module, "with_retries", away)
         writer.lease.release(plan.trials[2].trial_id)
         assert taking.take(plan.trials[2]) is Claim.HELD

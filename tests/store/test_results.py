@@ -12,8 +12,8 @@ from mlflow.entities import Metric, Param, RunTag
 
 from harness.core.errors import InputError
 from harness.store import names
+from harness.store.read import client, tables
 from harness.store.read import results as reading
-from harness.store.read import runs as runs_module
 from harness.store.read.results import experiment_names, find_trials, flatten, read_results
 from harness.store.read.runs import StoredRun
 from harness.store.store import Store, open_existing_store, open_store
@@ -75,7 +75,7 @@ def test_the_database_and_mlflows_search_give_the_same_table(
 ) -> None:
     direct = read_results(store, "newer")
     server = Store(store.uri, store.client, store.home, None, None)
-    monkeypatch.setattr(runs_module, "PAGE", 2)  # more than one page
+    monkeypatch.setattr(client, "PAGE", 2)  # more than one page
 
     searched = read_results(server, "newer")
 
@@ -105,7 +105,7 @@ def test_reading_sends_no_request_for_a_single_run(
 def test_a_database_of_an_unknown_form_is_read_by_mlflow(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs_module, "_TAGS", "SELECT * FROM no_such_table")
+    monkeypatch.setattr(tables, "_TAGS", "SELECT * FROM no_such_table")
 
     assert len(read_results(store, "newer").trials) == 3
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness.core.errors import StoreError
 from harness.core.records import Ended, Outcome
-from harness.store.read.index import finished
+from harness.store.read.client import ClientReader
 from harness.store.store import Store, open_store
 from harness.store.uris import redact, scheme
 from tests.store.store_support import children, digits, done, failed, make_plan, runs, write
@@ -153,7 +153,7 @@ def test_finished_is_the_same_from_the_tables_and_from_mlflow(store: Store) -> N
     write(store, plan, {0: done(0.8), 1: [failed()], 2: stopped, 3: diverged})
     write(store, plan, {0: done(0.9)})
     found = store.latest_runs(store.experiment("test"))
-    assert found == finished(store.client, store.experiment("test"))
+    assert found == ClientReader(store).latest_runs(store.experiment("test"))
     assert {key: run.outcome for key, run in found.items()} == {
         "0" * 16: Outcome.DONE,
         f"{1:016x}": Outcome.FAILED,
@@ -168,7 +168,7 @@ def test_finished_without_the_tables_it_knows(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(store, make_plan([digits()]), {0: done()})
-    monkeypatch.setattr("harness.store.read.index._QUERY", "SELECT * FROM of_another_release")
+    monkeypatch.setattr("harness.store.read.tables._SUMMARIES", "SELECT * FROM of_another_release")
     assert store.latest_runs(store.experiment("test"))["0" * 16].outcome is Outcome.DONE
 
 

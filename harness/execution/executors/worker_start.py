@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.core.locks import try_lock
 from harness.execution.executors.worker import work
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class SharedFolder:
 
     path: Path
     budget: int
-    lock: BaseFileLock
+    lock: BaseFileLock | None
 
     @classmethod
     def make(cls) -> SharedFolder:
@@ -52,33 +53,30 @@ class SharedFolder:
 
         Removes first what processes left there that were killed together with their workers.
         """
-        from filelock import FileLock
-
         has_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MIN_FREE_MEMORY
         parent = MEMORY if has_memory else Path(tempfile.gettempdir())
         for abandoned in _abandoned_folders(parent):
             shutil.rmtree(abandoned, ignore_errors=True)
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        lock = FileLock(path / _LOCK, thread_local=False)
-        lock.acquire()
+        lock = try_lock(path / _LOCK)
         return cls(path, shutil.disk_usage(path).free // MAX_SHARE, lock)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-        self.lock.release()
+        if self.lock is not None:
+            self.lock.release()
 
 
 def _abandoned_folders(parent: Path) -> Iterator[Path]:
     """The folders of shared data whose process has died."""
-    from filelock import FileLock, Timeout
-
     for folder in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError, Timeout):
+        with suppress(OSError):
             is_young = time.time() - folder.stat().st_mtime < YOUNG_SECONDS
             if not is_young and (folder / _LOCK).is_file():
-                with FileLock(folder / _LOCK, blocking=False):
-                    pass
-                yield folder
+                lock = try_lock(folder / _LOCK)
+                if lock is not None:
+                    lock.release()
+                    yield folder
 
 
 def prepare(threads: int, imports: Sequence[str] = ()) -> None:

@@ -27,11 +27,10 @@ from harness.store.artifacts.figure_data import (
 )
 from harness.store.artifacts.model import log_model
 from harness.store.artifacts.trial_outputs import TrialOutputs
-from harness.store.names import ARTIFACTS_COMPLETE
+from harness.store.names import ARTIFACTS_COMPLETE, WEIGHTS_FILE
 from harness.store.retry import with_retries
 from harness.store.store import Store
 
-WEIGHTS = "weights/state_dict.pt"
 DOTS_PER_INCH = 110
 _logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def write_weights(folder: Path, test_outputs: TestOutputs) -> None:
     """The state dict, for `torch.load(…, weights_only=True)`, with its SHA-256 beside it."""
     import torch
 
-    path = folder / WEIGHTS
+    path = folder / WEIGHTS_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(dict(test_outputs.state_dict), path)
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()

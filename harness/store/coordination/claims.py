@@ -1,186 +1,213 @@
-"""Which harness runs which trial, where several run one experiment at the same time.
+"""Which process trains which trial, where several run one experiment at the same time.
 
-On one machine a claim is a lock on one byte of a file that all harnesses of a store's folder share:
-the system gives it to one process alone, and takes it back when that process dies, however it dies.
-Nothing is left to clean up, and no clock is trusted.
-
-Machines that share only a server claim through it as well (`Claims.share`). Each harness writes
-what it claims on its own parent run, and then reads the others': of two that claim one trial, the
-one that wrote later sees the other, in whatever order and however slow the server is, so that never
-both begin. Where both see each other, the one whose run has the higher id withdraws.
+A claim has two backends. Processes that share the store's folder claim a trial by locking one byte
+of a file (`MachineClaims`): the system gives the lock to one process alone and takes it back when
+that process ends, however it ends. Machines that share only an MLflow server claim through it as
+well (`ServerClaims`).
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import random
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Protocol
 
 from harness.core.errors import StoreUnreachable
+from harness.core.locks import ByteLocks
 from harness.core.records import NOT_REPEATED, Claim
 from harness.experiment.plan import PlannedTrial
 from harness.store.coordination.leases import Lease
 from harness.store.read.runs import RunSummary
 from harness.store.store import Store
 
-PRESENCE = 1 << 62
-"""Where in the file the bytes lie that say who is there; trials have theirs before it."""
-PRESENCE_SIZE = 1 << 40
+PROCESS_BYTES = 1 << 62
+"""Where the bytes begin that stand for processes; each trial has a byte before them."""
+PROCESS_BYTES_COUNT = 1 << 40
 FRESH_SECONDS = 1.0
-"""How old the store's answer may be for a trial that another harness holds."""
+"""How old the store's answer may be for a trial that another process holds."""
 CONTEST_SECONDS = 0.2
 CONTEST_LOOKS = 10
-"""How often, and with what pauses, the one that need not withdraw looks whether the other has."""
+"""Of two processes that claim one trial at once, one withdraws. How often the other one looks
+whether it has, and the pause between two looks."""
 OUTAGE_SECONDS = 10.0
-"""How long a server that did not answer is not asked again for claims."""
+"""After a server did not answer, how long it is not asked for claims again."""
 
 _logger = logging.getLogger(__name__)
 
 
-class Claims:
-    """This process's claims on an experiment's trials, until the `with` block is left.
+class ClaimBackend(Protocol):
+    """Decides which process trains a trial."""
 
-    known: the runs that stood in the store when it was decided what to run. Harnesses that share
-    the store's folder (`Store.home`) see each other; those that share only a server do after
-    `share`.
+    def take(self, trial_id: str) -> Claim:
+        """Claims a trial for this process."""
+        ...
+
+
+class Claims:
+    """This process's claims on the trials of an experiment, while the context is open.
+
+    known: the latest runs in the store when it was decided which trials to train.
     """
 
     def __init__(self, store: Store, experiment_id: str, known: Mapping[str, RunSummary]) -> None:
         self._store = store
         self._experiment_id = experiment_id
         self._known = known
-        self._found = known
-        self._asked = 0.0
-        self._size = 0
-        self._others = True
-        self._file: int | None = None
-        self._own = PRESENCE + random.randrange(PRESENCE_SIZE)  # noqa: S311 - no secret
-        self._remote: _Remote | None = None
+        self._machine: MachineClaims | None = None
+        self._server: ServerClaims | None = None
 
     def __enter__(self) -> Claims:
-        path = self._store.claims_file(self._experiment_id)
         try:
-            self._file = _open(path)
-            _lock(self._file, self._own, wait=True)
+            self._machine = MachineClaims(self._store, self._experiment_id, self._known)
         except (ImportError, OSError) as error:
-            _logger.warning("no claims here (%s): run one harness at a time", error)
-            self._file = None
+            _logger.warning("trials cannot be claimed here (%s): run one sweep at a time", error)
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        if self._machine is not None:
+            self._machine.close()
+            self._machine = None
 
     def share(self, lease: Lease) -> None:
-        """Claim through the store too, where it is a server, which other machines may use."""
+        """Claims through the store too, if it is a server that other machines may use."""
         if self._store.database is None:
-            self._remote = _Remote(self._store, self._experiment_id, lease)
+            self._server = ServerClaims(self._store, self._experiment_id, self._known, lease)
 
     def take(self, planned: PlannedTrial) -> Claim:
-        """Claim a trial. It stays claimed after it has run: whoever gets it next knows that this
-        process is gone, and looks in the store.
+        """Claims a trial.
 
-        Raises StoreError; HarnessError where this harness was taken for dead.
+        It stays claimed after it was trained: whoever gets it next knows that this process has
+        ended, and looks in the store. Raises StoreError; HarnessError if another machine took this
+        process for dead.
         """
-        claim = self._take_here(planned)
-        if claim is Claim.GRANTED and self._remote is not None:
-            return self._remote.take(planned, self._known.get(planned.trial_id))
-        return claim
-
-    def release(self, planned: PlannedTrial) -> None:
-        """A trial has ended and its run is in the store: other machines need not wait for it."""
-        if self._remote is not None:
-            self._remote.lease.release(planned.trial_id)
-
-    def _take_here(self, planned: PlannedTrial) -> Claim:
-        if self._file is None:
-            return Claim.GRANTED
-        if not _lock(self._file, int(planned.trial_id, 16) % PRESENCE):
-            if time.monotonic() - self._asked > FRESH_SECONDS:
-                self._ask()
-            return Claim.DONE if self._is_done(planned) else Claim.HELD
-        if self._others or os.fstat(self._file).st_size != self._size:
-            self._ask()
-        return Claim.DONE if self._is_done(planned) else Claim.GRANTED
-
-    def _is_done(self, planned: PlannedTrial) -> bool:
-        """Whether the trial has ended since it was decided to run it."""
-        return _is_news(self._found.get(planned.trial_id), self._known.get(planned.trial_id))
-
-    def _ask(self) -> None:
-        """Read the store. Who comes later makes the file longer; who was there already is looked
-        for first, so that nobody can end between the two unnoticed."""
-        if self._file is None:
-            return
-        self._size = os.fstat(self._file).st_size
-        self._others = not all(
-            _lock(self._file, start, size) and _unlock(self._file, start, size)
-            for start, size in (
-                (PRESENCE, self._own - PRESENCE),
-                (self._own + 1, PRESENCE + PRESENCE_SIZE - self._own),
-            )
-            if size
-        )
-        self._found = self._store.latest_runs(self._experiment_id)
-        self._asked = time.monotonic()
-
-
-class _Remote:
-    """Claims through the store's server, by which machines see each other that share no folder."""
-
-    def __init__(self, store: Store, experiment_id: str, lease: Lease) -> None:
-        self._store = store
-        self._experiment_id = experiment_id
-        self.lease = lease
-        self._looked: float | None = None
-        self._failed: float | None = None
-        self._others: dict[str, set[str]] = {}
-
-    def take(self, planned: PlannedTrial, before: RunSummary | None) -> Claim:
-        """While the server does not answer, a harness that was alone goes on, and one that was not
-        waits."""
-        if self._failed is None or time.monotonic() - self._failed > OUTAGE_SECONDS:
-            try:
-                claim = self._take(planned.trial_id, before)
-            except StoreUnreachable as error:
-                _logger.warning("trials cannot be claimed now: %s", error)
-                self._failed = time.monotonic()
-            else:
-                self._failed = None
+        backends: tuple[ClaimBackend | None, ...] = (self._machine, self._server)
+        for backend in backends:
+            claim = backend.take(planned.trial_id) if backend is not None else Claim.GRANTED
+            if claim is not Claim.GRANTED:
                 return claim
-        if self._others:
-            self.lease.release(planned.trial_id)
-            return Claim.HELD
-        self.lease.hold_later(planned.trial_id)
         return Claim.GRANTED
 
-    def _take(self, trial_id: str, before: RunSummary | None) -> Claim:
-        if self._is_held(trial_id):  # A look that is not old spares the server two writes.
-            return Claim.DONE if self._is_done(trial_id, before) else Claim.HELD
-        self.lease.hold(trial_id)
-        if not self._wins(trial_id):
-            self.lease.drop(trial_id)
+    def release(self, planned: PlannedTrial) -> None:
+        """Ends the claim that other machines see, once the trial's run is in the store."""
+        if self._server is not None:
+            self._server.lease.release(planned.trial_id)
+
+
+class MachineClaims:
+    """Claims between processes that share the store's folder, by locks on bytes of a file.
+
+    Raises OSError if the file cannot be opened, ImportError on systems without such locks.
+    """
+
+    def __init__(self, store: Store, experiment_id: str, known: Mapping[str, RunSummary]) -> None:
+        self._store = store
+        self._experiment_id = experiment_id
+        self._known = known
+        self._latest = known
+        self._read_at = 0.0
+        self._size = 0
+        self._has_others = True
+        self._own_byte = PROCESS_BYTES + random.randrange(PROCESS_BYTES_COUNT)  # noqa: S311
+        self._locks = ByteLocks(store.claims_file(experiment_id))
+        self._locks.lengthen()
+        self._locks.lock(self._own_byte, wait=True)
+
+    def take(self, trial_id: str) -> Claim:
+        """Claims a trial. The store is read only if another process may have trained it."""
+        if not self._locks.lock(int(trial_id, 16) % PROCESS_BYTES):
+            if time.monotonic() - self._read_at > FRESH_SECONDS:
+                self._read()
+            return Claim.DONE if self._is_done(trial_id) else Claim.HELD
+        if self._has_others or self._locks.size() != self._size:
+            self._read()
+        return Claim.DONE if self._is_done(trial_id) else Claim.GRANTED
+
+    def close(self) -> None:
+        self._locks.close()
+
+    def _is_done(self, trial_id: str) -> bool:
+        return _has_ended_since(self._known.get(trial_id), self._latest.get(trial_id))
+
+    def _read(self) -> None:
+        """Reads the store. A process that comes makes the file longer; those that are there are
+        looked for before reading, so that none can end between the two unnoticed."""
+        self._size = self._locks.size()
+        self._has_others = not all(
+            self._is_free(start, end)
+            for start, end in (
+                (PROCESS_BYTES, self._own_byte),
+                (self._own_byte + 1, PROCESS_BYTES + PROCESS_BYTES_COUNT),
+            )
+            if start < end
+        )
+        self._latest = self._store.latest_runs(self._experiment_id)
+        self._read_at = time.monotonic()
+
+    def _is_free(self, start: int, end: int) -> bool:
+        if not self._locks.lock(start, end - start):
+            return False
+        self._locks.unlock(start, end - start)
+        return True
+
+
+class ServerClaims:
+    """Claims between machines that share only a server, through tags of their parent runs.
+
+    A process writes what it claims to its own parent run, then reads those of the others. Of two
+    that claim one trial, the one that wrote later sees the other, however slow the server is, so
+    that never both train it. If both see each other, the one with the higher run id withdraws.
+    """
+
+    def __init__(
+        self, store: Store, experiment_id: str, known: Mapping[str, RunSummary], lease: Lease
+    ) -> None:
+        self._store = store
+        self._experiment_id = experiment_id
+        self._known = known
+        self.lease = lease
+        self._read_at: float | None = None
+        self._failed_at: float | None = None
+        self._others: dict[str, set[str]] = {}
+
+    def take(self, trial_id: str) -> Claim:
+        """Claims a trial. While the server does not answer, a process that was alone goes on, and
+        one that was not waits."""
+        if self._failed_at is None or time.monotonic() - self._failed_at > OUTAGE_SECONDS:
+            try:
+                claim = self._ask_server(trial_id)
+            except StoreUnreachable as error:
+                _logger.warning("trials cannot be claimed now: %s", error)
+                self._failed_at = time.monotonic()
+            else:
+                self._failed_at = None
+                return claim
+        if self._others:
+            self.lease.release(trial_id)
             return Claim.HELD
-        if self._is_done(trial_id, before):
+        self.lease.claim_later(trial_id)
+        return Claim.GRANTED
+
+    def _ask_server(self, trial_id: str) -> Claim:
+        if self._read_at is None or time.monotonic() - self._read_at > FRESH_SECONDS:
+            self._read_others()
+        if self._rivals(trial_id):  # Seen without writing, which spares the server two requests.
+            return Claim.DONE if self._is_done(trial_id) else Claim.HELD
+        self.lease.claim(trial_id)
+        if not self._wins(trial_id):
+            self.lease.withdraw(trial_id)
+            return Claim.HELD
+        if self._is_done(trial_id):
             self.lease.release(trial_id)
             return Claim.DONE
         return Claim.GRANTED
 
-    def _is_held(self, trial_id: str) -> bool:
-        if self._looked is None or time.monotonic() - self._looked > FRESH_SECONDS:
-            self._look()
-        return any(trial_id in held for held in self._others.values())
-
     def _wins(self, trial_id: str) -> bool:
-        """Whether nobody else claims what is written as ours."""
+        """Returns whether no other process claims what is written as ours."""
         for _ in range(CONTEST_LOOKS):
-            self._look()
-            rivals = [run_id for run_id, held in self._others.items() if trial_id in held]
+            self._read_others()
+            rivals = self._rivals(trial_id)
             if not rivals:
                 return True
             if min(rivals) < self.lease.run_id:
@@ -188,42 +215,20 @@ class _Remote:
             time.sleep(CONTEST_SECONDS)
         return False
 
-    def _look(self) -> None:
-        self._others = self.lease.others()
-        self._looked = time.monotonic()
+    def _rivals(self, trial_id: str) -> list[str]:
+        return [run_id for run_id, claimed in self._others.items() if trial_id in claimed]
 
-    def _is_done(self, trial_id: str, before: RunSummary | None) -> bool:
-        return _is_news(self._store.latest_run(self._experiment_id, trial_id), before)
+    def _read_others(self) -> None:
+        self._others = self.lease.claims_of_others()
+        self._read_at = time.monotonic()
+
+    def _is_done(self, trial_id: str) -> bool:
+        latest = self._store.latest_run(self._experiment_id, trial_id)
+        return _has_ended_since(self._known.get(trial_id), latest)
 
 
-def _is_news(run: RunSummary | None, before: RunSummary | None) -> bool:
-    """Whether a trial has ended since it was decided to run it."""
-    if run is None or run.outcome not in NOT_REPEATED:
+def _has_ended_since(known: RunSummary | None, latest: RunSummary | None) -> bool:
+    """Returns whether a trial has ended since it was decided to train it."""
+    if latest is None or latest.outcome not in NOT_REPEATED:
         return False
-    return before is None or run.run_id != before.run_id
-
-
-def _open(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    os.write(file, b"\n")
-    return file
-
-
-def _lock(file: int, start: int, size: int = 1, wait: bool = False) -> bool:
-    import fcntl
-
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), size, start)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            return False
-        raise
-    return True
-
-
-def _unlock(file: int, start: int, size: int) -> bool:
-    import fcntl
-
-    fcntl.lockf(file, fcntl.LOCK_UN, size, start)
-    return True
+    return known is None or latest.run_id != known.run_id

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.core.errors import StoreError
+from harness.core.locks import file_lock
 from harness.core.metrics import Goal
 from harness.core.records import FINISHED, Ended, Outcome, Record, Started
 from harness.core.text import format_value
@@ -20,7 +21,7 @@ from harness.store.artifacts.best_trials import BestTrials, Candidate
 from harness.store.artifacts.trial_files import store_artifacts
 from harness.store.artifacts.trial_outputs import PendingOutputs, TrialOutputs
 from harness.store.coordination.leases import Lease
-from harness.store.coordination.processes import ActiveWriter, in_turn
+from harness.store.coordination.processes import ActiveWriter
 from harness.store.coordination.stale_runs import clean_up_after_dead_processes
 from harness.store.retry import with_retries
 from harness.store.store import Store
@@ -335,7 +336,7 @@ def store_best_trials(store: Store, experiment_id: str, plan: Plan, goal: Goal, 
     spool = PendingOutputs(store.pending_outputs(experiment_id))
     if not any(spool.held()):
         return 0
-    with in_turn(store.writers_file(experiment_id).with_suffix(".turn")):
+    with file_lock(store.writers_file(experiment_id).with_suffix(".turn")):
         best_trials = BestTrials(spool, goal, plan.trials, store.latest_runs(experiment_id))
         stored = sum(_store_winner(store, best_trials, winner) for winner in best_trials.winners())
         best_trials.clear(alone)

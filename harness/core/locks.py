@@ -1,0 +1,123 @@
+"""Locks between processes on one machine. The system releases a lock when its process ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+POLL_SECONDS = 0.02
+
+
+@contextmanager
+def file_lock(path: Path, timeout: float | None = None) -> Iterator[None]:
+    """Holds an exclusive lock on a file, which is created, with its folder, if it does not exist.
+
+    timeout: seconds to wait for another process; None waits for as long as it takes. Raises
+    TimeoutError if another process still holds the lock, OSError if the file cannot be opened.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=-1 if timeout is None else timeout, thread_local=False)
+    try:
+        lock.acquire(poll_interval=POLL_SECONDS)
+    except Timeout:
+        raise TimeoutError(f"another process holds the lock on {path}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def try_lock(path: Path) -> BaseFileLock | None:
+    """Locks a file without waiting. Returns the lock, to be released by its `release`, or None if
+    another process holds it. Raises OSError if the file cannot be opened."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+class SharedLock:
+    """A lock that several processes share, and that one may take for itself if it is alone.
+
+    Waits while another process holds the file exclusively. Raises OSError if the file cannot be
+    locked, ImportError on Windows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import fcntl
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+        except OSError:
+            os.close(self._file)
+            raise
+
+    def make_exclusive(self) -> bool:
+        """Returns whether no other process shares the lock; none can then until it is released."""
+        import fcntl
+
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def release(self) -> None:
+        os.close(self._file)
+
+
+class ByteLocks:
+    """Exclusive locks on single bytes of one file, which need not exist in it.
+
+    Each process has one set of locks: opening the same file a second time in a process, or closing
+    it, changes the locks of the first. Raises OSError if the file cannot be opened, ImportError on
+    Windows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import fcntl
+
+        self._fcntl = fcntl
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._file = os.open(path, flags, 0o644)
+
+    def lock(self, start: int, count: int = 1, wait: bool = False) -> bool:
+        """Locks bytes. Returns False if another process holds one of them; with `wait`, waits."""
+        operation = self._fcntl.LOCK_EX | (0 if wait else self._fcntl.LOCK_NB)
+        try:
+            self._fcntl.lockf(self._file, operation, count, start)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return False
+            raise
+        return True
+
+    def unlock(self, start: int, count: int = 1) -> None:
+        self._fcntl.lockf(self._file, self._fcntl.LOCK_UN, count, start)
+
+    def lengthen(self) -> None:
+        """Appends to the file, so that others see by its size that a process came."""
+        os.write(self._file, b"\n")
+
+    def size(self) -> int:
+        return os.fstat(self._file).st_size
+
+    def close(self) -> None:
+        """Releases all locks."""
+        os.close(self._file)

@@ -1,4 +1,4 @@
-"""What tests of checkpoints share: records without clocks, and equality to the last bit."""
+"""Shared by the tests of checkpoints: records without clocks, and equality to the last bit."""
 
 from __future__ import annotations
 
@@ -24,27 +24,31 @@ def planned(trial: Trial, fingerprint: str = "digits") -> PlannedTrial:
     return PlannedTrial(trial, trial_id, "config", "a trial", {}, fingerprint)
 
 
-def task(trial: Trial, root: Path, room: ExperimentCheckpoints) -> Task:
-    """A task whose trial keeps its checkpoints in `room`."""
+def task(trial: Trial, root: Path, checkpoints: ExperimentCheckpoints) -> Task:
+    """A task that trains this trial with checkpoints."""
     one = planned(trial)
-    return Task(one.trial_id, trial, root, test_outputs=True, checkpoints=room.for_task([one]))
+    return Task(
+        one.trial_id, trial, root, test_outputs=True, checkpoints=checkpoints.for_task([one])
+    )
 
 
-def begin(trial: Trial, root: Path, room: ExperimentCheckpoints, epochs: int) -> CheckpointFolder:
-    """Train a few epochs and a bit, and be gone, as a killed process is."""
-    for record in run(task(trial, root, room)):
+def train_until(
+    trial: Trial, root: Path, checkpoints: ExperimentCheckpoints, epochs: int
+) -> CheckpointFolder:
+    """Train so many epochs and a few batches, and stop there as a killed process does."""
+    for record in run(task(trial, root, checkpoints)):
         if isinstance(record, Measured) and record.epoch == epochs:
             break
-    return CheckpointFolder(room.trial_folder(planned(trial)))
+    return CheckpointFolder(checkpoints.trial_folder(planned(trial)))
 
 
-def whole(trial: Trial, root: Path) -> list[Record]:
-    """The records of a trial that nobody cut."""
+def uninterrupted_records(trial: Trial, root: Path) -> list[Record]:
+    """The records of a trial that nobody interrupts."""
     return list(run(task(trial, root, ExperimentCheckpoints(Path("/nonexistent"), every=1e9))))
 
 
 def comparable(records: Iterable[Record]) -> list[Any]:
-    """Records without clocks; evidence as bytes."""
+    """Records without clocks, as values that can be compared."""
     found: list[Any] = []
     for record in records:
         if isinstance(record, Started):

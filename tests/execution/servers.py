@@ -1,4 +1,4 @@
-"""Real servers for tests: MLflow's, PostgreSQL, and a wire between them that can be cut."""
+"""Real servers for tests: MLflow's, PostgreSQL, and a connection between them that can be cut."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _wait_for(uri: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 
 class Wire:
-    """Forwards connections to a port of 127.0.0.1, until it is cut and after it is mended."""
+    """Forwards connections to a port of 127.0.0.1, except between `cut` and `mend`."""
 
     def __init__(self, to: int) -> None:
         self._to = to
@@ -82,7 +82,7 @@ class Wire:
         threading.Thread(target=self._serve, args=(listener,), daemon=True).start()
 
     def cut(self) -> None:
-        """Refuse connections, and break those there are."""
+        """Refuse new connections, and close the open ones."""
         assert self._listener is not None
         for end in (self._listener, *self._open):
             with suppress(OSError):
@@ -108,13 +108,13 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
 
 
 def _program(name: str) -> str | None:
-    """Where a program of PostgreSQL lies; Debian keeps them off the PATH, by release."""
+    """The path of a program of PostgreSQL; Debian installs them outside the PATH, by release."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     return shutil.which(name) or (str(found[-1]) if found else None)
 
 
 def no_postgres() -> str:
-    """Why PostgreSQL cannot be started here; empty where it can."""
+    """Why PostgreSQL cannot be started here; empty if it can."""
     missing = [name for name in ("initdb", "pg_ctl") if _program(name) is None]
     if missing:
         return f"PostgreSQL's {' and '.join(missing)} are not here (apt install postgresql)"
@@ -149,7 +149,7 @@ def postgres() -> Iterator[str]:
 
 
 def _unprivileged(*command: str) -> None:
-    """Run a program of PostgreSQL; as another user where we are root, whom it refuses."""
+    """Run a program of PostgreSQL; as another user if we are root, whom it refuses."""
     program, *arguments = command
     command = (_program(program) or program, *arguments)
     if os.geteuid() == 0:

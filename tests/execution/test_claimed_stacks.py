@@ -1,4 +1,4 @@
-"""Which trials begin together, and go on together, where another harness holds some of them."""
+"""Which trials train as a stack, new or resumed, while another harness holds some of them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.resume_support import planned
 from tests.support import make_trial
 
 Answers = Callable[[int], Claim]
-"""What a claim of the n-th trial is answered."""
+"""The answer to a claim of the n-th trial."""
 
 
 class Noted:
-    """An engine that ends each trial at once, and notes the tasks that it was given."""
+    """An executor that ends each trial at once, and remembers its tasks."""
 
     slots = 1
     is_local = False
@@ -62,7 +62,7 @@ def trials() -> list[PlannedTrial]:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> ExperimentCheckpoints:
+def checkpoints(tmp_path: Path) -> ExperimentCheckpoints:
     return ExperimentCheckpoints(tmp_path)
 
 
@@ -73,19 +73,19 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def leave_stack(room: ExperimentCheckpoints, members: Sequence[PlannedTrial]) -> Path:
-    """As a process does that dies while it trains these as a stack."""
-    folder = room.stack_folder(members)
+def leave_stack(checkpoints: ExperimentCheckpoints, members: Sequence[PlannedTrial]) -> Path:
+    """Leave what a process leaves that dies while it trains these as a stack."""
+    folder = checkpoints.stack_folder(members)
     log = TrainingLog({one.trial_id: one.trial for one in members})
     CheckpointFolder(folder).write(Checkpoint(1, 0, {}), log)
     return folder
 
 
 def run(
-    trials: Sequence[PlannedTrial], fuse: int, room: ExperimentCheckpoints, answers: Answers
+    trials: Sequence[PlannedTrial], fuse: int, checkpoints: ExperimentCheckpoints, answers: Answers
 ) -> tuple[list[tuple[list[int], Path | None]], list[int]]:
-    """The tasks, each as its trials' places in the plan and its stack's folder, and the places of
-    all that were claimed in their order."""
+    """The tasks, each as the places of its trials in the plan and the folder of its stack, and the
+    places of the trials in the order in which they were claimed."""
     places = {one.trial_id: place for place, one in enumerate(trials)}
     asked: list[int] = []
 
@@ -94,9 +94,9 @@ def run(
         return answers(places[one.trial_id])
 
     executor = Noted()
-    stacks, _ = stacks_of(trials, fuse, 1, room)
+    stacks, _ = stacks_of(trials, fuse, 1, checkpoints)
     running = execute(
-        trials, executor, Interrupts(), Path(), False, claim, stacks, checkpoints=room
+        trials, executor, Interrupts(), Path(), False, claim, stacks, checkpoints=checkpoints
     )
     list(running)
     tasks = []
@@ -106,11 +106,11 @@ def run(
     return tasks, asked
 
 
-def test_a_stack_that_was_left_goes_on_and_the_rest_is_grouped_anew(
-    trials: list[PlannedTrial], room: ExperimentCheckpoints
+def test_an_interrupted_stack_resumes_and_the_other_trials_are_stacked_anew(
+    trials: list[PlannedTrial], checkpoints: ExperimentCheckpoints
 ) -> None:
-    folder = leave_stack(room, [trials[1], trials[4], trials[5]])
-    tasks, _ = run(trials, 2, room, lambda _: Claim.GRANTED)
+    folder = leave_stack(checkpoints, [trials[1], trials[4], trials[5]])
+    tasks, _ = run(trials, 2, checkpoints, lambda _: Claim.GRANTED)
     assert [members for members, _ in tasks] == [[0, 2], [1, 4, 5], [3]]
     assert tasks[1][1] == folder
     assert tasks[0][1] not in (None, folder)
@@ -118,40 +118,40 @@ def test_a_stack_that_was_left_goes_on_and_the_rest_is_grouped_anew(
 
 
 def test_trials_that_another_has_run_leave_the_stack(
-    trials: list[PlannedTrial], room: ExperimentCheckpoints
+    trials: list[PlannedTrial], checkpoints: ExperimentCheckpoints
 ) -> None:
-    folder = leave_stack(room, trials[:4])
+    folder = leave_stack(checkpoints, trials[:4])
     done = {0, 2, 3}
     tasks, _ = run(
-        trials[:4], 8, room, lambda place: Claim.DONE if place in done else Claim.GRANTED
+        trials[:4], 8, checkpoints, lambda place: Claim.DONE if place in done else Claim.GRANTED
     )
     assert tasks == [([1], folder)]
 
 
-def test_who_has_the_first_trial_of_a_stack_has_all(
-    trials: list[PlannedTrial], room: ExperimentCheckpoints
+def test_the_harness_that_claims_a_stacks_first_trial_claims_all(
+    trials: list[PlannedTrial], checkpoints: ExperimentCheckpoints
 ) -> None:
-    folder = leave_stack(room, trials)
+    folder = leave_stack(checkpoints, trials)
     answers = iter([Claim.HELD, Claim.HELD])
-    tasks, asked = run(trials, 8, room, lambda _: next(answers, Claim.GRANTED))
+    tasks, asked = run(trials, 8, checkpoints, lambda _: next(answers, Claim.GRANTED))
     assert tasks == [([0, 1, 2, 3, 4, 5], folder)]
     assert asked == [0, 0, *range(6)]
 
 
-def test_trials_that_were_held_go_on_as_the_stack_that_their_process_left(
-    trials: list[PlannedTrial], room: ExperimentCheckpoints
+def test_trials_of_a_dead_process_resume_as_its_stack(
+    trials: list[PlannedTrial], checkpoints: ExperimentCheckpoints
 ) -> None:
-    """It left its first checkpoint after this one had looked, and died. What it had of others goes
-    on by itself."""
+    """The process wrote its first checkpoint after this one had looked, and died. The other trials
+    that it held train alone."""
     folders: list[Path] = []
     times = dict.fromkeys(range(6), 0)
 
     def answers(place: int) -> Claim:
         times[place] += 1
         if place == 5 and not folders:
-            folders.append(leave_stack(room, trials[1:4]))
+            folders.append(leave_stack(checkpoints, trials[1:4]))
         return Claim.HELD if times[place] == 1 else Claim.GRANTED
 
-    tasks, _ = run(trials, 3, room, answers)
+    tasks, _ = run(trials, 3, checkpoints, answers)
     assert [members for members, _ in tasks] == [[0], [1, 2, 3], [4], [5]]
     assert tasks[1][1] == folders[0]

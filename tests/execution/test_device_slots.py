@@ -1,4 +1,4 @@
-"""Placement, on machines that need not exist."""
+"""Device slots, on machines that need not exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def table(*rows: tuple[str, int]) -> SlotPool:
 
 
 def devices(machine: SlotPool, *wanted: str) -> list[str | None]:
-    """Where one trial after another goes, all staying where they are."""
+    """The devices that one trial after another gets; none is released."""
     found = []
     for device in wanted:
         place = machine.find_free(device)
@@ -58,7 +58,7 @@ def test_a_released_slot_is_taken_again() -> None:
     assert machine.find_free("cpu") == place
 
 
-def test_an_absent_device_goes_where_it_can_say_so() -> None:
+def test_an_absent_device_fails_on_another_and_says_so() -> None:
     machine = table(("cpu", 1))
     assert machine.matching("cuda:7") == ()
     assert devices(machine, "cuda:7") == ["cpu"]

@@ -1,4 +1,4 @@
-"""How a worker's events travel: those of a stack's epoch in one message, any other at once."""
+"""How a worker sends events: those of a stack's epoch in one message, any other at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support import make_trial
 
 
 def sent(keys: str, records: list[tuple[str, Record]]) -> list[list[Event]]:
-    """The messages that come up for these records of trials."""
+    """The messages that these records of trials cause."""
     ours, theirs = multiprocessing.Pipe()
     buffer = EventBuffer(theirs, dict.fromkeys(keys, make_trial()))
     for key, record in records:
@@ -47,7 +47,7 @@ def test_an_epoch_is_whole_without_those_that_left() -> None:
     assert of(found) == ["sa sb ea mb", "eb"]
 
 
-def test_a_trial_by_itself_is_told_of_at_once() -> None:
+def test_events_of_a_lone_trial_are_sent_at_once() -> None:
     found = sent("a", [("a", Started({})), ("a", Measured(0, {}, 0)), ("a", DONE)])
     assert of(found) == ["sa", "ma", "ea"]
     found = sent("ab", [("a", Started({"not_fused": "why"})), ("a", Measured(0, {}, 0))])

@@ -1,4 +1,4 @@
-"""Every engine keeps the protocol's word."""
+"""Every executor does what the protocol promises."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
 from tests.support import make_trial
 
-ENGINES: dict[str, Callable[[], Executor]] = {
+EXECUTORS: dict[str, Callable[[], Executor]] = {
     "inline": InlineExecutor,
     "process": lambda: ProcessExecutor.on_cpu(workers=2, threads=1),
 }
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=EXECUTORS)
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    made = ENGINES[request.param]()
+    made = EXECUTORS[request.param]()
     yield made
     made.close()
 
@@ -108,7 +108,7 @@ def test_closing_forgets_everything_and_may_be_repeated(
     assert not multiprocessing.active_children()
 
 
-def test_engines_measure_the_same(data_root: Path) -> None:
+def test_executors_measure_the_same(data_root: Path) -> None:
     """To the last bit, in any order, with any number of workers: threads are equal, and nothing
     depends on what ran before a trial or beside it."""
     dropout = {"name": "mlp", "hidden": [16], "dropout": 0.2}
@@ -126,7 +126,7 @@ def test_engines_measure_the_same(data_root: Path) -> None:
 
 
 def measured(executor: Executor, tasks: list[Task]) -> dict[tuple[str, int], dict[str, float]]:
-    """What an engine measures of each trial at each epoch, apart from the clocks."""
+    """What an executor measures of each trial at each epoch, apart from the clocks."""
     for one in tasks:
         executor.submit(one)
     events = drain(executor)
@@ -143,7 +143,7 @@ def measured(executor: Executor, tasks: list[Task]) -> dict[tuple[str, int], dic
 
 
 def test_workers_share_what_they_prepare(workers: ProcessExecutor, data_root: Path) -> None:
-    """One copy on the shelf for all seeds, whoever made it, and none left behind."""
+    """One copy in the shared cache for all seeds, whoever made it, and none left behind."""
     for number in range(6):
         workers.submit(task(str(number), data_root, lr=0.1 + number / 100, seed=number % 2))
     drain(workers)
@@ -198,7 +198,7 @@ def test_next_returns_none_when_time_is_up(workers: ProcessExecutor, data_root: 
     assert workers.next(timeout=0.0) is None
 
 
-def test_evidence_comes_whole_from_another_process(
+def test_test_outputs_arrive_whole_from_another_process(
     workers: ProcessExecutor, data_root: Path
 ) -> None:
     trial = make_trial(epochs=1)

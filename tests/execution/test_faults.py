@@ -1,4 +1,4 @@
-"""Faults injected for real: memory that runs out, two harnesses on one sweep, a killed parent."""
+"""Real faults: memory that runs out, two harnesses on one sweep, a killed parent."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def test_memory_that_no_machine_has_fails_the_trial_alone(data_root: Path) -> No
     assert found["next"].outcome is Outcome.DONE
 
 
-def test_a_worker_out_of_memory_gives_it_back(worker: ProcessExecutor, data_root: Path) -> None:
-    """The limit is set on the living worker, so that the heavy trial fails half-way: with some of
-    what it needs in its hands."""
+def test_a_worker_out_of_memory_frees_it(worker: ProcessExecutor, data_root: Path) -> None:
+    """The limit is set on the live worker, so that the heavy trial fails when it has allocated some
+    of the memory that it needs."""
     worker.submit(task("before", data_root))
     ends(worker)
     process = _only_worker()
@@ -95,10 +95,10 @@ WIDE = {"name": "mlp", "hidden": [4096, 4096]}
 
 
 @pytest.mark.slow
-def test_a_stack_out_of_memory_is_halved_and_gives_it_back(
+def test_a_stack_out_of_memory_is_halved_and_frees_it(
     worker: ProcessExecutor, data_root: Path
 ) -> None:
-    """What the limit leaves is enough for one of its trials, and not for four."""
+    """The limit leaves enough for one of its trials, but not for four."""
     few = {"dataset": {"name": "digits", "limit": 60}, "model": WIDE}
     worker.submit(task("before", data_root))
     ends(worker)
@@ -239,7 +239,7 @@ def _runs_by_trial(workspace: Path, status: str = "") -> Counter[str]:
 
 
 @pytest.mark.slow
-def test_a_second_ctrl_c_ends_at_once_and_leaves_a_sound_store(workspace: Path) -> None:
+def test_a_second_ctrl_c_ends_at_once_and_leaves_the_store_intact(workspace: Path) -> None:
     (workspace / "shared.yaml").write_text(FILE.replace("epochs: 3", "epochs: 1000000"))
     parent = _sweep("--workers", "2")
     while not _runs_by_trial(workspace):

@@ -1,4 +1,4 @@
-"""A long sweep of short trials: what its processes hold does not grow with what they have done."""
+"""In a long sweep of short trials, the memory of its processes does not grow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIB = 1 << 20
 
 @pytest.mark.slow
 def test_a_sweep_of_a_thousand_trials_holds_what_one_of_hundreds_holds(workspace: Path) -> None:
-    """Parent and workers, each for itself."""
+    """Neither that of the parent nor that of a worker."""
     (workspace / "flat.yaml").write_text(FILE)
     command = [sys.executable, "-m", "harness.sweep", "flat.yaml", "--workers", "2"]
     with (workspace / "log").open("w") as log:
@@ -49,7 +49,7 @@ def test_a_sweep_of_a_thousand_trials_holds_what_one_of_hundreds_holds(workspace
 
 
 def finished(database: Path) -> int:
-    """How many trials stand in the store; 0 where it does not answer yet."""
+    """The number of finished trials in the store; 0 while it does not answer yet."""
     with (
         suppress(sqlite3.Error),
         closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as reader,

@@ -1,4 +1,4 @@
-"""The Ray engine on a real cluster: a head and two worker nodes on this machine."""
+"""The Ray executor on a real cluster: a head and two worker nodes on this machine."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_measures_what_inline_measures(executor: RayExecutor, data_root: Path) -
         assert on_ray[key][-1].test_outputs.outputs.equal(here[key][-1].test_outputs.outputs)
 
 
-def test_every_engine_measures_the_same_in_any_order(cluster: Any, data_root: Path) -> None:
+def test_every_executor_measures_the_same_in_any_order(cluster: Any, data_root: Path) -> None:
     """To the last bit: threads are equal, and nothing depends on what ran before or beside."""
     second = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
@@ -94,9 +94,9 @@ def test_every_engine_measures_the_same_in_any_order(cluster: Any, data_root: Pa
         for optimizer in ("adam", "momentum", "sgd")
         for seed in range(3)
     ]
-    engines = (InlineExecutor(), ProcessExecutor.on_cpu(2, threads=1), RayExecutor())
+    executors = (InlineExecutor(), ProcessExecutor.on_cpu(2, threads=1), RayExecutor())
     found = []
-    for order, one in enumerate(engines, start=1):
+    for order, one in enumerate(executors, start=1):
         shuffled = random.Random(order).sample(tasks, len(tasks))
         assert shuffled != tasks
         for trial in shuffled:
@@ -111,7 +111,8 @@ def test_every_engine_measures_the_same_in_any_order(cluster: Any, data_root: Pa
 def test_a_task_is_alone_only_with_a_whole_gpu(
     cluster: Any, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Resources are a cluster's own word: no GPU is needed to see what is asked for."""
+    """A cluster believes what it is told of its resources, so no GPU is needed to see what a task
+    asks for."""
     monkeypatch.setattr(RayExecutor, "_start", lambda *_: None)
 
     def alone(device: str, slots: int = 1) -> bool:
@@ -144,12 +145,15 @@ def test_failures_and_cancellations_end_once(executor: RayExecutor, data_root: P
     assert drain(executor)["after"][-1].outcome is Outcome.DONE
 
 
-def test_a_killed_task_goes_on_from_its_checkpoint(
+def test_a_killed_task_resumes_from_its_checkpoint(
     executor: RayExecutor, tmp_path: Path, data_root: Path
 ) -> None:
-    trial, room = make_trial(epochs=4, batch_size=32), ExperimentCheckpoints(tmp_path, every=0)
-    folder = CheckpointFolder(room.trial_folder(planned(trial)))
-    executor.submit(checkpointed(trial, data_root, room))
+    trial, checkpoints = (
+        make_trial(epochs=4, batch_size=32),
+        ExperimentCheckpoints(tmp_path, every=0),
+    )
+    folder = CheckpointFolder(checkpoints.trial_folder(planned(trial)))
+    executor.submit(checkpointed(trial, data_root, checkpoints))
     while (folder.latest_position() or Position(0, 0)) < Position(1, 5):
         time.sleep(0.01)
     for process in psutil.Process().children(recursive=True):

@@ -1,4 +1,4 @@
-"""The same experiment by every engine, as commands of their own, and what its runs say of it."""
+"""One experiment with every executor, as separate commands, and what its runs say."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def said(runs: dict[str, Run]) -> set[str]:
     return {run.data.tags[TAG_EXCLUSIVE] for run in runs.values()}
 
 
-def test_every_engine_leaves_the_same_results(tmp_path: Path) -> None:
-    """And on Ray, too, only trials that train one at a time say that they had their device."""
+def test_every_executor_leaves_the_same_results(tmp_path: Path) -> None:
+    """On Ray too, only trials that train one at a time say that they had their device."""
     inline = swept(tmp_path / "inline", "--executor", "inline")
     process = swept(tmp_path / "process", "--executor", "process", "--workers", "2")
     ray = swept(tmp_path / "ray", "--executor", "ray", "--workers", "2")

@@ -56,7 +56,7 @@ def wire(server: str) -> Wire:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Impatience: an outage is noticed, and given up on, within seconds."""
+    """Notice an outage, and give up on it, within seconds."""
     monkeypatch.setattr(retry, "PAUSES", (0.1,))
     monkeypatch.setattr(retry, "PATIENT_PAUSE", 0.2)
     monkeypatch.setattr(background, "STUCK_SECONDS", 0.3)
@@ -85,7 +85,7 @@ def results(uri: str, name: str) -> dict[str, dict[str, float]]:
 
 
 def hosts(uri: str, name: str) -> set[str]:
-    """The machines that trained something."""
+    """The machines that trained a trial."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
@@ -155,7 +155,7 @@ def test_two_machines_share_a_sweep_on_postgresql(
     assert together == results(f"sqlite:///{workspace}/mlruns/mlflow.db", "small")
 
 
-def test_no_server_at_the_start_is_told_at_once(
+def test_no_server_at_the_start_is_reported_at_once(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (workspace / "small.yaml").write_text(FILE)
@@ -258,7 +258,7 @@ def searched(wire: Wire, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> in
 
 
 def when_told(monkeypatch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]]) -> None:
-    """Do something once so many points have been told to their study."""
+    """Do something when so many points have been told to their study."""
     tell, told = TuningStudy.tell, []
 
     def counting(self: TuningStudy, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""Machines that are not: harnesses with a folder and a name of their own, on one server."""
+"""Simulated machines: harnesses with a folder and a machine name of their own, on one server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ sys.exit(sweep.main([*arguments, "--no-compare"]))
 
 
 class Machine:
-    """A folder of its own, and the harness that runs there."""
+    """A folder, and the harness that runs in it."""
 
     def __init__(
         self,

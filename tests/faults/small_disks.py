@@ -1,4 +1,4 @@
-"""File systems that fill up, in a namespace of its own: they go with its last process."""
+"""File systems that fill up, in a namespace that ends with its last process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ _ENTER = ("unshare", "--user", "--map-root-user", "--mount")
 
 
 def in_namespace(script: str, *command: str) -> str:
-    """What a shell script says that may mount file systems in the current folder. command: its
-    "$@". Skips the test where a user may not do so."""
+    """The output of a shell script that may mount file systems in the current folder.
+
+    command: its "$@". Skips the test if users may not make namespaces here.
+    """
     if shutil.which("unshare") is None or subprocess.run([*_ENTER, "true"], check=False).returncode:
         pytest.skip("no user namespaces here")
     ran = subprocess.run(

@@ -1,4 +1,4 @@
-"""What tests of interrupted stacks share: stacks in a room of checkpoints, and their records."""
+"""Shared by the tests of interrupted stacks: stacks with checkpoints, and their records."""
 
 from __future__ import annotations
 
@@ -45,25 +45,27 @@ def plan_of(trials: Iterable[Trial]) -> list[PlannedTrial]:
 
 
 def task_of(
-    members: Sequence[PlannedTrial],
+    trials: Sequence[PlannedTrial],
     root: Path,
-    room: ExperimentCheckpoints | None = None,
+    checkpoints: ExperimentCheckpoints | None = None,
     folder: Path | None = None,
 ) -> Task:
-    """The task of a stack. folder: of the one that it goes on as."""
-    (key, trial), *others = ((one.trial_id, one.trial) for one in members)
-    kept = room.for_task(members, folder) if room else None
-    return Task(key, trial, root, test_outputs=True, others=tuple(others), checkpoints=kept)
+    """The task of a stack. folder: of the interrupted stack that it resumes."""
+    (key, trial), *others = ((one.trial_id, one.trial) for one in trials)
+    where = checkpoints.for_task(trials, folder) if checkpoints else None
+    return Task(key, trial, root, test_outputs=True, others=tuple(others), checkpoints=where)
 
 
-def going_on(members: Sequence[PlannedTrial], root: Path, room: ExperimentCheckpoints) -> Task:
+def resumed_task(
+    trials: Sequence[PlannedTrial], root: Path, checkpoints: ExperimentCheckpoints
+) -> Task:
     """The task of the one stack among these trials that left a checkpoint."""
-    (found,) = room.interrupted_stacks(members)
-    return task_of(found.trials, root, room, found.folder)
+    (found,) = checkpoints.interrupted_stacks(trials)
+    return task_of(found.trials, root, checkpoints, found.folder)
 
 
 def records(events: Iterable[Event]) -> dict[str, list[Any]]:
-    """What is comparable, by trial; a start that came again counts once."""
+    """The comparable part of the records, by trial; a repeated start counts once."""
     found = defaultdict(list)
     for event in events:
         if not (isinstance(event.record, Started) and found[event.key]):
@@ -75,28 +77,28 @@ def starts(events: Iterable[Event]) -> list[Started]:
     return [event.record for event in events if isinstance(event.record, Started)]
 
 
-def whole(members: Sequence[PlannedTrial], root: Path) -> dict[str, list[Any]]:
-    """Of a stack that nobody interrupts."""
-    return records(stacks.events(task_of(members, root)))
+def uninterrupted_records(trials: Sequence[PlannedTrial], root: Path) -> dict[str, list[Any]]:
+    """The records of a stack that nobody interrupts."""
+    return records(stacks.events(task_of(trials, root)))
 
 
-class Cut(BaseException):
-    """Ends a process' training as a kill does, but not the process."""
+class Killed(BaseException):
+    """Ends training as a kill does, but not the process."""
 
 
-def cut(task: Task, place: Position, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train a stack until it has kept a checkpoint there."""
+def interrupt(task: Task, position: Position, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train a stack until it has written a checkpoint at this position or later."""
     write = CheckpointFolder.write
 
-    def write_and_fall(self: CheckpointFolder, checkpoint: Checkpoint, log: TrainingLog) -> None:
+    def write_and_raise(self: CheckpointFolder, checkpoint: Checkpoint, log: TrainingLog) -> None:
         write(self, checkpoint, log)
-        if (checkpoint.epoch, checkpoint.batch) >= place:
-            raise Cut
+        if (checkpoint.epoch, checkpoint.batch) >= position:
+            raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(CheckpointFolder, "write", write_and_fall)
+        patch.setattr(CheckpointFolder, "write", write_and_raise)
         try:
             list(stacks.events(task))
-        except Cut:
+        except Killed:
             return
-    raise AssertionError(f"it ended before {place}")
+    raise AssertionError(f"it ended before {position}")

@@ -1,4 +1,4 @@
-"""Sweeps in processes of their own that are signalled in mid-training, and what they stored."""
+"""Sweeps in processes of their own that are interrupted by signals, and what they stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.store import names
 
 PATIENCE = 120.0
-"""Seconds a busy machine may take for anything here."""
+"""Seconds that a busy machine may take for anything here."""
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
@@ -47,7 +47,7 @@ def finish(*arguments: str) -> str:
 
 
 def reached(workspace: Path) -> list[Position]:
-    """Where each trial or stack stands that has a checkpoint."""
+    """The positions of all trials and stacks with a checkpoint."""
     folders = {path.parent for path in workspace.glob("mlruns/checkpoints/*/*/*/*.pt")}
     found = (CheckpointFolder(folder).latest_position() for folder in folders)
     return [position for position in found if position is not None]
@@ -56,8 +56,8 @@ def reached(workspace: Path) -> list[Position]:
 def cut(
     workspace: Path, number: int, *arguments: str, at: tuple[int, int] = (1, 5)
 ) -> list[Position]:
-    """Start a sweep, signal it in mid-training, and wait until all of its processes are gone.
-    Returns where its trials or stacks then stand."""
+    """Start a sweep, signal it while it trains, and wait until all of its processes have ended.
+    Returns the positions of its trials or stacks."""
     process = sweep("--checkpoint-every", "0", *arguments)
     wait_for(lambda: any(place >= at for place in reached(workspace)))
     everyone = psutil.Process(process.pid).children(recursive=True)
@@ -70,7 +70,7 @@ def cut(
 
 
 def trials_of(workspace: Path) -> list[Any]:
-    """The runs of its trials, those too that were cut short."""
+    """The runs of its trials, also the interrupted ones."""
     from harness.store.store import open_store
 
     store = open_store(workspace)
@@ -83,8 +83,8 @@ def statuses(workspace: Path) -> list[str]:
 
 
 def standing(workspace: Path) -> dict[str, tuple[dict[Any, float], dict[str, str]]]:
-    """By trial id, every value and the tags of its one run that counts; each value once for
-    (metric, step)."""
+    """By trial id, the values and tags of the one run that counts; one value for each (metric,
+    step)."""
     from harness.store.store import open_store
 
     store = open_store(workspace)

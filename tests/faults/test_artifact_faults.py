@@ -1,5 +1,5 @@
 """Files of a run that cannot be stored, for a while or for ever: a file lies where their folder
-should be, which refuses even root."""
+should be, which stops even root."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.store.store_support import GOAL, children, digits, done, make_plan
 
 @pytest.fixture
 def blocked(store: Store, workspace: Path) -> Path:
-    """What is in the way. The parent run's own files are stored before."""
+    """The file in the way. The parent run's own files are stored before."""
     return workspace / "mlruns" / "artifacts"
 
 

@@ -1,4 +1,4 @@
-"""Faults of checkpoints, injected for real: a killed writer, a cut file, a flipped bit."""
+"""Real faults of checkpoint files: a killed writer, a truncated file, a flipped bit."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import torch
 
 from harness.core.checksummed import DamagedFile, load_checksummed, write_checksummed
 from harness.core.records import Ended, Outcome, Started
-from harness.execution import experiment_checkpoints as checkpoints
+from harness.execution import experiment_checkpoints
 from harness.execution.checkpoint_folder import CheckpointFolder, Position, TrainingLog
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.run_task import run
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint
-from tests.resume_support import begin, comparable, planned, task, whole
+from tests.resume_support import comparable, planned, task, train_until, uninterrupted_records
 from tests.support import make_trial
 
 DROPOUT = {"name": "mlp", "hidden": [16], "dropout": 0.3}
 
 
-def made(**fields: object) -> Trial:
+def small_trial(**fields: object) -> Trial:
     return make_trial(
         **{"batch_size": 256, "epochs": 4, "model": DROPOUT, "log_every": 2, **fields}
     )
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> ExperimentCheckpoints:
+def checkpoints(tmp_path: Path) -> ExperimentCheckpoints:
     return ExperimentCheckpoints(tmp_path / "room", every=0)
 
 
@@ -40,31 +40,34 @@ def names(folder: CheckpointFolder) -> list[str]:
     return sorted(path.name for path in folder.path.iterdir())
 
 
-def test_goes_on_from_the_last_and_tells_all_from_the_first(
-    room: ExperimentCheckpoints, data_root: Path
+def test_resumes_from_the_last_checkpoint_and_yields_all_records(
+    checkpoints: ExperimentCheckpoints, data_root: Path
 ) -> None:
-    trial = made()
-    folder = begin(trial, data_root, room, epochs=2)
+    trial = small_trial()
+    folder = train_until(trial, data_root, checkpoints, epochs=2)
     assert names(folder) == ["000001-000000005.pt", "000001-000000006.pt"]
-    records = list(run(task(trial, data_root, room)))
-    assert comparable(records) == comparable(whole(trial, data_root))
+    records = list(run(task(trial, data_root, checkpoints)))
+    assert comparable(records) == comparable(uninterrupted_records(trial, data_root))
     assert records[0].metadata["resumed"] == 1
     assert records[0].metadata["resumed_after"] == "1 epochs and 6 batches"
-    again = list(run(task(trial, data_root, room)))
+    again = list(run(task(trial, data_root, checkpoints)))
     assert comparable(again) == comparable(records), "after its last epoch too"
     assert again[0].metadata["resumed"] == 2
 
 
 @pytest.mark.parametrize("fault", ["cut", "empty", "flipped", "pickle"])
 def test_a_bad_file_is_set_aside_and_the_one_before_is_used(
-    fault: str, room: ExperimentCheckpoints, data_root: Path, caplog: pytest.LogCaptureFixture
+    fault: str,
+    checkpoints: ExperimentCheckpoints,
+    data_root: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    trial = made()
-    folder = begin(trial, data_root, room, epochs=2)
+    trial = small_trial()
+    folder = train_until(trial, data_root, checkpoints, epochs=2)
     _, last = sorted(folder.path.iterdir())
     spoil(last, fault)
-    records = list(run(task(trial, data_root, room)))
-    assert comparable(records) == comparable(whole(trial, data_root))
+    records = list(run(task(trial, data_root, checkpoints)))
+    assert comparable(records) == comparable(uninterrupted_records(trial, data_root))
     assert records[0].metadata["resumed_after"] == "1 epochs and 5 batches"
     assert last.with_name(last.name + ".damaged").is_file()
     assert f"checkpoint {last} is not used" in caplog.text
@@ -72,18 +75,20 @@ def test_a_bad_file_is_set_aside_and_the_one_before_is_used(
 
 
 def test_where_all_are_bad_the_trial_starts_again_and_says_so(
-    room: ExperimentCheckpoints, data_root: Path
+    checkpoints: ExperimentCheckpoints, data_root: Path
 ) -> None:
-    trial = made()
-    folder = begin(trial, data_root, room, epochs=2)
+    trial = small_trial()
+    folder = train_until(trial, data_root, checkpoints, epochs=2)
     for path, fault in zip(list(folder.path.iterdir()), ("cut", "flipped"), strict=True):
         spoil(path, fault)
-    started, *rest = records = list(run(task(trial, data_root, room)))
-    assert comparable(records) == comparable(whole(trial, data_root))
+    started, *rest = records = list(run(task(trial, data_root, checkpoints)))
+    assert comparable(records) == comparable(uninterrupted_records(trial, data_root))
     assert "none of its checkpoints could be used: 000001-" in started.metadata["restarted"]
     assert "resumed" not in started.metadata
     assert rest[-1].outcome is Outcome.DONE
-    assert folder.latest_position() == Position(4, 0), "new ones are kept in spite of the bad ones"
+    assert folder.latest_position() == Position(4, 0), (
+        "new ones are written in spite of the bad ones"
+    )
 
 
 def spoil(path: Path, fault: str) -> None:
@@ -118,7 +123,7 @@ def test_every_byte_counts(tmp_path: Path) -> None:
 
 
 def test_nobodys_code_is_run(tmp_path: Path) -> None:
-    """Not even where the checksum is right."""
+    """Not even if the checksum is right."""
 
     class Evil:
         def __reduce__(self) -> tuple[object, ...]:
@@ -137,7 +142,7 @@ from harness.execution.checkpoint_folder import CheckpointFolder, TrainingLog
 from harness.training.checkpoint import Checkpoint
 folder, chance, torn = CheckpointFolder(Path(sys.argv[1])), random.Random(0), 0
 
-def save_for_ever(epoch, pipe):
+def write_for_ever(epoch, pipe):
     while True:
         epoch += 1
         state = {"weights": torch.full((500_000,), float(epoch))}
@@ -149,7 +154,7 @@ while rounds < 25 or (not torn and rounds < 100):
     rounds += 1
     read, write = os.pipe()
     if not (child := os.fork()):
-        save_for_ever(sure, write)
+        write_for_ever(sure, write)
     os.close(write)
     first = os.read(read, 4)
     time.sleep(chance.uniform(0, 0.02))
@@ -170,8 +175,8 @@ print(sure, torn)
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_one(tmp_path: Path) -> None:
-    """The last that was done for certain, or the one after it, is there and whole; what was half
-    written is cleared away."""
+    """The last checkpoint that was certainly written, or the one after it, is there and whole. What
+    was half written is deleted."""
     killed = subprocess.run(
         [sys.executable, "-c", KILLER, str(tmp_path)], capture_output=True, text=True
     )
@@ -182,27 +187,29 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_one(tmp_path: Path) -> Non
 
 
 def test_a_done_trial_is_continued_and_equals_the_longer_one_at_once(
-    room: ExperimentCheckpoints, data_root: Path
+    checkpoints: ExperimentCheckpoints, data_root: Path
 ) -> None:
     for scheduler in ("constant", "plateau", {"name": "step", "step_size": 1, "gamma": 0.5}):
-        short, long = (made(epochs=n, scheduler=scheduler, optimizer="momentum") for n in (2, 5))
-        done(short, data_root, room)
-        assert [path.name for path in room.folder.rglob("*.*")] == ["000002.final"]
-        records = list(run(task(long, data_root, room)))
-        assert comparable(records) == comparable(whole(long, data_root))
+        short, long = (
+            small_trial(epochs=n, scheduler=scheduler, optimizer="momentum") for n in (2, 5)
+        )
+        done(short, data_root, checkpoints)
+        assert [path.name for path in checkpoints.folder.rglob("*.*")] == ["000002.final"]
+        records = list(run(task(long, data_root, checkpoints)))
+        assert comparable(records) == comparable(uninterrupted_records(long, data_root))
         assert records[0].metadata["continued_from"] == 2
         assert "resumed" not in records[0].metadata
-        shutil.rmtree(room.folder)
+        shutil.rmtree(checkpoints.folder)
 
 
-def test_a_continued_trial_that_is_cut_goes_on_too(
-    room: ExperimentCheckpoints, data_root: Path
+def test_a_continued_trial_that_is_interrupted_resumes(
+    checkpoints: ExperimentCheckpoints, data_root: Path
 ) -> None:
-    short, long = made(epochs=1), made(epochs=4)
-    done(short, data_root, room)
-    begin(long, data_root, room, epochs=3)
-    records = list(run(task(long, data_root, room)))
-    assert comparable(records) == comparable(whole(long, data_root))
+    short, long = small_trial(epochs=1), small_trial(epochs=4)
+    done(short, data_root, checkpoints)
+    train_until(long, data_root, checkpoints, epochs=3)
+    records = list(run(task(long, data_root, checkpoints)))
+    assert comparable(records) == comparable(uninterrupted_records(long, data_root))
     metadata = records[0].metadata
     assert (metadata["continued_from"], metadata["resumed"]) == (1, 1)
 
@@ -215,88 +222,122 @@ def test_a_continued_trial_that_is_cut_goes_on_too(
     ],
 )
 def test_what_cannot_be_continued_says_why(
-    fields: dict[str, object], why: str, room: ExperimentCheckpoints, data_root: Path
+    fields: dict[str, object], why: str, checkpoints: ExperimentCheckpoints, data_root: Path
 ) -> None:
-    done(made(epochs=2, **fields), data_root, room)
-    assert sum(path.stat().st_size for path in room.folder.rglob("*.*")) == 0
-    records = list(run(task(made(epochs=4, **fields), data_root, room)))
+    done(small_trial(epochs=2, **fields), data_root, checkpoints)
+    assert sum(path.stat().st_size for path in checkpoints.folder.rglob("*.*")) == 0
+    records = list(run(task(small_trial(epochs=4, **fields), data_root, checkpoints)))
     assert records[0].metadata["not_continued"] == why
-    assert comparable(records) == comparable(whole(made(epochs=4, **fields), data_root))
-
-
-def test_other_data_or_options_are_another_lineage(
-    room: ExperimentCheckpoints, data_root: Path
-) -> None:
-    done(made(epochs=1), data_root, room)
-    for other in (made(epochs=3, seed=1), made(epochs=3, lr=0.2)):
-        started, *_ = run(task(other, data_root, room))
-        assert not {"continued_from", "resumed", "not_continued"} & set(started.metadata)
-    trial = made(epochs=3)
-    assert (
-        room.trial_folder(planned(trial, "other bytes")).parent
-        != room.trial_folder(planned(trial)).parent
+    assert comparable(records) == comparable(
+        uninterrupted_records(small_trial(epochs=4, **fields), data_root)
     )
 
 
-def test_a_fresh_start_takes_nothing_over(room: ExperimentCheckpoints, data_root: Path) -> None:
-    done(made(epochs=1), data_root, room)
-    trial = made(epochs=3)
-    begin(trial, data_root, room, epochs=2)
-    fresh = ExperimentCheckpoints(room.folder, every=0, fresh=True)
+def test_other_data_or_options_are_another_lineage(
+    checkpoints: ExperimentCheckpoints, data_root: Path
+) -> None:
+    done(small_trial(epochs=1), data_root, checkpoints)
+    for other in (small_trial(epochs=3, seed=1), small_trial(epochs=3, lr=0.2)):
+        started, *_ = run(task(other, data_root, checkpoints))
+        assert not {"continued_from", "resumed", "not_continued"} & set(started.metadata)
+    trial = small_trial(epochs=3)
+    assert (
+        checkpoints.trial_folder(planned(trial, "other bytes")).parent
+        != checkpoints.trial_folder(planned(trial)).parent
+    )
+
+
+def test_a_fresh_start_takes_nothing_over(
+    checkpoints: ExperimentCheckpoints, data_root: Path
+) -> None:
+    done(small_trial(epochs=1), data_root, checkpoints)
+    trial = small_trial(epochs=3)
+    train_until(trial, data_root, checkpoints, epochs=2)
+    fresh = ExperimentCheckpoints(checkpoints.folder, every=0, fresh=True)
     started, *_ = run(task(trial, data_root, fresh))
     assert not {"continued_from", "resumed", "not_continued", "restarted"} & set(started.metadata)
 
 
 def test_short_trials_leave_nothing(tmp_path: Path, data_root: Path) -> None:
-    room = ExperimentCheckpoints(tmp_path / "room")
-    done(made(), data_root, room)
-    assert not room.folder.exists()
+    checkpoints = ExperimentCheckpoints(tmp_path / "room")
+    done(small_trial(), data_root, checkpoints)
+    assert not checkpoints.folder.exists()
 
 
-def test_a_diverged_trial_leaves_nothing(room: ExperimentCheckpoints, data_root: Path) -> None:
-    trial = made(lr=1e30)
-    *_, ended = run(task(trial, data_root, room))
-    assert ended.outcome is Outcome.DIVERGED
-    room.clear(room.trial_folder(planned(trial)), trial, done=False)
-    assert not room.folder.exists()
-
-
-def test_last_checkpoints_take_a_bounded_room(
-    room: ExperimentCheckpoints, data_root: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_diverged_trial_leaves_nothing(
+    checkpoints: ExperimentCheckpoints, data_root: Path
 ) -> None:
-    done(made(epochs=1), data_root, room)
-    (first,) = room.folder.rglob("*.final")
-    monkeypatch.setattr(checkpoints, "FINAL_BYTES", int(first.stat().st_size * 2.5))
+    trial = small_trial(lr=1e30)
+    *_, ended = run(task(trial, data_root, checkpoints))
+    assert ended.outcome is Outcome.DIVERGED
+    checkpoints.clear(checkpoints.trial_folder(planned(trial)), trial, done=False)
+    assert not checkpoints.folder.exists()
+
+
+def test_last_checkpoints_take_bounded_space(
+    checkpoints: ExperimentCheckpoints, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(small_trial(epochs=1), data_root, checkpoints)
+    (first,) = checkpoints.folder.rglob("*.final")
+    monkeypatch.setattr(experiment_checkpoints, "FINAL_BYTES", int(first.stat().st_size * 2.5))
     os.utime(first, (1, 1))
     for seed in (1, 2):
-        done(made(epochs=1, seed=seed), data_root, room)
-    assert len(list(room.folder.rglob("*.final"))) == 2
+        done(small_trial(epochs=1, seed=seed), data_root, checkpoints)
+    assert len(list(checkpoints.folder.rglob("*.final"))) == 2
     assert not first.exists()
 
 
-def test_another_threads_number_is_told(room: ExperimentCheckpoints, data_root: Path) -> None:
-    trial = made()
-    begin(trial, data_root, room, epochs=1)
+def test_another_number_of_threads_is_reported(
+    checkpoints: ExperimentCheckpoints, data_root: Path
+) -> None:
+    trial = small_trial()
+    train_until(trial, data_root, checkpoints, epochs=1)
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
-        started = next(run(task(trial, data_root, room)))
+        started = next(run(task(trial, data_root, checkpoints)))
     finally:
         torch.set_num_threads(before)
     assert isinstance(started, Started)
     assert started.metadata["resumed_elsewhere"] == f"threads: {before}, now {before + 1}"
 
 
-def done(trial: Trial, root: Path, room: ExperimentCheckpoints) -> None:
-    """Train a trial to its end and let it stand in the store."""
-    *_, ended = run(task(trial, root, room))
+def done(trial: Trial, root: Path, checkpoints: ExperimentCheckpoints) -> None:
+    """Train a trial to its end, as if its result were stored."""
+    *_, ended = run(task(trial, root, checkpoints))
     assert isinstance(ended, Ended)
     assert ended.outcome is Outcome.DONE
-    room.clear(room.trial_folder(planned(trial)), trial, done=True)
+    checkpoints.clear(checkpoints.trial_folder(planned(trial)), trial, done=True)
 
 
 def test_names_sort_by_position(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     for epoch, batch in ((9, 5), (10, 0), (9, 0), (9, 1_000_000)):
-        folder.write(Checkpoint(epoch, batch, {}), TrainingLog({"a": made()}))
-    assert [loaded.position for loaded in folder.load("a", made())] == [(10, 0), (9, 1_000_000)]
+        folder.write(Checkpoint(epoch, batch, {}), TrainingLog({"a": small_trial()}))
+    assert [loaded.position for loaded in folder.load("a", small_trial())] == [
+        (10, 0),
+        (9, 1_000_000),
+    ]
+
+
+def test_the_format_of_a_trials_checkpoint_stays_readable(
+    checkpoints: ExperimentCheckpoints, data_root: Path
+) -> None:
+    """Other versions resume from it: what a name holds may be added to, and not be renamed."""
+    folder = train_until(small_trial(), data_root, checkpoints, epochs=2)
+    content = load_checksummed(folder.path / "000001-000000005.pt")
+    assert content.keys() == {"state", "history", "facts"}
+    assert {"torch", "threads", "device_name"} <= content["facts"].keys()
+    assert [record[0] for record in content["history"]] == ["measured", "batch_losses", "measured"]
+    assert content["history"][2][1:] == (1, content["history"][2][2], 1293)
+    state = content["state"]
+    assert state["format"] == 1
+    assert {"model", "optimizer", "learning_rate", "epoch", "clock", "device"} <= state.keys()
+    assert state["clock"].keys() == {"train", "evaluation", "before"}
+    assert state["begun"].keys() == {"before", "outputs", "losses", "targets", "streams"}
+    without_times = {name: content["facts"][name] for name in ("torch", "threads", "device_name")}
+    write_checksummed(
+        folder.path / "000001-000000006.pt", {**content, "facts": without_times}
+    )  # as the first version wrote it
+    records = list(run(task(small_trial(), data_root, checkpoints)))
+    assert records[0].metadata["resumed"] == 1

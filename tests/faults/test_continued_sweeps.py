@@ -1,4 +1,4 @@
-"""Raising `epochs` continues a trial that is done, through the commands and the store."""
+"""Raising `epochs` continues a finished trial, through the commands and the store."""
 
 from __future__ import annotations
 

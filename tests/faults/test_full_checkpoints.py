@@ -1,4 +1,4 @@
-"""A disk that is full where checkpoints lie: a real, small file system."""
+"""A full disk under the checkpoints: a real, small file system."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from harness.execution.run_task import run
 from harness.experiment.trial import Trial
 from harness.store import names
 from tests.faults.small_disks import in_namespace
-from tests.resume_support import begin, comparable, planned, task, whole
+from tests.resume_support import comparable, planned, task, train_until, uninterrupted_records
 from tests.support import make_trial
 
 
-def made(**fields: object) -> Trial:
+def small_trial(**fields: object) -> Trial:
     model = {"name": "mlp", "hidden": [16], "dropout": 0.3}
     return make_trial(**{"batch_size": 256, "epochs": 4, "model": model, **fields})
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB; where none can be mounted, files of at most so many bytes."""
+    """A file system of 256 KiB; if none can be mounted, a limit of so many bytes a file."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
@@ -49,34 +49,36 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_fails_the_trial_and_leaves_the_old_file(
     small_disk: Path, data_root: Path
 ) -> None:
-    trial = made()
-    room = ExperimentCheckpoints(small_disk / "room", every=0)
-    folder = begin(trial, data_root, room, epochs=1)
+    trial = small_trial()
+    checkpoints = ExperimentCheckpoints(small_disk / "room", every=0)
+    folder = train_until(trial, data_root, checkpoints, epochs=1)
     kept = {path.name: path.read_bytes() for path in folder.path.iterdir()}
     (small_disk / "others").write_bytes(b"x" * 1000)
-    large = made(model={"name": "mlp", "hidden": [2000], "dropout": 0.3})
-    *_, ended = run(task(large, data_root, room))
+    large = small_trial(model={"name": "mlp", "hidden": [2000], "dropout": 0.3})
+    *_, ended = run(task(large, data_root, checkpoints))
     assert isinstance(ended, Ended)
     assert ended.outcome is Outcome.FAILED
-    place = room.trial_folder(planned(large))
+    place = checkpoints.trial_folder(planned(large))
     assert f"no checkpoint could be written in {place} (" in ended.reason
     assert "free): once that is fixed, --retry-failed trains the trial again" in ended.reason
-    assert not ended.traceback, "it is for people"
+    assert not ended.traceback, "the reason says all"
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == kept
     assert not list(small_disk.rglob("*.partial"))
-    again = list(run(task(trial, data_root, room)))
+    again = list(run(task(trial, data_root, checkpoints)))
     assert again[0].metadata["resumed"] == 1
-    assert comparable(again) == comparable(whole(trial, data_root)), "the next is unaffected"
+    assert comparable(again) == comparable(uninterrupted_records(trial, data_root)), (
+        "the next is unaffected"
+    )
 
 
 def test_a_disk_that_fills_up_under_a_trial_costs_it_an_interval(
     small_disk: Path, data_root: Path
 ) -> None:
-    trial = made(epochs=3)
-    room = ExperimentCheckpoints(small_disk / "room", every=0)
-    folder = CheckpointFolder(room.trial_folder(planned(trial)))
+    trial = small_trial(epochs=3)
+    checkpoints = ExperimentCheckpoints(small_disk / "room", every=0)
+    folder = CheckpointFolder(checkpoints.trial_folder(planned(trial)))
     records, reached, kept = [], None, {}
-    for record in run(task(trial, data_root, room)):
+    for record in run(task(trial, data_root, checkpoints)):
         records.append(record)
         if isinstance(record, Measured) and record.epoch == 1:
             reached = folder.latest_position()
@@ -87,13 +89,13 @@ def test_a_disk_that_fills_up_under_a_trial_costs_it_an_interval(
     assert f"resumes from the checkpoint before, after {reached}" in records[-1].reason
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == kept
     _make_room(small_disk)
-    again = list(run(task(trial, data_root, room)))
+    again = list(run(task(trial, data_root, checkpoints)))
     assert again[0].metadata["resumed_after"] == str(reached)
-    assert comparable(again) == comparable(whole(trial, data_root))
+    assert comparable(again) == comparable(uninterrupted_records(trial, data_root))
 
 
 def _fill(disk: Path) -> None:
-    """Leave no room, or no room for a file of any size worth having."""
+    """Leave no space, or none for a file of any useful size."""
     try:
         with (disk / "filler").open("wb", buffering=0) as file:
             while True:
@@ -146,7 +148,7 @@ def test_a_sweep_whose_disk_is_full_goes_on_without_the_one_trial(workspace: Pat
 
 
 def _assert_it_went_on(workspace: Path) -> None:
-    """Each trial is done, and the one that had failed went on from what it had kept."""
+    """Each trial is done, and the one that had failed resumed from its checkpoint."""
     from harness.store.store import open_store
 
     store = open_store(workspace)

@@ -1,4 +1,4 @@
-"""A disk that fills up under the store of a sweep: a real, small file system."""
+"""A disk that fills up under a sweep's store: a real, small file system."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ AND tags.key = 'harness.kind' AND tags.value = ? GROUP BY runs.status
 
 
 @pytest.mark.slow
-def test_a_sweep_on_a_full_disk_ends_and_goes_on_once_there_is_room(
+def test_a_sweep_on_a_full_disk_ends_and_goes_on_once_there_is_space(
     workspace: Path, empty_database: Path
 ) -> None:
     (workspace / "full.yaml").write_text(FILE % list(range(TRIALS)))
@@ -54,7 +54,7 @@ def test_a_sweep_on_a_full_disk_ends_and_goes_on_once_there_is_room(
 
 
 def complete(folder: Path, kind: str) -> dict[str, int]:
-    """How many runs have each status, in a database that is sound."""
+    """The number of runs with each status; the database must be intact."""
     with closing(sqlite3.connect(folder / "mlflow.db")) as reader:
         assert reader.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         return dict(reader.execute(COMPLETE, (kind,)))

@@ -1,5 +1,5 @@
-"""Sweeps whose trials train as stacks, cut by real signals: every value and weight is in the end
-what it would have been."""
+"""Sweeps of stacks interrupted by real signals: every value and weight is in the end what it would
+have been."""
 
 from __future__ import annotations
 
@@ -63,8 +63,10 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def never_cut(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], tuple[Stored, Any]]:
-    """What is stored of a sweep that nobody cuts, and its weights; by the way and the file."""
+def uninterrupted(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, str], tuple[Stored, Any]]:
+    """What an uninterrupted sweep stores, and its weights, by options and file."""
     known: dict[tuple[str, str], tuple[Stored, Any]] = {}
 
     def run(way: str, file: str) -> tuple[Stored, Any]:
@@ -81,7 +83,7 @@ def never_cut(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], 
 
 
 def weights(workspace: Path) -> dict[str, dict[str, list[Any]]]:
-    """Of the trials whose weights are stored, by trial id."""
+    """Those of the trials whose weights are stored, by trial id."""
     from harness.store.read.run_details import fetch_weights
     from harness.store.store import open_store
 
@@ -96,7 +98,7 @@ def weights(workspace: Path) -> dict[str, dict[str, list[Any]]]:
 
 
 def check(workspace: Path, expected: tuple[Stored, Any]) -> list[dict[str, str]]:
-    """The sweep that was finished equals one that was never cut. Returns the tags of its runs."""
+    """The finished sweep equals an uninterrupted one. Returns the tags of its runs."""
     after = standing(workspace)
     assert after.keys() == expected[0].keys()
     assert len(after) == 8
@@ -112,10 +114,10 @@ def check(workspace: Path, expected: tuple[Stored, Any]) -> list[dict[str, str]]
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_sweep_of_stacks_cut_in_mid_epoch_is_as_if_never_cut(
-    number: signal.Signals, way: str, workspace: Path, never_cut: Any
+def test_stacks_interrupted_inside_an_epoch_equal_uninterrupted_ones(
+    number: signal.Signals, way: str, workspace: Path, uninterrupted: Any
 ) -> None:
-    expected = never_cut(way, FILE)
+    expected = uninterrupted(way, FILE)
     (workspace / "cut.yaml").write_text(FILE)
     places = cut(workspace, number, *WAYS[way])
     assert places
@@ -129,10 +131,10 @@ def test_a_sweep_of_stacks_cut_in_mid_epoch_is_as_if_never_cut(
     assert resumed == set(map(str, places))
 
 
-def test_a_sweep_of_stacks_killed_again_and_again_comes_to_the_same_end(
-    workspace: Path, never_cut: Any
+def test_stacks_killed_repeatedly_end_with_the_same_results(
+    workspace: Path, uninterrupted: Any
 ) -> None:
-    expected = never_cut("inline", BATCH_NORM)
+    expected = uninterrupted("inline", BATCH_NORM)
     (workspace / "cut.yaml").write_text(BATCH_NORM)
     for at in ((0, 2), (0, 15), (1, 9), (3, 1)):
         cut(workspace, signal.SIGKILL, *WAYS["inline"], at=at)
@@ -143,11 +145,11 @@ def test_a_sweep_of_stacks_killed_again_and_again_comes_to_the_same_end(
 
 
 @pytest.mark.parametrize("fuse", ["2", "auto"])
-def test_another_size_goes_on_with_the_stack_that_there_was(
-    fuse: str, workspace: Path, never_cut: Any
+def test_another_stack_size_resumes_the_interrupted_stack(
+    fuse: str, workspace: Path, uninterrupted: Any
 ) -> None:
-    """Exactness beats size, and what was measured before."""
-    expected = never_cut("inline", FILE)
+    """Resuming exactly matters more than the stack's size and any measurement."""
+    expected = uninterrupted("inline", FILE)
     (workspace / "cut.yaml").write_text(FILE)
     cut(workspace, signal.SIGKILL, *WAYS["inline"])
     told = finish("--executor", "inline", "--fuse", fuse)
@@ -155,7 +157,7 @@ def test_another_size_goes_on_with_the_stack_that_there_was(
     check(workspace, expected)
 
 
-def test_fuse_off_begins_anew_and_says_so(workspace: Path, never_cut: Any) -> None:
+def test_fuse_off_starts_again_and_says_so(workspace: Path, uninterrupted: Any) -> None:
     (workspace / "cut.yaml").write_text(FILE)
     cut(workspace, signal.SIGKILL, *WAYS["inline"])
     told = finish("--executor", "inline")
@@ -166,11 +168,11 @@ def test_fuse_off_begins_anew_and_says_so(workspace: Path, never_cut: Any) -> No
     assert not list(workspace.glob("mlruns/checkpoints/*/stacks"))
 
 
-def test_a_harness_that_waits_goes_on_with_the_stack_of_one_that_died(
-    workspace: Path, never_cut: Any
+def test_a_waiting_harness_resumes_the_stack_of_a_dead_one(
+    workspace: Path, uninterrupted: Any
 ) -> None:
-    """The second finds its trials held, and takes them over together."""
-    expected = never_cut("inline", FILE)
+    """The second finds that the first holds its trials, and takes them over as a stack."""
+    expected = uninterrupted("inline", FILE)
     (workspace / "cut.yaml").write_text(FILE)
     first = sweep("--checkpoint-every", "0", *WAYS["inline"])
     wait_for(lambda: any(place >= Position(2, 3) for place in reached(workspace)))
@@ -190,12 +192,12 @@ def test_a_harness_that_waits_goes_on_with_the_stack_of_one_that_died(
 
 
 def test_a_worker_killed_in_a_sweep_costs_its_stack_nothing(
-    workspace: Path, never_cut: Any
+    workspace: Path, uninterrupted: Any
 ) -> None:
     """The sweep itself goes on."""
     import psutil
 
-    expected = never_cut("processes", FILE)
+    expected = uninterrupted("processes", FILE)
     (workspace / "cut.yaml").write_text(FILE)
     process = sweep("--checkpoint-every", "0", *WAYS["processes"])
     wait_for(lambda: any(place >= Position(1, 5) for place in reached(workspace)))

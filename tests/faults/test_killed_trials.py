@@ -1,4 +1,4 @@
-"""Trials cut by real signals go on, and are in the end what they would have been."""
+"""Trials interrupted by real signals resume, and end as if they had not been interrupted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.resume_support import comparable, planned, task
 from tests.support import make_trial
 
 
-def made(**fields: object) -> Trial:
+def small_trial(**fields: object) -> Trial:
     model = {"name": "mlp", "hidden": [16], "dropout": 0.3}
     values = {"batch_size": 32, "epochs": 3, "model": model, "optimizer": "adam", "lr": 0.01}
     return make_trial(**{**values, **fields})
@@ -38,9 +38,9 @@ def made(**fields: object) -> Trial:
 
 @pytest.fixture
 def executor() -> Iterator[ProcessExecutor]:
-    made = ProcessExecutor.on_cpu(workers=1, threads=1)
-    yield made
-    made.close()
+    executor = ProcessExecutor.on_cpu(workers=1, threads=1)
+    yield executor
+    executor.close()
 
 
 def drain(executor: ProcessExecutor) -> list[Event]:
@@ -50,7 +50,7 @@ def drain(executor: ProcessExecutor) -> list[Event]:
     return found
 
 
-def whole(trial: Trial, root: Path) -> list[Any]:
+def uninterrupted_records(trial: Trial, root: Path) -> list[Any]:
     return comparable(
         run(task(trial, root, ExperimentCheckpoints(Path("/nonexistent"), every=1e9)))
     )
@@ -59,10 +59,11 @@ def whole(trial: Trial, root: Path) -> list[Any]:
 def test_a_worker_killed_in_mid_epoch_costs_its_trial_nothing(
     executor: ProcessExecutor, tmp_path: Path, data_root: Path
 ) -> None:
-    """Killed twice. Each record comes once; a start comes again, to say that it went on."""
-    trial, room = made(), ExperimentCheckpoints(tmp_path, every=0)
-    folder = CheckpointFolder(room.trial_folder(planned(trial)))
-    executor.submit(task(trial, data_root, room))
+    """It is killed twice. Each record comes once; a start comes again, and says that the trial
+    resumed."""
+    trial, checkpoints = small_trial(), ExperimentCheckpoints(tmp_path, every=0)
+    folder = CheckpointFolder(checkpoints.trial_folder(planned(trial)))
+    executor.submit(task(trial, data_root, checkpoints))
     events = []
     for place in (Position(0, 10), Position(1, 10)):
         wait_for(lambda place=place: (folder.latest_position() or Position(0, 0)) >= place)
@@ -77,14 +78,14 @@ def test_a_worker_killed_in_mid_epoch_costs_its_trial_nothing(
     starts = [record for record in records if isinstance(record, Started)]
     assert [start.metadata.get("resumed") for start in starts] == [None, 1, 2]
     once = [starts[0], *(record for record in records if not isinstance(record, Started))]
-    assert comparable(once) == whole(trial, data_root)
+    assert comparable(once) == uninterrupted_records(trial, data_root)
 
 
 def test_a_worker_that_dies_before_its_first_checkpoint_fails_its_trial(
     executor: ProcessExecutor, tmp_path: Path, data_root: Path
 ) -> None:
     executor.submit(
-        task(made(epochs=10_000), data_root, ExperimentCheckpoints(tmp_path, every=1e9))
+        task(small_trial(epochs=10_000), data_root, ExperimentCheckpoints(tmp_path, every=1e9))
     )
     assert executor.next() is not None
     for worker in multiprocessing.active_children():
@@ -95,40 +96,42 @@ def test_a_worker_that_dies_before_its_first_checkpoint_fails_its_trial(
     assert "signal 9" in ended.reason
 
 
-def test_a_worker_told_to_stop_keeps_a_checkpoint_first(
+def test_a_worker_asked_to_stop_writes_a_checkpoint_first(
     executor: ProcessExecutor, tmp_path: Path, data_root: Path
 ) -> None:
-    """Closing the engine, as an interrupted sweep does; nothing was due for a long time."""
-    trial, room = made(epochs=6), ExperimentCheckpoints(tmp_path, every=1e9)
-    folder = CheckpointFolder(room.trial_folder(planned(trial)))
-    executor.submit(task(trial, data_root, room))
+    """An interrupted sweep closes its executor. No checkpoint was due for a long time."""
+    trial, checkpoints = small_trial(epochs=6), ExperimentCheckpoints(tmp_path, every=1e9)
+    folder = CheckpointFolder(checkpoints.trial_folder(planned(trial)))
+    executor.submit(task(trial, data_root, checkpoints))
     while not isinstance(event := executor.next(), Event) or not _is_epoch(event, 1):
         pass
     executor.close()
     reached = folder.latest_position()
     assert reached is not None
     assert reached >= Position(1, 0)
-    executor.submit(task(trial, data_root, room))
+    executor.submit(task(trial, data_root, checkpoints))
     records = [event.record for event in drain(executor)]
     assert records[0].metadata["resumed"] == 1  # type: ignore[union-attr]
-    assert comparable(records) == whole(trial, data_root)
+    assert comparable(records) == uninterrupted_records(trial, data_root)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_trial_in_this_process_keeps_a_checkpoint_before_it_stops(
+def test_a_trial_in_this_process_writes_a_checkpoint_before_it_stops(
     number: signal.Signals, tmp_path: Path, data_root: Path
 ) -> None:
-    """The signal comes in mid-epoch; nothing was due for a long time."""
-    one = planned(made(epochs=10_000))
-    room = ExperimentCheckpoints(tmp_path, every=1e9)
+    """The signal comes inside an epoch. No checkpoint was due for a long time."""
+    one = planned(small_trial(epochs=10_000))
+    checkpoints = ExperimentCheckpoints(tmp_path, every=1e9)
     with Interrupts() as interrupts:
-        events = execute([one], InlineExecutor(), interrupts, data_root, False, checkpoints=room)
+        events = execute(
+            [one], InlineExecutor(), interrupts, data_root, False, checkpoints=checkpoints
+        )
         with pytest.raises(Interrupted):  # noqa: PT012
             for event in events:
                 _, record = event or (None, None)
                 if isinstance(record, Measured) and record.epoch == 1:
                     threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
-    reached = CheckpointFolder(room.trial_folder(one)).latest_position()
+    reached = CheckpointFolder(checkpoints.trial_folder(one)).latest_position()
     assert reached is not None
     assert reached >= Position(1, 0)
 
@@ -153,8 +156,8 @@ artifacts: all
 
 
 def stored(workspace: Path) -> dict[str, Any]:
-    """By seed, what counts of each trial's run: every value, once for (metric, step), and the
-    final weights."""
+    """By seed, the values of each trial's run, one for each (metric, step), and its final
+    weights."""
     from harness.store.read.run_details import fetch_weights
     from harness.store.store import open_store
 
@@ -181,8 +184,8 @@ def stored(workspace: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def never_cut(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What is stored of the same sweep where nobody cuts it."""
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an uninterrupted sweep stores."""
     place = tmp_path_factory.mktemp("whole")
     (place / "mlruns").mkdir()
     (place / "cut.yaml").write_text(FILE)
@@ -191,12 +194,12 @@ def never_cut(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return stored(place)
 
 
-def finished(workspace: Path, never_cut: dict[str, Any], *arguments: str) -> dict[str, Any]:
-    """Finish the sweep: it equals one that was never cut. Returns its tags by seed."""
+def finished(workspace: Path, uninterrupted: dict[str, Any], *arguments: str) -> dict[str, Any]:
+    """Finish the sweep, which then equals an uninterrupted one. Returns its tags by seed."""
     finish(*arguments)
     after = stored(workspace)
-    assert after.keys() == never_cut.keys() == {"0", "1"}
-    for seed, (values, _) in never_cut.items():
+    assert after.keys() == uninterrupted.keys() == {"0", "1"}
+    for seed, (values, _) in uninterrupted.items():
         assert len(values) > 150
         assert after[seed][0] == values
     return {seed: tags for seed, (_, tags) in after.items()}
@@ -205,11 +208,11 @@ def finished(workspace: Path, never_cut: dict[str, Any], *arguments: str) -> dic
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["inline", "process"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_sweep_cut_in_mid_epoch_is_as_if_never_cut(
+def test_a_sweep_interrupted_inside_an_epoch_equals_an_uninterrupted_one(
     number: signal.Signals,
     executor: str,
     workspace: Path,
-    never_cut: dict[str, Any],
+    uninterrupted: dict[str, Any],
 ) -> None:
     (workspace / "cut.yaml").write_text(FILE)
     arguments = ("--executor", executor)
@@ -218,7 +221,7 @@ def test_a_sweep_cut_in_mid_epoch_is_as_if_never_cut(
     if number != signal.SIGKILL:
         assert "RUNNING" not in statuses(workspace)
         assert "KILLED" in statuses(workspace)
-    tags = finished(workspace, never_cut, *arguments)
+    tags = finished(workspace, uninterrupted, *arguments)
     resumed = [tag[names.TAG_RESUMED_AFTER] for tag in tags.values() if tag]
     assert sorted(resumed) == sorted(map(str, places))
     assert "RUNNING" not in statuses(workspace)
@@ -226,8 +229,8 @@ def test_a_sweep_cut_in_mid_epoch_is_as_if_never_cut(
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_again_and_again_comes_to_the_same_end(
-    workspace: Path, never_cut: dict[str, Any]
+def test_a_sweep_killed_repeatedly_ends_with_the_same_results(
+    workspace: Path, uninterrupted: dict[str, Any]
 ) -> None:
     (workspace / "cut.yaml").write_text(FILE)
     for _ in range(3):
@@ -237,5 +240,5 @@ def test_a_sweep_killed_again_and_again_comes_to_the_same_end(
         wait_for(lambda further=further: max(reached(workspace), default=further) > further)
         process.kill()
         process.communicate()
-    tags = finished(workspace, never_cut, "--executor", "inline")
+    tags = finished(workspace, uninterrupted, "--executor", "inline")
     assert "3" in [tag.get(names.TAG_RESUMED) for tag in tags.values()]

@@ -1,5 +1,5 @@
-"""Harnesses on two machines that share an MLflow server alone: processes, clocks and kills are
-real; only the machine's name and the lease's length are set."""
+"""Harnesses on two machines that share only an MLflow server. Processes, clocks and kills are real;
+only the machine's name and the lease's length are set."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def test_two_machines_share_a_sweep(server: str, machines: object) -> None:
     found = finished(server, "many")
     assert len(found) == 20
     assert set(found.values()) == {1}
-    assert len(trials(server, "many")) == 20, "no trial was begun twice"
+    assert len(trials(server, "many")) == 20, "no trial started twice"
 
 
 def test_clocks_that_jump_an_hour_either_way_kill_nobody(server: str, machines: object) -> None:
-    """Each trial takes longer than a lease, so that a machine taken for dead would be seen."""
+    """Each trial takes longer than a lease, so a machine that counted as dead would be seen."""
     both = machines(FILE.format(name="clocks", epochs=10_000, grid=TWO))  # type: ignore[operator]
     wait_for_two_trials(server, "clocks")
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The soak, small: `make soak` is the whole one."""
+"""A small soak test; `make soak` runs the whole one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from checks import soak
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_every_few_seconds_loses_and_doubles_nothing(
+def test_a_sweep_killed_every_few_seconds_loses_and_repeats_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--trials", "400", "--every", "0.5", "--keep", str(tmp_path / "soak")]

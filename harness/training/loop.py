@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from math import inf, isfinite
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.core.metrics import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
+from harness.core.metrics import THROUGHPUT
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.core.seeding import generator, stream_seed
 from harness.experiment.trial import Trial
@@ -25,6 +25,7 @@ from harness.training.checkpoint import (
     set_random_states,
 )
 from harness.training.evaluation import ModelOutputs, compute_metrics, evaluate, mean
+from harness.training.learning_rate import LearningRate
 from harness.training.resources import ResourceMeter
 from harness.training.setup import TrainingSetup, augment_batch
 
@@ -55,14 +56,15 @@ def train(
     yielded between the records; without it, never. resumed: where training continues; `setup` must
     have been restored to it, and earlier measurements are not yielded again.
     """
-    policy = policy or CheckpointPolicy(every=inf)
+    policy, trial = policy or CheckpointPolicy(every=inf), setup.trial
     yield Started(setup.metadata())
     start = resumed or ResumePoint(0, ResourceMeter(setup.device))
     try:
         if resumed is None:
             values, _ = _evaluate(setup, start.clock)
             policy.evaluation_seconds = start.clock.evaluation_seconds
-            yield Measured(0, values | _progress(setup, start.clock, 0), 0)
+            values |= progress(trial, setup.learning_rate, start.clock, 0, setup.steps_per_epoch)
+            yield Measured(0, values, 0)
         with policy.training():
             results = yield from _train_epochs(setup, policy, start)
         if not results:  # The trial was interrupted after its last epoch.
@@ -82,29 +84,29 @@ def _train_epochs(
 ) -> Generator[Record | Checkpoint, None, dict[str, ModelOutputs]]:
     """Trains the remaining epochs. Returns the outputs of the last evaluation; empty if no epoch
     remained."""
-    meter, partial = start.clock, start.partial
+    trial, meter, partial = setup.trial, start.clock, start.partial
     n = len(setup.data.train)
     results: dict[str, ModelOutputs] = {}
-    for epoch in range(start.epoch + 1, setup.trial.epochs + 1):
+    for epoch in range(start.epoch + 1, trial.epochs + 1):
         partial = partial or PartialEpoch(started_at=meter.train_seconds)
-        trained, batch_losses = yield from _train_epoch(setup, epoch, meter, policy, partial)
-        if batch_losses is not None:
-            yield batch_losses
+        trained, losses = yield from _train_epoch(setup, epoch, meter, policy, partial)
+        if losses is not None:
+            yield losses
         if not trained.losses.isfinite().all():
             raise Diverged(f"the training loss was not finite in epoch {epoch}")
         values = compute_metrics("train", trained, setup.metrics)
-        if is_evaluated(setup.trial, epoch):
+        if is_evaluated(trial, epoch):
             before = meter.evaluation_seconds
             measured, results = _evaluate(setup, meter)
             policy.evaluation_seconds = meter.evaluation_seconds - before
             values |= measured
         values |= {THROUGHPUT: n / max(meter.train_seconds - partial.started_at, 1e-9)}
-        values |= _progress(setup, meter, epoch)
+        values |= progress(trial, setup.learning_rate, meter, epoch, setup.steps_per_epoch)
         partial = None
         # `values` holds this epoch's rate; what the schedule observes changes the next epoch's.
         setup.learning_rate.observe(values)
         yield Measured(epoch, values, epoch * n)
-        if policy.is_due_after_epoch(is_last=epoch == setup.trial.epochs):
+        if policy.is_due_after_epoch(is_last=epoch == trial.epochs):
             with policy.in_batches():
                 yield capture(setup, meter, epoch)
     return results
@@ -146,7 +148,10 @@ def _train_epoch(
                 set_random_states(setup.device, augmenting, checkpoint.state["begun"]["streams"])
                 meter.start()
     meter.train_seconds += meter.lap()
-    return partial.concatenate(), _batch_losses(setup, epoch, partial.losses)
+    if trial.log_every == 0:
+        return partial.concatenate(), None
+    means = [mean(losses) for losses in partial.losses[:: trial.log_every]]
+    return partial.concatenate(), batch_losses(trial, epoch, len(order), means)
 
 
 def _batches(setup: TrainingSetup, order: Tensor, done: int) -> Iterator[tuple[int, Batch]]:
@@ -209,33 +214,25 @@ def _evaluate(
     return values, results
 
 
-def _progress(setup: TrainingSetup, meter: ResourceMeter, epoch: int) -> dict[str, float]:
-    """Returns the times, the learning rate of the epoch's last batch (at epoch 0: of the first
-    batch), and after the last epoch the peak memory."""
-    step = max(epoch * setup.steps_per_epoch - 1, 0)
-    values = {
-        "lr": setup.learning_rate.at(step),
-        TRAIN_SECONDS: meter.train_seconds,
-        EVAL_SECONDS: meter.evaluation_seconds,
-    }
-    return values | (meter.memory() if epoch == setup.trial.epochs else {})
+def progress(
+    trial: Trial, learning_rate: LearningRate, meter: ResourceMeter, epoch: int, steps: int
+) -> dict[str, float]:
+    """Returns the learning rate of an epoch's last batch (at epoch 0: of the first batch), the
+    times, and after the last epoch the peak memory. steps: of an epoch."""
+    values = {"lr": learning_rate.at(max(epoch * steps - 1, 0)), **meter.seconds()}
+    return values | (meter.memory() if epoch == trial.epochs else {})
 
 
-def _batch_losses(setup: TrainingSetup, epoch: int, losses: list[Tensor]) -> BatchLosses | None:
-    """Returns the mean loss of every `log_every`-th batch, up to the first that is not finite; None
-    if the trial does not ask for it."""
-    every = setup.trial.log_every
-    if every == 0:
-        return None
-    size, n = setup.trial.batch_size, len(setup.data.train)
-    examples, values = [], []
-    for index in range(0, len(losses), every):
-        value = mean(losses[index])
-        if not isfinite(value):
-            break
-        examples.append((epoch - 1) * n + min((index + 1) * size, n))
-        values.append(value)
-    return BatchLosses(tuple(examples), tuple(values))
+def batch_losses(trial: Trial, epoch: int, n: int, means: Sequence[float]) -> BatchLosses:
+    """Returns the mean losses of every `log_every`-th batch, up to the first that is not finite.
+
+    n: the size of the training split.
+    """
+    size = trial.batch_size
+    count = next((i for i, mean in enumerate(means) if not isfinite(mean)), len(means))
+    starts = range(0, n, size * trial.log_every)[:count]
+    examples = tuple((epoch - 1) * n + min(start + size, n) for start in starts)
+    return BatchLosses(examples, tuple(means[:count]))
 
 
 def _final_metrics(setup: TrainingSetup, results: dict[str, ModelOutputs]) -> dict[str, float]:

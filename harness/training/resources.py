@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from harness.core.metrics import PEAK_MEMORY
+from harness.core.metrics import EVAL_SECONDS, PEAK_MEMORY, TRAIN_SECONDS
 from harness.training.device import synchronize
 
 STATUS = Path("/proc/self/status")
@@ -48,6 +48,10 @@ class ResourceMeter:
     def peak(self) -> int:
         """The peak memory in bytes, as `PeakMemory` defines it; 0 if the system cannot tell."""
         return max(self.previous_peak, self._memory.bytes() or 0)
+
+    def seconds(self) -> dict[str, float]:
+        """Returns the seconds of training and of evaluation under their metrics' names."""
+        return {TRAIN_SECONDS: self.train_seconds, EVAL_SECONDS: self.evaluation_seconds}
 
     def memory(self) -> dict[str, float]:
         """Returns the peak in MiB under its metric's name; empty if the system cannot tell."""

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from harness.components.base import Metric
-from harness.core.metrics import EVAL_SECONDS, THROUGHPUT, TRAIN_SECONDS
-from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
+from harness.core.metrics import THROUGHPUT
+from harness.core.records import Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy, PartialEpoch, ResumePoint
 from harness.training.evaluation import compute_stacked_metrics
-from harness.training.loop import STORED_INPUTS, is_evaluated
+from harness.training.loop import STORED_INPUTS, batch_losses, is_evaluated, progress
 from harness.training.resources import ResourceMeter
 from harness.training.stacked.checkpoint import capture
 from harness.training.stacked.cuda_graph import recorder_for
@@ -151,12 +151,9 @@ def _batch_losses(stack: Stack, epoch: int, losses: Tensor) -> Iterator[KeyedRec
     if every == 0:
         return
     starts = range(0, n, size * every)
-    means = torch.stack([_mean(losses[:, start : start + size]) for start in starts]).tolist()
-    examples = tuple((epoch - 1) * n + min(start + size, n) for start in starts)
+    means = torch.stack([_mean(losses[:, start : start + size]) for start in starts]).T.tolist()
     for trial in stack.active:
-        values = [mean[trial.index] for mean in means]
-        count = next((i for i, value in enumerate(values) if not isfinite(value)), len(values))
-        yield trial.key, BatchLosses(examples[:count], tuple(values[:count]))
+        yield trial.key, batch_losses(stack.trial, epoch, n, means[trial.index])
 
 
 def _evaluate(stack: Stack, meter: ResourceMeter) -> None:
@@ -223,15 +220,8 @@ def _mean(losses: Tensor) -> Tensor:
 def _progress(
     stack: Stack, trial: StackedTrial, meter: ResourceMeter, epoch: int
 ) -> dict[str, float]:
-    """Returns the stack's times, the learning rate of the epoch's last batch (at epoch 0: of the
-    first batch), and after the last epoch the stack's peak memory."""
-    step = max(epoch * stack.steps_per_epoch - 1, 0)
-    values = {
-        "lr": trial.learning_rate.at(step),
-        TRAIN_SECONDS: meter.train_seconds,
-        EVAL_SECONDS: meter.evaluation_seconds,
-    }
-    return values | (meter.memory() if epoch == stack.trial.epochs else {})
+    """Returns a trial's learning rate, and the times and memory of the stack."""
+    return progress(stack.trial, trial.learning_rate, meter, epoch, stack.steps_per_epoch)
 
 
 def _end_all(stack: Stack, test_outputs: bool) -> Iterator[KeyedRecord]:

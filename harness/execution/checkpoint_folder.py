@@ -88,7 +88,7 @@ class CheckpointFolder:
         self.damaged: list[str] = []
 
     def write(self, checkpoint: Checkpoint, log: TrainingLog) -> None:
-        """Write a checkpoint, and delete all but the one before it.
+        """Writes a checkpoint, and deletes all but the one before it.
 
         A stack's first checkpoint also marks the trials that wait for it. Raises
         CheckpointWriteError; the earlier checkpoints then stay as they were.
@@ -156,7 +156,7 @@ class CheckpointFolder:
                 yield loaded
 
     def set_aside(self, path: Path, why: str) -> None:
-        """Warn that a file cannot be used, and rename it if it lies in this folder, so that it no
+        """Warns that a file cannot be used, and renames it if it lies in this folder, so that it no
         longer counts among the last two."""
         _logger.warning("checkpoint %s is not used: %s", path, why)
         if path.parent == self.path:
@@ -176,7 +176,7 @@ class CheckpointFolder:
         return {path.stem for path in self.path.glob(f"*{TRIAL_MARK}")}
 
     def forget_waiting_trials(self) -> None:
-        """A stack that starts again may have other trials than before."""
+        """Forgets who waits: a stack that starts again may have other trials than before."""
         for mark in self.path.glob(f"*{TRIAL_MARK}"):
             mark.unlink(missing_ok=True)
 
@@ -199,7 +199,7 @@ class CheckpointFolder:
                 yield path, int(match[1])
 
     def delete(self) -> None:
-        """Delete the folder, and those around it that are then empty."""
+        """Deletes the folder, and those around it that are then empty."""
         shutil.rmtree(self.path, ignore_errors=True)
         for parent in (self.path.parent, self.path.parent.parent):
             with suppress(OSError):

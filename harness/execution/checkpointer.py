@@ -138,7 +138,7 @@ class _Checkpointer:
         return {"not_continued": why} if why else {}
 
     def log_record(self, trial_id: str, record: Record) -> Iterator[Event]:
-        """Remember a record for the next checkpoint. Yields it, and after a trial's start what the
+        """Remembers a record for the next checkpoint. Yields it, and after a trial's start what the
         trial measured before."""
         history = self._log.history.setdefault(trial_id, [])
         match record:
@@ -156,7 +156,7 @@ class _Checkpointer:
                 yield Event(trial_id, record)
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint. Raises CheckpointWriteError, unless training was asked to stop: then
+        """Writes a checkpoint. Raises CheckpointWriteError, unless training was asked to stop: then
         it is interrupted and has not failed."""
         if self._folder is None:
             return
@@ -217,7 +217,7 @@ class _Checkpointer:
             self._start_metadata["resumed_after"] = str(loaded.position)
 
     def _describe_start(self, metadata: Mapping[str, Any]) -> None:
-        """Note where training runs, how often it was resumed, and whether it ran elsewhere before.
+        """Notes where training runs, how often it was resumed, and whether it ran elsewhere before.
 
         metadata: of any trial's start, which a stack's trials share.
         """

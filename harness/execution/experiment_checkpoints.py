@@ -117,7 +117,7 @@ class ExperimentCheckpoints:
         return stacks
 
     def finish(self, planned: PlannedTrial, done: bool) -> None:
-        """A trial's result is stored: its stack no longer waits for it, and `clear` its folder.
+        """A trial's result is stored: its stack no longer waits for it, and its folder is cleared.
 
         done: whether it trained to its end.
         """
@@ -125,8 +125,8 @@ class ExperimentCheckpoints:
         self.clear(self.trial_folder(planned), planned.trial, done)
 
     def clear(self, folder: Path, trial: Trial, done: bool) -> None:
-        """Keep a finished trial's last checkpoint where a longer trial may continue from it, and
-        delete the others. A trial that was too short to have a checkpoint leaves nothing."""
+        """Keeps a finished trial's last checkpoint where a longer trial may continue from it, and
+        deletes the others. A trial that was too short to have a checkpoint leaves nothing."""
         if not folder.is_dir():
             return
         try:
@@ -136,7 +136,7 @@ class ExperimentCheckpoints:
             _logger.warning("checkpoints in %s stay as they are: %s", folder, error)
 
     def delete(self, planned: PlannedTrial) -> None:
-        """Delete the checkpoints of a trial that nobody will resume or continue."""
+        """Deletes the checkpoints of a trial that nobody will resume or continue."""
         CheckpointFolder(self.trial_folder(planned)).delete()
         self._leave_stacks(planned.trial_id)
 

@@ -58,7 +58,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _free_memory(error: BaseException) -> None:
-    """Free what a failed trial holds, so that the next finds its device as this one did."""
+    """Frees what a failed trial holds, so that the next finds its device as this one did."""
     traceback.clear_frames(error.__traceback__)
     gc.collect()
     torch = sys.modules["torch"]

@@ -35,7 +35,7 @@ def stop_requested() -> bool:
 
 
 def request_stop() -> bool:
-    """Ask for a checkpoint, after which the trial ends as interrupted.
+    """Asks for a checkpoint, after which the trial ends as interrupted.
 
     Returns False, and asks nothing, if no trial here writes checkpoints or none can be written
     soon, because data is loading or a long evaluation runs; the trial then resumes from its last

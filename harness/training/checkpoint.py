@@ -155,7 +155,7 @@ class CheckpointPolicy:
         return self.stop_requested or is_due or (is_last and self._is_long)
 
     def record_write(self, seconds: float) -> None:
-        """Note how long a checkpoint took to write."""
+        """Notes how long a checkpoint took to write."""
         if self._grows:
             self._every = max(DEFAULT_SECONDS, seconds / MAX_WRITE_SHARE)
         self._last = time.monotonic()
@@ -184,7 +184,7 @@ def capture(
 
 
 def restore(setup: TrainingSetup, state: Mapping[str, Any]) -> ResumePoint:
-    """Put a fresh setup where the trial was when `state` was captured.
+    """Puts a fresh setup where the trial was when `state` was captured.
 
     Raises UnusableCheckpoint if that is impossible; the setup can then no longer be used.
     """

@@ -118,7 +118,7 @@ class Executor(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Start what takes time before the first task can train, beside this process if possible.
+        """Starts what takes time before the first task can train, beside this process if possible.
 
         Optional; call it where tasks will surely come.
         """
@@ -135,7 +135,7 @@ class Executor(Protocol):
         ...
 
     def cancel(self, key: str) -> None:
-        """Stop the trial with this key at its next record, or at the end of its stack's epoch.
+        """Stops the trial with this key at its next record, or at the end of its stack's epoch.
 
         Its `Ended` says interrupted, unless it ends by itself before that. The others of its stack
         train on. Nothing happens if the trial has ended.
@@ -143,12 +143,12 @@ class Executor(Protocol):
         ...
 
     def request_stop(self) -> bool:
-        """Ask what trains in this process to write a checkpoint and end. Returns whether it will do
-        so soon. Safe in a signal handler."""
+        """Asks what trains in this process to write a checkpoint and end. Returns whether it will
+        do so soon. Safe in a signal handler."""
         ...
 
     def close(self) -> None:
-        """Stop everything and free what is held. May be called twice.
+        """Stops everything and frees what is held. May be called twice.
 
         Workers first write a checkpoint of what they train, if that takes a few seconds at most.
         """

@@ -70,7 +70,7 @@ class InlineExecutor:
 
 
 def remove_waiting(tasks: deque[Task], key: str) -> bool:
-    """Take a trial out of the task that holds it. Returns whether there was one."""
+    """Takes a trial out of the task that holds it. Returns whether there was one."""
     for index, task in enumerate(tasks):
         if key in dict(task.trials):
             if (rest := task.without(key)) is None:

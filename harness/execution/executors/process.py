@@ -141,7 +141,7 @@ class ProcessExecutor:
             self._shared = None
 
     def _start_waiting(self) -> None:
-        """Start the waiting tasks that have a free slot, in their order. A task that waits for its
+        """Starts the waiting tasks that have a free slot, in their order. A task that waits for its
         device holds up no other."""
         if not self._waiting:
             return
@@ -186,7 +186,7 @@ class ProcessExecutor:
         return _Worker(process, pipe, device)
 
     def _receive(self, timeout: float | None) -> None:
-        """Take what the workers have sent, and handle the deaths of those that died."""
+        """Takes what the workers have sent, and handles the deaths of those that died."""
         by_pipe = {worker.pipe: worker for worker in self._busy.values()}
         for pipe in connection.wait(list(by_pipe), timeout):
             worker = by_pipe[pipe]  # type: ignore[index]
@@ -225,7 +225,7 @@ class ProcessExecutor:
         worker.task = None
 
     def _handle_death(self, worker: _Worker) -> None:
-        """A worker's pipe has closed: let its task resume, or fail it."""
+        """A worker's pipe has closed: lets its task resume, or fails it."""
         task = worker.task
         worker.pipe.close()
         status = _end_process(worker.process, GRACE_SECONDS)
@@ -245,7 +245,7 @@ class ProcessExecutor:
 
 
 def _end_process(process: BaseProcess, seconds: float) -> int:
-    """Wait so long for a process, then kill it. Returns its exit status."""
+    """Waits so long for a process, then kills it. Returns its exit status."""
     process.join(seconds)
     if process.is_alive():
         process.kill()

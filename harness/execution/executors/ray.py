@@ -182,7 +182,7 @@ class RayExecutor:
         return key, self._datasets[key]
 
     def _take(self, running: _RunningTask) -> None:
-        """Take the next record of a task, or start the task again if its process or node died."""
+        """Takes the next record of a task, or starts the task again if its process or node died."""
         try:
             record: Record = self._ray.get(next(running.stream))
         except StopIteration:
@@ -246,7 +246,7 @@ def _import_ray(is_local: bool) -> Any:
 
 
 def _connect(ray: Any, address: str | None) -> None:
-    """Join a cluster, or start one that nobody else can reach."""
+    """Joins a cluster, or starts one that nobody else can reach."""
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is not None:

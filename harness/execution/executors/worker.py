@@ -39,8 +39,8 @@ Message = Task | Cancel | None
 
 
 def send(pipe: Connection, content: list[Event] | Message) -> None:
-    """Send by value. multiprocessing's own pickler would pass tensors as handles into the memory of
-    a process that may be dead when they are read."""
+    """Sends by value. multiprocessing's own pickler would pass tensors as handles into the memory
+    of a process that may be dead when they are read."""
     pipe.send_bytes(pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
 
 
@@ -83,7 +83,7 @@ class EventBuffer:
 
 
 def work(pipe: Connection, threads: int, shared: Path, budget: int, sockets: Path) -> None:
-    """Train what comes down the pipe until it says None or closes.
+    """Trains what comes down the pipe until it says None or closes.
 
     threads: of torch, in this process. shared: the folder of data that workers share, of at most
     `budget` bytes. sockets: the parent's folder of sockets. This process removes both folders if
@@ -138,13 +138,13 @@ def _receive(pipe: Connection) -> Message:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """SIGTERM: exit, after a checkpoint if one can be written soon."""
+    """SIGTERM: exits, after a checkpoint if one can be written soon."""
     if not request_stop():
         os._exit(STOPPED)
 
 
 def _exit_with_parent(*folders: Path) -> None:
-    """Exit when the parent dies: a killed parent sends no message, and the worker would train on
+    """Exits when the parent dies: a killed parent sends no message, and the worker would train on
     for nobody."""
     parent = multiprocessing.parent_process()
     if parent is not None:

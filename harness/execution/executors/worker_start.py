@@ -49,7 +49,7 @@ class SharedFolder:
 
     @classmethod
     def make(cls) -> SharedFolder:
-        """Make a folder in memory if there is room, else among the temporary files.
+        """Makes a folder in memory if there is room, else among the temporary files.
 
         Removes first what processes left there that were killed together with their workers.
         """
@@ -80,7 +80,7 @@ def _abandoned_folders(parent: Path) -> Iterator[Path]:
 
 
 def prepare(threads: int, imports: Sequence[str] = ()) -> None:
-    """Start to import what workers need, in the process from which they are forked.
+    """Starts to import what workers need, in the process from which they are forked.
 
     Does nothing on systems where workers are not forked. threads, imports: as for `start`.
     """
@@ -96,7 +96,7 @@ def prepare(threads: int, imports: Sequence[str] = ()) -> None:
 def start(
     threads: int, shared: SharedFolder, imports: Sequence[str] = ()
 ) -> tuple[BaseProcess, Connection]:
-    """Start a worker of `threads` torch threads. Returns its process and our end of its pipe.
+    """Starts a worker of `threads` torch threads. Returns its process and our end of its pipe.
 
     On Linux it is forked from a process that has imported everything once and has no threads, so
     that starting or replacing a worker takes milliseconds. Elsewhere it is a new process.
@@ -138,7 +138,7 @@ def _socket_folder() -> Path:
 
 @contextmanager
 def _threads_in_environment(threads: int) -> Iterator[None]:
-    """Set the number of threads that numerical libraries read when a child loads them."""
+    """Sets the number of threads that numerical libraries read when a child loads them."""
     before = {name: os.environ.get(name) for name in _NUMERICAL}
     os.environ.update(dict.fromkeys(_NUMERICAL, str(threads)))
     try:

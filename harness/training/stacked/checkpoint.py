@@ -45,7 +45,7 @@ def capture(
 
 
 def restore(stack: Stack, state: Mapping[str, Any]) -> ResumePoint:
-    """Put a new stack where the one of `state` was, which began with the same trials.
+    """Puts a new stack where the one of `state` was, which began with the same trials.
 
     Raises UnusableCheckpoint if that is impossible; the stack can then no longer be used.
     """

@@ -1,3 +1,3 @@
 """A benchmark harness for training configurations: one file describes a grid, MLflow keeps it."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

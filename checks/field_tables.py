@@ -1,4 +1,4 @@
-"""The tables of fields in docs/experiment-file.md, from the fields' declarations.
+"""Makes the tables of fields in docs/experiment-file.md from the fields' declarations.
 
 python -m checks.field_tables --write     brings the page up to date
 """
@@ -51,7 +51,7 @@ _WORDS: Final = {
 
 
 def table(fields: type[Fields]) -> str:
-    """A Markdown table of declared fields: name, what it takes, default, meaning."""
+    """Returns a Markdown table of declared fields: name, values, default, meaning."""
     rows = ["| field | takes | default | meaning |", "|---|---|---|---|"]
     for name, field in fields.model_fields.items():
         cells = (f"`{name}`", _takes(name, field), _default(field), field.description or "")
@@ -60,11 +60,11 @@ def table(fields: type[Fields]) -> str:
 
 
 def refreshed(page: str) -> str:
-    """A page with every table between its markers made anew."""
+    """Returns a page whose tables, between their markers, are up to date."""
     for name, fields in TABLES.items():
         block = re.compile(rf"(<!-- fields: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        made = table(fields).replace("\\", r"\\")
-        page = block.sub(rf"\g<1>{made}\g<2>", page)
+        content = table(fields).replace("\\", r"\\")
+        page = block.sub(rf"\g<1>{content}\g<2>", page)
     return page
 
 

@@ -1,4 +1,4 @@
-"""An experiment file after validation: what the plan, the commands and the report read."""
+"""A validated experiment, as the plan, the commands and the reports read it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from harness.experiment.trial import Choice
 Artifacts = Literal["best", "all", "none"]
 
 PARAMETERS: Final = "parameters"
-"""The objective that counts a model's weights."""
+"""The objective that counts a model's parameters."""
 TRAIN_SECONDS: Final = "time/train_s"
 COSTS: Final = (TRAIN_SECONDS, PARAMETERS)
-"""Objectives beside a metric that every trial has; less is better."""
+"""Objectives that every trial has and that are minimised."""
 
 
 @dataclass(frozen=True, slots=True)
 class NumericDimension:
-    """A field searched between two bounds, both included. integer: integers only."""
+    """A field searched between two bounds, both included. integer: only integers are searched."""
 
     field: str
     low: float
@@ -34,7 +34,7 @@ class NumericDimension:
     integer: bool = False
 
     def contains(self, value: Any) -> bool:
-        """Whether a value is one that the range can give."""
+        """Whether the sampler may propose a value."""
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not self.low <= value <= self.high:
             return False
@@ -50,7 +50,7 @@ class NumericDimension:
 
 @dataclass(frozen=True, slots=True)
 class CategoricalDimension:
-    """A field searched over a list. values: as `Trial` takes them, a `Choice` for a component."""
+    """A field searched over a list of values, as `Trial` takes them: a `Choice` for a component."""
 
     field: str
     values: tuple[Any, ...]
@@ -59,7 +59,7 @@ class CategoricalDimension:
         return value in self.values
 
     def labels(self) -> tuple[str, ...]:
-        """A text for each value, all of them different."""
+        """Returns a text for each value; all texts differ."""
         return tuple(value_label(value) for value in self.values)
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ Dimension = NumericDimension | CategoricalDimension
 
 @dataclass(frozen=True, slots=True)
 class KnownPoint:
-    """A point tried before the sampler proposes any. where: the studies it belongs to."""
+    """A point to try before the sampler proposes any. where: the studies that it belongs to."""
 
     where: Mapping[str, Any]
     point: Mapping[str, Any]
@@ -79,7 +79,7 @@ class KnownPoint:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """metric: "val/accuracy", "time/train_s" or "parameters"."""
+    """What a search optimises. metric: "val/accuracy", "time/train_s" or "parameters"."""
 
     metric: str
     direction: Literal["max", "min"]
@@ -87,7 +87,7 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A sampler or pruner by name, with its options, all defaults filled in."""
+    """A sampler or a pruner with its options, all defaults filled in."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -101,12 +101,13 @@ class Method:
 class Search:
     """A validated `search:` block.
 
-    space: in the order in which a point is put together: components, their options, the rest; the
-    axes of the grid that are neither `per` nor `seed` are part of it.
-    trials, minutes: the budget of each study, None for no such limit; never both None.
-    seeds: those each point is trained on; its value is the mean.
+    per: the fields of which each value has a study of its own.
+    space: components first, then their options, then all other fields. The axes of the grid that
+        are neither in `per` nor the seed are dimensions too.
+    trials, minutes: the budget of each study; at most one of them is None, for no limit.
+    patience: how many points without a better one end a study; None for no such limit.
+    seeds: those that each point is trained on; its value is their mean.
     objectives: the experiment's metric first.
-    patience: a study ends after so many points without a better one; None: never.
     """
 
     per: tuple[str, ...]
@@ -125,7 +126,7 @@ class Search:
 
 
 def value_label(value: Any) -> str:
-    """One value of a list as text."""
+    """Returns the text of one value of a dimension."""
     if isinstance(value, Choice):
         return value.label
     if isinstance(value, tuple) and any(isinstance(item, Choice) for item in value):
@@ -134,15 +135,19 @@ def value_label(value: Any) -> str:
 
 
 def on_step(distance: float, step: float) -> bool:
-    """Whether a distance is a whole number of steps, but for rounding."""
+    """Whether a distance is a whole number of steps, up to rounding."""
     steps = distance / step
     return abs(steps - round(steps)) < 1e-8
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """A published figure. metric: "test/accuracy" reads the last epoch's; "best/test/accuracy"
-    the selected epoch's. It is reproduced where the mean over seeds lies within the tolerance."""
+    """A published figure, which is reproduced if the mean over seeds lies within the tolerance.
+
+    metric: "test/accuracy" is that of the last epoch, "best/test/accuracy" that of the selected
+        epoch.
+    where: a condition on the trials that the figure is about.
+    """
 
     metric: str
     value: float
@@ -153,11 +158,13 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """A validated experiment. metric: what trials are selected on, resolved ("val/accuracy").
+    """A validated experiment.
 
-    search: the `search:` block; None where there is none.
-    grid: what the plan is made from: each field's values, and the combinations that are kept;
-    None only for an experiment that was not loaded from a file.
+    metric: what trials are selected on ("val/accuracy"), by default that of the data set's task.
+    metric_component: None for the loss.
+    search: the `search:` block; None if there is none.
+    grid: each field's values and its combinations, from which the plan is made; None
+        only for an experiment that was not loaded from a file.
     """
 
     name: str
@@ -176,5 +183,5 @@ class Experiment:
 
     @property
     def goal(self) -> Goal:
-        """What its trials are selected on."""
+        """The metric that trials are selected on, with its direction and target."""
         return Goal(self.metric, self.direction, self.target)

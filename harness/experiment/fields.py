@@ -1,4 +1,4 @@
-"""Every field an experiment file can have, declared once.
+"""All fields of an experiment file, each declared once.
 
 Validation, the JSON Schema and the tables in the docs derive from these declarations. The fields
 of a trial are declared in `trial`.
@@ -30,13 +30,14 @@ FIGURE_PATTERN: Final = r"^(best/|final/)?(train|val|test)/[A-Za-z0-9_]+$"
 
 
 class Fields(BaseModel):
-    """Base of the declarations: unknown keys refused, nothing coerced, numbers finite."""
+    """Base class of the declarations. Unknown keys are refused, values are not coerced, and numbers
+    must be finite."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
 def _accepted(name: str) -> Any:
-    """The type of a trial field in an experiment file, where a component is a name or a mapping."""
+    """Returns the type of a trial field in a file, where a component is a name or a mapping."""
     if name in COMPONENT_KINDS:
         return Any
     return TYPES[name] | None if DECLARATIONS[name].by_task else TYPES[name]
@@ -48,13 +49,13 @@ TrialFields: Final = create_model("TrialFields", __base__=Fields, **_TRIAL)
 
 
 class SkipFields(Fields):
-    """Combinations of the grid left out."""
+    """A rule that leaves out combinations of the grid."""
 
     when: dict[str, Any] = Field(
-        min_length=1, description="fields and the values that are left out; a list means any of"
+        min_length=1, description="fields and their values; a list means any of them"
     )
     because: Annotated[str, StringConstraints(strip_whitespace=True)] = Field(
-        min_length=1, description="the reason, shown to readers"
+        min_length=1, description="the reason, which reports show"
     )
 
 
@@ -64,61 +65,74 @@ class ExpectFields(Fields):
     metric: str = Field(
         pattern=FIGURE_PATTERN,
         examples=["test/accuracy", "best/val/loss", "final/train/r2"],
-        description="`test/accuracy` reads the last epoch, `best/test/accuracy` the selected one",
+        description="`test/accuracy` is that of the last epoch, `best/test/accuracy` that of the "
+        "selected one",
     )
     value: float = Field(description="the published figure")
-    tolerance: float = Field(gt=0, description="how far the mean over seeds may lie from it")
-    where: dict[str, Any] = Field({}, description="the trials it speaks of; all by default")
+    tolerance: float = Field(
+        gt=0, description="largest distance of the mean over seeds from the figure"
+    )
+    where: dict[str, Any] = Field(
+        {}, description="the trials that the figure is about; all by default"
+    )
     source: str = Field("", description="where it is published")
 
 
 class NoOptions(Options):
-    """No options."""
+    """The options of a sampler or a pruner that has none."""
 
 
 class TPE(Options):
     n_startup_trials: int = Field(10, ge=0, description="random points before the model is used")
-    multivariate: bool = Field(False, description="model the fields jointly")
-    group: bool = Field(False, description="with `multivariate`: a model for each conditional part")
+    multivariate: bool = Field(False, description="model the fields together")
+    group: bool = Field(
+        False, description="with `multivariate`: a model for each conditional part of the space"
+    )
 
 
 class QMC(Options):
-    sequence: Literal["halton", "sobol"] = Field("halton", description="scrambled, from the seed")
+    sequence: Literal["halton", "sobol"] = Field(
+        "halton", description="the sequence, scrambled with the seed"
+    )
 
 
 class GP(Options):
     n_startup_trials: int = Field(10, ge=1, description="random points before the model is used")
-    deterministic_objective: bool = Field(False, description="take the objective for noiseless")
+    deterministic_objective: bool = Field(False, description="assume an objective without noise")
 
 
 class CMAES(Options):
     n_startup_trials: int = Field(1, ge=1, description="random points before the model is used")
-    sigma0: float | None = Field(None, gt=0, description="the first step; by default a sixth")
+    sigma0: float | None = Field(
+        None, gt=0, description="the first step; by default a sixth of the range"
+    )
 
 
 class NSGA2(Options):
-    population_size: int = Field(50, ge=2, description="points of a generation")
+    population_size: int = Field(50, ge=2, description="points in a generation")
 
 
 class Median(Options):
     n_startup_trials: int = Field(5, ge=0, description="points that are never pruned")
-    n_warmup_steps: int = Field(0, ge=0, description="epochs in which nothing is pruned")
+    n_warmup_steps: int = Field(0, ge=0, description="epochs before the first pruning")
 
 
 class ASHA(Options):
     min_resource: int = Field(1, ge=1, description="epochs before the first rung")
-    reduction_factor: int = Field(4, ge=2, description="one in so many goes on")
-    min_early_stopping_rate: int = Field(0, ge=0, description="rungs left out at the beginning")
+    reduction_factor: int = Field(4, ge=2, description="one in so many points goes on")
+    min_early_stopping_rate: int = Field(
+        0, ge=0, description="rungs that are left out at the start"
+    )
 
 
 class Hyperband(Options):
-    min_resource: int = Field(1, ge=1, description="epochs of the most hurried bracket")
-    reduction_factor: int = Field(3, ge=2, description="one in so many goes on")
+    min_resource: int = Field(1, ge=1, description="epochs of the shortest bracket")
+    reduction_factor: int = Field(3, ge=2, description="one in so many points goes on")
 
 
 class Wilcoxon(Options):
-    p_threshold: float = Field(0.1, gt=0, lt=1, description="prune below it")
-    n_startup_steps: int = Field(2, ge=0, description="seeds before anything is pruned")
+    p_threshold: float = Field(0.1, gt=0, lt=1, description="a p-value below it prunes")
+    n_startup_steps: int = Field(2, ge=0, description="seeds before the first pruning")
 
 
 SAMPLERS: Final[Mapping[str, type[Options]]] = {
@@ -151,47 +165,51 @@ class RangeFields(Fields):
 
 
 class SearchFields(Fields):
-    """How hyper-parameters are searched."""
+    """How to search hyper-parameters."""
 
     per: Names = Field((), description="one study of equal budget for each value of these fields")
     space: dict[str, Any] = Field(
         {},
-        description="fields to search: `{low: …, high: …}`, with `log: true` or `step: …` where "
-        "wanted, or a list of values",
+        description="fields to search: each a list of values, or a range `{low: …, high: …}` with "
+        "an optional `log: true` or `step: …`",
     )
     trials: int | None = Field(
-        None, ge=1, description="points of each study; 20 where `minutes` is not given either"
+        None, ge=1, description="points of each study; 20 if `minutes` is not given either"
     )
     minutes: float | None = Field(
-        None, gt=0, description="minutes of training of each study, summed over its points"
+        None, gt=0, description="minutes of training for each study, summed over its points"
     )
     patience: int | None = Field(
-        None, ge=1, description="a study ends after so many points without a better one"
+        None, ge=1, description="end a study after so many points without a better one"
     )
-    retrain_seeds: int = Field(5, ge=0, description="the winners train again on so many seeds")
+    retrain_seeds: int = Field(5, ge=0, description="train the winners again on so many new seeds")
     known: list[Any] = Field(
         [],
-        description="points tried first, as `{optimizer: adam, lr: 1e-3}`; the first that fits a "
-        "study is its default. By default what `trial` and `grid` say",
+        description="points to try first, as `{optimizer: adam, lr: 1e-3}`; the first that "
+        "belongs to a study is its default. By default the values in `trial` and `grid`",
     )
     also: Names = Field(
         (),
-        description="objectives beside `metric`: `time/train_s`, `parameters` or a measure",
+        description="further objectives beside `metric`: `time/train_s`, `parameters`, or a "
+        "split and a metric",
     )
     sampler: str | dict[str, Any] = Field(
         "tpe",
-        description="what proposes points: a name, or `name` and options. "
+        description="the algorithm that proposes points: a name, or `name` and options. "
         + ", ".join(f"`{name}`" for name in SAMPLERS),
     )
     pruner: str | dict[str, Any] = Field(
         "none",
-        description="what stops hopeless points early: a name, or `name` and options. "
+        description="the algorithm that stops poor points early: a name, or `name` and options. "
         + ", ".join(f"`{name}`" for name in PRUNERS),
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="of the sampler and of the winners' seeds")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="seed of the sampler and of the winners' new seeds"
+    )
     storage: str = Field(
         "",
-        description="Optuna's storage: a journal's path, or a URL; by default a journal in mlruns",
+        description="Optuna's storage: the path of a journal, or a URL; by default a journal "
+        "in mlruns",
     )
 
 
@@ -202,25 +220,31 @@ class FileFields(Fields):
         "",
         pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._ -]*$",
         max_length=100,
-        description="also the MLflow experiment: letters, digits, - _ . and spaces; by default the "
-        "file's name without its suffix",
+        description="name of the experiment, in MLflow too: letters, digits, - _ . and spaces; by "
+        "default the file's name without its suffix",
     )
-    description: str = Field("", description="what the experiment is for, shown in reports")
-    trial: dict[str, Any] = Field({}, description="what all trials share: any trial field")
-    grid: dict[str, Any] = Field({}, description="any trial field with a list of values: the axes")
-    skip: list[Any] = Field([], description="combinations left out, each with its reason")
+    description: str = Field("", description="the purpose of the experiment, which reports show")
+    trial: dict[str, Any] = Field({}, description="trial fields that all trials share")
+    grid: dict[str, Any] = Field(
+        {}, description="the axes: trial fields, each with a list of values"
+    )
+    skip: list[Any] = Field([], description="combinations to leave out, each with a reason")
     metric: str = Field(
         "",
         pattern=SELECTION_PATTERN,
         examples=["val/accuracy", "val/loss", "test/r2"],
-        description="what trials are selected on; by default the task's own, on val where there "
-        "are validation examples",
+        description="the metric that trials are selected on; by default that of the data set's "
+        "task, on val if there are validation examples",
     )
-    target: float | None = Field(None, description="value of the metric for time-to-target")
-    search: dict[str, Any] | None = Field(None, description="how hyper-parameters are searched")
-    expect: list[Any] = Field([], description="published figures, checked by compare")
+    target: float | None = Field(
+        None, description="value of the metric that time-to-target measures the way to"
+    )
+    search: dict[str, Any] | None = Field(None, description="how to search hyper-parameters")
+    expect: list[Any] = Field([], description="published figures, which compare checks")
     artifacts: Artifacts = Field(
-        "best", description="whose figures and weights are kept: `best` of each optimizer and model"
+        "best",
+        description="which trials keep figures and weights; `best`: the best of each optimizer "
+        "and model",
     )
 
 
@@ -232,12 +256,13 @@ BY_TASK: Final = tuple(name for name, declared in DECLARATIONS.items() if declar
 
 
 def split(field: str) -> tuple[str, str]:
-    """A field's root and option: "optimizer.eps" → ("optimizer", "eps"); "lr" → ("lr", "")."""
+    """Splits a field into root and option: "optimizer.eps" → ("optimizer", "eps"), "lr" →
+    ("lr", "")."""
     root, _, option = field.partition(".")
     return root, option
 
 
 def is_known(field: str) -> bool:
-    """Whether this names a trial field, or could name an option of its component."""
+    """Whether this names a trial field, or may name an option of its component."""
     root, option = split(field)
     return field in TRIAL_FIELDS or (bool(option) and root in COMPONENT_FIELDS)

@@ -1,4 +1,4 @@
-"""The grid: what each trial field may be, which combinations are kept, and conditions on trials.
+"""The grid: what each trial field may be, which combinations are trials, and conditions on trials.
 
 A condition is the `when:` of a skip rule or the `where:` of a published figure:
 `{optimizer: adam, lr: [0.1, 1.0]}` holds of a trial whose optimizer is Adam, with any options, and
@@ -53,7 +53,7 @@ class FieldValue:
     plain: as `Trial.resolved()` gives it, which conditions read.
     keys: its place in the file.
     problems: why an invalid value is so: place, rule and hint. They are reported only where a
-        combination with this value is kept; empty where they are reported already.
+        combination with this value is not skipped; empty where they are reported already.
     """
 
     value: Any
@@ -87,23 +87,23 @@ class GridField:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """All combinations of the axes.
+    """The combinations of the axes.
 
-    kept: combinations in grid order, the last axis varying fastest.
+    combinations: those that are trials, in grid order, the last axis varying fastest.
     skipped: those left out, each with the position of the first rule that leaves it out.
     """
 
     axes: tuple[Axis, ...] = ()
     fields: Mapping[str, GridField] = field(default_factory=dict)
-    kept: tuple[Indices, ...] = ()
+    combinations: tuple[Indices, ...] = ()
     skipped: tuple[tuple[Indices, int], ...] = ()
 
     def distinct(self, names: Sequence[str]) -> Iterator[tuple[FieldValue, ...]]:
-        """Yields the values of these fields that occur together in some kept combination, each
+        """Yields the values of these fields that occur together in some combination, each
         tuple once."""
         chosen = [self.fields[name] for name in names]
         axes = tuple(sorted({axis for field in chosen for axis in field.axes}))
-        seen = dict.fromkeys(map(_picker(axes), self.kept))
+        seen = dict.fromkeys(map(_picker(axes), self.combinations))
         at = {axis: position for position, axis in enumerate(axes)}
         pickers = [_picker([at[axis] for axis in field.axes]) for field in chosen]
         for part in seen:
@@ -126,7 +126,7 @@ def enumerate_grid(
     """Returns the grid, and how many combinations each skip rule matches."""
     tests = [_test(rule, fields) for rule in rules]
     counts = [0] * len(rules)
-    kept: list[Indices] = []
+    combinations: list[Indices] = []
     skipped: list[tuple[Indices, int]] = []
     for combination in product(*(range(len(axis.values)) for axis in axes)):
         first = -1
@@ -135,10 +135,10 @@ def enumerate_grid(
                 counts[number] += 1
                 first = number if first < 0 else first
         if first < 0:
-            kept.append(combination)
+            combinations.append(combination)
         else:
             skipped.append((combination, first))
-    return Grid(axes, fields, tuple(kept), tuple(skipped)), tuple(counts)
+    return Grid(axes, fields, tuple(combinations), tuple(skipped)), tuple(counts)
 
 
 def _test(

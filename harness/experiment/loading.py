@@ -77,14 +77,14 @@ def load(
 def _top_level(file: ExperimentFile) -> dict[str, Any]:
     """Validates the fields of the file itself. `metric`, which depends on the trials, and the
     lists are read elsewhere."""
-    given = {
+    entries = {
         name: value
         for name, value in file.values.items()
         if value is not None and name not in {"metric", "skip", "expect"}
     }
     values = {name: info.default for name, info in FileFields.model_fields.items()}
-    values |= validate_entries(FileFields, given, (), file)
-    if "name" not in given:
+    values |= validate_entries(FileFields, entries, (), file)
+    if "name" not in entries:
         values["name"] = validate(FileFields, "name", file.path.stem, ("name",), file)
     return values
 
@@ -98,7 +98,7 @@ def _grid(file: ExperimentFile, read: ReadFields) -> tuple[Grid, tuple[SkipRule,
         if count == 0 and not _may_match_nothing(rule, file, read):
             hint = "correct it, or take it out"
             file.report(keys, "matches no combination of the grid", hint)
-    if not grid.kept and not file.has_problems:
+    if not grid.combinations and not file.has_problems:
         file.report_text(("skip",), "every combination is skipped: nothing is left to run")
     return grid, rules
 
@@ -143,7 +143,9 @@ def _expectations(file: ExperimentFile, read: ReadFields) -> tuple[Expectation, 
         selection = resolve(metric.removeprefix(FINAL).removeprefix(BEST), infos, place, file)
         if selection is not None and metric.startswith(BEST) and selection.name not in recorded:
             hint = f"add {selection.name} to trial.metrics"
-            file.report(place, "is not recorded at each evaluation, so no best is known", hint)
+            file.report(
+                place, "is not recorded at each evaluation, so its best epoch is unknown", hint
+            )
         valid = check_condition(values["where"], (*keys, "where"), chosen, file)
         if valid and selection is not None:
             expectations.append(Expectation(**values))
@@ -162,8 +164,8 @@ Values = tuple[FieldValue, ...]
 
 
 def _check_combinations(grid: Grid, infos: DataInfos, file: ExperimentFile) -> None:
-    """Reports values that are invalid in a combination that is kept, and values that do not fit
-    together, each pair once."""
+    """Reports values that are invalid in a combination that is not skipped, and values that do not
+    fit together, each pair once."""
     for name in grid.fields:
         for (value,) in grid.distinct([name]):
             for problem in value.problems:
@@ -208,7 +210,7 @@ def _check_metrics(values: Values, infos: DataInfos, file: ExperimentFile) -> No
 def _check_augmentation(values: Values, infos: DataInfos, file: ExperimentFile) -> None:
     augment, dataset = values
     if augment.value and not infos[dataset].is_image:
-        rule = f"changes images, and {dataset.value.name} has none"
+        rule = f"changes images, but {dataset.value.name} has none"
         file.report(augment.keys, rule, "allowed: none")
 
 
@@ -222,8 +224,8 @@ def _check_scheduler(values: Values, _infos: DataInfos, file: ExperimentFile) ->
     split, _, name = watched.partition("/")
     recorded = [LOSS, *(metrics.value or ())]
     if split == "val" and val_fraction.value == 0:
-        file.report(keys, f"watches {watched!r}, but val_fraction is 0", "watch train/…")
+        file.report(keys, f"follows {watched!r}, but val_fraction is 0", "follow train/…")
     if name not in recorded:
         listed = ", ".join(f"{split}/{each}" for each in recorded)
         hint = f"recorded: {listed}; add it to trial.metrics"
-        file.report(keys, f"watches {watched!r}, which is not recorded", hint)
+        file.report(keys, f"follows {watched!r}, which is not recorded", hint)

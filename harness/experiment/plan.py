@@ -90,7 +90,7 @@ def make_plan(experiment: Experiment, data_root: Path | None = None) -> Plan:
         SkippedTrial(axis_texts(combination), experiment.skip[rule].because)
         for combination, rule in grid.skipped
     ]
-    for combination in grid.kept:
+    for combination in grid.combinations:
         trial = make_trial(combination)
         fingerprint = fingerprints[id(trial.dataset), id(trial.model)]
         trial_id, config_id = make_ids(combination, fingerprint)

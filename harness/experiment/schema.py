@@ -3,9 +3,9 @@
     python -m harness.experiment.schema                     prints it
     python -m harness.experiment.schema --write [PATH]      writes it (experiments/schema.json)
 
-It follows from the declared fields and the registered components. An editor finds it by a file's
-first line: `# yaml-language-server: $schema=schema.json`. It knows no rule across fields (whether
-a loss fits a data set, say): loading a file checks those.
+The schema derives from the declared fields and the registered components. An editor finds it by the
+first line of a file: `# yaml-language-server: $schema=schema.json`. It holds no rules across fields
+(whether a loss fits a data set, say): loading a file checks those.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ Schema = dict[str, Any]
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 DEFAULT_PATH: Final = Path("experiments/schema.json")
 CLASS_NAME: Final = "^[A-Z][A-Za-z0-9_]*$"
-"""Names beyond the registered ones that a kind resolves are those of classes."""
+"""A kind that takes names beyond the registered ones takes names of classes."""
 
 
 def schema() -> Schema:
-    """The whole schema, draft 2020-12."""
+    """Returns the whole schema, draft 2020-12."""
     definitions: Schema = {}
     for kind in KINDS:
         definitions |= _kind(kind)
@@ -59,7 +59,7 @@ def schema() -> Schema:
     properties["skip"]["items"] = _object(SkipFields, when=condition)
     properties["expect"]["items"] = _object(ExpectFields, where=condition)
     properties["search"]["anyOf"] = [_object(SearchFields), {"type": "null"}]
-    for name in ("trial", "grid", "skip", "expect"):  # an empty one is as an absent one
+    for name in ("trial", "grid", "skip", "expect"):  # an empty section counts as absent
         properties[name]["type"] = [properties[name]["type"], "null"]
     return {
         "$schema": DIALECT,
@@ -72,12 +72,12 @@ def schema() -> Schema:
 
 
 def text() -> str:
-    """The schema as the file holds it."""
+    """Returns the content of the schema file."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _kind(kind: str) -> Schema:
-    """A definition for each component with its options, and one for any component of the kind."""
+    """Returns a definition for each component of a kind, and one for any of them."""
     known = components(kind)
     definitions: Schema = {}
     for component in known.values():
@@ -104,15 +104,15 @@ def _component(component: Component) -> Schema:
 
 
 def _trial_values() -> Schema:
-    """What each trial field may be, and each option behind a dot."""
+    """Returns the schema of each trial field and of each dotted option."""
     values = _properties(TrialFields)
     for name, kind in COMPONENT_KINDS.items():
-        one = {"$ref": f"#/$defs/{kind}"}
+        component = {"$ref": f"#/$defs/{kind}"}
         if name in COMPONENT_LIST_FIELDS:
-            several = {"type": "array", "items": one, "minItems": 1}
-            values[name] |= {"anyOf": [{"const": NO_AUGMENTATION}, one, several]}
+            several = {"type": "array", "items": component, "minItems": 1}
+            values[name] |= {"anyOf": [{"const": NO_AUGMENTATION}, component, several]}
         else:
-            values[name] |= one
+            values[name] |= component
     metric_names = {"enum": list(components("metrics"))}
     values["metrics"]["anyOf"][0]["items"] = metric_names
     for name, kind in COMPONENT_FIELDS.items():
@@ -122,32 +122,33 @@ def _trial_values() -> Schema:
 
 
 def _options(kind: str) -> dict[str, list[Schema]]:
-    """Every option of some component of a kind, with each distinct schema it has. Defaults and
-    descriptions, which differ between components, stay with the components."""
-    found: dict[str, list[Schema]] = {}
+    """Returns every option of the components of a kind, with each distinct schema that it has.
+    Defaults and descriptions are left out, as they differ between components."""
+    options: dict[str, list[Schema]] = {}
     for component in components(kind).values():
         template = f"#/$defs/{kind}.{component.name}.{{model}}"
         for option, value in _generated(component.options, template)[0].items():
             bare = {
                 k: v for k, v in value.items() if k not in {"default", "description", "not_in_id"}
             }
-            if bare not in found.setdefault(option, []):
-                found[option].append(bare)
-    return found
+            if bare not in options.setdefault(option, []):
+                options[option].append(bare)
+    return options
 
 
 def _section(of: Callable[[Schema], Schema]) -> Schema:
-    """A mapping of trial fields and dotted options, each with what `of` makes of its value."""
+    """Returns the schema of a mapping of trial fields and dotted options. of: makes the schema of
+    an entry from that of the field's value."""
     names = [*TRIAL_FIELDS, *(name for name in _trial_values() if "." in name)]
-    made: Schema = {
+    mapping: Schema = {
         "type": "object",
         "properties": {name: of({"$ref": f"#/$defs/field.{name}"}) for name in names},
         "additionalProperties": False,
     }
     unlisted = [name for name, kind in COMPONENT_FIELDS.items() if resolves(kind)]
     if unlisted:
-        made["patternProperties"] = {rf"^({'|'.join(unlisted)})\.[A-Za-z0-9_]+$": of({})}
-    return made
+        mapping["patternProperties"] = {rf"^({'|'.join(unlisted)})\.[A-Za-z0-9_]+$": of({})}
+    return mapping
 
 
 def _axis(value: Schema) -> Schema:
@@ -159,16 +160,16 @@ def _condition(value: Schema) -> Schema:
 
 
 class _Untitled(GenerateJsonSchema):
-    """Pydantic's schema without its titles, which repeat the fields' names."""
+    """Pydantic's generator without titles, which repeat the fields' names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         return False
 
 
 def _generated(model: type[BaseModel], template: str = "#/$defs/{model}") -> tuple[Schema, Schema]:
-    """The schemas of a model's fields, and the definitions they refer to."""
-    made = model.model_json_schema(ref_template=template, schema_generator=_Untitled)
-    return made.get("properties", {}), made.get("$defs", {})
+    """Returns the schemas of a model's fields, and the definitions that they refer to."""
+    mapping = model.model_json_schema(ref_template=template, schema_generator=_Untitled)
+    return mapping.get("properties", {}), mapping.get("$defs", {})
 
 
 def _properties(model: type[BaseModel]) -> Schema:
@@ -176,20 +177,21 @@ def _properties(model: type[BaseModel]) -> Schema:
 
 
 def _object(model: type[BaseModel], **replaced: Schema) -> Schema:
-    """A mapping with a model's fields, some of them replaced but for their descriptions."""
+    """Returns the schema of a mapping with a model's fields. replaced: schemas of some fields;
+    their descriptions stay."""
     properties = _properties(model)
     for name, value in replaced.items():
         properties[name] = {"description": properties[name].get("description", "")} | value
     required = [name for name, field in model.model_fields.items() if field.is_required()]
-    made = {"type": "object", "additionalProperties": False, "properties": properties}
-    return made | ({"required": required} if required else {})
+    mapping = {"type": "object", "additionalProperties": False, "properties": properties}
+    return mapping | ({"required": required} if required else {})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the schema, or writes it."""
     parser = argparse.ArgumentParser(
         prog="python -m harness.experiment.schema",
-        description="The JSON Schema of experiment files, from the registered components.",
+        description="Print or write the JSON Schema of experiment files.",
     )
     parser.add_argument(
         "--write",

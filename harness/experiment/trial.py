@@ -161,7 +161,7 @@ class Trial:
     dataset: Choice[Dataset] = field(
         metadata=declare(
             Role.TASK,
-            "what is learned from",
+            "the data set",
             not_searched="trials of different data are never ranked against each other",
         )
     )
@@ -173,17 +173,21 @@ class Trial:
         metadata=declare(Role.METHOD, "base learning rate", stackable=True, names_trial=True, gt=0)
     )
     scheduler: Choice[Scheduler] = field(
-        metadata=declare(Role.METHOD, "the learning rate's course", "constant", stackable=True)
+        metadata=declare(
+            Role.METHOD, "how the learning rate changes during training", "constant", stackable=True
+        )
     )
     loss: Choice[Loss] = field(
         metadata=declare(
-            Role.SETTING, "what training minimises; by default the task's own", by_task=True
+            Role.SETTING,
+            "what training minimises; by default that of the data set's task",
+            by_task=True,
         )
     )
     seed: int = field(
         metadata=declare(
             Role.SEED,
-            "of all random streams: weights, order, dropout, split",
+            "seed of all random streams: weights, order, dropout, split",
             0,
             stackable=True,
             names_trial=True,
@@ -195,7 +199,7 @@ class Trial:
     device: str = field(
         metadata=declare(
             Role.DEVICE,
-            "where it trains; `auto` takes the best there is",
+            "where the trial trains; `auto` takes the fastest device available",
             "auto",
             pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]*))?)$",
             examples=["auto", "cpu", "mps", "cuda", "cuda:0"],
@@ -205,12 +209,12 @@ class Trial:
         metadata=declare(Role.BUDGET, "passes over the training examples", 10, ge=1)
     )
     batch_size: int = field(
-        metadata=declare(Role.SETTING, "examples in a training batch", 64, ge=1)
+        metadata=declare(Role.SETTING, "examples in each training batch", 64, ge=1)
     )
     eval_batch_size: int = field(
         metadata=declare(
             Role.MEASUREMENT,
-            "examples in an evaluation batch; changes no result but rounding",
+            "examples in each evaluation batch; it changes results by rounding alone",
             2048,
             not_searched="it changes nothing about the training",
             ge=1,
@@ -219,7 +223,7 @@ class Trial:
     val_fraction: float = field(
         metadata=declare(
             Role.SETTING,
-            "part of the training examples kept for validation",
+            "fraction of the training examples that is held out for validation",
             0.1,
             not_searched="trials must be judged on the same examples",
             ge=0,
@@ -236,21 +240,19 @@ class Trial:
     )
     log_every: int = field(
         metadata=declare(
-            Role.MEASUREMENT, "batches between recorded batch losses; 0: none", 0, ge=0
+            Role.MEASUREMENT, "batches between recorded batch losses; 0 records none", 0, ge=0
         )
     )
     augment: tuple[Choice[Augmentation], ...] = field(
-        metadata=declare(
-            Role.SETTING, "random changes of training images: `none`, or a list", NO_AUGMENTATION
-        )
+        metadata=declare(Role.SETTING, "random changes of the training images", NO_AUGMENTATION)
     )
     precision: Precision = field(
-        metadata=declare(Role.SETTING, "of the arithmetic in training", "fp32")
+        metadata=declare(Role.SETTING, "precision of the arithmetic in training", "fp32")
     )
     grad_clip: float | None = field(
         metadata=declare(
             Role.SETTING,
-            "largest global gradient norm; null: not clipped",
+            "largest global norm of the gradient; null does not clip it",
             None,
             stackable=True,
             gt=0,
@@ -259,8 +261,9 @@ class Trial:
     metrics: Names = field(
         metadata=declare(
             Role.MEASUREMENT,
-            "recorded at each evaluation, and always the one trials are selected on; "
-            "by default the task's own. All others of the task are recorded once, at the end",
+            "metrics recorded at each evaluation, beside the one that trials are selected on; "
+            "by default those of the data set's task. The task's others are recorded once, at the "
+            "end",
             by_task=True,
             not_searched="it changes nothing about the training",
         )

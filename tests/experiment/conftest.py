@@ -1,4 +1,4 @@
-"""Experiment files written by tests, and what is wrong with them."""
+"""Fixtures that load experiment files from text, and collect their problems."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load_text(tmp_path: Path) -> Load:
 
 @pytest.fixture
 def problems(load_text: Load, tmp_path: Path) -> Problems:
-    """What is wrong with an experiment's text; places without the folder: "grid.yaml:7"."""
+    """Returns the problems of an experiment's text; places leave out the folder: "grid.yaml:7"."""
 
     def found(content: str, *overrides: str) -> list[Problem]:
         with pytest.raises(InputError) as raised:

@@ -1,4 +1,4 @@
-"""What is made from the declarations: the JSON Schema and the tables of the docs."""
+"""The JSON Schema and the tables in the docs, which derive from the declarations."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_example_of_the_docs_is_as_it_says(load_text: Load, validator: Any) 
     assert not list(validator.iter_errors(yaml.parse(example, "docs").values))
     grid = load_text(example).grid
     assert grid is not None
-    assert (len(grid.kept), len(grid.skipped)) == (42, 12)
+    assert (len(grid.combinations), len(grid.skipped)) == (42, 12)
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""Whatever a file holds, it is loaded or refused with reasons: nothing else is ever raised."""
+"""Every file is either loaded or refused with reasons; no other error is raised."""
 
 from __future__ import annotations
 
@@ -66,4 +66,4 @@ def test_no_file_raises_anything_but_an_input_error(
         assert not unplaced
     else:
         assert experiment.grid is not None
-        assert experiment.grid.kept
+        assert experiment.grid.combinations

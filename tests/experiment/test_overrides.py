@@ -84,7 +84,7 @@ def test_an_option_that_takes_a_list(load_text: Load) -> None:
 
 
 def test_an_option_replaces_those_in_the_file(load_text: Load) -> None:
-    """Both models of the axis are the same then, and that is said."""
+    """An override of an option removes that option from the components in the file."""
     experiment = load_text(FILE.replace("[8]}]", "[8]}, {name: mlp, dropout: 0.1}]"), "model=mlp")
     assert values(experiment, "model") == ["mlp"]
     changed = load_text(FILE, "grid.model=[{name: mlp, hidden: [4]}, mlp]", "lr=0.1")
@@ -119,7 +119,7 @@ def test_the_last_of_equal_keys_wins(load_text: Load) -> None:
         ("trial.lr=1", "grid.lr: is set in trial too (override 'trial.lr=1')", "keep one"),
         ("optimizer=addam", "trial.optimizer: no 'addam' is registered", "did you mean 'adam'?"),
         ("optimizer.momntum=1", "trial.optimizer.momntum: optimizer 'momentum' has no", "did you"),
-        ("name.x=1", "name is no mapping in the file", ""),
+        ("name.x=1", "name is not a mapping in the file", ""),
     ],
 )
 def test_a_bad_override(problems: Problems, override: str, what: str, hint: str) -> None:
@@ -137,7 +137,7 @@ def test_bad_overrides_are_reported_together(problems: Problems) -> None:
 def test_a_skip_rule_may_match_nothing_once_its_field_is_overridden(
     load_text: Load, problems: Problems
 ) -> None:
-    assert load_text(FILE, "lr=0.1").grid.kept  # type: ignore[union-attr]
+    assert load_text(FILE, "lr=0.1").grid.combinations  # type: ignore[union-attr]
     (problem,) = problems(FILE.replace("lr: 0.01,", "lr: 0.5,"), "epochs=1")
     assert problem.what == "skip[0]: matches no combination of the grid"
 

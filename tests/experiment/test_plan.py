@@ -1,4 +1,4 @@
-"""From an experiment to trials: their ids, names, order and skips."""
+"""The plan of an experiment: ids, names, order and skipped combinations."""
 
 from __future__ import annotations
 
@@ -127,8 +127,8 @@ GOLDEN = ("dca8629fb0334e66", "407c58b827afa72c")
 
 @pytest.mark.usefixtures("fake_digits")
 def test_ids_stay_what_they_were(plan_text: MakePlan) -> None:
-    """A change of these makes every stored trial run again: raise SEMANTICS_VERSION where that is
-    meant, and mend the defaults where it is not."""
+    """A change of these ids makes every stored trial run again: raise SEMANTICS_VERSION if that is
+    meant, else correct the defaults."""
     planned = plan_text(FILE).trials[0]
     assert planned.fingerprint == "f" * 64
     assert (planned.trial_id, planned.config_id) == GOLDEN

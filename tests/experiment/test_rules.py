@@ -29,7 +29,7 @@ def test_what_is_skipped(load_text: Load, when: str, skipped: list[tuple[int, in
     experiment = load_text(FILE + f"skip: [{{when: {when}, because: ' so it is '}}]")
     assert experiment.grid is not None
     assert experiment.grid.skipped == tuple((combination, 0) for combination in skipped)
-    assert len(experiment.grid.kept) == 4 - len(skipped)
+    assert len(experiment.grid.combinations) == 4 - len(skipped)
     assert experiment.skip[0].because == "so it is"
 
 
@@ -45,7 +45,7 @@ def test_the_first_rule_that_matches_gives_the_reason(load_text: Load) -> None:
     [
         ("{when: {lr: 0.1}}", "skip[0]: because is missing", ""),
         ("{when: {lr: 0.1}, because: '  '}", "skip[0].because: must not be empty", ""),
-        ("{when: {}, because: x}", "skip[0].when: must hold at least 1", ""),
+        ("{when: {}, because: x}", "skip[0].when: must have at least 1", ""),
         ("{because: x}", "skip[0]: when is missing", ""),
         ("{when: {lr: 0.1}, because: x, if: y}", "skip[0].if: unknown field", "allowed: because"),
         ("{when: {optimzer: sgd}, because: x}", "when.optimzer: unknown field", "did you mean 'op"),

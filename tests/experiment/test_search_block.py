@@ -1,4 +1,4 @@
-"""The `search:` block: what it asks for, and what is said of one that is wrong."""
+"""The `search:` block: its settings, and the errors of a wrong one."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_objectives_beside_the_metric(load_text: Load) -> None:
         ("space: {lr: {low: 1, high: 2, step: 0}}", "space.lr.step: must be greater than 0", ""),
         (
             "space: {batch_size: {low: 10, high: 25, step: 10}}",
-            "space.batch_size.high: 25 is no whole number of steps above low",
+            "space.batch_size.high: 25 is not a whole number of steps above low",
             "the last step is 20",
         ),
         (
@@ -133,11 +133,11 @@ def test_objectives_beside_the_metric(load_text: Load) -> None:
         ),
         (
             "space: {model: {low: 1, high: 2}}",
-            "space.model: has no order that a range could follow",
+            "space.model: must be a list: only numbers have a range",
             "list the values",
         ),
         ("space: {loss: [mse]}", "space.loss[0]: loss 'mse' does not fit a multiclass data", ""),
-        ("space: {seed: [1, 2]}", "space.seed: is not searched: it would pick the luckiest", ""),
+        ("space: {seed: [1, 2]}", "space.seed: cannot be searched: it would pick the luckiest", ""),
         ("space: {optimizer: [sgd]}", "per[0]: optimizer is in space too", "keep one of the two"),
         ("sampler: tpee", "sampler: no sampler 'tpee'", "did you mean 'tpe'?"),
         ("sampler: {name: tpe, startup: 1}", "sampler.startup: unknown option", "did you mean"),
@@ -145,7 +145,7 @@ def test_objectives_beside_the_metric(load_text: Load) -> None:
         ("sampler: grid", "sampler: the grid has 2 points, fewer than the 20 trials", "set trials"),
         (
             "sampler: grid\nspace: {lr: {low: 1, high: 2}}",
-            "space.lr: the sampler grid takes lists and steps, not a continuous range",
+            "space.lr: the sampler grid needs lists or steps, not a continuous range",
             "give a step",
         ),
         ("pruner: medain", "pruner: no pruner 'medain'", "did you mean 'median'?"),
@@ -156,10 +156,10 @@ def test_objectives_beside_the_metric(load_text: Load) -> None:
         ),
         (
             "pruner: wilcoxon",
-            "pruner: wilcoxon cannot fire before 4 pairs, so it never would on 2 seeds",
+            "pruner: wilcoxon prunes nothing before 4 pairs of seeds, and each point has 2 seeds",
             "give more than 4 seeds",
         ),
-        ("pruner: wilcoxon\nalso: [parameters]", "pruner: wilcoxon cannot weigh several", ""),
+        ("pruner: wilcoxon\nalso: [parameters]", "pruner: wilcoxon takes one objective", ""),
         ("also: [speed]", "also[0]: unknown objective 'speed'", ""),
         ("also: [val/accuracy]", "also[0]: 'val/accuracy' is an objective already", ""),
         ("known: [{lr: 0.1}]", "known[0].lr: is neither searched nor in per", ""),
@@ -186,7 +186,7 @@ def test_a_space_with_nothing_in_it_is_refused(problems: Problems) -> None:
     assert [p.what for p in problems(content)] == ["search.space: names nothing to search"]
 
 
-def test_all_faults_are_reported_at_once_each_with_its_line(problems: Problems) -> None:
+def test_all_problems_are_reported_at_once_each_with_its_line(problems: Problems) -> None:
     found = problems(
         FILE
         + """\

@@ -1,4 +1,4 @@
-"""Every rule of an experiment file: what is said of a file that breaks it, and where."""
+"""Every rule of an experiment file: the error of a file that breaks it, and its place."""
 
 from __future__ import annotations
 
@@ -175,8 +175,8 @@ def test_equal_numbers_written_apart_are_one_value(problems: Problems) -> None:
 @pytest.mark.parametrize(
     ("top", "what", "hint"),
     [
-        ("name: a/b", "name: has a form that is not allowed, given 'a/b'", "also the MLflow exp"),
-        ("name: .hidden", "name: has a form that is not allowed, given '.hidden'", "also the"),
+        ("name: a/b", "name: has a form that is not allowed, given 'a/b'", "name of the exp"),
+        ("name: .hidden", "name: has a form that is not allowed, given '.hidden'", "name of the"),
         ("name: 3", "name: must be text, given 3", ""),
         ("target: high", "target: must be a number, given 'high'", ""),
         ("artifacts: bets", "artifacts: must be one of", "did you mean 'best'?"),
@@ -203,7 +203,7 @@ def test_a_bad_field_of_the_file(problems: Problems, top: str, what: str, hint: 
     assert problem.where == "grid.yaml:6"
 
 
-def test_a_file_that_is_no_mapping(problems: Problems) -> None:
+def test_a_file_that_is_not_a_mapping(problems: Problems) -> None:
     assert problems("- a\n")[0].what == "must be a mapping of fields"
     assert problems("")[0].what == "is empty"
 
@@ -211,7 +211,7 @@ def test_a_file_that_is_no_mapping(problems: Problems) -> None:
 def test_a_grid_too_large_to_be_meant(problems: Problems) -> None:
     axes = "\n".join(f"  {name}: {list(range(1, 41))}" for name in ("seed", "epochs", "batch_size"))
     content = GOOD + "grid:\n" + axes + "\n  eval_every: [1, 2]\n"
-    assert problems(content)[0].what == "grid: asks for 128000 combinations; at most 100000 are run"
+    assert problems(content)[0].what == "grid: has 128000 combinations; at most 100000 are allowed"
 
 
 class TestSelection:
@@ -243,7 +243,7 @@ class TestSelection:
         assert problem.what == "metric: metric 'accuracy' does not fit a regression data set"
 
 
-class TestWhatGoesTogether:
+class TestCombinations:
     def test_each_data_set_has_its_own_loss_and_metrics(self, load_text: Load) -> None:
         content = GOOD.replace("  dataset: digits\n", "") + "metric: val/loss\n"
         grid = load_text(content + "grid: {dataset: [digits, breast_cancer, diabetes]}").grid
@@ -260,7 +260,7 @@ class TestWhatGoesTogether:
         assert problem.where == "grid.yaml:3"
         assert problem.what.startswith("trial.model: cnn cannot take iris: ")
 
-    def test_a_skip_rule_leaves_out_what_does_not_go_together(self, load_text: Load) -> None:
+    def test_a_skip_rule_leaves_out_what_does_not_fit(self, load_text: Load) -> None:
         content = """\
         trial: {optimizer: sgd, lr: 0.1}
         grid: {dataset: [digits, iris], model: [mlp, cnn]}
@@ -268,29 +268,29 @@ class TestWhatGoesTogether:
         """
         grid = load_text(content).grid
         assert grid is not None
-        assert len(grid.kept) == 3
+        assert len(grid.combinations) == 3
 
-    def test_plateau_watches_what_is_recorded(self, problems: Problems, load_text: Load) -> None:
+    def test_plateau_follows_a_recorded_metric(self, problems: Problems, load_text: Load) -> None:
         watch = "  scheduler: {{name: plateau, metric: {}, mode: max}}\n"
         (problem,) = problems(GOOD + watch.format("val/f1"))
-        assert "watches 'val/f1', which is not recorded" in problem.what
+        assert "follows 'val/f1', which is not recorded" in problem.what
         assert problem.where == "grid.yaml:6"
         load_text(GOOD + watch.format("val/f1") + "  metrics: [f1]\n")
         found = problems(GOOD + watch.format("val/accuracy") + "  val_fraction: 0\n")
         assert ["but val_fraction is 0" in problem.what for problem in found] == [True]
 
-    def test_augmentation_wants_images(self, problems: Problems, load_text: Load) -> None:
+    def test_augmentation_needs_images(self, problems: Problems, load_text: Load) -> None:
         load_text(GOOD + "  augment: [flip]\n")
         (problem,) = problems(GOOD.replace("digits", "iris") + "  augment: [flip]\n")
-        assert problem.what == "trial.augment: changes images, and iris has none"
+        assert problem.what == "trial.augment: changes images, but iris has none"
 
     def test_too_few_classes_for_a_metric(self, problems: Problems) -> None:
         (problem,) = problems(GOOD.replace("digits", "iris") + "  metrics: [top5]\n")
-        assert "metric 'top5' wants 6 classes, the data set has 3" in problem.what
+        assert "metric 'top5' needs 6 classes, but the data set has 3" in problem.what
 
 
 class TestOptionsApart:
-    """Options over a dot, which apply to whatever component is chosen."""
+    """Dotted options, which apply to whichever component is chosen."""
 
     def test_they_apply_to_the_component(self, load_text: Load) -> None:
         grid = load_text(
@@ -329,7 +329,7 @@ class TestOptionsApart:
         rule = "skip: [{when: {optimizer: sgd}, because: it has no momentum}]"
         grid = load_text(self.LACKING.replace("    ", "", 1).replace("\n    ", "\n") + rule).grid
         assert grid is not None
-        assert len(grid.kept) == 2
+        assert len(grid.combinations) == 2
 
     def test_given_twice(self, problems: Problems) -> None:
         (problem,) = problems(

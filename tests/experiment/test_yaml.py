@@ -1,4 +1,4 @@
-"""Reading YAML: what people mean, where it stood, and nothing hostile."""
+"""Reading YAML: the values that people mean, their lines, and hostile files."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_scalars_of_yaml_1_2(text: str, expected: object) -> None:
         "=",
     ],
 )
-def test_what_yaml_1_1_would_turn_into_something_else_stays_text(text: str) -> None:
+def test_text_that_yaml_1_1_would_convert_stays_text(text: str) -> None:
     assert value(text) == text
 
 
@@ -83,11 +83,12 @@ def test_lines_of_keys_and_items() -> None:
     }
 
 
-def test_an_alias_is_a_copy_whose_lines_are_the_anchors() -> None:
+def test_an_alias_is_a_copy_and_its_values_have_the_anchors_lines() -> None:
     parsed = yaml.parse("a: &x\n  k: [1]\nb: *x\n", "x")
     assert parsed.values == {"a": {"k": [1]}, "b": {"k": [1]}}
     assert parsed.values["a"]["k"] is not parsed.values["b"]["k"]
     assert parsed.lines["b", "k"] == 2
+    assert yaml.parse("a: &x 1\nb:\n  - *x\n", "x").lines["b", 0] == 3
 
 
 BOMB = "a0: &a0 [x, x]\n" + "".join(

@@ -1,4 +1,4 @@
-"""The experiment loader on more files than the short tests try, and on broken bytes."""
+"""The experiment loader on many random files, and on recipes with broken bytes."""
 
 from __future__ import annotations
 

@@ -209,7 +209,9 @@ def _set(file: ExperimentFile, keys: Keys, value: Any, override: str) -> None:
             parent[key] = {}
         parent = parent[key]
         if not isinstance(parent, dict):
-            raise InputError(f"{'.'.join(map(str, keys[: depth + 1]))} is no mapping in the file")
+            raise InputError(
+                f"{'.'.join(map(str, keys[: depth + 1]))} is not a mapping in the file"
+            )
     parent[keys[-1]] = value
     file.forget(keys)
     file.overrides[keys] = override

@@ -114,7 +114,7 @@ def check_fit(
     rule = f"metric {metric.name!r} does not fit a {info.task} data set"
     if info.task in metric.tasks:
         classes = len(info.classes)
-        rule = f"metric {metric.name!r} wants {metric.min_classes} classes, "
+        rule = f"metric {metric.name!r} needs {metric.min_classes} classes, but "
         rule += f"the data set has {classes}"
     allowed = [prefix + name for name, other in _all_metrics().items() if _fits(other, info)]
     allowed += [prefix + LOSS] if prefix else []
@@ -123,37 +123,40 @@ def check_fit(
 
 
 def resolve_metrics(
-    given: GridField | None,
+    listed: GridField | None,
     dataset: GridField,
     infos: DataInfos,
     selection: Selection | None,
     file: ExperimentFile,
 ) -> GridField:
-    """Returns the metrics recorded at each evaluation: those given, or else those of the data set's
-    task; and always the selection metric. They are sorted, as their order is no part of a trial."""
+    """Returns the metrics recorded at each evaluation: those that the file lists, or else those of
+    the data set's task; and always the selection metric.
+
+    The names are sorted, as their order is no part of a trial.
+    """
     always = [] if selection is None or selection.component is None else [selection.name]
     values = {}
-    if given is None:
+    if listed is None:
         for indices, value in dataset.values.items():
             names = _defaults(infos[value]) if value in infos else []
             values[indices] = _recorded([*names, *always], ("trial", "metrics"))
         return GridField("metrics", dataset.axes, values)
-    for indices, value in given.values.items():
+    for indices, value in listed.values.items():
         valid = value.valid and _names_are_valid(value, file)
         names = [*value.value, *always] if valid else []
         values[indices] = _recorded(names, value.keys) if valid else REPORTED
-    return GridField("metrics", given.axes, values)
+    return GridField("metrics", listed.axes, values)
 
 
 def _names_are_valid(names: FieldValue, file: ExperimentFile) -> bool:
     if names.value is None:
         file.report(names.keys, "must be a list, given null")
         return False
-    found = [_find(name, (*names.keys, i), file) for i, name in enumerate(names.value)]
+    metrics = [_find(name, (*names.keys, i), file) for i, name in enumerate(names.value)]
     repeated = sorted({name for name in names.value if names.value.count(name) > 1})
     for name in repeated:
         file.report(names.keys, f"{name!r} is given twice")
-    return None not in found and not repeated
+    return None not in metrics and not repeated
 
 
 def _recorded(names: Iterable[Any], keys: Keys) -> FieldValue:

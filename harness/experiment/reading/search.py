@@ -105,21 +105,21 @@ class _SearchBlock:
             elif name in per[:position]:
                 self.report(keys, f"{name!r} is given twice")
             elif name in NOT_IN_CONFIG_ID:
-                self.report(keys, "a study for each seed compares luck", "leave it in grid")
+                self.report(keys, "a study for each seed would compare luck", "leave it in grid")
 
     def dimensions(self) -> tuple[Dimension, ...]:
         """Returns what `space` names, and the axes of the grid that nothing else names."""
         space = self.values["space"]
-        found: dict[str, Dimension | None] = {
+        dimensions: dict[str, Dimension | None] = {
             name: self.reader.axis(name, entries)
             for name, entries in self.read.entries.axes.items()
             if name not in {*self.values["per"], *NOT_IN_CONFIG_ID, *space}
         }
-        for name, asked in space.items():
-            found[name] = self.reader.dimension(name, asked, ("search", "space", name))
-        if not found and not self.file.has_problems:
+        for name, value in space.items():
+            dimensions[name] = self.reader.dimension(name, value, ("search", "space", name))
+        if not dimensions and not self.file.has_problems:
             self.report(("space",), "names nothing to search")
-        valid = [dimension for dimension in found.values() if dimension is not None]
+        valid = [dimension for dimension in dimensions.values() if dimension is not None]
         return tuple(sorted(valid, key=_order))
 
     def known(self, dimensions: Mapping[str, Dimension]) -> tuple[KnownPoint, ...]:
@@ -142,7 +142,7 @@ class _SearchBlock:
         return tuple(points)
 
     def known_value(
-        self, dimensions: Mapping[str, Dimension], name: str, given: Any, keys: Keys
+        self, dimensions: Mapping[str, Dimension], name: str, value: Any, keys: Keys
     ) -> Any:
         """Returns one value of a known point, which must lie in the space."""
         if name not in dimensions:
@@ -150,10 +150,10 @@ class _SearchBlock:
                 hint = did_you_mean(name, {*self.values["per"], *dimensions})
                 self.report(keys, "is neither searched nor in per", hint)
             return INVALID
-        value = self.reader.value(name, given, ("search", *keys))
-        if value is not INVALID and not dimensions[name].contains(value):
-            self.report(keys, f"{shown(given)} lies outside the space {dimensions[name]}")
-        return value
+        validated = self.reader.value(name, value, ("search", *keys))
+        if validated is not INVALID and not dimensions[name].contains(validated):
+            self.report(keys, f"{shown(value)} lies outside the space {dimensions[name]}")
+        return validated
 
     def objectives(self, selection: Selection) -> tuple[Objective, ...]:
         objectives = [Objective(selection.metric, selection.direction)]
@@ -194,10 +194,10 @@ class _SearchBlock:
     def check_pruner(self, search: Search) -> None:
         pruner, seeds = search.pruner.name, len(search.seeds)
         if pruner != "none" and len(search.objectives) > 1:
-            self.report(("pruner",), f"{pruner} cannot weigh several objectives", "use none")
+            self.report(("pruner",), f"{pruner} takes one objective", "use none")
         elif pruner == "wilcoxon" and seeds <= WILCOXON_MIN_PAIRS:
-            rule = f"wilcoxon cannot fire before {WILCOXON_MIN_PAIRS} pairs, "
-            rule += f"so it never would on {seeds} seeds"
+            rule = f"wilcoxon prunes nothing before {WILCOXON_MIN_PAIRS} pairs of seeds, "
+            rule += f"and each point has {seeds} seeds"
             hint = f"give more than {WILCOXON_MIN_PAIRS} seeds in grid.seed"
             self.report(("pruner",), rule, hint)
         elif pruner not in ("none", "wilcoxon") and seeds > 1:
@@ -215,7 +215,7 @@ class _SearchBlock:
         counts = {dimension.field: _count(dimension) for dimension in search.space}
         for name, count in counts.items():
             if count is None:
-                rule = "the sampler grid takes lists and steps, not a continuous range"
+                rule = "the sampler grid needs lists or steps, not a continuous range"
                 self.report(("space", name), rule, "give a step, or a list")
         size = prod(count or 0 for count in counts.values())
         if search.trials is not None and None not in counts.values() and search.trials > size:

@@ -63,15 +63,15 @@ class SpaceReader:
     read: ReadFields
     chosen: Chosen
 
-    def dimension(self, name: str, asked: Any, keys: Keys) -> Dimension | None:
+    def dimension(self, name: str, value: Any, keys: Keys) -> Dimension | None:
         """Returns the dimension of one field; None after reporting what is wrong."""
         if not self._may_be_searched(name, keys):
             return None
-        if isinstance(asked, Mapping):
-            return self._range(name, asked, keys)
-        if isinstance(asked, list):
-            return self._list(name, asked, keys)
-        rule = f"must be a range {{low: …, high: …}} or a list of values, given {shown(asked)}"
+        if isinstance(value, Mapping):
+            return self._range(name, value, keys)
+        if isinstance(value, list):
+            return self._list(name, value, keys)
+        rule = f"must be a range {{low: …, high: …}} or a list of values, given {shown(value)}"
         self.file.report(keys, rule)
         return None
 
@@ -100,7 +100,7 @@ class SpaceReader:
             self.file.report(keys, "unknown field", hint)
             return False
         if root in NOT_SEARCHED:
-            self.file.report(keys, f"is not searched: {NOT_SEARCHED[root]}")
+            self.file.report(keys, f"cannot be searched: {NOT_SEARCHED[root]}")
             return False
         if not option:
             return True
@@ -155,63 +155,63 @@ class SpaceReader:
                 self.file.report(keys, rule)
         return choice
 
-    def _list(self, name: str, asked: list[Any], keys: Keys) -> CategoricalDimension | None:
-        if not asked:
+    def _list(self, name: str, value: list[Any], keys: Keys) -> CategoricalDimension | None:
+        if not value:
             self.file.report(keys, "a list of values must not be empty")
             return None
-        dimension = self.axis(name, [Entry(item, (*keys, i)) for i, item in enumerate(asked)])
-        labels = [value_label(value) for value in dimension.values] if dimension else []
+        dimension = self.axis(name, [Entry(item, (*keys, i)) for i, item in enumerate(value)])
+        labels = [value_label(member) for member in dimension.values] if dimension else []
         for position, label in enumerate(labels):
             if label in labels[:position]:
                 self.file.report((*keys, position), f"{label} is given twice")
         return dimension
 
-    def _range(self, name: str, asked: Mapping[str, Any], keys: Keys) -> NumericDimension | None:
-        if name in COMPONENT_KINDS and "name" in asked:
+    def _range(self, name: str, value: Mapping[str, Any], keys: Keys) -> NumericDimension | None:
+        if name in COMPONENT_KINDS and "name" in value:
             self.file.report(keys, "must be a list of components", "put it in brackets")
             return None
         types = self._types(name)
         if not types & {"integer", "number"}:
             hint = "list the values, as [a, b]"
-            self.file.report(keys, "has no order that a range could follow", hint)
+            self.file.report(keys, "must be a list: only numbers have a range", hint)
             return None
-        if not self._bounds_are_valid(asked, "number" not in types, keys):
+        if not self._bounds_are_valid(value, "number" not in types, keys):
             return None
-        bounds = [self.value(name, asked[bound], (*keys, bound)) for bound in ("low", "high")]
+        bounds = [self.value(name, value[bound], (*keys, bound)) for bound in ("low", "high")]
         if INVALID in bounds:
             return None
-        log, step = asked.get("log", False), asked.get("step")
+        log, step = value.get("log", False), value.get("step")
         return NumericDimension(name, bounds[0], bounds[1], log, step, "number" not in types)
 
-    def _bounds_are_valid(self, asked: Mapping[str, Any], integer: bool, keys: Keys) -> bool:
-        """Whether the bounds and the step of a range are numbers that fit together. Reports it
-        otherwise."""
-        missing = [name for name in ("low", "high") if name not in asked]
+    def _bounds_are_valid(self, bounds: Mapping[str, Any], integer: bool, keys: Keys) -> bool:
+        """Whether the bounds and the step of a range are numbers that fit together. Reports a
+        problem otherwise."""
+        missing = [name for name in ("low", "high") if name not in bounds]
         for name in missing:
             self.file.report(keys, f"{name} is missing", "a range is {low: …, high: …}")
-        entries = validate_entries(RangeFields, asked, keys, self.file)
-        valid = not missing and INVALID not in entries.values() and len(entries) == len(asked)
+        entries = validate_entries(RangeFields, bounds, keys, self.file)
+        valid = not missing and INVALID not in entries.values() and len(entries) == len(bounds)
         for name in ("low", "high", "step"):
-            if integer and isinstance(asked.get(name), float):
-                rule = f"must be an integer, given {shown(asked[name])}"
+            if integer and isinstance(bounds.get(name), float):
+                rule = f"must be an integer, given {shown(bounds[name])}"
                 self.file.report((*keys, name), rule)
                 valid = False
-        return valid and self._is_ordered(asked, keys)
+        return valid and self._is_ordered(bounds, keys)
 
-    def _is_ordered(self, asked: Mapping[str, Any], keys: Keys) -> bool:
-        low, high, step = asked["low"], asked["high"], asked.get("step")
+    def _is_ordered(self, bounds: Mapping[str, Any], keys: Keys) -> bool:
+        low, high, step = bounds["low"], bounds["high"], bounds.get("step")
         if low > high:
             rule = f"{format_value(low)} lies above high, {format_value(high)}"
             self.file.report((*keys, "low"), rule)
-        elif asked.get("log") and low <= 0:
+        elif bounds.get("log") and low <= 0:
             rule = f"must be greater than 0 on a logarithmic scale, given {format_value(low)}"
             self.file.report((*keys, "low"), rule)
-        elif step is not None and asked.get("log"):
+        elif step is not None and bounds.get("log"):
             rule = "a logarithmic range has no step"
             self.file.report((*keys, "step"), rule, "keep one of them")
         elif step is not None and not on_step(high - low, step):
             last = low + (high - low) // step * step
-            rule = f"{format_value(high)} is no whole number of steps above low"
+            rule = f"{format_value(high)} is not a whole number of steps above low"
             self.file.report((*keys, "high"), rule, f"the last step is {last:g}")
         else:
             return True

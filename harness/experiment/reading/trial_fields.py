@@ -78,7 +78,7 @@ def read_entries(file: ExperimentFile) -> TrialEntries:
             entries.fixed[name] = Entry(INVALID, ("trial",))
     count = prod(len(values) for values in entries.axes.values())
     if count > MAX_COMBINATIONS:
-        rule = f"asks for {count} combinations; at most {MAX_COMBINATIONS} are run"
+        rule = f"has {count} combinations; at most {MAX_COMBINATIONS} are allowed"
         file.report(("grid",), rule)
         file.raise_problems()
     return entries
@@ -253,13 +253,13 @@ class _FieldBuilder:
         with the value, as a skip rule may leave the combination out."""
         if reference is None:
             return REPORTED
-        found: list[tuple[Keys, str, str]] = []
-        choice = make_choice(reference, options, lambda *problem: found.append(problem))
+        problems: list[tuple[Keys, str, str]] = []
+        choice = make_choice(reference, options, lambda *problem: problems.append(problem))
         if choice is not None:
             return FieldValue(choice, choice.resolved(), reference.keys)
         apart = [entry.keys for entry in options.values()]
         later = []
-        for problem in found:
+        for problem in problems:
             keys = problem[0]
             if any(keys[: len(k)] == k for k in apart) or (apart and keys == reference.keys):
                 later.append(problem)

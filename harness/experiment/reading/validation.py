@@ -42,8 +42,8 @@ _RULES: Final = {
     "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be one of {expected}",
     "string_pattern_mismatch": "has a form that is not allowed",
-    "too_short": "must hold at least {min_length}",
-    "too_long": "must hold at most {max_length}",
+    "too_short": "must have at least {min_length}",
+    "too_long": "must have at most {max_length}",
     "string_too_long": "must have at most {max_length} characters",
 }
 
@@ -141,8 +141,8 @@ def _merged(details: list[ErrorDetails], info: FieldInfo, skip: int) -> Iterator
         yield Message(details[0]["loc"][:skip], rule, allowed(info))
         return
     for detail in items or details:
-        given = "" if detail["type"] == "missing" else f", given {shown(detail['input'])}"
-        yield Message(tuple(detail["loc"]), _rule(detail) + given, _hint(detail, info))
+        suffix = "" if detail["type"] == "missing" else f", given {shown(detail['input'])}"
+        yield Message(tuple(detail["loc"]), _rule(detail) + suffix, _hint(detail, info))
 
 
 def _rule(detail: ErrorDetails) -> str:

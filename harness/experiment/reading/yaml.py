@@ -130,14 +130,14 @@ class _Composer(Composer, BaseResolver):
         self.get_event()  # the start of the stream
         root = None if self.check_event(yaml.StreamEndEvent) else self.compose_document()
         if not self.check_event(yaml.StreamEndEvent):
-            _refuse("holds a second YAML document", self.source, _line(self.event))
+            _refuse("contains a second YAML document", self.source, _line(self.event))
         return root
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event: Any = self.event
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                _refuse(f"*{event.anchor} names no anchor", self.source, _line(event))
+                _refuse(f"*{event.anchor} refers to no anchor", self.source, _line(event))
             node = super().compose_node(parent, index)
             if node is None or node.end_mark is None:
                 _refuse(f"*{event.anchor} contains itself", self.source, _line(event))
@@ -147,7 +147,7 @@ class _Composer(Composer, BaseResolver):
         if event.tag is not None:
             _refuse(f"tags are not allowed, given {event.tag!r}", self.source, _line(event))
         if isinstance(event, yaml.CollectionStartEvent) and self.depth >= MAX_DEPTH:
-            _refuse(f"is nested more than {MAX_DEPTH} deep", self.source, _line(event))
+            _refuse(f"is nested more than {MAX_DEPTH} levels deep", self.source, _line(event))
         self.anchors.pop(event.anchor, None)  # an anchor may be given again
         self.depth += 1
         node = super().compose_node(parent, index)
@@ -167,11 +167,11 @@ class _Values:
         line = self.lines.get(keys[:1], 1)
         self.count += 1
         if self.count > MAX_VALUES:
-            _refuse(f"holds more than {MAX_VALUES} values", self.source, line)
+            _refuse(f"has more than {MAX_VALUES} values", self.source, line)
         if isinstance(node, yaml.ScalarNode):
             return node.value if node.style else self.scalar(node.value, _line(node))
         if len(keys) >= MAX_DEPTH:
-            _refuse(f"is nested more than {MAX_DEPTH} deep", self.source, line)
+            _refuse(f"is nested more than {MAX_DEPTH} levels deep", self.source, line)
         if isinstance(node, yaml.SequenceNode):
             for position, item in enumerate(node.value):
                 self.lines[*keys, position] = _line(item)

@@ -64,7 +64,7 @@ class LoadedCheckpoint:
 
     trials: the resolved fields of a stack's trials, by id and in order; empty for a lone trial.
     history, ended, metadata: as in `TrainingLog`. continued_from: the number of epochs of the
-    shorter, finished trial that wrote it; None where the trial or the stack itself did.
+    shorter, finished trial that wrote it; None if the trial or the stack itself did.
     """
 
     path: Path
@@ -104,7 +104,7 @@ class CheckpointFolder:
             path.unlink(missing_ok=True)
 
     def _explain(self, error: OSError) -> str:
-        """Why a checkpoint could not be written, and what the user can do."""
+        """Returns why a checkpoint could not be written, and what the user can do."""
         parent = next(path for path in (self.path, *self.path.parents) if path.is_dir())
         why = f"{error.strerror or error}; {format_bytes(shutil.disk_usage(parent).free)} free"
         text = f"no checkpoint could be written in {self.path} ({why}): once that is fixed, "
@@ -113,7 +113,7 @@ class CheckpointFolder:
         return text + f"--retry-failed resumes from the checkpoint before, after {before}"
 
     def files(self) -> Iterator[tuple[Position, Path]]:
-        """The checkpoints, in no order."""
+        """Yields the checkpoints, in no order."""
         for path in self.path.glob("*"):
             if match := _CHECKPOINT.fullmatch(path.name):
                 yield Position(int(match[1]), int(match[2])), path
@@ -121,11 +121,11 @@ class CheckpointFolder:
                 yield Position(int(match[1]), 0), path
 
     def latest_position(self) -> Position | None:
-        """The position of the latest checkpoint; None where there is none."""
+        """Returns the position of the latest checkpoint, or None if there is none."""
         return max((position for position, _ in self.files()), default=None)
 
     def latest_write(self) -> float:
-        """When the latest checkpoint was written, in seconds since 1970; 0 where there is none."""
+        """Returns when the latest checkpoint was written, in seconds since 1970, or 0."""
         latest = 0.0
         for _, path in self.files():
             with suppress(OSError):  # The stack's process deletes it as it writes the next.
@@ -133,11 +133,11 @@ class CheckpointFolder:
         return latest
 
     def load(self, trial_id: str, trial: Trial | None = None) -> Iterator[LoadedCheckpoint]:
-        """The checkpoints to resume from, the latest first.
+        """Yields the checkpoints to resume from, the latest first.
 
         trial_id: whose records a lone trial's checkpoint holds, as the file does not say.
         trial: may also continue from the last checkpoint of a finished trial that differs from it
-        by fewer epochs alone; None where nothing is continued.
+        by fewer epochs alone; None if nothing is continued.
         A file that is damaged or holds something else is set aside.
         """
         for partial in self.path.glob("*.partial"):
@@ -165,14 +165,14 @@ class CheckpointFolder:
                 path.rename(path.with_name(path.name + ".damaged"))
 
     def restart_reason(self) -> dict[str, str]:
-        """Metadata of training that starts again because none of its checkpoints could be used;
-        empty where there was none."""
+        """Returns metadata of training that starts again because none of its checkpoints could be
+        used; empty if there was no checkpoint."""
         if not self.damaged:
             return {}
         return {"restarted": f"none of its checkpoints could be used: {'; '.join(self.damaged)}"}
 
     def waiting_trials(self) -> set[str]:
-        """The ids of a stack's trials that have no stored result yet."""
+        """Returns the ids of a stack's trials that have no stored result yet."""
         return {path.stem for path in self.path.glob(f"*{TRIAL_MARK}")}
 
     def forget_waiting_trials(self) -> None:
@@ -186,8 +186,8 @@ class CheckpointFolder:
             (self.path / f"{trial_id}{TRIAL_MARK}").touch()
 
     def why_not_continued(self, trial: Trial) -> str:
-        """Why no finished, shorter trial left a checkpoint to continue from, although one was long
-        enough to have some; empty where there is no such trial."""
+        """Returns why no finished, shorter trial left a checkpoint to continue from, although one
+        was long enough to have some; empty if there is no such trial."""
         done = [int(path.stem) for path in self.path.parent.glob("*/*.done") if path.stem.isdigit()]
         shorter = sorted(epochs for epochs in done if epochs < trial.epochs)
         return next(filter(None, (why_not_continuable(trial, epochs) for epochs in shorter)), "")
@@ -207,7 +207,7 @@ class CheckpointFolder:
 
 
 def why_not_continuable(trial: Trial, epochs: int) -> str | None:
-    """Why a trial like this one, but of so many epochs, cannot continue to more; None where it
+    """Returns why a trial like this one, but of so many epochs, cannot continue to more; None if it
     can."""
     scheduler = trial.scheduler
     if scheduler.component.needs_length(scheduler.options):
@@ -218,7 +218,7 @@ def why_not_continuable(trial: Trial, epochs: int) -> str | None:
 
 
 def _encode(checkpoint: Checkpoint, log: TrainingLog) -> dict[str, Any]:
-    """A checkpoint as tensors and primitives, which load without running anyone's code."""
+    """Returns a checkpoint as tensors and primitives, which load without running anyone's code."""
     history = {
         trial_id: [_encode_record(record) for record in records]
         for trial_id, records in log.history.items()

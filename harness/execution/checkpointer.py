@@ -54,7 +54,7 @@ def train_with_checkpoints(
     task without `checkpoints` writes none.
 
     cancelled: ids of a stack's trials that are no longer wanted; it may grow.
-    build_stack: builds the task's stack, where it trains from the beginning, and returns it with
+    build_stack: builds the task's stack, if it trains from the beginning, and returns it with
     more of that metadata; what it raises goes through. Required for a stack.
     Raises what the training loops do, and CheckpointWriteError.
     """
@@ -85,7 +85,7 @@ def train_with_checkpoints(
 class _Checkpointer:
     """Writes the checkpoints of a task's training and resumes it from them.
 
-    folder: None where no checkpoint is written. A lone trial is treated as a stack of one.
+    folder: None if no checkpoint is written. A lone trial is treated as a stack of one.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class _Checkpointer:
         cancelled: Collection[str],
         build_stack: Callable[[], tuple[Stack, Mapping[str, Any]]] | None,
     ) -> Items:
-        """The items of training, resumed from the latest checkpoint that can be used, or from the
-        beginning."""
+        """Returns the items of training, resumed from the latest checkpoint that can be used, or
+        from the beginning."""
         if self._folder is not None:
             for loaded in self._folder.load(self._task.key, self._continued_trial):
                 try:
@@ -195,8 +195,8 @@ class _Checkpointer:
         return train_stack(stack, task.test_outputs, cancelled, self._policy, resumed)
 
     def _trials_of(self, loaded: LoadedCheckpoint) -> Mapping[str, Trial]:
-        """All the trials that training began with. Raises UnusableCheckpoint where the task asks
-        for others, or for one that had been cancelled and has measured no further."""
+        """Returns all the trials that training began with. Raises UnusableCheckpoint if the task
+        asks for others, or for one that had been cancelled and has measured no further."""
         if not self._is_stack:
             return self._log.trials
         own = dict(self._task.trials)
@@ -221,8 +221,8 @@ class _Checkpointer:
 
         metadata: of any trial's start, which a stack's trials share.
         """
-        found = {"torch": torch.__version__, **metadata}
-        here = {name: str(found[name]) for name in DECIDE_ROUNDING}
+        environment = {"torch": torch.__version__, **metadata}
+        here = {name: str(environment[name]) for name in DECIDE_ROUNDING}
         self._log.metadata = {**here, "times": 0}
         if (loaded := self._loaded) is None:
             return
@@ -244,8 +244,8 @@ class _Checkpointer:
             self._start_metadata["resumed_elsewhere"] = "; ".join(changes)
 
     def _unreported_ends(self, metadata: Mapping[str, Any]) -> Iterator[Event]:
-        """All records of the trials that had ended before the checkpoint: of one that is still
-        asked for, the end is not in the store.
+        """Yields all records of the trials that had ended before the checkpoint: the result of one
+        that is still asked for is not in the store.
 
         metadata: of any trial's start, which a stack's trials share.
         """

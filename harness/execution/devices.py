@@ -42,7 +42,7 @@ class SlotPool:
         return sum(slots.count for slots in self._devices)
 
     def matching(self, device: str) -> tuple[DeviceSlots, ...]:
-        """The devices on which a trial of this `device` may train; empty if there are none."""
+        """Returns the devices on which a trial of this `device` may train."""
         named = tuple(slots for slots in self._devices if device in (slots.device, slots.kind))
         if device != "auto":
             return named
@@ -50,7 +50,7 @@ class SlotPool:
         return gpus or self._devices
 
     def find_free(self, device: str) -> DeviceSlots | None:
-        """The matching device with the most free slots; None while none is free.
+        """Returns the matching device with the most free slots, or None while none is free.
 
         For a device that the machine lacks, any device will do: the trial fails there and says why.
         """
@@ -73,7 +73,7 @@ def device_slots(
     slots: int = 1,
     exclusive: bool = False,
 ) -> list[DeviceSlots]:
-    """The slots for trials with these `device` fields, on a machine with these GPUs.
+    """Returns the slots for trials with these `device` fields, on a machine with these GPUs.
 
     workers: trials at once on the CPU; by default one a core, and at most one a trial.
     slots: trials at once on each GPU. exclusive: one trial at once on each device, with all cores
@@ -120,7 +120,7 @@ def require_devices(devices: Sequence[str], gpus: Sequence[str]) -> None:
 
 
 def available_gpus() -> tuple[str, ...]:
-    """ "cuda:0", "cuda:1", … or "mps"; empty if there is none.
+    """Returns "cuda:0", "cuda:1", … or "mps"; empty if there is no GPU.
 
     Imports torch, which takes seconds, only if a driver is installed.
     """
@@ -137,7 +137,7 @@ def available_gpus() -> tuple[str, ...]:
 
 
 def available_cores() -> int:
-    """The number of processor cores that this process may use."""
+    """Returns the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -45,7 +45,7 @@ class TaskCheckpoints:
     stack: Path | None = None
 
     def restart_with(self, trial_ids: Sequence[str]) -> TaskCheckpoints:
-        """For some of the trials, which start again by themselves."""
+        """Returns the same for some of the trials, which start again by themselves."""
         if self.stack is None or len(trial_ids) == 1:
             return replace(self, stack=None)
         return replace(self, stack=_stack_folder(self.stack.parent, trial_ids))
@@ -75,18 +75,18 @@ class ExperimentCheckpoints:
         return self.folder / "stacks"
 
     def trial_folder(self, planned: PlannedTrial) -> Path:
-        """Where a trial keeps its checkpoints if it trains alone."""
+        """Returns where a trial keeps its checkpoints if it trains alone."""
         shared = make_lineage_id(planned.trial.identity(), planned.fingerprint)
         return self.folder / shared / planned.trial_id
 
     def stack_folder(self, trials: Sequence[PlannedTrial]) -> Path:
-        """Where a stack of these trials, in any order, keeps its checkpoints."""
+        """Returns where a stack of these trials, in any order, keeps its checkpoints."""
         return _stack_folder(self.stacks_folder, [planned.trial_id for planned in trials])
 
     def for_task(
         self, trials: Sequence[PlannedTrial], stack: Path | None = None
     ) -> TaskCheckpoints:
-        """For a task of these trials that is about to start.
+        """Returns where the trials of a task that is about to start keep their checkpoints.
 
         stack: the folder of the interrupted stack that they resume; without it, several trials
         are a new stack.
@@ -101,7 +101,8 @@ class ExperimentCheckpoints:
         return TaskCheckpoints(folders, self.every, continues=not self.fresh, stack=stack)
 
     def interrupted_stacks(self, trials: Sequence[PlannedTrial]) -> list[InterruptedStack]:
-        """The stacks of these trials that left a checkpoint; the latest stack of each trial."""
+        """Returns the stacks of these trials that left a checkpoint; the latest stack of each
+        trial."""
         if self.fresh:
             return []
         folders = [CheckpointFolder(path) for path in self.stacks_folder.glob("*")]
@@ -110,9 +111,9 @@ class ExperimentCheckpoints:
         stacks = []
         for seconds, path, folder in sorted(written, key=lambda item: item[:2], reverse=True):
             waiting = folder.waiting_trials() if seconds else set()
-            found = tuple(planned for key, planned in remaining.items() if key in waiting)
-            if found:
-                stacks.append(InterruptedStack(found, path))
+            resumable = tuple(planned for key, planned in remaining.items() if key in waiting)
+            if resumable:
+                stacks.append(InterruptedStack(resumable, path))
                 remaining = {key: one for key, one in remaining.items() if key not in waiting}
         return stacks
 
@@ -141,8 +142,8 @@ class ExperimentCheckpoints:
         self._leave_stacks(planned.trial_id)
 
     def release_finished(self, trial_ids: Container[str]) -> None:
-        """No stack waits for these trials, whose results are stored. Needed where a process was
-        killed between storing a result and calling `finish`."""
+        """No stack waits for these trials, whose results are stored. This is needed if a process
+        was killed between storing a result and calling `finish`."""
         for mark in self.stacks_folder.glob(f"*/*{TRIAL_MARK}"):
             if mark.stem in trial_ids:
                 self._leave_stacks(mark.stem)
@@ -172,12 +173,12 @@ def _stack_folder(stacks_folder: Path, trial_ids: Sequence[str]) -> Path:
 def _keep_final(folder: Path, trial: Trial, done: bool) -> None:
     last = folder / f"{trial.epochs:06d}-{0:09d}.pt"
     final = folder / f"{trial.epochs:06d}.final"
-    kept = final if final.is_file() else last if last.is_file() else None
-    if not done or kept is None:
+    newest = final if final.is_file() else last if last.is_file() else None
+    if not done or newest is None:
         CheckpointFolder(folder).delete()
         return
     if why_not_continuable(trial, trial.epochs) is None:
-        kept.replace(final)
+        newest.replace(final)
     else:
         final = final.with_suffix(".done")  # So that a longer trial can say why it starts again.
         final.touch()

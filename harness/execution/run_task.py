@@ -13,7 +13,7 @@ from harness.execution.executors.base import Task
 
 
 def run(task: Task) -> Iterator[Record]:
-    """The records of a task with one trial. An exception becomes a failed `Ended`.
+    """Yields the records of a task with one trial. An exception becomes a failed `Ended`.
 
     torch is imported here and not before, so that a sweep with nothing to do is quick.
     """
@@ -33,7 +33,7 @@ def run(task: Task) -> Iterator[Record]:
 
 
 def failure(error: Exception, task: Task) -> Ended:
-    """The end of a task that raised this. Frees what the task holds in memory.
+    """Returns the end of a task that raised this. Frees what the task holds in memory.
 
     Its traceback is empty for an error of the harness, whose message tells the user what to do.
     """
@@ -48,7 +48,7 @@ def failure(error: Exception, task: Task) -> Ended:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device's or the host's memory ran out."""
+    """Returns whether the device's or the host's memory ran out."""
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):

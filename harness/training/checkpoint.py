@@ -71,7 +71,7 @@ class PartialEpoch:
         self.targets.append(targets)
 
     def concatenate(self, dim: int = 0) -> ModelOutputs:
-        """The outputs, targets and losses of all batches so far. dim: that of the examples."""
+        """Returns what all batches so far have put out. dim: that of the examples."""
         batches = (self.outputs, self.targets, self.losses)
         return ModelOutputs(*(torch.cat(tensors, dim) for tensors in batches))
 
@@ -134,7 +134,7 @@ class CheckpointPolicy:
             self._is_in_batches = False
 
     def is_due(self, before_evaluation: bool = False) -> bool:
-        """Whether a checkpoint is due inside an epoch.
+        """Returns whether a checkpoint is due inside an epoch.
 
         before_evaluation: after the last batch, if an evaluation follows. It may take the rest of
         the interval, and training cannot resume inside it.
@@ -145,7 +145,7 @@ class CheckpointPolicy:
         return self.stop_requested or seconds >= self._every
 
     def is_due_after_epoch(self, is_last: bool = False) -> bool:
-        """Whether a checkpoint is due at an epoch's end.
+        """Returns whether a checkpoint is due at an epoch's end.
 
         is_last: of the trial's last epoch, after which every trial that is long enough to have
         checkpoints writes one.
@@ -169,7 +169,7 @@ def capture(
     partial: PartialEpoch | None = None,
     augmentation: torch.Generator | None = None,
 ) -> Checkpoint:
-    """The checkpoint of a trial after `epoch` whole epochs, and inside the next if it is `partial`.
+    """Returns a trial's checkpoint after `epoch` whole epochs, and inside the next if `partial`.
 
     augmentation: the generator from which augmentations draw inside that epoch.
     """
@@ -206,7 +206,7 @@ def build_checkpoint(
     states: Mapping[str, Any] | None,
     dim: int = 0,
 ) -> Checkpoint:
-    """A checkpoint of a trial's or a stack's own state, and of how far it has come.
+    """Returns a checkpoint of a trial's or a stack's own state, and of how far it has come.
 
     partial, states: the epoch in training and the states of its random streams; None between
     epochs. dim: that of the examples in the outputs of a batch.
@@ -243,7 +243,7 @@ def resume_from(
     batch_size: int,
     dim: int = 0,
 ) -> ResumePoint:
-    """Where training resumes from a state that `build_checkpoint` made.
+    """Returns where training resumes from a state that `build_checkpoint` made.
 
     load: restores the trial's or the stack's own state. dim: as in `build_checkpoint`.
     Raises UnusableCheckpoint if training cannot resume from it.
@@ -272,8 +272,8 @@ def resume_from(
 
 
 def random_states(device: torch.device, augmentation: torch.Generator) -> dict[str, Tensor]:
-    """The states of the generators that are drawn from inside an epoch: torch's global ones, which
-    dropout uses, and that of the augmentations."""
+    """Returns the states of the generators that are drawn from inside an epoch: torch's global
+    ones, which dropout uses, and that of the augmentations."""
     states = {"cpu": torch.get_rng_state(), "augmentation": augmentation.get_state()}
     if device.type == "cuda":
         states["device"] = torch.cuda.get_rng_state(device)
@@ -285,7 +285,7 @@ def random_states(device: torch.device, augmentation: torch.Generator) -> dict[s
 def set_random_states(
     device: torch.device, augmentation: torch.Generator, states: Mapping[str, Tensor]
 ) -> None:
-    """The inverse of `random_states`."""
+    """Restores what `random_states` returned."""
     torch.set_rng_state(states["cpu"].cpu())
     augmentation.set_state(states["augmentation"].cpu())
     if device.type == "cuda":

@@ -19,7 +19,7 @@ class Task:
 
     key: the trial's id. test_outputs: whether `Ended` carries weights and test outputs.
     others: the trials that train with it as one stack, with their ids; none with Ray.
-    speedup_file: a file of measured speedups, where the executor is to measure first whether the
+    speedup_file: a file of measured speedups, if the executor is to measure first whether the
     stack is faster than its trials one by one. checkpoints: where the trials keep them; without, an
     interrupted trial starts again.
 
@@ -60,22 +60,22 @@ class Task:
 
     @property
     def latest_position(self) -> Position | None:
-        """The position of the latest checkpoint; None where there is none."""
+        """The position of the latest checkpoint; None if there is none."""
         folder = self.checkpoint_folder
         return None if folder is None else folder.latest_position()
 
     def without(self, key: str) -> Task | None:
-        """The task with one trial less; None where none is left."""
+        """Returns the task with one trial less, or None if none is left."""
         remaining = {trial_id for trial_id, _ in self.trials if trial_id != key}
         return self.only(remaining) if remaining else None
 
     def only(self, keys: Collection[str]) -> Task:
-        """The task with at least one of its trials, which resume where all would have."""
+        """Returns the task with at least one of its trials, which resume where all would have."""
         (key, trial), *others = (pair for pair in self.trials if pair[0] in keys)
         return replace(self, key=key, trial=trial, others=tuple(others))
 
     def restart_with(self, trials: Sequence[tuple[str, Trial]]) -> Task:
-        """The task with some of its trials, which start again."""
+        """Returns the task with some of its trials, which start again."""
         keys = [key for key, _ in trials]
         checkpoints = self.checkpoints.restart_with(keys) if self.checkpoints else None
         return replace(self.only(keys), checkpoints=checkpoints)
@@ -120,18 +120,19 @@ class Executor(Protocol):
     def prepare(self) -> None:
         """Starts what takes time before the first task can train, beside this process if possible.
 
-        Optional; call it where tasks will surely come.
+        Optional; call it if tasks will surely come.
         """
         ...
 
     def has_slot(self, device: str) -> bool:
-        """Whether a task whose trial names this `device` would start at once."""
+        """Returns whether a task whose trial names this `device` would start at once."""
         ...
 
     def submit(self, task: Task) -> None: ...
 
     def next(self, timeout: float | None = None) -> Event | None:
-        """The next event; None if there is none within `timeout` seconds, or nothing trains."""
+        """Returns the next event, or None if there is none within `timeout` seconds or nothing
+        trains."""
         ...
 
     def cancel(self, key: str) -> None:

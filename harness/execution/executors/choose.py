@@ -29,13 +29,13 @@ def make_executor(
     exclusive: bool = False,
     address: str | None = None,
 ) -> Executor:
-    """The executor for these trials.
+    """Returns the executor for these trials.
 
     trials: all of a plan, so that what is left of it after an interruption trains with as many
     threads as what was trained before. executor: as the user chose; None trains in this process if
     one trial trains at a time, else in worker processes. workers, slots, exclusive: as for
     `device_slots`. address: of a Ray cluster; None starts one on this machine.
-    Raises InputError where the options contradict each other.
+    Raises InputError if the options contradict each other.
     """
     if address is not None and executor != "ray":
         raise InputError("--address is of a Ray cluster: it needs --executor ray")

@@ -30,7 +30,7 @@ def capture(
     partial: PartialEpoch | None = None,
     streams: EpochStreams | None = None,
 ) -> Checkpoint:
-    """The checkpoint of a stack after `epoch` whole epochs, and inside the next if it is
+    """Returns the checkpoint of a stack after `epoch` whole epochs, and inside the next if it is
     `partial`. streams: the random streams of that epoch."""
     own_state = {
         "format": FORMAT,

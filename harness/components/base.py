@@ -328,12 +328,12 @@ class Optimizer(Component):
     """An optimizer.
 
     build: `(options, parameters, lr) → torch.optim.Optimizer`.
-    torch_class: the name of the `torch.optim` class that it builds. The contract tests compare
-        the options with its signature.
+    torch_class: the name of the `torch.optim` class that it builds, with whose signature the
+        contract tests compare its options; "" for an optimizer that is not in torch.
     """
 
     kind = "optimizers"
-    torch_class: str
+    torch_class: str = ""
     build: Callable[[Any, Iterable[nn.Parameter], float], torch.optim.Optimizer]
 
 
@@ -476,9 +476,9 @@ class Metric(Component):
     tasks: the tasks that it fits.
     direction: whether larger or smaller is better.
     unit: "fraction", "target²", …
-    compute: `(outputs [N, O] float32 logits, targets [N] int64 or [N, T] float32)` → a number, or
-        NaN where it is undefined. Both are on any device. With one logit for two classes, class 1
-        is predicted where the logit is above 0.
+    compute: `(outputs [N, O] float32 logits, targets [N] int64 or [N, T] float32)` → a number;
+        NaN if it is undefined, without examples, and for outputs that are not finite. Both are on
+        any device. With one logit for two classes, class 1 is predicted where it is above 0.
     stacked: the same for K models at once, `(outputs [K, N, O], targets [K, N] or [K, N, T])` →
         [K] float64 on the CPU; None if K calls of `compute` are as fast.
     min_classes: the fewest classes for which it says anything (top-5: 6).

@@ -1,14 +1,16 @@
-"""What every component of every kind owes its users, whoever wrote it."""
+"""The contract of every component of every kind, whoever wrote it."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from harness.components.base import KINDS
+from harness.components.base import KINDS, Component
 from harness.components.registry import SINGULAR, components, find
 from harness.experiment.trial import Choice
 
@@ -59,6 +61,20 @@ def test_tiny_sets_survive_the_way_through_json(component):
         choice = Choice.of(component.kind, {"name": component.name, **options})
         resolved = json.loads(json.dumps(choice.resolved(), allow_nan=False))
         assert Choice.of(component.kind, resolved) == choice
+
+
+def test_the_examples_of_the_documentation_are_components():
+    page = Path(__file__).resolve().parents[2] / "docs" / "adding-a-component.md"
+    examples = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert examples
+    for example in examples:
+        module: dict[str, object] = {}
+        exec(example, module)
+        (component,) = module["COMPONENTS"]
+        assert isinstance(component, Component)
+        assert component.name not in components(component.kind), "write about another one"
+        for options in component.tiny:
+            component.options.model_validate(options)
 
 
 def test_the_list_of_components_needs_no_heavy_library():

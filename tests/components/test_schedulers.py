@@ -206,7 +206,7 @@ def test_linear_ends_at_zero_where_a_plain_sum_rounds_below_it():
 
 
 @pytest.mark.parametrize("name", components("schedulers"))
-def test_needs_total_says_whether_a_longer_run_begins_alike(name):
+def test_needs_length_says_whether_a_longer_run_begins_alike(name):
     record = components("schedulers")[name]
     for tiny in ({}, *record.tiny):
         choice = Choice.of("schedulers", {"name": name, **tiny})
@@ -218,9 +218,11 @@ def test_needs_total_says_whether_a_longer_run_begins_alike(name):
             for epochs in (6, 12)
         )
         assert record.needs_length(choice.options) == (short != long)
+        beyond_the_end = record.build(choice.options, Horizon(6, 3))(1.0, 1000)
+        assert all(isfinite(rate) and rate >= 0 for rate in (*short, *long, beyond_the_end))
 
 
-def test_some_options_settle_the_total():
+def test_some_options_replace_the_length():
     settled = [
         ("step", {"step_size": 2}),
         ("multistep", {"milestones": [2]}),
@@ -241,12 +243,9 @@ def test_options_tell_time_from_metric():
         assert issubclass(record.options, base)
 
 
-def test_onecycle_alone_steps_by_batch():
-    units = {
-        name: record.options.model_fields["by"].default
-        for name, record in components("schedulers").items()
-        if record.driven_by == "time"
-    }
+def test_only_onecycle_steps_by_batch():
+    registered = components("schedulers")
+    units = {name: registered[name].options.model_fields["by"].default for name in OPTIONS}
     assert units.pop("onecycle") == "batch"
     assert set(units.values()) == {"epoch"}
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from harness.core.paths import data_root
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
-from harness.execution.executors.base import Task
+from harness.execution.executors.base import TrainingTask
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.run_task import run
 from harness.experiment.loading import load
@@ -104,10 +104,10 @@ def _kill(reader: Connection, seconds: float, pid: int) -> tuple[int, int, float
     return last, steps, per_batch
 
 
-def _task(folder: str, every: float | None, epochs: int) -> Task:
+def _task(folder: str, every: float | None, epochs: int) -> TrainingTask:
     (planned,) = make_plan(load(EXPERIMENT, [f"epochs={epochs}"]), data_root()).trials
     checkpoints = ExperimentCheckpoints(Path(folder), every).for_task([planned])
-    return Task(
+    return TrainingTask(
         planned.trial_id, planned.trial, data_root(), test_outputs=False, checkpoints=checkpoints
     )
 

@@ -144,12 +144,12 @@ def measure_memory() -> dict[str, object]:
 def _tasks(count: int, **fields: object) -> list:
     sys.path.insert(0, str(ROOT))
     from harness.core.paths import data_root
-    from harness.execution.executors.base import Task
+    from harness.execution.executors.base import TrainingTask
     from tests.support import make_trial
 
     common = {"dataset": "mnist", "model": CNN, "epochs": 1, "lr": 0.05} | fields
     return [
-        Task(str(seed), make_trial(**common, seed=seed), data_root(), test_outputs=False)
+        TrainingTask(str(seed), make_trial(**common, seed=seed), data_root(), test_outputs=False)
         for seed in range(count)
     ]
 

@@ -20,7 +20,7 @@ import optuna
 
 from harness.core.interrupts import Interrupts
 from harness.core.records import Ended, Measured, Outcome, Record, Started
-from harness.execution.executors.base import Event, Task
+from harness.execution.executors.base import Event, TrainingTask
 from harness.experiment.loading import load
 from harness.experiment.plan import make_plan
 from harness.store.store import open_store
@@ -58,7 +58,7 @@ class StubExecutor:
 
     def prepare(self) -> None: ...
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: TrainingTask) -> None:
         values = {"val/accuracy": task.trial.lr, "train/loss": 1.0}
         records: tuple[Record, ...] = (
             Started({"parameters": 1, "device": "cpu"}),

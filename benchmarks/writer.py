@@ -50,7 +50,7 @@ def main() -> None:
 def written(way: str, count: int, epochs: int) -> tuple[float, float]:
     """Milliseconds a trial, by the clock and of the processor."""
     from harness.core.paths import data_root
-    from harness.execution.executors.base import Task
+    from harness.execution.executors.base import TrainingTask
     from harness.execution.run_task import run
     from harness.experiment.loading import load
     from harness.experiment.plan import make_plan
@@ -63,7 +63,9 @@ def written(way: str, count: int, epochs: int) -> tuple[float, float]:
         path = Path(name, "writer.yaml")
         path.write_text(FILE.format(epochs=epochs, seeds=", ".join(map(str, range(count)))))
         plan = make_plan(load(str(path), []), data_root())
-        records = list(run(Task("0", plan.trials[0].trial, data_root(), test_outputs=False)))
+        records = list(
+            run(TrainingTask("0", plan.trials[0].trial, data_root(), test_outputs=False))
+        )
         store = open_store(Path(name))
         with SweepWriter(store, plan, plan.experiment.goal) as writer:
             if way == "client":

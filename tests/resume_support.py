@@ -11,7 +11,7 @@ import torch
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Record, Started
 from harness.execution.checkpoint_folder import CheckpointFolder
-from harness.execution.executors.base import Task
+from harness.execution.executors.base import TrainingTask
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.run_task import run
 from harness.experiment.plan import PlannedTrial
@@ -24,10 +24,10 @@ def planned(trial: Trial, fingerprint: str = "digits") -> PlannedTrial:
     return PlannedTrial(trial, trial_id, "config", "a trial", {}, fingerprint)
 
 
-def task(trial: Trial, root: Path, checkpoints: ExperimentCheckpoints) -> Task:
+def task(trial: Trial, root: Path, checkpoints: ExperimentCheckpoints) -> TrainingTask:
     """A task that trains this trial with checkpoints."""
     one = planned(trial)
-    return Task(
+    return TrainingTask(
         one.trial_id, trial, root, test_outputs=True, checkpoints=checkpoints.for_task([one])
     )
 

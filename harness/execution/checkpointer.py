@@ -20,7 +20,7 @@ from harness.execution.checkpoint_folder import (
     LoadedCheckpoint,
     TrainingLog,
 )
-from harness.execution.executors.base import Event, Task
+from harness.execution.executors.base import Event, TrainingTask
 from harness.execution.stopping import TOLD_TO_STOP, stoppable
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint, restore
@@ -39,7 +39,7 @@ _logger = logging.getLogger(__name__)
 
 
 def train_with_checkpoints(
-    task: Task,
+    task: TrainingTask,
     device: torch.device | None,
     cancelled: Collection[str] = frozenset(),
     build_stack: Callable[[], tuple[Stack, Mapping[str, Any]]] | None = None,
@@ -89,7 +89,7 @@ class _Checkpointer:
     """
 
     def __init__(
-        self, task: Task, folder: CheckpointFolder | None, policy: CheckpointPolicy
+        self, task: TrainingTask, folder: CheckpointFolder | None, policy: CheckpointPolicy
     ) -> None:
         self._task = task
         self._folder = folder

@@ -13,7 +13,7 @@ from harness.core.interrupts import Interrupts
 from harness.core.paths import stacks_file
 from harness.core.records import Claim, Ended, Record
 from harness.core.text import plural
-from harness.execution.executors.base import Executor, Task
+from harness.execution.executors.base import Executor, TrainingTask
 from harness.execution.experiment_checkpoints import (
     ExperimentCheckpoints,
     InterruptedStack,
@@ -141,10 +141,10 @@ def make_task(
     test_outputs: bool,
     speedup_file: Path | None,
     checkpoints: TaskCheckpoints | None,
-) -> Task:
+) -> TrainingTask:
     """Returns the task that trains one trial, or several as a stack."""
     (key, trial), *others = ((planned.trial_id, planned.trial) for planned in trials)
-    return Task(
+    return TrainingTask(
         key,
         trial,
         data_root,

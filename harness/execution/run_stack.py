@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.checkpoint_folder import CheckpointFolder, CheckpointWriteError
-from harness.execution.executors.base import Event, Task
+from harness.execution.executors.base import Event, TrainingTask
 from harness.execution.run_task import failure, is_out_of_memory, run
 from harness.execution.stopping import TOLD_TO_STOP
 
@@ -47,7 +47,7 @@ class _Progress:
         return ready
 
 
-def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Event]:
+def events(task: TrainingTask, cancelled: Collection[str] = frozenset()) -> Iterator[Event]:
     """Yields the records of all trials of a task.
 
     cancelled: keys of trials that are no longer wanted. It is read between two records, so that the
@@ -92,7 +92,7 @@ def events(task: Task, cancelled: Collection[str] = frozenset()) -> Iterator[Eve
     yield from fallback
 
 
-def _run_single(task: Task, cancelled: Collection[str]) -> Iterator[Record]:
+def _run_single(task: TrainingTask, cancelled: Collection[str]) -> Iterator[Record]:
     """Yields a single trial's records, until it is cancelled."""
     if task.key in cancelled:
         yield CANCELLED
@@ -104,7 +104,7 @@ def _run_single(task: Task, cancelled: Collection[str]) -> Iterator[Record]:
             return
 
 
-def _run_stack(task: Task, cancelled: Collection[str]) -> Iterator[Event]:
+def _run_stack(task: TrainingTask, cancelled: Collection[str]) -> Iterator[Event]:
     """Yields the records of a stack.
 
     Raises Unstackable if the trials cannot be stacked, or train faster one by one; TooLarge if they
@@ -119,7 +119,7 @@ def _run_stack(task: Task, cancelled: Collection[str]) -> Iterator[Event]:
     return train_with_checkpoints(task, device, cancelled, lambda: _build_stack(task, device))
 
 
-def _build_stack(task: Task, device: torch.device) -> tuple[Stack, dict[str, Any]]:
+def _build_stack(task: TrainingTask, device: torch.device) -> tuple[Stack, dict[str, Any]]:
     """Builds a task's stack, if it fits into memory and is faster than its trials one by one.
 
     Returns it with the metadata of its start. The speedup is measured if the task has a file for
@@ -145,7 +145,7 @@ def _build_stack(task: Task, device: torch.device) -> tuple[Stack, dict[str, Any
     return stack, {"fusing": speedup.description, **factor}
 
 
-def _build_within_memory(task: Task, device: torch.device) -> Stack:
+def _build_within_memory(task: TrainingTask, device: torch.device) -> Stack:
     """Builds a task's stack. Raises TooLarge if it would take more memory than it may."""
     from harness.training.stacked import memory
     from harness.training.stacked.stack import Stack
@@ -164,7 +164,7 @@ def _build_within_memory(task: Task, device: torch.device) -> Stack:
     return stack
 
 
-def _run_one_by_one(task: Task, reason: str, cancelled: Collection[str]) -> Iterator[Event]:
+def _run_one_by_one(task: TrainingTask, reason: str, cancelled: Collection[str]) -> Iterator[Event]:
     _delete_checkpoint(task)
     for key, trial in task.trials:
         for record in _run_single(task.restart_with([(key, trial)]), cancelled):
@@ -173,7 +173,7 @@ def _run_one_by_one(task: Task, reason: str, cancelled: Collection[str]) -> Iter
             yield Event(key, record)
 
 
-def _run_parts(task: Task, max_trials: int, cancelled: Collection[str]) -> Iterator[Event]:
+def _run_parts(task: TrainingTask, max_trials: int, cancelled: Collection[str]) -> Iterator[Event]:
     """Runs as few stacks of at most `max_trials` as possible, of almost equal sizes."""
     _delete_checkpoint(task)
     count = -(-len(task.trials) // max_trials)
@@ -182,7 +182,7 @@ def _run_parts(task: Task, max_trials: int, cancelled: Collection[str]) -> Itera
         yield from events(task.restart_with(task.trials[start:stop]), cancelled)
 
 
-def _delete_checkpoint(task: Task) -> None:
+def _delete_checkpoint(task: TrainingTask) -> None:
     """Deletes the checkpoint of a stack that does not train as such: none may resume it."""
     if task.checkpoints is not None and task.checkpoints.stack is not None:
         CheckpointFolder(task.checkpoints.stack).delete()

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from harness.core.errors import HarnessError
 from harness.core.records import Ended, Outcome, Record, Started
-from harness.execution.executors.base import Task
+from harness.execution.executors.base import TrainingTask
 
 
-def run(task: Task) -> Iterator[Record]:
+def run(task: TrainingTask) -> Iterator[Record]:
     """Yields the records of a task with one trial. An exception becomes a failed `Ended`.
 
     torch is imported here and not before, so that a sweep with nothing to do is quick.
@@ -32,7 +32,7 @@ def run(task: Task) -> Iterator[Record]:
         yield failure(error, task)
 
 
-def failure(error: Exception, task: Task) -> Ended:
+def failure(error: Exception, task: TrainingTask) -> Ended:
     """Returns the end of a task that raised this. Frees what the task holds in memory.
 
     Its traceback is empty for an error of the harness, whose message tells the user what to do.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.execution.devices import available_cores
-from harness.execution.executors.base import Task
+from harness.execution.executors.base import TrainingTask
 
 if TYPE_CHECKING:
     import torch
@@ -39,13 +39,13 @@ class Speedup:
         return self.factor is None or self.factor > 1
 
 
-def stored_speedup(task: Task, file: Path, device: torch.device) -> Speedup | None:
+def stored_speedup(task: TrainingTask, file: Path, device: torch.device) -> Speedup | None:
     """Returns what an earlier measurement on this machine has found; None if there is none."""
     factor = _load(file).get(_key(task, device), {}).get(_FIELD)
     return None if factor is None else _describe(task, factor, "measured before")
 
 
-def measured_speedup(task: Task, file: Path, stack: Stack) -> Speedup:
+def measured_speedup(task: TrainingTask, file: Path, stack: Stack) -> Speedup:
     """Measures the speedup, beside whatever else trains now, and stores it in the file.
 
     Leaves the stack as it was before. Raises what building a trial raises.
@@ -58,7 +58,7 @@ def measured_speedup(task: Task, file: Path, stack: Stack) -> Speedup:
     return _describe(task, factor, "measured now")
 
 
-def _describe(task: Task, factor: float | None, how: str) -> Speedup:
+def _describe(task: TrainingTask, factor: float | None, how: str) -> Speedup:
     what = f"{task.trial.model.name} on {task.trial.dataset.name}"
     size = f"a stack of {len(task.trials)}"
     if factor is None:
@@ -70,7 +70,7 @@ def _describe(task: Task, factor: float | None, how: str) -> Speedup:
     )
 
 
-def _key(task: Task, device: torch.device) -> str:
+def _key(task: TrainingTask, device: torch.device) -> str:
     """Returns all that the speedup depends on; sizes of stacks are rounded to powers of two."""
     import torch
 

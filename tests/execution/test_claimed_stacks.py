@@ -12,7 +12,7 @@ from harness.core.interrupts import Interrupts
 from harness.core.records import Claim, Ended, Outcome
 from harness.execution import queue as execution
 from harness.execution.checkpoint_folder import CheckpointFolder, TrainingLog
-from harness.execution.executors.base import Event, Task
+from harness.execution.executors.base import Event, TrainingTask
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import execute, stacks_of
 from harness.experiment.plan import PlannedTrial
@@ -32,7 +32,7 @@ class Noted:
     description = "at once"
 
     def __init__(self) -> None:
-        self.tasks: list[Task] = []
+        self.tasks: list[TrainingTask] = []
         self._ready: deque[Event] = deque()
 
     def prepare(self) -> None: ...
@@ -40,7 +40,7 @@ class Noted:
     def has_slot(self, device: str) -> bool:
         return not self._ready
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: TrainingTask) -> None:
         self.tasks.append(task)
         ended = Ended(Outcome.DONE, {})
         self._ready.extend(Event(key, ended) for key, _ in task.trials)

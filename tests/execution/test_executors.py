@@ -11,7 +11,7 @@ import pytest
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution.executors import process
-from harness.execution.executors.base import Event, Executor, Task
+from harness.execution.executors.base import Event, Executor, TrainingTask
 from harness.execution.executors.choose import make_executor
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
@@ -37,8 +37,8 @@ def workers() -> Iterator[ProcessExecutor]:
     made.close()
 
 
-def task(key: str, root: Path, **fields: object) -> Task:
-    return Task(key, make_trial(**{"epochs": 1, **fields}), root, test_outputs=False)
+def task(key: str, root: Path, **fields: object) -> TrainingTask:
+    return TrainingTask(key, make_trial(**{"epochs": 1, **fields}), root, test_outputs=False)
 
 
 def drain(executor: Executor) -> list[Event]:
@@ -125,7 +125,9 @@ def test_executors_measure_the_same(data_root: Path) -> None:
         assert measured(ProcessExecutor.on_cpu(workers, threads=1), shuffled) == forward
 
 
-def measured(executor: Executor, tasks: list[Task]) -> dict[tuple[str, int], dict[str, float]]:
+def measured(
+    executor: Executor, tasks: list[TrainingTask]
+) -> dict[tuple[str, int], dict[str, float]]:
     """What an executor measures of each trial at each epoch, apart from the clocks."""
     for one in tasks:
         executor.submit(one)
@@ -202,7 +204,7 @@ def test_test_outputs_arrive_whole_from_another_process(
     workers: ProcessExecutor, data_root: Path
 ) -> None:
     trial = make_trial(epochs=1)
-    workers.submit(Task("a", trial, data_root, test_outputs=True))
+    workers.submit(TrainingTask("a", trial, data_root, test_outputs=True))
     (ended,) = ends(drain(workers)).values()
     workers.close()
     assert ended.test_outputs is not None

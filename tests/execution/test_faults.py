@@ -20,7 +20,7 @@ import pytest
 
 from harness.core.records import Ended, Outcome, Started
 from harness.execution.executors import worker_start as processes
-from harness.execution.executors.base import Task
+from harness.execution.executors.base import TrainingTask
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
 from harness.execution.executors.worker_start import SharedFolder
@@ -40,8 +40,8 @@ artifacts: none
 """
 
 
-def task(key: str, root: Path, **fields: object) -> Task:
-    return Task(key, make_trial(**{"epochs": 1, **fields}), root, test_outputs=False)
+def task(key: str, root: Path, **fields: object) -> TrainingTask:
+    return TrainingTask(key, make_trial(**{"epochs": 1, **fields}), root, test_outputs=False)
 
 
 def ends(executor: InlineExecutor | ProcessExecutor) -> dict[str, Ended]:

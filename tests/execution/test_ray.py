@@ -16,7 +16,7 @@ import pytest
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
-from harness.execution.executors.base import Executor, Task
+from harness.execution.executors.base import Executor, TrainingTask
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
 from harness.execution.executors.ray import RayExecutor
@@ -53,8 +53,8 @@ def executor(cluster: Any) -> Iterator[RayExecutor]:
     made.close()
 
 
-def task(key: str, root: Path, **fields: object) -> Task:
-    return Task(key, make_trial(**{"epochs": 2, **fields}), root, test_outputs=True)
+def task(key: str, root: Path, **fields: object) -> TrainingTask:
+    return TrainingTask(key, make_trial(**{"epochs": 2, **fields}), root, test_outputs=True)
 
 
 def drain(executor: Executor) -> dict[str, list[Any]]:

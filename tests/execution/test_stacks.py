@@ -18,7 +18,7 @@ from PIL import Image
 from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution import checkpointer
 from harness.execution import run_stack as stacks
-from harness.execution.executors.base import Event, Executor, Task
+from harness.execution.executors.base import Event, Executor, TrainingTask
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
 from harness.training.stacked import memory, speedup
@@ -50,10 +50,12 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     made.close()
 
 
-def stack_of(keys: str, root: Path, speedup_file: Path | None = None, **fields: Any) -> Task:
+def stack_of(
+    keys: str, root: Path, speedup_file: Path | None = None, **fields: Any
+) -> TrainingTask:
     trials = [(key, make_trial(**{"epochs": 2, **fields, "seed": i})) for i, key in enumerate(keys)]
     (key, trial), *others = trials
-    return Task(
+    return TrainingTask(
         key, trial, root, test_outputs=False, others=tuple(others), speedup_file=speedup_file
     )
 
@@ -97,7 +99,9 @@ def test_a_stack_and_a_trial_share_an_executor(executor: Executor, data_root: Pa
 def test_a_trial_that_diverges_ends_alone(executor: Executor, data_root: Path) -> None:
     task = stack_of("ab", data_root)
     bad = make_trial(epochs=2, lr=1e30, seed=9)
-    executor.submit(Task(task.key, task.trial, data_root, False, others=(*task.others, ("x", bad))))
+    executor.submit(
+        TrainingTask(task.key, task.trial, data_root, False, others=(*task.others, ("x", bad)))
+    )
     outcomes = {key: end.outcome for key, end in ends(drain(executor)).items()}
     assert outcomes == {"a": Outcome.DONE, "b": Outcome.DONE, "x": Outcome.DIVERGED}
 

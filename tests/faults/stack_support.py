@@ -12,7 +12,7 @@ import pytest
 from harness.core.records import Started
 from harness.execution import run_stack as stacks
 from harness.execution.checkpoint_folder import CheckpointFolder, Position, TrainingLog
-from harness.execution.executors.base import Event, Task
+from harness.execution.executors.base import Event, TrainingTask
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
@@ -49,16 +49,18 @@ def task_of(
     root: Path,
     checkpoints: ExperimentCheckpoints | None = None,
     folder: Path | None = None,
-) -> Task:
+) -> TrainingTask:
     """The task of a stack. folder: of the interrupted stack that it resumes."""
     (key, trial), *others = ((one.trial_id, one.trial) for one in trials)
     where = checkpoints.for_task(trials, folder) if checkpoints else None
-    return Task(key, trial, root, test_outputs=True, others=tuple(others), checkpoints=where)
+    return TrainingTask(
+        key, trial, root, test_outputs=True, others=tuple(others), checkpoints=where
+    )
 
 
 def resumed_task(
     trials: Sequence[PlannedTrial], root: Path, checkpoints: ExperimentCheckpoints
-) -> Task:
+) -> TrainingTask:
     """The task of the one stack among these trials that left a checkpoint."""
     (found,) = checkpoints.interrupted_stacks(trials)
     return task_of(found.trials, root, checkpoints, found.folder)
@@ -86,7 +88,7 @@ class Killed(BaseException):
     """Ends training as a kill does, but not the process."""
 
 
-def interrupt(task: Task, position: Position, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupt(task: TrainingTask, position: Position, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train a stack until it has written a checkpoint at this position or later."""
     write = CheckpointFolder.write
 

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from harness.core.interrupts import Interrupts
 from harness.core.metrics import Goal
 from harness.core.records import Ended, Measured, Outcome, Record, Started
-from harness.execution.executors.base import Event, Task
+from harness.execution.executors.base import Event, TrainingTask
 from harness.tuning.search_loop import SearchEvent, SearchLoop
 from harness.tuning.stacking import StackLimit, points_per_round, stack_limit
 from harness.tuning.storage import open_storage
@@ -32,7 +32,7 @@ class StubExecutor:
     slots: int = 1
     is_local: bool = True
     description: str = "a stub"
-    tasks: list[Task] = field(default_factory=list)
+    tasks: list[TrainingTask] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     events: deque[Event] = field(default_factory=deque)
 
@@ -40,7 +40,7 @@ class StubExecutor:
         left = {event.key for event in self.events}
         return sum(any(key in left for key, _ in t.trials) for t in self.tasks) < self.slots
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: TrainingTask) -> None:
         self.tasks.append(task)
         for epoch in range(-1, task.trial.epochs + 1):
             for key, trial in task.trials:
@@ -190,7 +190,7 @@ def test_each_trial_of_a_stack_is_charged_its_share_of_the_time(
     workspace: Path, data_root: Path
 ) -> None:
     class Timed(StubExecutor):
-        def submit(self, task: Task) -> None:
+        def submit(self, task: TrainingTask) -> None:
             super().submit(task)
             self.events = deque(
                 Event(e.key, Measured(e.record.epoch, {**e.record.values, "time/train_s": 6.0}, 0))

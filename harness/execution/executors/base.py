@@ -14,7 +14,7 @@ from harness.experiment.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class TrainingTask:
     """One trial to train, or several to train as one stack.
 
     key: the trial's id. test_outputs: whether `Ended` carries weights and test outputs.
@@ -64,17 +64,17 @@ class Task:
         folder = self.checkpoint_folder
         return None if folder is None else folder.latest_position()
 
-    def without(self, key: str) -> Task | None:
+    def without(self, key: str) -> TrainingTask | None:
         """Returns the task with one trial less, or None if none is left."""
         remaining = {trial_id for trial_id, _ in self.trials if trial_id != key}
         return self.only(remaining) if remaining else None
 
-    def only(self, keys: Collection[str]) -> Task:
+    def only(self, keys: Collection[str]) -> TrainingTask:
         """Returns the task with at least one of its trials, which resume where all would have."""
         (key, trial), *others = (pair for pair in self.trials if pair[0] in keys)
         return replace(self, key=key, trial=trial, others=tuple(others))
 
-    def restart_with(self, trials: Sequence[tuple[str, Trial]]) -> Task:
+    def restart_with(self, trials: Sequence[tuple[str, Trial]]) -> TrainingTask:
         """Returns the task with some of its trials, which start again."""
         keys = [key for key, _ in trials]
         checkpoints = self.checkpoints.restart_with(keys) if self.checkpoints else None
@@ -128,7 +128,7 @@ class Executor(Protocol):
         """Returns whether a task whose trial names this `device` would start at once."""
         ...
 
-    def submit(self, task: Task) -> None: ...
+    def submit(self, task: TrainingTask) -> None: ...
 
     def next(self, timeout: float | None = None) -> Event | None:
         """Returns the next event, or None if there is none within `timeout` seconds or nothing

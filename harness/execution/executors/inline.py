@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.core.records import Ended
-from harness.execution.executors.base import Event, Task
+from harness.execution.executors.base import Event, TrainingTask
 from harness.execution.run_stack import CANCELLED, events
 from harness.execution.stopping import request_stop
 
@@ -20,7 +20,7 @@ class InlineExecutor:
     description = "one at a time in this process"
 
     def __init__(self) -> None:
-        self._waiting: deque[Task] = deque()
+        self._waiting: deque[TrainingTask] = deque()
         self._events: Iterator[Event] | None = None
         self._unfinished: set[str] = set()
         self._cancelled: set[str] = set()
@@ -32,7 +32,7 @@ class InlineExecutor:
     def has_slot(self, device: str) -> bool:  # noqa: ARG002 - one slot for every device
         return self._events is None and not self._waiting
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: TrainingTask) -> None:
         self._waiting.append(replace(task, exclusive=True))
 
     def next(self, timeout: float | None = None) -> Event | None:  # noqa: ARG002 - never waits
@@ -69,7 +69,7 @@ class InlineExecutor:
         self._events = None
 
 
-def remove_waiting(tasks: deque[Task], key: str) -> bool:
+def remove_waiting(tasks: deque[TrainingTask], key: str) -> bool:
     """Takes a trial out of the task that holds it. Returns whether there was one."""
     for index, task in enumerate(tasks):
         if key in dict(task.trials):

@@ -16,7 +16,7 @@ from harness.core.records import Ended, Outcome, Started
 from harness.core.text import plural
 from harness.execution.checkpoint_folder import Position
 from harness.execution.devices import DeviceSlots, SlotPool
-from harness.execution.executors.base import Event, Task
+from harness.execution.executors.base import Event, TrainingTask
 from harness.execution.executors.inline import remove_waiting
 from harness.execution.executors.worker import Cancel, send
 from harness.execution.executors.worker_start import SharedFolder, prepare, start
@@ -40,7 +40,7 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     device: DeviceSlots
-    task: Task | None = None
+    task: TrainingTask | None = None
     unfinished: set[str] = field(default_factory=set)
     position: Position | None = None
     repeated: Counter[str] = field(default_factory=Counter)
@@ -65,7 +65,7 @@ class ProcessExecutor:
         self._pool = SlotPool(devices)
         self._idle: dict[DeviceSlots, list[_Worker]] = defaultdict(list)
         self._busy: dict[str, _Worker] = {}
-        self._waiting: deque[Task] = deque()
+        self._waiting: deque[TrainingTask] = deque()
         self._ready: deque[Event] = deque()
         self._measured: Counter[str] = Counter()
         self._shared: SharedFolder | None = None
@@ -88,7 +88,7 @@ class ProcessExecutor:
     def has_slot(self, device: str) -> bool:
         return not self._waiting and self._pool.find_free(device) is not None
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: TrainingTask) -> None:
         self._waiting.append(task)
         self._start_waiting()
 
@@ -145,7 +145,7 @@ class ProcessExecutor:
         device holds up no other."""
         if not self._waiting:
             return
-        still_waiting: deque[Task] = deque()
+        still_waiting: deque[TrainingTask] = deque()
         while self._waiting and len(self._busy) < self.slots:
             task = self._waiting.popleft()
             device = self._pool.find_free(task.trial.device)
@@ -155,7 +155,7 @@ class ProcessExecutor:
                 self._start_task(task, device)
         self._waiting.extendleft(reversed(still_waiting))
 
-    def _start_task(self, task: Task, device: DeviceSlots) -> None:
+    def _start_task(self, task: TrainingTask, device: DeviceSlots) -> None:
         worker = self._idle_worker(device) or self._start_worker(device)
         matches = device in self._pool.matching(task.trial.device)
         worker.task = replace(
@@ -219,7 +219,7 @@ class ProcessExecutor:
             self._measured[event.key] += 1
         return False
 
-    def _release(self, task: Task, worker: _Worker) -> None:
+    def _release(self, task: TrainingTask, worker: _Worker) -> None:
         del self._busy[task.key]
         self._pool.release(worker.device)
         worker.task = None

@@ -17,7 +17,7 @@ from harness.core.errors import InputError
 from harness.core.records import Ended, Outcome, Record, Started
 from harness.core.text import plural
 from harness.execution.devices import GPU_KINDS, available_cores
-from harness.execution.executors.base import Event, Task
+from harness.execution.executors.base import Event, TrainingTask
 from harness.execution.run_stack import CANCELLED
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class _RunningTask:
     skip: how many are still to come that an earlier attempt handed on.
     """
 
-    task: Task
+    task: TrainingTask
     stream: Any
     on_gpu: bool
     attempts: int = 1
@@ -103,7 +103,7 @@ class RayExecutor:
         used = sum(running.on_gpu == on_gpu for running in self._running.values())
         return used < (self._gpu_slots if on_gpu else max(1, self._cpu_slots))
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: TrainingTask) -> None:
         on_gpu = self._wants_gpu(task.trial.device)
         task = replace(task, exclusive=self._is_exclusive(on_gpu))
         if on_gpu:
@@ -158,7 +158,7 @@ class RayExecutor:
     def _live_nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
-    def _start(self, task: Task, on_gpu: bool) -> Any:
+    def _start(self, task: TrainingTask, on_gpu: bool) -> Any:
         options = {
             "num_cpus": 1 if on_gpu else self._all_cores or self._threads,
             "num_gpus": self._gpu_share if on_gpu and self._gpu_slots else 0,
@@ -167,7 +167,7 @@ class RayExecutor:
         }
         return self._remote.options(**options).remote(task, self._threads, *self._dataset(task))
 
-    def _dataset(self, task: Task) -> tuple[str, Any]:
+    def _dataset(self, task: TrainingTask) -> tuple[str, Any]:
         """The key of the task's data set, and the reference to it in the object store, where it is
         put once. The node reads a data set that is not in memory itself."""
         from harness.training.data import dataset_key, is_in_memory, load_dataset
@@ -216,7 +216,7 @@ class RayExecutor:
         self._ready.append(Event(running.task.key, Ended(Outcome.FAILED, {}, reason)))
 
 
-def _records(task: Task, threads: int, key: str, raw: RawData | None) -> Iterator[Record]:
+def _records(task: TrainingTask, threads: int, key: str, raw: RawData | None) -> Iterator[Record]:
     """The records of a task, on its node. raw: its data set, None to read it there."""
     import torch
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from harness.core.records import Ended, Measured, Started
-from harness.execution.executors.base import Event, Task
+from harness.execution.executors.base import Event, TrainingTask
 from harness.execution.stopping import TOLD_TO_STOP, request_stop, stop_requested
 from harness.experiment.trial import Trial
 
@@ -34,7 +34,7 @@ class Cancel:
     key: str
 
 
-Message = Task | Cancel | None
+Message = TrainingTask | Cancel | None
 """What the parent sends; None ends the worker."""
 
 
@@ -101,13 +101,13 @@ def work(pipe: Connection, threads: int, shared: Path, budget: int, sockets: Pat
     shared_data.use_cache(shared_data.SharedCache(shared, budget))
     try:
         while (message := _receive(pipe)) is not None:
-            if isinstance(message, Task):
+            if isinstance(message, TrainingTask):
                 _train(pipe, message)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(PARENT_DIED)
 
 
-def _train(pipe: Connection, task: Task) -> None:
+def _train(pipe: Connection, task: TrainingTask) -> None:
     from harness.execution.run_stack import CANCELLED, events
 
     unfinished = dict(task.trials)

@@ -80,9 +80,9 @@ class StubExecutor:
 
 def run_optuna(folder: Path) -> None:
     """Uses Optuna's own ask and tell."""
-    with open_storage("", folder, "bare") as opened:
+    with open_storage("", folder, "bare") as storage:
         study = optuna.create_study(
-            storage=opened.storage,
+            storage=storage.storage,
             direction="maximize",
             sampler=optuna.samplers.RandomSampler(seed=0),
         )
@@ -99,9 +99,8 @@ def run_search(folder: Path, with_mlflow: bool) -> None:
     assert experiment.search is not None
     plans = plan_studies(make_plan(experiment), experiment.search, folder)
     goal = experiment.goal
-    with open_storage("", folder, "search") as opened, Interrupts() as interrupts:
-        studies = [TuningStudy(opened, plan, experiment.name) for plan in plans]
-
+    with open_storage("", folder, "search") as storage, Interrupts() as interrupts:
+        studies = [TuningStudy(storage, plan, experiment.name) for plan in plans]
         loop = SearchLoop(studies, StubExecutor(), lambda *_: None, goal, interrupts, folder)
         if with_mlflow:
             plan, store = search_plan(experiment, plans, experiment.search), open_store(folder)
@@ -110,6 +109,8 @@ def run_search(folder: Path, with_mlflow: bool) -> None:
                 BackgroundWriter(runs, in_step=True) as writer,
             ):
                 for event in loop.events():
+                    if event.search is None:
+                        continue  # The store has the trial's result already.
                     writer.record(event.planned, event.record, event.search)
                     if isinstance(event.record, Ended):
                         writer.wait_until_safe(event.planned)
@@ -133,9 +134,9 @@ def time_case(name: str) -> float:
         (folder / "mlruns").mkdir()
         if "with MLflow" in name:
             open_store(folder)  # Creating the tables is no part of a trial.
-        begun = time.perf_counter()
+        start = time.perf_counter()
         CASES[name](folder)
-        return (time.perf_counter() - begun) / POINTS * 1000
+        return (time.perf_counter() - start) / POINTS * 1000
 
 
 def main() -> None:

@@ -188,11 +188,11 @@ def _run(workload: Workload, way: str, trials: int) -> float:
             command = [sys.executable, "-m", module, workload.name, str(trials)]
         else:
             command = harness_sweep.command(workload, trials, folder, FUSE[way])
-        begun = time.perf_counter()
+        start = time.perf_counter()
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - start
         if done.returncode:
             raise RuntimeError(f"{way} on {workload.name} failed:\n{done.stdout}\n{done.stderr}")
         _require_metrics(folder, workload, way, trials)
@@ -208,10 +208,10 @@ def _require_metrics(folder: Path, workload: Workload, way: str, trials: int) ->
     marks = ",".join("?" * len(names))
     query = f"select count(*) from metrics where step > 0 and key in ({marks})"
     with sqlite3.connect(folder / "mlruns" / "mlflow.db") as store:
-        (found,) = store.execute(query, names).fetchone()
+        (count,) = store.execute(query, names).fetchone()
     wanted = trials * workload.epochs * len(names)
-    if found != wanted:
-        raise RuntimeError(f"{way} on {workload.name}: {found} of {wanted} values are in the store")
+    if count != wanted:
+        raise RuntimeError(f"{way} on {workload.name}: {count} of {wanted} values are in the store")
 
 
 MEASURES = ("loss", "accuracy")
@@ -224,19 +224,19 @@ def _report(table: TableSpec, measured: dict[str, Timings], most: int) -> Iterab
     yield f"\n{workload.dataset}, {workload.model['name']}, {epochs}: seconds, whole process"
     yield _row("way", *(f"K = {k}" for k in columns), "start-up", "ms a trial")
     yield _row("---", *("---:" for _ in columns), "---:", "---:")
-    for way, found in measured.items():
-        if len(found.seconds) < 2:
+    for way, timings in measured.items():
+        if len(timings.seconds) < 2:
             continue
-        each, start = found.costs()
-        cells = [_cell(*found.at(k)) for k in columns]
+        each, start = timings.costs()
+        cells = [_cell(*timings.at(k)) for k in columns]
         costs = (spread(start), spread([1000 * cost for cost in each]))
         yield _row(way, *cells, *costs)
     yield f"\n{workload.dataset}, {workload.model['name']}: times as fast is `{AUTO}`"
     yield _row("than", *(f"K = {k}" for k in columns))
     yield _row("---", *("---:" for _ in columns))
-    for way, found in measured.items():
-        if way != AUTO and len(found.seconds) > 1:
-            yield _row(way, *(_ratio(found, measured[AUTO], k) for k in columns))
+    for way, timings in measured.items():
+        if way != AUTO and len(timings.seconds) > 1:
+            yield _row(way, *(_ratio(timings, measured[AUTO], k) for k in columns))
     yield ""
     for target in table.targets:
         if target.trials <= most:
@@ -277,11 +277,11 @@ def _cell(values: Sequence[float], was_run: bool) -> str:
 
 def spread(values: Iterable[float]) -> str:
     """Returns the median, and the range where there are several values."""
-    found = sorted(values)
+    ordered = sorted(values)
     digits: Callable[[float], str] = lambda x: f"{x:.3g}" if x < 1000 else f"{x:.0f}"  # noqa: E731
-    if len(found) == 1:
-        return digits(found[0])
-    return f"{digits(median(found))} [{digits(found[0])}, {digits(found[-1])}]"
+    if len(ordered) == 1:
+        return digits(ordered[0])
+    return f"{digits(median(ordered))} [{digits(ordered[0])}, {digits(ordered[-1])}]"
 
 
 def _row(*cells: str) -> str:

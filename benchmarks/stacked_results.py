@@ -44,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{len(trials)} trials, {options.epochs} epochs, {METRIC} after the last")
     print(f"one by one, 1 thread against 2: {_differences(one, other)}")
     print(f"one by one against a stack:     {_differences(one, stacked)}")
-    for name, found in {"1 thread": one, "2 threads": other, "stack": stacked}.items():
-        diverged = sum(value is None for value in found.values())
-        best = max(value for value in found.values() if value is not None)
-        winners = [key for key, value in found.items() if value == best]
+    for name, outcomes in {"1 thread": one, "2 threads": other, "stack": stacked}.items():
+        diverged = sum(value is None for value in outcomes.values())
+        best = max(value for value in outcomes.values() if value is not None)
+        winners = [key for key, value in outcomes.items() if value == best]
         print(f"{name:10} {diverged} diverged; best {best:.4f}: {', '.join(winners)}")
     print(f"the same trials diverge: {_diverged(one) == _diverged(stacked)}")
 
@@ -102,16 +102,17 @@ def _last_value(records: Any) -> float | None:
 
 def _differences(one: Outcomes, other: Outcomes) -> str:
     pairs = ((one[key], other[key]) for key in one)
-    found = sorted(abs(a - b) for a, b in pairs if a is not None and b is not None)
-    equal = sum(not difference for difference in found)
+    differences = sorted(abs(a - b) for a, b in pairs if a is not None and b is not None)
+    equal = sum(not difference for difference in differences)
     return (
-        f"{equal} of {len(found)} equal, median {median(found):.4f}, "
-        f"9 of 10 within {found[int(0.9 * len(found))]:.4f}, all within {found[-1]:.4f}"
+        f"{equal} of {len(differences)} equal, median {median(differences):.4f}, "
+        f"9 of 10 within {differences[int(0.9 * len(differences))]:.4f}, "
+        f"all within {differences[-1]:.4f}"
     )
 
 
-def _diverged(found: Outcomes) -> set[str]:
-    return {key for key, value in found.items() if value is None}
+def _diverged(outcomes: Outcomes) -> set[str]:
+    return {key for key, value in outcomes.items() if value is None}
 
 
 if __name__ == "__main__":

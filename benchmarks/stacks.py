@@ -100,8 +100,8 @@ def _line(setting: Setting, size: int, repeats: int) -> str:
 
 
 def _spread(ratios: Iterable[float]) -> str:
-    found = sorted(ratios)
-    return f"{median(found):.1f} [{found[0]:.1f}, {found[-1]:.1f}]"
+    ordered = sorted(ratios)
+    return f"{median(ordered):.1f} [{ordered[0]:.1f}, {ordered[-1]:.1f}]"
 
 
 def _one_by_one(setting: Setting, size: int) -> Seconds:

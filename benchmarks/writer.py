@@ -1,9 +1,9 @@
-"""What MLflow costs a trial: `python -m benchmarks.writer`.
+"""Measures what MLflow costs a trial: `python -m benchmarks.writer`.
 
-One trial of iris is trained; its records are then written as those of many trials, by the sweep's
-writer in its thread, into a fresh SQLite store each time: into MLflow's tables, many runs a
-transaction, and through MLflow's client, call by call. Ways are interleaved; medians and ranges of
-milliseconds a trial are printed, and what the processor had of them.
+One trial of iris is trained. The sweep's writer then writes its records as those of many trials
+into a new SQLite store, from its thread: into MLflow's tables, many runs a transaction, and through
+MLflow's client, call by call. The ways are interleaved. Prints medians and ranges of milliseconds a
+trial, and how many of them are processor time.
 """
 
 from __future__ import annotations
@@ -24,31 +24,33 @@ WAYS = ("tables", "client")
 
 
 def main() -> None:
-    """Print the comparison; options shorten it."""
+    """Prints the comparison; options shorten it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.writer", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=1000, help="of the tables; a tenth by client")
+    parser.add_argument(
+        "--trials", type=int, default=1000, help="written to the tables; a tenth through the client"
+    )
     parser.add_argument("--epochs", type=int, default=50)
     options, _ = parser.parse_known_args()
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
+    times: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     for _ in range(options.repeats):
         for way in WAYS:
             count = options.trials if way == "tables" else max(1, options.trials // 10)
-            found[way].append(written(way, count, options.epochs))
+            times[way].append(write_runs(way, count, options.epochs))
     print(f"MLflow's share of a tabular trial of {options.epochs} epochs, SQLite:")
-    for way, both in found.items():
-        wall, processor = ([one[i] for one in both] for i in (0, 1))
+    for way, pairs in times.items():
+        wall, processor = ([pair[i] for pair in pairs] for i in (0, 1))
         print(
             f"  {way:<7} {statistics.median(wall):6.1f} ms a trial "
             f"({min(wall):.1f} to {max(wall):.1f}), {statistics.median(processor):.1f} ms of them "
             "of the processor"
         )
-    medians = {way: statistics.median(one[0] for one in both) for way, both in found.items()}
+    medians = {way: statistics.median(pair[0] for pair in pairs) for way, pairs in times.items()}
     print(f"  {medians['client'] / medians['tables']:.1f} times as fast as the client")
 
 
-def written(way: str, count: int, epochs: int) -> tuple[float, float]:
-    """Milliseconds a trial, by the clock and of the processor."""
+def write_runs(way: str, count: int, epochs: int) -> tuple[float, float]:
+    """Returns milliseconds a trial, by the clock and of the processor."""
     from harness.core.paths import data_root
     from harness.execution.executors.base import TrainingTask
     from harness.execution.run_task import run

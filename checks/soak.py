@@ -158,7 +158,7 @@ class Soak:
         counts = self.by_trial()
         values = self.query(_VALUES)
         running = self.query("SELECT 'running', COUNT(*) FROM runs WHERE status = 'RUNNING'")
-        found = {
+        counts_by_fault = {
             "trials lost": self.trials - len(counts),
             "trials with several finished runs": sum(count > 1 for count in counts),
             "values written twice": self.query(_TWICE)[0][1],
@@ -171,7 +171,7 @@ class Soak:
             "half-written files left": len(list((self.folder / "mlruns").rglob("*.partial"))),
             "trials left in the outbox": len(list((self.folder / "mlruns").rglob("*.trial"))),
         }
-        return [f"{count} {what}" for what, count in found.items() if count]
+        return [f"{count} {what}" for what, count in counts_by_fault.items() if count]
 
     def _unwritten(self) -> set[str]:
         known = {str(run_id) for run_id, _ in self.query("SELECT run_uuid, 1 FROM runs")}
@@ -192,14 +192,14 @@ class Soak:
 
     def _temporary(self) -> list[Path]:
         """Returns the temporary files, except torch's cache, which all processes share."""
-        found = self.temporary.iterdir()
-        return [path for path in found if not path.name.startswith("torchinductor_")]
+        paths = self.temporary.iterdir()
+        return [path for path in paths if not path.name.startswith("torchinductor_")]
 
     def _shared(self) -> list[Path]:
         """Returns the folders of shared data in memory that this soak's processes left."""
         began = (self.folder / "soak.yaml").stat().st_mtime
-        found = MEMORY.glob("harness-data-*")
-        return [path for path in found if path.stat().st_mtime >= began and _is_orphan(path)]
+        folders = MEMORY.glob("harness-data-*")
+        return [path for path in folders if path.stat().st_mtime >= began and _is_orphan(path)]
 
     def longest(self) -> Life:
         """Returns the life in which most trials were done."""
@@ -208,12 +208,12 @@ class Soak:
 
 def processes_of(session: int) -> list[int]:
     """Returns the live processes of a session."""
-    found = []
+    pids = []
     for pid in psutil.pids():
         with suppress(OSError, psutil.Error):
             if os.getsid(pid) == session and psutil.Process(pid).status() != "zombie":
-                found.append(pid)
-    return found
+                pids.append(pid)
+    return pids
 
 
 def is_worker(pid: int) -> bool:

@@ -108,9 +108,10 @@ def run(workload: Workload, trials: int) -> None:
             mlflow.log_params({"optimizer": name, "lr": lr, "seed": seed})
             for epoch in range(1, workload.epochs + 1):
                 for split, loader in loaders.items():
-                    found = one_pass(workload, model, loader, stepper if split == "train" else None)
-                    mlflow.log_metric(f"{split}_loss", found[0], step=epoch)
-                    mlflow.log_metric(f"{split}_accuracy", found[1], step=epoch)
+                    step = stepper if split == "train" else None
+                    loss, accuracy = one_pass(workload, model, loader, step)
+                    mlflow.log_metric(f"{split}_loss", loss, step=epoch)
+                    mlflow.log_metric(f"{split}_accuracy", accuracy, step=epoch)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def predict_test(folder: Path, model: TrainedModel) -> Iterator[str]:
     yield f"test split: {len(scores.targets)} examples"
     yield from _metric_lines(compute_metrics("test", scores, model.setup.all_metrics), model)
     predictions = _predictions(model, scores.outputs, scores.targets)
-    _make(folder)
+    _make_folder(folder)
     write_predictions(folder / "predictions.csv", predictions)
     yield f"predictions: {folder / 'predictions.csv'}"
     if model.raw.info.is_image:
@@ -67,7 +67,7 @@ def predict_files(folder: Path, model: TrainedModel, paths: Sequence[Path]) -> I
             yield f"{name}: {values[0]} ({values[1]:.3f})"
     if len(rows) > MAX_LINES:
         yield f"… and {len(rows) - MAX_LINES} more"
-    _make(folder)
+    _make_folder(folder)
     (folder / "predictions.csv").write_text(format_csv(header, rows), encoding="utf-8")
     yield f"predictions: {folder / 'predictions.csv'}"
     if images is not None:
@@ -118,7 +118,7 @@ def _file_rows(names: Sequence[str], predictions: Predictions) -> tuple[list[str
     return ["input", "predicted", "probability"], rows
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -168,14 +168,10 @@ def _draw_gallery(folder: Path, title: str, shown: Sequence[tuple[Any, str, bool
         axes.axis("off")
     for axes, (image, caption, correct) in zip(grid, shown, strict=False):
         mark, colour = marks[correct]
-        axes.imshow(_pixels(image), cmap="gray", vmin=0, vmax=1)
+        pixels = image.astype("float64") / max(float(image.max()), 1.0)  # in [0, 1]
+        pixels = pixels[0] if len(pixels) == 1 else pixels[:3].transpose(1, 2, 0)
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
         axes.set_title(mark + plain(caption, NAME_CHARACTERS), fontsize=8, color=colour)
     path = folder / "gallery.png"
     figure.savefig(path, dpi=120)
     return path
-
-
-def _pixels(image: Any) -> Any:
-    """Scales [C, H, W] of any range to [H, W] or [H, W, 3] in [0, 1]."""
-    scaled = image.astype("float64") / max(float(image.max()), 1.0)
-    return scaled[0] if len(scaled) == 1 else scaled[:3].transpose(1, 2, 0)

@@ -110,8 +110,8 @@ def _best_run(store: Store, experiment: str) -> TrainedRun:
         trials = trials.sort_values(column, ascending=ascending, kind="stable", na_position="last")
     row = trials.iloc[0]
     metrics = {name: float(row[name]) for name in results.scalars}
-    ids = row["run_id"], row["run_name"], row["trial_id"]
-    return _trained_run(experiment, *ids, row["trial"], metrics, results.metric)
+    fields = row[["run_id", "run_name", "trial_id", "trial"]]
+    return _trained_run(experiment, *fields, metrics, results.metric)
 
 
 def _trained_run(
@@ -146,10 +146,8 @@ def _with_weights(results: Results) -> Any:
 def _list_with_weights(results: Results) -> str:
     trials = _with_weights(results)
     if trials.empty:
-        return (
-            "none of the experiment has; set `artifacts: best` or `all` in its file and run the "
-            "sweep again with --rerun"
-        )
+        settings = "`artifacts: best` or `all` in its file"
+        return f"none of the experiment has; set {settings} and run the sweep again with --rerun"
     names = trials["run_id"] + "  " + trials["run_name"]
     return "these have: " + _lines(names.tolist())
 

@@ -110,8 +110,8 @@ def _best_run(store: Store, experiment: str) -> TrainedRun:
         trials = trials.sort_values(column, ascending=ascending, kind="stable", na_position="last")
     row = trials.iloc[0]
     metrics = {name: float(row[name]) for name in results.scalars}
-    fields = row[["run_id", "run_name", "trial_id", "trial"]]
-    return _trained_run(experiment, *fields, metrics, results.metric)
+    ids = row["run_id"], row["run_name"], row["trial_id"]
+    return _trained_run(experiment, *ids, row["trial"], metrics, results.metric)
 
 
 def _trained_run(

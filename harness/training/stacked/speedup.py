@@ -11,7 +11,7 @@ import torch
 
 from harness.experiment.trial import Trial
 from harness.training.data import Splits
-from harness.training.device import synchronize
+from harness.training.device import configure, synchronize
 from harness.training.loop import autocast, training_step
 from harness.training.setup import augment_batch, set_up
 from harness.training.stacked.cuda_graph import recorder_for
@@ -57,6 +57,7 @@ def measure_speedup(stack: Stack, data_root: Path) -> float | None:
         for _ in range(WARM_UP_STEPS):
             next(steps)
         single.append(_seconds_per_step(steps.__next__, budget / len(chosen), stack.device))
+    configure(stack.device)  # The peak memory is that of training.
     return count * sum(single) / len(single) / seconds
 
 

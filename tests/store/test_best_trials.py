@@ -62,12 +62,12 @@ def test_what_is_spooled_comes_back(tmp_path: Path) -> None:
     assert back.score(GOAL) == 0.75
     assert torch.equal(back.test_outputs.state_dict["weight"], torch.arange(3.0))
     assert torch.equal(back.test_outputs.outputs, small().outputs)
-    assert list(spool.held()) == [(f"{1:016x}", "run1")]
+    assert list(spool.ids()) == [(f"{1:016x}", "run1")]
 
 
 def test_an_empty_spool_leaves_no_folder(tmp_path: Path) -> None:
     spool = PendingOutputs(tmp_path / "spool" / "1")
-    assert list(spool.held()) == []
+    assert list(spool.ids()) == []
     spool.save(kept(1))
     spool.save(kept(2))
     spool.remove(f"{1:016x}", "run1")
@@ -119,12 +119,12 @@ def test_ids_never_leave_the_spool(tmp_path: Path, trial_id: str, run_id: str) -
 
 def test_only_the_best_of_each_group_stays(tmp_path: Path) -> None:
     spool = PendingOutputs(tmp_path)
-    keeper = BestTrials(spool, GOAL, trials(), {})
+    best_trials = BestTrials(spool, GOAL, trials(), {})
     for number, accuracy in ((0, 0.5), (1, 0.6), (2, 0.9), (3, 0.9)):
-        for beaten in keeper.offer(trials()[number], kept(number, accuracy)):
-            keeper.discard(beaten)
-    assert [trial_id for trial_id, _ in spool.held()] == [f"{1:016x}", f"{2:016x}"]
-    assert {winner.run_id for winner in keeper.winners()} == {"run1", "run2"}
+        for beaten in best_trials.offer(trials()[number], kept(number, accuracy)):
+            best_trials.discard(beaten)
+    assert [trial_id for trial_id, _ in spool.ids()] == [f"{1:016x}", f"{2:016x}"]
+    assert {winner.run_id for winner in best_trials.winners()} == {"run1", "run2"}
 
 
 def test_models_and_data_sets_of_other_options_are_kept_apart(tmp_path: Path) -> None:
@@ -135,19 +135,19 @@ def test_models_and_data_sets_of_other_options_are_kept_apart(tmp_path: Path) ->
         digits(optimizer={"name": "sgd", "weight_decay": 0.1}),
     ]
     planned = make_plan(variants).trials
-    keeper = BestTrials(PendingOutputs(tmp_path), GOAL, planned, {})
+    best_trials = BestTrials(PendingOutputs(tmp_path), GOAL, planned, {})
     for number, accuracy in enumerate((0.5, 0.6, 0.7, 0.8)):
-        keeper.offer(planned[number], kept(number, accuracy))
+        best_trials.offer(planned[number], kept(number, accuracy))
     # The last differs from a trial of the default model in its optimizer's options alone.
-    assert {winner.run_id for winner in keeper.winners()} == {"run0", "run1", "run2", "run3"}
+    assert {winner.run_id for winner in best_trials.winners()} == {"run0", "run1", "run2", "run3"}
     assert len({selection_group(one) for one in make_plan([variants[3], digits()]).trials}) == 1
 
 
 def test_a_trial_without_the_metric_loses_to_any_with_it(tmp_path: Path) -> None:
-    keeper = BestTrials(PendingOutputs(tmp_path), GOAL, trials(), {})
-    keeper.offer(trials()[0], TrialOutputs("0" * 16, "run0", (), small()))
-    keeper.offer(trials()[1], kept(1, 0.01))
-    assert [winner.run_id for winner in keeper.winners()] == ["run1"]
+    best_trials = BestTrials(PendingOutputs(tmp_path), GOAL, trials(), {})
+    best_trials.offer(trials()[0], TrialOutputs("0" * 16, "run0", (), small()))
+    best_trials.offer(trials()[1], kept(1, 0.01))
+    assert [winner.run_id for winner in best_trials.winners()] == ["run1"]
 
 
 def with_evidence(plan_trial: PlannedTrial, accuracy: float) -> list[Record]:
@@ -242,7 +242,7 @@ def test_two_harnesses_at_once_clear_nothing_that_the_other_still_needs(
                 for record in with_evidence(plan.trials[number], score):
                     first.record(plan.trials[number], record)
         assert artifacts(store) == {"trial 0": "complete", "trial 1": None, "trial 2": "complete"}
-        assert list(spool.held()) == [(f"{1:016x}", run.run_id)]
+        assert list(spool.ids()) == [(f"{1:016x}", run.run_id)]
         assert finish_artifacts(store, plan, GOAL) == 0, "the second is at work"
         second.record(plan.trials[1], ended)
     assert artifacts(store)["trial 1"] == "complete"

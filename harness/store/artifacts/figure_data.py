@@ -1,4 +1,4 @@
-"""What a run's figures show, as plain data; `figures` draws it."""
+"""What the figures of a run show, as plain data; `figures` draws it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class FigureLine:
 
 @dataclass(frozen=True, slots=True)
 class EpochCurves:
-    """A quantity by epoch, a line for each split."""
+    """A quantity by epoch, with a line for each split."""
 
     title: str
     x_label: str
@@ -62,7 +62,7 @@ class EpochCurves:
 
 @dataclass(frozen=True, slots=True)
 class ConfusionMatrix:
-    """counts[i, j]: examples of class i that were taken for class j."""
+    """counts[i, j]: examples of class i that were predicted as class j."""
 
     title: str
     classes: tuple[str, ...]
@@ -71,7 +71,7 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True, slots=True)
 class RocCurves:
-    """Receiver operating characteristic of each class against the rest; a line's name holds its
+    """Receiver operating characteristic of each class against the rest; the name of a line has its
     area."""
 
     title: str
@@ -90,8 +90,11 @@ class PredictedOverTrue:
 
 @dataclass(frozen=True, slots=True)
 class ImageGrid:
-    """images: [n, H, W] or [n, H, W, 3], in [0, 1]. captions: "predicted (true)", and whether it
-    is right."""
+    """Images with their predictions.
+
+    images: [n, H, W] or [n, H, W, 3], in [0, 1]. captions: "predicted (true)". right: whether each
+    prediction is right.
+    """
 
     title: str
     images: Floats
@@ -100,7 +103,7 @@ class ImageGrid:
 
 
 def predictions(info: DataInfo, test_outputs: TestOutputs) -> Predictions:
-    """From test outputs: logits of classes, or the values of a regression."""
+    """Returns predictions from test outputs: logits of classes, or values of a regression."""
     outputs = test_outputs.outputs.float().numpy()
     targets = test_outputs.targets.numpy()
     if not info.task.is_classification:
@@ -111,7 +114,7 @@ def predictions(info: DataInfo, test_outputs: TestOutputs) -> Predictions:
 
 
 def class_probabilities(logits: Floats) -> Floats:
-    """[N, C] logits, or [N, 1] of class 1 against class 0 → [N, C] or [N, 2]; rows sum to 1."""
+    """Returns probabilities [N, C] of logits [N, C], or [N, 2] of logits [N, 1] of class 1."""
     logits = logits.astype(np.float64)
     if logits.shape[1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
@@ -121,7 +124,7 @@ def class_probabilities(logits: Floats) -> Floats:
 
 
 def epoch_curves(name: str, history: Sequence[Measured]) -> dict[str, EpochCurves]:
-    """One figure for each quantity that splits have, by the quantity's name ("loss")."""
+    """Returns a figure for each quantity that was measured on splits, by its name ("loss")."""
     quantities = dict.fromkeys(
         quantity
         for point in history
@@ -143,25 +146,28 @@ def _curves(name: str, quantity: str, history: Sequence[Measured]) -> EpochCurve
     return EpochCurves(f"{name}\n{quantity} over {epochs} epochs", "epoch", quantity, tuple(lines))
 
 
-def confusion_matrix(name: str, found: Predictions) -> ConfusionMatrix:
-    """Counts of each true and predicted class."""
-    n = len(found.classes)
-    counts = np.bincount(n * found.true + found.predicted, minlength=n * n).reshape(n, n)
-    title = f"{name}\nconfusion on {len(found)} test examples, accuracy {found.accuracy:.4f}"
-    return ConfusionMatrix(title, found.classes, counts)
+def confusion_matrix(name: str, made: Predictions) -> ConfusionMatrix:
+    """Returns the counts of each true and predicted class."""
+    n = len(made.classes)
+    counts = np.bincount(n * made.true + made.predicted, minlength=n * n).reshape(n, n)
+    title = f"{name}\nconfusion on {len(made)} test examples, accuracy {made.accuracy:.4f}"
+    return ConfusionMatrix(title, made.classes, counts)
 
 
-def roc_curves(name: str, found: Predictions) -> RocCurves | None:
-    """Each class against the rest, or class 1 of two. Classes without both positive and negative
-    examples have no curve; None where no class has. Of many, those with the smallest area."""
-    assert found.probabilities is not None  # noqa: S101 - a classification has them
-    numbers: Iterable[int] = range(len(found.classes)) if len(found.classes) > 2 else (1,)
+def roc_curves(name: str, made: Predictions) -> RocCurves | None:
+    """Returns the curve of each class against the rest, or of class 1 of two.
+
+    Classes without both positive and negative examples have no curve; returns None if none has one.
+    Of many classes, those with the smallest area are shown.
+    """
+    assert made.probabilities is not None  # noqa: S101 - a classification has them
+    numbers: Iterable[int] = range(len(made.classes)) if len(made.classes) > 2 else (1,)
     drawn = []
     for number in numbers:
-        positive = found.true == number
+        positive = made.true == number
         if 0 < positive.sum() < len(positive):
-            x, y = roc_points(found.probabilities[:, number], positive)
-            drawn.append((area(x, y), found.classes[number], x, y))
+            x, y = roc_points(made.probabilities[:, number], positive)
+            drawn.append((area(x, y), made.classes[number], x, y))
     if not drawn:
         return None
     shown = sorted(drawn, key=lambda curve: curve[0])[:ROC_CURVES]
@@ -170,12 +176,12 @@ def roc_curves(name: str, found: Predictions) -> RocCurves | None:
     )
     which = f"the {len(shown)} of {len(drawn)} classes with the smallest area, "
     return RocCurves(
-        f"{name}\nROC, {which if len(shown) < len(drawn) else ''}{len(found)} test examples", lines
+        f"{name}\nROC, {which if len(shown) < len(drawn) else ''}{len(made)} test examples", lines
     )
 
 
 def roc_points(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """(false positive rate, true positive rate) at every distinct score, from (0, 0) to (1, 1).
+    """Returns false and true positive rates at every distinct score, from (0, 0) to (1, 1).
 
     scores: [N], higher means positive. positive: [N], with both values present.
     """
@@ -189,39 +195,39 @@ def roc_points(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Flo
 
 
 def area(x: Floats, y: Floats) -> float:
-    """Area under a curve of straight pieces."""
+    """Returns the area under a piecewise linear curve."""
     return float(np.trapezoid(y, x))
 
 
-def predicted_over_true(name: str, found: Predictions) -> list[PredictedOverTrue]:
-    """Predicted over true, for each target of a regression."""
-    made = []
-    for column in range(found.true.shape[1]):
-        true, predicted = found.true[:, column], found.predicted[:, column]
-        which = f", target {column + 1} of {found.true.shape[1]}" if found.true.shape[1] > 1 else ""
+def predicted_over_true(name: str, made: Predictions) -> list[PredictedOverTrue]:
+    """Returns a scatter plot for each target of a regression."""
+    plots = []
+    for column in range(made.true.shape[1]):
+        true, predicted = made.true[:, column], made.predicted[:, column]
+        which = f", target {column + 1} of {made.true.shape[1]}" if made.true.shape[1] > 1 else ""
         error = float(np.sqrt(np.mean((true - predicted) ** 2)))
-        title = f"{name}\n{len(found)} test examples{which}, RMSE {error:.4g}"
-        made.append(PredictedOverTrue(title, f"target_{column + 1}", true, predicted))
-    return made
+        title = f"{name}\n{len(made)} test examples{which}, RMSE {error:.4g}"
+        plots.append(PredictedOverTrue(title, f"target_{column + 1}", true, predicted))
+    return plots
 
 
-def image_grid(name: str, found: Predictions, inputs: NDArray[np.uint8]) -> ImageGrid:
-    """The first test images, with what they were taken for.
+def image_grid(name: str, made: Predictions, inputs: NDArray[np.uint8]) -> ImageGrid:
+    """Returns the first test images, with their predicted classes.
 
     inputs: [n, C, H, W], one or three channels.
     """
     images = inputs[:GALLERY_IMAGES].astype(np.float64)
-    images /= images.max(initial=1.0)  # data sets differ in the value that means white
+    images /= images.max(initial=1.0)  # Data sets differ in the value that means white.
     images = images[:, 0] if images.shape[1] == 1 else images[:, :3].transpose(0, 2, 3, 1)
     right: list[bool] = []
     captions: list[str] = []
-    for true, predicted in zip(found.true, found.predicted, strict=True):
+    for true, predicted in zip(made.true, made.predicted, strict=True):
         if len(captions) == len(images):
             break
         right.append(bool(true == predicted))
-        told = found.classes[predicted]
-        captions.append(told if right[-1] else f"{told} (true: {found.classes[true]})")
-    title = f"{name}\nthe first {len(captions)} of {len(found)} test images, {sum(right)} right"
+        guess = made.classes[predicted]
+        captions.append(guess if right[-1] else f"{guess} (true: {made.classes[true]})")
+    title = f"{name}\nthe first {len(captions)} of {len(made)} test images, {sum(right)} right"
     return ImageGrid(title, images[: len(captions)], tuple(captions), tuple(right))
 
 

@@ -1,7 +1,7 @@
 """Draws the records of `figure_data` with matplotlib, without pyplot's global state.
 
-Colours are those of Okabe and Ito (2008), told apart with any colour vision; lines also differ in
-their dashes, and right and wrong in their mark.
+The colours are those of Okabe and Ito (2008), which can be told apart with any colour vision.
+Lines also differ in their dashes, and right and wrong predictions in their mark.
 """
 
 from __future__ import annotations
@@ -33,25 +33,23 @@ NAME_CHARACTERS = 28
 MARKED_POINTS = 30
 
 
-def draw(
-    record: FigureData,
-) -> Figure:
-    """A figure of the record; `savefig` writes it."""
+def draw(record: FigureData) -> Figure:
+    """Draws a record of `figure_data`; `savefig` writes it."""
     match record:
         case EpochCurves():
             return _curves(record)
         case ConfusionMatrix():
-            return _confusion(record)
+            return _confusion_matrix(record)
         case RocCurves():
             return _roc(record)
         case PredictedOverTrue():
-            return _scatter(record)
+            return _predicted_over_true(record)
         case ImageGrid():
-            return _gallery(record)
+            return _image_grid(record)
 
 
 def plain(text: str, characters: int | None = None) -> str:
-    """Text that matplotlib shows as it is, never as mathematics, cut to so many characters."""
+    """Returns text that matplotlib shows as it is, never as mathematics, cut to `characters`."""
     if characters is not None and len(text) > characters:
         text = text[: characters - 1] + "…"
     return text.replace("$", r"\$")
@@ -79,7 +77,7 @@ def _roc(record: RocCurves) -> Figure:
     return figure
 
 
-def _confusion(record: ConfusionMatrix) -> Figure:
+def _confusion_matrix(record: ConfusionMatrix) -> Figure:
     n = len(record.classes)
     side = min(max(4.8, 0.55 * n + 2.5), 14)
     figure, axes = _figure(record.title, size=(side + 0.8, side))
@@ -107,7 +105,7 @@ def _confusion(record: ConfusionMatrix) -> Figure:
     return figure
 
 
-def _scatter(record: PredictedOverTrue) -> Figure:
+def _predicted_over_true(record: PredictedOverTrue) -> Figure:
     figure, axes = _figure(record.title, size=(6.0, 5.6))
     low = float(min(record.true.min(), record.predicted.min()))
     high = float(max(record.true.max(), record.predicted.max()))
@@ -119,13 +117,13 @@ def _scatter(record: PredictedOverTrue) -> Figure:
     return figure
 
 
-def _gallery(record: ImageGrid) -> Figure:
+def _image_grid(record: ImageGrid) -> Figure:
     from matplotlib.figure import Figure
 
     columns = min(8, len(record.images))
     rows = ceil(len(record.images) / columns)
     width, height = 1.35 * columns + 0.2, 1.55 * rows + 0.8
-    # Placed by hand: to lay out so many axes takes longer than to draw them.
+    # Placed by hand: a layout of so many axes takes longer than drawing them.
     figure = Figure(figsize=(max(width, 4.0), height))
     figure.suptitle(plain(record.title), fontsize="medium")
     edges = {"left": 0.02, "right": 0.98, "bottom": 0.02, "top": 1 - 0.85 / height}

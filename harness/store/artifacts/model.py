@@ -23,25 +23,24 @@ if TYPE_CHECKING:
 
 NAME = "model"
 EXAMPLE_BATCH = 2
-"""The traced batch size; of one, torch would make every batch a batch of one."""
+"""The traced batch size; with 1, torch would export a graph for batches of one alone."""
 
 
-def log_model(store: Store, planned: PlannedTrial, info: DataInfo, kept: TrialOutputs) -> None:
-    """Log the network with its trained weights, in evaluation mode, as output of the trial's run.
+def log_model(store: Store, planned: PlannedTrial, info: DataInfo, outputs: TrialOutputs) -> None:
+    """Logs the network with its trained weights, in evaluation mode, as output of the trial's run.
 
-    It is stored as an exported graph (PyTorch's pt2), which holds no pickled code and loads without
-    this package; batches of any size go in. Everything goes by ids: neither an active run nor
-    MLflow's global tracking address is touched. Raises what torch raises where a network cannot
-    be exported, before anything is stored.
+    It is stored as an exported graph (PyTorch's pt2), which has no pickled code, loads without this
+    package, and accepts batches of any size. MLflow's active run and global tracking address are
+    not used. Raises what torch raises if a network cannot be exported, before anything is stored.
     """
     from mlflow.entities import LoggedModelOutput
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, NAME)
-        network = rebuild(planned.trial, info, kept.test_outputs.state_dict)
-        model_id = _initialise(store, planned, kept.run_id)
+        network = rebuild(planned.trial, info, outputs.test_outputs.state_dict)
+        model_id = _initialise(store, planned, outputs.run_id)
         try:
-            _save(folder, network, info, model_id=model_id, run_id=kept.run_id)
+            _save(folder, network, info, model_id=model_id, run_id=outputs.run_id)
             with_retries(
                 "store a model",
                 lambda: store.client.log_model_artifacts(model_id, str(folder)),
@@ -51,23 +50,26 @@ def log_model(store: Store, planned: PlannedTrial, info: DataInfo, kept: TrialOu
             raise
     with_retries("store a model", lambda: store.client.finalize_logged_model(model_id, "READY"))
     output = LoggedModelOutput(model_id, step=planned.trial.epochs)
-    with_retries("store a model", lambda: store.client.log_outputs(kept.run_id, [output]))
+    with_retries("store a model", lambda: store.client.log_outputs(outputs.run_id, [output]))
 
 
 def rebuild(trial: Trial, info: DataInfo, state_dict: Mapping[str, torch.Tensor]) -> nn.Module:
-    """The trial's network with these weights, in evaluation mode. torch's random state stays."""
+    """Returns the trial's network with these weights, in evaluation mode.
+
+    Torch's random state does not change.
+    """
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        outputs = trial.loss.component.outputs(info)
-        network = trial.model.component.build(trial.model.options, info, outputs)
+        output_count = trial.loss.component.outputs(info)
+        network = trial.model.component.build(trial.model.options, info, output_count)
     network.load_state_dict(state_dict)
     return network.eval()
 
 
 def _initialise(store: Store, planned: PlannedTrial, run_id: str) -> str:
     run = with_retries("read a run", lambda: store.client.get_run(run_id))
-    made = with_retries(
+    model = with_retries(
         "store a model",
         lambda: store.client.create_logged_model(
             run.info.experiment_id,
@@ -77,7 +79,7 @@ def _initialise(store: Store, planned: PlannedTrial, run_id: str) -> str:
             model_type=planned.trial.model.name,
         ),
     )
-    return str(made.model_id)
+    return str(model.model_id)
 
 
 def _save(folder: Path, network: nn.Module, info: DataInfo, *, model_id: str, run_id: str) -> None:
@@ -87,14 +89,14 @@ def _save(folder: Path, network: nn.Module, info: DataInfo, *, model_id: str, ru
 
     example = torch.zeros(EXAMPLE_BATCH, *info.shape)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's exporter, about its own parts
+        warnings.simplefilter("ignore")  # Torch's exporter warns about its own parts.
         mlflow.pytorch.save_model(
             network,
             str(folder),
             mlflow_model=Model(run_id=run_id, model_id=model_id, model_uuid=model_id),
             signature=_signature(network, example),
             input_example=example.numpy(),
-            # Given, so that MLflow does not start a process to find them out.
+            # Without them MLflow would start a process to find them out.
             pip_requirements=[f"torch=={version('torch')}"],
             serialization_format="pt2",
         )

@@ -1,4 +1,4 @@
-"""The files of a kept trial: figures, predictions, weights, and a model that MLflow loads."""
+"""Stores a trial's artifacts: figures, predictions, weights, and a model that MLflow loads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from harness.components.base import DataInfo
@@ -35,23 +36,28 @@ DOTS_PER_INCH = 110
 _logger = logging.getLogger(__name__)
 
 
-def store_artifacts(store: Store, planned: PlannedTrial, kept: TrialOutputs) -> str:
-    """Store everything of a kept trial's run. Returns the value of `names.TAG_ARTIFACTS`: once
-    all is there "complete"; else what is missing and why, which is also warned of: a figure that
-    cannot be drawn does not fail a trial that was trained.
+def store_artifacts(store: Store, planned: PlannedTrial, outputs: TrialOutputs) -> str:
+    """Stores all artifacts of a trial's run.
 
-    Raises StoreError where the store cannot be written.
+    Returns the value of `names.TAG_ARTIFACTS`: "complete", or what is missing and why, after a
+    warning: a figure that cannot be drawn does not fail a trial that was trained. Raises StoreError
+    if the store cannot be written.
     """
     info = planned.trial.dataset.component.info(planned.trial.dataset.options, paths.data_root())
+    test_outputs = outputs.test_outputs
     missing: list[str] = []
+    attempt = partial(_attempt, missing)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for what, write in _writers(folder, planned, info, kept):
-            _try(what, write, missing)
-        with_retries(
-            "store a run's files", lambda: store.client.log_artifacts(kept.run_id, str(folder))
-        )
-    _try("model", lambda: log_model(store, planned, info, kept), missing)
+        attempt("weights", lambda: write_weights(folder, test_outputs))
+        csv = folder / "predictions.csv"
+        attempt("predictions", lambda: write_predictions(csv, predictions(info, test_outputs)))
+        figures = folder / "figures"
+        history = outputs.history
+        attempt("figures", lambda: draw_figures(figures, planned.name, info, history, test_outputs))
+        upload = store.client.log_artifacts
+        with_retries("store a run's files", lambda: upload(outputs.run_id, str(folder)))
+        attempt("model", lambda: log_model(store, planned, info, outputs))
     if not missing:
         return ARTIFACTS_COMPLETE
     _logger.warning("%s: artifacts are incomplete: %s", planned.name, "; ".join(missing))
@@ -59,7 +65,7 @@ def store_artifacts(store: Store, planned: PlannedTrial, kept: TrialOutputs) -> 
 
 
 def write_weights(folder: Path, test_outputs: TestOutputs) -> None:
-    """The state dict, for `torch.load(…, weights_only=True)`, with its SHA-256 beside it."""
+    """Writes the state dict, for `torch.load(…, weights_only=True)`, and its SHA-256 beside it."""
     import torch
 
     path = folder / WEIGHTS_FILE
@@ -70,81 +76,67 @@ def write_weights(folder: Path, test_outputs: TestOutputs) -> None:
     path.with_suffix(".pt.sha256").write_text(f"{checksum}  {path.name}\n")
 
 
-def write_predictions(path: Path, found: Predictions) -> None:
-    """A row for each test example; class names cannot act as formulas in a spreadsheet."""
-    path.write_text(format_csv(_header(found), _rows(found)), encoding="utf-8")
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Writes a CSV file with a row for each test example, safe to open in a spreadsheet."""
+    if predictions.probabilities is not None:
+        header = ["example", "true", "predicted", "probability"]
+    else:
+        targets = predictions.true.shape[1]
+        ends = [f"_{number + 1}" for number in range(targets)] if targets > 1 else [""]
+        header = ["example", *(f"true{end}" for end in ends), *(f"predicted{end}" for end in ends)]
+    path.write_text(format_csv(header, _rows(predictions)), encoding="utf-8")
 
 
 def draw_figures(
     folder: Path, name: str, info: DataInfo, history: Sequence[Measured], test_outputs: TestOutputs
 ) -> None:
-    """All figures of a run, as PNG files."""
+    """Draws all figures of a run as PNG files."""
     from harness.store.artifacts.figures import draw
 
     folder.mkdir(parents=True, exist_ok=True)
-    for file_name, record in _records(name, info, history, test_outputs):
-        draw(record).savefig(folder / f"{file_name}.png", dpi=DOTS_PER_INCH)
+    for file_name, data in _figures(name, info, history, test_outputs):
+        draw(data).savefig(folder / f"{file_name}.png", dpi=DOTS_PER_INCH)
 
 
-def _writers(
-    folder: Path, planned: PlannedTrial, info: DataInfo, kept: TrialOutputs
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    test_outputs = kept.test_outputs
-    yield "weights", lambda: write_weights(folder, test_outputs)
-    yield (
-        "predictions",
-        lambda: write_predictions(folder / "predictions.csv", predictions(info, test_outputs)),
-    )
-    yield (
-        "figures",
-        lambda: draw_figures(folder / "figures", planned.name, info, kept.history, test_outputs),
-    )
-
-
-def _try(what: str, action: Callable[[], None], missing: list[str]) -> None:
+def _attempt(missing: list[str], purpose: str, action: Callable[[], None]) -> None:
+    """Calls `action`, and adds to `missing` what failed. Raises StoreError only."""
     try:
         action()
     except StoreError:
         raise
-    except Exception as error:  # whatever torch and matplotlib raise
-        _logger.debug("no %s", what, exc_info=True)
-        missing.append(f"{what} ({type(error).__name__}: {str(error).splitlines()[0][:200]})")
+    except Exception as error:  # Whatever torch and matplotlib raise.
+        _logger.debug("no %s", purpose, exc_info=True)
+        reason = str(error).splitlines()[0][:200]
+        missing.append(f"{purpose} ({type(error).__name__}: {reason})")
 
 
-def _records(
+def _figures(
     name: str, info: DataInfo, history: Sequence[Measured], test_outputs: TestOutputs
 ) -> Iterator[tuple[str, FigureData]]:
-    """Each figure with the name of its file."""
-    for quantity, record in epoch_curves(name, history).items():
-        yield re.sub(r"[^\w-]", "_", quantity), record
-    found = predictions(info, test_outputs)
+    """Yields each figure's data with the name of its file."""
+    for quantity, curves in epoch_curves(name, history).items():
+        yield re.sub(r"[^\w-]", "_", quantity), curves
+    made = predictions(info, test_outputs)
     if not info.task.is_classification:
-        for scatter in predicted_over_true(name, found):
-            yield f"predicted_over_true_{scatter.name}", scatter
+        for target in predicted_over_true(name, made):
+            yield f"predicted_over_true_{target.name}", target
         return
-    yield "confusion_matrix", confusion_matrix(name, found)
-    characteristic = roc_curves(name, found)
-    if characteristic is not None:
-        yield "roc", characteristic
+    yield "confusion_matrix", confusion_matrix(name, made)
+    roc = roc_curves(name, made)
+    if roc is not None:
+        yield "roc", roc
     inputs = test_outputs.inputs.numpy()
     if inputs.ndim == 4 and len(inputs):
-        yield "sample_images", image_grid(name, found, inputs)
+        yield "sample_images", image_grid(name, made, inputs)
 
 
-def _header(found: Predictions) -> list[str]:
-    if found.probabilities is not None:
-        return ["example", "true", "predicted", "probability"]
-    names = [f"_{i + 1}" for i in range(found.true.shape[1])] if found.true.shape[1] > 1 else [""]
-    return ["example", *(f"true{n}" for n in names), *(f"predicted{n}" for n in names)]
-
-
-def _rows(found: Predictions) -> Iterator[list[object]]:
-    if found.probabilities is None:
-        for example, (true, predicted) in enumerate(zip(found.true, found.predicted, strict=True)):
-            yield [example, *true.tolist(), *predicted.tolist()]
+def _rows(predictions: Predictions) -> Iterator[list[object]]:
+    pairs = zip(predictions.true.tolist(), predictions.predicted.tolist(), strict=True)
+    if predictions.probabilities is None:
+        for example, (true, predicted) in enumerate(pairs):
+            yield [example, *true, *predicted]
         return
-    chosen = found.probabilities.max(axis=1).tolist()
-    pairs = zip(found.true.tolist(), found.predicted.tolist(), chosen, strict=True)
-    for example, (true, predicted, probability) in enumerate(pairs):
-        row = example, found.classes[true], found.classes[predicted], round(probability, 6)
-        yield list(row)
+    highest = predictions.probabilities.max(axis=1).tolist()
+    classes = predictions.classes
+    for example, ((true, predicted), probability) in enumerate(zip(pairs, highest, strict=True)):
+        yield [example, classes[true], classes[predicted], round(probability, 6)]

@@ -1,4 +1,4 @@
-"""Evidence of the best trials, on disk until their sweep ends."""
+"""What a trial's artifacts are made from, kept on disk until its sweep ends."""
 
 from __future__ import annotations
 
@@ -25,36 +25,49 @@ class TrialOutputs:
     test_outputs: TestOutputs
 
     def score(self, goal: Goal) -> float | None:
-        """The selection metric at its best epoch; None where it was never measured."""
-        top = best_epoch(self.history, goal)
-        return None if top is None else top.values[goal.metric]
+        """Returns the selection metric at its best epoch; None if it was never measured."""
+        best = best_epoch(self.history, goal)
+        return None if best is None else best.values[goal.metric]
 
 
 @dataclass(frozen=True, slots=True)
 class PendingOutputs:
-    """A folder of one sealed file a trial. Empty and absent are the same."""
+    """A folder with one checksummed file for each trial. It exists only while it has files."""
 
     folder: Path
 
-    def held(self) -> Iterator[tuple[str, str]]:
-        """(trial id, run id) of each file, without torch."""
+    def ids(self) -> Iterator[tuple[str, str]]:
+        """Yields the trial id and run id of each file. Torch is not imported."""
         for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
             if _NAME.fullmatch(path.stem):
                 trial_id, _, run_id = path.stem.partition(".")
                 yield trial_id, run_id
 
-    def save(self, kept: TrialOutputs) -> None:
-        """Whole or not at all."""
-        write_checksummed(self._path(kept.trial_id, kept.run_id), _primitives(kept))
+    def save(self, outputs: TrialOutputs) -> None:
+        """Writes a trial's outputs, atomically. Raises OSError."""
+        content = {
+            "trial_id": outputs.trial_id,
+            "run_id": outputs.run_id,
+            "history": [(m.epoch, dict(m.values), m.examples) for m in outputs.history],
+            "state_dict": dict(outputs.test_outputs.state_dict),
+            "outputs": outputs.test_outputs.outputs,
+            "targets": outputs.test_outputs.targets,
+            "inputs": outputs.test_outputs.inputs,
+        }
+        write_checksummed(self._path(outputs.trial_id, outputs.run_id), content)
 
     def load(self, trial_id: str, run_id: str) -> TrialOutputs | None:
-        """None, with a warning, where the file is damaged."""
+        """Returns a trial's outputs; None, after a warning, if the file is damaged."""
         path = self._path(trial_id, run_id)
-        stored = load_or_warn(path, "the trial's figures and weights are lost")
-        return None if stored is None else _kept(stored)
+        content = load_or_warn(path, "the trial's figures and weights are lost")
+        if content is None:
+            return None
+        history = tuple(Measured(*measured) for measured in content.pop("history"))
+        trial_id, run_id = str(content.pop("trial_id")), str(content.pop("run_id"))
+        return TrialOutputs(trial_id, run_id, history, TestOutputs(**content))
 
     def remove(self, trial_id: str, run_id: str) -> None:
-        """Forget a trial's evidence; folders go with the last."""
+        """Removes a trial's file, and the folders that are then empty."""
         self._path(trial_id, run_id).unlink(missing_ok=True)
         for folder in (self.folder, self.folder.parent):
             if not folder.is_dir() or any(folder.iterdir()):
@@ -66,27 +79,3 @@ class PendingOutputs:
         if not _NAME.fullmatch(name):
             raise ValueError(f"not a trial's and a run's id: {name!r}")
         return self.folder / (name + _SUFFIX)
-
-
-def _primitives(kept: TrialOutputs) -> dict[str, object]:
-    test_outputs = kept.test_outputs
-    return {
-        "trial_id": kept.trial_id,
-        "run_id": kept.run_id,
-        "history": [(point.epoch, dict(point.values), point.examples) for point in kept.history],
-        "state_dict": dict(test_outputs.state_dict),
-        "outputs": test_outputs.outputs,
-        "targets": test_outputs.targets,
-        "inputs": test_outputs.inputs,
-    }
-
-
-def _kept(stored: dict[str, object]) -> TrialOutputs:
-    history = stored.pop("history")
-    trial_id, run_id = str(stored.pop("trial_id")), str(stored.pop("run_id"))
-    return TrialOutputs(
-        trial_id,
-        run_id,
-        history=tuple(Measured(*point) for point in history),  # type: ignore[attr-defined]
-        test_outputs=TestOutputs(**stored),  # type: ignore[arg-type]
-    )

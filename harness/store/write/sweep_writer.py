@@ -315,7 +315,7 @@ def finish_artifacts(store: Store, plan: Plan, goal: Goal) -> int:
     stores them when it ends.
     """
     experiment_id = store.experiment(plan.experiment.name)
-    if not any(PendingOutputs(store.pending_outputs(experiment_id)).held()):
+    if not any(PendingOutputs(store.pending_outputs(experiment_id)).ids()):
         return 0
     active = ActiveWriter(store.writers_file(experiment_id))
     try:
@@ -334,7 +334,7 @@ def store_best_trials(store: Store, experiment_id: str, plan: Plan, goal: Goal, 
     that are not stored yet.
     """
     spool = PendingOutputs(store.pending_outputs(experiment_id))
-    if not any(spool.held()):
+    if not any(spool.ids()):
         return 0
     with file_lock(store.writers_file(experiment_id).with_suffix(".turn")):
         best_trials = BestTrials(spool, goal, plan.trials, store.latest_runs(experiment_id))

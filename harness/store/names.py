@@ -11,7 +11,7 @@ STUDY: Final = "study"
 TRIAL: Final = "trial"
 
 # What a trial is, and what it was selected on.
-TAG_TRIAL: Final = "harness.experiment.trial"
+TAG_TRIAL: Final = "harness.trial"
 """The resolved trial as JSON (`Trial.resolved()`), so that a reader needs no file."""
 TAG_IDS: Final = "harness.ids"
 """The params `trial_id` and `config_id`, set when the run is created: a process that is killed

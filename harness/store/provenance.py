@@ -1,8 +1,9 @@
-"""Where a run's numbers come from: code, machine, packages, seeds, data, times."""
+"""Where a run's numbers come from: code, machine, packages, seeds, data and times."""
 
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import platform
 import shutil
@@ -24,9 +25,10 @@ from harness.core.system import cpu_model
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import SEMANTICS_VERSION
 from harness.store import names
-from harness.store.git import GitState, checkout_state, git_state
 from harness.store.uris import redact
 
+DIFF_BYTES = 2**20
+GIT_SECONDS = 20
 ENVIRONMENT = (
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_DEVICE_ORDER",
@@ -44,7 +46,7 @@ ENVIRONMENT = (
     "PYTORCH_ENABLE_MPS_FALLBACK",
     "SLURM_JOB_ID",
 )
-"""Variables that change results or say where a job ran. No other is ever recorded."""
+"""Variables that change results or say where a job ran. No others are recorded."""
 
 KEY_PACKAGES = (
     "mlflow",
@@ -57,14 +59,47 @@ KEY_PACKAGES = (
     "torch",
     "torchvision",
 )
-"""Recorded with every run; all others with the parent run."""
+"""The packages that every run records; the parent run records all."""
+
+
+@dataclass(frozen=True, slots=True)
+class GitState:
+    """The state of a working tree.
+
+    commit: the full hash; "" outside a repository. changed: the lines of `git status --porcelain`,
+    untracked files included. diff: against the commit, cut at DIFF_BYTES.
+    """
+
+    commit: str = ""
+    branch: str = ""
+    changed: tuple[str, ...] = ()
+    diff: str = ""
+    truncated: bool = False
+
+    @property
+    def dirty(self) -> bool:
+        return bool(self.changed)
+
+    def metadata(self) -> dict[str, object]:
+        """Returns what every run records: the checksum of the diff, not the diff itself."""
+        return {
+            "commit": self.commit,
+            "branch": self.branch,
+            "dirty": self.dirty,
+            "changed": list(self.changed),
+            "diff_sha256": hashlib.sha256(self.diff.encode()).hexdigest() if self.diff else "",
+            "diff_truncated": self.truncated,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessProvenance:
-    """What all trials of this process share. facts: JSON-able, small, for every run. packages:
-    every installed one. git: of the experiment file's repository, with the diff. harness_git: of
-    the harness's own checkout, empty where it is installed."""
+    """What all runs of this process share.
+
+    metadata: what every run records, as JSON values. packages: all that are installed, with their
+    versions. git: of the experiment file's repository. harness_git: of the harness's own checkout;
+    empty if it is installed as a package.
+    """
 
     metadata: Mapping[str, Any]
     packages: Mapping[str, str]
@@ -72,11 +107,11 @@ class ProcessProvenance:
     harness_git: GitState
 
     def parent(self) -> dict[str, Any]:
-        """The provenance of a parent run: everything but the diff, which is a file of its own."""
+        """Returns a parent run's provenance: everything but the diffs, which are its own files."""
         return {**self.metadata, "packages": dict(self.packages)}
 
     def tags(self) -> dict[str, str]:
-        """The key facts, as tags of every run."""
+        """Returns the tags of every run."""
         tags = {
             names.TAG_VERSION: __version__,
             names.TAG_HOST: platform.node(),
@@ -92,17 +127,17 @@ class ProcessProvenance:
         return tags
 
     def diffs(self) -> dict[str, str]:
-        """What was not committed, by the name of the file that keeps it."""
-        found = {"git.diff": self.git.diff}
+        """Returns the uncommitted changes, by the name of the file to store them in."""
+        diffs = {"git.diff": self.git.diff}
         if self.harness_git != self.git:
-            found["harness.diff"] = self.harness_git.diff
-        return {name: diff for name, diff in found.items() if diff}
+            diffs["harness.diff"] = self.harness_git.diff
+        return {name: diff for name, diff in diffs.items() if diff}
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Start and end of a run in milliseconds since 1970 (UTC), and its seconds by a clock that
-    nobody sets."""
+    """Start and end of a run in milliseconds since 1970 (UTC), and its duration by a monotonic
+    clock."""
 
     start: int
     end: int
@@ -111,7 +146,10 @@ class Times:
 
 @cache
 def process_provenance(folder: Path) -> ProcessProvenance:
-    """Found once; it takes some tenths of a second. folder: where the experiment file lies."""
+    """Returns this process's provenance, collected once, which takes some tenths of a second.
+
+    folder: the experiment file's.
+    """
     git, harness_git = git_state(folder), checkout_state(Path(__file__).resolve().parents[2])
     packages = _packages()
     metadata = {
@@ -145,10 +183,10 @@ def trial_provenance(
     times: Times,
     sampler: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The provenance of a trial's run, JSON-able.
+    """Returns the provenance of a trial's run, as JSON values.
 
-    folder: where the experiment file lies. fingerprint: SHA-256 of the data set. started:
-    `Started.facts`. sampler: of a search (its name, the trial's number), or empty.
+    folder: the experiment file's. fingerprint: SHA-256 of the data set. started:
+    `Started.metadata`. sampler: a search's sampler and the trial's number; empty without a search.
     """
     return {
         **process_provenance(folder).metadata,
@@ -168,8 +206,31 @@ def trial_provenance(
     }
 
 
+def git_state(folder: Path) -> GitState:
+    """Returns the state of the repository around `folder`; empty without a repository or git."""
+    commit = _git(folder, "rev-parse", "HEAD").strip()
+    if not commit:
+        return GitState()
+    diff = _git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv")
+    cut = diff.encode()[:DIFF_BYTES].decode(errors="ignore")
+    return GitState(
+        commit=commit,
+        branch=_git(folder, "rev-parse", "--abbrev-ref", "HEAD").strip(),
+        changed=tuple(_git(folder, "status", "--porcelain").splitlines()),
+        diff=cut,
+        truncated=len(cut) < len(diff),
+    )
+
+
+def checkout_state(folder: Path) -> GitState:
+    """Returns the state of the repository whose top is `folder`; empty if the folder lies deeper in
+    one, as a package installed within a project does."""
+    top = _git(folder, "rev-parse", "--show-toplevel").strip()
+    return git_state(folder) if top and Path(top).resolve() == folder.resolve() else GitState()
+
+
 def utc(milliseconds: int) -> str:
-    """ISO 8601, in UTC, to the millisecond."""
+    """Returns a time in ISO 8601, in UTC, to the millisecond."""
     from datetime import UTC, datetime
 
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
@@ -182,7 +243,7 @@ def _packages() -> dict[str, str]:
 
 
 def _gpus() -> list[dict[str, str]]:
-    """By nvidia-smi: a look at the GPUs must not start CUDA in the parent process."""
+    """Asks nvidia-smi, as torch would start CUDA in the parent process."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
@@ -202,7 +263,7 @@ def _gpus() -> list[dict[str, str]]:
 
 
 def _command() -> list[str]:
-    """As typed, with the interpreter's path and a module's file cut to names."""
+    """Returns the command as typed, without the paths of the interpreter and the module."""
     first = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path("python")
     package = Path(__file__).parents[1]
     name = f"{package.name}.{first.stem}" if first.parent == package else first.name
@@ -214,3 +275,17 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return "unknown"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Returns what git prints, or "" if it fails. It takes no locks, as others may be at work."""
+    try:
+        done = subprocess.run(  # noqa: S603 - its arguments are written here
+            ["git", "--no-optional-locks", "-C", str(folder), *arguments],  # noqa: S607
+            capture_output=True,
+            timeout=GIT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode(errors="replace")

@@ -10,10 +10,16 @@ import pytest
 
 from harness.core.records import Ended, Outcome, Started
 from harness.core.seeding import stream_seed
-from harness.store import git as git_module
+from harness.store import provenance as provenance_module
 from harness.store.coordination.processes import is_dead, process_tag
-from harness.store.git import GitState, checkout_state, git_state
-from harness.store.provenance import ENVIRONMENT, process_provenance, utc
+from harness.store.provenance import (
+    ENVIRONMENT,
+    GitState,
+    checkout_state,
+    git_state,
+    process_provenance,
+    utc,
+)
 from harness.store.store import Store
 from harness.store.write.inputs import ParamTable
 from tests.store.store_support import children, digits, done, failed, make_plan, runs, write
@@ -121,7 +127,7 @@ def test_git_state_of_a_dirty_tree(repository: Path) -> None:
 
 
 def test_a_large_diff_is_cut(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git_module, "DIFF_BYTES", 100)
+    monkeypatch.setattr(provenance_module, "DIFF_BYTES", 100)
     (repository / "a.txt").write_text("ü\n" * 1000)
     state = git_state(repository)
     assert len(state.diff.encode()) in (99, 100)  # never half a character
@@ -151,10 +157,10 @@ def test_the_repositories_of_the_experiment_and_of_the_harness_are_told_apart(
     path.write_text("name: grid\n")
     plan = make_plan([digits()], path=path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(Path(git_module.__file__).parent)
+        patch.chdir(Path(provenance_module.__file__).parent)
         writer = write(store, plan, {0: done()})
     own = git_state(repository).commit
-    harness = checkout_state(Path(git_module.__file__).parents[2]).commit
+    harness = checkout_state(Path(provenance_module.__file__).parents[2]).commit
     for run in runs(store):
         found = provenance(store, run.info.run_id)
         assert run.data.tags["mlflow.source.git.commit"] == own == found["git"]["commit"]  # type: ignore[index]

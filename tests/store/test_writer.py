@@ -113,7 +113,7 @@ def test_parent_and_child_are_linked_and_tagged(store: Store) -> None:
     assert (up["harness.kind"], down["harness.kind"]) == ("sweep", "trial")
     assert down["mlflow.parentRunId"] == parent.info.run_id
     assert json.loads(up["harness.expect"])[0]["where"] == {"model": "mlp"}
-    assert json.loads(down["harness.experiment.trial"]) == plan.trials[0].trial.resolved()
+    assert json.loads(down["harness.trial"]) == plan.trials[0].trial.resolved()
     for tags in (up, down):
         assert tags["harness.metric"] == "val/accuracy"
         assert tags["harness.direction"] == "max"

@@ -26,7 +26,7 @@ from tests.store.store_support import (
 
 @pytest.fixture(autouse=True)
 def quick_artifacts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which runs get artifacts is what counts here; what these are, in test_run_artifacts."""
+    """Replaces the artifacts, which test_run_artifacts tests: these tests count who gets them."""
 
     def mark(store: Store, planned: PlannedTrial, kept: TrialOutputs) -> str:
         store.client.log_text(kept.run_id, planned.name, "weights/marker.txt")
@@ -53,7 +53,7 @@ def trials() -> tuple[PlannedTrial, ...]:
     return plan.trials
 
 
-def test_what_is_spooled_comes_back(tmp_path: Path) -> None:
+def test_pending_outputs_are_loaded_as_they_were_saved(tmp_path: Path) -> None:
     spool = PendingOutputs(tmp_path / "spool" / "1")
     spool.save(kept(1, 0.75))
     back = spool.load(f"{1:016x}", "run1")
@@ -65,7 +65,7 @@ def test_what_is_spooled_comes_back(tmp_path: Path) -> None:
     assert list(spool.ids()) == [(f"{1:016x}", "run1")]
 
 
-def test_an_empty_spool_leaves_no_folder(tmp_path: Path) -> None:
+def test_the_folder_goes_with_its_last_file(tmp_path: Path) -> None:
     spool = PendingOutputs(tmp_path / "spool" / "1")
     assert list(spool.ids()) == []
     spool.save(kept(1))
@@ -77,7 +77,7 @@ def test_an_empty_spool_leaves_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", None])
-def test_damage_is_found_and_told(
+def test_a_damaged_file_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes | None
 ) -> None:
     spool = PendingOutputs(tmp_path)
@@ -91,7 +91,7 @@ def test_damage_is_found_and_told(
     assert "damaged" in caplog.text
 
 
-def test_a_write_that_fails_leaves_the_file_before(
+def test_a_failed_write_keeps_the_previous_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = PendingOutputs(tmp_path)
@@ -112,12 +112,12 @@ def test_a_write_that_fails_leaves_the_file_before(
 @pytest.mark.parametrize(
     ("trial_id", "run_id"), [("../../x", "run"), ("00", "../run"), ("00", "a/b"), ("", "run")]
 )
-def test_ids_never_leave_the_spool(tmp_path: Path, trial_id: str, run_id: str) -> None:
+def test_ids_cannot_point_outside_the_folder(tmp_path: Path, trial_id: str, run_id: str) -> None:
     with pytest.raises(ValueError, match="not a trial's"):
         PendingOutputs(tmp_path).remove(trial_id, run_id)
 
 
-def test_only_the_best_of_each_group_stays(tmp_path: Path) -> None:
+def test_only_the_best_of_each_group_stays_pending(tmp_path: Path) -> None:
     spool = PendingOutputs(tmp_path)
     best_trials = BestTrials(spool, GOAL, trials(), {})
     for number, accuracy in ((0, 0.5), (1, 0.6), (2, 0.9), (3, 0.9)):
@@ -127,7 +127,7 @@ def test_only_the_best_of_each_group_stays(tmp_path: Path) -> None:
     assert {winner.run_id for winner in best_trials.winners()} == {"run1", "run2"}
 
 
-def test_models_and_data_sets_of_other_options_are_kept_apart(tmp_path: Path) -> None:
+def test_models_and_data_sets_with_other_options_are_other_groups(tmp_path: Path) -> None:
     variants = [
         digits(model={"name": "mlp", "hidden": [4]}),
         digits(model={"name": "mlp", "hidden": [8]}),
@@ -194,7 +194,7 @@ def interrupted(store: Store, scores: dict[int, float]) -> None:
         sweep()
 
 
-def test_what_an_interrupted_sweep_kept_is_a_candidate_of_the_next(
+def test_pending_outputs_of_an_interrupted_sweep_compete_in_the_next(
     store: Store, workspace: Path
 ) -> None:
     plan = make_plan([planned.trial for planned in trials()], artifacts="best")
@@ -211,7 +211,7 @@ def test_what_an_interrupted_sweep_kept_is_a_candidate_of_the_next(
     assert not (workspace / "mlruns" / "spool").exists()
 
 
-def test_artifacts_are_finished_with_no_trial_run_again(store: Store, workspace: Path) -> None:
+def test_artifacts_are_stored_without_training_again(store: Store, workspace: Path) -> None:
     plan = make_plan([planned.trial for planned in trials()], artifacts="best")
     assert finish_artifacts(store, plan, GOAL) == 0
     interrupted(store, {0: 0.9, 1: 0.5})
@@ -220,10 +220,10 @@ def test_artifacts_are_finished_with_no_trial_run_again(store: Store, workspace:
     assert finish_artifacts(store, plan, GOAL) == 0
 
 
-def test_two_harnesses_at_once_clear_nothing_that_the_other_still_needs(
+def test_two_sweeps_at_once_remove_nothing_that_the_other_needs(
     store: Store, workspace: Path
 ) -> None:
-    """The first to end stores what is best so far, and leaves what is not decided."""
+    """The first to end stores the best trials so far, and leaves what is undecided."""
     plan = make_plan([planned.trial for planned in trials()], artifacts="best")
     spool = PendingOutputs(store.pending_outputs(store.experiment("test")))
     with SweepWriter(store, plan, GOAL) as second:
@@ -249,8 +249,8 @@ def test_two_harnesses_at_once_clear_nothing_that_the_other_still_needs(
     assert not (workspace / "mlruns" / "spool").exists()
 
 
-def test_the_last_of_two_harnesses_stores_what_the_other_trained(store: Store) -> None:
-    """Even where the other was stopped, and itself stores nothing."""
+def test_the_last_of_two_sweeps_stores_what_the_other_trained(store: Store) -> None:
+    """Even if the other was stopped and stores nothing itself."""
     plan = make_plan([planned.trial for planned in trials()], artifacts="best")
     with SweepWriter(store, plan, GOAL) as last:
         interrupted(store, {0: 0.9, 2: 0.4})
@@ -259,14 +259,14 @@ def test_the_last_of_two_harnesses_stores_what_the_other_trained(store: Store) -
     assert artifacts(store) == {"trial 0": "complete", "trial 1": None, "trial 2": "complete"}
 
 
-def test_a_later_sweep_stores_only_what_beats_the_stored(store: Store) -> None:
+def test_a_later_sweep_stores_only_trials_that_beat_stored_ones(store: Store) -> None:
     plan = make_plan([planned.trial for planned in trials()], artifacts="best")
     write(store, plan, {0: with_evidence(plan.trials[0], 0.8)})
     write(store, plan, {1: with_evidence(plan.trials[1], 0.7)})
     assert artifacts(store) == {"trial 0": "complete", "trial 1": None}
 
 
-def test_all_keeps_every_done_trial_and_none_keeps_nothing(store: Store) -> None:
+def test_artifacts_all_and_none(store: Store) -> None:
     both = [digits(), digits(seed=1)]
     plan = make_plan(both, artifacts="all")
     diverged: list[Record] = [measured(0, 0.1), Ended(Outcome.DIVERGED, {}, "not finite")]
@@ -278,7 +278,7 @@ def test_all_keeps_every_done_trial_and_none_keeps_nothing(store: Store) -> None
     assert has_weights(store, "test")
 
 
-def test_a_full_disk_costs_the_figures_and_not_the_results(
+def test_a_full_disk_loses_figures_but_no_results(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(number: int) -> None:

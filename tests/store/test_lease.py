@@ -1,4 +1,4 @@
-"""Leases and claims through a store that is all that harnesses share."""
+"""Leases and claims of machines that share only a server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOOKS = st.lists(st.tuples(st.floats(0, 40), st.booleans()), min_size=2, max_siz
 
 
 @given(LOOKS)
-def test_only_a_counter_watched_without_pause_for_the_whole_time_expires(
+def test_a_counter_expires_only_if_watched_without_a_pause(
     looks: list[tuple[float, bool]],
 ) -> None:
     watch, now, counter, still = LeaseMonitor(60.0), 1000.0, 0, 0.0
@@ -43,7 +43,7 @@ def test_only_a_counter_watched_without_pause_for_the_whole_time_expires(
             assert found == ({"a"} if still >= 60 else set())
 
 
-def test_a_counter_that_went_and_came_back_has_its_whole_time_again() -> None:
+def test_a_counter_that_returns_has_its_whole_time_again() -> None:
     watch = LeaseMonitor(60.0)
     for now in range(0, 50, 10):
         assert not watch.expired({"a": "1", "b": "1"}, now)
@@ -53,7 +53,7 @@ def test_a_counter_that_went_and_came_back_has_its_whole_time_again() -> None:
 
 @pytest.fixture
 def served(store: Store, tmp_path: Path) -> Store:
-    """The store as one sees it that shares its server alone."""
+    """The store as a machine sees it that shares only the server."""
     return apart(store, tmp_path / "one")
 
 
@@ -65,7 +65,7 @@ def three() -> Plan:
     return make_plan([digits(seed=seed) for seed in range(3)])
 
 
-def test_of_two_without_a_common_folder_one_gets_each_trial(served: Store, tmp_path: Path) -> None:
+def test_two_machines_never_get_the_same_trial(served: Store, tmp_path: Path) -> None:
     plan, other = three(), apart(served, tmp_path / "other")
     with SweepWriter(served, plan, GOAL) as writer, SweepWriter(other, plan, GOAL) as second:
         known = served.latest_runs(writer.experiment_id)
@@ -89,10 +89,10 @@ def test_of_two_without_a_common_folder_one_gets_each_trial(served: Store, tmp_p
             assert second.lease.claims_of_others() == {writer.run_id: set()}
 
 
-def test_of_many_that_claim_at_once_never_two_begin(
+def test_simultaneous_claims_are_granted_to_one_process(
     served: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each claims every trial until it is granted or held; whoever is granted keeps it."""
+    """Each process claims every trial until it is granted or held, and keeps what it is granted."""
     monkeypatch.setattr(claims, "CONTEST_SECONDS", 0.01)
     plan = make_plan([digits(seed=seed) for seed in range(8)])
     granted: list[str] = []
@@ -139,20 +139,20 @@ def test_many_claims_fit_in_tags(served: Store) -> None:
 
 
 def elsewhere(store: Store, run_id: str) -> None:
-    """Let a run seem another machine's."""
+    """Makes a run look like one of another machine."""
     tag = json.dumps(json.loads(processes.process_tag()) | {"host": "elsewhere"})
     store.client.set_tag(run_id, names.TAG_PROCESS, tag)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The steady clock, moved by hand."""
+    """The monotonic clock, which the test advances."""
     now = [1000.0]
     monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
     return now
 
 
-def test_a_dead_machine_s_runs_are_closed_and_its_trials_free(
+def test_runs_of_a_dead_machine_are_closed_and_its_trials_released(
     served: Store, tmp_path: Path, clock: list[float]
 ) -> None:
     plan = three()
@@ -187,7 +187,7 @@ def test_a_dead_machine_s_runs_are_closed_and_its_trials_free(
     assert served.client.get_run(heir.run_id).info.status == "RUNNING"
 
 
-def test_the_living_and_those_of_this_machine_are_never_closed(
+def test_live_runs_and_runs_of_this_machine_are_never_closed(
     served: Store, clock: list[float]
 ) -> None:
     plan = three()
@@ -201,7 +201,7 @@ def test_the_living_and_those_of_this_machine_are_never_closed(
         assert served.client.get_run(writer.run_id).info.status == "RUNNING"
 
 
-def test_while_the_server_is_away_the_lone_go_on_and_others_wait(
+def test_without_the_server_a_lone_process_goes_on_and_others_wait(
     served: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = three()

@@ -1,4 +1,4 @@
-"""What a process killed between a run's files and its run leaves goes with the next sweep."""
+"""The next sweep removes files of runs that a killed process never wrote."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_next_sweep_removes_them(store: Store, killed: list[Path]) -> None:
     assert all(is_run(store, folder.name) for folder in left)
 
 
-def test_so_does_one_that_has_nothing_to_run(store: Store, killed: list[Path]) -> None:
+def test_a_sweep_with_nothing_to_train_removes_them_too(store: Store, killed: list[Path]) -> None:
     """It closes the run of a sweep that was killed at its very end, too."""
     assert [run for run in runs(store) if run.info.status == "RUNNING"]
     finish(store, make_plan([digits()]))
@@ -77,8 +77,8 @@ def test_so_does_one_that_has_nothing_to_run(store: Store, killed: list[Path]) -
     assert not any(folder.exists() for folder in killed)
 
 
-def test_while_anybody_writes_nothing_is_touched(store: Store, killed: list[Path]) -> None:
-    """Another experiment too: what he has stored and not yet told of looks alike."""
+def test_nothing_is_removed_while_another_process_writes(store: Store, killed: list[Path]) -> None:
+    """Not even one of another experiment: its unfinished runs look the same."""
     other = ActiveWriter(store.writers_file(store.experiment("other")))
     assert not orphaned_folders(store)
     assert remove_orphaned_folders(store) == 0
@@ -88,7 +88,7 @@ def test_while_anybody_writes_nothing_is_touched(store: Store, killed: list[Path
     assert orphaned_folders(store) == killed
 
 
-def test_who_comes_to_write_a_new_experiment_is_seen(store: Store, killed: list[Path]) -> None:
+def test_a_writer_of_a_new_experiment_is_noticed(store: Store, killed: list[Path]) -> None:
     with no_active_writers(store.claims_folder) as is_alone:
         assert is_alone()
         newcomer = ActiveWriter(store.writers_file("99"))
@@ -96,8 +96,8 @@ def test_who_comes_to_write_a_new_experiment_is_seen(store: Store, killed: list[
     newcomer.leave()
 
 
-def test_what_more_was_stored_of_stays(store: Store, killed: list[Path]) -> None:
-    """As files of runs that somebody purged by hand, or put there."""
+def test_folders_with_other_files_stay(store: Store, killed: list[Path]) -> None:
+    """Somebody may have purged the run, or put the files there."""
     for folder in killed:
         (folder / "artifacts" / "weights.pt").write_bytes(b"mine")
     assert not orphaned_folders(store)
@@ -119,7 +119,7 @@ def test_runs_of_another_database_in_the_folder_keep_their_files(
     assert orphaned_folders(store) == killed[:1]
 
 
-def test_the_doctor_tells_and_removes(
+def test_doctor_reports_and_removes_them(
     store: Store, killed: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = []

@@ -56,7 +56,7 @@ def test_the_parent_lists_every_package(store: Store) -> None:
     assert packages.keys() > {"torch", "pip", "pytest"}  # type: ignore[attr-defined]
 
 
-def test_a_search_is_told_of(store: Store) -> None:
+def test_a_search_is_recorded(store: Store) -> None:
     from harness.store.write.sweep_writer import SweepWriter
     from tests.store.store_support import GOAL
 
@@ -148,9 +148,7 @@ def test_an_installed_harness_has_no_checkout(repository: Path) -> None:
     assert checkout_state(repository) == git_state(repository)
 
 
-def test_the_repositories_of_the_experiment_and_of_the_harness_are_told_apart(
-    store: Store, repository: Path
-) -> None:
+def test_both_repositories_are_recorded(store: Store, repository: Path) -> None:
     """The sweep runs from elsewhere than its experiment's repository."""
     (repository / "a.txt").write_text("two\n")
     path = repository / "grid.yaml"
@@ -175,7 +173,7 @@ def altered(**fields: object) -> str:
     return json.dumps(json.loads(process_tag()) | fields)
 
 
-def test_a_living_owner_is_not_dead() -> None:
+def test_a_live_process_is_not_dead() -> None:
     assert not is_dead(process_tag())
     assert json.loads(process_tag())["pid"] == os.getpid()
 
@@ -194,7 +192,7 @@ def test_a_living_owner_is_not_dead() -> None:
     ],
     ids=["host", "host and boot", "boot", "born", "pid", "none", "list", "wrong type"],
 )
-def test_death_is_certain_or_not_told(tag: str, dead: bool) -> None:
+def test_a_process_is_dead_only_if_that_is_certain(tag: str, dead: bool) -> None:
     assert not psutil.pid_exists(2**22 + 1)
     assert is_dead(tag) is dead
 

@@ -70,7 +70,7 @@ def test_a_row_is_a_trial_with_its_fields_and_scalars(store: Store) -> None:
     assert found.expect[0]["value"] == 0.9
 
 
-def test_the_database_and_mlflows_search_give_the_same_table(
+def test_tables_and_client_give_the_same_results(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     direct = read_results(store, "newer")
@@ -102,7 +102,7 @@ def test_reading_sends_no_request_for_a_single_run(
     assert Counted.requests == 2  # the experiment's name, and one page
 
 
-def test_a_database_of_an_unknown_form_is_read_by_mlflow(
+def test_results_of_unknown_tables_are_read_by_mlflow(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "_TAGS", "SELECT * FROM no_such_table")
@@ -129,7 +129,7 @@ def test_an_experiment_without_trials_says_so(store: Store) -> None:
         read_results(store, "only a sweep")
 
 
-def test_trials_are_found_by_the_beginning_of_either_id(store: Store) -> None:
+def test_trials_are_found_by_the_prefix_of_either_id(store: Store) -> None:
     row = read_results(store, "older").trials.iloc[0]
 
     for reference in (row["run_id"], row["run_id"][:8], row["trial_id"], row["trial_id"][:8]):
@@ -161,7 +161,7 @@ def test_the_newest_run_of_a_trial_counts() -> None:
         assert row["run_id"] == "b"
 
 
-def test_a_done_run_is_not_given_up_for_one_that_diverged() -> None:
+def test_a_done_run_counts_more_than_a_newer_diverged_one() -> None:
     diverged = trial_run(outcome="diverged", run_id="b", started=2)
 
     (row,) = results(trial_run(0.9, run_id="a", started=1), diverged).trials.to_dict("records")
@@ -212,8 +212,8 @@ def test_fields_are_those_of_trial_flat() -> None:
     assert flatten(trial.resolved()) == flat
 
 
-def test_a_run_that_has_just_begun_is_of_its_config() -> None:
-    """Its tags are there, its params not yet."""
+def test_a_run_that_has_just_started_has_its_config() -> None:
+    """Its tags are stored, its params not yet."""
     first, begun = trial_run(0.9, seed=0), trial_run(seed=1, outcome=None, status="RUNNING")
     begun.params.clear()
 
@@ -225,7 +225,7 @@ def test_a_run_that_has_just_begun_is_of_its_config() -> None:
     assert found.trials["augment"].nunique() == 1
 
 
-def test_options_that_a_sweep_did_not_log_are_known_all_the_same() -> None:
+def test_options_that_a_sweep_did_not_log_are_known() -> None:
     """One sweep leaves Adam's eps at its default, so out of its params; a later one moves it."""
     first = trial_run(0.9, optimizer="adam")
     second = trial_run(0.8, optimizer={"name": "adam", "eps": 1e-3})

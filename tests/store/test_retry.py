@@ -40,13 +40,13 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("passing", [TWICE, TWICE_IN_A_FILE, BUSY], ids=["key", "file", "busy"])
-def test_what_passes_is_tried_again(passing: Exception) -> None:
+def test_temporary_errors_are_retried(passing: Exception) -> None:
     store = Store(passing, passing)
     assert with_retries("write", store.write) == "written"
     assert store.calls == 3
 
 
-def test_a_row_that_never_fits_is_an_error_even_to_the_patient() -> None:
+def test_a_lasting_collision_is_an_error_within_retry_while() -> None:
     store = Store(*[TWICE] * 9)
     with module.retry_while(lambda: True), pytest.raises(StoreError, match="duplicate key"):
         with_retries("write", store.write)
@@ -58,7 +58,7 @@ def test_a_store_that_stays_busy_is_unreachable() -> None:
         with_retries("write", Store(*[BUSY] * 9).write)
 
 
-def test_any_other_fault_is_told_at_once() -> None:
+def test_other_errors_are_raised_at_once() -> None:
     store = Store(WRONG)
     with pytest.raises(StoreError, match="no such run"):
         with_retries("write", store.write)

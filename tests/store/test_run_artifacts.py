@@ -48,7 +48,7 @@ def stored(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> St
     return Stored(store, run.info.run_id, run.data.tags, folder, shown, root)
 
 
-def test_a_kept_trial_has_its_files(stored: Stored) -> None:
+def test_a_best_trial_has_its_files(stored: Stored) -> None:
     assert stored.tags["harness.artifacts"] == "complete"
     files = {str(p.relative_to(stored.folder)) for p in stored.folder.rglob("*") if p.is_file()}
     assert files == {
@@ -112,7 +112,7 @@ def test_logging_a_model_leaves_global_state_alone(stored: Stored) -> None:
     assert mlflow.active_run() is None
 
 
-def test_what_cannot_be_made_is_told_and_costs_nothing_else(
+def test_an_artifact_that_fails_is_reported_and_the_others_are_stored(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*arguments: object) -> None:

@@ -109,7 +109,7 @@ def test_roc_is_undefined_with_one_class() -> None:
     assert roc_curves("mlp", alone) is None
 
 
-def test_scatters_are_one_for_each_target() -> None:
+def test_each_target_has_its_scatter_plot() -> None:
     true = np.array([[1.0, 5.0], [2.0, 6.0]])
     predicted = true + np.array([[0.0, 3.0], [0.0, 4.0]])
     one, two = predicted_over_true("mlp", Predictions(true, predicted, None, ()))
@@ -119,7 +119,9 @@ def test_scatters_are_one_for_each_target() -> None:
 
 
 @pytest.mark.parametrize(("channels", "shape"), [(1, (24, 8, 8)), (3, (24, 8, 8, 3))])
-def test_a_gallery_tells_right_from_wrong(channels: int, shape: tuple[int, ...]) -> None:
+def test_image_grid_marks_right_and_wrong_predictions(
+    channels: int, shape: tuple[int, ...]
+) -> None:
     images = np.random.default_rng(0).integers(0, 17, (30, channels, 8, 8)).astype(np.uint8)
     found = made()
     record = image_grid("mlp", found, images)
@@ -132,7 +134,7 @@ def test_a_gallery_tells_right_from_wrong(channels: int, shape: tuple[int, ...])
     assert f"the first 24 of 40 test images, {sum(record.right)} right" in record.title
 
 
-def test_a_gallery_of_fewer_images_than_places() -> None:
+def test_image_grid_of_few_images() -> None:
     record = image_grid("mlp", made(), np.ones((5, 1, 4, 4), np.uint8))
     assert len(record.images) == len(record.captions) == len(record.right) == 5
 
@@ -159,7 +161,7 @@ def test_every_record_is_drawn_with_its_title_and_content() -> None:
         assert plain(record.title) in titles
 
 
-def test_what_is_drawn_is_what_the_record_holds() -> None:
+def test_figures_show_the_data_of_their_record() -> None:
     loss = epoch_curves("mlp", HISTORY)["loss"]
     drawn = draw(loss).axes[0].get_lines()
     assert [line.get_label() for line in drawn] == ["train", "val"]

@@ -40,7 +40,7 @@ def test_processes_that_open_a_fresh_store_at_once_agree_quietly_and_without_tor
     assert {err for (_, err), _ in ends} == {""}
 
 
-def test_the_default_store_lies_in_the_project(store: Store, workspace: Path) -> None:
+def test_the_default_store_is_in_the_project(store: Store, workspace: Path) -> None:
     assert store.database == workspace / "mlruns" / "mlflow.db"
     experiment = store.client.get_experiment(store.experiment("x"))
     assert experiment.artifact_location == (workspace / "mlruns" / "artifacts").as_uri()
@@ -68,20 +68,20 @@ def test_an_experiment_may_have_any_name(store: Store, workspace: Path, name: st
     assert {path for path in workspace.rglob("*") if path.is_dir()} == before
 
 
-def test_an_absent_experiment_is_told_with_the_closest(store: Store) -> None:
+def test_an_unknown_experiment_error_names_the_closest(store: Store) -> None:
     store.experiment("mnist-optimizers")
     with pytest.raises(StoreError, match="did you mean 'mnist-optimizers'"):
         store.experiment("mnist-optimisers", create=False)
 
 
-def test_a_deleted_experiment_is_told(store: Store) -> None:
+def test_a_deleted_experiment_is_an_error(store: Store) -> None:
     number = store.experiment("gone")
     store.client.delete_experiment(number)
     with pytest.raises(StoreError, match=f"restore it .*-x {number}"):
         store.experiment("gone")
 
 
-def test_a_server_that_is_down_is_told_at_once_without_secrets(
+def test_a_server_that_is_down_is_reported_at_once_without_secrets(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with socket.socket() as free:
@@ -110,7 +110,7 @@ def test_a_server_that_is_down_is_told_at_once_without_secrets(
         ("postgres://host/x", "did you mean 'postgresql'?"),
     ],
 )
-def test_a_store_of_no_use_is_refused(uri: str, told: str, tmp_path: Path) -> None:
+def test_an_unsupported_store_is_refused(uri: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         open_store(tmp_path, uri)
     assert told in str(caught.value)
@@ -146,7 +146,7 @@ def test_scheme() -> None:
     assert [scheme(uri) for uri in uris] == ["sqlite", "postgresql", "https", "", ""]
 
 
-def test_finished_is_the_same_from_the_tables_and_from_mlflow(store: Store) -> None:
+def test_latest_runs_are_the_same_from_tables_and_client(store: Store) -> None:
     plan = make_plan([digits(seed=seed) for seed in range(5)])
     stopped = [*done()[:3], Ended(Outcome.INTERRUPTED, {}, "stopped")]
     diverged = [*done()[:3], Ended(Outcome.DIVERGED, {}, "not finite")]
@@ -164,7 +164,7 @@ def test_finished_is_the_same_from_the_tables_and_from_mlflow(store: Store) -> N
     assert found["0" * 16].run_id == children(store)["trial 0"].info.run_id
 
 
-def test_finished_without_the_tables_it_knows(
+def test_latest_runs_of_unknown_tables_are_read_by_mlflow(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(store, make_plan([digits()]), {0: done()})
@@ -204,7 +204,7 @@ def test_runs_of_a_killed_process_are_closed_by_the_next_sweep(
     assert child.info.end_time - child.info.start_time < 60_000
 
 
-def test_a_living_process_keeps_its_runs(store: Store) -> None:
+def test_runs_of_a_live_process_stay_open(store: Store) -> None:
     from harness.store.write.sweep_writer import SweepWriter
     from tests.store.store_support import GOAL
 

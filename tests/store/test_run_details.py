@@ -26,7 +26,7 @@ def run(store: Store, factor: float = 1.0) -> str:
     return str(made.info.run_id)
 
 
-def test_histories_hold_the_asked_metrics_of_the_asked_runs_in_order(store: Store) -> None:
+def test_histories_have_the_requested_metrics_and_runs_in_order(store: Store) -> None:
     first, second, _ = run(store), run(store, 2.0), run(store)
 
     found = RunDetails(store).histories([first, second, first], ["val/accuracy", "lr"])
@@ -38,7 +38,7 @@ def test_histories_hold_the_asked_metrics_of_the_asked_runs_in_order(store: Stor
     assert list(of_second["value"]) == [0.0, 2.0, 4.0]
 
 
-def test_a_store_that_is_no_file_of_ours_gives_the_same(store: Store) -> None:
+def test_the_client_reads_the_same_histories(store: Store) -> None:
     runs = [run(store, factor) for factor in (1.0, 2.0)]
     elsewhere = replace(store, database=None)
     asked = ["val/accuracy", "train/loss"]
@@ -69,7 +69,7 @@ def test_more_runs_than_a_statement_holds(store: Store) -> None:
     assert set(found["run_id"]) == {known}
 
 
-def test_nothing_asked_is_an_empty_table(store: Store) -> None:
+def test_no_runs_give_an_empty_table(store: Store) -> None:
     assert list(RunDetails(store).histories([], ["a"]).columns) == [
         "run_id",
         "metric",
@@ -78,7 +78,7 @@ def test_nothing_asked_is_an_empty_table(store: Store) -> None:
     ]
 
 
-def test_small_files_are_read_and_absent_ones_are_none(store: Store) -> None:
+def test_text_files_are_read_and_missing_ones_are_none(store: Store) -> None:
     held = run(store)
     attach(store, held, "provenance.json", '{"python": "3"}')
     attach(store, held, "traceback.txt", "boom")
@@ -92,7 +92,7 @@ def test_small_files_are_read_and_absent_ones_are_none(store: Store) -> None:
     assert RunDetails(store).provenance() == {}
 
 
-def test_an_attached_file_replaces_the_one_before(store: Store) -> None:
+def test_an_attached_file_replaces_the_previous_one(store: Store) -> None:
     held = run(store)
     attach(store, held, "report.html", "first")
     attach(store, held, "report.html", "second")
@@ -100,7 +100,7 @@ def test_an_attached_file_replaces_the_one_before(store: Store) -> None:
     assert RunDetails(store).text(held, "report.html") == "second"
 
 
-def test_provenance_that_is_no_json_is_left_out(store: Store) -> None:
+def test_invalid_provenance_is_ignored(store: Store) -> None:
     held = run(store)
     attach(store, held, "provenance.json", "{cut off")
     assert RunDetails(store, held).provenance() == {}

@@ -17,7 +17,7 @@ artifacts: none
 """
 
 
-def test_a_glance_tells_what_the_open_store_tells(workspace: Path) -> None:
+def test_latest_runs_are_the_same_without_mlflow(workspace: Path) -> None:
     (workspace / "small.yaml").write_text(FILE)
     assert sweep.main(["small.yaml", "--executor", "inline", "--no-compare"]) == 0
     store = open_store()
@@ -28,12 +28,12 @@ def test_a_glance_tells_what_the_open_store_tells(workspace: Path) -> None:
     assert latest_runs_without_mlflow("another") == {}
 
 
-def test_a_glance_makes_no_store(workspace: Path) -> None:
+def test_reading_without_mlflow_creates_no_store(workspace: Path) -> None:
     assert latest_runs_without_mlflow("small") == {}
     assert not (workspace / "mlruns" / "mlflow.db").exists()
 
 
-def test_what_cannot_be_told_so_soon_is_not_guessed(
+def test_none_without_mlflow_if_the_tables_are_not_known(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

@@ -21,7 +21,7 @@ from harness import predict, search, sweep
 from harness.core.errors import InputError, StoreError
 from harness.experiment.loading import load
 from harness.experiment.trial import COMPONENT_FIELDS
-from harness.store.artifacts.trial_outputs import PendingOutputs
+from harness.store.artifacts.best_trials import PendingOutputs
 from harness.store.names import PARAM_TRIAL
 from harness.store.read.run_details import fetch_weights
 from harness.store.store import Store

@@ -8,8 +8,12 @@ import torch
 
 from harness.core.records import Ended, Outcome, Record, TestOutputs
 from harness.experiment.plan import PlannedTrial
-from harness.store.artifacts.best_trials import BestTrials, selection_group
-from harness.store.artifacts.trial_outputs import PendingOutputs, TrialOutputs
+from harness.store.artifacts.best_trials import (
+    BestTrials,
+    PendingOutputs,
+    TrialOutputs,
+    selection_group,
+)
 from harness.store.store import Store
 from harness.store.write.sweep_writer import SweepWriter, finish_artifacts
 from tests.store.store_support import (

@@ -17,9 +17,8 @@ from harness.core.records import FINISHED, Ended, Outcome, Record, Started
 from harness.core.text import format_value
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.store import names
-from harness.store.artifacts.best_trials import BestTrials, Candidate
+from harness.store.artifacts.best_trials import BestTrials, Candidate, PendingOutputs, TrialOutputs
 from harness.store.artifacts.trial_files import store_artifacts
-from harness.store.artifacts.trial_outputs import PendingOutputs, TrialOutputs
 from harness.store.coordination.leases import Lease
 from harness.store.coordination.processes import ActiveWriter
 from harness.store.coordination.stale_runs import clean_up_after_dead_processes

@@ -238,8 +238,9 @@ def utc(milliseconds: int) -> str:
 
 
 def _packages() -> dict[str, str]:
-    found = {d.metadata["Name"]: d.version for d in metadata.distributions() if d.metadata["Name"]}
-    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+    installed = metadata.distributions()
+    packages = {d.metadata["Name"]: d.version for d in installed if d.metadata["Name"]}
+    return dict(sorted(packages.items(), key=lambda item: item[0].lower()))
 
 
 def _gpus() -> list[dict[str, str]]:

@@ -146,28 +146,31 @@ def _curves(name: str, quantity: str, history: Sequence[Measured]) -> EpochCurve
     return EpochCurves(f"{name}\n{quantity} over {epochs} epochs", "epoch", quantity, tuple(lines))
 
 
-def confusion_matrix(name: str, made: Predictions) -> ConfusionMatrix:
+def confusion_matrix(name: str, predictions: Predictions) -> ConfusionMatrix:
     """Returns the counts of each true and predicted class."""
-    n = len(made.classes)
-    counts = np.bincount(n * made.true + made.predicted, minlength=n * n).reshape(n, n)
-    title = f"{name}\nconfusion on {len(made)} test examples, accuracy {made.accuracy:.4f}"
-    return ConfusionMatrix(title, made.classes, counts)
+    n = len(predictions.classes)
+    pairs = n * predictions.true + predictions.predicted
+    counts = np.bincount(pairs, minlength=n * n).reshape(n, n)
+    accuracy = f"accuracy {predictions.accuracy:.4f}"
+    title = f"{name}\nconfusion on {len(predictions)} test examples, {accuracy}"
+    return ConfusionMatrix(title, predictions.classes, counts)
 
 
-def roc_curves(name: str, made: Predictions) -> RocCurves | None:
+def roc_curves(name: str, predictions: Predictions) -> RocCurves | None:
     """Returns the curve of each class against the rest, or of class 1 of two.
 
     Classes without both positive and negative examples have no curve; returns None if none has one.
     Of many classes, those with the smallest area are shown.
     """
-    assert made.probabilities is not None  # noqa: S101 - a classification has them
-    numbers: Iterable[int] = range(len(made.classes)) if len(made.classes) > 2 else (1,)
+    assert predictions.probabilities is not None  # noqa: S101 - a classification has them
+    count = len(predictions.classes)
+    numbers: Iterable[int] = range(count) if count > 2 else (1,)
     drawn = []
     for number in numbers:
-        positive = made.true == number
+        positive = predictions.true == number
         if 0 < positive.sum() < len(positive):
-            x, y = roc_points(made.probabilities[:, number], positive)
-            drawn.append((area(x, y), made.classes[number], x, y))
+            x, y = roc_points(predictions.probabilities[:, number], positive)
+            drawn.append((area(x, y), predictions.classes[number], x, y))
     if not drawn:
         return None
     shown = sorted(drawn, key=lambda curve: curve[0])[:ROC_CURVES]
@@ -176,7 +179,8 @@ def roc_curves(name: str, made: Predictions) -> RocCurves | None:
     )
     which = f"the {len(shown)} of {len(drawn)} classes with the smallest area, "
     return RocCurves(
-        f"{name}\nROC, {which if len(shown) < len(drawn) else ''}{len(made)} test examples", lines
+        f"{name}\nROC, {which if len(shown) < len(drawn) else ''}{len(predictions)} test examples",
+        lines,
     )
 
 
@@ -199,19 +203,20 @@ def area(x: Floats, y: Floats) -> float:
     return float(np.trapezoid(y, x))
 
 
-def predicted_over_true(name: str, made: Predictions) -> list[PredictedOverTrue]:
+def predicted_over_true(name: str, predictions: Predictions) -> list[PredictedOverTrue]:
     """Returns a scatter plot for each target of a regression."""
     plots = []
-    for column in range(made.true.shape[1]):
-        true, predicted = made.true[:, column], made.predicted[:, column]
-        which = f", target {column + 1} of {made.true.shape[1]}" if made.true.shape[1] > 1 else ""
+    targets = predictions.true.shape[1]
+    for column in range(targets):
+        true, predicted = predictions.true[:, column], predictions.predicted[:, column]
+        which = f", target {column + 1} of {targets}" if targets > 1 else ""
         error = float(np.sqrt(np.mean((true - predicted) ** 2)))
-        title = f"{name}\n{len(made)} test examples{which}, RMSE {error:.4g}"
+        title = f"{name}\n{len(predictions)} test examples{which}, RMSE {error:.4g}"
         plots.append(PredictedOverTrue(title, f"target_{column + 1}", true, predicted))
     return plots
 
 
-def image_grid(name: str, made: Predictions, inputs: NDArray[np.uint8]) -> ImageGrid:
+def image_grid(name: str, predictions: Predictions, inputs: NDArray[np.uint8]) -> ImageGrid:
     """Returns the first test images, with their predicted classes.
 
     inputs: [n, C, H, W], one or three channels.
@@ -221,13 +226,15 @@ def image_grid(name: str, made: Predictions, inputs: NDArray[np.uint8]) -> Image
     images = images[:, 0] if images.shape[1] == 1 else images[:, :3].transpose(0, 2, 3, 1)
     right: list[bool] = []
     captions: list[str] = []
-    for true, predicted in zip(made.true, made.predicted, strict=True):
+    for true, predicted in zip(predictions.true, predictions.predicted, strict=True):
         if len(captions) == len(images):
             break
         right.append(bool(true == predicted))
-        guess = made.classes[predicted]
-        captions.append(guess if right[-1] else f"{guess} (true: {made.classes[true]})")
-    title = f"{name}\nthe first {len(captions)} of {len(made)} test images, {sum(right)} right"
+        guess = predictions.classes[predicted]
+        captions.append(guess if right[-1] else f"{guess} (true: {predictions.classes[true]})")
+    title = (
+        f"{name}\nthe first {len(captions)} of {len(predictions)} test images, {sum(right)} right"
+    )
     return ImageGrid(title, images[: len(captions)], tuple(captions), tuple(right))
 
 

@@ -168,18 +168,18 @@ def _figures(
     """Yields each figure's data with the name of its file."""
     for quantity, curves in epoch_curves(name, history).items():
         yield re.sub(r"[^\w-]", "_", quantity), curves
-    made = predictions(info, test_outputs)
+    test_predictions = predictions(info, test_outputs)
     if not info.task.is_classification:
-        for target in predicted_over_true(name, made):
+        for target in predicted_over_true(name, test_predictions):
             yield f"predicted_over_true_{target.name}", target
         return
-    yield "confusion_matrix", confusion_matrix(name, made)
-    roc = roc_curves(name, made)
+    yield "confusion_matrix", confusion_matrix(name, test_predictions)
+    roc = roc_curves(name, test_predictions)
     if roc is not None:
         yield "roc", roc
     inputs = test_outputs.inputs.numpy()
     if inputs.ndim == 4 and len(inputs):
-        yield "sample_images", image_grid(name, made, inputs)
+        yield "sample_images", image_grid(name, test_predictions, inputs)
 
 
 def _rows(predictions: Predictions) -> Iterator[list[object]]:

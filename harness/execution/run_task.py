@@ -1,15 +1,194 @@
-"""Trains one trial in the calling process, as every executor does at its far end."""
+"""Runs a task in this process: one trial, or a stack if it has several that can be stacked."""
 
 from __future__ import annotations
 
 import gc
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.core.errors import HarnessError
-from harness.core.records import Ended, Outcome, Record, Started
-from harness.execution.executors.base import TrainingTask
+from harness.core.records import Ended, Measured, Outcome, Record, Started
+from harness.execution.checkpoint_folder import CheckpointFolder, CheckpointWriteError
+from harness.execution.executors.base import Event, TrainingTask
+from harness.execution.stopping import TOLD_TO_STOP
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.training.stacked.stack import Stack
+
+CANCELLED: Final = Ended(Outcome.INTERRUPTED, {}, "cancelled")
+
+_max_trials: dict[str, int] = {}
+"""How many trials fit into memory, by what their size depends on, as measured in this process."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Holds the events of a stack back until its first epoch is over.
+
+    unfinished: the keys of trials that have not ended. has_begun: whether that epoch is over.
+    """
+
+    unfinished: set[str]
+    has_begun: bool = False
+    pending: list[Event] = field(default_factory=list)
+
+    def add(self, event: Event) -> list[Event]:
+        """Returns the events that can be passed on now."""
+        record = event.record
+        self.pending.append(event)
+        if isinstance(record, Ended) or (isinstance(record, Measured) and record.epoch > 0):
+            self.has_begun = True
+        if not self.has_begun:
+            return []
+        ready, self.pending = self.pending, []
+        self.unfinished -= {e.key for e in ready if isinstance(e.record, Ended)}
+        return ready
+
+
+def events(task: TrainingTask, cancelled: Collection[str] = frozenset()) -> Iterator[Event]:
+    """Yields the records of all trials of a task.
+
+    cancelled: keys of trials that are no longer wanted. It is read between two records, so that the
+    caller may add to it. Each such trial ends as `CANCELLED`, and the others continue.
+
+    Trials that cannot be stacked train one after another. So do those of a stack that fails before
+    its first epoch is over, so that a trial that fails does so alone; if memory runs out, each half
+    is first tried as a stack. No event is yielded before that epoch is over, so that no trial
+    starts twice. If a checkpoint of a stack cannot be written, all its trials fail.
+    """
+    if not task.is_stack:
+        for record in _run_single(task, cancelled):
+            yield Event(task.key, record)
+        return
+    from harness.training.stacked.memory import TooLarge
+    from harness.training.stacked.modules.forward_pass import Unstackable
+
+    progress = _Progress({key for key, _ in task.trials})
+    try:
+        for event in _run_stack(task, cancelled):
+            if event.record is TOLD_TO_STOP:
+                yield event
+                return
+            yield from progress.add(event)
+        return
+    except Unstackable as reason:
+        fallback = _run_one_by_one(task, str(reason), cancelled)
+    except TooLarge as error:
+        fallback = _run_parts(task, error.max_trials, cancelled)
+    except Exception as error:  # noqa: BLE001 - whatever a model or a library raises
+        ended = failure(error, task)  # It also frees the stack's memory.
+        if progress.has_begun or isinstance(error, CheckpointWriteError):
+            yield from (Event(key, ended) for key, _ in task.trials if key in progress.unfinished)
+            return
+        progress.pending.clear()
+        if is_out_of_memory(error):
+            fallback = _run_parts(task, -(-len(task.trials) // 2), cancelled)
+        else:
+            first_line = f"the stack failed: {error}".splitlines()[0]
+            fallback = _run_one_by_one(task, first_line, cancelled)
+    # Outside of the handlers: their exceptions would keep the stack in memory.
+    yield from fallback
+
+
+def _run_single(task: TrainingTask, cancelled: Collection[str]) -> Iterator[Record]:
+    """Yields a single trial's records, until it is cancelled."""
+    if task.key in cancelled:
+        yield CANCELLED
+        return
+    for record in run(task):
+        yield record
+        if task.key in cancelled and not isinstance(record, Ended):
+            yield CANCELLED
+            return
+
+
+def _run_stack(task: TrainingTask, cancelled: Collection[str]) -> Iterator[Event]:
+    """Yields the records of a stack.
+
+    Raises Unstackable if the trials cannot be stacked, or train faster one by one; TooLarge if they
+    do not fit into memory.
+    """
+    import torch
+
+    from harness.execution.checkpointer import train_with_checkpoints
+    from harness.training import device as devices
+
+    device = torch.device(task.device) if task.device else devices.resolve(task.trial.device)
+    return train_with_checkpoints(task, device, cancelled, lambda: _build_stack(task, device))
+
+
+def _build_stack(task: TrainingTask, device: torch.device) -> tuple[Stack, dict[str, Any]]:
+    """Builds a task's stack, if it fits into memory and is faster than its trials one by one.
+
+    Returns it with the metadata of its start. The speedup is measured if the task has a file for
+    it that holds no earlier measurement. Raises Unstackable and TooLarge.
+    """
+    from harness.execution.stack_speedup import measured_speedup, stored_speedup
+    from harness.training.stacked.modules.forward_pass import Unstackable
+
+    if not task.others:
+        raise Unstackable("no other trial of its stack is left")
+    file = task.speedup_file
+    speedup = None if file is None else stored_speedup(task, file, device)
+    if speedup is not None and not speedup.is_worthwhile:
+        raise Unstackable(speedup.description)
+    stack = _build_within_memory(task, device)
+    if file is not None and speedup is None:
+        speedup = measured_speedup(task, file, stack)
+        if not speedup.is_worthwhile:
+            raise Unstackable(speedup.description)
+    if speedup is None:
+        return stack, {}
+    factor = {} if speedup.factor is None else {"fused_gain": round(speedup.factor, 2)}
+    return stack, {"fusing": speedup.description, **factor}
+
+
+def _build_within_memory(task: TrainingTask, device: torch.device) -> Stack:
+    """Builds a task's stack. Raises TooLarge if it would take more memory than it may."""
+    from harness.training.stacked import memory
+    from harness.training.stacked.stack import Stack
+
+    trial = task.trial
+    augment = [choice.resolved() for choice in trial.augment]
+    size = trial.model.resolved(), trial.dataset.resolved(), trial.batch_size, trial.precision
+    key = f"{size} {augment}"
+    if _max_trials.get(key, 0) >= len(task.trials):
+        return Stack(task.trials, task.data_root, device)
+    limit = memory.memory_limit(device)
+    stack = Stack(task.trials, task.data_root, device, limit)
+    _max_trials[key] = max(1, limit // stack.bytes_per_trial())
+    if _max_trials[key] < len(task.trials):
+        raise memory.TooLarge(_max_trials[key])
+    return stack
+
+
+def _run_one_by_one(task: TrainingTask, reason: str, cancelled: Collection[str]) -> Iterator[Event]:
+    _delete_checkpoint(task)
+    for key, trial in task.trials:
+        for record in _run_single(task.restart_with([(key, trial)]), cancelled):
+            if isinstance(record, Started):
+                record = Started({**record.metadata, "not_fused": reason})
+            yield Event(key, record)
+
+
+def _run_parts(task: TrainingTask, max_trials: int, cancelled: Collection[str]) -> Iterator[Event]:
+    """Runs as few stacks of at most `max_trials` as possible, of almost equal sizes."""
+    _delete_checkpoint(task)
+    count = -(-len(task.trials) // max_trials)
+    for part in range(count):
+        start, stop = (len(task.trials) * i // count for i in (part, part + 1))
+        yield from events(task.restart_with(task.trials[start:stop]), cancelled)
+
+
+def _delete_checkpoint(task: TrainingTask) -> None:
+    """Deletes the checkpoint of a stack that does not train as such: none may resume it."""
+    if task.checkpoints is not None and task.checkpoints.stack is not None:
+        CheckpointFolder(task.checkpoints.stack).delete()
 
 
 def run(task: TrainingTask) -> Iterator[Record]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution import checkpointer
-from harness.execution import run_stack as stacks
+from harness.execution import run_task as stacks
 from harness.execution.executors.base import Event, Executor, TrainingTask
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.core.records import Started
-from harness.execution import run_stack as stacks
+from harness.execution import run_task as stacks
 from harness.execution.checkpoint_folder import CheckpointFolder, Position, TrainingLog
 from harness.execution.executors.base import Event, TrainingTask
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints

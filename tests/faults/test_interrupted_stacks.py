@@ -13,7 +13,7 @@ import pytest
 
 from harness.core.checksummed import load_checksummed
 from harness.core.records import Ended, Measured, Outcome
-from harness.execution import run_stack as stacks
+from harness.execution import run_task as stacks
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.execution.executors.base import Event
 from harness.execution.executors.process import ProcessExecutor

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from harness.core.records import Ended
 from harness.execution.executors.base import Event, TrainingTask
-from harness.execution.run_stack import CANCELLED, events
+from harness.execution.run_task import CANCELLED, events
 from harness.execution.stopping import request_stop
 
 

@@ -20,7 +20,7 @@ from harness.execution.executors.base import Event, TrainingTask
 from harness.execution.executors.inline import remove_waiting
 from harness.execution.executors.worker import Cancel, send
 from harness.execution.executors.worker_start import SharedFolder, prepare, start
-from harness.execution.run_stack import CANCELLED
+from harness.execution.run_task import CANCELLED
 
 GRACE_SECONDS = 0.5
 """How long a worker that was asked to stop may take before it is killed."""

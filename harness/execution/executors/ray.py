@@ -18,7 +18,7 @@ from harness.core.records import Ended, Outcome, Record, Started
 from harness.core.text import plural
 from harness.execution.devices import GPU_KINDS, available_cores
 from harness.execution.executors.base import Event, TrainingTask
-from harness.execution.run_stack import CANCELLED
+from harness.execution.run_task import CANCELLED
 
 if TYPE_CHECKING:
     from harness.components.base import RawData

@@ -108,7 +108,7 @@ def work(pipe: Connection, threads: int, shared: Path, budget: int, sockets: Pat
 
 
 def _train(pipe: Connection, task: TrainingTask) -> None:
-    from harness.execution.run_stack import CANCELLED, events
+    from harness.execution.run_task import CANCELLED, events
 
     unfinished = dict(task.trials)
     cancelled: set[str] = set()

@@ -20,7 +20,7 @@ from harness.experiment.plan import PlannedTrial
 from harness.store.retry import retry_while
 from harness.store.write.outbox import TimedRecord
 from harness.store.write.sweep_writer import StoredTrial, SweepWriter
-from harness.store.write.trial_run import Moment
+from harness.store.write.trial_run import Moment, TrialRun
 
 COMMIT_SECONDS = 0.5
 """Between two commits: a record that comes alone is committed at once, and of a burst of short
@@ -230,7 +230,10 @@ class BackgroundWriter:
             self._writer.record(planned, record, at, trial.search)
             self._ended.append(trial)
             return
-        self._writer.record(planned, record, at, trial.search)
+        if trial.run is None:
+            trial.run = self._writer.record(planned, record, at, trial.search)
+        else:
+            trial.run.add(record, at)
         now = time.monotonic()
         interval = max(FLUSH_SECONDS, FLUSH_SECONDS_PER_RUN * self._writer.open_runs)
         if now - trial.flushed >= interval:
@@ -255,13 +258,14 @@ class BackgroundWriter:
 class _BufferedTrial:
     """A trial whose records are not all in the store.
 
-    flushed: when its curves were last written, by a steady clock. on_disk: whether it is in the
-    outbox. stored: set once it has ended and is committed.
+    flushed: when its curves were last written, by a steady clock. run: its open run. on_disk:
+    whether it is in the outbox. stored: set once it has ended and is committed.
     """
 
     planned: PlannedTrial
     search: Mapping[str, Any]
     flushed: float
+    run: TrialRun | None = None
     records: list[TimedRecord] = field(default_factory=list)
     on_disk: bool = False
     stored: threading.Event = field(default_factory=threading.Event)

@@ -103,16 +103,17 @@ def _refused(
     reference: ComponentReference, options: Mapping[str, Entry]
 ) -> Iterator[tuple[Keys, tuple[str, str]]]:
     """Yields the options that the component lacks or that are given twice: place, rule, hint."""
-    kind, name_of_component = reference.component.kind, reference.component.name
-    known = reference.component.options.model_fields
+    component = reference.component
+    known = component.options.model_fields
     places = {name: (*reference.keys, name) for name in reference.options}
     for name, keys in [*places.items(), *((name, entry.keys) for name, entry in options.items())]:
         if name not in known:
-            rule = f"{SINGULAR[kind]} {name_of_component!r} has no option {name!r}"
+            rule = f"{SINGULAR[component.kind]} {component.name!r} has no option {name!r}"
             yield keys, (rule, did_you_mean(name, known))
-    for name in options.keys() & known.keys() & places.keys():
-        rule = f"{name!r} is given twice, here and in {dotted(reference.keys)}"
-        yield options[name].keys, (rule, "")
+    for name, entry in options.items():
+        if name in known and name in places:
+            rule = f"{name!r} is given twice, here and in {dotted(reference.keys)}"
+            yield entry.keys, (rule, "")
 
 
 def make_choices(

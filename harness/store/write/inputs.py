@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.core import paths
 from harness.experiment.plan import Plan, PlannedTrial
-from harness.experiment.trial import Choice, Trial
+from harness.experiment.trial import COMPONENT_FIELDS, Choice, Trial
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 
 if TYPE_CHECKING:
@@ -43,15 +43,11 @@ def _changed_options(trials: Iterable[Trial]) -> Iterator[str]:
     """Yields "field.option" for options that are not at their default in some trial."""
     choices: dict[tuple[str, str], Choice[Any]] = {}
     for trial in trials:
-        for name in Trial.__dataclass_fields__:
-            value = getattr(trial, name)
-            if isinstance(value, Choice):
-                choices.setdefault((name, value.label), value)
+        for name in COMPONENT_FIELDS:
+            choice = getattr(trial, name)
+            choices.setdefault((name, choice.label), choice)
     for (name, _), choice in choices.items():
-        for option, field in type(choice.options).model_fields.items():
-            default = field.get_default(call_default_factory=True)
-            if getattr(choice.options, option) != default:
-                yield f"{name}.{option}"
+        yield from (f"{name}.{option}" for option in choice.changed())
 
 
 class DatasetInputs:

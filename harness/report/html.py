@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness import __version__
 from harness.analysis.comparison import Question
-from harness.report.blocks import Block, Folded, ReportTable
+from harness.report.blocks import ReportTable
 from harness.report.build import Report, build_report
 from harness.report.escaping import clean
 from harness.report.figures import Figure, LineChart
@@ -31,31 +31,6 @@ FIRST_ROWS = 50
 """Rows of a table that a page without a script shows; a longer table has all rows in JSON."""
 FILTERABLE = 12
 """Rows from which a table can be filtered."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Drawing:
-    id: str
-    title: str
-    note: str
-    svg: Markup
-    table: ReportTable
-
-
-@dataclass(frozen=True, slots=True)
-class _HtmlSection:
-    id: str
-    title: str
-    blocks: tuple[Block, ...]
-    figures: tuple[_Drawing, ...]
-    folded: tuple[Folded, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Article:
-    id: str
-    name: str
-    parts: tuple[_HtmlSection, ...]
 
 
 def html(reports: Sequence[Report]) -> str:
@@ -103,20 +78,28 @@ def embedded(value: object) -> Markup:
     return Markup(text)  # noqa: S704 - escaped above
 
 
-def _article(article_id: str, report: Report) -> _Article:
+def _article(article_id: str, report: Report) -> dict[str, Any]:
+    """Returns what the template shows of a report."""
     parts = []
     for section, record in report.parts:
         section_id = f"{article_id}-{section.name}"
-        drawings = tuple(_drawings(section_id, section.figures(record)))
-        blocks, folded = section.blocks(record), section.folded(record)
-        parts.append(_HtmlSection(section_id, section.title, blocks, drawings, folded))
-    return _Article(article_id, clean(report.experiment), tuple(parts))
+        drawn = enumerate(section.figures(record))
+        parts.append(
+            {
+                "id": section_id,
+                "title": section.title,
+                "blocks": section.blocks(record),
+                "figures": [_drawing(f"{section_id}-{place}", figure) for place, figure in drawn],
+                "folded": section.folded(record),
+            }
+        )
+    return {"id": article_id, "name": clean(report.experiment), "parts": parts}
 
 
-def _drawings(section_id: str, figures: Sequence[Figure]) -> Iterator[_Drawing]:
-    for place, figure in enumerate(figures):
-        note = f"Band: {figure.band}." if isinstance(figure, LineChart) and figure.band else ""
-        yield _Drawing(f"{section_id}-{place}", figure.title, note, draw(figure), figure.table())
+def _drawing(figure_id: str, figure: Figure) -> dict[str, Any]:
+    note = f"Band: {figure.band}." if isinstance(figure, LineChart) and figure.band else ""
+    content = {"title": figure.title, "note": note, "svg": draw(figure), "table": figure.table()}
+    return {"id": figure_id, **content}
 
 
 @cache

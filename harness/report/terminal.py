@@ -12,11 +12,10 @@ from dataclasses import replace
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.blocks import Block, Paragraph, ReportTable
+from harness.report.blocks import Block, Column, Paragraph, ReportTable
 from harness.report.build import Report
 from harness.report.escaping import clean
 from harness.report.labels import shorten_labels
@@ -24,6 +23,8 @@ from harness.report.labels import shorten_labels
 STYLES = {"plain": "", "claim": "bold", "caution": "yellow"}
 NARROWEST = 40
 NARROWEST_LABEL = 8
+GAP = 2
+"""Columns between two columns of a table; 1 if it is too wide otherwise."""
 UNLIMITED = 100_000
 """Columns of the console: the width of each paragraph and table is set on its own."""
 
@@ -68,14 +69,14 @@ def _print(block: Block, console: Console, width: int) -> None:
         console.print(Text(clean(block.caption), style="italic"), width=width)
     block = replace(block, rows=tuple(tuple(map(clean, row)) for row in block.rows))
     remarks = ""
-    if not _fits(_table(block), console, width):
+    if _natural_width(block) > width:
         block = _with_short_labels(block)
-        if block.columns[-1].remark and not _fits(_table(block), console, width):
+        if block.columns[-1].remark and _natural_width(block) > width:
             block, remarks = _without_remarks(block)
     # Titles are broken into lines first, then gaps are narrowed, then labels are broken.
-    layouts = [_table(block), _table(block, broken_titles=True)]
-    narrowest = _table(block, broken_titles=True, gap=1)
-    table = next((layout for layout in layouts if _fits(layout, console, width)), narrowest)
+    broken_titles = _natural_width(block) > width
+    gap = 1 if broken_titles and _natural_width(block, broken_titles) > width else GAP
+    table = _table(block, broken_titles, gap)
     # A table that is still too wide stays so: a column that is missing would be worse.
     needed = sum(column.min_width or 0 for column in table.columns) + len(table.columns) - 1
     console.print(table, width=max(width, needed))
@@ -83,12 +84,11 @@ def _print(block: Block, console: Console, width: int) -> None:
         console.print(Text(remarks), width=width)
 
 
-def _table(block: ReportTable, broken_titles: bool = False, gap: int = 2) -> Table:
+def _table(block: ReportTable, broken_titles: bool, gap: int) -> Table:
     """Numbers are never broken over lines, since they would be misread."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap - 1, 0, 0))
     for place, column in enumerate(block.columns):
-        cell = max((cell_len(row[place]) for row in block.rows), default=0)
-        word = max(map(cell_len, column.title.split()), default=0)
+        cell, word = _cell_width(block, place), _title_width(column, broken=True)
         broken = broken_titles and cell_len(column.title) > cell
         table.add_column(
             Text(column.title.replace(" ", "\n") if broken else column.title),
@@ -102,8 +102,22 @@ def _table(block: ReportTable, broken_titles: bool = False, gap: int = 2) -> Tab
     return table
 
 
-def _fits(table: Table, console: Console, width: int) -> bool:
-    return Measurement.get(console, console.options, table).maximum <= width
+def _natural_width(block: ReportTable, broken_titles: bool = False) -> int:
+    """Returns the width of a table whose labels are not broken over lines."""
+    widths = [
+        max(_cell_width(block, place), _title_width(column, broken_titles))
+        for place, column in enumerate(block.columns)
+    ]
+    return sum(widths) + GAP * (len(widths) - 1)
+
+
+def _cell_width(block: ReportTable, place: int) -> int:
+    return max((cell_len(row[place]) for row in block.rows), default=0)
+
+
+def _title_width(column: Column, broken: bool) -> int:
+    """Returns the width of a title, or of its longest word if it is broken into lines."""
+    return max(map(cell_len, column.title.split() if broken else [column.title]), default=0)
 
 
 def _with_short_labels(block: ReportTable) -> ReportTable:

@@ -45,10 +45,11 @@ class ConfigRow:
     running: int
 
 
-COPIED = (
+COPIED_FIELDS = (
     *("rank", "config_id", "task", "mean", "sd", "n", "test_mean", "test_sd"),
     *("trials", "diverged", "divergence", "failed", "interrupted", "running"),
 )
+"""Fields of a row that are the config's own."""
 
 
 def config_rows(configs: Sequence[Config], shown: Sequence[str]) -> tuple[ConfigRow, ...]:
@@ -65,7 +66,7 @@ def config_rows(configs: Sequence[Config], shown: Sequence[str]) -> tuple[Config
         fields = {name: config.labels[name] for name in shown}
         if times[label] > 1:
             fields["config"] = config.config_id[:ID_DIGITS]
-        values = {name: getattr(config, name) for name in COPIED}
+        values = {name: getattr(config, name) for name in COPIED_FIELDS}
         dataset, fewer = config.labels["dataset"], config.n < most
         rows.append(ConfigRow(dataset=dataset, fields=fields, fewer=fewer, **values))
     return tuple(rows)

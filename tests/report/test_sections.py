@@ -107,6 +107,19 @@ def test_a_claim_does_not_go_beyond_what_the_tasks_say() -> None:
     ), sentence
 
 
+def test_a_claim_names_the_contenders_in_between() -> None:
+    """adam and momentum differ by chance on eight seeds; sgd is far behind."""
+    scores = [0.9 + seed / 100 for seed in range(8)]
+    runs = [
+        *seeds([score + 0.001 for score in scores], optimizer="adam"),
+        *seeds([*scores[4:], *scores[:4]], optimizer="momentum"),
+        *seeds([score - 0.3 for score in scores], optimizer="sgd"),
+    ]
+    sentence = section_record(results(*runs), "verdict").sentence
+    assert sentence.startswith("adam beats sgd on 1 of 1 task")
+    assert sentence.endswith("adam is not shown to beat momentum.")
+
+
 def test_a_baseline_is_in_every_pair_and_in_the_headline() -> None:
     assert "beats sgd on" in section_record(full_grid(), "verdict", baseline="sgd").sentence
     pairs = section_record(full_grid(), "paired", baseline="sgd").pairs

@@ -91,7 +91,7 @@ def _over_all_tasks(over_all: Headline, metric: str) -> str:
     if pair is not None:
         sentences.append(_numbers(pair, metric, beats))
     if pair is not None and over_all.undecided:
-        undecided = join_with_and(over_all.undecided)
+        undecided = " or ".join(over_all.undecided)
         sentences.append(f"{pair.first} is not shown to beat {undecided}.")
     if over_all.left_out:
         left_out = plural(over_all.left_out, "task")

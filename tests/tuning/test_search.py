@@ -129,12 +129,12 @@ def test_neither_a_search_nor_a_sweep_trains_again_what_the_other_has_trained(
     before = {child.info.run_id: child.data.params["trial_id"] for child in runs()}
     known = FILE + "  known: [{lr: 0.01}, {lr: 0.1}]\n"
     assert run(write(project, known), "search.retrain_seeds=0") == 0
-    told = stored(project)["sgd"].trials[:2]
-    assert [t.params["lr"] for t in told] == [0.01, 0.1]
+    known_points = stored(project)["sgd"].trials[:2]
+    assert [t.params["lr"] for t in known_points] == [0.01, 0.1]
     ids = [child.data.params["trial_id"] for child in runs()]
     assert len(ids) == len(set(ids)), "no trial is trained twice"
     assert set(before) <= {child.info.run_id for child in runs()}
-    assert told[0].user_attrs["trial_ids"][0] in before.values()
+    assert known_points[0].user_attrs["trial_ids"][0] in before.values()
     lr = stored(project)["sgd"].trials[2].params["lr"]
     count = len(ids)
     assert (

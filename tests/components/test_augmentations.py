@@ -121,7 +121,7 @@ def test_rotation_fills_the_corners():
     assert torch.allclose(build("rotate", degrees=45.0)(ones, chance(0)), ones)
 
 
-def test_erase_blots_out_one_rectangle():
+def test_erase_replaces_one_rectangle():
     batch = images(300, channels=2, height=20, width=30)
     options = {"p": 0.5, "smallest": 0.1, "largest": 0.2, "aspect": 2.0, "fill": -1.0}
     out = build("erase", **options)(batch, chance(0))
@@ -146,7 +146,7 @@ def test_a_rectangle_longer_than_the_image_is_cut_to_it():
     assert ((out == 0).flatten(1).float().mean(1) > 0.8).all()
 
 
-def test_erase_wants_ordered_areas():
+def test_erase_requires_ordered_areas():
     with pytest.raises(ValueError, match=r"smallest \(0.5\) is above largest \(0.4\)"):
         build("erase", smallest=0.5, largest=0.4)
 

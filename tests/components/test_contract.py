@@ -27,7 +27,7 @@ def test_a_kind_has_components(kind):
 
 
 @pytest.mark.parametrize("component", ALL)
-def test_says_what_it_is(component):
+def test_describes_itself(component):
     assert component.description
     assert "\n" not in component.description
     assert not component.description.endswith(".")
@@ -49,13 +49,13 @@ def test_every_option_has_a_default_and_a_description(component):
 
 
 @pytest.mark.parametrize("component", ALL)
-def test_refuses_an_option_it_lacks(component):
+def test_refuses_an_unknown_option(component):
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
         component.options.model_validate({"no_such_option": 1})
 
 
 @pytest.mark.parametrize("component", ALL)
-def test_tiny_sets_survive_the_way_through_json(component):
+def test_tiny_options_round_trip_through_json(component):
     assert component.tiny
     for options in component.tiny:
         choice = Choice.of(component.kind, {"name": component.name, **options})

@@ -18,7 +18,7 @@ from harness.components.registry import components
 from harness.components.shared.data_files import download_files, offline, sha256
 from harness.components.shared.images import ImageOptions, convert_to_grey
 from harness.core.errors import DataMissing, InputError
-from tests.components.made_data import (
+from tests.components.synthetic_data import (
     FAMILY,
     Evil,
     idx_bytes,
@@ -29,7 +29,7 @@ from tests.components.made_data import (
 
 
 @pytest.fixture(scope="module")
-def made_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with small files in the true formats."""
     return write_all(tmp_path_factory.mktemp("data"))
 
@@ -99,36 +99,37 @@ def test_a_checksum_follows_the_content(tmp_path):
 
 
 @pytest.mark.parametrize("folder", FAMILY)
-def test_idx_files_read_as_torchvision_reads_them(folder, made_root):
+def test_idx_files_read_as_torchvision_reads_them(folder, synthetic_root):
     import torchvision
 
     dataset = components("datasets")[FAMILY[folder]]
-    raw = dataset.load(dataset.options(), made_root)
+    raw = dataset.load(dataset.options(), synthetic_root)
     for examples, train in ((raw.train, True), (raw.test, False)):
-        reference = getattr(torchvision.datasets, folder)(made_root, train=train)
+        reference = getattr(torchvision.datasets, folder)(synthetic_root, train=train)
         assert torch.equal(examples.inputs.squeeze(1), reference.data)
         assert torch.equal(examples.targets, reference.targets)
     if folder != "MNIST":
         assert list(raw.info.classes) == reference.classes
 
 
-def test_packed_files_are_the_same_data(made_root, tmp_path):
+def test_packed_files_are_the_same_data(synthetic_root, tmp_path):
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
     for name in FILES:
-        content = (made_root / "MNIST" / "raw" / name).read_bytes()
+        content = (synthetic_root / "MNIST" / "raw" / name).read_bytes()
         with gzip.open(tmp_path / "MNIST" / "raw" / f"{name}.gz", "wb") as packed:
             packed.write(content)
     options = mnist.MNISTOptions(download=False)
     family = mnist.MNIST
-    assert family.fingerprint(options, tmp_path) == family.fingerprint(options, made_root)
+    assert family.fingerprint(options, tmp_path) == family.fingerprint(options, synthetic_root)
     assert torch.equal(
-        family.load(options, tmp_path).train.inputs, family.load(options, made_root).train.inputs
+        family.load(options, tmp_path).train.inputs,
+        family.load(options, synthetic_root).train.inputs,
     )
 
 
-def test_limits_keep_the_first_examples(made_root):
-    whole = mnist.MNIST.load(mnist.MNISTOptions(), made_root)
-    part = mnist.MNIST.load(mnist.MNISTOptions(limit=7, test_limit=1000), made_root)
+def test_limits_keep_the_first_examples(synthetic_root):
+    whole = mnist.MNIST.load(mnist.MNISTOptions(), synthetic_root)
+    part = mnist.MNIST.load(mnist.MNISTOptions(limit=7, test_limit=1000), synthetic_root)
     assert torch.equal(part.train.inputs, whole.train.inputs[:7])
     assert torch.equal(part.train.targets, whole.train.targets[:7])
     assert len(part.test) == 20
@@ -145,16 +146,16 @@ def test_limits_keep_the_first_examples(made_root):
         (lambda b: b[:8] + (27).to_bytes(4, "big") + b[12:], r"shape \[27, 28\]"),
     ],
 )
-def test_damaged_idx_files_are_refused(change, message, made_root, tmp_path):
+def test_damaged_idx_files_are_refused(change, message, synthetic_root, tmp_path):
     file = tmp_path / "images"
-    file.write_bytes(change((made_root / "MNIST" / "raw" / FILES[0]).read_bytes()))
+    file.write_bytes(change((synthetic_root / "MNIST" / "raw" / FILES[0]).read_bytes()))
     with pytest.raises(InputError, match=message):
         read_idx(file, (28, 28))
 
 
-def test_a_damaged_packed_file_is_refused(made_root, tmp_path):
+def test_a_damaged_packed_file_is_refused(synthetic_root, tmp_path):
     file = tmp_path / "images.gz"
-    packed = gzip.compress((made_root / "MNIST" / "raw" / FILES[0]).read_bytes())
+    packed = gzip.compress((synthetic_root / "MNIST" / "raw" / FILES[0]).read_bytes())
     for content in (packed[: len(packed) // 2], b"no gzip at all"):
         file.write_bytes(content)
         with pytest.raises(InputError, match="download it again"):
@@ -186,7 +187,7 @@ def test_the_default_normalisation_is_that_of_the_training_images(mnist_root):
 # CIFAR-10
 
 
-def test_cifar_batches_read_as_torchvision_reads_them(made_root, monkeypatch):
+def test_cifar_batches_read_as_torchvision_reads_them(synthetic_root, monkeypatch):
     from torchvision.datasets import CIFAR10
 
     unchecked = {"train_list": [[Path(n).name, None] for n in cifar10.TRAIN]}
@@ -194,9 +195,9 @@ def test_cifar_batches_read_as_torchvision_reads_them(made_root, monkeypatch):
     unchecked["meta"] = {**CIFAR10.meta, "md5": None}
     for name, value in unchecked.items():
         monkeypatch.setattr(CIFAR10, name, value)
-    raw = cifar10.load(cifar10.CIFAR10Options(), made_root)
+    raw = cifar10.load(cifar10.CIFAR10Options(), synthetic_root)
     for examples, train in ((raw.train, True), (raw.test, False)):
-        reference = CIFAR10(made_root, train=train)
+        reference = CIFAR10(synthetic_root, train=train)
         assert np.array_equal(examples.inputs.permute(0, 2, 3, 1), reference.data)
         assert examples.targets.tolist() == reference.targets
     assert list(cifar10.CLASSES) == reference.classes
@@ -261,10 +262,10 @@ def test_grey_is_pillows():
 # Image options
 
 
-def test_normalisation_has_one_value_a_channel(made_root):
+def test_normalisation_has_one_value_a_channel(synthetic_root):
     options = mnist.MNISTOptions(channels=3, mean=(0.1, 0.2), std=(0.1, 0.2))
     with pytest.raises(InputError, match=r"mean has 2 values for 3 channel") as caught:
-        mnist.MNIST.info(options, made_root)
+        mnist.MNIST.info(options, synthetic_root)
     assert len(caught.value.problems) == 2
 
 

@@ -17,7 +17,7 @@ from harness.components.datasets import california_housing
 from harness.components.registry import components
 from harness.components.shared.splitting import SPLITTING
 from harness.core.errors import DataMissing, InputError
-from tests.components.made_data import (
+from tests.components.synthetic_data import (
     Evil,
     write_all,
 )
@@ -25,7 +25,7 @@ from tests.support import make_trial
 
 
 @pytest.fixture(scope="module")
-def made_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with small files in the true formats."""
     return write_all(tmp_path_factory.mktemp("data"))
 
@@ -38,8 +38,8 @@ EVERY = [
 
 
 @pytest.mark.parametrize(("dataset", "given"), EVERY)
-def test_keeps_its_word(dataset, given, made_root, data_root):
-    root = data_root if dataset.name == "california_housing" else made_root
+def test_loads_what_it_describes(dataset, given, synthetic_root, data_root):
+    root = data_root if dataset.name == "california_housing" else synthetic_root
     options = dataset.options.model_validate(given)
     try:
         info, checksum = dataset.info(options, root), dataset.fingerprint(options, root)
@@ -74,7 +74,7 @@ def test_keeps_its_word(dataset, given, made_root, data_root):
     assert dataset.fingerprint(options, root) == checksum
 
 
-def test_described_and_fingerprinted_without_heavy_libraries(made_root):
+def test_described_and_fingerprinted_without_heavy_libraries(synthetic_root):
     """pandas alone is let in, by a CSV file's description."""
     code = """
 import sys
@@ -94,7 +94,7 @@ for dataset in components("datasets").values():
         assert dataset.name == "california_housing"
 print(done, *sorted({"torch", "torchvision", "sklearn", "scipy"} & set(sys.modules)))
 """
-    command = [sys.executable, "-c", code, str(made_root)]
+    command = [sys.executable, "-c", code, str(synthetic_root)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(len(components("datasets")) - 1)]
@@ -118,7 +118,7 @@ def test_absent_data_names_the_file_and_the_folder(name, wanted, tmp_path):
         assert "HARNESS_DATA" in str(caught.value)
 
 
-def test_the_place_of_data_has_no_part_in_a_trials_identity():
+def test_the_location_of_data_is_not_part_of_a_trials_id():
     paths = [make_trial(dataset={"name": "image_folder", "path": path}) for path in ("a", "b")]
     assert paths[0].identity() == paths[1].identity()
     fetched = make_trial(dataset="mnist")
@@ -130,7 +130,7 @@ def test_the_place_of_data_has_no_part_in_a_trials_identity():
 
 
 @pytest.mark.parametrize("name", ["iris", "breast_cancer", "wine", "diabetes"])
-def test_bundled_tables_are_scikit_learns(name):
+def test_toy_tables_are_scikit_learns(name):
     import sklearn.datasets
 
     loader = getattr(sklearn.datasets, f"load_{name}")

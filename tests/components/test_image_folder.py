@@ -13,7 +13,7 @@ from PIL import Image
 from harness.components.base import SplitRule
 from harness.components.datasets import image_folder
 from harness.core.errors import DataMissing, InputError
-from tests.components.made_data import (
+from tests.components.synthetic_data import (
     write_image,
     write_images,
 )

@@ -184,14 +184,14 @@ def test_targets_of_another_shape_are_refused_not_broadcast(name):
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("outputs", [torch.zeros(0, 6), torch.full((3, 6), torch.nan)])
-def test_nothing_is_measured_where_there_is_nothing_to_measure(name, outputs):
+def test_nan_without_examples_and_for_outputs_that_are_not_finite(name, outputs):
     regression = Task.REGRESSION in METRICS[name].tasks
     targets = torch.zeros(len(outputs), 6) if regression else torch.zeros(len(outputs)).long()
     assert math.isnan(measure(name, outputs, targets))
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_no_metric_is_bettered_by_worse_predictions(name):
+def test_a_perfect_prediction_is_better_than_one_that_is_always_wrong(name):
     """Directions are right: a perfect prediction against one that is always wrong."""
     metric = METRICS[name]
     if Task.REGRESSION in metric.tasks:
@@ -261,7 +261,7 @@ def test_one_logit_is_the_log_odds_of_class_one():
 @SETTINGS
 @given(st.data())
 @pytest.mark.parametrize("name", METRICS)
-def test_of_a_stack_is_what_each_model_has_alone(name, data):
+def test_stacked_agrees_with_compute(name, data):
     metric = METRICS[name]
     if metric.stacked is None:
         pytest.skip("computed model by model")

@@ -186,7 +186,7 @@ def test_the_fused_kernel_computes_what_the_plain_loop_does(name, options):
         torch.testing.assert_close(mine, reference, rtol=1e-12, atol=0)
 
 
-def test_fused_only_where_the_kernel_serves():
+def test_fused_only_where_the_kernel_supports_it():
     real, double = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
     elsewhere, imaginary = torch.zeros(1, device="meta"), torch.zeros(1, dtype=torch.complex64)
     assert fused([real, double]) is True
@@ -308,7 +308,7 @@ def test_a_registered_optimizer_has_one_name(name):
         ("Muon", "matrices only"),
     ],
 )
-def test_a_class_that_cannot_serve_is_refused_with_the_reason(name, reason):
+def test_an_unsupported_class_is_refused_with_the_reason(name, reason):
     with pytest.raises(InputError, match=reason):
         find("optimizers", name)
 

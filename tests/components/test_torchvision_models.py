@@ -248,7 +248,7 @@ def test_the_head_is_new_where_the_number_of_outputs_differs(published):
     assert all(same(loaded, fresh)[name] for name in head)
 
 
-def test_weights_that_cannot_be_had_are_named_with_their_place(tmp_path, monkeypatch, hub):
+def test_weights_that_cannot_be_downloaded_are_named_with_their_path(tmp_path, monkeypatch, hub):
     publish(monkeypatch, tmp_path / "absent-0123abcd.pth")
     choice = choose(arch=SMALL, weights="IMAGENET1K_V1")
     with pytest.raises(InputError) as refused:
@@ -285,7 +285,7 @@ def test_one_flipped_byte_in_the_cache_is_found(published, hub):
         build(choice, image(3, 32, 32), outputs=7)
 
 
-def test_a_file_of_ones_own_is_loaded_and_its_place_is_no_part_of_a_trial(tmp_path):
+def test_a_users_file_is_loaded_and_its_path_is_not_part_of_the_id(tmp_path):
     torch.manual_seed(5)
     model = models.squeezenet1_1(num_classes=10)
     first = save(model, tmp_path / "first.pth")

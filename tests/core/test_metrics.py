@@ -1,4 +1,4 @@
-"""A trial's scalars, from hand-worked histories."""
+"""A trial's best epoch and summary, from histories worked by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ACCURACY = Goal("val/accuracy", "max", target=0.8)
 
 
 def history(*values: float | None) -> list[Measured]:
-    """One point an epoch from 0; None where the epoch was not evaluated."""
+    """A measurement of each epoch from 0; None for an epoch without evaluation."""
     return [
         Measured(
             epoch, {"lr": 0.1} if value is None else {"lr": 0.1, "val/accuracy": value}, 10 * epoch
@@ -21,9 +21,9 @@ def history(*values: float | None) -> list[Measured]:
     ]
 
 
-def test_the_best_epoch_and_the_way_to_the_target() -> None:
-    scalars = summarise_trial(history(0.1, 0.7, 0.9, 0.85), {"test/accuracy": 0.84}, ACCURACY)
-    assert scalars == {
+def test_the_best_epoch_and_when_the_target_is_reached() -> None:
+    summary = summarise_trial(history(0.1, 0.7, 0.9, 0.85), {"test/accuracy": 0.84}, ACCURACY)
+    assert summary == {
         "final/test/accuracy": 0.84,
         "best/epoch": 2.0,
         "best/val/accuracy": 0.9,
@@ -34,39 +34,39 @@ def test_the_best_epoch_and_the_way_to_the_target() -> None:
 
 def test_lower_may_be_better() -> None:
     goal = Goal("val/accuracy", "min", target=0.3)
-    scalars = summarise_trial(history(0.9, 0.5, 0.2, 0.4), {}, goal)
-    assert (scalars["best/epoch"], scalars["epochs_to_target"]) == (2.0, 2.0)
+    summary = summarise_trial(history(0.9, 0.5, 0.2, 0.4), {}, goal)
+    assert (summary["best/epoch"], summary["epochs_to_target"]) == (2.0, 2.0)
 
 
 def test_the_untrained_model_is_never_the_best() -> None:
-    scalars = summarise_trial(history(0.99, 0.5, 0.6), {}, ACCURACY)
-    assert scalars["best/epoch"] == 2.0
-    assert "epochs_to_target" not in scalars, "it was there before training began"
+    summary = summarise_trial(history(0.99, 0.5, 0.6), {}, ACCURACY)
+    assert summary["best/epoch"] == 2.0
+    assert "epochs_to_target" not in summary, "it was there before training began"
 
 
 def test_the_earliest_of_equals_is_the_best() -> None:
-    found = best_epoch(history(0.1, 0.5, 0.5, 0.4), ACCURACY)
-    assert found is not None
-    assert found.epoch == 1
+    best = best_epoch(history(0.1, 0.5, 0.5, 0.4), ACCURACY)
+    assert best is not None
+    assert best.epoch == 1
 
 
-def test_a_miss_is_told_by_absence() -> None:
+def test_a_target_that_is_not_reached_has_no_metric() -> None:
     assert "epochs_to_target" not in summarise_trial(history(0.1, 0.2), {}, ACCURACY)
     assert "epochs_to_target" not in summarise_trial(
         history(0.1, 0.9), {}, Goal("val/accuracy", "max", None)
     )
 
 
-def test_epochs_without_an_evaluation_are_passed_over() -> None:
-    scalars = summarise_trial(history(0.1, None, 0.6, None), {}, ACCURACY)
-    assert scalars["best/epoch"] == 2.0
+def test_epochs_without_an_evaluation_are_skipped() -> None:
+    summary = summarise_trial(history(0.1, None, 0.6, None), {}, ACCURACY)
+    assert summary["best/epoch"] == 2.0
     assert best_epoch(history(None, None), ACCURACY) is None
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0, 1))
 def test_no_epoch_is_better_than_the_best(values: list[float], target: float) -> None:
-    points = history(0.0, *values)
-    scalars = summarise_trial(points, {}, Goal("val/accuracy", "max", target))
-    assert scalars["best/val/accuracy"] == max(values)
+    measurements = history(0.0, *values)
+    summary = summarise_trial(measurements, {}, Goal("val/accuracy", "max", target))
+    assert summary["best/val/accuracy"] == max(values)
     reached = [epoch for epoch, value in enumerate(values, start=1) if value >= target]
-    assert scalars.get("epochs_to_target") == (reached[0] if reached else None)
+    assert summary.get("epochs_to_target") == (reached[0] if reached else None)

@@ -1,4 +1,4 @@
-"""Seldom looking for cyclic garbage, and not for ever."""
+"""Rare collection of cyclic garbage, within a block only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from harness.core.system import RARE_THRESHOLDS, rare_garbage_collection
 
 
-def test_python_collects_as_before_once_the_block_is_left() -> None:
+def test_the_collector_is_restored_after_the_block() -> None:
     before = gc.get_threshold()
     with suppress(KeyError), rare_garbage_collection():
         assert gc.get_threshold() == RARE_THRESHOLDS
@@ -18,8 +18,8 @@ def test_python_collects_as_before_once_the_block_is_left() -> None:
     assert gc.get_freeze_count() == 0
 
 
-def test_cycles_go_all_the_same() -> None:
-    """Memory stays flat also where records are in cycles."""
+def test_cycles_are_still_collected() -> None:
+    """Memory stays bounded even if objects are in cycles."""
 
     class Cycle:
         alive = 0

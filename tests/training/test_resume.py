@@ -20,7 +20,7 @@ from harness.training.data import clear_caches
 from harness.training.evaluation import evaluate
 from harness.training.loop import train
 from harness.training.setup import TrainingSetup, set_up
-from tests.components.made_data import write_images
+from tests.components.synthetic_data import write_images
 from tests.resume_support import assert_same, comparable
 from tests.support import make_trial
 

@@ -298,8 +298,9 @@ class Trial:
         for name, kind in COMPONENT_FIELDS.items():
             values[name] = Choice.of(kind, values[name])
         for name, kind in COMPONENT_LIST_FIELDS.items():
-            values[name] = tuple(Choice.of(kind, item) for item in values[name])
-        values["metrics"] = tuple(values["metrics"])
+            values[name] = [Choice.of(kind, item) for item in values[name]]
+        for name in LIST_FIELDS:
+            values[name] = tuple(values[name])
         return cls(**values)
 
 
@@ -318,19 +319,21 @@ DECLARATIONS: Final[Mapping[str, Declaration]] = {
 }
 TRIAL_FIELDS: Final = tuple(DECLARATIONS)
 
+
+def _component_kind(annotation: Any) -> str:
+    """Returns the kind of `Choice[Model]`, and "" for a type that is not a choice."""
+    return str(get_args(annotation)[0].kind) if get_origin(annotation) is Choice else ""
+
+
 _PLAIN_TYPES: Final = get_type_hints(Trial)
-LIST_FIELDS: Final = tuple(n for n, kind in _PLAIN_TYPES.items() if get_origin(kind) is tuple)
+LIST_FIELDS: Final = tuple(n for n, hint in _PLAIN_TYPES.items() if get_origin(hint) is tuple)
 """Trial fields whose value is a list."""
 COMPONENT_FIELDS: Final[Mapping[str, str]] = {
-    name: get_args(hint)[0].kind
-    for name, hint in _PLAIN_TYPES.items()
-    if get_origin(hint) is Choice
+    name: kind for name, hint in _PLAIN_TYPES.items() if (kind := _component_kind(hint))
 }
 """Trial fields that hold one component, and its kind."""
 COMPONENT_LIST_FIELDS: Final[Mapping[str, str]] = {
-    name: get_args(get_args(_PLAIN_TYPES[name])[0])[0].kind
-    for name in LIST_FIELDS
-    if get_origin(get_args(_PLAIN_TYPES[name])[0]) is Choice
+    name: kind for name in LIST_FIELDS if (kind := _component_kind(get_args(_PLAIN_TYPES[name])[0]))
 }
 """Trial fields that hold a list of components, and their kind."""
 

@@ -66,9 +66,12 @@ class Question:
 class Comparison:
     """What the sections of a report are made from.
 
-    trials: the trials that are compared, as in `Results.trials`.
+    trials: the trials that are compared, a row each: `run_id`, `run_name`, `outcome`, `config_id`,
+        `seed` and the other fields as text, `exclusive`, `device_name`, and each scalar by its name
+        in MLflow, its last value (`core.metrics.TRAIN_SECONDS`, "best/val/accuracy"); all columns
+        are described at `Results.trials`.
     configs: all configs, ranked within each task.
-    shown: the fields that differ among configs, without the data set.
+    shown: the fields that differ among configs, without the data set; empty for a single config.
     groups: the best config of each combination of `by`; by default, of each model and optimizer.
     contenders: what the verdict speaks of: the best config of each combination of `contend_by`. By
         default, of each optimizer, or of each config if all have the same optimizer. For a search,

@@ -26,7 +26,8 @@ class Config:
 
     Trials that failed or are not finished have no value, and nothing is imputed.
 
-    task: what the config was trained on; scores are compared within a task alone.
+    task: what the config was trained on, "" if all were trained on the same; scores are compared
+        only within a task.
     labels: the text of each trial field (see `label_configs`).
     n, mean, sd: of the score over trials that are done; sd with n − 1, None for fewer than two.
     test_mean, test_sd: of `Score.test`. trials: all trials of the config, then by outcome.

@@ -1,6 +1,6 @@
 """A section of a report: one file in `harness/report/sections/` that offers `SECTION`.
 
-Sections are discovered there: a new file needs no other line changed.
+Sections are discovered there. docs/adding-a-section.md shows a whole one.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Section:
     name: its name for `--section`, and its key in JSON.
     title: its heading; empty for none.
     record: returns what the section says as a dataclass of plain values, which JSON holds and tests
-        read; None if it has nothing to say.
-    blocks, figures, folded: show that record as paragraphs and tables, as figures, and as long
-        texts; figures and long texts are for HTML.
-    order: sections are shown in ascending order of this number.
+        read; None if it has nothing to say. Its annotation gives the JSON Schema.
+    blocks, figures, folded: show that record as paragraphs and tables (at least one), as figures,
+        and as long texts; figures and long texts are for HTML.
+    order: sections are shown in ascending order of this number, each with one of its own.
     brief: whether a report on a terminal has the section when nobody asks for more.
     """
 

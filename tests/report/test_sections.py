@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+import types
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from harness.analysis.comparison import Question
+from harness.analysis.comparison import Question, compare
 from harness.core.errors import InputError
+from harness.report.blocks import ReportTable
 from harness.report.build import Report, build_report
 from harness.report.data_formats import json_text
 from harness.report.html import html
 from harness.report.latex import latex
 from harness.report.markdown import markdown
-from harness.report.section import choose_sections, sections
+from harness.report.section import Section, choose_sections, sections
 from harness.report.terminal import terminal
 from harness.store.names import TAG_POINT_NUMBER
 from tests.report_support import (
@@ -40,22 +44,55 @@ def report() -> Report:
     return whole_report(full_grid())
 
 
-def test_every_section_has_a_record_for_a_full_grid(report: Report) -> None:
-    silent = {"expectations", "gains"}
-    assert {section.name for section, _ in report.parts} == {s.name for s in sections()} - silent
+SILENT = {"expectations", "gains"}
+"""Sections that have nothing to say on the full grid."""
+DRAWN = {
+    "curves", "seeds", "paired", "across_tasks", "time_to_target", "sensitivity", "budget",
+    "grid", "cost", "importance",
+}  # fmt: skip
 
 
-def test_every_section_gives_text_and_figures_with_their_data(report: Report) -> None:
-    drawn = set()
-    for section, record in report.parts:
-        assert section.blocks(record), section.name
-        for figure in section.figures(record):
-            drawn.add(section.name)
-            assert figure.table().rows, figure.title
-    assert drawn >= {
-        "curves", "seeds", "paired", "across_tasks", "time_to_target", "sensitivity", "budget",
-        "grid", "cost", "importance",
-    }  # fmt: skip
+@pytest.mark.parametrize("section", sections(), ids=lambda section: section.name)
+def test_a_section_shows_a_full_grid(report: Report, section: Section) -> None:
+    records = {part.name: record for part, record in report.parts}
+    assert (section.name in records) != (section.name in SILENT)
+    if section.name in SILENT:
+        return
+    record = records[section.name]
+    assert section.blocks(record)
+    figures = section.figures(record)
+    assert figures or section.name not in DRAWN
+    for figure in figures:
+        assert figure.table().rows, figure.title
+
+
+@pytest.mark.parametrize("section", sections(), ids=lambda section: section.name)
+def test_a_section_declares_its_place(section: Section) -> None:
+    orders = [other.order for other in sections()]
+    assert orders.count(section.order) == 1, "two sections have one order"
+    page = (Path(__file__).resolve().parents[2] / "docs" / "compare.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| `--section"))
+    assert f"`{section.name}`" in row, "docs/compare.md does not name the section"
+
+
+def test_the_example_of_the_docs_is_a_section(report: Report) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "adding-a-section.md"
+    match = re.search(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert match is not None
+    module = types.ModuleType("slowest")
+    sys.modules["slowest"] = module  # dataclasses look their module up
+    try:
+        exec(match[1], module.__dict__)
+        section: Section = module.SECTION
+        assert section.name not in {other.name for other in sections()}
+        assert section.order not in {other.order for other in sections()}
+        record = section.record(compare(full_grid(), Question()))
+        assert len(record.configs) == module.MOST
+        (table,) = section.blocks(record)
+        assert isinstance(table, ReportTable)
+        assert len(table.rows) == module.MOST
+    finally:
+        del sys.modules["slowest"]
 
 
 def test_the_headline_says_who_how_often_and_how_surely(report: Report) -> None:

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
-from harness.components.registry import components
+from harness.components.base import Component
+from harness.components.registry import components, find
 from harness.experiment.trial import COMPONENT_FIELDS, Trial
+
+ComponentT = TypeVar("ComponentT", bound=Component)
+
+
+def registered(kind: type[ComponentT]) -> dict[str, ComponentT]:
+    """The registered components of a class, such as `Metric`, by name."""
+    found = components(kind.kind)
+    return {name: record for name, record in found.items() if isinstance(record, kind)}
+
+
+def find_component(kind: type[ComponentT], name: str) -> ComponentT:
+    """The component of a class and a name, which need not be registered."""
+    record = find(kind.kind, name)
+    assert isinstance(record, kind)
+    return record
 
 
 def make_trial(**fields: Any) -> Trial:

@@ -7,8 +7,10 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
+from harness.components.base import Examples
 from harness.components.datasets import cifar10
 from harness.components.datasets.mnist import FILES
 
@@ -74,3 +76,10 @@ class Evil:
 
     def __reduce__(self):
         return os.mkdir, (str(self.path),)
+
+
+def tensor_inputs(examples: Examples | None) -> torch.Tensor:
+    """The inputs of examples that are in memory."""
+    assert examples is not None
+    assert isinstance(examples.inputs, torch.Tensor)
+    return examples.inputs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from torch.nn import functional
 
 from harness.components.augmentations.rotate import rotated
 from harness.components.augmentations.torchvision import UNIT_RANGE_ONLY, TransformOptions
-from harness.components.registry import components
+from harness.components.base import Augmentation
 from harness.core.errors import InputError
+from tests.support import registered
 
-AUGMENTATIONS = components("augmentations")
+AUGMENTATIONS = registered(Augmentation)
 EVERY = [
     pytest.param(augmentation, dict(options), id=f"{augmentation.name}-{n}")
     for augmentation in AUGMENTATIONS.values()
@@ -38,11 +40,15 @@ def images(n: int = 64, channels: int = 3, height: int = 12, width: int = 10) ->
 
 
 @pytest.mark.parametrize(("augmentation", "options"), EVERY)
-def test_follows_its_generator_alone(augmentation, options):
+def test_follows_its_generator_alone(augmentation, options) -> None:
     apply = augmentation.build(augmentation.options.model_validate(options))
     batch = images()
     kept = batch.clone()
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    before = (
+        torch.get_rng_state(),
+        random.getstate(),
+        np.random.get_state(legacy=False)["state"]["key"].tolist(),
+    )
     first = apply(batch, chance(1))
     torch.manual_seed(5)
     torch.set_rng_state(before[0])
@@ -53,20 +59,24 @@ def test_follows_its_generator_alone(augmentation, options):
         assert len(apply(same, chance(1)).unique(dim=0)) > 1, "one draw for the whole batch"
     assert (first.shape, first.dtype) == (batch.shape, batch.dtype)
     assert torch.equal(batch, kept), "the batch itself is changed"
-    after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    after = (
+        torch.get_rng_state(),
+        random.getstate(),
+        np.random.get_state(legacy=False)["state"]["key"].tolist(),
+    )
     assert torch.equal(after[0], before[0])
     assert after[1:] == before[1:]
 
 
 @pytest.mark.parametrize(("augmentation", "options"), EVERY)
-def test_the_next_batch_is_drawn_anew(augmentation, options):
+def test_the_next_batch_is_drawn_anew(augmentation, options) -> None:
     apply = augmentation.build(augmentation.options.model_validate(options))
     stream = chance(1)
     first, second = apply(images(), stream), apply(images(), stream)
     assert torch.equal(first, second) == (options == {"p": 1.0})
 
 
-def test_flip_mirrors_about_p_of_the_images():
+def test_flip_mirrors_about_p_of_the_images() -> None:
     batch = images(400)
     flipped = build("flip", p=0.25)(batch, chance(0))
     mirrored = (flipped == batch.flip(-1)).flatten(1).all(1)
@@ -77,7 +87,7 @@ def test_flip_mirrors_about_p_of_the_images():
 
 
 @pytest.mark.parametrize("mode", ["replicate", "reflect", "constant"])
-def test_crop_is_a_window_of_the_padded_image(mode):
+def test_crop_is_a_window_of_the_padded_image(mode) -> None:
     batch = images(200, channels=2)
     out = build("crop", padding=2, mode=mode, fill=0.5)(batch, chance(0))
     sides = [2, 2, 2, 2]
@@ -94,7 +104,7 @@ def test_crop_is_a_window_of_the_padded_image(mode):
 
 
 @pytest.mark.parametrize("fill", [None, 0.25])
-def test_a_quarter_turn_is_exact(fill):
+def test_a_quarter_turn_is_exact(fill) -> None:
     batch = images(2, height=9, width=9)
     angles = torch.tensor([torch.pi / 2, -torch.pi / 2])
     out = rotated(batch, angles, fill)
@@ -103,7 +113,7 @@ def test_a_quarter_turn_is_exact(fill):
 
 
 @pytest.mark.parametrize("angle", [7.0, -30.0, 120.0])
-def test_rotation_is_torchvisions(angle):
+def test_rotation_is_torchvisions(angle) -> None:
     """Of an oblong image, which a turn in other units than pixels would shear."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as vision
@@ -114,14 +124,14 @@ def test_rotation_is_torchvisions(angle):
     assert torch.allclose(rotated(batch, angles, 0.0), expected, atol=1e-4)
 
 
-def test_rotation_fills_the_corners():
+def test_rotation_fills_the_corners() -> None:
     ones = torch.ones(8, 1, 10, 10)
     filled = build("rotate", degrees=45.0, mode="constant", fill=-3.0)(ones, chance(0))
     assert float(filled.min()) == pytest.approx(-3, abs=1e-4)
     assert torch.allclose(build("rotate", degrees=45.0)(ones, chance(0)), ones)
 
 
-def test_erase_replaces_one_rectangle():
+def test_erase_replaces_one_rectangle() -> None:
     batch = images(300, channels=2, height=20, width=30)
     options = {"p": 0.5, "smallest": 0.1, "largest": 0.2, "aspect": 2.0, "fill": -1.0}
     out = build("erase", **options)(batch, chance(0))
@@ -141,17 +151,17 @@ def test_erase_replaces_one_rectangle():
         assert max((tall - 0.5) / (wide + 0.5), (wide - 0.5) / (tall + 0.5)) <= 2
 
 
-def test_a_rectangle_longer_than_the_image_is_cut_to_it():
+def test_a_rectangle_longer_than_the_image_is_cut_to_it() -> None:
     out = build("erase", p=1.0, smallest=1.0, largest=1.0, aspect=1.0)(images(3), chance(0))
     assert ((out == 0).flatten(1).float().mean(1) > 0.8).all()
 
 
-def test_erase_requires_ordered_areas():
+def test_erase_requires_ordered_areas() -> None:
     with pytest.raises(ValueError, match=r"smallest \(0.5\) is above largest \(0.4\)"):
         build("erase", smallest=0.5, largest=0.4)
 
 
-def test_noise_has_its_deviation():
+def test_noise_has_its_deviation() -> None:
     batch = images(200)
     drawn = build("noise", std=0.3)(batch, chance(0)) - batch
     assert float(drawn.std()) == pytest.approx(0.3, rel=0.02)
@@ -161,7 +171,7 @@ def test_noise_has_its_deviation():
 # Transforms of torchvision
 
 
-def test_a_transform_of_torchvision_is_applied_to_each_image():
+def test_a_transform_of_torchvision_is_applied_to_each_image() -> None:
     batch = images()
     out = build("torchvision", transform="RandomVerticalFlip")(batch, chance(0))
     flipped = (out == batch.flip(-2)).flatten(1).all(1)
@@ -169,7 +179,7 @@ def test_a_transform_of_torchvision_is_applied_to_each_image():
     assert torch.equal(out[~flipped], batch[~flipped])
 
 
-def test_enumerations_are_given_by_their_value():
+def test_enumerations_are_given_by_their_value() -> None:
     batch = images(4)
     options = {"degrees": [30, 30], "interpolation": "bilinear", "fill": None}
     out = build("torchvision", transform="RandomRotation", options=options)(batch, chance(0))
@@ -193,12 +203,12 @@ def test_enumerations_are_given_by_their_value():
         ),
     ],
 )
-def test_torchvisions_options_are_checked_beforehand(wrong, message):
+def test_torchvisions_options_are_checked_beforehand(wrong, message) -> None:
     with pytest.raises(ValueError, match=message):
         TransformOptions.model_validate(wrong)
 
 
-def test_an_option_at_its_default_is_left_out():
+def test_an_option_at_its_default_is_left_out() -> None:
     short = {"transform": "RandomRotation", "options": {"degrees": 5}}
     long = {
         "transform": "RandomRotation",
@@ -207,24 +217,24 @@ def test_an_option_at_its_default_is_left_out():
     assert TransformOptions.model_validate(short) == TransformOptions.model_validate(long)
 
 
-def test_a_transform_that_changes_the_shape_is_refused():
+def test_a_transform_that_changes_the_shape_is_refused() -> None:
     apply = build("torchvision", transform="CenterCrop", options={"size": 5})
     with pytest.raises(InputError, match=r"CenterCrop changes .* to \[3, 5, 5\]"):
         apply(images(), chance(0))
 
 
-def test_a_colour_transform_wants_pixels_from_0_to_1():
+def test_a_colour_transform_wants_pixels_from_0_to_1() -> None:
     apply = build("torchvision", transform="ColorJitter", options={"brightness": 0.5})
     assert apply(images(), chance(0)).shape == images().shape
     with pytest.raises(InputError, match="set the dataset's mean"):
         apply(images() * 2 - 1, chance(0))
 
 
-def test_transforms_that_clip_are_known():
+def test_transforms_that_clip_are_known() -> None:
     """Whatever treats a normalised image otherwise than the same image scaled to [0, 1]."""
     from torchvision.transforms import v2
 
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "ColorJitter": {"brightness": (1.5, 1.5)},
         "GaussianNoise": {},
         "RandomAdjustSharpness": {"sharpness_factor": 2, "p": 1},
@@ -247,7 +257,7 @@ def test_transforms_that_clip_are_known():
         assert commutes == (name not in UNIT_RANGE_ONLY), name
 
 
-def test_torchvision_is_imported_only_where_it_is_named():
+def test_torchvision_is_imported_only_where_it_is_named() -> None:
     code = """
 import sys
 from harness.components.registry import components

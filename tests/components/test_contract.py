@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,12 +23,12 @@ ALL = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_kind_has_components(kind):
+def test_a_kind_has_components(kind) -> None:
     assert components(kind)
 
 
 @pytest.mark.parametrize("component", ALL)
-def test_describes_itself(component):
+def test_describes_itself(component) -> None:
     assert component.description
     assert "\n" not in component.description
     assert not component.description.endswith(".")
@@ -35,27 +36,27 @@ def test_describes_itself(component):
 
 
 @pytest.mark.parametrize("component", ALL)
-def test_has_a_name_for_an_experiment_file(component):
+def test_has_a_name_for_an_experiment_file(component) -> None:
     assert component.name.isidentifier()
     assert component.name == component.name.lower()
     assert find(component.kind, component.name) is component
 
 
 @pytest.mark.parametrize("component", ALL)
-def test_every_option_has_a_default_and_a_description(component):
+def test_every_option_has_a_default_and_a_description(component) -> None:
     for name, field in component.options.model_fields.items():
         assert not field.is_required(), name
         assert field.description, name
 
 
 @pytest.mark.parametrize("component", ALL)
-def test_refuses_an_unknown_option(component):
+def test_refuses_an_unknown_option(component) -> None:
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
         component.options.model_validate({"no_such_option": 1})
 
 
 @pytest.mark.parametrize("component", ALL)
-def test_tiny_options_round_trip_through_json(component):
+def test_tiny_options_round_trip_through_json(component) -> None:
     assert component.tiny
     for options in component.tiny:
         choice = Choice.of(component.kind, {"name": component.name, **options})
@@ -63,12 +64,12 @@ def test_tiny_options_round_trip_through_json(component):
         assert Choice.of(component.kind, resolved) == choice
 
 
-def test_the_examples_of_the_documentation_are_components():
+def test_the_examples_of_the_documentation_are_components() -> None:
     page = Path(__file__).resolve().parents[2] / "docs" / "adding-a-component.md"
     examples = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     assert examples
     for example in examples:
-        module: dict[str, object] = {}
+        module: dict[str, Any] = {}
         exec(example, module)
         (component,) = module["COMPONENTS"]
         assert isinstance(component, Component)
@@ -77,7 +78,7 @@ def test_the_examples_of_the_documentation_are_components():
             component.options.model_validate(options)
 
 
-def test_the_list_of_components_needs_no_heavy_library():
+def test_the_list_of_components_needs_no_heavy_library() -> None:
     """A grid is validated, and help is shown, without waiting for torch."""
     code = """
 import sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from harness.components.base import Imputer, Task
 from harness.components.datasets import csv
 from harness.core.errors import InputError
+from harness.training.batch_sources import BatchSource, InMemorySource
 from harness.training.data import load_splits
 from tests.support import make_trial
 
@@ -31,7 +33,12 @@ def table(tmp_path: Path, text: str = PETS, **options):
     return csv.load(csv.CSVOptions.model_validate(values), tmp_path)
 
 
-def test_columns_are_encoded_by_their_type(tmp_path):
+def first_column(source: BatchSource) -> list[float]:
+    assert isinstance(source, InMemorySource)
+    return source.inputs[:, 0].tolist()
+
+
+def test_columns_are_encoded_by_their_type(tmp_path) -> None:
     raw = table(tmp_path, missing="drop")
     # weight, age, colour=black, colour=brown, indoor=no, indoor=yes
     assert raw.train.inputs.tolist() == [
@@ -44,15 +51,19 @@ def test_columns_are_encoded_by_their_type(tmp_path):
     assert raw.train.targets.tolist() == [0, 1, 1]
 
 
-def test_columns_can_be_named(tmp_path):
-    options = {"missing": "drop", "categorical": ["age"], "ignore": ["weight", "indoor"]}
+def test_columns_can_be_named(tmp_path) -> None:
+    options: dict[str, Any] = {
+        "missing": "drop",
+        "categorical": ["age"],
+        "ignore": ["weight", "indoor"],
+    }
     raw = table(tmp_path, **options)
     # three colours and four ages, one of each to a row
     assert raw.info.features == 3 + 4
     assert raw.train.inputs.sum(1).tolist() == [2, 2, 2, 2]
 
 
-def test_missing_values_are_named_and_counted(tmp_path):
+def test_missing_values_are_named_and_counted(tmp_path) -> None:
     with pytest.raises(InputError) as caught:
         table(tmp_path)
     assert "missing in: weight (1), colour (1), age (1)" in str(caught.value)
@@ -61,7 +72,7 @@ def test_missing_values_are_named_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("by", ["mean", "median"])
-def test_missing_targets_are_never_filled_in(by, tmp_path):
+def test_missing_targets_are_never_filled_in(by, tmp_path) -> None:
     with pytest.raises(InputError, match=r"missing in: kind \(1\)"):
         table(tmp_path, PETS + "1,black,yes,1,\n", missing=by)
 
@@ -80,7 +91,7 @@ def test_missing_targets_are_never_filled_in(by, tmp_path):
         (["0.5", "1.5", "0.5"], {"task": "classification"}, Task.BINARY, ("0.5", "1.5")),
     ],
 )
-def test_the_task_is_read_off_the_target(values, options, task, classes, tmp_path):
+def test_the_task_is_read_off_the_target(values, options, task, classes, tmp_path) -> None:
     text = "x,kind\n" + "".join(f"{n},{value}\n" for n, value in enumerate(values))
     raw = table(tmp_path, text, **options)
     assert raw.info.task is task
@@ -105,7 +116,7 @@ def test_the_task_is_read_off_the_target(values, options, task, classes, tmp_pat
         ({"separator": ";"}, ["no column 'kind'"]),
     ],
 )
-def test_a_wrong_description_of_a_table_is_explained(options, messages, tmp_path):
+def test_a_wrong_description_of_a_table_is_explained(options, messages, tmp_path) -> None:
     with pytest.raises(InputError) as caught:
         table(tmp_path, **options)
     for message in messages:
@@ -124,7 +135,7 @@ def test_a_wrong_description_of_a_table_is_explained(options, messages, tmp_path
         ("x,kind\n" + "".join(f"n{n},{n % 2}\n" for n in range(101)), "101 different values"),
     ],
 )
-def test_a_table_that_teaches_nothing_is_refused(text, message, tmp_path):
+def test_a_table_that_teaches_nothing_is_refused(text, message, tmp_path) -> None:
     with pytest.raises(InputError, match=message):
         table(tmp_path, text)
 
@@ -138,7 +149,7 @@ def test_a_table_that_teaches_nothing_is_refused(text, message, tmp_path):
         ("weight,kind\n", [], "pets.yaml:4: "),
     ],
 )
-def test_a_wrong_table_is_told_where_it_was_asked_for(text, overrides, where, tmp_path):
+def test_a_wrong_table_is_told_where_it_was_asked_for(text, overrides, where, tmp_path) -> None:
     from harness.experiment.loading import load
 
     path = tmp_path / "pets.csv"
@@ -155,7 +166,7 @@ def test_a_wrong_table_is_told_where_it_was_asked_for(text, overrides, where, tm
     assert str(problem).count(str(path)) == 1
 
 
-def test_an_absolute_path_is_not_looked_for_elsewhere(tmp_path):
+def test_an_absolute_path_is_not_looked_for_elsewhere(tmp_path) -> None:
     absent = tmp_path / "nope.csv"
     with pytest.raises(InputError) as caught:
         table(tmp_path, path=str(absent))
@@ -163,18 +174,18 @@ def test_an_absolute_path_is_not_looked_for_elsewhere(tmp_path):
     assert "put " not in str(caught.value)
 
 
-def test_other_separators_and_decimal_points(tmp_path):
+def test_other_separators_and_decimal_points(tmp_path) -> None:
     raw = table(tmp_path, "x;kind\n1,5;a\n2,5;b\n", separator=";", decimal=",")
     assert raw.train.inputs.tolist() == [[1.5], [2.5]]
 
 
-def test_a_changed_table_is_read_again(tmp_path):
+def test_a_changed_table_is_read_again(tmp_path) -> None:
     assert len(table(tmp_path, "x,kind\n1,a\n2,b\n").train) == 2
     assert len(table(tmp_path, "x,kind\n1,a\n2,b\n3,b\n").train) == 3
 
 
 @pytest.mark.parametrize("by", ["mean", "median"])
-def test_imputation_is_scikit_learns(by):
+def test_imputation_is_scikit_learns(by) -> None:
     from sklearn.impute import SimpleImputer
 
     inputs = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
@@ -184,20 +195,20 @@ def test_imputation_is_scikit_learns(by):
     assert np.allclose(fill, reference, rtol=1e-6)
 
 
-def test_a_missing_category_becomes_the_most_frequent():
+def test_a_missing_category_becomes_the_most_frequent() -> None:
     nan = torch.nan
     train = torch.tensor([[1, 0, 5], [0, 1, 6], [0, 1, 7], [nan, nan, nan]])
     fill = Imputer("mean", ("a", "b", "c"), categories=((0, 2),)).fit(train)
     assert fill.tolist() == [0, 1, 6]
 
 
-def test_a_column_without_a_known_value_cannot_be_imputed():
+def test_a_column_without_a_known_value_cannot_be_imputed() -> None:
     train = torch.tensor([[1.0, torch.nan], [2.0, torch.nan]])
     with pytest.raises(InputError, match=r"training split: b$"):
         Imputer("mean", ("a", "b")).fit(train)
 
 
-def test_what_is_filled_in_comes_from_the_training_split_alone(tmp_path):
+def test_what_is_filled_in_comes_from_the_training_split_alone(tmp_path) -> None:
     chance = np.random.default_rng(0)
     column = chance.normal(size=60)
     rows = [f"{'' if n % 4 == 0 else value},{n % 2}\n" for n, value in enumerate(column)]
@@ -208,9 +219,9 @@ def test_what_is_filled_in_comes_from_the_training_split_alone(tmp_path):
         tmp_path,
         torch.device("cpu"),
     )
-    known = set(np.float32(column[np.arange(60) % 4 != 0]).tolist())
-    held = {name: part.inputs[:, 0].tolist() for name, part in parts.evaluated().items()}
-    train = parts.train.inputs[:, 0].tolist()
+    known = set(column[np.arange(60) % 4 != 0].astype(np.float32).tolist())
+    held = {name: first_column(part) for name, part in parts.evaluated().items()}
+    train = first_column(parts.train)
     mean = np.mean([value for value in train if value in known])
     filled = [v for part in (train, *held.values()) for v in part if v not in known]
     assert len(filled) == 15

@@ -6,15 +6,16 @@ import gzip
 import pickle
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from harness.components.base import Dataset
 from harness.components.datasets import cifar10, mnist
 from harness.components.datasets.mnist import FILES, MNISTFamily, read_idx
-from harness.components.registry import components
 from harness.components.shared.data_files import download_files, offline, sha256
 from harness.components.shared.images import ImageOptions, convert_to_grey
 from harness.core.errors import DataMissing, InputError
@@ -22,10 +23,12 @@ from tests.components.synthetic_data import (
     FAMILY,
     Evil,
     idx_bytes,
+    tensor_inputs,
     write_all,
     write_cifar10,
     write_family,
 )
+from tests.support import registered
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Downloads
 
 
-def test_a_download_puts_every_file_in_its_place(tmp_path):
+def test_a_download_puts_every_file_in_its_place(tmp_path) -> None:
     def download(folder: Path) -> None:
         (folder / "a").mkdir()
         (folder / "a" / "b").write_text("x")
@@ -47,7 +50,7 @@ def test_a_download_puts_every_file_in_its_place(tmp_path):
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["a", "a/b"]
 
 
-def test_a_failed_download_says_why_and_leaves_nothing(tmp_path):
+def test_a_failed_download_says_why_and_leaves_nothing(tmp_path) -> None:
     def download(folder: Path) -> None:
         (folder / "half").write_text("x")
         raise OSError("no route\nto host")
@@ -57,7 +60,7 @@ def test_a_failed_download_says_why_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_downloaded_offline(tmp_path):
+def test_nothing_is_downloaded_offline(tmp_path) -> None:
     def download(folder: Path) -> None:
         raise AssertionError("asked for")
 
@@ -69,7 +72,7 @@ def test_nothing_is_downloaded_offline(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_warnings_of_a_download_are_not_shown_beside_its_error(tmp_path):
+def test_warnings_of_a_download_are_not_shown_beside_its_error(tmp_path) -> None:
     def download(folder: Path) -> None:
         warnings.warn("Retry downloading", UserWarning, stacklevel=1)
         raise OSError("no route")
@@ -79,7 +82,7 @@ def test_warnings_of_a_download_are_not_shown_beside_its_error(tmp_path):
     assert shown == []
 
 
-def test_absent_data_is_downloaded_when_it_is_first_asked_for(tmp_path, monkeypatch):
+def test_absent_data_is_downloaded_when_it_is_first_asked_for(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(MNISTFamily, "_download", lambda self, at: write_family(at, self.folder))
     family = mnist.MNIST
     assert family.fingerprint(mnist.MNISTOptions(), tmp_path)
@@ -87,7 +90,7 @@ def test_absent_data_is_downloaded_when_it_is_first_asked_for(tmp_path, monkeypa
     assert len(family.load(mnist.MNISTOptions(), tmp_path).train) == 40
 
 
-def test_a_checksum_follows_the_content(tmp_path):
+def test_a_checksum_follows_the_content(tmp_path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"one")
     first = sha256(file)
@@ -99,20 +102,21 @@ def test_a_checksum_follows_the_content(tmp_path):
 
 
 @pytest.mark.parametrize("folder", FAMILY)
-def test_idx_files_read_as_torchvision_reads_them(folder, synthetic_root):
+def test_idx_files_read_as_torchvision_reads_them(folder, synthetic_root) -> None:
     import torchvision
 
-    dataset = components("datasets")[FAMILY[folder]]
+    dataset = registered(Dataset)[FAMILY[folder]]
     raw = dataset.load(dataset.options(), synthetic_root)
     for examples, train in ((raw.train, True), (raw.test, False)):
         reference = getattr(torchvision.datasets, folder)(synthetic_root, train=train)
-        assert torch.equal(examples.inputs.squeeze(1), reference.data)
+        assert examples is not None
+        assert torch.equal(tensor_inputs(examples).squeeze(1), reference.data)
         assert torch.equal(examples.targets, reference.targets)
     if folder != "MNIST":
         assert list(raw.info.classes) == reference.classes
 
 
-def test_packed_files_are_the_same_data(synthetic_root, tmp_path):
+def test_packed_files_are_the_same_data(synthetic_root, tmp_path) -> None:
     (tmp_path / "MNIST" / "raw").mkdir(parents=True)
     for name in FILES:
         content = (synthetic_root / "MNIST" / "raw" / name).read_bytes()
@@ -122,16 +126,17 @@ def test_packed_files_are_the_same_data(synthetic_root, tmp_path):
     family = mnist.MNIST
     assert family.fingerprint(options, tmp_path) == family.fingerprint(options, synthetic_root)
     assert torch.equal(
-        family.load(options, tmp_path).train.inputs,
-        family.load(options, synthetic_root).train.inputs,
+        tensor_inputs(family.load(options, tmp_path).train),
+        tensor_inputs(family.load(options, synthetic_root).train),
     )
 
 
-def test_limits_keep_the_first_examples(synthetic_root):
+def test_limits_keep_the_first_examples(synthetic_root) -> None:
     whole = mnist.MNIST.load(mnist.MNISTOptions(), synthetic_root)
     part = mnist.MNIST.load(mnist.MNISTOptions(limit=7, test_limit=1000), synthetic_root)
-    assert torch.equal(part.train.inputs, whole.train.inputs[:7])
+    assert torch.equal(tensor_inputs(part.train), tensor_inputs(whole.train)[:7])
     assert torch.equal(part.train.targets, whole.train.targets[:7])
+    assert part.test is not None
     assert len(part.test) == 20
 
 
@@ -146,14 +151,14 @@ def test_limits_keep_the_first_examples(synthetic_root):
         (lambda b: b[:8] + (27).to_bytes(4, "big") + b[12:], r"shape \[27, 28\]"),
     ],
 )
-def test_damaged_idx_files_are_refused(change, message, synthetic_root, tmp_path):
+def test_damaged_idx_files_are_refused(change, message, synthetic_root, tmp_path) -> None:
     file = tmp_path / "images"
     file.write_bytes(change((synthetic_root / "MNIST" / "raw" / FILES[0]).read_bytes()))
     with pytest.raises(InputError, match=message):
         read_idx(file, (28, 28))
 
 
-def test_a_damaged_packed_file_is_refused(synthetic_root, tmp_path):
+def test_a_damaged_packed_file_is_refused(synthetic_root, tmp_path) -> None:
     file = tmp_path / "images.gz"
     packed = gzip.compress((synthetic_root / "MNIST" / "raw" / FILES[0]).read_bytes())
     for content in (packed[: len(packed) // 2], b"no gzip at all"):
@@ -162,7 +167,7 @@ def test_a_damaged_packed_file_is_refused(synthetic_root, tmp_path):
             read_idx(file, (28, 28))
 
 
-def test_images_without_their_labels_are_refused(tmp_path):
+def test_images_without_their_labels_are_refused(tmp_path) -> None:
     write_family(tmp_path, "MNIST")
     labels = tmp_path / "MNIST" / "raw" / FILES[1]
     labels.write_bytes(idx_bytes(np.zeros(39, np.uint8)))
@@ -173,9 +178,9 @@ def test_images_without_their_labels_are_refused(tmp_path):
         mnist.MNIST.load(mnist.MNISTOptions(), tmp_path)
 
 
-def test_the_default_normalisation_is_that_of_the_training_images(mnist_root):
+def test_the_default_normalisation_is_that_of_the_training_images(mnist_root) -> None:
     options = mnist.MNISTOptions(test_limit=1)
-    pixels = mnist.MNIST.load(options, mnist_root).train.inputs
+    pixels = tensor_inputs(mnist.MNIST.load(options, mnist_root).train)
     counts = pixels.flatten().bincount(minlength=256).double()
     values = torch.arange(256).double() / 255
     mean = (counts * values).sum() / counts.sum()
@@ -187,10 +192,10 @@ def test_the_default_normalisation_is_that_of_the_training_images(mnist_root):
 # CIFAR-10
 
 
-def test_cifar_batches_read_as_torchvision_reads_them(synthetic_root, monkeypatch):
+def test_cifar_batches_read_as_torchvision_reads_them(synthetic_root, monkeypatch) -> None:
     from torchvision.datasets import CIFAR10
 
-    unchecked = {"train_list": [[Path(n).name, None] for n in cifar10.TRAIN]}
+    unchecked: dict[str, Any] = {"train_list": [[Path(n).name, None] for n in cifar10.TRAIN]}
     unchecked["test_list"] = [[Path(n).name, None] for n in cifar10.TEST]
     unchecked["meta"] = {**CIFAR10.meta, "md5": None}
     for name, value in unchecked.items():
@@ -198,12 +203,13 @@ def test_cifar_batches_read_as_torchvision_reads_them(synthetic_root, monkeypatc
     raw = cifar10.load(cifar10.CIFAR10Options(), synthetic_root)
     for examples, train in ((raw.train, True), (raw.test, False)):
         reference = CIFAR10(synthetic_root, train=train)
-        assert np.array_equal(examples.inputs.permute(0, 2, 3, 1), reference.data)
+        assert examples is not None
+        assert np.array_equal(tensor_inputs(examples).permute(0, 2, 3, 1), reference.data)
         assert examples.targets.tolist() == reference.targets
     assert list(cifar10.CLASSES) == reference.classes
 
 
-def test_cifar_reads_the_pickles_of_python_2(tmp_path):
+def test_cifar_reads_the_pickles_of_python_2(tmp_path) -> None:
     """The published files hold arrays' bytes as Python 2 strings, under numpy's old name."""
     import pickletools
 
@@ -219,11 +225,12 @@ def test_cifar_reads_the_pickles_of_python_2(tmp_path):
     )
     path.write_bytes(old)
     raw = cifar10.load(cifar10.CIFAR10Options(), tmp_path)
+    assert raw.test is not None
     assert raw.test.targets.tolist() == [3]
-    assert raw.test.inputs.flatten().tolist() == list(range(256)) * 12
+    assert tensor_inputs(raw.test).flatten().tolist() == list(range(256)) * 12
 
 
-def test_a_pickle_that_runs_code_is_refused_before_it_does(tmp_path):
+def test_a_pickle_that_runs_code_is_refused_before_it_does(tmp_path) -> None:
     write_cifar10(tmp_path, each=1)
     trace = tmp_path / "trace"
     batch = {"labels": [1], "data": Evil(trace)}
@@ -244,14 +251,14 @@ def test_a_pickle_that_runs_code_is_refused_before_it_does(tmp_path):
         [],
     ],
 )
-def test_a_pickle_of_something_else_is_refused(batch, tmp_path):
+def test_a_pickle_of_something_else_is_refused(batch, tmp_path) -> None:
     write_cifar10(tmp_path, each=1)
     (tmp_path / cifar10.TEST[0]).write_bytes(pickle.dumps(batch, protocol=2))
     with pytest.raises(InputError, match="test_batch is not a batch of CIFAR-10"):
         cifar10.load(cifar10.CIFAR10Options(), tmp_path)
 
 
-def test_grey_is_pillows():
+def test_grey_is_pillows() -> None:
     images = torch.randint(256, (50, 3, 16, 16), dtype=torch.uint8)
     grey = convert_to_grey(images, ImageOptions(channels=1))
     for image, result in zip(images, grey, strict=True):
@@ -262,7 +269,7 @@ def test_grey_is_pillows():
 # Image options
 
 
-def test_normalisation_has_one_value_a_channel(synthetic_root):
+def test_normalisation_has_one_value_a_channel(synthetic_root) -> None:
     options = mnist.MNISTOptions(channels=3, mean=(0.1, 0.2), std=(0.1, 0.2))
     with pytest.raises(InputError, match=r"mean has 2 values for 3 channel") as caught:
         mnist.MNIST.info(options, synthetic_root)
@@ -270,6 +277,6 @@ def test_normalisation_has_one_value_a_channel(synthetic_root):
 
 
 @pytest.mark.parametrize("wrong", [{"std": [0.0]}, {"mean": []}, {"size": 0}, {"channels": 2}])
-def test_image_options_are_checked(wrong):
+def test_image_options_are_checked(wrong) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ImageOptions.model_validate(wrong)

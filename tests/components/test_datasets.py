@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.components.base import SplitRule, Task
+from harness.components.base import Dataset, SplitRule, Task
 from harness.components.datasets import california_housing
 from harness.components.registry import components
 from harness.components.shared.splitting import SPLITTING
 from harness.core.errors import DataMissing, InputError
 from tests.components.synthetic_data import (
     Evil,
+    tensor_inputs,
     write_all,
 )
-from tests.support import make_trial
+from tests.support import make_trial, registered
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ EVERY = [
 
 
 @pytest.mark.parametrize(("dataset", "given"), EVERY)
-def test_loads_what_it_describes(dataset, given, synthetic_root, data_root):
+def test_loads_what_it_describes(dataset, given, synthetic_root, data_root) -> None:
     root = data_root if dataset.name == "california_housing" else synthetic_root
     options = dataset.options.model_validate(given)
     try:
@@ -74,7 +75,7 @@ def test_loads_what_it_describes(dataset, given, synthetic_root, data_root):
     assert dataset.fingerprint(options, root) == checksum
 
 
-def test_described_and_fingerprinted_without_heavy_libraries(synthetic_root):
+def test_described_and_fingerprinted_without_heavy_libraries(synthetic_root) -> None:
     """pandas alone is let in, by a CSV file's description."""
     code = """
 import sys
@@ -108,9 +109,9 @@ print(done, *sorted({"torch", "torchvision", "sklearn", "scipy"} & set(sys.modul
         ("california_housing", "sklearn/cal_housing_py3.pkz"),
     ],
 )
-def test_absent_data_names_the_file_and_the_folder(name, wanted, tmp_path):
-    dataset = components("datasets")[name]
-    options = dataset.options(download=False)
+def test_absent_data_names_the_file_and_the_folder(name, wanted, tmp_path) -> None:
+    dataset = registered(Dataset)[name]
+    options = dataset.options.model_validate({"download": False})
     for ask in (dataset.fingerprint, dataset.load):
         with pytest.raises(DataMissing) as caught:
             ask(options, tmp_path)
@@ -118,7 +119,7 @@ def test_absent_data_names_the_file_and_the_folder(name, wanted, tmp_path):
         assert "HARNESS_DATA" in str(caught.value)
 
 
-def test_the_location_of_data_is_not_part_of_a_trials_id():
+def test_the_location_of_data_is_not_part_of_a_trials_id() -> None:
     paths = [make_trial(dataset={"name": "image_folder", "path": path}) for path in ("a", "b")]
     assert paths[0].identity() == paths[1].identity()
     fetched = make_trial(dataset="mnist")
@@ -130,14 +131,14 @@ def test_the_location_of_data_is_not_part_of_a_trials_id():
 
 
 @pytest.mark.parametrize("name", ["iris", "breast_cancer", "wine", "diabetes"])
-def test_toy_tables_are_scikit_learns(name):
+def test_toy_tables_are_scikit_learns(name) -> None:
     import sklearn.datasets
 
     loader = getattr(sklearn.datasets, f"load_{name}")
     bunch = loader(scaled=False) if name == "diabetes" else loader()
-    dataset = components("datasets")[name]
+    dataset = registered(Dataset)[name]
     raw = dataset.load(dataset.options(), Path("nowhere"))
-    assert torch.equal(raw.train.inputs, torch.tensor(bunch.data, dtype=torch.float32))
+    assert torch.equal(tensor_inputs(raw.train), torch.tensor(bunch.data, dtype=torch.float32))
     assert raw.train.targets.flatten().tolist() == bunch.target.tolist()
     assert raw.split == SplitRule(test_fraction=0.2, seed=0, stratify=False)
     assert raw.standardise
@@ -145,18 +146,21 @@ def test_toy_tables_are_scikit_learns(name):
         assert list(raw.info.classes) == list(bunch.target_names)
 
 
-def test_a_regression_cannot_be_stratified():
+def test_a_regression_cannot_be_stratified() -> None:
     with pytest.raises(ValueError, match="stratify"):
         components("datasets")["diabetes"].options.model_validate({"stratify": True})
 
 
-def test_digits_are_scaled_by_their_darkest_value():
-    dataset = components("datasets")["digits"]
-    raw = dataset.load(dataset.options(mean=(0.0,), std=(1.0,)), Path("nowhere"))
+def test_digits_are_scaled_by_their_darkest_value() -> None:
+    dataset = registered(Dataset)["digits"]
+    raw = dataset.load(
+        dataset.options.model_validate({"mean": (0.0,), "std": (1.0,)}), Path("nowhere")
+    )
     assert len(raw.train) == 1797
-    part = dataset.load(dataset.options(limit=7), Path("nowhere"))
-    assert torch.equal(part.train.inputs, raw.train.inputs[:7])
-    ready = raw.prepare(raw.train.inputs)
+    part = dataset.load(dataset.options.model_validate({"limit": 7}), Path("nowhere"))
+    assert torch.equal(tensor_inputs(part.train), tensor_inputs(raw.train)[:7])
+    assert raw.prepare is not None
+    ready = raw.prepare(tensor_inputs(raw.train))
     assert (float(ready.min()), float(ready.max())) == (0.0, 1.0)
 
 
@@ -167,18 +171,18 @@ def housing(data_root: Path) -> Path:
     return data_root
 
 
-def test_housing_is_scikit_learns(housing):
+def test_housing_is_scikit_learns(housing) -> None:
     from sklearn.datasets import fetch_california_housing
 
     inputs, targets = fetch_california_housing(
         data_home=housing / "sklearn", download_if_missing=False, return_X_y=True
     )
     raw = california_housing.load(california_housing.CaliforniaHousingOptions(), housing)
-    assert torch.equal(raw.train.inputs, torch.tensor(inputs, dtype=torch.float32))
+    assert torch.equal(tensor_inputs(raw.train), torch.tensor(inputs, dtype=torch.float32))
     assert torch.equal(raw.train.targets[:, 0], torch.tensor(targets, dtype=torch.float32))
 
 
-def test_the_housing_file_is_never_unpickled(tmp_path):
+def test_the_housing_file_is_never_unpickled(tmp_path) -> None:
     file = tmp_path / california_housing.FILE
     file.parent.mkdir()
     trace = tmp_path / "trace"
@@ -202,11 +206,12 @@ def test_the_housing_file_is_never_unpickled(tmp_path):
         ("xor", lambda a, b: a != b),
     ],
 )
-def test_gates(gate, rule):
-    dataset = components("datasets")["logic_gate"]
-    raw = dataset.load(dataset.options(gate=gate), Path("nowhere"))
+def test_gates(gate, rule) -> None:
+    dataset = registered(Dataset)["logic_gate"]
+    raw = dataset.load(dataset.options.model_validate({"gate": gate}), Path("nowhere"))
     rows = {(int(a), int(b)): int(y) for (a, b), y in zip(*raw_rows(raw), strict=True)}
     assert rows == {(a, b): int(rule(a, b)) for a in (0, 1) for b in (0, 1)}
+    assert raw.split is not None
     assert raw.split.test_fraction == 0
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from harness.components.base import DataInfo, Task
+from harness.components.base import DataInfo, Loss, Task
 from harness.components.losses.cross_entropy import FEW_CLASSES, MANY_EXAMPLES
-from harness.components.registry import components
 from harness.experiment.trial import Choice
+from tests.support import registered
 
 INFOS = {
     Task.MULTICLASS: DataInfo(Task.MULTICLASS, (6,), ("a", "b", "c", "d")),
@@ -22,7 +22,7 @@ INFOS = {
 EXAMPLES = 5
 
 
-def choose(name: str, **options: object) -> Choice:
+def choose(name: str, **options: object) -> Choice[Loss]:
     return Choice.of("losses", {"name": name, **options})
 
 
@@ -31,7 +31,7 @@ def make(name: str, **options: object):
     return choice.component.build(choice.options)
 
 
-def outputs_and_targets(choice: Choice, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
+def outputs_and_targets(choice: Choice[Loss], task: Task) -> tuple[torch.Tensor, torch.Tensor]:
     """[B, outputs] float64 and targets as training gives them."""
     generator = torch.Generator().manual_seed(0)
     info = INFOS[task]
@@ -46,21 +46,21 @@ def outputs_and_targets(choice: Choice, task: Task) -> tuple[torch.Tensor, torch
 
 CASES = [
     pytest.param(choose(loss.name, **tiny), task, id=f"{choose(loss.name, **tiny).label}-{task}")
-    for loss in components("losses").values()
+    for loss in registered(Loss).values()
     for tiny in loss.tiny
     for task in sorted(loss.tasks)
 ]
 
 
 @pytest.mark.parametrize("task", list(Task))
-def test_each_task_has_one_default(task):
-    defaults = [loss for loss in components("losses").values() if task in loss.default_for]
+def test_each_task_has_one_default(task) -> None:
+    defaults = [loss for loss in registered(Loss).values() if task in loss.default_for]
     assert len(defaults) == 1
     assert task in defaults[0].tasks
 
 
 @pytest.mark.parametrize(("choice", "task"), CASES)
-def test_gives_one_finite_value_for_each_example(choice, task):
+def test_gives_one_finite_value_for_each_example(choice, task) -> None:
     outputs, targets = outputs_and_targets(choice, task)
     losses = choice.component.build(choice.options)(outputs, targets)
     assert losses.shape == (EXAMPLES,)
@@ -69,7 +69,7 @@ def test_gives_one_finite_value_for_each_example(choice, task):
 
 
 @pytest.mark.parametrize(("choice", "task"), CASES)
-def test_an_example_has_no_part_in_anothers_loss(choice, task):
+def test_an_example_has_no_part_in_anothers_loss(choice, task) -> None:
     loss = choice.component.build(choice.options)
     outputs, targets = outputs_and_targets(choice, task)
     alone = torch.cat([loss(outputs[i : i + 1], targets[i : i + 1]) for i in range(EXAMPLES)])
@@ -77,14 +77,14 @@ def test_an_example_has_no_part_in_anothers_loss(choice, task):
 
 
 @pytest.mark.parametrize(("choice", "task"), CASES)
-def test_gradient_is_the_losss_slope(choice, task):
+def test_gradient_is_the_losss_slope(choice, task) -> None:
     loss = choice.component.build(choice.options)
     outputs, targets = outputs_and_targets(choice, task)
     assert torch.autograd.gradcheck(lambda z: loss(z, targets), outputs.requires_grad_())
 
 
 @pytest.mark.parametrize(("choice", "task"), CASES)
-def test_what_is_not_a_number_stays_so(choice, task):
+def test_what_is_not_a_number_stays_so(choice, task) -> None:
     """Else a trial that diverged would be taken for one that learned."""
     loss = choice.component.build(choice.options)
     outputs, targets = outputs_and_targets(choice, task)
@@ -93,7 +93,7 @@ def test_what_is_not_a_number_stays_so(choice, task):
 
 
 @pytest.mark.parametrize(("choice", "task"), CASES)
-def test_float32_as_training_gives_it(choice, task):
+def test_float32_as_training_gives_it(choice, task) -> None:
     loss = choice.component.build(choice.options)
     outputs, targets = outputs_and_targets(choice, task)
     expected = loss(outputs, targets)
@@ -120,7 +120,7 @@ def test_float32_as_training_gives_it(choice, task):
     ],
     ids=lambda value: value.label if isinstance(value, Choice) else "",
 )
-def test_mean_over_examples_is_torchs_for_classes(choice, torch_loss):
+def test_mean_over_examples_is_torchs_for_classes(choice, torch_loss) -> None:
     outputs, targets = outputs_and_targets(choice, Task.MULTICLASS)
     losses = choice.component.build(choice.options)(outputs, targets)
     torch.testing.assert_close(losses.mean(), torch_loss(outputs, targets))
@@ -162,28 +162,28 @@ def _multi_margin(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     ],
     ids=lambda value: value.label if isinstance(value, Choice) else "",
 )
-def test_mean_over_examples_is_torchs_for_regression(choice, torch_loss):
+def test_mean_over_examples_is_torchs_for_regression(choice, torch_loss) -> None:
     outputs, targets = outputs_and_targets(choice, Task.REGRESSION)
     losses = choice.component.build(choice.options)(outputs, targets)
     torch.testing.assert_close(losses.mean(), torch_loss(outputs, targets))
     assert losses.unique().numel() == EXAMPLES
 
 
-def test_bce_by_hand():
+def test_bce_by_hand() -> None:
     """log(1 + e^−z) for class 1, log(1 + e^z) for class 0."""
     losses = make("bce")(torch.tensor([[0.0], [2.0], [2.0], [-200.0]]), torch.tensor([1, 1, 0, 1]))
     expected = [math.log(2), math.log1p(math.exp(-2)), math.log1p(math.exp(2)), 200.0]
     torch.testing.assert_close(losses, torch.tensor(expected))
 
 
-def test_two_classes_by_one_logit_or_two_cost_the_same():
+def test_two_classes_by_one_logit_or_two_cost_the_same() -> None:
     z = torch.tensor([[-1.5], [0.3], [4.0]])
     targets = torch.tensor([0, 1, 0])
     two = torch.cat([torch.zeros_like(z), z], dim=1)
     torch.testing.assert_close(make("bce")(z, targets), make("cross_entropy")(two, targets))
 
 
-def test_perceptron_by_hand():
+def test_perceptron_by_hand() -> None:
     loss = make("perceptron")
     one = loss(torch.tensor([[2.0], [-3.0], [-3.0]]), torch.tensor([1, 1, 0]))
     torch.testing.assert_close(one, torch.tensor([0.0, 3.0, 0.0]))
@@ -193,14 +193,15 @@ def test_perceptron_by_hand():
     torch.testing.assert_close(wrong, torch.tensor([7.0]))
 
 
-def test_perceptron_updates_at_a_margin_of_zero():
+def test_perceptron_updates_at_a_margin_of_zero() -> None:
     logits = torch.zeros(2, 3, requires_grad=True)
     make("perceptron")(logits, torch.tensor([0, 2])).sum().backward()
+    assert logits.grad is not None
     assert logits.grad.tolist() == [[-1, 1, 1], [1, 1, -1]]
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_perceptron_learns_the_weights_that_scikit_learn_learns(classes):
+def test_perceptron_learns_the_weights_that_scikit_learn_learns(classes) -> None:
     """One example at a time from zeros with a rate of 1: every update is the same."""
     from sklearn.datasets import load_iris
     from sklearn.linear_model import Perceptron
@@ -225,15 +226,17 @@ def test_perceptron_learns_the_weights_that_scikit_learn_learns(classes):
     torch.testing.assert_close(linear.bias.detach(), torch.from_numpy(reference.intercept_))
 
 
-def test_softmax_twice_has_a_floor_and_hardly_a_slope_where_it_is_sure_and_wrong():
+def test_softmax_twice_has_a_floor_and_hardly_a_slope_where_it_is_sure_and_wrong() -> None:
     """What makes it a mistake: being right is not rewarded, being badly wrong not mended."""
     logits = torch.tensor([[50.0, 0.0, 0.0], [0.0, 50.0, 0.0]], requires_grad=True)
     losses = make("softmax_twice")(logits, torch.tensor([0, 0]))
     assert losses[0].item() == pytest.approx(math.log(1 + 2 / math.e))
     losses.sum().backward()
+    assert logits.grad is not None
     assert logits.grad.abs().max() < 1e-12
     plain = logits.detach().requires_grad_()
     make("cross_entropy")(plain, torch.tensor([0, 0])).sum().backward()
+    assert plain.grad is not None
     assert plain.grad[1].abs().max() == pytest.approx(1)
 
 
@@ -241,7 +244,7 @@ def test_softmax_twice_has_a_floor_and_hardly_a_slope_where_it_is_sure_and_wrong
     ("name", "options"),
     [("cross_entropy", {"label_smoothing": 1.0}), ("huber", {"delta": 0.0})],
 )
-def test_options_out_of_range_are_refused(name, options):
+def test_options_out_of_range_are_refused(name, options) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         choose(name, **options)
 
@@ -258,5 +261,5 @@ def test_options_out_of_range_are_refused(name, options):
         ("mse", Task.REGRESSION, 3),
     ],
 )
-def test_says_how_many_outputs_it_wants(name, task, wanted):
+def test_says_how_many_outputs_it_wants(name, task, wanted) -> None:
     assert choose(name).component.outputs(INFOS[task]) == wanted

@@ -12,13 +12,13 @@ import torch
 from hypothesis import given, settings
 from sklearn import metrics as reference
 
-from harness.components.base import Task
+from harness.components.base import Metric, Task
 from harness.components.metrics.precision_recall import confusion_matrices
 from harness.components.metrics.roc_auc import log_odds
-from harness.components.registry import components
 from harness.components.shared.metrics import predicted_classes
+from tests.support import registered
 
-METRICS = components("metrics")
+METRICS = registered(Metric)
 SETTINGS = settings(max_examples=80, deadline=None)
 
 
@@ -50,12 +50,13 @@ def predicted(outputs: torch.Tensor) -> np.ndarray:
     """By numpy, whose argmax takes the first of equals."""
     if outputs.shape[1] == 1:
         return (outputs[:, 0] > 0).numpy().astype(int)
-    return outputs.numpy().argmax(1)
+    classes: np.ndarray = outputs.numpy().argmax(1)
+    return classes
 
 
 @SETTINGS
 @given(classifications())
-def test_accuracy_is_scikit_learns(case):
+def test_accuracy_is_scikit_learns(case) -> None:
     outputs, targets = case
     expected = reference.accuracy_score(targets, predicted(outputs))
     assert measure("accuracy", outputs, targets) == pytest.approx(expected)
@@ -63,7 +64,7 @@ def test_accuracy_is_scikit_learns(case):
 
 @SETTINGS
 @given(classifications(fewest=6))
-def test_top5_is_scikit_learns(case):
+def test_top5_is_scikit_learns(case) -> None:
     """scikit-learn ranks the last of equals first, so it is asked with the classes turned about."""
     outputs, targets = case
     classes = outputs.shape[1]
@@ -73,14 +74,14 @@ def test_top5_is_scikit_learns(case):
     assert measure("top5", outputs, targets) == pytest.approx(expected)
 
 
-def test_top5_of_equal_logits_is_not_perfect():
+def test_top5_of_equal_logits_is_not_perfect() -> None:
     outputs, targets = torch.zeros(10, 10), torch.arange(10)
     assert measure("top5", outputs, targets) == 0.5
 
 
 @SETTINGS
 @given(classifications())
-def test_precision_recall_and_f1_are_scikit_learns(case):
+def test_precision_recall_and_f1_are_scikit_learns(case) -> None:
     outputs, targets = case
     *expected, _ = reference.precision_recall_fscore_support(
         targets, predicted(outputs), average="macro", zero_division=0
@@ -91,7 +92,7 @@ def test_precision_recall_and_f1_are_scikit_learns(case):
 
 @SETTINGS
 @given(classifications())
-def test_roc_auc_is_scikit_learns(case):
+def test_roc_auc_is_scikit_learns(case) -> None:
     outputs, targets = case
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", reference._ranking.UndefinedMetricWarning)
@@ -115,7 +116,7 @@ def one_auc(positive, score) -> float:
     return float(reference.roc_auc_score(positive, score))
 
 
-def test_roc_auc_is_scikit_learns_one_versus_rest():
+def test_roc_auc_is_scikit_learns_one_versus_rest() -> None:
     chance = torch.Generator().manual_seed(0)
     outputs = torch.randn(200, 4, generator=chance)
     targets = torch.randint(4, (200,), generator=chance)
@@ -126,7 +127,7 @@ def test_roc_auc_is_scikit_learns_one_versus_rest():
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3])
-def test_roc_auc_tells_apart_what_rounds_to_certainty(classes):
+def test_roc_auc_tells_apart_what_rounds_to_certainty(classes) -> None:
     """All probabilities are 1 in single precision, half of what is left of them is 0 in double,
     and the wrong ones are the least certain."""
     logits = torch.zeros(4, classes)
@@ -146,13 +147,13 @@ def test_roc_auc_tells_apart_what_rounds_to_certainty(classes):
         (torch.eye(3), torch.tensor([0, 1, 1])),
     ],
 )
-def test_roc_auc_is_undefined_where_a_class_is_absent(outputs, targets):
+def test_roc_auc_is_undefined_where_a_class_is_absent(outputs, targets) -> None:
     assert math.isnan(measure("roc_auc", outputs, targets))
 
 
 @SETTINGS
 @given(regressions())
-def test_errors_are_scikit_learns(case):
+def test_errors_are_scikit_learns(case) -> None:
     outputs, targets = case
     wanted, given_ = targets.double().numpy(), outputs.double().numpy()
     expected = {
@@ -166,7 +167,7 @@ def test_errors_are_scikit_learns(case):
 
 @SETTINGS
 @given(regressions())
-def test_r2_is_scikit_learns_and_undefined_for_constant_targets(case):
+def test_r2_is_scikit_learns_and_undefined_for_constant_targets(case) -> None:
     outputs, targets = case
     found = measure("r2", outputs, targets)
     if (targets == targets[0]).all(0).any():
@@ -177,21 +178,21 @@ def test_r2_is_scikit_learns_and_undefined_for_constant_targets(case):
 
 
 @pytest.mark.parametrize("name", ["mse", "rmse", "mae", "r2"])
-def test_targets_of_another_shape_are_refused_not_broadcast(name):
+def test_targets_of_another_shape_are_refused_not_broadcast(name) -> None:
     with pytest.raises(ValueError, match=r"outputs \[5, 1\] and targets \[5\] differ"):
         measure(name, torch.zeros(5, 1), torch.zeros(5))
 
 
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("outputs", [torch.zeros(0, 6), torch.full((3, 6), torch.nan)])
-def test_nan_without_examples_and_for_outputs_that_are_not_finite(name, outputs):
+def test_nan_without_examples_and_for_outputs_that_are_not_finite(name, outputs) -> None:
     regression = Task.REGRESSION in METRICS[name].tasks
     targets = torch.zeros(len(outputs), 6) if regression else torch.zeros(len(outputs)).long()
     assert math.isnan(measure(name, outputs, targets))
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_perfect_prediction_is_better_than_one_that_is_always_wrong(name):
+def test_a_perfect_prediction_is_better_than_one_that_is_always_wrong(name) -> None:
     """Directions are right: a perfect prediction against one that is always wrong."""
     metric = METRICS[name]
     if Task.REGRESSION in metric.tasks:
@@ -205,7 +206,7 @@ def test_a_perfect_prediction_is_better_than_one_that_is_always_wrong(name):
     assert sign * metric.compute(perfect, targets) > sign * metric.compute(wrong, targets)
 
 
-def test_each_task_has_metrics_it_records_by_default():
+def test_each_task_has_metrics_it_records_by_default() -> None:
     defaults = {
         task: {name for name, metric in METRICS.items() if task in metric.default_for}
         for task in Task
@@ -223,7 +224,7 @@ def test_each_task_has_metrics_it_records_by_default():
 
 @SETTINGS
 @given(classifications())
-def test_confusion_matrix_is_scikit_learns(case):
+def test_confusion_matrix_is_scikit_learns(case) -> None:
     outputs, targets = case
     classes = max(outputs.shape[1], 2)
     expected = reference.confusion_matrix(targets, predicted(outputs), labels=range(classes))
@@ -234,7 +235,7 @@ def test_confusion_matrix_is_scikit_learns(case):
 
 @SETTINGS
 @given(classifications())
-def test_the_predicted_class_is_the_likeliest(case):
+def test_the_predicted_class_is_the_likeliest(case) -> None:
     outputs, _ = case
     logits = torch.cat([-outputs, outputs], 1) / 2 if outputs.shape[1] == 1 else outputs
     p = logits.softmax(1)
@@ -242,17 +243,19 @@ def test_the_predicted_class_is_the_likeliest(case):
     assert torch.allclose(chosen, p.max(1, keepdim=True).values)
 
 
-def test_outputs_whose_sum_overflows_are_measured_and_those_that_are_not_finite_are_not():
+def test_outputs_whose_sum_overflows_are_measured_and_those_that_are_not_finite_are_not() -> None:
     large = torch.finfo(torch.float32).max
     outputs = torch.tensor([[large, 1.0], [large, 2.0]]).repeat(4, 1, 1)
     outputs[1, 0, 1], outputs[2, 1, 0], outputs[3, 1] = math.nan, math.inf, -math.inf
     targets = torch.zeros(4, 2, dtype=torch.int64)
-    found = METRICS["accuracy"].stacked(outputs, targets)
+    stacked = METRICS["accuracy"].stacked
+    assert stacked is not None
+    found = stacked(outputs, targets)
     assert found[0] == 1
     assert found[1:].isnan().all()
 
 
-def test_one_logit_is_the_log_odds_of_class_one():
+def test_one_logit_is_the_log_odds_of_class_one() -> None:
     logits = torch.tensor([[-40.0], [0.0], [2.0]])
     assert log_odds(logits).tolist() == [[40.0, -40.0], [0.0, 0.0], [-2.0, 2.0]]
     assert predicted_classes(logits).tolist() == [0, 0, 1]
@@ -261,7 +264,7 @@ def test_one_logit_is_the_log_odds_of_class_one():
 @SETTINGS
 @given(st.data())
 @pytest.mark.parametrize("name", METRICS)
-def test_stacked_agrees_with_compute(name, data):
+def test_stacked_agrees_with_compute(name, data) -> None:
     metric = METRICS[name]
     if metric.stacked is None:
         pytest.skip("computed model by model")

@@ -6,11 +6,12 @@ import pickle
 
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
 
-from harness.components.base import DataInfo, Task
+from harness.components.base import DataInfo, Model, Task
 from harness.components.registry import components
 from harness.experiment.trial import Choice
 
@@ -23,11 +24,13 @@ def image(*shape: int) -> DataInfo:
     return DataInfo(Task.MULTICLASS, shape, CLASSES)
 
 
-def choose(name: str, **options: object) -> Choice:
+def choose(name: str, **options: object) -> Choice[Model]:
     return Choice.of("models", {"name": name, **options})
 
 
-def build(choice: Choice, info: DataInfo, outputs: int = OUTPUTS, seed: int = 0) -> nn.Module:
+def build(
+    choice: Choice[Model], info: DataInfo, outputs: int = OUTPUTS, seed: int = 0
+) -> nn.Module:
     torch.manual_seed(seed)
     return choice.component.build(choice.options, info, outputs)
 
@@ -40,23 +43,32 @@ CHOICES = [
     choose(model.name, **tiny) for model in components("models").values() for tiny in model.tiny
 ]
 PAIRS = [(choice, image(*shape)) for choice in CHOICES for shape in SHAPES]
-ACCEPTED = [
-    pytest.param(choice, info, id=f"{choice.label}-{'x'.join(map(str, info.shape))}")
-    for choice, info in PAIRS
-    if choice.component.accepts(choice.options, info) is None
+ACCEPTED_PAIRS = [
+    pair for pair in PAIRS if pair[0].component.accepts(pair[0].options, pair[1]) is None
 ]
+
+
+def parameters(pairs: list[tuple[Choice[Model], DataInfo]]) -> list[ParameterSet]:
+    return [
+        pytest.param(choice, info, id=f"{choice.label}-{'x'.join(map(str, info.shape))}")
+        for choice, info in pairs
+    ]
+
+
+ACCEPTED = parameters(ACCEPTED_PAIRS)
 REFUSED = [pair for pair in PAIRS if pair[0].component.accepts(pair[0].options, pair[1])]
 
 
-def test_no_option_set_is_refused_everywhere():
+def test_no_option_set_is_refused_everywhere() -> None:
     """Else its contract would hold only because nothing was tried."""
-    tried = {case.values[0].label for case in ACCEPTED}
+    tried = {choice.label for choice, _ in ACCEPTED_PAIRS}
     assert tried == {choice.label for choice in CHOICES}
 
 
-def test_a_refusal_says_what_is_wanted_and_what_was_given():
+def test_a_refusal_says_what_is_wanted_and_what_was_given() -> None:
     for choice, info in REFUSED:
         reason = choice.component.accepts(choice.options, info)
+        assert reason is not None
         assert "needs images" in reason, choice.label
         given = (
             str(list(info.shape)) if len(info.shape) == 1 else f"{info.shape[1]}×{info.shape[2]}"
@@ -65,7 +77,7 @@ def test_a_refusal_says_what_is_wanted_and_what_was_given():
 
 
 @pytest.mark.parametrize(("choice", "info"), ACCEPTED)
-def test_maps_a_batch_to_finite_logits(choice, info):
+def test_maps_a_batch_to_finite_logits(choice, info) -> None:
     model = build(choice, info)
     logits = model(batch(info))
     assert logits.shape == (4, OUTPUTS)
@@ -74,11 +86,11 @@ def test_maps_a_batch_to_finite_logits(choice, info):
     assert build(choice, info, outputs=1)(batch(info)).shape == (4, 1)
 
 
-LAID_OUT = [case for case in ACCEPTED if case.values[0].component.channels_last]
+LAID_OUT = parameters([pair for pair in ACCEPTED_PAIRS if pair[0].component.channels_last])
 
 
 @pytest.mark.parametrize(("choice", "info"), LAID_OUT)
-def test_where_channels_lie_in_memory_changes_no_gradient(choice, info):
+def test_where_channels_lie_in_memory_changes_no_gradient(choice, info) -> None:
     found = []
     for layout in (torch.contiguous_format, torch.channels_last):
         model = build(choice, info).double().to(memory_format=layout)
@@ -93,7 +105,7 @@ def test_where_channels_lie_in_memory_changes_no_gradient(choice, info):
 
 
 @pytest.mark.parametrize(("choice", "info"), ACCEPTED)
-def test_initial_weights_follow_the_global_seed_alone(choice, info):
+def test_initial_weights_follow_the_global_seed_alone(choice, info) -> None:
     first, again, other = (build(choice, info, seed=seed).state_dict() for seed in (0, 0, 1))
     drawn = [name for name, values in first.items() if values.unique().numel() > 1]
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -103,7 +115,7 @@ def test_initial_weights_follow_the_global_seed_alone(choice, info):
 
 
 @pytest.mark.parametrize(("choice", "info"), ACCEPTED)
-def test_gradients_reach_every_parameter(choice, info):
+def test_gradients_reach_every_parameter(choice, info) -> None:
     model = build(choice, info)
     logits = model(batch(info))
     functional.cross_entropy(logits, torch.arange(4)).backward()
@@ -115,7 +127,7 @@ def test_gradients_reach_every_parameter(choice, info):
 
 
 @pytest.mark.parametrize(("choice", "info"), ACCEPTED)
-def test_evaluation_is_deterministic_and_survives_pickle_and_state_dict(choice, info):
+def test_evaluation_is_deterministic_and_survives_pickle_and_state_dict(choice, info) -> None:
     model = build(choice, info)
     model(batch(info))  # moves running statistics off their first values
     model.eval()
@@ -130,7 +142,7 @@ def test_evaluation_is_deterministic_and_survives_pickle_and_state_dict(choice, 
 
 
 @pytest.mark.parametrize(("choice", "info"), ACCEPTED)
-def test_classes_can_be_imported_by_name(choice, info):
+def test_classes_can_be_imported_by_name(choice, info) -> None:
     for module in build(choice, info).modules():
         assert type(module).__module__.split(".")[0] in {"torch", "torchvision", "harness"}
         assert "<locals>" not in type(module).__qualname__
@@ -161,11 +173,11 @@ def count(model: nn.Module) -> int:
     ],
     ids=lambda value: value.name if isinstance(value, Choice) else "",
 )
-def test_published_networks_have_their_number_of_parameters(choice, info, parameters):
+def test_published_networks_have_their_number_of_parameters(choice, info, parameters) -> None:
     assert count(build(choice, info)) == parameters
 
 
-def test_dropout_cnn_computes_what_pytorchs_example_does():
+def test_dropout_cnn_computes_what_pytorchs_example_does() -> None:
     info = image(1, 28, 28)
     model = build(choose("dropout_cnn"), info).eval()
     state = list(model.state_dict().values())
@@ -182,7 +194,7 @@ def test_dropout_cnn_computes_what_pytorchs_example_does():
     [("relu", nn.ReLU), ("sigmoid", nn.Sigmoid), ("tanh", nn.Tanh), ("gelu", nn.GELU)],
 )
 @pytest.mark.parametrize("model", ["mlp", "cnn", "bn_cnn"])
-def test_activation_is_the_one_asked_for(model, name, torch_class):
+def test_activation_is_the_one_asked_for(model, name, torch_class) -> None:
     layers = list(build(choose(model, activation=name), image(1, 8, 8)).modules())
     assert sum(type(layer) is torch_class for layer in layers) == 2 + (model == "cnn")
 
@@ -197,7 +209,7 @@ def test_activation_is_the_one_asked_for(model, name, torch_class):
         ("kaiming_xavier", "kaiming", "xavier"),
     ],
 )
-def test_initial_weights_fill_the_published_bounds(model, init, hidden_rule, output_rule):
+def test_initial_weights_fill_the_published_bounds(model, init, hidden_rule, output_rule) -> None:
     """A uniform draw in ±bound: its largest weight comes close to the bound, never above."""
     network = build(choose(model, init=init), image(1, 28, 28))
     layers = [m for m in network.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
@@ -226,7 +238,7 @@ def test_initial_weights_fill_the_published_bounds(model, init, hidden_rule, out
         ({"name": "dropout_cnn", "padding": 2}, "padding"),
     ],
 )
-def test_options_out_of_range_are_refused_by_name(options, field):
+def test_options_out_of_range_are_refused_by_name(options, field) -> None:
     with pytest.raises(ValidationError) as refused:
         Choice.of("models", options)
     assert [".".join(map(str, error["loc"])) for error in refused.value.errors()] == [field]
@@ -245,7 +257,7 @@ def test_options_out_of_range_are_refused_by_name(options, field):
     ],
     ids=lambda value: value.label if isinstance(value, Choice) else "",
 )
-def test_the_smallest_image_accepted_is_the_smallest_that_works(choice, least):
+def test_the_smallest_image_accepted_is_the_smallest_that_works(choice, least) -> None:
     accepts = choice.component.accepts
     assert accepts(choice.options, image(1, least, least)) is None
     assert build(choice, image(1, least, least))(torch.randn(2, 1, least, least)).shape == (2, 10)

@@ -7,6 +7,7 @@ import math
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -14,17 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from harness.components.base import Optimizer
 from harness.components.optimizers.adam import fused
 from harness.components.optimizers.torch_optim import NOT_OPTIONS, OTHERS, REGISTERED, UNSUPPORTED
 from harness.components.registry import UnknownComponent, components, find
 from harness.core.errors import InputError
 from harness.experiment.trial import Choice
+from tests.support import find_component, registered
 
 OWN = tuple(components("optimizers"))
-OF_TORCH = tuple(name for name, record in components("optimizers").items() if record.torch_class)
+OF_TORCH = tuple(name for name, record in registered(Optimizer).items() if record.torch_class)
 RESOLVED = tuple(name for name in OTHERS if name not in UNSUPPORTED)
 
-NAMED_BY = {
+NAMED_BY: dict[str, dict[str, Any]] = {
     "sgd": {"momentum": 0, "dampening": 0, "nesterov": False},
     "momentum": {"nesterov": False},
     "nesterov": {"nesterov": True, "dampening": 0},
@@ -46,8 +49,14 @@ def parameter(value=1.0, dtype=torch.float64):
     return torch.nn.Parameter(torch.tensor(value, dtype=dtype))
 
 
-def signature(record):
-    parameters = dict(inspect.signature(getattr(torch.optim, record.torch_class)).parameters)
+def class_of_torch(record: Optimizer) -> Any:
+    """The class of `torch.optim` that a component builds."""
+    assert record.torch_class is not None
+    return getattr(torch.optim, record.torch_class)
+
+
+def signature(record: Optimizer) -> dict[str, inspect.Parameter]:
+    parameters = dict(inspect.signature(class_of_torch(record)).parameters)
     del parameters["params"], parameters["lr"]
     return parameters
 
@@ -63,8 +72,8 @@ def stepped(name, gradients, **options):
 
 
 @pytest.mark.parametrize("name", OF_TORCH + RESOLVED)
-def test_options_are_those_of_torch_with_its_defaults(name):
-    record = find("optimizers", name)
+def test_options_are_those_of_torch_with_its_defaults(name) -> None:
+    record = find_component(Optimizer, name)
     expected = {
         key: OTHER_DEFAULTS.get((name, key), parameter.default)
         for key, parameter in signature(record).items()
@@ -74,8 +83,8 @@ def test_options_are_those_of_torch_with_its_defaults(name):
 
 
 @pytest.mark.parametrize("name", OF_TORCH)
-def test_every_option_reaches_torch(name):
-    record = find("optimizers", name)
+def test_every_option_reaches_torch(name) -> None:
+    record = find_component(Optimizer, name)
     changed = record.options.model_validate(record.tiny[-1]).model_dump()
     defaults = record.options().model_dump()
     assert all(changed[key] != defaults[key] for key in changed), "tiny should change every option"
@@ -122,16 +131,16 @@ def test_every_option_reaches_torch(name):
         ),
     ],
 )
-def test_three_steps_worked_by_hand(name, options, expected):
+def test_three_steps_worked_by_hand(name, options, expected) -> None:
     assert stepped(name, [1.0, -0.5, 0.25], **options) == pytest.approx(expected, rel=1e-12)
 
 
-def test_radam_begins_as_plain_momentum_while_the_variance_is_unknown():
+def test_radam_begins_as_plain_momentum_while_the_variance_is_unknown() -> None:
     # ρₜ ≤ 5 for the first steps: the update is lr·m̂, and m̂ of a constant gradient is that gradient
     assert stepped("radam", [2.0, 2.0, 2.0]) == pytest.approx(1 - 3 * 0.2, rel=1e-12)
 
 
-def test_nadam_first_step_looks_ahead():
+def test_nadam_first_step_looks_ahead() -> None:
     # μ₁ = β₁(1 − 0.5·0.96^ψ), μ₂ = β₁(1 − 0.5·0.96^2ψ); the step is μ₂m/(1−μ₁μ₂) + (1−μ₁)g/(1−μ₁)
     mu1, mu2 = (0.9 * (1 - 0.5 * 0.96 ** (t * 0.004)) for t in (1, 2))
     step = mu2 * 0.1 * 2 / (1 - mu1 * mu2) + (1 - mu1) * 2 / (1 - mu1)
@@ -140,7 +149,7 @@ def test_nadam_first_step_looks_ahead():
 
 
 @pytest.mark.parametrize("name", OWN + RESOLVED)
-def test_reduces_a_quadratic(name):
+def test_reduces_a_quadratic(name) -> None:
     x = torch.nn.Parameter(torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64))
     curvature = torch.tensor([[1.0, 0.1], [3.0, 0.5]], dtype=torch.float64)
     optimizer = build(name, [x], lr=1.0 if name == "Adadelta" else 0.05)
@@ -160,9 +169,9 @@ def test_reduces_a_quadratic(name):
 @pytest.mark.parametrize(
     "options", [{}, {"betas": [0.8, 0.9], "eps": 1e-6, "weight_decay": 0.1}, {"amsgrad": True}]
 )
-def test_the_fused_kernel_computes_what_the_plain_loop_does(name, options):
-    record = find("optimizers", name)
-    plain = getattr(torch.optim, record.torch_class)
+def test_the_fused_kernel_computes_what_the_plain_loop_does(name, options) -> None:
+    record = find_component(Optimizer, name)
+    plain = class_of_torch(record)
     chance = torch.Generator().manual_seed(0)
 
     def draw(shape):
@@ -186,7 +195,7 @@ def test_the_fused_kernel_computes_what_the_plain_loop_does(name, options):
         torch.testing.assert_close(mine, reference, rtol=1e-12, atol=0)
 
 
-def test_fused_only_where_the_kernel_supports_it():
+def test_fused_only_where_the_kernel_supports_it() -> None:
     real, double = torch.zeros(1), torch.zeros(1, dtype=torch.float64)
     elsewhere, imaginary = torch.zeros(1, device="meta"), torch.zeros(1, dtype=torch.complex64)
     assert fused([real, double]) is True
@@ -195,7 +204,7 @@ def test_fused_only_where_the_kernel_supports_it():
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
-def test_a_complex_parameter_still_trains(name):
+def test_a_complex_parameter_still_trains(name) -> None:
     z = torch.nn.Parameter(torch.tensor([1 + 1j]))
     optimizer = build(name, (p for p in [z]))
     z.grad = torch.tensor([1 + 0j])
@@ -210,10 +219,10 @@ def test_a_complex_parameter_still_trains(name):
     weight_decay=st.floats(-1, 1),
 )
 @pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "radam"])
-def test_refuses_what_torch_refuses(name, betas, eps, weight_decay):
-    record = find("optimizers", name)
+def test_refuses_what_torch_refuses(name, betas, eps, weight_decay) -> None:
+    record = find_component(Optimizer, name)
     options = {"betas": betas, "eps": eps, "weight_decay": weight_decay}
-    cls = getattr(torch.optim, record.torch_class)
+    cls = class_of_torch(record)
     try:
         cls([parameter()], **options)
         good = len(betas) == 2
@@ -247,40 +256,40 @@ def test_refuses_what_torch_refuses(name, betas, eps, weight_decay):
         ("Rprop", {"etas": [0.5]}),
     ],
 )
-def test_refused_options(name, options):
+def test_refused_options(name, options) -> None:
     with pytest.raises(ValidationError):
         find("optimizers", name).options.model_validate(options)
 
 
-def test_the_reason_of_a_range_is_torchs_own():
+def test_the_reason_of_a_range_is_torchs_own() -> None:
     with pytest.raises(ValidationError, match=r"Invalid rho value: 1\.5"):
         find("optimizers", "Adadelta").options.model_validate({"rho": 1.5})
 
 
-def test_every_torch_class_is_accounted_for():
+def test_every_torch_class_is_accounted_for() -> None:
     classes = {
         name
         for name, found in vars(torch.optim).items()
         if isinstance(found, type) and issubclass(found, torch.optim.Optimizer)
     }
     assert {"Optimizer"} | REGISTERED | set(OTHERS) == classes
-    assert {components("optimizers")[name].torch_class for name in OF_TORCH} == REGISTERED
+    assert {registered(Optimizer)[name].torch_class for name in OF_TORCH} == REGISTERED
 
 
 @pytest.mark.parametrize("name", RESOLVED)
-def test_a_class_by_its_name(name):
-    record = find("optimizers", name)
+def test_a_class_by_its_name(name) -> None:
+    record = find_component(Optimizer, name)
     assert (record.name, record.torch_class) == (name, name)
     assert type(build(name, [parameter()])) is getattr(torch.optim, name)
     assert find("optimizers", name) is record
 
 
-def test_options_of_a_class_by_its_name():
+def test_options_of_a_class_by_its_name() -> None:
     [group] = build("Adafactor", [parameter([[1.0]])], eps=[None, 1], d=2).param_groups
     assert (group["eps"], group["d"], group["beta2_decay"]) == ((None, 1.0), 2.0, -0.8)
 
 
-def test_spelling_out_a_default_changes_nothing():
+def test_spelling_out_a_default_changes_nothing() -> None:
     # torch writes 0 and 50 where it means 0.0 and 50.0; an id hashes JSON, which tells them apart.
     implicit = Choice.of("optimizers", {"name": "Rprop"})
     explicit = Choice.of("optimizers", {"name": "Rprop", "step_sizes": [1e-6, 50.0]})
@@ -288,13 +297,13 @@ def test_spelling_out_a_default_changes_nothing():
     assert str(Choice.of("optimizers", {"name": "ASGD"}).resolved()["weight_decay"]) == "0.0"
 
 
-def test_a_class_by_its_name_crosses_processes():
+def test_a_class_by_its_name_crosses_processes() -> None:
     choice = Choice.of("optimizers", {"name": "Adadelta", "rho": 0.5})
     assert pickle.loads(pickle.dumps(choice)) == choice
 
 
 @pytest.mark.parametrize("name", [*sorted(REGISTERED), "ADAM", "Sgd"])
-def test_a_registered_optimizer_has_one_name(name):
+def test_a_registered_optimizer_has_one_name(name) -> None:
     with pytest.raises(UnknownComponent, match=f"did you mean '{name.lower()}'"):
         find("optimizers", name)
 
@@ -308,24 +317,24 @@ def test_a_registered_optimizer_has_one_name(name):
         ("Muon", "matrices only"),
     ],
 )
-def test_an_unsupported_class_is_refused_with_the_reason(name, reason):
+def test_an_unsupported_class_is_refused_with_the_reason(name, reason) -> None:
     with pytest.raises(InputError, match=reason):
         find("optimizers", name)
 
 
 @pytest.mark.parametrize(("name", "spelled"), [("adadelta", "Adadelta"), ("Asgd", "ASGD")])
-def test_another_spelling_of_a_class_is_corrected(name, spelled):
+def test_another_spelling_of_a_class_is_corrected(name, spelled) -> None:
     with pytest.raises(InputError, match=f"did you mean '{spelled}'"):
         find("optimizers", name)
 
 
 @pytest.mark.parametrize("name", ["Optimizer", "Adamm", "adamm", "lr_scheduler", "Any", ""])
-def test_what_is_no_optimizer_is_unknown(name):
+def test_what_is_no_optimizer_is_unknown(name) -> None:
     with pytest.raises(UnknownComponent):
         find("optimizers", name)
 
 
-def test_a_typo_of_a_registered_name_does_not_import_torch():
+def test_a_typo_of_a_registered_name_does_not_import_torch() -> None:
     program = (
         "import sys\n"
         "from harness.core.errors import InputError\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from math import cos, isfinite, pi
 
 import pytest
@@ -12,9 +13,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.optim import lr_scheduler
 
-from harness.components.base import Horizon, MetricScheduleOptions, TimeScheduleOptions
-from harness.components.registry import components
+from harness.components.base import (
+    Horizon,
+    MetricScheduleOptions,
+    Schedule,
+    Scheduler,
+    TimeScheduleOptions,
+)
 from harness.experiment.trial import Choice
+from tests.support import registered
 
 STEPS = 100
 BASE = 0.3
@@ -55,7 +62,7 @@ OPTIONS = {
 }
 """Every option of every schedule that is a function of time, the warm-up's apart."""
 
-TORCH = {
+TORCH: dict[str, Callable[..., lr_scheduler.LRScheduler]] = {
     "constant": lambda o: lr_scheduler.ConstantLR(o, factor=1.0),
     "step": lambda o, step_size, gamma: lr_scheduler.StepLR(o, step_size, gamma),
     "multistep": lambda o, milestones, gamma: lr_scheduler.MultiStepLR(o, milestones, gamma),
@@ -156,7 +163,7 @@ TABLES = [
 
 @pytest.mark.parametrize("unit", ["epoch", "batch"])
 @pytest.mark.parametrize(("name", "options", "units", "expected"), TABLES)
-def test_written_table(name, options, units, expected, unit):
+def test_written_table(name, options, units, expected, unit) -> None:
     horizon = Horizon(units, 5) if unit == "epoch" else Horizon(1, units)
     schedule = build(name, {**options, "by": unit}, horizon)
     for lr in (1.0, 0.01):
@@ -169,7 +176,7 @@ def test_written_table(name, options, units, expected, unit):
 @pytest.mark.parametrize("name", TORCH)
 @untimed
 @given(data=st.data())
-def test_equals_torch(name, data):
+def test_equals_torch(name, data) -> None:
     options = data.draw(OPTIONS[name])
     # torch divides by zero where the rise has no length
     assume(options.get("pct_start", 1.0) * STEPS != 1)
@@ -191,7 +198,7 @@ def test_equals_torch(name, data):
     epochs=st.integers(1, 300),
     steps=st.integers(1, 1000),
 )
-def test_finite_and_not_negative(name, data, lr, t, epochs, steps):
+def test_finite_and_not_negative(name, data, lr, t, epochs, steps) -> None:
     options = data.draw(OPTIONS[name])
     given_options = data.draw(st.sets(st.sampled_from(sorted(options)), min_size=1))
     kept = {key: options[key] for key in given_options}
@@ -200,29 +207,35 @@ def test_finite_and_not_negative(name, data, lr, t, epochs, steps):
     assert 0 <= rate <= max(lr, options.get("eta_min", 0.0)) * (1 + 1e-12)
 
 
-def test_linear_ends_at_zero_where_a_plain_sum_rounds_below_it():
+def test_linear_ends_at_zero_where_a_plain_sum_rounds_below_it() -> None:
     options = {"start_factor": 0.9972935727221266, "total": 67}
     assert build("linear", options, Horizon(100, 1))(1.0, 67) == 0.0
 
 
-@pytest.mark.parametrize("name", components("schedulers"))
-def test_needs_length_says_whether_a_longer_run_begins_alike(name):
-    record = components("schedulers")[name]
+def schedule(record: Scheduler, choice: Choice[Scheduler], horizon: Horizon) -> Schedule:
+    built = record.build(choice.options, horizon)
+    assert callable(built)
+    return built
+
+
+@pytest.mark.parametrize("name", registered(Scheduler))
+def test_needs_length_says_whether_a_longer_run_begins_alike(name) -> None:
+    record = registered(Scheduler)[name]
     for tiny in ({}, *record.tiny):
         choice = Choice.of("schedulers", {"name": name, **tiny})
         if record.driven_by == "metric":
             assert not record.needs_length(choice.options)
             continue
         short, long = (
-            [record.build(choice.options, Horizon(epochs, 3))(1.0, t) for t in range(18)]
+            [schedule(record, choice, Horizon(epochs, 3))(1.0, t) for t in range(18)]
             for epochs in (6, 12)
         )
         assert record.needs_length(choice.options) == (short != long)
-        beyond_the_end = record.build(choice.options, Horizon(6, 3))(1.0, 1000)
+        beyond_the_end = schedule(record, choice, Horizon(6, 3))(1.0, 1000)
         assert all(isfinite(rate) and rate >= 0 for rate in (*short, *long, beyond_the_end))
 
 
-def test_some_options_replace_the_length():
+def test_some_options_replace_the_length() -> None:
     settled = [
         ("step", {"step_size": 2}),
         ("multistep", {"milestones": [2]}),
@@ -232,20 +245,20 @@ def test_some_options_replace_the_length():
         ("polynomial", {"total": 2}),
     ]
     for name, options in settled:
-        record = components("schedulers")[name]
+        record = registered(Scheduler)[name]
         assert record.needs_length(record.options())
         assert not record.needs_length(record.options.model_validate(options))
 
 
-def test_options_tell_time_from_metric():
-    for record in components("schedulers").values():
+def test_options_tell_time_from_metric() -> None:
+    for record in registered(Scheduler).values():
         base = TimeScheduleOptions if record.driven_by == "time" else MetricScheduleOptions
         assert issubclass(record.options, base)
 
 
-def test_only_onecycle_steps_by_batch():
-    registered = components("schedulers")
-    units = {name: registered[name].options.model_fields["by"].default for name in OPTIONS}
+def test_only_onecycle_steps_by_batch() -> None:
+    records = registered(Scheduler)
+    units = {name: records[name].options.model_fields["by"].default for name in OPTIONS}
     assert units.pop("onecycle") == "batch"
     assert set(units.values()) == {"epoch"}
 
@@ -277,16 +290,16 @@ def test_only_onecycle_steps_by_batch():
         ("plateau", {"by": "epoch"}, "by"),
     ],
 )
-def test_refused_options(name, options, said):
+def test_refused_options(name, options, said) -> None:
     with pytest.raises(ValidationError, match=said):
-        components("schedulers")[name].options.model_validate(options)
+        registered(Scheduler)[name].options.model_validate(options)
 
 
 def plateau(**options):
     return build("plateau", options, Horizon(10, 10))
 
 
-def test_plateau_table():
+def test_plateau_table() -> None:
     # patience 1: the second value in a row that is no better, and not only the first
     schedule = plateau(patience=1, factor=0.5, cooldown=1)
     rates = []
@@ -296,7 +309,7 @@ def test_plateau_table():
     assert rates == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
 
 
-def test_plateau_stops_at_its_floor():
+def test_plateau_stops_at_its_floor() -> None:
     schedule = plateau(patience=0, factor=0.1, min_lr=0.03)
     rates = []
     for _ in range(4):
@@ -305,14 +318,14 @@ def test_plateau_stops_at_its_floor():
     assert rates == pytest.approx([1, 0.1, 0.03, 0.03], rel=1e-15)
 
 
-def test_plateau_does_not_lift_a_rate_below_its_floor():
+def test_plateau_does_not_lift_a_rate_below_its_floor() -> None:
     schedule = plateau(patience=0, min_lr=0.5)
     schedule.step(1.0)
     schedule.step(1.0)
     assert schedule.lr(0.2) == 0.2
 
 
-def test_plateau_counts_nan_as_no_improvement():
+def test_plateau_counts_nan_as_no_improvement() -> None:
     schedule = plateau(patience=0, factor=0.5)
     for value in (1.0, float("nan"), 0.5):
         schedule.step(value)
@@ -336,7 +349,7 @@ observed = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.95, 1.0, 1.05, 2.0]), max
 
 @untimed
 @given(options=plateau_options, values=observed)
-def test_plateau_equals_torch(options, values):
+def test_plateau_equals_torch(options, values) -> None:
     ours = plateau(**options)
     optimizer = torch_optimizer()
     theirs = lr_scheduler.ReduceLROnPlateau(optimizer, **options)
@@ -348,7 +361,7 @@ def test_plateau_equals_torch(options, values):
 
 @untimed
 @given(options=plateau_options, values=observed, cut=st.integers(0, STEPS))
-def test_plateau_resumes_where_it_was(options, values, cut):
+def test_plateau_resumes_where_it_was(options, values, cut) -> None:
     whole, resumed = plateau(**options), plateau(**options)
     for value in values[:cut]:
         whole.step(value)

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.components.base import Dataset
 from harness.components.registry import components, find
 from harness.core.errors import DataMissing, Problem
 from harness.experiment.loading import load
 from harness.experiment.plan import Plan, make_plan
 from harness.experiment.trial import Trial, make_config_id, make_trial_id
+from tests.support import find_component
 
 MakePlan = Callable[..., Plan]
 
@@ -45,8 +47,8 @@ def plan_text(tmp_path: Path) -> MakePlan:
 @pytest.fixture
 def fake_digits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The digits data set with a checksum that no file can change."""
-    fake = replace(find("datasets", "digits"), fingerprint=lambda options, root: "f" * 64)
-    monkeypatch.setitem(components("datasets"), "digits", fake)  # type: ignore[arg-type]
+    fake = replace(find_component(Dataset, "digits"), fingerprint=lambda options, root: "f" * 64)
+    monkeypatch.setitem(components("datasets"), "digits", fake)
     find.cache_clear()
     yield
     find.cache_clear()
@@ -162,8 +164,8 @@ def test_all_missing_files_are_named(plan_text: MakePlan, monkeypatch: pytest.Mo
         return fingerprint
 
     for name in ("digits", "iris"):
-        fake = replace(find("datasets", name), fingerprint=missing(name))
-        monkeypatch.setitem(components("datasets"), name, fake)  # type: ignore[arg-type]
+        fake = replace(find_component(Dataset, name), fingerprint=missing(name))
+        monkeypatch.setitem(components("datasets"), name, fake)
     find.cache_clear()
     with pytest.raises(DataMissing) as raised:
         plan_text(

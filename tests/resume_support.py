@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ def uninterrupted_records(trial: Trial, root: Path) -> list[Record]:
     return list(run(task(trial, root, ExperimentCheckpoints(Path("/nonexistent"), every=1e9))))
 
 
+def metadata_of(record: Record) -> Mapping[str, Any]:
+    """The metadata of a record that begins or ends a trial."""
+    assert isinstance(record, Started | Ended)
+    return record.metadata
+
+
 def comparable(records: Iterable[Record]) -> list[Any]:
     """Records without clocks, as values that can be compared."""
     found: list[Any] = []
@@ -58,7 +64,7 @@ def comparable(records: Iterable[Record]) -> list[Any]:
             outputs = None if record.test_outputs is None else record.test_outputs.outputs.tolist()
             held = {name: tensor.tolist() for name, tensor in weights.items()}
             found.append((record.outcome, record.reason, record.final, held, outputs))
-        elif hasattr(record, "values"):
+        elif isinstance(record, Measured):
             values = {k: v for k, v in record.values.items() if not k.startswith(MACHINE_DEPENDENT)}
             found.append((record.epoch, values, record.examples))
         else:

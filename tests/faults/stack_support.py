@@ -68,7 +68,7 @@ def resumed_task(
 
 def records(events: Iterable[Event]) -> dict[str, list[Any]]:
     """The comparable part of the records, by trial; a repeated start counts once."""
-    found = defaultdict(list)
+    found: defaultdict[str, list[Any]] = defaultdict(list)
     for event in events:
         if not (isinstance(event.record, Started) and found[event.key]):
             found[event.key].append(event.record)

@@ -19,7 +19,14 @@ from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.run_task import run
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint
-from tests.resume_support import comparable, planned, task, train_until, uninterrupted_records
+from tests.resume_support import (
+    comparable,
+    metadata_of,
+    planned,
+    task,
+    train_until,
+    uninterrupted_records,
+)
 from tests.support import make_trial
 
 DROPOUT = {"name": "mlp", "hidden": [16], "dropout": 0.3}
@@ -48,11 +55,11 @@ def test_resumes_from_the_last_checkpoint_and_yields_all_records(
     assert names(folder) == ["000001-000000005.pt", "000001-000000006.pt"]
     records = list(run(task(trial, data_root, checkpoints)))
     assert comparable(records) == comparable(uninterrupted_records(trial, data_root))
-    assert records[0].metadata["resumed"] == 1
-    assert records[0].metadata["resumed_after"] == "1 epochs and 6 batches"
+    assert metadata_of(records[0])["resumed"] == 1
+    assert metadata_of(records[0])["resumed_after"] == "1 epochs and 6 batches"
     again = list(run(task(trial, data_root, checkpoints)))
     assert comparable(again) == comparable(records), "after its last epoch too"
-    assert again[0].metadata["resumed"] == 2
+    assert metadata_of(again[0])["resumed"] == 2
 
 
 @pytest.mark.parametrize("fault", ["cut", "empty", "flipped", "pickle"])
@@ -68,10 +75,10 @@ def test_a_bad_file_is_set_aside_and_the_one_before_is_used(
     spoil(last, fault)
     records = list(run(task(trial, data_root, checkpoints)))
     assert comparable(records) == comparable(uninterrupted_records(trial, data_root))
-    assert records[0].metadata["resumed_after"] == "1 epochs and 5 batches"
+    assert metadata_of(records[0])["resumed_after"] == "1 epochs and 5 batches"
     assert last.with_name(last.name + ".damaged").is_file()
     assert f"checkpoint {last} is not used" in caplog.text
-    assert "restarted" not in records[0].metadata
+    assert "restarted" not in metadata_of(records[0])
 
 
 def test_where_all_are_bad_the_trial_starts_again_and_says_so(
@@ -83,9 +90,11 @@ def test_where_all_are_bad_the_trial_starts_again_and_says_so(
         spoil(path, fault)
     started, *rest = records = list(run(task(trial, data_root, checkpoints)))
     assert comparable(records) == comparable(uninterrupted_records(trial, data_root))
-    assert "none of its checkpoints could be used: 000001-" in started.metadata["restarted"]
-    assert "resumed" not in started.metadata
-    assert rest[-1].outcome is Outcome.DONE
+    assert "none of its checkpoints could be used: 000001-" in metadata_of(started)["restarted"]
+    assert "resumed" not in metadata_of(started)
+    ended = rest[-1]
+    assert isinstance(ended, Ended)
+    assert ended.outcome is Outcome.DONE
     assert folder.latest_position() == Position(4, 0), (
         "new ones are written in spite of the bad ones"
     )
@@ -197,8 +206,8 @@ def test_a_done_trial_is_continued_and_equals_the_longer_one_at_once(
         assert [path.name for path in checkpoints.folder.rglob("*.*")] == ["000002.final"]
         records = list(run(task(long, data_root, checkpoints)))
         assert comparable(records) == comparable(uninterrupted_records(long, data_root))
-        assert records[0].metadata["continued_from"] == 2
-        assert "resumed" not in records[0].metadata
+        assert metadata_of(records[0])["continued_from"] == 2
+        assert "resumed" not in metadata_of(records[0])
         shutil.rmtree(checkpoints.folder)
 
 
@@ -210,7 +219,7 @@ def test_a_continued_trial_that_is_interrupted_resumes(
     train_until(long, data_root, checkpoints, epochs=3)
     records = list(run(task(long, data_root, checkpoints)))
     assert comparable(records) == comparable(uninterrupted_records(long, data_root))
-    metadata = records[0].metadata
+    metadata = metadata_of(records[0])
     assert (metadata["continued_from"], metadata["resumed"]) == (1, 1)
 
 
@@ -227,7 +236,7 @@ def test_what_cannot_be_continued_says_why(
     done(small_trial(epochs=2, **fields), data_root, checkpoints)
     assert sum(path.stat().st_size for path in checkpoints.folder.rglob("*.*")) == 0
     records = list(run(task(small_trial(epochs=4, **fields), data_root, checkpoints)))
-    assert records[0].metadata["not_continued"] == why
+    assert metadata_of(records[0])["not_continued"] == why
     assert comparable(records) == comparable(
         uninterrupted_records(small_trial(epochs=4, **fields), data_root)
     )
@@ -239,7 +248,7 @@ def test_other_data_or_options_are_another_lineage(
     done(small_trial(epochs=1), data_root, checkpoints)
     for other in (small_trial(epochs=3, seed=1), small_trial(epochs=3, lr=0.2)):
         started, *_ = run(task(other, data_root, checkpoints))
-        assert not {"continued_from", "resumed", "not_continued"} & set(started.metadata)
+        assert not {"continued_from", "resumed", "not_continued"} & set(metadata_of(started))
     trial = small_trial(epochs=3)
     assert (
         checkpoints.trial_folder(planned(trial, "other bytes")).parent
@@ -255,7 +264,9 @@ def test_a_fresh_start_takes_nothing_over(
     train_until(trial, data_root, checkpoints, epochs=2)
     fresh = ExperimentCheckpoints(checkpoints.folder, every=0, fresh=True)
     started, *_ = run(task(trial, data_root, fresh))
-    assert not {"continued_from", "resumed", "not_continued", "restarted"} & set(started.metadata)
+    assert not {"continued_from", "resumed", "not_continued", "restarted"} & set(
+        metadata_of(started)
+    )
 
 
 def test_short_trials_leave_nothing(tmp_path: Path, data_root: Path) -> None:
@@ -269,6 +280,7 @@ def test_a_diverged_trial_leaves_nothing(
 ) -> None:
     trial = small_trial(lr=1e30)
     *_, ended = run(task(trial, data_root, checkpoints))
+    assert isinstance(ended, Ended)
     assert ended.outcome is Outcome.DIVERGED
     checkpoints.clear(checkpoints.trial_folder(planned(trial)), trial, done=False)
     assert not checkpoints.folder.exists()
@@ -299,7 +311,7 @@ def test_another_number_of_threads_is_reported(
     finally:
         torch.set_num_threads(before)
     assert isinstance(started, Started)
-    assert started.metadata["resumed_elsewhere"] == f"threads: {before}, now {before + 1}"
+    assert metadata_of(started)["resumed_elsewhere"] == f"threads: {before}, now {before + 1}"
 
 
 def done(trial: Trial, root: Path, checkpoints: ExperimentCheckpoints) -> None:
@@ -340,4 +352,4 @@ def test_the_format_of_a_trials_checkpoint_stays_readable(
         folder.path / "000001-000000006.pt", {**content, "facts": without_times}
     )  # as the first version wrote it
     records = list(run(task(small_trial(), data_root, checkpoints)))
-    assert records[0].metadata["resumed"] == 1
+    assert metadata_of(records[0])["resumed"] == 1

@@ -19,7 +19,14 @@ from harness.execution.run_task import run
 from harness.experiment.trial import Trial
 from harness.store import names
 from tests.faults.small_disks import in_namespace
-from tests.resume_support import comparable, planned, task, train_until, uninterrupted_records
+from tests.resume_support import (
+    comparable,
+    metadata_of,
+    planned,
+    task,
+    train_until,
+    uninterrupted_records,
+)
 from tests.support import make_trial
 
 
@@ -65,7 +72,7 @@ def test_a_full_disk_fails_the_trial_and_leaves_the_old_file(
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == kept
     assert not list(small_disk.rglob("*.partial"))
     again = list(run(task(trial, data_root, checkpoints)))
-    assert again[0].metadata["resumed"] == 1
+    assert metadata_of(again[0])["resumed"] == 1
     assert comparable(again) == comparable(uninterrupted_records(trial, data_root)), (
         "the next is unaffected"
     )
@@ -85,12 +92,14 @@ def test_a_disk_that_fills_up_under_a_trial_costs_it_an_interval(
             kept = {path.name: path.read_bytes() for path in folder.path.iterdir()}
             _fill(small_disk)
     assert reached is not None
-    assert records[-1].outcome is Outcome.FAILED
-    assert f"resumes from the checkpoint before, after {reached}" in records[-1].reason
+    ended = records[-1]
+    assert isinstance(ended, Ended)
+    assert ended.outcome is Outcome.FAILED
+    assert f"resumes from the checkpoint before, after {reached}" in ended.reason
     assert {path.name: path.read_bytes() for path in folder.path.iterdir()} == kept
     _make_room(small_disk)
     again = list(run(task(trial, data_root, checkpoints)))
-    assert again[0].metadata["resumed_after"] == str(reached)
+    assert metadata_of(again[0])["resumed_after"] == str(reached)
     assert comparable(again) == comparable(uninterrupted_records(trial, data_root))
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,14 @@ from harness.store import names
 from tests.faults.sweep_support import cut, finish, reached, statuses, sweep, wait_for
 from tests.resume_support import comparable, planned, task
 from tests.support import make_trial
+
+
+def has_reached(folder: CheckpointFolder, position: Position) -> bool:
+    return (folder.latest_position() or Position(0, 0)) >= position
+
+
+def has_passed(workspace: Path, position: Position) -> bool:
+    return max(reached(workspace), default=position) > position
 
 
 def small_trial(**fields: object) -> Trial:
@@ -66,7 +75,7 @@ def test_a_worker_killed_in_mid_epoch_costs_its_trial_nothing(
     executor.submit(task(trial, data_root, checkpoints))
     events = []
     for place in (Position(0, 10), Position(1, 10)):
-        wait_for(lambda place=place: (folder.latest_position() or Position(0, 0)) >= place)
+        wait_for(partial(has_reached, folder, place))
         (worker,) = multiprocessing.active_children()
         worker.kill()
         worker.join()
@@ -237,7 +246,7 @@ def test_a_sweep_killed_repeatedly_ends_with_the_same_results(
         before = max(reached(workspace), default=Position(0, 0))
         process = sweep("--checkpoint-every", "0", "--executor", "inline")
         further = Position(before.epoch, before.batch + 10)
-        wait_for(lambda further=further: max(reached(workspace), default=further) > further)
+        wait_for(partial(has_passed, workspace, further))
         process.kill()
         process.communicate()
     tags = finished(workspace, uninterrupted, "--executor", "inline")

@@ -14,7 +14,7 @@ from harness.core.errors import InputError
 from harness.experiment.trial import Trial
 from harness.training import batch_sources as sources
 from harness.training import data as cutting
-from harness.training.batch_sources import InMemorySource, StreamingSource
+from harness.training.batch_sources import InMemorySource, StreamingSource, SubsetSource
 from harness.training.data import Splits, StandardScaler, load_splits, standardise
 from tests.support import make_trial
 
@@ -69,9 +69,12 @@ def test_seeds_share_their_examples_and_see_what_a_copy_would_hold(
     data_root: Path,
 ) -> None:
     first, second = (cut(data_root, seed=seed, val_fraction=0.3) for seed in (0, 1))
+    assert isinstance(first.train, SubsetSource)
+    assert isinstance(second.val, SubsetSource)
     assert first.train.source is second.val.source
     raw = cutting.load_dataset(make_trial(), data_root)
     copied = cutting._prepare(raw, 0.3, 1, CPU)
+    assert copied.val is not None
     for one, other in ((second.train, copied.train), (second.val, copied.val)):
         assert len(one) == len(other)
         assert torch.equal(one.targets, other.targets)
@@ -79,6 +82,8 @@ def test_seeds_share_their_examples_and_see_what_a_copy_would_hold(
         for order in (None, torch.randperm(len(one))):
             for batch, wanted in zip(one.batches(50, order), other.batches(50, order), strict=True):
                 assert all(map(torch.equal, batch, wanted))
+    assert isinstance(second.test, InMemorySource)
+    assert isinstance(copied.test, InMemorySource)
     assert torch.equal(second.test.inputs, copied.test.inputs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -69,7 +70,7 @@ def test_a_convolutions_weights_are_channels_last_and_stored_as_usual(
     data_root: Path,
 ) -> None:
     trial = make_trial(model={"name": "cnn", "channels": [4, 3], "hidden": 8, "padding": "same"})
-    weights = set_up(trial, data_root).model[0].weight
+    weights = set_up(trial, data_root).model.get_parameter("0.weight")
     assert weights.shape[0] > 1
     *_, ended = records(trial, data_root, test_outputs=True)
     kept = ended.test_outputs.state_dict["0.weight"]
@@ -217,5 +218,6 @@ def test_a_closed_generator_leaves_no_trace(data_root: Path) -> None:
     running = train(set_up(make_trial(), data_root))
     next(running)
     next(running)
+    assert isinstance(running, Generator)
     running.close()
     assert list(running) == []

@@ -31,8 +31,12 @@ def test_the_recorded_seeds_are_those_that_are_used(monkeypatch: pytest.MonkeyPa
         used.append(random_state)
         return cut(*arrays, random_state=random_state, **arguments)
 
+    def noted_seed(seed: int) -> torch.Generator:
+        used.append(seed)
+        return globally(seed)
+
     monkeypatch.setattr(torch, "Generator", Noted)
-    monkeypatch.setattr(torch, "manual_seed", lambda seed: (used.append(seed), globally(seed))[1])
+    monkeypatch.setattr(torch, "manual_seed", noted_seed)
     monkeypatch.setattr(sklearn.model_selection, "train_test_split", noted_cut)
     data.clear_caches()
     trial = make_trial(

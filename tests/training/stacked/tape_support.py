@@ -24,7 +24,7 @@ class NoWaiting(TorchDispatchMode):
     """
 
     def __init__(self, after: int | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.left = after
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -74,7 +74,9 @@ class Tape(NoWaiting):
 class TapeRecorder:
     """recorded, replayed: how often. spoil: changes the replay function."""
 
-    def __init__(self, spoil: Callable[[Callable[[], None]], Callable[[], None]] | None = None):
+    def __init__(
+        self, spoil: Callable[[Callable[[], None]], Callable[[], None]] | None = None
+    ) -> None:
         self.recorded = self.replayed = 0
         self._spoil = spoil
 

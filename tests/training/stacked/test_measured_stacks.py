@@ -59,8 +59,9 @@ def test_a_failed_dry_run_is_undone(data_root: Path) -> None:
     before = [tensor.clone() for tensor in stack.state_tensors()]
     examples = stack.data.train.shuffled(stack.seeds, 1)[:, :256]
     coefficients = tuple(table[0] for table in stack.coefficients(1))
+    no_masks: Any = object()
     with pytest.raises(AttributeError), stack.dry_run():
-        [stack.step(examples, coefficients, masks) for masks in (stack.streams(1).masks, object())]
+        [stack.step(examples, coefficients, masks) for masks in (stack.streams(1).masks, no_masks)]
     after = stack.state_tensors()
     assert len(after) == len(before)
     assert all(map(torch.equal, before, after))

@@ -63,8 +63,9 @@ def count(module: Any, x: Tensor) -> Tensor:
 
 
 def remember(module: Any, x: Tensor) -> Tensor:
-    module.mean = 0.9 * module.mean + 0.1 * x.mean()
-    return x - module.mean
+    mean: Tensor = 0.9 * module.mean + 0.1 * x.mean()
+    module.mean = mean
+    return x - mean
 
 
 def count_in_a_list(module: Any, x: Tensor) -> Tensor:

@@ -74,8 +74,9 @@ def test_in_place_is_in_place() -> None:
 def test_dropout_that_needs_another_mask_than_expected_is_refused(change: dict[str, Any]) -> None:
     dropouts = DropoutInterceptor([MaskSpec((3, 2), 0.5)])
     dropouts.masks = [torch.ones(3, 2)]
+    arguments: dict[str, Any] = {"input": torch.ones(3, 2), "p": 0.5} | change
     with dropouts, pytest.raises(Unstackable, match="from one batch to the next"):
-        functional.dropout(**({"input": torch.ones(3, 2), "p": 0.5} | change))
+        functional.dropout(**arguments)
 
 
 def test_masks_of_a_shorter_batch_wherever_it_has_its_examples() -> None:

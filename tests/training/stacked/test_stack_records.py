@@ -14,6 +14,7 @@ from torch import nn
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started
 from harness.experiment.trial import Trial
+from harness.training.checkpoint import Checkpoint
 from harness.training.loop import train
 from harness.training.setup import set_up
 from tests.support import make_trial
@@ -31,7 +32,8 @@ def stacked(trials: list[Trial], root: Path, test_outputs: bool = False) -> list
 
 
 def single(trial: Trial, root: Path, test_outputs: bool = False) -> list[Record]:
-    return list(train(set_up(trial, root), test_outputs))
+    items = train(set_up(trial, root), test_outputs)
+    return [item for item in items if not isinstance(item, Checkpoint)]
 
 
 def untimed(values: Any) -> dict[str, float]:

@@ -14,7 +14,7 @@ from harness.analysis.tournament import DIVERGED, ContenderEntry, Tournament
 from harness.core.errors import InputError
 
 SEEDS = np.arange(5) / 100
-Scores = Mapping[str, Sequence[float]]
+Scores = Mapping[str, Sequence[float] | np.ndarray]
 
 
 def tournament_of(*tasks: Scores) -> Tournament:
@@ -154,7 +154,7 @@ def test_a_task_that_one_did_not_finish_is_left_out() -> None:
 
 
 def test_a_contender_that_always_diverges_is_beaten() -> None:
-    diverged = {"adam": 0.9 + SEEDS, "sgd": [DIVERGED] * 5}
+    diverged: Scores = {"adam": 0.9 + SEEDS, "sgd": [DIVERGED] * 5}
     found = judged(*[diverged] * 2)
     assert found.finding == "beats"
     assert found.improvement is not None

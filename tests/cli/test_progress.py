@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
 
-from harness.cli import progress
 from harness.cli.progress import ProgressBar, ProgressLines, ProgressState, progress_display
 from harness.core.metrics import Goal
 from harness.core.records import Ended, Measured, Outcome, Record, Started
@@ -69,7 +69,7 @@ def test_plain_lines_report_failures_at_once_and_the_end() -> None:
 
 def test_plain_lines_report_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     console = Console(file=io.StringIO(), width=200)
     play(console, {name: records(0.5) for name in "abcdefgh"})
     lines = told(console).splitlines()

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_a_wrong_set_up_is_told(
 
 def test_packages_that_are_asked_for_and_absent_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ["numpy>=2.0", "no-such-package>=1", "torch>=999", 'ray>=2; extra == "ray"']
-    monkeypatch.setattr(setup.metadata, "requires", lambda _: asked)
+    monkeypatch.setattr(metadata, "requires", lambda _: asked)
     found = list(setup.check_packages())
     assert {finding.status for finding in found} == {Status.WRONG}
     output = " ".join(finding.text for finding in found)
@@ -209,7 +210,7 @@ def test_the_search_for_repeated_values_takes_linear_time(
     connect = sqlite3.connect
 
     def counting(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **options)
+        connection: sqlite3.Connection = connect(*arguments, **options)
         connection.set_progress_handler(lambda: steps.__setitem__(0, steps[0] + 1), 1000)
         return connection
 

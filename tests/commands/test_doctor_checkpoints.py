@@ -11,7 +11,7 @@ import pytest
 
 from harness import doctor
 from harness.core.checksummed import write_checksummed
-from harness.core.records import Ended, Outcome, Started
+from harness.core.records import Ended, Outcome, Record, Started
 from harness.diagnostics.store import BUSY_SECONDS, OLD_SECONDS
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.experiment.plan import Plan
@@ -54,7 +54,7 @@ def test_checkpoints_of_finished_trials_are_cleared_as_their_sweep_would_have(
     store: Store, plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The sweep was killed after it had stored the run."""
-    diverged = [Started({}), measured(0, 0.1), Ended(Outcome.DIVERGED, {}, "loss")]
+    diverged: list[Record] = [Started({}), measured(0, 0.1), Ended(Outcome.DIVERGED, {}, "loss")]
     write(store, plan, {0: done(), 1: diverged, 2: done()})
     whole = write_checkpoints(store, 0, HALF, LAST, age=BUSY_SECONDS + 60)
     blown = write_checkpoints(store, 1, HALF, f"{LAST}.damaged", age=BUSY_SECONDS + 60)
@@ -76,7 +76,7 @@ def test_checkpoints_of_finished_trials_are_cleared_as_their_sweep_would_have(
 def test_a_stack_is_cleared_once_none_of_its_trials_waits(
     store: Store, plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cut = [Started({}), measured(0, 0.1), Ended(Outcome.INTERRUPTED, {})]
+    cut: list[Record] = [Started({}), measured(0, 0.1), Ended(Outcome.INTERRUPTED, {})]
     write(store, plan, {0: done(), 1: done(), 2: cut})
     folders = []
     for members in ((0, 1), (1, 2)):
@@ -96,7 +96,7 @@ def test_a_stack_is_cleared_once_none_of_its_trials_waits(
 def test_checkpoints_of_unfinished_trials_are_never_removed(
     store: Store, plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cut = [Started({}), measured(0, 0.1), Ended(Outcome.INTERRUPTED, {})]
+    cut: list[Record] = [Started({}), measured(0, 0.1), Ended(Outcome.INTERRUPTED, {})]
     write(store, plan, {0: cut, 1: [Started({}), failed()]})
     folders = [write_checkpoints(store, n, HALF, age=OLD_SECONDS + 86400) for n in range(3)]
     recent = write_checkpoints(store, 3, HALF)

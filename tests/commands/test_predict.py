@@ -259,7 +259,7 @@ def test_runs_of_one_data_set_with_other_options_are_not_ranked_together(
 ) -> None:
     gates = store.experiment("gates", create=True)
     for gate in ("and", "xor"):
-        fields = {"dataset": {"name": "logic_gate", "gate": gate}, "name": gate}
+        fields: dict[str, Any] = {"dataset": {"name": "logic_gate", "gate": gate}, "name": gate}
         add(store, gates, trial_run(0.5, tags={TAG_ARTIFACTS: "complete"}, **fields))
     add(store, gates, sweep_run())
 

@@ -94,7 +94,11 @@ def test_every_executor_measures_the_same_in_any_order(cluster: Any, data_root: 
         for optimizer in ("adam", "momentum", "sgd")
         for seed in range(3)
     ]
-    executors = (InlineExecutor(), ProcessExecutor.on_cpu(2, threads=1), RayExecutor())
+    executors: tuple[Executor, ...] = (
+        InlineExecutor(),
+        ProcessExecutor.on_cpu(2, threads=1),
+        RayExecutor(),
+    )
     found = []
     for order, one in enumerate(executors, start=1):
         shuffled = random.Random(order).sample(tasks, len(tasks))

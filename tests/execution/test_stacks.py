@@ -22,6 +22,7 @@ from harness.execution.executors.base import Event, Executor, TrainingTask
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
 from harness.training.stacked import memory, speedup
+from harness.training.stacked.loop import train_stack
 from harness.training.stacked.stack import Stack
 from tests.support import make_trial
 
@@ -257,7 +258,7 @@ def test_stacks_are_as_large_as_memory_allows(
 
 
 def test_a_stack_without_memory_is_halved(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = checkpointer.train_stack
+    whole: Callable[..., Iterator[Any]] = train_stack
     sizes = []
 
     def scarce(stack: Stack, *rest: Any) -> Iterator[Any]:
@@ -295,7 +296,7 @@ def test_the_trials_of_a_stack_that_fails_early_train_one_by_one(
 def test_a_stack_that_fails_later_fails_its_unfinished_trials(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = checkpointer.train_stack
+    whole: Callable[..., Iterator[Any]] = train_stack
 
     def breaks(stack: Stack, *rest: Any) -> Iterator[Any]:
         for key, record in whole(stack, *rest):

@@ -31,7 +31,7 @@ def test_values() -> None:
 
 
 def test_what_is_written_is_read_back() -> None:
-    rows = [["a,b", 'say "x"'], ["two\nlines", 1.5]]
+    rows: list[list[object]] = [["a,b", 'say "x"'], ["two\nlines", 1.5]]
 
     read = list(csv.reader(io.StringIO(format_csv(["one", "=two"], rows))))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -39,6 +40,7 @@ def test_the_stored_schema_is_fresh(request: pytest.FixtureRequest) -> None:
 
 
 def test_every_section_stands_in_it(valid: Draft202012Validator) -> None:
+    assert isinstance(valid.schema, Mapping)
     known = valid.schema["properties"]["experiments"]["items"]["properties"]
     assert set(known) == {"experiment", *(section.name for section in sections())}
 

@@ -267,10 +267,13 @@ def test_shared_devices_forbid_comparing_seconds() -> None:
 def test_a_search_ranks_its_winners_and_describes_its_points() -> None:
     tried = [
         trial_run(
-            0.9 - abs(n - 12) / 100, lr=10 ** (n / 6 - 4), tags={TAG_POINT_NUMBER: str(n)}, **case
+            0.9 - abs(n - 12) / 100,
+            lr=10 ** (n / 6 - 4),
+            tags={TAG_POINT_NUMBER: str(n)},
+            optimizer=case,
         )
         for n in range(24)
-        for case in ({"optimizer": "sgd"}, {"optimizer": "adam"})
+        for case in ("sgd", "adam")
     ]
     again = [
         *seeds([0.88, 0.87], lr=0.05, optimizer="sgd"),

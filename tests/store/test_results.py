@@ -38,7 +38,7 @@ def write(store: Store, experiment: str, runs: list[StoredRun], begin: int = 1) 
     """Returns the runs' ids. begin: the start time of the first."""
     client = store.client
     experiment_id = client.create_experiment(experiment)
-    made = []
+    made: list[str] = []
     for run in runs:
         ours = client.create_run(experiment_id, start_time=begin + len(made), run_name=run.name)
         run_id = ours.info.run_id

@@ -85,7 +85,9 @@ def test_mlflow_loads_the_model(stored: Stored, monkeypatch: pytest.MonkeyPatch)
     info = TRIAL.dataset.component.info(TRIAL.dataset.options, Path())
     network = rebuild(TRIAL, info, stored.test_outputs.state_dict)
     inputs = torch.rand(7, *info.shape)
-    (output,) = stored.store.client.get_run(stored.run_id).outputs.model_outputs
+    outputs = stored.store.client.get_run(stored.run_id).outputs
+    assert outputs is not None
+    (output,) = outputs.model_outputs
     for uri in (f"runs:/{stored.run_id}/model", f"models:/{output.model_id}"):
         loaded = mlflow.pytorch.load_model(uri)
         torch.testing.assert_close(loaded(inputs), network(inputs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from mlflow.entities import Metric
@@ -50,9 +51,12 @@ def test_the_client_reads_the_same_histories(store: Store) -> None:
 
 def test_many_runs_take_few_requests(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(
-        client, "_request_histories", lambda store, runs, metric: asked.append(len(runs)) or []
-    )
+
+    def request(store: Store, runs: list[str], metric: str) -> list[Any]:
+        asked.append(len(runs))
+        return []
+
+    monkeypatch.setattr(client, "_request_histories", request)
     RunDetails(replace(store, database=None)).histories(
         [f"{i:032}" for i in range(250)], ["a", "b"]
     )

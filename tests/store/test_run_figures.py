@@ -11,6 +11,7 @@ from sklearn.metrics import auc, roc_curve
 from harness.components.base import DataInfo, Task
 from harness.core.records import Measured, TestOutputs
 from harness.store.artifacts.figure_data import (
+    FigureData,
     FigureLine,
     Predictions,
     area,
@@ -143,7 +144,7 @@ def test_every_record_is_drawn_with_its_title_and_content() -> None:
     found = made(classes=12)
     images = np.ones((30, 1, 8, 8), np.uint8)
     values = np.linspace(0, 1, 10)[:, None]
-    records = [
+    records: list[FigureData | None] = [
         epoch_curves("a $name_with_{odd} \\frac signs", HISTORY)["loss"],
         confusion_matrix("mlp", found),
         roc_curves("mlp", found),
@@ -165,7 +166,7 @@ def test_figures_show_the_data_of_their_record() -> None:
     loss = epoch_curves("mlp", HISTORY)["loss"]
     drawn = draw(loss).axes[0].get_lines()
     assert [line.get_label() for line in drawn] == ["train", "val"]
-    assert list(drawn[0].get_ydata()) == [1.0, 0.5]
+    assert np.asarray(drawn[0].get_ydata()).tolist() == [1.0, 0.5]
     counts = confusion_matrix("mlp", made())
     texts = {text.get_text() for text in draw(counts).axes[0].texts}
     assert texts == {str(count) for count in counts.counts.flat if count}

@@ -90,7 +90,7 @@ def test_the_rows_are_those_of_mlflows_client(
     empty_database: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = []
+    found: list[tuple[dict[str, Any], ...]] = []
     for name in ("client", "tables"):
         folder = workspace / name
         (folder / "mlruns").mkdir(parents=True)

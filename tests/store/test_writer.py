@@ -4,11 +4,12 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.core.errors import StoreError
-from harness.core.records import BatchLosses, Ended, Measured, Outcome, Started
+from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started
 from harness.experiment.experiment import Expectation
 from harness.experiment.grid import Axis
 from harness.store.store import Store
@@ -33,7 +34,9 @@ from tests.store.store_support import (
 
 def test_every_value_is_written_once_at_its_step(store: Store) -> None:
     records = done(0.8)
-    again = replace(records[2], values={"val/accuracy": 0.3})  # an epoch recorded twice
+    epoch = records[2]
+    assert isinstance(epoch, Measured)
+    again = replace(epoch, values={"val/accuracy": 0.3})  # an epoch recorded twice
     losses = BatchLosses((64, 128), (2.0, 1.5))
     write(store, make_plan([digits()]), {0: [*records[:3], again, losses, *records[3:]]})
     run_id = children(store)["trial 0"].info.run_id
@@ -149,7 +152,9 @@ def test_the_experiment_file_is_kept_with_the_parent(store: Store, workspace: Pa
 def test_the_data_set_is_the_runs_input(store: Store) -> None:
     plan = make_plan([digits()])
     write(store, plan, {0: done()})
-    (given,) = children(store)["trial 0"].inputs.dataset_inputs
+    inputs = children(store)["trial 0"].inputs
+    assert inputs is not None
+    (given,) = inputs.dataset_inputs
     choice = plan.trials[0].trial.dataset
     assert given.dataset.name == "digits"
     whole = choice.component.fingerprint(choice.options, Path())
@@ -171,7 +176,10 @@ def test_a_diverged_trial_keeps_what_it_measured_and_nothing_else(store: Store) 
 
 
 def test_a_trial_that_diverges_untrained(store: Store) -> None:
-    records = [Started({}), Ended(Outcome.DIVERGED, {}, "the val loss was not finite")]
+    records: list[Record] = [
+        Started({}),
+        Ended(Outcome.DIVERGED, {}, "the val loss was not finite"),
+    ]
     write(store, make_plan([digits()]), {0: records})
     run = children(store)["trial 0"]
     assert run.data.metrics == {}
@@ -285,7 +293,7 @@ def test_a_short_trial_is_one_batch_for_a_server(
     calls = []
     plain = type(store.client).log_batch
 
-    def counting(client: object, run_id: str, *arguments: object, **named: object) -> object:
+    def counting(client: Any, run_id: str, *arguments: Any, **named: Any) -> Any:
         calls.append(run_id)
         return plain(client, run_id, *arguments, **named)
 

@@ -66,6 +66,7 @@ def finished(store: Store) -> dict[str, int]:
             assert run.data.tags["harness.outcome"] == "done"
             assert {"best/val/accuracy", "final/test/accuracy"} < run.data.metrics.keys()
             assert len(run.data.params) > 5
+            assert run.inputs is not None
             assert len(run.inputs.dataset_inputs) == 1
             path = Path(run.info.artifact_uri.removeprefix("file://"), "provenance.json")
             assert json.loads(path.read_text())["trial_id"] == run.data.params["trial_id"]

@@ -224,7 +224,7 @@ def test_a_study_ends_when_nothing_improves(project: Path) -> None:
     content = FILE.replace("trials: 4", "trials: 50\n  patience: 3")
     assert run(write(project, content), "search.retrain_seeds=0") == 0
     for study in stored(project).values():
-        values = [t.value for t in study.trials]
+        values = [t.values[0] for t in study.trials]
         best = values.index(max(values))
         assert len(values) - 1 - best == 3
 

@@ -15,8 +15,9 @@ from harness.core.interrupts import Interrupts
 from harness.core.metrics import Goal
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.executors.base import Event, TrainingTask
+from harness.tuning.samplers import points_per_round
 from harness.tuning.search_loop import SearchEvent, SearchLoop
-from harness.tuning.stacking import StackLimit, points_per_round, stack_limit
+from harness.tuning.stacking import StackLimit, stack_limit
 from harness.tuning.storage import open_storage
 from harness.tuning.study import TuningStudy
 from tests.tuning.tuning_support import FILE, counted, plans, write
@@ -35,6 +36,8 @@ class StubExecutor:
     tasks: list[TrainingTask] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     events: deque[Event] = field(default_factory=deque)
+
+    def prepare(self) -> None: ...
 
     def has_slot(self, device: str) -> bool:
         left = {event.key for event in self.events}

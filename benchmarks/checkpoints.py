@@ -142,7 +142,7 @@ def _watched(folder: str, epochs: int, pipe: Connection) -> None:
         pipe.send((step + 1, parts.steps_per_epoch))
         return losses
 
-    loop.training_step = step_and_send
+    loop.training_step = step_and_send  # type: ignore[assignment]
     for _ in run(_task(folder, INTERVAL, epochs)):
         pass
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import platform
 import statistics
@@ -17,6 +18,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.execution.executors.base import TrainingTask
 
 ROOT = Path(__file__).resolve().parent.parent
 WAYS = ("inline", "process", "ray by hand")
@@ -93,14 +98,16 @@ def train_all(way: str, trials: int, dataset: str) -> float:
     return last
 
 
-def _by_hand(tasks: list) -> float:
+def _by_hand(tasks: list[TrainingTask]) -> float:
     """Trains as a user of Ray Core would write it around the training function."""
     import ray
 
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
 
     @ray.remote(num_cpus=1)
-    def train(task: object) -> float:
+    def train(task: TrainingTask) -> float:
         import torch
 
         from harness.execution.run_task import run
@@ -141,7 +148,7 @@ def measure_memory() -> dict[str, object]:
     return {"mib": mib, "seconds": seconds}
 
 
-def _tasks(count: int, **fields: object) -> list:
+def _tasks(count: int, **fields: object) -> list[TrainingTask]:
     sys.path.insert(0, str(ROOT))
     from harness.core.paths import data_root
     from harness.execution.executors.base import TrainingTask

@@ -39,11 +39,11 @@ def load(workload: Workload) -> tuple[Split, Split]:
 
         root = os.environ.get("HARNESS_DATA", "data")
         both = [MNIST(root, train=train) for train in (True, False)]
-        train, test = (
+        examples, held_out = (
             (one.data.float().div_(255).sub_(0.1307).div_(0.3081).unsqueeze(1), one.targets)
             for one in both
         )
-        return train, test
+        return examples, held_out
     from sklearn.datasets import load_breast_cancer
     from sklearn.model_selection import train_test_split
 

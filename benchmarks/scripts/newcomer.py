@@ -7,12 +7,13 @@ It has a DataLoader that transforms example by example, `.item()` at every batch
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import mlflow
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
+from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from benchmarks.scripts.workloads import (
     BATCH_SIZE,
@@ -25,8 +26,11 @@ from benchmarks.scripts.workloads import (
     start,
 )
 
+if TYPE_CHECKING:
+    from torchvision.datasets import MNIST
 
-def datasets(workload: Workload) -> tuple[Dataset, Dataset]:
+
+def datasets(workload: Workload) -> tuple[MNIST | TensorDataset, MNIST | TensorDataset]:
     """Returns training and test examples."""
     if workload.dataset == "mnist":
         from torchvision import transforms
@@ -70,7 +74,7 @@ def loss_and_hits(workload: Workload, outputs: Tensor, targets: Tensor) -> tuple
 def one_pass(
     workload: Workload,
     model: nn.Module,
-    loader: DataLoader,
+    loader: DataLoader[tuple[Tensor, ...]],
     step: torch.optim.Optimizer | None = None,
 ) -> tuple[float, float]:
     """Makes one pass, and trains if there is an optimizer. Returns mean loss and accuracy."""

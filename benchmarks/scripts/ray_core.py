@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import ray
@@ -30,7 +31,9 @@ def run(workload: Workload, trials: int) -> None:
 
     client = MlflowClient(STORE)
     experiment = client.create_experiment("benchmark")
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
     data = ray.put(load(workload))
     waiting = [train_trial.remote(workload, data, trial) for trial in grid(trials)]
     while waiting:

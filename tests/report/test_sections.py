@@ -87,6 +87,7 @@ def test_the_example_of_the_docs_is_a_section(report: Report) -> None:
         assert section.name not in {other.name for other in sections()}
         assert section.order not in {other.order for other in sections()}
         record = section.record(compare(full_grid(), Question()))
+        assert record is not None
         assert len(record.configs) == module.MOST
         (table,) = section.blocks(record)
         assert isinstance(table, ReportTable)

@@ -76,7 +76,10 @@ def list_components(names: Sequence[str]) -> str:
     if unknown:
         raise InputError(
             [
-                Problem(f"no kind or component {name!r}", hint=did_you_mean(name, kinds_and_names))
+                Problem(
+                    f"no component or kind of component is named {name!r}",
+                    hint=did_you_mean(name, kinds_and_names),
+                )
                 for name in unknown
             ]
         )

@@ -14,7 +14,7 @@ FORMATS = ("table", "markdown", "latex", "csv", "json")
 EPILOG = """\
 Reads the MLflow store and trains nothing. A FILE compares the trials that it asks for now; a NAME
 compares all trials that the experiment ever ran.
-exit codes: 0 compared; 2 no such experiment, no runs, or a question they cannot answer.
+exit codes: 0 compared; 2 no such experiment, no runs, or a wrong flag.
 """
 
 
@@ -37,10 +37,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME or FILE",
         help="an experiment, by its name or its file; by default the one that was run last",
     )
-    add("--format", choices=FORMATS, default="table", help="default: table")
+    add("--format", choices=FORMATS, default="table", help="output format (default: table)")
     add(
         "--metric",
-        help="rank on this metric instead of the experiment's own: val/loss reads the last epoch, "
+        help="rank on this metric instead of the file's `metric`: val/loss reads the last epoch, "
         "best/val/loss the best one",
     )
     add_list("--by", "FIELD", "compare the best config of each value of a field (repeatable)")
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     add_list(
         "--section",
         "NAME",
-        "show this section, or `all` (repeatable; default: the short ones; json has all)",
+        "show this section, or `all` (repeatable; default: the short sections; json: all)",
     )
     add("--html", type=Path, metavar="PATH", help="also write a report with figures as one file")
     add_list("--store", "URI", "read this MLflow store instead of the project's (repeatable)")
@@ -98,9 +98,12 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    try:
+        count = int(text)
+    except ValueError:
+        count = -1
     if count < 0:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not 0 or a positive integer")
     return count
 
 

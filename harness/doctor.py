@@ -29,16 +29,21 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "experiments", nargs="*", metavar="NAME", help="whose runs (default: every experiment's)"
+        "experiments",
+        nargs="*",
+        metavar="NAME",
+        help="an experiment whose runs to examine (default: all)",
     )
     parser.add_argument("--fix", action="store_true", help="repair what can be repaired safely")
     parser.add_argument(
-        "--only", choices=("setup", "store"), help="examine one half (default: both)"
+        "--only",
+        choices=("setup", "store"),
+        help="examine only the installation, or only the store (default: both)",
     )
     parser.add_argument(
         "--store",
         metavar="URI",
-        help="which store (default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db)",
+        help="the MLflow store to examine (default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db)",
     )
     parser.add_argument(
         "--wait",
@@ -67,9 +72,13 @@ def _main(argv: Sequence[str]) -> int:
         statuses.add(reported.status)
         console.print(_row(reported))
     if Status.WRONG in statuses:
-        verdict = "something is wrong" + ("" if arguments.fix else "; nothing was changed")
+        verdict = (
+            "some problems remain: see the lines marked wrong"
+            if arguments.fix
+            else "problems found; nothing was changed: --fix repairs what is safe to repair"
+        )
     else:
-        verdict = "fixed: all is well now" if Status.FIXED in statuses else "all is well"
+        verdict = "all problems were fixed" if Status.FIXED in statuses else "no problems found"
     console.print(verdict, highlight=False)
     return SOME_FAILED if Status.WRONG in statuses else OK
 

@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="which trained model")
+    parser.add_argument("run", metavar="RUN", help="the run whose trained model predicts")
     parser.add_argument(
         "files",
         nargs="*",
@@ -35,9 +35,14 @@ def parser() -> argparse.ArgumentParser:
         help="images, or CSV tables of features; the test split by default",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="default: predictions/<run> in the project"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for the predictions (default: predictions/<run>)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--device", default="auto", help="predict on auto, cpu, cuda, cuda:N or mps"
+    )
     return parser
 
 
@@ -62,7 +67,7 @@ def _main(argv: Sequence[str]) -> int:
     print(f"{run.name} of {run.experiment} (run {run.run_id})")
     if run.ranked:
         last = run.resolved["epochs"]
-        print(f"ranked at {run.ranked}; the weights are of the last epoch, {last}")
+        print(f"this run ranks by {run.ranked}; its weights are from the last epoch, {last}")
     weights = run.load_weights(store)
     model = TrainedModel.rebuild(run, weights, data_root(), arguments.device)
     folder = arguments.output

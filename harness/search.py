@@ -71,9 +71,9 @@ def _main(argv: Sequence[str]) -> int:
         if experiment.search is None:
             raise InputError(
                 Problem(
-                    "there is no search: block",
+                    "the file has no `search:` block",
                     where=str(experiment.path),
-                    hint="docs/search.md shows one",
+                    hint="add one, as docs/search.md shows, or run python -m harness.sweep",
                 )
             )
         plan = make_plan(experiment, data_root())

@@ -103,7 +103,7 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
     lines.append(
         f"{plan.experiment.name}: {plural(len(plan.trials), 'trial')} of "
         f"{plural(configs, 'config')}, {plural(len(plan.skipped), 'combination')} skipped; "
-        f"selected on {plan.experiment.metric}"
+        f"ranked on {plan.experiment.metric}"
     )
     return "\n".join(lines) + "\n"
 

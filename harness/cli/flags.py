@@ -112,7 +112,10 @@ def _positive_or(*words: str) -> Callable[[str], int | str]:
     """Returns the parser of a flag that takes a positive integer or one of `words`."""
 
     def parse(text: str) -> int | str:
-        return text if text in words else _positive(text)
+        try:
+            return text if text in words else _positive(text)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{error}, {' or '.join(words)}") from None
 
     return parse
 

@@ -79,7 +79,7 @@ def check_torch() -> Finding:
     except Exception as error:  # noqa: BLE001 - a broken build raises exceptions of any kind
         why = str(error).strip().split("\n")[0]
         return wrong("torch", f"{versions} do not work together ({why}): make install")
-    return ok("torch", f"{versions}, together")
+    return ok("torch", f"{versions}, compatible")
 
 
 def check_devices() -> Iterator[Finding]:

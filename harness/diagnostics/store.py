@@ -86,7 +86,7 @@ def _check_database(store: Store) -> Iterator[Finding]:
         text = f"{database} is damaged: {damage}; restore a copy of it"
         yield wrong("store", f"{text} (sqlite3 FILE .recover saves what it can)")
         return
-    yield ok("store", f"{database}, sound")
+    yield ok("store", f"{database}: no damage found")
     repeated, conflicting = health.repeated_values(database)
     if repeated:
 

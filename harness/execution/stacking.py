@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from harness.core.text import plural
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import STACKABLE_FIELDS, TRIAL_FIELDS, Choice, Trial
 
@@ -39,11 +40,17 @@ class StackingPlan:
     def lines(self) -> list[str]:
         """Describes what is stacked, and why other trials are not."""
         sizes = Counter(len(stack) for stack in self.stacks)
-        stacks = [f"{n} of {size} trials" for size, n in sorted(sizes.items(), reverse=True)]
+        stacks = [
+            f"{plural(n, 'stack')} of {size} trials"
+            for size, n in sorted(sizes.items(), reverse=True)
+        ]
         reasons = Counter(reason for _, reason in self.singles)
         return [
-            f"stacks: {', '.join(stacks) or 'none'}",
-            *(f"one by one: {n} of the trials: {reason}" for reason, n in reasons.most_common()),
+            ", ".join(stacks) or "no stacks",
+            *(
+                f"trained one by one: {plural(n, 'trial')}: {reason}"
+                for reason, n in reasons.most_common()
+            ),
         ]
 
 

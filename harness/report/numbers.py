@@ -62,7 +62,8 @@ def probability(value: float | None, interval: Interval | None = None) -> str:
     if interval is None:
         return text
     if interval.low is None or interval.high is None:
-        return f"{text} (interval {interval.method})"
+        reason = "all resamples agree" if interval.method == "degenerate" else interval.method
+        return f"{text} (no interval: {reason})"
     return f"{text} [{probability(interval.low)}, {probability(interval.high)}]"
 
 

@@ -45,7 +45,8 @@ def listing(name: str, search: Search, studies: Sequence[StudyPlan]) -> str:
         lines.append(f"  default: {study.describe(study.default)}")
     seeds = ", ".join(map(str, search.seeds))
     lines.append(
-        f"each point on seed {seeds}; tuned trials and defaults on {search.retrain_seeds} more"
+        f"each point trains with seed {seeds}; winners and defaults train again with "
+        f"{plural(search.retrain_seeds, 'fresh seed')}"
     )
     return "\n".join(lines) + "\n"
 
@@ -59,7 +60,7 @@ def announcement(
     methods = f"sampler {search.sampler}, pruner {search.pruner}"
     lines = [
         f"{name}: {n_studies} ({labels}), {_budget(search)}; {methods}",
-        f"studies in {storage}",
+        f"the studies are stored in {storage}",
     ]
     asked = sum(study.n_asked() for study in studies)
     if asked:
@@ -68,17 +69,19 @@ def announcement(
         rest = f"; {sum(known)} to go" if len(known) == len(remaining) else ""
         lines.append(f"continuing: {plural(asked, 'point')} asked for before{rest}")
     if lost:
-        lines.append(f"{plural(lost, 'point')} lost with their process, to be tried again")
+        lines.append(
+            f"{plural(lost, 'point')} lost when their process ended; they will be tried again"
+        )
     return lines
 
 
 def _budget(search: Search) -> str:
-    """Returns "20 trials a study", and what else ends one."""
+    """Returns "20 trials per study", and what else ends one."""
     parts = []
     if search.trials is not None:
-        parts.append(f"{search.trials} trials a study")
+        parts.append(f"{search.trials} trials per study")
     if search.minutes is not None:
-        parts.append(f"{search.minutes:g} minutes of training a study")
+        parts.append(f"{search.minutes:g} minutes of training per study")
     if search.patience is not None:
         parts.append(f"or {search.patience} trials without a better one")
     return ", ".join(parts)

@@ -79,8 +79,8 @@ def test_a_run_says_whether_it_was_stacked(
 ) -> None:
     assert run(workspace, "--fuse", "3", file=FILE + LONELY) == 0
     output = capsys.readouterr().out
-    assert "stacks: 2 of 3 trials, 1 of 2 trials" in output
-    assert "one by one: 1 of the trials: no other trial is like it" in output
+    assert "2 stacks of 3 trials, 1 stack of 2 trials" in output
+    assert "one by one: 1 trial: no other trial is like it" in output
     for one in runs(workspace):
         assert (TAG_STACK_SIZE in one.data.tags) == (one.data.params["precision"] == "fp32")
         assert TAG_NOT_STACKED not in one.data.tags
@@ -94,7 +94,7 @@ def test_a_dry_run_prints_the_stacks_and_trains_nothing(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(workspace, "--fuse", "auto", "--dry-run", file=FILE + LONELY) == 0
-    assert "stacks: 1 of 8 trials\none by one: 1 of the trials" in capsys.readouterr().out
+    assert "1 stack of 8 trials\ntrained one by one: 1 trial:" in capsys.readouterr().out
     assert not list((workspace / "mlruns").iterdir())
 
 

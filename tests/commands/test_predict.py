@@ -290,9 +290,11 @@ def test_weights_of_another_epoch_than_the_ranked_one_are_reported(
         assert main([run.info.run_id, "--output", str(tmp_path)]) == 0
         output.append(capsys.readouterr().out)
 
-    line = "ranked at epoch 3 (val/accuracy 0.7000); the weights are of the last epoch, 5\n"
+    line = (
+        "this run ranks by epoch 3 (val/accuracy 0.7000); its weights are from the last epoch, 5\n"
+    )
     assert line in output[0]
-    assert "ranked" not in output[1]
+    assert "ranks by" not in output[1]
 
 
 PETS = """\

@@ -358,4 +358,4 @@ def test_in_step_writes_before_it_returns(workspace: Path, monkeypatch: pytest.M
             train(writing, plan, 0)
             (run,) = store.latest_runs(writer.experiment_id).values()
             assert run.outcome is Outcome.DONE
-        assert "ms a trial" in writing.cost()
+        assert "ms per trial" in writing.cost()

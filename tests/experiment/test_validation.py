@@ -102,7 +102,7 @@ def test_what_is_missing(problems: Problems) -> None:
         ),
         (
             "device: gpu",
-            "device: has a form that is not allowed, given 'gpu'",
+            "device: is not valid, given 'gpu'",
             "allowed: auto, cpu, mps, cuda, cuda:0",
         ),
         (
@@ -175,8 +175,8 @@ def test_equal_numbers_written_apart_are_one_value(problems: Problems) -> None:
 @pytest.mark.parametrize(
     ("top", "what", "hint"),
     [
-        ("name: a/b", "name: has a form that is not allowed, given 'a/b'", "name of the exp"),
-        ("name: .hidden", "name: has a form that is not allowed, given '.hidden'", "name of the"),
+        ("name: a/b", "name: is not valid, given 'a/b'", "name of the exp"),
+        ("name: .hidden", "name: is not valid, given '.hidden'", "name of the"),
         ("name: 3", "name: must be text, given 3", ""),
         ("target: high", "target: must be a number, given 'high'", ""),
         ("artifacts: bets", "artifacts: must be one of", "did you mean 'best'?"),

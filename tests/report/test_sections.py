@@ -100,7 +100,8 @@ def test_the_headline_says_who_how_often_and_how_surely(report: Report) -> None:
     sentence = report.record("verdict").sentence
     assert re.fullmatch(
         r"adam beats momentum on 6 of 6 tasks, P\(better\) (1\.00|\.\d\d) "
-        r"(\[\.\d\d, (1\.00|\.\d\d)\]|\(interval degenerate\)), n = 5 \(test/accuracy\)\.",
+        r"(\[\.\d\d, (1\.00|\.\d\d)\]|\(no interval: all resamples agree\)), "
+        r"n = 5 \(test/accuracy\)\.",
         sentence,
     ), sentence
 

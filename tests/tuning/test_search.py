@@ -299,7 +299,7 @@ def test_a_file_without_a_search_block_is_rejected(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(write(project, FILE.partition("search:")[0])) == 2
-    assert "there is no search: block" in capsys.readouterr().err
+    assert "the file has no `search:` block" in capsys.readouterr().err
 
 
 @quick

@@ -93,7 +93,7 @@ def _read_axis(file: ExperimentFile, entries: TrialEntries, name: str, values: A
         hint = "a single value belongs in trial"
         file.report(keys, f"an axis must be a list, given {shown(values)}", hint)
     elif not values:
-        file.report(keys, "an axis must not be empty")
+        file.report(keys, "an axis must not be empty", "list its values, or remove the axis")
     if isinstance(values, list) and values:
         entries.fixed.pop(name, None)
         entries.axes[name] = [Entry(value, (*keys, i)) for i, value in enumerate(values)]

@@ -41,7 +41,7 @@ _RULES: Final = {
     "less_than": "must be less than {lt:g}",
     "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be one of {expected}",
-    "string_pattern_mismatch": "has a form that is not allowed",
+    "string_pattern_mismatch": "is not valid",
     "too_short": "must have at least {min_length}",
     "too_long": "must have at most {max_length}",
     "string_too_long": "must have at most {max_length} characters",

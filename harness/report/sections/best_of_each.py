@@ -73,7 +73,9 @@ def blocks(best: BestOfEach) -> tuple[Block, ...]:
     if best.rates_differ and any(group.edge in ("lowest", "highest") for group in best.groups):
         notes.append(AT_THE_EDGE)
     if any(group.tied for group in best.groups):
-        notes.append("= other configs of the group are as good.")
+        notes.append(
+            f"= beside n: other configs of the same {' and '.join(best.by)} score as well."
+        )
     intro = f"The best of each {' and '.join(best.by)}, chosen on {best.metric}{test}."
     return (Paragraph(intro), *tables, *map(Paragraph, notes))
 

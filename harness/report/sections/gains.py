@@ -11,6 +11,7 @@ import pandas as pd
 from harness.analysis.comparison import TASK, Comparison
 from harness.analysis.summary import Interval, bootstrap
 from harness.core.records import Outcome
+from harness.core.text import join_with_and
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns
 from harness.report.numbers import bracketed, decimals_for, figure, signed
 from harness.report.section import Section
@@ -77,7 +78,9 @@ def blocks(gains: Gains) -> tuple[Block, ...]:
     tables = [_table(task if len(tasks) > 1 else "", of) for task, of in tasks.items()]
     notes = []
     if default_won := [study.study for study in gains.studies if study.default_won]:
-        notes.append(f"Nothing better than the default was found: {', '.join(default_won)}.")
+        notes.append(
+            f"The search found nothing better than the default of {join_with_and(default_won)}."
+        )
     if unfinished := sum(study.unfinished for study in gains.studies):
         notes.append(f"Not done, and left out of the means: {unfinished} trials.")
     return (Paragraph(INTRO), *tables, *map(Paragraph, notes))

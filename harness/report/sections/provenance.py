@@ -63,7 +63,7 @@ def blocks(provenance: Provenance) -> tuple[Block, ...]:
     if isinstance(packages, Mapping):
         versions = [f"{name} {packages[name]}" for name in KEY_PACKAGES if name in packages]
         rows.append(("packages", ", ".join(versions)))
-    table = ReportTable(columns("of these results", "is"), tuple(rows))
+    table = ReportTable(columns("property", "value"), tuple(rows))
     mixed = [f.name for f in provenance.facts if f.name in MUST_AGREE and len(f.values) > 1]
     caution = Paragraph(f"Trials differ in {', '.join(mixed)}.", "caution")
     return (table, caution) if mixed else (table,)

@@ -145,7 +145,7 @@ class BackgroundWriter:
         """What writing took, for people; empty before a trial is stored."""
         if not self.trials:
             return ""
-        return f"MLflow: {1000 * self.seconds / self.trials:.0f} ms a trial"
+        return f"writing to MLflow: {1000 * self.seconds / self.trials:.0f} ms per trial"
 
     def _put(self, job: Callable[[], None]) -> None:
         """Lets the thread do a job after those before it."""

@@ -65,6 +65,6 @@ def test_trials_of_a_refused_model_train_one_by_one(data_root: Path) -> None:
     )
     assert found.stacks == (tuple(planned[2:]),)
     assert [one for one, _ in found.singles] == planned[:2]
-    assert "one by one: 2 of the trials: model own: between: torch.vmap does not" in "\n".join(
+    assert "one by one: 2 trials: model own: between: torch.vmap does not" in "\n".join(
         found.lines()
     )

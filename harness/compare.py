@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--join",
         action="store_true",
-        help="join all experiments into one, told apart by the field `experiment`",
+        help="compare all experiments as one; the field `experiment` distinguishes them",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""`python -m harness.doctor`: examines the set-up and the store, and repairs what is safe."""
+"""`python -m harness.doctor`: examines the set-up and the store, and makes safe repairs."""
 
 from __future__ import annotations
 

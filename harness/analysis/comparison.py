@@ -36,8 +36,8 @@ class Question:
     top: the most rows of a table; None for all.
     planned: the trial ids of the experiment's file; other trials in the store are left out. None
         compares all trials.
-    tuning: whether the points that a search chose by are kept apart and not ranked. They were
-        chosen by the very seeds that they were trained on.
+    tuning: whether to leave the points that a search tried out of the ranking. The search chose
+        among them by the same seeds that they were trained on.
     expect: published figures, in place of those of the newest sweep.
     baseline: the contender that all others are compared with; by default all pairs are compared.
     """
@@ -53,7 +53,7 @@ class Question:
 
     def of_plan(self, plan: Plan) -> Question:
         """Returns the same question, asked of the trials and published figures of a file. For a
-        search, the points that it tried are kept beside its trials."""
+        search, the question also includes the points that it tried."""
         return replace(
             self,
             planned={planned.trial_id for planned in plan.trials},

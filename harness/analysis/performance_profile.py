@@ -67,12 +67,12 @@ def ratios(times: pd.DataFrame) -> pd.DataFrame:
 def profiles(times: pd.DataFrame) -> tuple[Profile, ...]:
     """Returns one profile for each contender, in the table's order."""
     table = ratios(times)
-    found = []
+    result = []
     for name, row in zip(table.index, table.to_numpy(), strict=True):
         steps = sorted({1.0, *row[np.isfinite(row)]})
         shares = tuple(float(np.mean(row <= step)) for step in steps)
-        found.append(Profile(str(name), tuple(float(step) for step in steps), shares))
-    return tuple(found)
+        result.append(Profile(str(name), tuple(float(step) for step in steps), shares))
+    return tuple(result)
 
 
 def algoperf_scores(times: pd.DataFrame) -> tuple[AlgoPerfScore, ...]:

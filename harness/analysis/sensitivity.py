@@ -37,7 +37,8 @@ class RateResult:
     """One learning rate, at the best of whatever else varies (chosen on the same score).
 
     final: mean score after the last epoch over n seeds; None if no trial was done.
-    interval: of that mean. kept: see above; None if the gain is not known or not above 0.
+    interval: of that mean. kept: the share of the gain, as above; None if the gain is not known or
+        not above 0.
     """
 
     lr: float

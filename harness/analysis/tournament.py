@@ -47,8 +47,8 @@ class Tournament:
     """All contenders on all tasks.
 
     entries: by (task, contender). A contender has no entry on a task on which no trial finished.
-    metric: what is compared: of the test split if it was measured, as the configs were chosen on
-        the validation split.
+    metric: the compared metric; of the test split if it was measured, since the validation split
+        chose the configs.
     sign: 1 if higher is better, else −1; the entries' values are multiplied by it.
     """
 

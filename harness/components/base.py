@@ -106,7 +106,7 @@ class ImageTransform:
 
     mean, std: one value per channel, or one for all, on the [0, 1] scale.
     size: (height, width) to resize to (bilinear, antialiased); None keeps the stored size.
-    channels: how many channels a single stored channel is repeated to; None keeps what is stored.
+    channels: repeat a single stored channel to this many; None keeps the stored number.
     maximum: the stored value that becomes 1.0.
     """
 

@@ -1,4 +1,4 @@
-"""Errors for users: what is wrong, where, and what to do about it."""
+"""Errors for users: the problem, its place, and the way out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Problem:
 
 
 class InputError(HarnessError):
-    """Bad input, found before anything runs. It lists all problems, not only the first."""
+    """Bad input. It is raised before anything runs, and lists all problems, not only the first."""
 
     exit_code = 2
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(StrEnum):
-    """How a trial ended. `DIVERGED`: its loss was no longer finite; its measurements are kept."""
+    """How a trial ended. `DIVERGED`: its loss was no longer finite; its measurements remain."""
 
     DONE = "done"
     DIVERGED = "diverged"
@@ -47,7 +47,7 @@ class Claim(Enum):
 class Started:
     """A trial starts.
 
-    metadata: what was found where it runs (device and its name, threads, number of parameters,
+    metadata: of the machine and the training (device and its name, threads, number of parameters,
         sizes of the splits, …); JSON-serialisable.
     """
 
@@ -107,7 +107,7 @@ class Ended:
     reason: why it diverged, failed or was interrupted, in one line.
     traceback: of a failure.
     test_outputs: if they were requested and the outcome is done.
-    metadata: as that of `Started`, for what was found during training.
+    metadata: as that of `Started`, but known only after training.
     pruned_at: the epoch after which a search's pruner stopped the trial; its outcome is then
         interrupted.
     """

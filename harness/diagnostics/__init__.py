@@ -22,7 +22,7 @@ class Status(StrEnum):
 class Finding:
     """The result of one check.
 
-    text: what was found, and where it is wrong, what to do.
+    text: the result; for a problem, also what to do about it.
     fix: repairs it and returns what was done; None where only a person can.
     """
 
@@ -32,7 +32,7 @@ class Finding:
     fix: Callable[[], str] | None = None
 
     def fixed(self) -> Finding:
-        """Applies the fix, if there is one. Returns what is to be reported then."""
+        """Applies the fix, if there is one. Returns the finding to report afterwards."""
         if self.fix is None:
             return self
         try:

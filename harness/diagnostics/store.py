@@ -1,4 +1,4 @@
-"""Examines the store: the database, its runs and their files, checkpoints, and what is left over.
+"""Examines the store: the database, its runs and their files, checkpoints, and leftover files.
 
 What the next sweep of an experiment repairs by itself is reported, and not repaired here.
 """
@@ -39,7 +39,7 @@ OLD_SECONDS: Final = 7 * 86400.0
 def examine(uri: str | None, experiments: Sequence[str], wait: bool = False) -> Iterator[Finding]:
     """Opens the store, and returns an iterator over the finding of each check.
 
-    uri: which store; None for the default. experiments: whose runs; all of them where empty.
+    uri: of the store; None for the default. experiments: examine only these; if empty, all.
     wait: whether to watch the leases of other machines. Raises InputError for unknown experiments,
     and where a store is named that does not exist.
     """

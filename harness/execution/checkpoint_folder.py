@@ -80,7 +80,7 @@ class LoadedCheckpoint:
 class CheckpointFolder:
     """The last two checkpoints of a trial or of a stack; each file is whole or absent.
 
-    damaged: the files that were found and could not be used, with the reasons.
+    damaged: the checkpoint files that could not be read, with the reasons.
     """
 
     def __init__(self, path: Path) -> None:

@@ -38,8 +38,8 @@ class Stacks:
 
     new: stacks that start from the beginning. interrupted: stacks that resume from a checkpoint.
     speedup_file: the file of measured speed-ups, if each new stack is first to be measured against
-    training its trials one by one. find_interrupted: returns the stacks, among trials that another
-    process held, that can be resumed now.
+    training its trials one by one. find_interrupted: returns the stacks that can be
+    resumed now, among trials that another process had claimed.
     """
 
     new: Sequence[Sequence[PlannedTrial]] = ()
@@ -114,7 +114,7 @@ def execute(
 
     try:
         yield from start_tasks()
-        while running or queue.held:
+        while running or queue.claimed_elsewhere:
             interrupts.check()
             if running:
                 with interrupts.delegated(executor.request_stop):
@@ -129,7 +129,7 @@ def execute(
                 del running[event.key]
             else:
                 time.sleep(HELD_SECONDS)
-                queue.retry_held()
+                queue.retry()
             yield from start_tasks()
     finally:
         executor.close()
@@ -173,7 +173,10 @@ class _ClaimedEntry:
 
 
 class _Queue:
-    """The trials that have not started, by device. held: those that another process trains."""
+    """The trials that have not started, by device.
+
+    claimed_elsewhere: trials that another process trains.
+    """
 
     def __init__(
         self,
@@ -182,29 +185,31 @@ class _Queue:
         stacks: Stacks,
     ) -> None:
         self.waiting: dict[str, deque[_Entry]] = {}
-        self.held: list[PlannedTrial] = []
+        self.claimed_elsewhere: list[PlannedTrial] = []
         self._claim = claim
         self._find_interrupted = stacks.find_interrupted
-        new = [_Entry(members) for members in stacks.new]
+        new = [_Entry(stack) for stack in stacks.new]
         self._add(
             trials, new + [_Entry(stack.trials, stack.folder) for stack in stacks.interrupted]
         )
 
-    def retry_held(self) -> None:
-        """Queues the held trials again: those of a stack that its process left resume as that
-        stack, the others start one by one."""
-        held, self.held = self.held, []
-        stacks = self._find_interrupted(held)
-        self._add(held, [_Entry(stack.trials, stack.folder) for stack in stacks])
+    def retry(self) -> None:
+        """Queues the trials again that another process had claimed. If that process left a stack
+        unfinished, its trials resume as that stack; the others start one by one."""
+        trials, self.claimed_elsewhere = self.claimed_elsewhere, []
+        stacks = self._find_interrupted(trials)
+        self._add(trials, [_Entry(stack.trials, stack.folder) for stack in stacks])
 
     def next(self, device: str) -> _ClaimedEntry | None:
-        """Claims the next entry of a device of which some trial is not held. Returns None if there
-        is none."""
+        """Claims the next entry of a device with a trial that no other process trains.
+
+        Returns None if there is no such entry.
+        """
         waiting = self.waiting[device]
         while waiting:
             entry = waiting.popleft()
             answers = list(self._claim_all(entry))
-            self.held += [planned for planned, claim in answers if claim is Claim.HELD]
+            self.claimed_elsewhere += [planned for planned, claim in answers if claim is Claim.HELD]
             done = [planned for planned, claim in answers if claim is Claim.DONE]
             granted = [planned for planned, claim in answers if claim is Claim.GRANTED]
             if granted or done:
@@ -212,12 +217,12 @@ class _Queue:
         return None
 
     def _claim_all(self, entry: _Entry) -> Iterator[tuple[PlannedTrial, Claim]]:
-        """Claims an entry's trials. Whoever holds the first trial of an interrupted stack gets all
-        of them, so that two processes that ask at the same time do not both train it."""
-        held = False
+        """Claims an entry's trials. The process that claims the first trial of an interrupted
+        stack gets all of them, so that two processes do not train the same stack."""
+        is_taken = False
         for planned in entry.trials:
-            claim = Claim.HELD if held else self._claim(planned)
-            held = claim is Claim.HELD and entry.folder is not None
+            claim = Claim.HELD if is_taken else self._claim(planned)
+            is_taken = claim is Claim.HELD and entry.folder is not None
             yield planned, claim
 
     def _add(self, trials: Sequence[PlannedTrial], stacks: Sequence[_Entry]) -> None:

@@ -40,7 +40,7 @@ class Speedup:
 
 
 def stored_speedup(task: TrainingTask, file: Path, device: torch.device) -> Speedup | None:
-    """Returns what an earlier measurement on this machine has found; None if there is none."""
+    """Returns the speed-up that this machine measured earlier; None if it measured none."""
     factor = _load(file).get(_key(task, device), {}).get(_FIELD)
     return None if factor is None else _describe(task, factor, "measured before")
 

@@ -38,7 +38,7 @@ class StackingPlan:
         return StackingPlan(stacks, (*self.singles, *refused))
 
     def lines(self) -> list[str]:
-        """Describes what is stacked, and why other trials are not."""
+        """Returns the lines that list the stacks, and why other trials train alone."""
         sizes = Counter(len(stack) for stack in self.stacks)
         stacks = [
             f"{plural(n, 'stack')} of {size} trials"

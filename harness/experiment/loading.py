@@ -104,8 +104,8 @@ def _grid(file: ExperimentFile, read: ReadFields) -> tuple[Grid, tuple[SkipRule,
 
 
 def _may_match_nothing(rule: SkipRule, file: ExperimentFile, read: ReadFields) -> bool:
-    """Whether an override narrowed a field of the rule, or a field of it has a problem of its own,
-    which says more."""
+    """Whether an override narrowed a field of the rule, or a field of it has another problem, which
+    says more."""
     roots = {name.partition(".")[0] for name in rule.when}
     return any(
         file.overridden(root)

@@ -124,7 +124,7 @@ def _read_numbers(
 ) -> tuple[pd.DataFrame, Sequence[int]]:
     """Reads a table of numbers, and returns it with each row's line.
 
-    Columns are found by the names in the first line, where there are names and `columns` says what
+    The names in the first line identify the columns, where there are names and `columns` says what
     they should be, else by position.
     """
     import pandas as pd

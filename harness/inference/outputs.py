@@ -87,7 +87,7 @@ def _metric_lines(metrics: Mapping[str, float], model: TrainedModel) -> Iterator
             line += f"  (at training {stored:.4f})"
         yield line
     if any_differs and not model.same_data:
-        yield "note: the data found here is not what this run was trained on"
+        yield "note: the data on this machine differs from the data that this run was trained on"
 
 
 def _predictions(model: TrainedModel, outputs: Tensor, targets: Tensor | None) -> Predictions:

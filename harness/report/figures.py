@@ -1,4 +1,4 @@
-"""Figures as plain records: what is drawn, and the same as a table. `report.svg` draws them."""
+"""Figures as plain records: the data to draw, and its table. `report.svg` draws them."""
 
 from __future__ import annotations
 

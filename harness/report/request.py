@@ -42,7 +42,7 @@ FOR_PEOPLE = ("table", "markdown", "latex")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An experiment's results, and what is asked of them. label: the experiment's name, and its
+    """An experiment's results, and the question about them. label: the experiment's name, and its
     store's if there are several."""
 
     label: str

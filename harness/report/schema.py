@@ -56,7 +56,7 @@ def schema() -> dict[str, Any]:
 
 
 def text() -> str:
-    """Returns the schema as its file holds it."""
+    """Returns the schema as the text of its file."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -124,7 +124,7 @@ def partial_files(folders: Iterable[Path]) -> list[Path]:
 
 
 def _file_fault(store: Store, run_id: str, name: str) -> str:
-    """Returns what is wrong with a run's file. Only a file on this machine is read."""
+    """Returns the problem of a run's file. Reads only files on this machine."""
     folder = _local_folder(store, run_id)
     if folder is None:
         try:

@@ -87,7 +87,7 @@ TAG_CLAIMS_PREFIX: Final = "harness.claims."
 """Prefix, on a parent: ids of the trials that its process has claimed, separated by spaces."""
 
 TAG_ARTIFACTS: Final = "harness.artifacts"
-"""`ARTIFACTS_COMPLETE`, or what is missing and why; absent if no artifacts were stored."""
+"""`ARTIFACTS_COMPLETE`, or what is missing, and why; absent if the run stored none."""
 ARTIFACTS_COMPLETE: Final = "complete"
 WEIGHTS_FILE: Final = "weights/state_dict.pt"
 PROVENANCE_FILE: Final = "provenance.json"

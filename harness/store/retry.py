@@ -75,7 +75,7 @@ def _is_temporary(error: Exception) -> bool:
         return True
     from requests.exceptions import InvalidURL, RequestException
 
-    # MLflow wraps what a connection raises in an error like any other of its own.
+    # MLflow wraps the errors of a connection in its general error type.
     if isinstance(error.__context__, RequestException):
         return not isinstance(error.__context__, InvalidURL)
     return getattr(error, "error_code", "") in _TEMPORARY

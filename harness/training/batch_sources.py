@@ -135,7 +135,7 @@ class StreamingSource:
             sampler=indices.tolist(),
             num_workers=_loader_workers(),
             pin_memory=self.device.type == "cuda",
-            # A generator of its own, so that the loader does not draw from the global one.
+            # With its own generator, the loader does not draw from the global one.
             generator=torch.Generator(),
         )
         for inputs, chosen in zip(loader, indices.split(size), strict=True):

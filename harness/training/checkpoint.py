@@ -1,8 +1,8 @@
 """Checkpoints: the whole state of a trial or a stack in training, and when one is due.
 
-A checkpoint holds tensors and primitives alone. It leaves out what follows from the trial itself:
-the data, the splits and the order of each epoch. The random streams of dropout and augmentation
-start anew with each epoch, so their states matter inside an epoch alone.
+A checkpoint contains tensors and primitives only. It leaves out what the trial determines: the
+data, the splits and the order of each epoch. The random streams of dropout and augmentation restart
+with each epoch, so a checkpoint stores their states only inside an epoch.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class ResourceMeter:
 class PeakMemory:
     """The peak memory from the construction of this object on.
 
-    On a GPU: the most memory that torch's tensors held at once, weights and data included
+    On a GPU: the most memory that torch's tensors took at once, weights and data included
     (`torch.cuda.max_memory_allocated`, which `device.configure` resets).
     On a CPU, under Linux: the growth of the process's resident set (VmHWM, which is reset here).
     It holds gradients, optimizer state and activations; weights and data were allocated before.

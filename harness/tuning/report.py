@@ -54,7 +54,8 @@ def listing(name: str, search: Search, studies: Sequence[StudyPlan]) -> str:
 def announcement(
     name: str, search: Search, studies: Sequence[TuningStudy], lost: int, storage: str
 ) -> list[str]:
-    """Says what is about to run. lost: how many points of dead processes were queued again."""
+    """Returns the lines that announce the search. lost: number of points of dead processes that
+    were queued again."""
     n_studies = plural(len(studies), "study", "studies")
     labels = ", ".join(study.plan.label for study in studies)
     methods = f"sampler {search.sampler}, pruner {search.pruner}"
@@ -90,7 +91,7 @@ def _budget(search: Search) -> str:
 def outcome_lines(
     search: Search, studies: Sequence[TuningStudy], results: Sequence[StudyResult]
 ) -> list[str]:
-    """Says what each study found."""
+    """Returns the lines that report the best point of each study."""
     metric = search.objectives[0].metric
     width = max(len(result.label) for result in results)
     lines = []

@@ -27,7 +27,7 @@ SEEDS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """What a study found.
+    """The result of a study.
 
     tuned: the trial of its best point; None where no point was completed.
     number: the best point's number. value: its value of the first objective.
@@ -41,7 +41,7 @@ class StudyResult:
 
 
 def study_result(study: TuningStudy) -> StudyResult:
-    """Returns what a study found. Of several objectives the first decides."""
+    """Returns a study's result. Of several objectives, the first decides."""
     best = study.best()
     if best is None:
         return StudyResult(study.plan.label, study.plan.default)

@@ -49,7 +49,7 @@ from harness.experiment.experiment import (
 from harness.tuning.study_plan import StudyPlan, grid_values
 
 DIGITS = 4
-"""How many digits of a proposed float are kept: significant ones on a logarithmic scale, else
+"""Proposed floats are rounded to this many digits: significant digits on a logarithmic scale, else
 digits of the range's width, which leaves at least a thousand values."""
 
 Scalar = bool | int | float | str | None

@@ -23,7 +23,7 @@ from harness.tuning.stacking import StackLimit, next_stack
 from harness.tuning.study import SearchPoint, TuningStudy
 
 WORKER_DIED: Final = "its worker process died"
-"""How the reason of a trial starts that failed with its worker, through no fault of its own."""
+"""The start of the reason of a trial that failed only because its worker process died."""
 WILCOXON: Final = "wilcoxon"
 """The pruner that compares a point's seeds, not its epochs."""
 
@@ -67,8 +67,8 @@ class SearchLoop:
     def events(self) -> Generator[SearchEvent]:
         """Trains until every study has spent its budget, yielding each record.
 
-        The caller must make the run of a trial that has ended safe before it asks for the next
-        event: then the point is told to its study, so that a kill in between loses no result.
+        The caller must store the run of a trial that has ended before it asks for the next event.
+        Only then does the study get the point's result, so that a kill in between loses nothing.
         While the caller handles an event, an interruption is deferred. When the generator is
         closed, or an exception leaves it, the executor is closed.
         """
@@ -95,8 +95,8 @@ class SearchLoop:
             self.executor.close()
 
     def _start_tasks(self) -> None:
-        """Submits what there is room for. Points are asked when they can start, and not before:
-        what is measured until then may lead to better ones."""
+        """Fills the free slots. The loop asks for a point only when it can start: results that
+        arrive before then may lead to a better one."""
         while True:
             self._ask()
             startable = [p for p in self._ready if self.executor.has_slot(p.current.trial.device)]

@@ -86,8 +86,8 @@ def _database(url: str) -> BaseStorage:
 def repair(path: Path) -> None:
     """Cuts a journal's last line where a kill or a full disk left it incomplete.
 
-    Optuna would append to that line, and then reject the whole journal. The bytes are kept beside
-    the journal.
+    Optuna would append to that line, and then reject the whole journal. A file beside the
+    journal keeps the bytes.
     """
     torn = torn_end(path)
     if not torn:
@@ -188,7 +188,7 @@ class StalePoints:
     def among(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Returns the running points whose process is dead.
 
-        Points of other hosts are found only where this is called repeatedly.
+        Only repeated calls detect dead processes on other hosts.
         """
         running = [trial for trial in trials if trial.state is TrialState.RUNNING]
         expired = self._watch.expired(self._counters(running), monotonic())

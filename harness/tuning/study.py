@@ -122,7 +122,7 @@ class TuningStudy:
     def recover_lost(self) -> int:
         """Fails the points whose process has died, and queues them again. Returns their number.
 
-        Points of other machines are found only where this is called repeatedly.
+        Only repeated calls detect dead processes on other machines.
         """
         trials = self._trials()
         if self._shared:
@@ -186,8 +186,8 @@ class TuningStudy:
     def tell(self, point: SearchPoint, state: TrialState, outcome: str) -> None:
         """Ends a point. The value of a complete point is the mean over its seeds.
 
-        A point that another machine has taken over stays as that machine told it; its runs stay
-        in the store.
+        If another machine has taken the point over, its result stands; the runs of this one
+        stay in the store.
         """
         self._cached_trials = None
         try:
@@ -331,8 +331,8 @@ class TuningStudy:
     def _requeue(self, lost: FrozenTrial, why: str, retries: int) -> None:
         """Queues a lost point again, and then fails it. No point is queued twice.
 
-        In this order a kill in between loses nothing. A point that was not drawn completely is
-        drawn anew.
+        In this order a kill in between loses nothing. If the sampler had not drawn all of a
+        point, it draws a new one.
         """
         params = {**lost.system_attrs.get("fixed_params", {})}
         if TRIALS in lost.user_attrs:
@@ -344,7 +344,7 @@ class TuningStudy:
         self._cached_trials = None
         if params and lost.number not in repeated:
             self.optuna_study.enqueue_trial(params, user_attrs=attributes)
-        # Its own process, or another observer, may have told it meanwhile.
+        # Its own process, or another observer, may have ended the point meanwhile.
         with suppress(UpdateFinishedTrialError):
             self._storage.set_trial_user_attr(lost._trial_id, UNCOUNTED, why)
             self.optuna_study.tell(lost.number, state=TrialState.FAIL, skip_if_finished=True)
@@ -357,7 +357,7 @@ class TuningStudy:
             self.optuna_study.tell(optuna_trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def _is_repeated(self, optuna_trial: optuna.Trial) -> bool:
-        """Whether the lost point that this one repeats is told, or repeated by an earlier point.
+        """Whether the lost point that this one repeats has ended, or an earlier point repeats it.
 
         Two observers that see a process dead at once queue its point twice; the process may also
         tell its point after all.

@@ -84,7 +84,7 @@ def test_expectations(load_text: Load) -> None:
     [
         (
             "metric: accuracy, value: 1, tolerance: 1",
-            "metric: has a form that is not",
+            "metric: is not valid",
             "allowed: t",
         ),
         ("metric: test/acuracy, value: 1, tolerance: 1", "no metric 'acuracy'", "did you mean 'te"),

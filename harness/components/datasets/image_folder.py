@@ -133,7 +133,7 @@ def scan(options: ImageFolderOptions, root: Path) -> FolderListing:
 
 
 def decode(path: Path, shape: Shape, fit: bool) -> Tensor:
-    """Returns an image [C, H, W] uint8: rotated as its EXIF data says, converted, and fitted.
+    """Returns an image [C, H, W] uint8: with the EXIF rotation applied, converted and fitted.
 
     fit: resize and crop an image of another size.
     Raises InputError that names a file that cannot be read, or has another size and is not fitted.

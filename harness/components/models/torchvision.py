@@ -29,7 +29,7 @@ class TorchvisionModelOptions(Options):
     weights: str | None = not_in_id(
         None,
         "initial weights: torchvision's name (IMAGENET1K_V1, DEFAULT), downloaded once, or a path "
-        "of a state dict; null draws them. An output layer of another size is drawn anew",
+        "of a state dict; null draws them. An output layer of another size starts at random",
     )
     dropout: float | None = Field(
         None,

@@ -34,7 +34,7 @@ UNSUPPORTED: Final = {
 
 OTHERS: Final = ("ASGD", "Adadelta", "Adafactor", "Adamax", "Rprop", *UNSUPPORTED)
 """The other classes in torch's spelling, to correct `adadelta` without importing torch. Classes
-that later versions of torch add are found too."""
+that later versions of torch add are included."""
 
 NOT_OPTIONS: Final[Mapping[str, str]] = {
     "foreach": "chooses an implementation",

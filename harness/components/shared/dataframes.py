@@ -1,6 +1,6 @@
 """CSV tables of users: reads them with pandas and encodes their columns as numbers.
 
-The kind and the categories of a column are found in the whole file. Statistics of its values are
+The whole file decides the kind and the categories of a column. Statistics of its values are
 computed later, on the training split alone.
 """
 

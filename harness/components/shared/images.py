@@ -36,7 +36,7 @@ class ImageOptions(Options):
 
 
 class DownloadOptions(Options):
-    """Options of a public data set, which can be downloaded and has test examples of its own."""
+    """Options of a public data set, which can be downloaded and has separate test examples."""
 
     limit: int | None = Field(None, ge=1, description="use only the first training examples")
     test_limit: int | None = Field(None, ge=1, description="use only the first test examples")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Activation = Literal["relu", "sigmoid", "tanh", "gelu"]
 
 Padding = Literal["same", "valid"]
-"""Of convolutions: "same" pads with zeros so that the size is kept; "valid" does not pad."""
+"""Of convolutions: "same" pads with zeros to preserve the size; "valid" does not pad."""
 
 Init = Literal["default", "kaiming_uniform", "xavier_uniform", "kaiming_xavier"]
 """The initial weights that `initialise` draws."""
@@ -37,7 +37,7 @@ def activation(name: Activation) -> nn.Module:
 
 
 def initialise(network: nn.Module, init: Init) -> None:
-    """Draws the weights of all linear and convolutional layers anew, in their order.
+    """Redraws the weights of all linear and convolutional layers, in their order.
 
     init:
         default: keeps torch's own draw, uniform in ±1/√fan_in.

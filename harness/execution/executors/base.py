@@ -149,8 +149,8 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Stops everything and frees what is held. May be called twice.
+        """Stops all training and frees its resources. May be called twice.
 
-        Workers first write a checkpoint of what they train, if that takes a few seconds at most.
+        Workers first write a checkpoint of their trial, if that takes a few seconds at most.
         """
         ...

@@ -31,8 +31,8 @@ def make_executor(
 ) -> Executor:
     """Returns the executor for these trials.
 
-    trials: all of a plan, so that what is left of it after an interruption trains with as many
-    threads as what was trained before. executor: as the user chose; None trains in this process if
+    trials: all trials of a plan, so that the remaining trials train after an interruption with as
+    many threads as before. executor: as the user chose; None trains in this process if
     one trial trains at a time, else in worker processes. workers, slots, exclusive: as for
     `device_slots`. address: of a Ray cluster; None starts one on this machine.
     Raises InputError if the options contradict each other.

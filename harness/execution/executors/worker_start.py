@@ -29,7 +29,7 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - only a folder of our own in it is used
 MIN_FREE_MEMORY = 1 << 30
 """Free bytes below which shared data goes to the temporary folder instead, as in containers."""
 MAX_SHARE = 8
-"""Shared data takes at most an eighth of what is free where it lies."""
+"""Shared data takes at most 1 / MAX_SHARE of the free bytes of its file system."""
 YOUNG_SECONDS = 60.0
 """A folder younger than this may not be locked yet by the process that made it."""
 _PREFIX, _LOCK = "harness-data-", "owner"
@@ -40,7 +40,7 @@ _NUMERICAL = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 class SharedFolder:
     """A folder in which workers share prepared data, of at most `budget` bytes.
 
-    lock: held for as long as this process lives.
+    lock: locked as long as this process lives.
     """
 
     path: Path

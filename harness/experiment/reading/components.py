@@ -72,7 +72,7 @@ def find_component(
 def make_choice(
     reference: ComponentReference, options: Mapping[str, Entry], report: Report
 ) -> Choice[Any] | None:
-    """Returns the component with validated options, or None after reporting what is wrong.
+    """Returns the component with validated options, or None after reporting the problem.
 
     options: those given apart from the component, as `optimizer.eps`. An option that is given
         twice is refused.
@@ -121,7 +121,7 @@ def make_choices(
 ) -> tuple[Choice[Any], ...] | None:
     """Returns the components of a field that holds a list of them: none, one or several.
 
-    Returns None after reporting what is wrong.
+    Returns None after reporting the problem.
     """
     if value == NO_AUGMENTATION:
         return ()

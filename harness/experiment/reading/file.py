@@ -1,4 +1,4 @@
-"""An experiment file as it is read: its values, where each was given, and what is wrong with it.
+"""An experiment file: its values, the line of each, and the problems found so far.
 
 `key=value` overrides change the values after the file is read:
 

@@ -45,7 +45,7 @@ DEFAULT_TRIALS: Final = 20
 
 
 def read_search(file: ExperimentFile, read: ReadFields) -> Search | None:
-    """Returns the validated block; None where there is none, or after reporting what is wrong."""
+    """Returns the validated block; None without a block, or after reporting its problems."""
     block = file.values.get("search")
     if not isinstance(block, Mapping):
         return None  # absent, or reported with the top level

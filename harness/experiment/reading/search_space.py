@@ -64,7 +64,7 @@ class SpaceReader:
     chosen: Chosen
 
     def dimension(self, name: str, value: Any, keys: Keys) -> Dimension | None:
-        """Returns the dimension of one field; None after reporting what is wrong."""
+        """Returns the dimension of one field; None after reporting the problem."""
         if not self._may_be_searched(name, keys):
             return None
         if isinstance(value, Mapping):

@@ -131,7 +131,7 @@ class ReadFields:
 
     fields: in the order of their declaration.
     components: of the fields that hold a component.
-    infos: what is known of each data set.
+    infos: the metadata of each data set.
     selection: the metric that trials are selected on; None where a problem is reported instead.
     """
 

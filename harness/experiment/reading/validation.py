@@ -65,7 +65,7 @@ def _adapter(fields: type[Fields], name: str) -> TypeAdapter[Any]:
 
 
 def validate(fields: type[Fields], name: str, value: Any, keys: Keys, file: ExperimentFile) -> Any:
-    """Returns the validated value of one field, or INVALID after reporting what is wrong."""
+    """Returns the validated value of one field, or INVALID after reporting the problem."""
     try:
         return _adapter(fields, name).validate_python(value)
     except ValidationError as error:

@@ -64,7 +64,7 @@ class Canvas:
         )
 
     def mark(self, x: float, y: float, series: int, title: str = "", kind: str = "mark") -> None:
-        """Adds a point. Its shape as well as its colour shows its series."""
+        """Adds a point. Both its shape and its colour show its series."""
         self.add(
             '<path d="{}" transform="translate({} {})" class="{} s{}"><title>{}</title></path>',
             SHAPES[series % len(SHAPES)],

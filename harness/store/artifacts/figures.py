@@ -1,6 +1,6 @@
 """Draws the records of `figure_data` with matplotlib, without pyplot's global state.
 
-The colours are those of Okabe and Ito (2008), which can be told apart with any colour vision.
+The colours are those of Okabe and Ito (2008), which people with any colour vision can distinguish.
 Lines also differ in their dashes, and right and wrong predictions in their mark.
 """
 

@@ -204,7 +204,7 @@ class ServerClaims:
         return Claim.GRANTED
 
     def _wins(self, trial_id: str) -> bool:
-        """Returns whether no other process claims what is written as ours."""
+        """Returns whether this process gets the trial: of several claimants, the lowest run id."""
         for _ in range(CONTEST_LOOKS):
             self._read_others()
             rivals = self._rivals(trial_id)

@@ -145,10 +145,10 @@ def _request_histories(store: Store, run_ids: Sequence[str], metric: str) -> lis
 
     backend = store.client._tracking_client.store
     if not hasattr(backend, "get_host_creds"):  # A database that MLflow opens itself.
-        found = backend.get_metric_history_bulk_interval(
+        points = backend.get_metric_history_bulk_interval(
             list(run_ids), metric, POINTS_A_RUN, None, None
         )
-        return [(point.run_id, metric, point.step, point.value) for point in found]
+        return [(point.run_id, metric, point.step, point.value) for point in points]
     endpoint = "/ajax-api/2.0/mlflow/metrics/get-history-bulk-interval"
     params: dict[str, Any] = {
         "run_ids": list(run_ids),
@@ -158,8 +158,8 @@ def _request_histories(store: Store, run_ids: Sequence[str], metric: str) -> lis
     answer = http_request(  # type: ignore[no-untyped-call]
         backend.get_host_creds(), endpoint, "GET", params=params
     )
-    found = verify_rest_response(answer, endpoint).json().get("metrics", [])
+    points = verify_rest_response(answer, endpoint).json().get("metrics", [])
     return [
         (point["run_id"], metric, int(point.get("step", 0)), float(point["value"]))
-        for point in found
+        for point in points
     ]

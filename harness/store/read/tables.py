@@ -108,13 +108,13 @@ class TableReader:
             return [row[0] for row in connection.execute("SELECT run_uuid FROM runs")]
 
     def damage(self) -> str:
-        """Returns what SQLite's quick check finds wrong with the file, or "" if it is sound."""
+        """Returns the damage that SQLite's quick check reports, or "" if there is none."""
         with self._connect() as connection:
             try:
-                found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
+                messages = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
             except sqlite3.Error as error:
                 return str(error)
-        return "" if found == ["ok"] else "; ".join(found)
+        return "" if messages == ["ok"] else "; ".join(messages)
 
     def repeated_values(self) -> tuple[int, int]:
         """Counts values that are stored twice for one run, metric and step, and steps that have

@@ -128,7 +128,7 @@ class ClientBackend:
         )
 
     def commit(self) -> None:
-        """Does nothing: no row is held back."""
+        """Does nothing: this backend buffers no rows."""
 
 
 def split_into_batches(

@@ -1,4 +1,4 @@
-"""Writes a sweep's records in a thread of its own, so that training never waits for the store.
+"""Writes a sweep's records in a separate thread, so that training never waits for the store.
 
 The thread is the one place that decides when rows are committed.
 """
@@ -142,7 +142,7 @@ class BackgroundWriter:
         return since is not None and time.monotonic() - since > STUCK_SECONDS
 
     def cost(self) -> str:
-        """What writing took, for people; empty before a trial is stored."""
+        """Returns the time per trial that writing took, as text; empty before the first trial."""
         if not self.trials:
             return ""
         return f"writing to MLflow: {1000 * self.seconds / self.trials:.0f} ms per trial"

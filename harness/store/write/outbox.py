@@ -59,14 +59,14 @@ class Outbox:
 
     def load(self, trial_id: str) -> UnwrittenTrial | None:
         """Reads a trial. Returns None, with a warning, if its file is damaged."""
-        found = load_or_warn(self._path(trial_id), "the trial will be trained again")
-        if found is None:
+        stored = load_or_warn(self._path(trial_id), "the trial will be trained again")
+        if stored is None:
             return None
         return UnwrittenTrial(
-            trial_id=found["trial_id"],
-            process=found["owner"],
-            records=tuple((_record(plain), Moment(*at)) for plain, *at in found["records"]),
-            search=found.get("sampler", {}),
+            trial_id=stored["trial_id"],
+            process=stored["owner"],
+            records=tuple((_record(plain), Moment(*at)) for plain, *at in stored["records"]),
+            search=stored.get("sampler", {}),
         )
 
     def remove(self, trial_id: str) -> None:

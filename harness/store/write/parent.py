@@ -67,13 +67,13 @@ class ParentRun:
 
 
 def _parent_files(plan: Plan) -> Contents:
-    found = process_provenance(folder_of(plan))
-    texts = found.diffs()
+    provenance = process_provenance(folder_of(plan))
+    texts = provenance.diffs()
     if plan.experiment.path.is_file():
         texts["experiment.yaml"] = plan.experiment.path.read_text(encoding="utf-8")
     # The address of a search's storage, for one, may contain a password.
     redacted = {name: redact(text) for name, text in texts.items()}
-    return {**redacted, "provenance.json": found.parent()}
+    return {**redacted, "provenance.json": provenance.parent()}
 
 
 def folder_of(plan: Plan) -> Path:

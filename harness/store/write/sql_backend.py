@@ -188,12 +188,12 @@ class SqlBackend:
 
     def _artifact_home(self, experiment_id: str) -> str:
         """Returns where an experiment's files are. Raises StoreError if it was deleted."""
-        found = with_retries(
+        experiment = with_retries(
             "create a run", lambda: self._mlflow_store.get_experiment(experiment_id)
         )
-        if found.lifecycle_stage != "active":
-            raise StoreError(f"cannot create a run: the experiment {found.name!r} was deleted")
-        return self._artifacts.setdefault(experiment_id, str(found.artifact_location))
+        if experiment.lifecycle_stage != "active":
+            raise StoreError(f"cannot create a run: the experiment {experiment.name!r} was deleted")
+        return self._artifacts.setdefault(experiment_id, str(experiment.artifact_location))
 
     def _commit(self) -> None:
         batch, tables, upserts = self._batch, self._tables, self._upserts
@@ -210,8 +210,8 @@ class SqlBackend:
             self._link_datasets(connection)
 
     def _register_dataset(self, experiment_id: str, dataset_input: Any) -> None:
-        """Inserts the data set into its table, once for the experiment, whoever is first. Takes a
-        transaction of its own, since another process may do the same at the same time."""
+        """Inserts the data set into its table, unless another process has already done so for the
+        experiment. Uses a separate transaction, since both may do it at the same time."""
         from sqlalchemy import select
 
         dataset, table = dataset_input.dataset, self._tables["datasets"]
@@ -231,8 +231,8 @@ class SqlBackend:
         same = [table.c[name] == row[name] for name in ("experiment_id", "name", "digest")]
         with _transaction(self._mlflow_store.engine) as connection:
             self._upserts.insert(connection, table, [row])
-            found = connection.execute(select(table.c.dataset_uuid).where(*same))
-            self._datasets[key] = str(found.scalar_one())
+            stored_ids = connection.execute(select(table.c.dataset_uuid).where(*same))
+            self._datasets[key] = str(stored_ids.scalar_one())
 
     def _link_datasets(self, connection: Connection) -> None:
         """Links runs to the data sets that they were trained on."""
@@ -240,7 +240,7 @@ class SqlBackend:
         for run_id, experiment_id, dataset_input in self._batch.inputs:
             dataset = dataset_input.dataset
             source = self._datasets[experiment_id, dataset.name, dataset.digest]
-            # The id follows from what is linked, so that a second try makes the same row.
+            # The id is a hash of both ends of the link, so that a second try makes the same row.
             link = uuid.uuid5(uuid.NAMESPACE_OID, f"{source} {run_id}").hex
             links.append(
                 {
@@ -371,10 +371,12 @@ def _mlflow_tables() -> Mapping[str, Any]:
 def _has_known_tables() -> bool:
     """Whether MLflow's tables have the columns of `COLUMNS`, and no other."""
     try:
-        found = {name: frozenset(table.columns.keys()) for name, table in _mlflow_tables().items()}
+        columns = {
+            name: frozenset(table.columns.keys()) for name, table in _mlflow_tables().items()
+        }
     except (ImportError, AttributeError):
         return False
-    return found == COLUMNS
+    return columns == COLUMNS
 
 
 def _checked_params(params: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -302,7 +302,7 @@ class SweepWriter:
 
 
 def finish(store: Store, plan: Plan) -> None:
-    """Does what is left of a sweep that was killed at its very end, with no trial to train."""
+    """Completes a sweep that was killed after its last trial: cleans up and stores artifacts."""
     clean_up_after_dead_processes(store, store.experiment(plan.experiment.name))
     finish_artifacts(store, plan, plan.experiment.goal)
 
@@ -310,7 +310,7 @@ def finish(store: Store, plan: Plan) -> None:
 def finish_artifacts(store: Store, plan: Plan, goal: Goal) -> int:
     """Stores the artifacts that a sweep that was cut short left in the spool.
 
-    Returns for how many runs. Does nothing while another process writes the experiment, which
+    Returns the number of runs. Does nothing while another process writes the experiment, which
     stores them when it ends.
     """
     experiment_id = store.experiment(plan.experiment.name)
@@ -327,7 +327,7 @@ def finish_artifacts(store: Store, plan: Plan, goal: Goal) -> int:
 
 def store_best_trials(store: Store, experiment_id: str, plan: Plan, goal: Goal, alone: bool) -> int:
     """Stores the artifacts of each group's best trial, whichever process trained it, and removes
-    from the spool what is decided. Returns for how many runs.
+    the decided runs from the spool. Returns the number of runs.
 
     alone: whether no other process writes the experiment, whose files in the spool may be of runs
     that are not stored yet.

@@ -113,7 +113,7 @@ class RunLog:
         self._tags.update(_without_long(values))
 
     def flush(self) -> None:
-        """Hands what is buffered to the backend."""
+        """Writes the buffered metrics, params and tags to the backend."""
         self._backend.write(self.run_id, self._points, self._params, self._tags)
         self._points, self._params, self._tags = [], {}, {}
 

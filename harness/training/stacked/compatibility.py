@@ -196,7 +196,7 @@ def _attributes(model: nn.Module) -> dict[str, object]:
 
 @contextmanager
 def explain_errors() -> Iterator[None]:
-    """Raises Unstackable, with an explanation, if torch cannot run for a stack what is inside."""
+    """Turns torch's errors inside the block into Unstackable, with an explanation."""
     try:
         yield
     except torch.OutOfMemoryError:

@@ -108,8 +108,8 @@ def recorder_for(device: torch.device) -> Recorder | None:
 class StaticMasks:
     """One batch's dropout masks in tensors that are reused.
 
-    The first batch draws its masks from `source` and defines what is requested; every later batch
-    must make the same requests.
+    The first batch draws its masks from `source`. Every later batch must request masks of the same
+    shapes and rates, in the same order.
     """
 
     def __init__(self, source: DropoutMasks) -> None:

@@ -78,7 +78,7 @@ class StackedSplit:
 
 @dataclass(frozen=True, slots=True)
 class StackedSplits:
-    """The splits of a stack. val is None if nothing is held out.
+    """The splits of a stack. val is None without validation examples.
 
     by_seed: each seed's splits, for their description and their test examples as stored.
     """

@@ -15,8 +15,8 @@ from harness.training.stacked.modules.forward_pass import DropoutMasks, ForwardP
 from harness.training.stacked.modules.layers import translate
 
 ROW_ALIGNMENT = 64
-"""The length of a row is a multiple of this: vector instructions of an update then process the same
-numbers of a trial together, whatever its row, and other trials do not change its last bits."""
+"""The length of a row is a multiple of this: vector instructions then process the same
+numbers of a trial together in every row, so that other trials do not change its last bits."""
 
 
 @dataclass(frozen=True, slots=True)

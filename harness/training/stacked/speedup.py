@@ -49,7 +49,7 @@ def measure_speedup(stack: Stack, data_root: Path) -> float | None:
             seconds = _seconds_per_step(steps.__next__, budget, stack.device)
     count = len(stack.trials)
     chosen = stack.trials[:: max(1, count // SINGLE_TRIALS)][:SINGLE_TRIALS]
-    # The splits of one seed serve all: speed does not depend on the examples held out.
+    # The splits of one seed serve all: speed does not depend on which examples are for validation.
     data = stack.data.by_seed[0]
     single = []
     for _, trial in chosen:

@@ -115,12 +115,12 @@ class Stack:
     take; it is checked before the rows of parameters are allocated. None for no limit.
 
     active: the trials that still train. keys: those of all trials that have a row, in order.
-    outputs: the latest outputs of each split. final_metadata: what training found out, for the
-    metadata of `Ended`.
+    outputs: the latest outputs of each split. final_metadata: metadata that is known only
+    after training, for `Ended`.
 
-    A trial that leaves keeps its row until half of the rows belong to trials that have left. The
-    others then move together, which may change how their matrix products are rounded. Until then
-    they compute, to the last bit, what they would compute without it.
+    When a trial leaves, its row stays until half of the rows belong to trials that have left. The
+    stack then removes those rows, which may change how the matrix products of the others are
+    rounded. Until then, the results of the others do not change by a single bit.
 
     Raises Unstackable if the model or the data cannot be stacked, TooLarge if the rows alone take
     more than the memory limit.
@@ -199,7 +199,7 @@ class Stack:
     def dry_run(self) -> Iterator[None]:
         """Undoes on exit what steps inside have done; for use before training starts.
 
-        Parameters and buffers are restored to the last bit, and optimizers are built anew.
+        Parameters and buffers are restored to the last bit, and optimizers are rebuilt.
         """
         tensors = [self.network.values, *self.network.buffers.values()]
         copies = [tensor.clone() for tensor in tensors]

@@ -120,7 +120,7 @@ class MaskSpec:
 
 
 class DropoutInterceptor(TorchFunctionMode):
-    """While this is active, dropout functions apply `masks` in turn; if they are None, they do
+    """Makes each dropout function apply the next of `masks`; with `masks` None, dropout does
     nothing.
 
     expected: the specification of each mask. seen: that of each call.

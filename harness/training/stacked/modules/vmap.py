@@ -61,7 +61,7 @@ class _VmapModule:
         return self._call(x, parameters, buffers, DropoutInterceptor(specs), masks)
 
     def _find_masks(self, x: Tensor, parameters: Values, buffers: Values) -> tuple[MaskSpec, ...]:
-        """Returns the masks that inputs of this shape need, found by a pass on copied buffers."""
+        """Runs a pass on copied buffers, and returns the masks that inputs of this shape need."""
         dropout = DropoutInterceptor()
         with torch.no_grad():
             copies = {name: buffer.clone() for name, buffer in buffers.items()}

@@ -23,6 +23,9 @@ from harness.experiment.trial import Trial
 
 PARENT_DIED = 3
 """Exit status of a worker whose parent has died."""
+CLOSING_SECONDS = 0.5
+"""How long a worker whose pipe was closed waits to see whether its parent has died: a process that
+is killed closes its pipes one after another."""
 STOPPED = 4
 """Exit status of a worker that was asked to stop."""
 
@@ -104,7 +107,7 @@ def work(pipe: Connection, threads: int, shared: Path, budget: int, sockets: Pat
             if isinstance(message, TrainingTask):
                 _train(pipe, message)
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(PARENT_DIED)
+        _exit_with_parent(shared, sockets, seconds=CLOSING_SECONDS)
 
 
 def _train(pipe: Connection, task: TrainingTask) -> None:
@@ -143,12 +146,16 @@ def _stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         os._exit(STOPPED)
 
 
-def _exit_with_parent(*folders: Path) -> None:
-    """Exits when the parent dies: a killed parent sends no message, and the worker would train on
-    for nobody."""
+def _exit_with_parent(*folders: Path, seconds: float | None = None) -> None:
+    """Exits when the parent dies, after removing its folders: a killed parent sends no message, and
+    the worker would train on for nobody.
+
+    seconds: exit after so long even if the parent lives; its folders then stay.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
-        parent.join()
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        parent.join(seconds)
+        if not parent.is_alive():
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
         os._exit(PARENT_DIED)

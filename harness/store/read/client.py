@@ -11,6 +11,7 @@ from harness.core.metrics import BEST
 from harness.store.names import (
     PARAM_TRIAL,
     TAG_ARTIFACTS,
+    TAG_IDS,
     TAG_KIND,
     TAG_METRIC,
     TAG_OUTCOME,
@@ -51,12 +52,16 @@ class ClientReader:
         matches = f"tags.`{TAG_KIND}` = '{TRIAL}'"
         if trial_id is not None:
             matches += f" AND params.{PARAM_TRIAL} = '{trial_id}'"
-        runs = search_runs(self.store, [experiment_id], matches)
-        return latest_of_each_trial(
-            _summary(run)
-            for run in runs
-            if PARAM_TRIAL in run.data.params and TAG_SUPERSEDED not in run.data.tags
-        )
+        complete, without_params = [], []
+        for run in search_runs(self.store, [experiment_id], matches):
+            if TAG_SUPERSEDED in run.data.tags:
+                continue
+            if trial := run.data.params.get(PARAM_TRIAL):
+                complete.append(_summary(run, trial))
+            elif trial := run.data.tags.get(TAG_IDS, "").partition(" ")[0]:
+                # Its process lost the server, or died, before it wrote the params.
+                without_params.append(_summary(run, trial))
+        return latest_of_each_trial(without_params) | latest_of_each_trial(complete)
 
     def runs(self, experiment_id: str) -> list[StoredRun]:
         """See `RunReader`."""
@@ -111,11 +116,11 @@ def experiment_titles(store: Store) -> dict[str, str]:
             return titles
 
 
-def _summary(run: Run) -> RunSummary:
+def _summary(run: Run, trial_id: str) -> RunSummary:
     tags = run.data.tags
     return RunSummary.of(
         run.info.run_id,
-        run.data.params[PARAM_TRIAL],
+        trial_id,
         tags.get(TAG_OUTCOME),
         run.data.metrics.get(BEST + tags.get(TAG_METRIC, "")),
         tags.get(TAG_ARTIFACTS),

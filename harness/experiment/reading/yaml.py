@@ -87,6 +87,8 @@ def parse(text: str, source: str) -> ParsedYaml:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(filter(None, (error.problem, error.context)))
+        if "nesting depth" in reason:  # Newer parsers have a limit of their own.
+            reason = f"it is nested more than {MAX_DEPTH} levels deep"
         _refuse(f"is not valid YAML: {reason}", source, mark.line + 1 if mark else 1)
     except yaml.YAMLError as error:
         _refuse(f"is not valid YAML: {error}", source, 1)

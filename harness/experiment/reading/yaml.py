@@ -86,10 +86,11 @@ def parse(text: str, source: str) -> ParsedYaml:
         root = _Composer(yaml.parse(text, Loader=_LOADER), source).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
         reason = " ".join(filter(None, (error.problem, error.context)))
         if "nesting depth" in reason:  # Newer parsers have a limit of their own.
-            reason = f"it is nested more than {MAX_DEPTH} levels deep"
-        _refuse(f"is not valid YAML: {reason}", source, mark.line + 1 if mark else 1)
+            _refuse_depth(source, line)
+        _refuse(f"is not valid YAML: {reason}", source, line)
     except yaml.YAMLError as error:
         _refuse(f"is not valid YAML: {error}", source, 1)
     reader = _Values(source)
@@ -98,6 +99,10 @@ def parse(text: str, source: str) -> ParsedYaml:
 
 def _refuse(what: str, source: str, line: int) -> NoReturn:
     raise InputError(Problem(what, where=f"{source}:{line}"))
+
+
+def _refuse_depth(source: str, line: int) -> NoReturn:
+    _refuse(f"is nested more than {MAX_DEPTH} levels deep", source, line)
 
 
 def _line(node: Any) -> int:
@@ -149,7 +154,7 @@ class _Composer(Composer, BaseResolver):
         if event.tag is not None:
             _refuse(f"tags are not allowed, given {event.tag!r}", self.source, _line(event))
         if isinstance(event, yaml.CollectionStartEvent) and self.depth >= MAX_DEPTH:
-            _refuse(f"is nested more than {MAX_DEPTH} levels deep", self.source, _line(event))
+            _refuse_depth(self.source, _line(event))
         self.anchors.pop(event.anchor, None)  # an anchor may be given again
         self.depth += 1
         node = super().compose_node(parent, index)
@@ -173,7 +178,7 @@ class _Values:
         if isinstance(node, yaml.ScalarNode):
             return node.value if node.style else self.scalar(node.value, _line(node))
         if len(keys) >= MAX_DEPTH:
-            _refuse(f"is nested more than {MAX_DEPTH} levels deep", self.source, line)
+            _refuse_depth(self.source, line)
         if isinstance(node, yaml.SequenceNode):
             for position, item in enumerate(node.value):
                 self.lines[*keys, position] = _line(item)

@@ -18,7 +18,7 @@ from statistics import median
 
 import optuna
 
-from harness.core.interrupts import Interrupts
+from harness.core.process import Interrupts
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.executors.base import Event, TrainingTask
 from harness.experiment.loading import load

@@ -230,7 +230,7 @@ def is_worker(pid: int) -> bool:
 
 
 def _is_orphan(folder: Path) -> bool:
-    from harness.core.locks import try_lock
+    from harness.core.files import try_lock
 
     if not (folder / "owner").is_file():
         return False

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from math import isfinite, nan
 
 from harness.core.errors import HarnessError, InputError
-from harness.core.interrupts import INTERRUPTED
+from harness.core.process import INTERRUPTED
 
 OK = 0
 SOME_FAILED = 1

@@ -106,7 +106,7 @@ def check_devices() -> Iterator[Finding]:
 def _describe(device: str) -> str:
     import torch
 
-    from harness.core.system import cpu_model
+    from harness.core.process import cpu_model
 
     if device == "cpu":
         return f"cpu: {cpu_model()}"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from harness.core.checksummed import DamagedFile, load_checksummed, write_checksummed
 from harness.core.errors import HarnessError
+from harness.core.files import DamagedFile, load_checksummed, write_checksummed
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record
 from harness.core.text import format_bytes
 

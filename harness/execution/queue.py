@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.core.interrupts import Interrupts
 from harness.core.paths import stacks_file
+from harness.core.process import Interrupts
 from harness.core.records import Claim, Ended, Record
 from harness.core.text import plural
 from harness.execution.executors.base import Executor, TrainingTask

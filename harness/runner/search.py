@@ -17,8 +17,8 @@ from rich.console import Console
 from harness.analysis.comparison import Question
 from harness.cli.flags import OK, SOME_FAILED
 from harness.cli.progress import ProgressState, progress_display
-from harness.core.interrupts import Interrupts
 from harness.core.paths import data_root
+from harness.core.process import Interrupts
 from harness.core.records import FINISHED, Ended
 from harness.core.text import plural
 from harness.experiment.experiment import Experiment, Search

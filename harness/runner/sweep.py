@@ -14,10 +14,9 @@ from rich.console import Console
 
 from harness.cli.flags import OK, SOME_FAILED
 from harness.cli.progress import ProgressState, progress_display
-from harness.core.interrupts import Interrupts
 from harness.core.paths import data_root
+from harness.core.process import Interrupts, rare_garbage_collection
 from harness.core.records import FINISHED, NOT_REPEATED, Outcome
-from harness.core.system import rare_garbage_collection
 from harness.core.text import plural
 from harness.execution.executors.base import Executor
 from harness.execution.executors.choose import make_executor

@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 
 from harness import __version__
+from harness.core.process import cpu_model
 from harness.core.records import Ended
 from harness.core.seeding import SEEDING_RULE, stream_seeds
-from harness.core.system import cpu_model
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import SEMANTICS_VERSION
 from harness.store import names

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.core.errors import InputError, Problem, StoreError, did_you_mean
-from harness.core.locks import file_lock
+from harness.core.files import file_lock
 from harness.store.read.client import ClientReader
 from harness.store.read.runs import MetricPoint, RunReader, RunSummary, StoredRun
 from harness.store.read.tables import TableReader

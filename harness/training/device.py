@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness.core.errors import InputError, Problem
-from harness.core.system import cpu_model
+from harness.core.process import cpu_model
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 NEVER = -1

@@ -26,7 +26,7 @@ from harness.components.base import (
     TableColumns,
     Task,
 )
-from harness.core.locks import file_lock
+from harness.core.files import file_lock
 
 T = TypeVar("T")
 

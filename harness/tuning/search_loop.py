@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from optuna.trial import TrialState
 
-from harness.core.interrupts import Interrupts
 from harness.core.metrics import Goal
 from harness.core.paths import stacks_file
+from harness.core.process import Interrupts
 from harness.core.records import Ended, Measured, Outcome, Record
 from harness.execution.executors.base import Executor
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints

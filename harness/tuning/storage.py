@@ -22,7 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.core.errors import HarnessError, StoreError
-from harness.core.locks import file_lock
+from harness.core.files import file_lock
 from harness.store.coordination.leases import LEASE_SECONDS, LeaseMonitor, RenewalThread
 from harness.store.coordination.processes import is_dead, is_on_this_host, process_tag
 from harness.store.retry import describe_error

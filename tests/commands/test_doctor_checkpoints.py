@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness import doctor
-from harness.core.checksummed import write_checksummed
+from harness.core.files import write_checksummed
 from harness.core.records import Ended, Outcome, Record, Started
 from harness.diagnostics.store import BUSY_SECONDS, OLD_SECONDS
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.core.interrupts import Interrupted, Interrupts
+from harness.core.process import Interrupted, Interrupts
 
 
 class Finalised:

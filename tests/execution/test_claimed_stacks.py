@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.interrupts import Interrupts
+from harness.core.process import Interrupts
 from harness.core.records import Claim, Ended, Outcome
 from harness.execution import queue as execution
 from harness.execution.checkpoint_folder import CheckpointFolder, TrainingLog

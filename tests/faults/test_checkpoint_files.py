@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.core.checksummed import DamagedFile, load_checksummed, write_checksummed
+from harness.core.files import DamagedFile, load_checksummed, write_checksummed
 from harness.core.records import Ended, Outcome, Started
 from harness.execution import experiment_checkpoints
 from harness.execution.checkpoint_folder import CheckpointFolder, Position, TrainingLog

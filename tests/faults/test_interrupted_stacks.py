@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.checksummed import load_checksummed
+from harness.core.files import load_checksummed
 from harness.core.records import Ended, Measured, Outcome
 from harness.execution import run_task as stacks
 from harness.execution.checkpoint_folder import CheckpointFolder, Position

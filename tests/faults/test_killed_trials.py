@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from harness.core.interrupts import Interrupted, Interrupts
 from harness.core.metrics import BEST, MACHINE_DEPENDENT
+from harness.core.process import Interrupted, Interrupts
 from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.execution.executors.base import Event

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from harness.core.interrupts import Interrupts
 from harness.core.metrics import Goal
+from harness.core.process import Interrupts
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.executors.base import Event, TrainingTask
 from harness.tuning.samplers import points_per_round

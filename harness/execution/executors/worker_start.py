@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.core.locks import try_lock
+from harness.core.files import try_lock
 from harness.execution.executors.worker import work
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.components.base import Dataset, Model
-from harness.core.checksummed import load_or_warn, write_checksummed
+from harness.core.files import load_or_warn, write_checksummed
 from harness.core.metrics import Goal, best_epoch
 from harness.core.records import Measured, Outcome, TestOutputs
 from harness.experiment.plan import PlannedTrial

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from harness.core.errors import StoreUnreachable
-from harness.core.locks import ByteLocks
+from harness.core.files import ByteLocks
 from harness.core.records import NOT_REPEATED, Claim
 from harness.experiment.plan import PlannedTrial
 from harness.store.coordination.leases import Lease

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from harness.core.locks import SharedLock, try_lock
+from harness.core.files import SharedLock, try_lock
 
 
 @cache

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from harness.core.checksummed import load_or_warn, write_checksummed
+from harness.core.files import load_or_warn, write_checksummed
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.store.coordination.processes import is_dead, process_tag
 from harness.store.write.trial_run import Moment

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.core.errors import StoreError
-from harness.core.locks import file_lock
+from harness.core.files import file_lock
 from harness.core.metrics import Goal
 from harness.core.records import FINISHED, Ended, Outcome, Record, Started
 from harness.core.text import format_value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from contextlib import suppress
 
-from harness.core.system import RARE_THRESHOLDS, rare_garbage_collection
+from harness.core.process import RARE_THRESHOLDS, rare_garbage_collection
 
 
 def test_the_collector_is_restored_after_the_block() -> None:

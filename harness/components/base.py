@@ -279,6 +279,22 @@ def not_in_id(default: Any, description: str) -> Any:
     return Field(default, description=description, json_schema_extra={"not_in_id": True})
 
 
+def new_option(default: Any, description: str, **limits: Any) -> Any:
+    """A pydantic field for an option that a component got after its first release.
+
+    The option is a part of a trial's id only where it differs from its default, so that stored
+    trials keep their ids.
+
+    limits: further arguments of pydantic's `Field` (gt, le, …).
+    """
+    return Field(
+        default,
+        description=description,
+        json_schema_extra={"not_in_id_at_default": True},
+        **limits,
+    )
+
+
 # ---------------------------------------------------------------- the kinds
 
 
@@ -292,6 +308,8 @@ class Component:
     options: its class of options.
     tiny: sets of options that the contract tests run. They should be small and fast, and together
         reach every branch.
+    revision: raised when the component changes so that the same options give other numbers. Above
+        1 it is a part of the id of the component's trials.
     """
 
     kind: ClassVar[str]
@@ -300,6 +318,7 @@ class Component:
     reference: str
     options: type[Options] = Options
     tiny: tuple[Mapping[str, Any], ...] = field(default=({},))
+    revision: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,12 +19,12 @@ from harness.experiment.experiment import Experiment
 from harness.experiment.grid import Axis, FieldValue, Grid, Indices
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
-    COMPONENT_LIST_FIELDS,
     DECLARATIONS,
     NOT_IN_CONFIG_ID,
     SEMANTICS_VERSION,
     Choice,
     Trial,
+    field_identity,
     field_label,
     short_hash,
 )
@@ -164,13 +164,9 @@ def _id_maker(grid: Grid) -> Callable[[Indices, str], tuple[str, str]]:
 
 def _identity_json(name: str, field_value: FieldValue) -> str:
     """Returns one field of a trial's identity as JSON."""
-    value = field_value.value
     if not field_value.valid:
         return ""
-    if name in COMPONENT_FIELDS:
-        value = value.identity()
-    elif name in COMPONENT_LIST_FIELDS:
-        value = [choice.identity() for choice in value]
+    value = field_identity(name, field_value.value)
     written = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return f'"{name}":{written}'
 

@@ -32,7 +32,13 @@ from harness.components.registry import find
 from harness.core.text import format_value
 
 SEMANTICS_VERSION = 1
-"""Raised when training changes so that the same trial gives other numbers."""
+"""Raised when training changes so that every trial gives other numbers. A change that affects one
+component's trials raises `Component.revision` instead, and one that affects the trials with one
+value of a field goes into `REVISED_VALUES`."""
+
+REVISED_VALUES: Final[Mapping[tuple[str, Any], Any]] = {}
+"""What stands in the id in place of a field's value, by field and value, where the trials with that
+value give other numbers than in an earlier version."""
 
 NO_AUGMENTATION: Final = "none"
 
@@ -65,13 +71,17 @@ class Choice(Generic[ComponentT]):
         return {"name": self.name, **self.options.model_dump(mode="json")}
 
     def identity(self) -> dict[str, Any]:
-        """Returns `resolved()` without the options that are paths (see `base.not_in_id`)."""
-        paths = {
-            name
-            for name, info in type(self.options).model_fields.items()
-            if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("not_in_id")
-        }
-        return {key: value for key, value in self.resolved().items() if key not in paths}
+        """Returns `resolved()` without the options that are paths (see `base.not_in_id`) and the
+        new options that are at their default, and with the component's revision if above 1."""
+        identity = self.resolved()
+        for name, info in type(self.options).model_fields.items():
+            extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+            at_default = getattr(self.options, name) == info.get_default(call_default_factory=True)
+            if extra.get("not_in_id") or (extra.get("not_in_id_at_default") and at_default):
+                del identity[name]
+        if self.component.revision > 1:
+            identity["revision"] = self.component.revision
+        return identity
 
     def changed(self) -> dict[str, Any]:
         """Returns the options that differ from their defaults."""
@@ -274,8 +284,8 @@ class Trial:
         return {name: _plain(getattr(self, name)) for name in TRIAL_FIELDS}
 
     def identity(self) -> dict[str, Any]:
-        """Returns what the trial's id is made of: `resolved()` without paths."""
-        return {name: _plain(getattr(self, name), identity=True) for name in TRIAL_FIELDS}
+        """Returns what the trial's id is made of, by field (see `field_identity`)."""
+        return {name: field_identity(name, getattr(self, name)) for name in TRIAL_FIELDS}
 
     def flat(self) -> dict[str, str]:
         """Returns every field and option as one canonical text each: {"model": "mlp",
@@ -304,12 +314,20 @@ class Trial:
         return cls(**values)
 
 
-def _plain(value: Any, identity: bool = False) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, Choice):
-        return value.identity() if identity else value.resolved()
+        return value.resolved()
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def field_identity(name: str, value: Any) -> Any:
+    """Returns what stands for the value of a trial field in the trial's id, as a JSON-able value:
+    the value itself, without paths and new options at their default."""
+    if isinstance(value, Choice):
+        return value.identity()
     if isinstance(value, tuple):
-        return [_plain(item, identity) for item in value]
-    return value
+        return [field_identity(name, item) for item in value]
+    return REVISED_VALUES.get((name, value), value)
 
 
 TYPES: Final[Mapping[str, Any]] = get_type_hints(Trial, include_extras=True)

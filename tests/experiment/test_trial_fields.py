@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+from torch import nn
+
+from harness.components.base import Model, Options, new_option, not_in_id
 from harness.experiment import trial
 from harness.experiment.fields import BY_TASK, REQUIRED, TrialFields
-from harness.experiment.trial import Trial
+from harness.experiment.trial import Choice, Trial
 from tests.support import make_trial
 
 
@@ -50,3 +54,34 @@ def test_a_config_leaves_out_the_seed_and_a_lineage_the_epochs() -> None:
     first, seed, longer = ids(seed=0, epochs=1), ids(seed=1, epochs=1), ids(seed=0, epochs=2)
     assert [a == b for a, b in zip(first, seed, strict=True)] == [False, True, False]
     assert [a == b for a, b in zip(first, longer, strict=True)] == [False, False, True]
+
+
+class _Options(Options):
+    width: int = 4
+    path: str = not_in_id("", "where the file lies")
+    depth: int = new_option(1, "an option that came later", gt=0)
+
+
+def test_a_new_option_is_in_the_id_only_where_it_is_set() -> None:
+    model = Model(name="m", description="", reference="", options=_Options, build=_build)
+    assert Choice(model, _Options()).identity() == {"name": "m", "width": 4}
+    assert Choice(model, _Options(path="p")).identity() == {"name": "m", "width": 4}
+    changed = Choice(model, _Options(depth=2)).identity()
+    assert changed == {"name": "m", "width": 4, "depth": 2}
+
+
+def test_a_revised_component_gives_new_ids() -> None:
+    model = Model(name="m", description="", reference="", build=_build, revision=2)
+    assert Choice(model, Options()).identity() == {"name": "m", "revision": 2}
+
+
+def test_only_trials_with_a_revised_value_get_new_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [make_trial(grad_clip=clip).identity() for clip in (1.0, 2.0)]
+    monkeypatch.setattr(trial, "REVISED_VALUES", {("grad_clip", 2.0): "2.0 since 1.1"})
+    after = [make_trial(grad_clip=clip).identity() for clip in (1.0, 2.0)]
+    assert after[0] == before[0]
+    assert after[1] == {**before[1], "grad_clip": "2.0 since 1.1"}
+
+
+def _build(*_arguments: object) -> nn.Module:
+    return nn.Identity()

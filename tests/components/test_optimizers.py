@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.components.base import Optimizer
-from harness.components.optimizers.adam import fused
+from harness.components.optimizers.adaptive import fused
 from harness.components.optimizers.torch_optim import NOT_OPTIONS, OTHERS, REGISTERED, UNSUPPORTED
 from harness.components.registry import UnknownComponent, components, find
 from harness.core.errors import InputError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -31,20 +32,12 @@ class NesterovOptions(Options):
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
 
 
-def build_sgd(
-    options: SGDOptions | MomentumOptions, parameters: Iterable[nn.Parameter], lr: float
+def build(
+    options: Options, parameters: Iterable[nn.Parameter], lr: float, nesterov: bool = False
 ) -> torch.optim.Optimizer:
     import torch
 
-    return torch.optim.SGD(parameters, lr=lr, **options.model_dump())
-
-
-def build_nesterov(
-    options: NesterovOptions, parameters: Iterable[nn.Parameter], lr: float
-) -> torch.optim.Optimizer:
-    import torch
-
-    return torch.optim.SGD(parameters, lr=lr, nesterov=True, **options.model_dump())
+    return torch.optim.SGD(parameters, lr=lr, nesterov=nesterov, **options.model_dump())
 
 
 COMPONENTS = (
@@ -55,7 +48,7 @@ COMPONENTS = (
         options=SGDOptions,
         tiny=({}, {"weight_decay": 0.1}),
         torch_class="SGD",
-        build=build_sgd,
+        build=build,
     ),
     Optimizer(
         name="momentum",
@@ -64,7 +57,7 @@ COMPONENTS = (
         options=MomentumOptions,
         tiny=({}, {"momentum": 0.5, "dampening": 0.1, "weight_decay": 0.1}),
         torch_class="SGD",
-        build=build_sgd,
+        build=build,
     ),
     Optimizer(
         name="nesterov",
@@ -73,6 +66,6 @@ COMPONENTS = (
         options=NesterovOptions,
         tiny=({}, {"momentum": 0.5, "weight_decay": 0.1}),
         torch_class="SGD",
-        build=build_nesterov,
+        build=partial(build, nesterov=True),
     ),
 )

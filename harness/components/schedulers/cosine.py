@@ -27,26 +27,18 @@ class CosineRestartsOptions(TimeScheduleOptions):
 
 
 def build_cosine(options: CosineOptions, horizon: Horizon) -> Schedule:
-    eta_min = options.eta_min
     t_max = options.t_max or horizon.units(options.by)
-
-    def schedule(lr: float, t: int) -> float:
-        factor = (1 + cos(pi * t / t_max)) / 2
-        return lr * factor + eta_min * (1 - factor)
-
-    return schedule
+    return lambda lr, t: _annealed(lr, options.eta_min, t, t_max)
 
 
 def build_cosine_restarts(options: CosineRestartsOptions, horizon: Horizon) -> Schedule:
-    eta_min = options.eta_min
     t_0 = options.t_0 or -(-horizon.units(options.by) // (1 + options.t_mult))
+    return lambda lr, t: _annealed(lr, options.eta_min, *_since_restart(t, t_0, options.t_mult))
 
-    def schedule(lr: float, t: int) -> float:
-        t_cur, t_i = _since_restart(t, t_0, options.t_mult)
-        factor = (1 + cos(pi * t_cur / t_i)) / 2
-        return lr * factor + eta_min * (1 - factor)
 
-    return schedule
+def _annealed(lr: float, eta_min: float, t: int, t_max: int) -> float:
+    factor = (1 + cos(pi * t / t_max)) / 2
+    return lr * factor + eta_min * (1 - factor)
 
 
 def _since_restart(t: int, t_0: int, t_mult: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.components.base import Horizon, MetricScheduleOptions, Scheduler
+from harness.components.base import MetricScheduleOptions, Scheduler
 
 
 class PlateauOptions(MetricScheduleOptions):
@@ -49,9 +49,7 @@ class Plateau:
     def __init__(self, options: PlateauOptions) -> None:
         self._options = options
         self._best = inf if options.mode == "min" else -inf
-        self._bad = 0
-        self._cooldown = 0
-        self._reductions = 0
+        self._bad = self._cooldown = self._drops = 0
 
     def step(self, value: float) -> None:
         """Takes the metric's value of one evaluation. NaN is no improvement."""
@@ -64,7 +62,7 @@ class Plateau:
             self._cooldown -= 1
             self._bad = 0
         if self._bad > self._options.patience:
-            self._reductions += 1
+            self._drops += 1
             self._cooldown = self._options.cooldown
             self._bad = 0
 
@@ -80,7 +78,7 @@ class Plateau:
     def lr(self, base: float) -> float:
         options = self._options
         rate = base
-        for _ in range(self._reductions):
+        for _ in range(self._drops):
             lower = max(rate * options.factor, options.min_lr)
             if rate - lower <= options.eps:
                 break
@@ -88,22 +86,14 @@ class Plateau:
         return rate
 
     def state_dict(self) -> dict[str, float]:
-        return {
-            "best": self._best,
-            "bad": self._bad,
-            "cooldown": self._cooldown,
-            "drops": self._reductions,
-        }
+        counts = {"bad": self._bad, "cooldown": self._cooldown, "drops": self._drops}
+        return {"best": self._best, **counts}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
         self._best = state["best"]
         self._bad = int(state["bad"])
         self._cooldown = int(state["cooldown"])
-        self._reductions = int(state["drops"])
-
-
-def build(options: PlateauOptions, horizon: Horizon) -> Plateau:
-    return Plateau(options)
+        self._drops = int(state["drops"])
 
 
 COMPONENTS = (
@@ -117,7 +107,7 @@ COMPONENTS = (
             {"metric": "train/accuracy", "mode": "max", "threshold_mode": "abs", "cooldown": 1},
         ),
         driven_by="metric",
-        build=build,
+        build=lambda options, _horizon: Plateau(options),
         needs_length=lambda _: False,
     ),
 )

@@ -1,4 +1,4 @@
-"""Adam and its variants: AdamW, NAdam and RAdam.
+"""Adaptive learning rates: Adagrad, RMSprop, Adam and its variants AdamW, NAdam and RAdam.
 
 Adam with decoupled weight decay is registered as `adamw` only: a configuration has one name.
 """
@@ -6,6 +6,7 @@ Adam with decoupled weight decay is registered as `adamw` only: a configuration 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
@@ -21,7 +22,30 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 FUSED_DEVICES: Final = frozenset({"cpu", "cuda"})
 
 
-class AdaptiveOptions(Options):
+class AdagradOptions(Options):
+    lr_decay: float = Field(
+        0.0, ge=0, description="divides lr by (1 + steps × lr_decay), in addition to any scheduler"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
+    initial_accumulator_value: float = Field(
+        0.0, ge=0, description="initial value of the sum of squares"
+    )
+    eps: float = Field(1e-10, ge=0, description="added to the denominator")
+
+
+class RMSpropOptions(Options):
+    alpha: float = Field(
+        0.99, ge=0, lt=1, description="decay rate of the running average of squared gradients"
+    )
+    eps: float = Field(1e-8, ge=0, description="added to the denominator")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
+    momentum: float = Field(0.0, ge=0, lt=1, description="weight of the previous updates")
+    centered: bool = Field(
+        False, description="divide by the gradient's estimated standard deviation instead"
+    )
+
+
+class MomentsOptions(Options):
     betas: Annotated[tuple[Decay, Decay], Field(strict=False)] = Field(
         (0.9, 0.999),
         description="decay rates of the running averages of the gradient and of its square",
@@ -30,7 +54,7 @@ class AdaptiveOptions(Options):
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
 
 
-class AdamOptions(AdaptiveOptions):
+class AdamOptions(MomentsOptions):
     amsgrad: bool = Field(False, description="divide by the largest average of squares so far")
 
 
@@ -40,13 +64,13 @@ class AdamWOptions(AdamOptions):
     )
 
 
-class RAdamOptions(AdaptiveOptions):
+class RAdamOptions(MomentsOptions):
     decoupled_weight_decay: bool = Field(
         False, description="apply weight decay to the weights directly, as adamw does"
     )
 
 
-class NAdamOptions(AdaptiveOptions):
+class NAdamOptions(MomentsOptions):
     momentum_decay: float = Field(
         4e-3, ge=0, description="ψ in μₜ = β₁(1 − 0.5·0.96^(tψ)): how fast momentum reaches β₁"
     )
@@ -65,43 +89,46 @@ def fused(parameters: Sequence[Tensor]) -> Literal[True] | None:
     return True if supported else None
 
 
-def build_adam(
-    options: AdamOptions, parameters: Iterable[nn.Parameter], lr: float
+def build(
+    torch_class: str, options: Options, parameters: Iterable[nn.Parameter], lr: float
 ) -> torch.optim.Optimizer:
     import torch
 
     tensors = list(parameters)
-    return torch.optim.Adam(tensors, lr=lr, fused=fused(tensors), **options.model_dump())
-
-
-def build_adamw(
-    options: AdamWOptions, parameters: Iterable[nn.Parameter], lr: float
-) -> torch.optim.Optimizer:
-    import torch
-
-    tensors = list(parameters)
-    return torch.optim.AdamW(tensors, lr=lr, fused=fused(tensors), **options.model_dump())
-
-
-def build_nadam(
-    options: NAdamOptions, parameters: Iterable[nn.Parameter], lr: float
-) -> torch.optim.Optimizer:
-    import torch
-
-    return torch.optim.NAdam(parameters, lr=lr, **options.model_dump())
-
-
-def build_radam(
-    options: RAdamOptions, parameters: Iterable[nn.Parameter], lr: float
-) -> torch.optim.Optimizer:
-    import torch
-
-    return torch.optim.RAdam(parameters, lr=lr, **options.model_dump())
+    settings = options.model_dump()
+    if torch_class in ("Adam", "AdamW"):
+        settings["fused"] = fused(tensors)
+    optimizer: torch.optim.Optimizer = getattr(torch.optim, torch_class)(tensors, lr=lr, **settings)
+    return optimizer
 
 
 TINY: Final = {"betas": [0.8, 0.9], "eps": 1e-6, "weight_decay": 0.1}
 
 COMPONENTS = (
+    Optimizer(
+        name="adagrad",
+        description="θ ← θ − lr·∇/(√s + eps), with the sum s of all ∇² so far",
+        reference="Duchi, Hazan and Singer, JMLR 12 (2011)",
+        options=AdagradOptions,
+        tiny=(
+            {},
+            {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.1, "eps": 1e-8},
+        ),
+        torch_class="Adagrad",
+        build=partial(build, "Adagrad"),
+    ),
+    Optimizer(
+        name="rmsprop",
+        description="θ ← θ − lr·∇/(√v + eps), with a running average v of ∇²",
+        reference="Tieleman and Hinton, COURSERA: Neural Networks for Machine Learning 6.5 (2012)",
+        options=RMSpropOptions,
+        tiny=(
+            {},
+            {"alpha": 0.9, "eps": 1e-6, "weight_decay": 0.1, "momentum": 0.5, "centered": True},
+        ),
+        torch_class="RMSprop",
+        build=partial(build, "RMSprop"),
+    ),
     Optimizer(
         name="adam",
         description="θ ← θ − lr·m̂/(√v̂ + eps), with running averages m of ∇ and v of ∇²",
@@ -109,7 +136,7 @@ COMPONENTS = (
         options=AdamOptions,
         tiny=({}, {**TINY, "amsgrad": True}),
         torch_class="Adam",
-        build=build_adam,
+        build=partial(build, "Adam"),
     ),
     Optimizer(
         name="adamw",
@@ -118,7 +145,7 @@ COMPONENTS = (
         options=AdamWOptions,
         tiny=({}, {**TINY, "amsgrad": True}),
         torch_class="AdamW",
-        build=build_adamw,
+        build=partial(build, "AdamW"),
     ),
     Optimizer(
         name="nadam",
@@ -127,7 +154,7 @@ COMPONENTS = (
         options=NAdamOptions,
         tiny=({}, {**TINY, "momentum_decay": 0.01, "decoupled_weight_decay": True}),
         torch_class="NAdam",
-        build=build_nadam,
+        build=partial(build, "NAdam"),
     ),
     Optimizer(
         name="radam",
@@ -136,6 +163,6 @@ COMPONENTS = (
         options=RAdamOptions,
         tiny=({}, {**TINY, "decoupled_weight_decay": True}),
         torch_class="RAdam",
-        build=build_radam,
+        build=partial(build, "RAdam"),
     ),
 )

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from harness.components.base import DataInfo, Loss, Task
-from harness.components.losses.cross_entropy import FEW_CLASSES, MANY_EXAMPLES
+from harness.components.losses.classification import FEW_CLASSES, MANY_EXAMPLES
 from harness.experiment.trial import Choice
 from tests.support import registered
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from sklearn import metrics as reference
 
 from harness.components.base import Metric, Task
-from harness.components.metrics.precision_recall import confusion_matrices
+from harness.components.metrics.classification import confusion_matrices
 from harness.components.metrics.roc_auc import log_odds
 from harness.components.shared.metrics import predicted_classes
 from tests.support import registered

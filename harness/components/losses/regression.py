@@ -5,11 +5,12 @@ Each returns one value for each example: the mean over its targets.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from harness.components.base import DataInfo, Loss, LossFunction, Options, Task
+from harness.components.base import Loss, LossFunction, Options, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,39 +22,18 @@ class HuberOptions(Options):
     )
 
 
-def outputs(info: DataInfo) -> int:
-    return info.targets
-
-
-def build_mse(options: Options) -> LossFunction:
+def build(function: str, options: Options) -> LossFunction:
+    """function: the name of torch's, which takes the options as its arguments."""
     from torch.nn import functional
 
-    def mse(predictions: Tensor, targets: Tensor) -> Tensor:
+    error = partial(getattr(functional, function), reduction="none", **options.model_dump())
+
+    def loss(predictions: Tensor, targets: Tensor) -> Tensor:
         """predictions, targets: [B, T]. Returns [B]."""
-        return functional.mse_loss(predictions, targets, reduction="none").mean(dim=1)
-
-    return mse
-
-
-def build_l1(options: Options) -> LossFunction:
-    from torch.nn import functional
-
-    def l1(predictions: Tensor, targets: Tensor) -> Tensor:
-        """predictions, targets: [B, T]. Returns [B]."""
-        return functional.l1_loss(predictions, targets, reduction="none").mean(dim=1)
-
-    return l1
-
-
-def build_huber(options: HuberOptions) -> LossFunction:
-    from torch.nn import functional
-
-    def huber(predictions: Tensor, targets: Tensor) -> Tensor:
-        """predictions, targets: [B, T]. Returns [B]."""
-        errors = functional.huber_loss(predictions, targets, reduction="none", delta=options.delta)
+        errors: Tensor = error(predictions, targets)
         return errors.mean(dim=1)
 
-    return huber
+    return loss
 
 
 COMPONENTS = (
@@ -63,16 +43,16 @@ COMPONENTS = (
         reference="Legendre, Nouvelles méthodes pour la détermination des orbites (1805)",
         tasks=frozenset({Task.REGRESSION}),
         default_for=frozenset({Task.REGRESSION}),
-        outputs=outputs,
-        build=build_mse,
+        outputs=lambda info: info.targets,
+        build=partial(build, "mse_loss"),
     ),
     Loss(
         name="l1",
         description="absolute error, |prediction − target|; mean over an example's targets",
         reference="Boscovich, De litteraria expeditione (1757)",
         tasks=frozenset({Task.REGRESSION}),
-        outputs=outputs,
-        build=build_l1,
+        outputs=lambda info: info.targets,
+        build=partial(build, "l1_loss"),
     ),
     Loss(
         name="huber",
@@ -81,7 +61,7 @@ COMPONENTS = (
         options=HuberOptions,
         tiny=({}, {"delta": 0.5}),
         tasks=frozenset({Task.REGRESSION}),
-        outputs=outputs,
-        build=build_huber,
+        outputs=lambda info: info.targets,
+        build=partial(build, "huber_loss"),
     ),
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import nan
 from typing import TYPE_CHECKING
 
-from harness.components.base import Metric, Task
-from harness.components.shared.metrics import from_stacked, nan_unless_finite
+from harness.components.base import Task
+from harness.components.shared.metrics import nan_unless_finite, stacked_metric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,46 +48,38 @@ def _errors(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 COMPONENTS = (
-    Metric(
-        name="mae",
+    stacked_metric(
+        mae,
         description="mean of |prediction − target|",
         reference="https://scikit-learn.org/stable/modules/model_evaluation.html#mean-absolute-error",
         tasks=frozenset({Task.REGRESSION}),
         direction="min",
         unit="target",
-        compute=from_stacked(mae),
-        stacked=mae,
     ),
-    Metric(
-        name="mse",
+    stacked_metric(
+        mse,
         description="mean of (prediction − target)²",
         reference="https://scikit-learn.org/stable/modules/model_evaluation.html#mean-squared-error",
         tasks=frozenset({Task.REGRESSION}),
         direction="min",
         unit="target²",
-        compute=from_stacked(mse),
-        stacked=mse,
     ),
-    Metric(
-        name="rmse",
+    stacked_metric(
+        rmse,
         description="√ of the mean of (prediction − target)² of each target; mean over targets",
         reference="https://scikit-learn.org/stable/modules/model_evaluation.html#mean-squared-error",
         tasks=frozenset({Task.REGRESSION}),
         default_for=frozenset({Task.REGRESSION}),
         direction="min",
         unit="target",
-        compute=from_stacked(rmse),
-        stacked=rmse,
     ),
-    Metric(
-        name="r2",
+    stacked_metric(
+        r2,
         description="fraction of the targets' variance that is explained; mean over targets",
         reference="https://scikit-learn.org/stable/modules/model_evaluation.html#r2-score",
         tasks=frozenset({Task.REGRESSION}),
         default_for=frozenset({Task.REGRESSION}),
         direction="max",
         unit="fraction",
-        compute=from_stacked(r2),
-        stacked=r2,
     ),
 )

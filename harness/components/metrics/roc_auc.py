@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import nan
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.components.base import Metric, Task
-from harness.components.shared.metrics import from_stacked, nan_unless_finite
+from harness.components.base import Task
+from harness.components.shared.metrics import nan_unless_finite, stacked_metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,15 +88,13 @@ def _area(scores: NDArray[Any], positive: NDArray[Any]) -> float:
 
 
 COMPONENTS = (
-    Metric(
-        name="roc_auc",
+    stacked_metric(
+        roc_auc,
         description="probability that an example of a class scores above one of the rest; mean "
         "over classes",
         reference="Hanley and McNeil, Radiology 143 (1982)",
         tasks=frozenset({Task.MULTICLASS, Task.BINARY}),
         direction="max",
         unit="fraction",
-        compute=from_stacked(roc_auc),
-        stacked=roc_auc,
     ),
 )

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from harness.components.base import Metric
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def from_stacked(stacked: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], float]:
-    """Returns a metric's `compute`, which calls its `stacked` with a stack of one model."""
+def stacked_metric(stacked: Callable[[Tensor, Tensor], Tensor], **fields: Any) -> Metric:
+    """Returns a metric that has the function's name, and whose `compute` follows from `stacked`.
+
+    fields: the other fields of `Metric`.
+    """
 
     def compute(outputs: Tensor, targets: Tensor) -> float:
         if not len(outputs):
             return nan
         return float(stacked(outputs.unsqueeze(0), targets.unsqueeze(0))[0])
 
-    return compute
+    return Metric(name=stacked.__name__, compute=compute, stacked=stacked, **fields)
 
 
 def nan_unless_finite(values: Tensor, outputs: Tensor) -> Tensor:

@@ -29,14 +29,17 @@ from harness.store.retry import with_retries
 from harness.store.store import open_store
 from harness.store.write.background import BackgroundWriter
 from harness.store.write.sweep_writer import SweepWriter, finish
-from harness.tuning.report import announcement, outcome_lines, write_figures
-from harness.tuning.results import StoredResults
-from harness.tuning.retraining import RetrainingPlan, plan_retraining, study_result, tag_stored_runs
-from harness.tuning.search_loop import SearchLoop
-from harness.tuning.stacking import describe_stacking, require_own_clocks, stack_limit
+from harness.tuning.report import (
+    announcement,
+    describe_stacking,
+    outcome_lines,
+    write_figures,
+)
+from harness.tuning.results import StoredResults, tag_stored_runs
+from harness.tuning.search_loop import SearchLoop, require_own_clocks, stack_limit
 from harness.tuning.storage import Heartbeat, open_storage
 from harness.tuning.study import TuningStudy
-from harness.tuning.study_plan import StudyPlan, search_plan
+from harness.tuning.study_plan import StudyPlan, plan_retraining, search_plan
 
 SHOWN_CONFIGS: Final = 20
 POLL_SECONDS: Final = 1.0
@@ -67,15 +70,13 @@ def run(
         optuna_studies = [study.optuna_study for study in studies]
         with Heartbeat(optuna_studies) if opened.shared else nullcontext():
             failed = _tune(session, studies)
-        winners = [study_result(study) for study in studies]
-        session.say(outcome_lines(search, studies, winners))
-        retraining = plan_retraining(experiment, studies, winners)
-    tags = retraining.search_tags
-    again = replace(session, plan=retraining.plan, title=RETRAINED, search_tags=tags)
-    failed += _retrain(again, retraining)
-    if retraining.plan.trials and not arguments.no_compare:
+        session.say(outcome_lines(search, studies))
+        winners = [(study.plan, study.tuned()) for study in studies]
+    retraining, tags = plan_retraining(experiment, search, winners)
+    failed += _retrain(replace(session, plan=retraining, title=RETRAINED, search_tags=tags))
+    if retraining.trials and not arguments.no_compare:
         hint = "`make ui` shows every run, and each study's figures at its parent."
-        compare(store, retraining.plan, SHOWN_CONFIGS, hint)
+        compare(store, retraining, SHOWN_CONFIGS, hint)
     return SOME_FAILED if failed else OK
 
 
@@ -168,15 +169,15 @@ def _write_figures(session: Session, runs: SweepWriter, studies: Sequence[Tuning
             session.say([f"study {study.plan.label}: not drawn: {', '.join(missing)}"])
 
 
-def _retrain(session: Session, retraining: RetrainingPlan) -> int:
+def _retrain(session: Session) -> int:
     """Trains winners and defaults on fresh seeds, those that the store has not finished, and stores
     the whole report with their parent run. Returns how many trials failed."""
-    store, plan = session.store, retraining.plan
+    store, plan = session.store, session.plan
     session.write_outbox()
     latest = session.latest_runs()
     finished = {trial_id for trial_id, run in latest.items() if run.outcome in FINISHED}
     todo = [planned for planned in plan.trials if planned.trial_id not in finished]
-    tag_stored_runs(store, retraining, latest)
+    tag_stored_runs(store, session.experiment_id, session.search_tags, latest)
     if not todo:
         finish(store, plan)
         return 0

@@ -8,18 +8,18 @@ from __future__ import annotations
 import html
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
+from harness.core.paths import data_root
 from harness.core.text import plural
 from harness.experiment.experiment import Search
-from harness.tuning.retraining import StudyResult
+from harness.tuning.search_loop import StackLimit
 from harness.tuning.study import TuningStudy
 from harness.tuning.study_plan import StudyPlan
 
@@ -76,6 +76,20 @@ def announcement(
     return lines
 
 
+def describe_stacking(limit: StackLimit, studies: Sequence[StudyPlan]) -> list[str]:
+    """Says how large stacks may be, and which studies train one trial at a time."""
+    if limit.size == 1:
+        return []
+    from harness.training.stacked.compatibility import stacking_refusal
+
+    lines = [f"stacks of at most {plural(limit.size, 'trial')}"]
+    for study in studies:
+        reason = stacking_refusal(study.base.trial, data_root())
+        if reason is not None:
+            lines.append(f"one by one: study {study.label}: {reason}")
+    return lines
+
+
 def _budget(search: Search) -> str:
     """Returns "20 trials per study", and what else ends one."""
     parts = []
@@ -88,18 +102,17 @@ def _budget(search: Search) -> str:
     return ", ".join(parts)
 
 
-def outcome_lines(
-    search: Search, studies: Sequence[TuningStudy], results: Sequence[StudyResult]
-) -> list[str]:
+def outcome_lines(search: Search, studies: Sequence[TuningStudy]) -> list[str]:
     """Returns the lines that report the best point of each study."""
     metric = search.objectives[0].metric
-    width = max(len(result.label) for result in results)
+    width = max(len(study.plan.label) for study in studies)
     lines = []
-    for study, result in zip(studies, results, strict=True):
-        line = f"study {result.label:<{width}}  {_counts(study)}"
-        if result.tuned is not None and result.value is not None:
-            described = study.plan.describe(result.tuned)
-            line += f"; best {metric} {result.value:.4f} at {described} (#{result.number})"
+    for study in studies:
+        line = f"study {study.plan.label:<{width}}  {_counts(study)}"
+        best = study.best()
+        if best is not None:
+            described = study.plan.describe(study.trial_of(best))
+            line += f"; best {metric} {best.values[0]:.4f} at {described} (#{best.number})"
         lines.append(line)
         if len(search.objectives) > 1:
             lines += _front_lines(search, study)
@@ -116,7 +129,7 @@ def _front_lines(search: Search, study: TuningStudy) -> list[str]:
     for optuna_trial in front[:MAX_FRONT_LINES]:
         pairs = zip(search.objectives, optuna_trial.values, strict=True)
         values = ", ".join(f"{objective.metric} {value:.4g}" for objective, value in pairs)
-        point = study.plan.describe(study.plan.trial(study.point_of(optuna_trial)))
+        point = study.plan.describe(study.trial_of(optuna_trial))
         lines.append(f"    #{optuna_trial.number} {point}: {values}")
     if len(front) > MAX_FRONT_LINES:
         lines.append(f"    {len(front) - MAX_FRONT_LINES} more in the study's figures")
@@ -130,13 +143,25 @@ def write_figures(study: TuningStudy, folder: Path) -> list[str]:
     where there are several objectives. One page holds all of them, so that plotly's 4 MB are stored
     once. Returns the names of the figures that could not be drawn.
     """
+    from plotly.offline import get_plotlyjs
+
     folder.mkdir(parents=True, exist_ok=True)
-    figures = list(_figures(study))
+    parts: list[str] = []
     failed: list[str] = []
     with _quiet_optuna():
-        _write_page(study, figures, folder, failed)
-        for name, options in figures:
-            _attempt(name, failed, partial(_write_png, study, name, options, folder))
+        for name, options in _figures(study):
+            with _attempt(name, failed):
+                figure = getattr(optuna.visualization, f"plot_{name}")(
+                    study.optuna_study, **options
+                )
+                parts.append(figure.to_html(full_html=False, include_plotlyjs=False))
+            with _attempt(name, failed):
+                _write_png(study, name, options, folder)
+    title = html.escape(study.optuna_study.study_name)
+    note = f"{_counts(study)}; sampler {study.search.sampler}, pruner {study.search.pruner}"
+    page = _HEAD.format(title=title, note=html.escape(note))
+    page += f"<script>{get_plotlyjs()}</script>\n" + "\n".join(parts) + "\n</body></html>\n"
+    (folder / PAGE).write_text(page, encoding="utf-8")
     return failed
 
 
@@ -161,26 +186,6 @@ def _figures(study: TuningStudy) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "contour", target
 
 
-def _write_page(
-    study: TuningStudy, figures: list[tuple[str, dict[str, Any]]], folder: Path, failed: list[str]
-) -> None:
-    from plotly.offline import get_plotlyjs
-
-    parts: list[str] = []
-
-    def add(name: str, options: dict[str, Any]) -> None:
-        figure = getattr(optuna.visualization, f"plot_{name}")(study.optuna_study, **options)
-        parts.append(figure.to_html(full_html=False, include_plotlyjs=False))
-
-    for name, options in figures:
-        _attempt(name, failed, partial(add, name, options))
-    title = html.escape(study.optuna_study.study_name)
-    note = f"{_counts(study)}; sampler {study.search.sampler}, pruner {study.search.pruner}"
-    page = _HEAD.format(title=title, note=html.escape(note))
-    page += f"<script>{get_plotlyjs()}</script>\n" + "\n".join(parts) + "\n</body></html>\n"
-    (folder / PAGE).write_text(page, encoding="utf-8")
-
-
 def _write_png(study: TuningStudy, name: str, options: dict[str, Any], folder: Path) -> None:
     import matplotlib as mpl
 
@@ -196,10 +201,11 @@ def _write_png(study: TuningStudy, name: str, options: dict[str, Any], folder: P
         plt.close("all")
 
 
-def _attempt(name: str, failed: list[str], draw: Callable[[], None]) -> None:
-    """Draws a figure. One that cannot be drawn is noted, and costs no result."""
+@contextmanager
+def _attempt(name: str, failed: list[str]) -> Iterator[None]:
+    """Notes a figure that cannot be drawn, which costs no result."""
     try:
-        draw()
+        yield
     except Exception:  # plotly and matplotlib raise exceptions of many kinds
         _logger.debug("no %s", name, exc_info=True)
         if name not in failed:

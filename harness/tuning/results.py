@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from harness.core.metrics import Goal, best_epoch
 from harness.core.records import FINISHED, Ended, Measured, Outcome, Record, Started
 from harness.experiment.experiment import PARAMETERS, TRAIN_SECONDS, Objective, Search
+from harness.store import names
 from harness.store.read.run_details import read_history, read_parameter_count, read_stack_size
 from harness.store.read.runs import RunSummary
-from harness.store.retry import retry_while
+from harness.store.retry import retry_while, with_retries
 from harness.store.store import Store
 from harness.store.write.background import EXIT_SECONDS
 
@@ -59,22 +61,23 @@ class TrialResult:
         return None if None in values else [float(value) for value in values if value is not None]
 
 
+@dataclass(frozen=True, slots=True)
 class StoredResults:
-    """The results of an experiment's finished trials, read from the store."""
+    """The results of an experiment's finished trials, read from the store.
 
-    def __init__(self, store: Store, runs: Mapping[str, RunSummary], search: Search) -> None:
-        self._store = store
-        self._runs = runs
-        self._objectives = search.objectives
-        self._metrics = {objective.metric for objective in search.objectives}
-        self._is_timed = search.minutes is not None or TRAIN_SECONDS in self._metrics
+    runs: each trial's latest run, by trial id.
+    """
+
+    store: Store
+    runs: Mapping[str, RunSummary]
+    search: Search
 
     def find(self, trial_id: str, goal: Goal) -> TrialResult | None:
         """Returns a finished trial's result.
 
         Returns None where the trial is not finished, and where its run lacks an objective.
         """
-        run = self._runs.get(trial_id)
+        run = self.runs.get(trial_id)
         if run is None or run.outcome not in FINISHED:
             return None
         deadline = time.monotonic() + EXIT_SECONDS
@@ -82,15 +85,38 @@ class StoredResults:
             return self._read(run, goal)
 
     def _read(self, run: RunSummary, goal: Goal) -> TrialResult | None:
-        metrics = self._metrics - {PARAMETERS} | {TRAIN_SECONDS}
-        history = read_history(self._store, run.run_id, metrics)
+        metrics = {objective.metric for objective in self.search.objectives}
+        history = read_history(self.store, run.run_id, metrics - {PARAMETERS} | {TRAIN_SECONDS})
         result = TrialResult(list(history), outcome=run.outcome)
-        if self._is_timed:
-            result.stack_size = read_stack_size(self._store, run.run_id)
-            if result.stack_size > 1 and TRAIN_SECONDS in self._metrics:
+        if self.search.minutes is not None or TRAIN_SECONDS in metrics:
+            result.stack_size = read_stack_size(self.store, run.run_id)
+            if result.stack_size > 1 and TRAIN_SECONDS in metrics:
                 return None  # The clock was the stack's, not the trial's.
-        if PARAMETERS in self._metrics:
-            result.parameters = read_parameter_count(self._store, run.run_id)
-        if run.outcome is Outcome.DONE and result.values(self._objectives, goal) is None:
+        if PARAMETERS in metrics:
+            result.parameters = read_parameter_count(self.store, run.run_id)
+        is_done = run.outcome is Outcome.DONE
+        if is_done and result.values(self.search.objectives, goal) is None:
             return None
         return result
+
+
+def tag_stored_runs(
+    store: Store,
+    experiment_id: str,
+    search_tags: Mapping[str, Mapping[str, str]],
+    latest: Mapping[str, RunSummary],
+) -> None:
+    """Sets the search's tags on the runs that the store has already.
+
+    A sweep may have trained them, or an earlier search with another tuned trial. search_tags: of
+    each trial to be retrained, by trial id. latest: each trial's latest run, by trial id.
+    """
+    stored_tags = {run.run_id: run.tags for run in store.runs(experiment_id)}
+    for trial_id, tags in search_tags.items():
+        if trial_id not in latest:
+            continue
+        run_id = latest[trial_id].run_id
+        for key, value in tags.items():
+            tag = names.TAG_SEARCH_PREFIX + key
+            if stored_tags[run_id].get(tag) != value:
+                with_retries("write to a run", partial(store.client.set_tag, run_id, tag, value))

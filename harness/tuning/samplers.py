@@ -12,6 +12,7 @@ from math import exp, floor, log, log10
 from typing import Any
 
 import optuna
+from optuna import pruners, samplers
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -19,24 +20,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import (
-    BasePruner,
-    HyperbandPruner,
-    MedianPruner,
-    NopPruner,
-    SuccessiveHalvingPruner,
-    WilcoxonPruner,
-)
-from optuna.samplers import (
-    BaseSampler,
-    CmaEsSampler,
-    GPSampler,
-    GridSampler,
-    NSGAIISampler,
-    RandomSampler,
-    TPESampler,
-)
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from harness.core.seeding import stream_seed
 from harness.experiment.experiment import (
@@ -52,16 +36,27 @@ DIGITS = 4
 """Proposed floats are rounded to this many digits: significant digits on a logarithmic scale, else
 digits of the range's width, which leaves at least a thousand values."""
 
-Scalar = bool | int | float | str | None
-"""A value as Optuna stores it."""
+_SAMPLERS: Mapping[str, Callable[..., samplers.BaseSampler]] = {
+    "tpe": samplers.TPESampler,
+    "random": samplers.RandomSampler,
+    "gp": samplers.GPSampler,
+    "cmaes": samplers.CmaEsSampler,
+    "nsga2": samplers.NSGAIISampler,
+}
+_PRUNERS: Mapping[str, Callable[..., pruners.BasePruner]] = {
+    "none": pruners.NopPruner,
+    "median": pruners.MedianPruner,
+    "asha": pruners.SuccessiveHalvingPruner,
+    "hyperband": pruners.HyperbandPruner,
+    "wilcoxon": pruners.WilcoxonPruner,
+}
 
 
-def encode(dimension: Dimension, value: Any) -> Scalar:
+def encode(dimension: Dimension, value: Any) -> Any:
     """Returns a value of the space as Optuna stores it."""
-    if isinstance(dimension, NumericDimension):
-        number: Scalar = value
-        return number
-    return _stored_choices(dimension)[dimension.values.index(value)]
+    if isinstance(dimension, CategoricalDimension):
+        return _stored_choices(dimension)[dimension.values.index(value)]
+    return value
 
 
 def decode(dimension: Dimension, stored: Any) -> Any:
@@ -82,7 +77,7 @@ def suggest(trial: optuna.Trial, dimension: Dimension) -> Any:
     return trial.suggest_float(name, low, high, step=step, log=log_scale)
 
 
-def make_sampler(study: StudyPlan, ordinal: int) -> BaseSampler:
+def make_sampler(study: StudyPlan, ordinal: int) -> samplers.BaseSampler:
     """Makes the sampler of a study's point number `ordinal`.
 
     The sampler's seed follows from the search's seed and the ordinal, so that the sampler has no
@@ -96,13 +91,14 @@ def make_sampler(study: StudyPlan, ordinal: int) -> BaseSampler:
     match search.sampler.name:
         case "qmc":
             fields = [dimension.field for dimension in study.dimensions]
-            sampler = QuasiRandomSampler(fields, ordinal, options["sequence"], constant)
-            return RoundingSampler(sampler)
+            return RoundingSampler(
+                QuasiRandomSampler(fields, ordinal, options["sequence"], constant)
+            )
         case "grid":
             space = {
                 d.field: [encode(d, value) for value in grid_values(d)] for d in study.dimensions
             }
-            return RoundingSampler(_BudgetedGridSampler(space, seed=constant))
+            return RoundingSampler(samplers.GridSampler(space, seed=constant))
         case "gp" | "cmaes":
             options["warn_independent_sampling"] = False
         case "tpe" if options["multivariate"]:
@@ -110,15 +106,6 @@ def make_sampler(study: StudyPlan, ordinal: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return RoundingSampler(_SAMPLERS[search.sampler.name](seed=seed, **options))
-
-
-_SAMPLERS: Mapping[str, Callable[..., BaseSampler]] = {
-    "tpe": TPESampler,
-    "random": RandomSampler,
-    "gp": GPSampler,
-    "cmaes": CmaEsSampler,
-    "nsga2": NSGAIISampler,
-}
 
 
 def points_per_round(study: StudyPlan) -> int | None:
@@ -141,24 +128,17 @@ def points_per_round(study: StudyPlan) -> int | None:
     return None
 
 
-def make_pruner(search: Search, epochs: int) -> BasePruner:
+def make_pruner(search: Search, epochs: int) -> pruners.BasePruner:
     """Makes the pruner that a search names. epochs: the most that a trial of the study trains."""
-    options = search.pruner.options
+    options = dict(search.pruner.options)
+    if search.pruner.name == "hyperband":
+        options["max_resource"] = epochs
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        match search.pruner.name:
-            case "median":
-                return MedianPruner(**options)
-            case "asha":
-                return SuccessiveHalvingPruner(**options)
-            case "hyperband":
-                return HyperbandPruner(max_resource=epochs, **options)
-            case "wilcoxon":
-                return WilcoxonPruner(**options)
-    return NopPruner()
+        return _PRUNERS[search.pruner.name](**options)
 
 
-class QuasiRandomSampler(BaseSampler):
+class QuasiRandomSampler(samplers.RandomSampler):
     """Proposes the points of a scrambled low-discrepancy sequence, as AlgoPerf tunes.
 
     The sequence fills the space more evenly than chance. A study's n-th point is the sequence's
@@ -173,26 +153,12 @@ class QuasiRandomSampler(BaseSampler):
     def __init__(self, fields: Sequence[str], ordinal: int, sequence: str, seed: int) -> None:
         from scipy.stats import qmc
 
+        super().__init__()
         engine = {"halton": qmc.Halton, "sobol": qmc.Sobol}[sequence]
         points = engine(d=len(fields), scramble=True, seed=seed)
         if ordinal:
             points.fast_forward(ordinal)
         self._coordinates = dict(zip(fields, points.random(1)[0].tolist(), strict=True))
-
-    def infer_relative_search_space(
-        self,
-        study: optuna.Study,  # noqa: ARG002 - Optuna's signature
-        trial: FrozenTrial,  # noqa: ARG002
-    ) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self,
-        study: optuna.Study,  # noqa: ARG002 - Optuna's signature
-        trial: FrozenTrial,  # noqa: ARG002
-        search_space: dict[str, BaseDistribution],  # noqa: ARG002
-    ) -> dict[str, Any]:
-        return {}
 
     def sample_independent(
         self,
@@ -217,23 +183,23 @@ def from_unit(distribution: BaseDistribution, unit: float) -> Any:
     if distribution.step is not None:
         n_values = round((high - low) / distribution.step) + 1
         return low + int(unit * n_values) * distribution.step
-    drawn = (
-        exp(log(low) + unit * log(high / low)) if distribution.log else low + unit * (high - low)
-    )
+    drawn = low + unit * (high - low)
+    if distribution.log:
+        drawn = exp(log(low) + unit * log(high / low))
     return min(max(drawn, low), high)
 
 
-class RoundingSampler(BaseSampler):
+class RoundingSampler(samplers.BaseSampler):
     """Rounds the floats that another sampler proposes, before they are stored.
 
     A person can then type a tuned learning rate: 0.0365 rather than 0.03650297304650816.
+
+    The other sampler's `after_trial` is not called: it serves constraints, which a search does not
+    have, and it would end a grid's study, which the budget does.
     """
 
-    def __init__(self, sampler: BaseSampler) -> None:
+    def __init__(self, sampler: samplers.BaseSampler) -> None:
         self.sampler = sampler
-
-    def reseed_rng(self) -> None:
-        self.sampler.reseed_rng()
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -259,15 +225,6 @@ class RoundingSampler(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         self.sampler.before_trial(study, trial)
 
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        self.sampler.after_trial(study, trial, state, values)
-
 
 def round_value(distribution: BaseDistribution, value: Any) -> Any:
     """Rounds a value of a continuous range, and keeps it in the range; returns others unchanged."""
@@ -282,19 +239,7 @@ def round_value(distribution: BaseDistribution, value: Any) -> Any:
     return min(max(round(value, decimals), low), high)
 
 
-class _BudgetedGridSampler(GridSampler):
-    """Optuna's grid sampler, which leaves it to the budget to end the study."""
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None: ...
-
-
-def _stored_choices(dimension: CategoricalDimension) -> list[Scalar]:
+def _stored_choices(dimension: CategoricalDimension) -> list[Any]:
     """Returns a list's values as Optuna stores them: numbers and text as they are, else labels."""
     plain = all(isinstance(value, (int, float, str)) for value in dimension.values)
     distinct = len(set(dimension.values)) == len(dimension.values)  # True equals 1 in a set

@@ -64,11 +64,18 @@ def open_storage(where: str, home: Path, experiment: str) -> Iterator[StudyStora
         yield StudyStorage(_database(where), redact(where), shared=True)
         return
     path = Path(where) if where else home / FOLDER / f"{experiment}.journal"
-    with _locked(path):
+    with ExitStack() as lock:
         try:
+            # Against other searches. It ends with the process that holds it.
+            lock.enter_context(file_lock(path.with_name(path.name + ".search"), timeout=0))
             _remove_left_lock(path)
             repair(path)
             journal = JournalStorage(JournalFileBackend(str(path)))
+        except TimeoutError:
+            raise HarnessError(
+                f"another search is using {path}; for several machines or processes give a "
+                "database, as in --storage postgresql://…"
+            ) from None
         except OSError as error:
             raise StoreError(f"cannot open the studies' journal {path}: {error}") from error
         yield StudyStorage(journal, str(path), shared=False)
@@ -89,7 +96,13 @@ def repair(path: Path) -> None:
     Optuna would append to that line, and then reject the whole journal. A file beside the
     journal keeps the bytes.
     """
-    torn = torn_end(path)
+    if not path.is_file():
+        return
+    with path.open("rb") as journal:
+        lines = journal.readlines()
+    torn = b""
+    while lines and not _is_complete(lines[-1]):
+        torn = lines.pop() + torn
     if not torn:
         return
     with path.with_name(path.name + ".torn").open("ab") as backup:
@@ -101,40 +114,11 @@ def repair(path: Path) -> None:
     _logger.warning("%s: the last line was incomplete; %d bytes were cut", path, len(torn))
 
 
-def torn_end(path: Path) -> bytes:
-    """Returns the bytes at a journal's end that are no complete line."""
-    content = path.read_bytes() if path.is_file() else b""
-    end = len(content)
-    while end and not _ends_with_whole_line(content[:end]):
-        end = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
-    return content[end:]
-
-
-def _ends_with_whole_line(content: bytes) -> bool:
-    if not content.endswith(b"\n"):
-        return False
-    last = content[content.rfind(b"\n", 0, len(content) - 1) + 1 :]
+def _is_complete(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(last), dict)
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
     except ValueError:
         return False
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Locks the journal against other searches. The lock ends with the process that holds it."""
-    lock = ExitStack()
-    try:
-        lock.enter_context(file_lock(path.with_name(path.name + ".search"), timeout=0))
-    except TimeoutError:
-        raise HarnessError(
-            f"another search is using {path}; for several machines or processes give a database, "
-            "as in --storage postgresql://…"
-        ) from None
-    except OSError as error:
-        raise StoreError(f"cannot write beside the studies' journal {path}: {error}") from error
-    with lock:
-        yield
 
 
 def _remove_left_lock(path: Path) -> None:

@@ -17,13 +17,13 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.experiment.experiment import NumericDimension, Search
+from harness.experiment.experiment import Search
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store.coordination.processes import process_tag
 from harness.tuning.samplers import decode, encode, make_pruner, make_sampler, suggest
 from harness.tuning.storage import OWNER, StalePoints, StudyStorage
-from harness.tuning.study_plan import InvalidPoint, Point, StudyPlan, with_field
+from harness.tuning.study_plan import InvalidPoint, StudyPlan, applies, limits, with_field
 
 # User attributes of a point.
 UNCOUNTED: Final = "uncounted"
@@ -101,6 +101,7 @@ class TuningStudy:
     def __init__(self, storage: StudyStorage, plan: StudyPlan, experiment: str) -> None:
         self.plan = plan
         self.search: Search = plan.search
+        self._dimensions = {dimension.field: dimension for dimension in plan.dimensions}
         self._storage = storage.storage
         self._shared = storage.shared
         self._cached_trials: list[FrozenTrial] | None = None
@@ -109,11 +110,13 @@ class TuningStudy:
         directions: list[Literal["minimize", "maximize"]] = [
             "maximize" if o.direction == "max" else "minimize" for o in plan.search.objectives
         ]
+        searched = self._dimensions.get("epochs")
+        epochs = [plan.base.trial.epochs, *(limits(searched) if searched else ())]
         self.optuna_study = optuna.create_study(
             study_name=f"{experiment}/{plan.label} [{plan.key}]",
             storage=storage.storage,
             directions=directions,
-            pruner=make_pruner(self.search, _most_epochs(plan)),
+            pruner=make_pruner(self.search, int(max(epochs))),
             load_if_exists=True,
         )
         self._stale_points = StalePoints(self.optuna_study)
@@ -180,8 +183,7 @@ class TuningStudy:
         for optuna_trial in self._trials():
             if TRIALS in optuna_trial.user_attrs:
                 with suppress(InvalidPoint):  # A skip rule was added after the point.
-                    trial = self.plan.trial(self.point_of(optuna_trial))
-                    yield from self._planned(trial, optuna_trial.number)
+                    yield from self._planned(self.trial_of(optuna_trial), optuna_trial.number)
 
     def tell(self, point: SearchPoint, state: TrialState, outcome: str) -> None:
         """Ends a point. The value of a complete point is the mean over its seeds.
@@ -190,8 +192,19 @@ class TuningStudy:
         stay in the store.
         """
         self._cached_trials = None
+        optuna_trial, values = point.optuna_trial, None
         try:
-            self._tell(point, state, outcome)
+            if self._shared:
+                trial_id = optuna_trial._trial_id
+                stored_state = self._storage.get_trial(trial_id).state
+                self._storage.check_trial_is_updatable(trial_id, stored_state)
+            if self.search.minutes is not None:
+                optuna_trial.set_user_attr(SECONDS, point.seconds)
+            if state is TrialState.COMPLETE:
+                values = [sum(column) / len(column) for column in zip(*point.values, strict=True)]
+            else:
+                optuna_trial.set_user_attr(OUTCOME, outcome)
+            self.optuna_study.tell(optuna_trial, values, state, skip_if_finished=True)
         except UpdateFinishedTrialError:
             _logger.warning(
                 "study %r: point #%d is not counted here: another machine has taken it over, "
@@ -199,21 +212,6 @@ class TuningStudy:
                 self.plan.label,
                 point.number,
             )
-
-    def _tell(self, point: SearchPoint, state: TrialState, outcome: str) -> None:
-        optuna_trial = point.optuna_trial
-        if self._shared:
-            trial_id = optuna_trial._trial_id
-            stored_state = self._storage.get_trial(trial_id).state
-            self._storage.check_trial_is_updatable(trial_id, stored_state)
-        if self.search.minutes is not None:
-            optuna_trial.set_user_attr(SECONDS, point.seconds)
-        values = None
-        if state is TrialState.COMPLETE:
-            values = [sum(column) / len(column) for column in zip(*point.values, strict=True)]
-        else:
-            optuna_trial.set_user_attr(OUTCOME, outcome)
-        self.optuna_study.tell(optuna_trial, values, state, skip_if_finished=True)
 
     def retry(self, point: SearchPoint, why: str) -> bool:
         """Queues a point again whose worker died. Returns False where it died too often."""
@@ -229,14 +227,19 @@ class TuningStudy:
         complete = [t for t in self._trials() if t.state is TrialState.COMPLETE]
         return min(complete, key=lambda t: (self._sign * t.values[0], t.number), default=None)
 
+    def tuned(self) -> Trial | None:
+        """Returns the trial of the best point; None where no point is complete."""
+        best = self.best()
+        return None if best is None else self.trial_of(best)
+
     def pareto_front(self) -> list[FrozenTrial]:
         """Returns the complete points that no other point dominates."""
         return sorted(self.optuna_study.best_trials, key=lambda trial: trial.number)
 
-    def point_of(self, optuna_trial: FrozenTrial) -> Point:
-        """Returns a stored point's values, as a trial takes them."""
-        by_field = {dimension.field: dimension for dimension in self.plan.dimensions}
-        return {name: decode(by_field[name], value) for name, value in optuna_trial.params.items()}
+    def trial_of(self, optuna_trial: FrozenTrial) -> Trial:
+        """Returns the trial of a stored point. Raises InvalidPoint where it has none any more."""
+        stored = optuna_trial.params.items()
+        return self.plan.trial({f: decode(self._dimensions[f], value) for f, value in stored})
 
     def outcome_counts(self) -> Mapping[str, int]:
         """Counts the points of the budget by outcome: done, pruned, diverged, failed, running."""
@@ -270,7 +273,7 @@ class TuningStudy:
         trial, point = self.plan.base.trial, {}
         for dimension in self.plan.dimensions:
             root = dimension.field.partition(".")[0]
-            if any(d.field == dimension.field for d in self.plan.applying(trial)):
+            if applies(dimension.field, trial):
                 point[dimension.field] = suggest(optuna_trial, dimension)
                 if root == dimension.field:
                     trial = with_field(trial, root, point[root])
@@ -319,10 +322,9 @@ class TuningStudy:
     def _enqueue_known_points(self) -> None:
         if self.search.sampler.name == "grid":
             return  # The grid visits each of its points once.
-        by_field = {dimension.field: dimension for dimension in self.plan.dimensions}
         stored = {trial.user_attrs.get(KNOWN) for trial in self._trials()}
         for point in self.plan.known_points:
-            params = {name: encode(by_field[name], value) for name, value in point.items()}
+            params = {name: encode(self._dimensions[name], value) for name, value in point.items()}
             key = str(sorted(params.items()))
             if key not in stored:
                 self.optuna_study.enqueue_trial(params, user_attrs={KNOWN: key})
@@ -384,16 +386,3 @@ def _is_counted(optuna_trial: FrozenTrial) -> bool:
 
 def _seconds_of(optuna_trial: FrozenTrial) -> float:
     return float(optuna_trial.user_attrs.get(SECONDS, 0.0)) if _is_counted(optuna_trial) else 0.0
-
-
-def _most_epochs(plan: StudyPlan) -> int:
-    """Returns the most epochs that a trial of the study trains."""
-    epochs = [plan.base.trial.epochs]
-    for dimension in plan.dimensions:
-        if dimension.field == "epochs":
-            epochs += (
-                [int(dimension.high)]
-                if isinstance(dimension, NumericDimension)
-                else list(dimension.values)
-            )
-    return max(epochs)

@@ -1,4 +1,5 @@
-"""Plans the studies of a search: what each study searches, and which trials its points stand for.
+"""Plans a search: what each study searches, which trials its points stand for, and what is trained
+again on fresh seeds.
 
 Nothing here depends on Optuna.
 """
@@ -10,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.core.errors import HarnessError, InputError
+from harness.core.seeding import stream_seed
 from harness.core.text import format_number, format_value
 from harness.experiment.experiment import (
     CategoricalDimension,
@@ -28,9 +31,13 @@ from harness.experiment.experiment import (
 from harness.experiment.grid import Axis, SkipRule, matches
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import COMPONENT_FIELDS, Choice, Trial, make_config_id, make_trial_id
+from harness.store import names
 
 ALL = "all"
 """The label of the only study of a search without `per`."""
+
+SEEDS = 1_000_000
+"""Fresh seeds are smaller than this, so that people can read them out."""
 
 Point = Mapping[str, Any]
 """A value for each searched field that applies, as `Trial` takes it."""
@@ -109,7 +116,7 @@ class StudyPlan:
 
     def applying(self, trial: Trial) -> Iterator[Dimension]:
         """Yields the dimensions that apply to a trial with these components."""
-        return (d for d in self.dimensions if _applies(d.field, trial))
+        return (d for d in self.dimensions if applies(d.field, trial))
 
     def trial(self, point: Point) -> Trial:
         """Returns the base trial with a point's values. Raises InvalidPoint where there is none."""
@@ -169,8 +176,15 @@ def plan_studies(plan: Plan, search: Search, data_root: Path) -> tuple[StudyPlan
         )
         for where, base in bases.items()
     )
-    for study in studies:
-        _require_large_enough_grid(study)
+    if search.sampler.name == "grid" and search.trials is not None:
+        for study in studies:
+            size = prod(len(grid_values(dimension)) for dimension in study.dimensions)
+            if search.trials > size:
+                raise InputError(
+                    f"search: the grid of study {study.label!r} has {format_value(size)} points, "
+                    f"fewer than its {search.trials} trials: set search.trials={size}, or widen "
+                    "the space"
+                )
     return studies
 
 
@@ -180,11 +194,49 @@ def search_plan(experiment: Experiment, studies: Sequence[StudyPlan], search: Se
     It has the base trial of each study, and every searched field as an axis.
     """
     axes = [axis for axis in experiment.axes if axis.field in search.per]
-    for d in search.space:
-        values = d.values if isinstance(d, CategoricalDimension) else (d.low, d.high)
-        axes.append(Axis(d.field, values))
+    axes += [Axis(dimension.field, limits(dimension)) for dimension in search.space]
     described = replace(experiment, axes=tuple(axes))
     return Plan(described, tuple(study.base for study in studies), ())
+
+
+def plan_retraining(
+    experiment: Experiment, search: Search, winners: Sequence[tuple[StudyPlan, Trial | None]]
+) -> tuple[Plan, Mapping[str, Mapping[str, str]]]:
+    """Plans each study's tuned trial and its default on the same fresh seeds, as pairs.
+
+    A default that is the tuned trial itself is trained once. winners: each study with its tuned
+    trial; None where no point was completed. Returns the plan, and the tags of each trial's run
+    that say which part it has in the search (see `names.TAG_ROLE`), by trial id.
+    """
+    seeds = fresh_seeds(search)
+    trials: dict[str, PlannedTrial] = {}
+    search_tags: dict[str, Mapping[str, str]] = {}
+    for study, tuned in winners:
+        for role, trial in ((names.TUNED, tuned), (names.DEFAULT, study.default)):
+            if trial is None:
+                continue
+            name = f"{study.label} {role} {study.describe(trial)}".strip()
+            for planned in study.planned_trials(trial, seeds, name):
+                part = names.BOTH if planned.trial_id in trials else role
+                search_tags[planned.trial_id] = {"study": study.label, "role": part}
+                named = replace(planned, name=f"{name} seed={planned.trial.seed}")
+                trials.setdefault(planned.trial_id, named)
+    axes = [axis for axis in experiment.axes if axis.field in search.per]
+    axes += [Axis(dimension.field, ()) for dimension in search.space]
+    axes.append(Axis("seed", tuple(seeds)))
+    plan = Plan(replace(experiment, axes=tuple(axes)), tuple(trials.values()), ())
+    return plan, search_tags
+
+
+def fresh_seeds(search: Search) -> list[int]:
+    """Draws `retrain_seeds` different seeds that no point was judged on, from the search's seed."""
+    seeds: dict[int, None] = {}
+    numbers = count()
+    while len(seeds) < search.retrain_seeds:
+        seed = stream_seed(search.seed, "retrain", next(numbers)) % SEEDS
+        if seed not in search.seeds:
+            seeds[seed] = None
+    return list(seeds)
 
 
 def with_field(trial: Trial, field: str, value: Any) -> Trial:
@@ -219,7 +271,15 @@ def grid_values(dimension: Dimension) -> list[Any]:
     return [kind(dimension.low + n * step) for n in range(n_steps + 1)]
 
 
-def _applies(field: str, trial: Trial) -> bool:
+def limits(dimension: Dimension) -> tuple[Any, ...]:
+    """Returns every value of a list, or both ends of a range."""
+    if isinstance(dimension, CategoricalDimension):
+        return dimension.values
+    return dimension.low, dimension.high
+
+
+def applies(field: str, trial: Trial) -> bool:
+    """Whether a trial has a field; an option may be of a component that it does not use."""
     root, _, option = field.partition(".")
     return not option or option in type(getattr(trial, root).options).model_fields
 
@@ -236,7 +296,7 @@ def _applying_dimensions(base: Trial, space: Sequence[Dimension]) -> tuple[Dimen
         root = dimension.field.partition(".")[0]
         choices = searched[root].values if root in searched else ()
         trials = [with_field(base, root, choice) for choice in choices] or [base]
-        if any(_applies(dimension.field, trial) for trial in trials):
+        if any(applies(dimension.field, trial) for trial in trials):
             dimensions.append(dimension)
     return tuple(dimensions)
 
@@ -247,15 +307,3 @@ def _described(field: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{field}={format_number(float(f'{value:.4g}'))}"
     return f"{field}={value_label(value)}"
-
-
-def _require_large_enough_grid(study: StudyPlan) -> None:
-    search = study.search
-    if search.sampler.name != "grid" or search.trials is None:
-        return
-    size = prod(len(grid_values(dimension)) for dimension in study.dimensions)
-    if search.trials > size:
-        raise InputError(
-            f"search: the grid of study {study.label!r} has {format_value(size)} points, fewer "
-            f"than its {search.trials} trials: set search.trials={size}, or widen the space"
-        )

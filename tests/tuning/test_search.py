@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from harness import compare, search, sweep
 from harness.store import names
 from harness.store.store import Store, open_store
-from harness.tuning.retraining import fresh_seeds
+from harness.tuning.study_plan import fresh_seeds
 from tests.tuning.tuning_support import FILE, counted, plans, run, stored, write
 
 quick = pytest.mark.usefixtures("no_figures")

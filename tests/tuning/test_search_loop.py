@@ -16,8 +16,7 @@ from harness.core.process import Interrupts
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.executors.base import Event, TrainingTask
 from harness.tuning.samplers import points_per_round
-from harness.tuning.search_loop import SearchEvent, SearchLoop
-from harness.tuning.stacking import StackLimit, stack_limit
+from harness.tuning.search_loop import SearchEvent, SearchLoop, StackLimit, stack_limit
 from harness.tuning.storage import open_storage
 from harness.tuning.study import TuningStudy
 from tests.tuning.tuning_support import FILE, counted, plans, write

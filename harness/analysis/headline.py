@@ -9,15 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from harness.analysis.across_tasks import (
+from harness.analysis.contenders import Improvement, improvement
+from harness.analysis.statistics import (
     ALPHA,
-    Improvement,
     average_ranks,
     critical_difference,
     friedman_test,
-    improvement,
-)
-from harness.analysis.paired import (
     holm,
     ordered_differences,
     probability_of_improvement,

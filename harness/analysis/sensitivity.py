@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 
 from harness.analysis.ranking import Edge, lr_edge
-from harness.analysis.summary import Interval, bootstrap
+from harness.analysis.statistics import Interval, bootstrap
 
 KEPT = 0.95
 DIVERGED_SHARE = 0.5

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from math import isfinite, nan
+from textwrap import indent
 
 from harness.core.errors import HarnessError, InputError
 from harness.core.process import INTERRUPTED
@@ -25,16 +26,11 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
     """
     try:
         return command(sys.argv[1:] if argv is None else argv)
-    except InputError as error:
-        several = len(error.problems) > 1
-        title = f"error: {len(error.problems)} problems\n" if several else "error: "
-        text = str(error)
-        if several:
-            text = "\n".join(f"  {line}" for line in text.splitlines())
-        print(title + text, file=sys.stderr)
-        return error.exit_code
     except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
+        text = str(error)
+        if isinstance(error, InputError) and len(error.problems) > 1:
+            text = f"{len(error.problems)} problems\n{indent(text, '  ')}"
+        print(f"error: {text}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
@@ -80,7 +76,7 @@ def add_training_flags(parser: argparse.ArgumentParser, fuse: str, workers: str 
     )
     parser.add_argument(
         "--fuse",
-        type=_positive_or("auto", "off"),
+        type=_stack_size,
         default="off",
         metavar="auto|off|K",
         help=fuse,
@@ -108,16 +104,11 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _positive_or(*words: str) -> Callable[[str], int | str]:
-    """Returns the parser of a flag that takes a positive integer or one of `words`."""
-
-    def parse(text: str) -> int | str:
-        try:
-            return text if text in words else _positive(text)
-        except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentTypeError(f"{error}, {' or '.join(words)}") from None
-
-    return parse
+def _stack_size(text: str) -> int | str:
+    try:
+        return text if text in ("auto", "off") else _positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, auto or off") from None
 
 
 def _seconds(text: str) -> float:

@@ -6,18 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Protocol
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness.core.metrics import Goal, best_epoch
 from harness.core.records import Ended, Measured, Outcome, Record, Started
@@ -92,35 +85,23 @@ def _resumption(started: Started) -> Iterator[str]:
         yield "restarted, as none of its checkpoints could be used"
 
 
-class ProgressDisplay(Protocol):
-    """Shows the progress while it is entered."""
-
-    def __enter__(self) -> ProgressDisplay: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-
-    def show(self, state: ProgressState, planned: PlannedTrial, record: Record) -> None:
-        """Shows the state after a record of a trial was added."""
-        ...
-
-
-def progress_display(console: Console, total: int) -> ProgressDisplay:
-    """Returns a live bar if the console is a terminal, else plain lines."""
-    return ProgressBar(console, total) if console.is_terminal else ProgressLines(console)
-
-
-class _Messages:
-    """Messages about single records."""
+class ProgressDisplay:
+    """Shows the progress while it is entered, with messages about single records."""
 
     def __init__(self) -> None:
         self._stacked: set[str] = set()
 
-    def about(self, planned: PlannedTrial, record: Record) -> str:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Ends the display."""
+
+    def show(self, state: ProgressState, planned: PlannedTrial, record: Record) -> None:
+        """Shows the state after a record of a trial was added."""
+        raise NotImplementedError
+
+    def _message(self, planned: PlannedTrial, record: Record) -> str:
         """Returns the message about a record, or "".
 
         There is one about each trial that failed or diverged, and one about stacked training for
@@ -132,29 +113,28 @@ class _Messages:
             case Started():
                 how = str(record.metadata.get("fusing") or record.metadata.get("not_fused") or "")
                 what, _, _ = how.partition(":")
-                if what not in self._stacked:
+                if how and what not in self._stacked:
                     self._stacked.add(what)
-                    return f"stacking: {how}" if how else ""
+                    return f"stacking: {how}"
         return ""
 
 
-class ProgressLines:
+def progress_display(console: Console, total: int) -> ProgressDisplay:
+    """Returns a live bar if the console is a terminal, else plain lines."""
+    return ProgressBar(console, total) if console.is_terminal else ProgressLines(console)
+
+
+class ProgressLines(ProgressDisplay):
     """Prints a line every few seconds, and one at once for each trial that fails or diverges."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._console = console
-        self._messages = _Messages()
         self._last_line = time.monotonic()
         self._first_end: float | None = None
 
-    def __enter__(self) -> ProgressLines:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        return None
-
     def show(self, state: ProgressState, planned: PlannedTrial, record: Record) -> None:
-        if message := self._messages.about(planned, record):
+        if message := self._message(planned, record):
             self._print(message)
         now = time.monotonic()
         if state.ended == 1 and self._first_end is None:
@@ -174,11 +154,11 @@ class ProgressLines:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class ProgressBar:
+class ProgressBar(ProgressDisplay):
     """Shows one live bar: trials that ended, outcomes, remaining time, best value so far."""
 
     def __init__(self, console: Console, total: int) -> None:
-        self._messages = _Messages()
+        super().__init__()
         self._progress = Progress(
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -189,7 +169,7 @@ class ProgressBar:
         )
         self._task = self._progress.add_task("starting", total=total)
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 
@@ -197,7 +177,7 @@ class ProgressBar:
         self._progress.stop()
 
     def show(self, state: ProgressState, planned: PlannedTrial, record: Record) -> None:
-        if message := self._messages.about(planned, record):
+        if message := self._message(planned, record):
             self._progress.console.print(message, markup=False, highlight=False)
         text = "; ".join(part for part in (state.counts(), state.best_so_far()) if part)
         self._progress.update(self._task, completed=state.ended, description=escape(text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.analysis.summary import Interval
+from harness.analysis.statistics import Interval
 from harness.report.blocks import ReportTable, columns
 from harness.report.numbers import MISSING
 

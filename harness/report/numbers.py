@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import floor, isfinite, log10
 
-from harness.analysis.summary import Interval
+from harness.analysis.statistics import Interval
 
 DECIMALS = 4
 MISSING = "–"

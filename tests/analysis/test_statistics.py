@@ -13,21 +13,22 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from harness.analysis.across_tasks import (
+from harness.analysis.contenders import stratified_iqm
+from harness.analysis.cost import pareto
+from harness.analysis.statistics import (
     average_ranks,
+    bootstrap,
     critical_difference,
     friedman_test,
     groups_within,
-    stratified_iqm,
-)
-from harness.analysis.cost import pareto
-from harness.analysis.paired import (
     holm,
+    interquartile_mean,
     ordered_differences,
+    percentile,
     probability_of_improvement,
     signed_rank,
+    summarise_values,
 )
-from harness.analysis.summary import bootstrap, interquartile_mean, percentile, summarise_values
 from harness.core.errors import InputError
 from harness.report.sections.budget import DEFAULT_LR, expected_best
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from harness.analysis.summary import Interval
+from harness.analysis.statistics import Interval
 from harness.report.blocks import Column, ReportTable
 from harness.report.figures import (
     BarChart,

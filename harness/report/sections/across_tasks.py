@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.analysis.across_tasks import AverageRank, Friedman, friedman_test, rank_contenders
 from harness.analysis.comparison import Comparison
+from harness.analysis.contenders import AverageRank, rank_contenders
+from harness.analysis.statistics import Friedman, friedman_test
 from harness.analysis.tournament import make_tournament
 from harness.core.text import join_with_and, plural
 from harness.report.blocks import Block, Paragraph, ReportTable, columns

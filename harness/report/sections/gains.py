@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.comparison import TASK, Comparison
-from harness.analysis.summary import Interval, bootstrap
+from harness.analysis.statistics import Interval, bootstrap
 from harness.core.records import Outcome
 from harness.core.text import join_with_and
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns

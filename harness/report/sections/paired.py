@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
-from harness.analysis.paired import Pair, compare_pairs
+from harness.analysis.contenders import Pair, compare_pairs
 from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns
 from harness.report.figures import Figure, ForestPlot, ForestRow

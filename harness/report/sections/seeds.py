@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.analysis.comparison import Comparison
-from harness.analysis.summary import Summary, summarise_values
+from harness.analysis.statistics import Summary, summarise_values
 from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, ForestPlot, ForestRow

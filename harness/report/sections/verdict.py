@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.analysis.across_tasks import ALPHA, Improvement
 from harness.analysis.comparison import Comparison
+from harness.analysis.contenders import Improvement
 from harness.analysis.headline import FEWEST_SEEDS, Evidence, Headline, headline
 from harness.analysis.ranking import ConfigGroup
+from harness.analysis.statistics import ALPHA
 from harness.analysis.tournament import MOST_CONTENDERS, make_tournament
 from harness.core.errors import InputError
 from harness.core.text import join_with_and, plural

@@ -1,27 +1,63 @@
-"""Contenders over several tasks: average ranks, Friedman's test, Nemenyi's critical difference,
-interquartile means, and the probability of improvement."""
+"""Contenders against each other: every two on one task, and all of them over several tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
 
-from harness.analysis.paired import probability_of_improvement
-from harness.analysis.summary import Interval, interquartile_mean, percentile
+from harness.analysis.statistics import (
+    NO_INTERVAL,
+    Interval,
+    average_ranks,
+    bootstrap,
+    holm,
+    interquartile_mean,
+    ordered_differences,
+    percentile,
+    probability_of_improvement,
+    signed_rank,
+)
 from harness.analysis.tournament import Tournament, mean_score
-from harness.core.errors import InputError
 
 RESAMPLES = 2000
 SHARED_SCALE = ("accuracy", "top5", "precision", "recall", "f1", "roc_auc", "r2")
 """Measures whose values have the same meaning on every task; of others only the order counts."""
-ALPHA = 0.05
-_NO_INTERVAL = Interval(None, None, "insufficient data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """`first` against `second` on one task, paired by seed.
+
+    n: seeds that both have.
+    diverged: seeds on which at least one of the two diverged. They count in wins, losses, p and
+        better as worse than any value, and have no difference.
+    difference, interval: mean over the other seeds, in the metric's unit.
+    better: the probability that a seed of `first` beats a seed of `second`, ties counted half
+        (Mann–Whitney's U / n²).
+    p: Wilcoxon's, two-sided and exact. holm: p adjusted for all pairs of the task.
+    floor: the lowest p that this number of differing seeds allows.
+    Values are None for insufficient data.
+    """
+
+    task: str
+    first: str
+    second: str
+    n: int
+    diverged: int
+    wins: int
+    ties: int
+    losses: int
+    difference: float | None
+    interval: Interval
+    better: float | None
+    p: float | None
+    holm: float | None
+    floor: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +72,6 @@ class AverageRank:
     rank: float
     iqm: float | None
     interval: Interval
-
-
-@dataclass(frozen=True, slots=True)
-class Friedman:
-    """Friedman's test (1937) of whether the contenders differ at all, and Nemenyi's critical
-    difference: how far two average ranks must lie apart to differ at .05 (Demšar, 2006).
-
-    groups: the largest sets of contenders, best first, that do not differ by more than that.
-    """
-
-    tasks: int
-    statistic: float
-    p: float
-    critical_difference: float
-    groups: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +92,55 @@ class Improvement:
     interval: Interval
 
 
+def compare_pairs(
+    tournament: Tournament, generator: np.random.Generator, baseline: str | None = None
+) -> tuple[Pair, ...]:
+    """Compares every two contenders of each task, or each contender with `baseline`, with Holm's
+    adjustment within the task."""
+    pairs: list[Pair] = []
+    for task in tournament.tasks:
+        present = [name for name in tournament.contenders if (task, name) in tournament.entries]
+        of_task = [
+            _compare_pair(tournament, task, *names, generator)
+            for names in combinations(present, 2)
+            if baseline is None or baseline in names
+        ]
+        adjusted = iter(holm([pair.p for pair in of_task if pair.p is not None]))
+        pairs += [
+            pair if pair.p is None else replace(pair, holm=next(adjusted)) for pair in of_task
+        ]
+    return tuple(pairs)
+
+
+def _compare_pair(
+    tournament: Tournament, task: str, first: str, second: str, generator: np.random.Generator
+) -> Pair:
+    """Compares one pair on one task, without adjustment."""
+    a, b = tournament.paired_scores(task, first, second)
+    finite = np.isfinite(a) & np.isfinite(b)
+    differences = (a - b)[finite]
+    p, floor = signed_rank([ordered_differences(a, b)]) if a.size > 1 else (None, None)
+    interval = bootstrap(differences, generator)
+    if tournament.sign < 0 and interval.low is not None and interval.high is not None:
+        interval = Interval(-interval.high, -interval.low, interval.method)
+    return Pair(
+        task=task,
+        first=first,
+        second=second,
+        n=a.size,
+        diverged=int((~finite).sum()),
+        wins=int((a > b).sum()),
+        ties=int((a == b).sum()),
+        losses=int((a < b).sum()),
+        difference=float(tournament.sign * differences.mean()) if differences.size else None,
+        interval=interval,
+        better=probability_of_improvement(a, b) if a.size > 1 else None,
+        p=p,
+        holm=None,
+        floor=floor,
+    )
+
+
 def rank_contenders(
     tournament: Tournament, tasks: Sequence[str], generator: np.random.Generator
 ) -> tuple[AverageRank, ...]:
@@ -78,24 +148,13 @@ def rank_contenders(
     ranks = average_ranks(tournament.mean_scores(tasks))
     ranked = []
     for contender, rank in zip(tournament.contenders, ranks, strict=True):
-        iqm, interval = None, _NO_INTERVAL
+        iqm, interval = None, NO_INTERVAL
         if tournament.metric.rpartition("/")[2] in SHARED_SCALE:
             strata = [tournament.entries[task, contender].scores for task in tasks]
             iqm, interval = stratified_iqm(strata, generator)
         signed = None if iqm is None else tournament.sign * iqm
         ranked.append(AverageRank(contender, float(rank), signed, interval))
     return tuple(sorted(ranked, key=lambda contender: contender.rank))
-
-
-def average_ranks(scores: ArrayLike) -> NDArray[np.float64]:
-    """Returns the average rank of each contender, 1 the best; ties share a rank.
-
-    scores: [task, contender], higher is better. Raises InputError if one is missing.
-    """
-    table = np.asarray(scores, dtype=float)
-    if table.ndim != 2 or np.isnan(table).any():
-        raise InputError("scores must be a whole table [task, contender]: one is missing")
-    return np.asarray(stats.rankdata(-np.round(table, 12), axis=1).mean(axis=0))
 
 
 def stratified_iqm(
@@ -106,60 +165,13 @@ def stratified_iqm(
     pooled = np.concatenate(strata)
     value = interquartile_mean(pooled) if pooled.size else -np.inf
     if not np.isfinite(value):
-        return None, _NO_INTERVAL
+        return None, NO_INTERVAL
     resampled = [
         values[generator.integers(values.size, size=(RESAMPLES, values.size))] for values in strata
     ]
     with np.errstate(invalid="ignore"):
         means = stats.trim_mean(np.concatenate(resampled, axis=1), 0.25, axis=1)
     return value, percentile(means)
-
-
-def friedman_test(scores: ArrayLike, contenders: Sequence[str]) -> Friedman | None:
-    """Returns None for fewer than three contenders or two tasks: the test is then not defined.
-
-    scores: [task, contender], higher is better.
-    """
-    table = np.round(np.asarray(scores, dtype=float), 12)
-    tasks, k = table.shape
-    if tasks < 2 or k < 3:
-        return None
-    ranks = average_ranks(table)
-    if (table == table[:, :1]).all():
-        statistic, p = 0.0, 1.0  # All tie: the correction for ties divides 0 by 0.
-    else:
-        # Friedman's test of the ranks makes contenders that diverged on a task a tie.
-        test = stats.friedmanchisquare(*stats.rankdata(table, axis=1).T)
-        statistic, p = float(test.statistic), float(test.pvalue)
-    difference = critical_difference(k, tasks)
-    return Friedman(tasks, statistic, p, difference, groups_within(contenders, ranks, difference))
-
-
-@cache
-def critical_difference(contenders: int, tasks: int, alpha: float = ALPHA) -> float:
-    """Returns Nemenyi's critical difference, q √(k (k + 1) / 6N), with q of the studentised range
-    over √2."""
-    q = stats.studentized_range.ppf(1 - alpha, contenders, np.inf) / np.sqrt(2)
-    return float(q * np.sqrt(contenders * (contenders + 1) / (6 * tasks)))
-
-
-def groups_within(
-    contenders: Sequence[str], ranks: ArrayLike, distance: float
-) -> tuple[tuple[str, ...], ...]:
-    """Returns the largest sets of two or more neighbours in rank that lie within `distance`."""
-    values = np.asarray(ranks, dtype=float)
-    order = np.argsort(values, kind="stable")
-    spans = [
-        (start, end)
-        for start, end in combinations(range(len(order)), 2)
-        if values[order[end]] - values[order[start]] <= distance
-    ]
-    largest = [
-        (start, end)
-        for start, end in spans
-        if not any(a <= start and end <= b and (a, b) != (start, end) for a, b in spans)
-    ]
-    return tuple(tuple(contenders[order[i]] for i in range(a, b + 1)) for a, b in largest)
 
 
 def improvement(

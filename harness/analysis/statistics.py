@@ -1,0 +1,260 @@
+"""Statistics of plain numbers: summaries over seeds with bootstrap intervals, and tests of whether
+contenders differ: Wilcoxon's with Holm's adjustment, Friedman's with Nemenyi's difference."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from harness.core.errors import InputError
+
+ALPHA = 0.05
+"""Level of every test."""
+EXACT_BELOW = 200
+"""Most pairs for which the null distribution is enumerated; for more it is close to normal."""
+FEWEST = 3
+"""Fewest values for an interval: two values have only three distinct resamples."""
+LEVEL = 0.95
+"""Confidence level of every interval."""
+RESAMPLES = 4000
+
+Method = Literal["BCa", "percentile", "degenerate", "insufficient data"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A bootstrap interval at `LEVEL`.
+
+    `method` is "degenerate" where all resamples agree and "insufficient data" for fewer than
+    `FEWEST` values; `low` and `high` are then None.
+    """
+
+    low: float | None
+    high: float | None
+    method: Method
+
+
+NO_INTERVAL = Interval(None, None, "insufficient data")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Statistics of n values; None where there are too few values.
+
+    sd: standard deviation with n − 1. iqm: interquartile mean. interval: of the mean.
+    """
+
+    n: int
+    mean: float | None
+    sd: float | None
+    median: float | None
+    iqm: float | None
+    interval: Interval
+
+
+def summarise_values(values: Sequence[float], generator: np.random.Generator) -> Summary:
+    """Summarises finite values. Raises ValueError if a value is not finite: trials that diverged
+    are counted, never averaged."""
+    data = np.asarray(values, dtype=float)
+    if data.ndim != 1 or not np.isfinite(data).all():
+        raise ValueError(f"expected finite values in one dimension, got shape {data.shape}")
+    return Summary(
+        n=data.size,
+        mean=float(data.mean()) if data.size else None,
+        sd=float(data.std(ddof=1)) if data.size > 1 else None,
+        median=float(np.median(data)) if data.size else None,
+        iqm=interquartile_mean(data) if data.size else None,
+        interval=bootstrap(data, generator),
+    )
+
+
+def interquartile_mean(values: ArrayLike) -> float:
+    """Returns the mean without the lowest and the highest quarter (Agarwal et al., 2021)."""
+    return float(stats.trim_mean(np.asarray(values, dtype=float), 0.25))
+
+
+def bootstrap(
+    values: NDArray[np.float64],
+    generator: np.random.Generator,
+    statistic: Callable[..., Any] = np.mean,
+) -> Interval:
+    """Returns the bias-corrected and accelerated (BCa) interval of a statistic (Efron, 1987).
+
+    statistic: a function of an array that accepts `axis`.
+    """
+    if values.size < FEWEST:
+        return NO_INTERVAL
+    if np.ptp(values) == 0:
+        return Interval(None, None, "degenerate")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        limits = stats.bootstrap(
+            (values,),
+            statistic,
+            n_resamples=RESAMPLES,
+            confidence_level=LEVEL,
+            method="BCa",
+            random_state=generator,
+        ).confidence_interval
+    if not np.isfinite([limits.low, limits.high]).all():
+        return Interval(None, None, "degenerate")
+    return Interval(float(limits.low), float(limits.high), "BCa")
+
+
+def percentile(samples: NDArray[np.float64]) -> Interval:
+    """Returns the middle `LEVEL` of resampled values [R].
+
+    It serves statistics over several strata, for which BCa is not defined.
+    """
+    if not np.isfinite(samples).all() or np.ptp(samples) == 0:
+        return Interval(None, None, "degenerate")
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail])
+    return Interval(float(low), float(high), "percentile")
+
+
+def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
+    """Returns P(a > b) + P(a = b) / 2 over all combinations of a [n] and b [m].
+
+    This is the probability of improvement of Agarwal et al. (2021), Mann–Whitney's U / (n m). −inf
+    is worse than any value.
+    """
+    first, second = np.asarray(a, dtype=float)[:, None], np.asarray(b, dtype=float)[None, :]
+    return float(np.mean((first > second) + 0.5 * (first == second)))
+
+
+def ordered_differences(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns a − b for tests that read signs and ranks alone.
+
+    A trial that diverged differs from any value by infinity, and two of them do not differ.
+    """
+    with np.errstate(invalid="ignore"):
+        differences = a - b
+    return np.where(a == b, 0.0, differences)
+
+
+def signed_rank(strata: Sequence[ArrayLike]) -> tuple[float | None, float | None]:
+    """Wilcoxon's signed-rank test (1945), two-sided, of differences ranked within each stratum [n].
+
+    Returns p and the lowest p that this number of differences allows. Differences of 0 are left
+    out, as Wilcoxon does; (None, None) if no other is left. The test is exact with ties too, by
+    enumeration of all signs, where SciPy uses the normal distribution. Tied ranks are averaged.
+    """
+    arrays = (np.asarray(stratum, dtype=float) for stratum in strata)
+    nonzero = [differences[differences != 0] for differences in arrays]
+    positive = np.concatenate([differences > 0 for differences in nonzero])
+    # Average ranks are multiples of one half; doubled, they are whole and their sums exact.
+    ranks = np.concatenate([np.rint(2 * stats.rankdata(np.abs(values))) for values in nonzero])
+    if not ranks.size:
+        return None, None
+    floor = min(1.0, 2.0 ** (1 - ranks.size))
+    total = float(ranks[positive].sum())
+    if ranks.size > EXACT_BELOW:
+        z = (total - ranks.sum() / 2) / np.sqrt((ranks**2).sum() / 4)
+        return float(2 * stats.norm.sf(abs(z))), floor
+    smaller = int(min(total, ranks.sum() - total))
+    probabilities = _rank_sum_probabilities(ranks.astype(int))
+    return min(1.0, 2 * float(probabilities[: smaller + 1].sum())), floor
+
+
+def _rank_sum_probabilities(ranks: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Returns the probability of each sum of ranks, from 0 up, if each rank counts with probability
+    one half."""
+    probabilities = np.ones(1)
+    for rank in ranks:
+        longer = np.zeros(probabilities.size + rank)
+        longer[: probabilities.size] += probabilities / 2
+        longer[rank:] += probabilities / 2
+        probabilities = longer
+    return probabilities
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Returns p-values adjusted by Holm's step-down method (1979): of m values, the i-th smallest
+    times m − i, and never below the adjusted value of a smaller one."""
+    order = np.argsort(p, kind="stable")
+    stepped = np.minimum(1.0, np.arange(len(p), 0, -1) * np.asarray(p)[order])
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.maximum.accumulate(stepped)
+    return adjusted.tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class Friedman:
+    """Friedman's test (1937) of whether the contenders differ at all, and Nemenyi's critical
+    difference: how far two average ranks must lie apart to differ at .05 (Demšar, 2006).
+
+    groups: the largest sets of contenders, best first, that do not differ by more than that.
+    """
+
+    tasks: int
+    statistic: float
+    p: float
+    critical_difference: float
+    groups: tuple[tuple[str, ...], ...]
+
+
+def average_ranks(scores: ArrayLike) -> NDArray[np.float64]:
+    """Returns the average rank of each contender, 1 the best; ties share a rank.
+
+    scores: [task, contender], higher is better. Raises InputError if one is missing.
+    """
+    table = np.asarray(scores, dtype=float)
+    if table.ndim != 2 or np.isnan(table).any():
+        raise InputError("scores must be a whole table [task, contender]: one is missing")
+    return np.asarray(stats.rankdata(-np.round(table, 12), axis=1).mean(axis=0))
+
+
+def friedman_test(scores: ArrayLike, contenders: Sequence[str]) -> Friedman | None:
+    """Returns None for fewer than three contenders or two tasks: the test is then not defined.
+
+    scores: [task, contender], higher is better.
+    """
+    table = np.round(np.asarray(scores, dtype=float), 12)
+    tasks, k = table.shape
+    if tasks < 2 or k < 3:
+        return None
+    ranks = average_ranks(table)
+    if (table == table[:, :1]).all():
+        statistic, p = 0.0, 1.0  # All tie: the correction for ties divides 0 by 0.
+    else:
+        # Friedman's test of the ranks makes contenders that diverged on a task a tie.
+        test = stats.friedmanchisquare(*stats.rankdata(table, axis=1).T)
+        statistic, p = float(test.statistic), float(test.pvalue)
+    difference = critical_difference(k, tasks)
+    return Friedman(tasks, statistic, p, difference, groups_within(contenders, ranks, difference))
+
+
+@cache
+def critical_difference(contenders: int, tasks: int, alpha: float = ALPHA) -> float:
+    """Returns Nemenyi's critical difference, q √(k (k + 1) / 6N), with q of the studentised range
+    over √2."""
+    q = stats.studentized_range.ppf(1 - alpha, contenders, np.inf) / np.sqrt(2)
+    return float(q * np.sqrt(contenders * (contenders + 1) / (6 * tasks)))
+
+
+def groups_within(
+    contenders: Sequence[str], ranks: ArrayLike, distance: float
+) -> tuple[tuple[str, ...], ...]:
+    """Returns the largest sets of two or more neighbours in rank that lie within `distance`."""
+    values = np.asarray(ranks, dtype=float)
+    order = np.argsort(values, kind="stable")
+    spans = [
+        (start, end)
+        for start, end in combinations(range(len(order)), 2)
+        if values[order[end]] - values[order[start]] <= distance
+    ]
+    largest = [
+        (start, end)
+        for start, end in spans
+        if not any(a <= start and end <= b and (a, b) != (start, end) for a, b in spans)
+    ]
+    return tuple(tuple(contenders[order[i]] for i in range(a, b + 1)) for a, b in largest)

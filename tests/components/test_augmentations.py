@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from harness.components.augmentations.rotate import rotated
+from harness.components.augmentations.geometric import rotated
 from harness.components.augmentations.torchvision import UNIT_RANGE_ONLY, TransformOptions
 from harness.components.base import Augmentation
 from harness.core.errors import InputError

@@ -1,14 +1,14 @@
-"""A multilayer perceptron."""
+"""Perceptrons: the multilayer perceptron, and Rosenblatt's, which has one layer."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from harness.components.base import DataInfo, Model, Options
-from harness.components.shared.layers import Activation, Init, Widths, activation, initialise
+from harness.components.shared.layers import INIT, Activation, Init, Widths, activation, initialise
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,13 +20,17 @@ class MLPOptions(Options):
     dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout probability after each hidden layer"
     )
-    init: Init = Field(
-        "default",
-        description="initial weights; kaiming_xavier: Kaiming's, Xavier's for the output layer",
+    init: Init = Field("default", description=INIT)
+
+
+class PerceptronOptions(Options):
+    init: Literal["uniform", "zeros"] = Field(
+        "uniform",
+        description="initial weights: uniform in ±1/√features (torch), or zeros (scikit-learn)",
     )
 
 
-def build(options: MLPOptions, info: DataInfo, outputs: int) -> nn.Module:
+def build_mlp(options: MLPOptions, info: DataInfo, outputs: int) -> nn.Module:
     from torch import nn
 
     layers: list[nn.Module] = [nn.Flatten()]
@@ -38,6 +42,16 @@ def build(options: MLPOptions, info: DataInfo, outputs: int) -> nn.Module:
     network = nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
     initialise(network, options.init)
     return network
+
+
+def build_perceptron(options: PerceptronOptions, info: DataInfo, outputs: int) -> nn.Module:
+    from torch import nn
+
+    linear = nn.Linear(info.features, outputs)
+    if options.init == "zeros":
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.Flatten(), linear)
 
 
 COMPONENTS = (
@@ -54,6 +68,14 @@ COMPONENTS = (
             {"hidden": [8], "activation": "gelu", "init": "kaiming_uniform"},
             {"dropout": 0.5},
         ),
-        build=build,
+        build=build_mlp,
+    ),
+    Model(
+        name="perceptron",
+        description="one linear layer; with the perceptron loss, Rosenblatt's perceptron",
+        reference="Rosenblatt, Psychological Review 65 (1958)",
+        options=PerceptronOptions,
+        tiny=({}, {"init": "zeros"}),
+        build=build_perceptron,
     ),
 )

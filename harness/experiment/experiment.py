@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from harness.components.base import Metric
-from harness.core.metrics import Goal
+from harness.core.metrics import TRAIN_SECONDS, Direction, Goal
 from harness.core.text import format_value
 from harness.experiment.grid import Axis, Grid, SkipRule
-from harness.experiment.trial import Choice
+from harness.experiment.trial import value_label
 
 Artifacts = Literal["best", "all", "none"]
 
 PARAMETERS: Final = "parameters"
 """The objective that counts a model's parameters."""
-TRAIN_SECONDS: Final = "time/train_s"
 COSTS: Final = (TRAIN_SECONDS, PARAMETERS)
 """Objectives that every trial has and that are minimised."""
 
@@ -58,12 +57,8 @@ class CategoricalDimension:
     def contains(self, value: Any) -> bool:
         return value in self.values
 
-    def labels(self) -> tuple[str, ...]:
-        """Returns a text for each value; all texts differ."""
-        return tuple(value_label(value) for value in self.values)
-
     def __str__(self) -> str:
-        return f"[{', '.join(self.labels())}]"
+        return f"[{', '.join(map(value_label, self.values))}]"
 
 
 Dimension = NumericDimension | CategoricalDimension
@@ -82,7 +77,7 @@ class Objective:
     """What a search optimises. metric: "val/accuracy", "time/train_s" or "parameters"."""
 
     metric: str
-    direction: Literal["max", "min"]
+    direction: Direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +120,6 @@ class Search:
     storage: str
 
 
-def value_label(value: Any) -> str:
-    """Returns the text of one value of a dimension."""
-    if isinstance(value, Choice):
-        return value.label
-    if isinstance(value, tuple) and any(isinstance(item, Choice) for item in value):
-        return format_value([item.label for item in value])
-    return format_value(value)
-
-
 def on_step(distance: float, step: float) -> bool:
     """Whether a distance is a whole number of steps, up to rounding."""
     steps = distance / step
@@ -163,8 +149,7 @@ class Experiment:
     metric: what trials are selected on ("val/accuracy"), by default that of the data set's task.
     metric_component: None for the loss.
     search: the `search:` block; None if there is none.
-    grid: each field's values and its combinations, from which the plan is made; None
-        only for an experiment that was not loaded from a file.
+    grid: each field's values and its combinations, from which the plan is made.
     """
 
     name: str
@@ -174,12 +159,12 @@ class Experiment:
     skip: tuple[SkipRule, ...]
     metric: str
     metric_component: Metric | None
-    direction: Literal["max", "min"]
+    direction: Direction
     target: float | None
     search: Search | None
     expect: tuple[Expectation, ...]
     artifacts: Artifacts
-    grid: Grid | None = field(default=None, repr=False, compare=False)
+    grid: Grid = field(default_factory=Grid, repr=False, compare=False)
 
     @property
     def goal(self) -> Goal:

@@ -7,6 +7,7 @@ of a trial are declared in `trial`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
@@ -161,7 +162,9 @@ class RangeFields(Fields):
     low: float = Field(description="the smallest value")
     high: float = Field(description="the largest value")
     log: bool = Field(False, description="search the logarithm")
-    step: float = Field(gt=0, description="the distance of neighbouring values, where wanted")
+    step: float | None = Field(
+        None, gt=0, description="the distance of neighbouring values, where wanted"
+    )
 
 
 class SearchFields(Fields):
@@ -248,18 +251,19 @@ class FileFields(Fields):
     )
 
 
-REQUIRED: Final = tuple(
-    name for name, info in TrialFields.model_fields.items() if info.is_required()
-)
-BY_TASK: Final = tuple(name for name, declared in DECLARATIONS.items() if declared.by_task)
-"""Fields whose null means the default of the data set's task."""
-
-
 def split(field: str) -> tuple[str, str]:
     """Splits a field into root and option: "optimizer.eps" → ("optimizer", "eps"), "lr" →
     ("lr", "")."""
     root, _, option = field.partition(".")
     return root, option
+
+
+@cache
+def json_types(fields: type[BaseModel], name: str) -> set[str]:
+    """Returns what a field may be in JSON Schema's terms: "number", "integer", "array", …"""
+    declared = fields.model_json_schema()["properties"][name]
+    members = declared.get("anyOf", [declared])
+    return {member["type"] for member in members if "type" in member}
 
 
 def is_known(field: str) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -67,7 +68,7 @@ REPORTED: Final = FieldValue(None, None, (), valid=False)
 """An invalid value whose problem is reported already."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class GridField:
     """One trial field over the whole grid. axes: the positions of the axes it depends on."""
 
@@ -75,11 +76,10 @@ class GridField:
     axes: tuple[int, ...]
     values: Mapping[Indices, FieldValue]
 
-    pick: Callable[[Indices], Indices] = field(init=False, repr=False)
-    """Takes this field's part out of a combination."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pick", _picker(self.axes))
+    @cached_property
+    def pick(self) -> Callable[[Indices], Indices]:
+        """Takes this field's part out of a combination."""
+        return _picker(self.axes)
 
     def of(self, combination: Indices) -> FieldValue:
         return self.values[self.pick(combination)]
@@ -102,15 +102,13 @@ class Grid:
         """Yields the values of these fields that occur together in some combination, each
         tuple once."""
         chosen = [self.fields[name] for name in names]
-        axes = tuple(sorted({axis for field in chosen for axis in field.axes}))
-        seen = dict.fromkeys(map(_picker(axes), self.combinations))
-        at = {axis: position for position, axis in enumerate(axes)}
-        pickers = [_picker([at[axis] for axis in field.axes]) for field in chosen]
-        for part in seen:
-            yield tuple(f.values[pick(part)] for f, pick in zip(chosen, pickers, strict=True))
+        pick = _picker(tuple({axis for field in chosen for axis in field.axes}))
+        by_part = {pick(combination): combination for combination in self.combinations}
+        for combination in by_part.values():
+            yield tuple(field.of(combination) for field in chosen)
 
 
-def _picker(axes: Sequence[int]) -> Callable[[Indices], Indices]:
+def _picker(axes: tuple[int, ...]) -> Callable[[Indices], Indices]:
     """Returns a function that takes these positions out of a combination, always as a tuple."""
     if not axes:
         return lambda _: ()
@@ -129,15 +127,17 @@ def enumerate_grid(
     combinations: list[Indices] = []
     skipped: list[tuple[Indices, int]] = []
     for combination in product(*(range(len(axis.values)) for axis in axes)):
-        first = -1
-        for number, test in enumerate(tests):
-            if all(pick(combination) in matching for pick, matching in test):
-                counts[number] += 1
-                first = number if first < 0 else first
-        if first < 0:
-            combinations.append(combination)
+        matched = [
+            number
+            for number, test in enumerate(tests)
+            if all(pick(combination) in matching for pick, matching in test)
+        ]
+        for number in matched:
+            counts[number] += 1
+        if matched:
+            skipped.append((combination, matched[0]))
         else:
-            skipped.append((combination, first))
+            combinations.append(combination)
     return Grid(axes, fields, tuple(combinations), tuple(skipped)), tuple(counts)
 
 
@@ -149,9 +149,8 @@ def _test(
     test = []
     for name, wanted in rule.when.items():
         of_grid = fields[name.partition(".")[0]]
-        matching = frozenset(
-            key for key, value in of_grid.values.items() if field_matches(name, wanted, value.plain)
-        )
+        cells = of_grid.values.items()
+        matching = frozenset(at for at, cell in cells if _field_matches(name, wanted, cell.plain))
         test.append((of_grid.pick, matching))
     return test
 
@@ -168,29 +167,26 @@ def matches(condition: Mapping[str, Any], trial: Trial | Mapping[str, Plain]) ->
     """
     fields = trial.resolved() if isinstance(trial, Trial) else trial
     return all(
-        field_matches(field, wanted, fields.get(field.partition(".")[0]))
+        _field_matches(field, wanted, fields.get(field.partition(".")[0]))
         for field, wanted in condition.items()
     )
 
 
-def field_matches(field: str, wanted: Any, value: Plain) -> bool:
+def _field_matches(field: str, wanted: Any, value: Plain) -> bool:
     """Whether one field of a condition holds. value: of the field's root, the whole component.
 
     wanted: a value; a component's name, or a mapping of its name and some of its options; or a
     list, which means any of its items (or the list itself, where the field's value is a list).
     """
     root, _, option = field.partition(".")
-    if option:
-        return isinstance(value, Mapping) and option in value and _any(wanted, value[option])
     if root in COMPONENT_LIST_FIELDS:
         return _augment_matches(wanted, value or [])
-    return _any(wanted, value)
-
-
-def _any(wanted: Any, value: Plain) -> bool:
-    if _equal(wanted, value):
-        return True
-    return isinstance(wanted, (list, tuple)) and any(_equal(item, value) for item in wanted)
+    if option:
+        if not isinstance(value, Mapping) or option not in value:
+            return False
+        value = value[option]
+    alternatives = wanted if isinstance(wanted, (list, tuple)) else []
+    return any(_equal(item, value) for item in (wanted, *alternatives))
 
 
 def _augment_matches(wanted: Any, value: list[Plain]) -> bool:

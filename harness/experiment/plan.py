@@ -6,8 +6,7 @@ planning ten thousand trials takes a fraction of a second.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,13 +19,13 @@ from harness.experiment.grid import Axis, FieldValue, Grid, Indices
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
     DECLARATIONS,
-    NOT_IN_CONFIG_ID,
-    SEMANTICS_VERSION,
     Choice,
     Trial,
+    config_identity,
     field_identity,
     field_label,
-    short_hash,
+    id_part,
+    make_id,
 )
 
 NAMED_WITHOUT_AXES: Final = tuple(n for n, declared in DECLARATIONS.items() if declared.names_trial)
@@ -74,11 +73,13 @@ def make_plan(experiment: Experiment, data_root: Path | None = None) -> Plan:
     Raises InputError (`DataMissing`) naming every file that is wanted and absent.
     """
     grid = experiment.grid
-    if grid is None:
-        raise ValueError("only an experiment loaded from a file can be planned")
     fingerprints = _fingerprints(grid, data_root or paths.data_root())
-    make_ids = _id_maker(grid)
-    make_trial = _trial_maker(grid)
+    fields = sorted(grid.fields.items())
+    id_parts = {
+        value: id_part(name, field_identity(name, value.value))
+        for name, field in fields
+        for value in field.values.values()
+    }
     labels = {axis.field: _axis_labels(axis) for axis in grid.axes}
 
     def axis_texts(combination: Indices) -> dict[str, str]:
@@ -91,84 +92,42 @@ def make_plan(experiment: Experiment, data_root: Path | None = None) -> Plan:
         for combination, rule in grid.skipped
     ]
     for combination in grid.combinations:
-        trial = make_trial(combination)
-        fingerprint = fingerprints[id(trial.dataset), id(trial.model)]
-        trial_id, config_id = make_ids(combination, fingerprint)
+        values = {name: field.of(combination) for name, field in fields}
+        fingerprint = fingerprints[values["dataset"], values["model"]]
+        parts = {name: id_parts[value] for name, value in values.items()}
+        trial_id = make_id(parts.values(), fingerprint)
         texts = axis_texts(combination)
         if trial_id in trials:
             skipped.append(SkippedTrial(texts, f"the same trial as {trials[trial_id].name}"))
             continue
+        trial = Trial(**{name: value.value for name, value in values.items()})
+        config_id = make_id(config_identity(parts).values(), fingerprint)
         name = _trial_name(texts, trial)
         trials[trial_id] = PlannedTrial(trial, trial_id, config_id, name, texts, fingerprint)
     return Plan(experiment, tuple(trials.values()), tuple(skipped))
 
 
-def _trial_maker(grid: Grid) -> Callable[[Indices], Trial]:
-    """Returns a function from a combination to its trial."""
-    fixed = {name: field.values[()].value for name, field in grid.fields.items() if not field.axes}
-    varied = [(name, field) for name, field in grid.fields.items() if field.axes]
-
-    def make_trial(combination: Indices) -> Trial:
-        return Trial(**fixed, **{name: field.of(combination).value for name, field in varied})
-
-    return make_trial
-
-
-def _fingerprints(grid: Grid, data_root: Path) -> dict[tuple[int, int], str]:
-    """Returns the checksum of the files of each data set and model that occur together, by the
-    `id()` of their choices."""
+def _fingerprints(grid: Grid, data_root: Path) -> dict[tuple[FieldValue, FieldValue], str]:
+    """Returns the checksum of the files of each data set and model that occur together."""
     errors: dict[Any, None] = {}
-    checksums: dict[int, str] = {}
-    fingerprints: dict[tuple[int, int], str] = {}
+    checksums: dict[FieldValue, str] = {}
+    fingerprints: dict[tuple[FieldValue, FieldValue], str] = {}
     for dataset, model in grid.distinct(["dataset", "model"]):
         for value, roots in ((dataset, (data_root,)), (model, ())):
-            if id(value) in checksums:
+            if value in checksums:
                 continue
             choice: Choice[Any] = value.value
             try:
-                checksums[id(value)] = choice.component.fingerprint(choice.options, *roots)
+                checksums[value] = choice.component.fingerprint(choice.options, *roots)
             except InputError as error:
-                checksums[id(value)] = ""
+                checksums[value] = ""
                 errors |= dict.fromkeys((type(error), problem) for problem in error.problems)
-        parts = (checksums[id(dataset)], checksums[id(model)])
-        fingerprints[id(dataset.value), id(model.value)] = "+".join(filter(None, parts))
+        parts = (checksums[dataset], checksums[model])
+        fingerprints[dataset, model] = "+".join(filter(None, parts))
     if errors:
         kind = next(iter(errors))[0]
         raise kind([problem for _, problem in errors])
     return fingerprints
-
-
-def _id_maker(grid: Grid) -> Callable[[Indices, str], tuple[str, str]]:
-    """Returns a function from a combination and its fingerprint to its trial id and config id.
-
-    The function hashes the JSON that `make_trial_id` and `make_config_id` hash, from texts made
-    once for each value.
-    """
-    names = sorted(grid.fields)
-    texts = {
-        name: {indices: _identity_json(name, value) for indices, value in field.values.items()}
-        for name, field in grid.fields.items()
-    }
-    fixed = {name: texts[name][()] for name in names if not grid.fields[name].axes}
-    varied = [(name, grid.fields[name].pick) for name in names if grid.fields[name].axes]
-
-    def make_ids(combination: Indices, fingerprint: str) -> tuple[str, str]:
-        parts = fixed | {name: texts[name][pick(combination)] for name, pick in varied}
-        head = f'{{"data":{json.dumps(fingerprint)},"semantics":{SEMANTICS_VERSION},"trial":{{'
-        trial = ",".join([parts[name] for name in names])
-        config = ",".join([parts[name] for name in names if name not in NOT_IN_CONFIG_ID])
-        return short_hash(head + trial + "}}"), short_hash(head + config + "}}")
-
-    return make_ids
-
-
-def _identity_json(name: str, field_value: FieldValue) -> str:
-    """Returns one field of a trial's identity as JSON."""
-    if not field_value.valid:
-        return ""
-    value = field_identity(name, field_value.value)
-    written = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return f'"{name}":{written}'
 
 
 def _axis_labels(axis: Axis) -> list[str]:

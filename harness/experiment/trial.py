@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, Final, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -150,14 +150,14 @@ def declare(
     names_trial: bool = False,
     not_searched: str = "",
     **limits: Any,
-) -> dict[str, Declaration]:
-    """Returns the metadata of a field of `Trial`.
+) -> Any:
+    """Declares a field of `Trial`.
 
     limits: further arguments of pydantic's `Field` (gt, le, …).
     """
     info = Field(None if by_task else default, description=description, **limits)
     declaration = Declaration(role, info, by_task, stackable, names_trial, not_searched)
-    return {"declaration": declaration}
+    return field(metadata={"declaration": declaration})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,120 +168,86 @@ class Trial:
     once, at the end.
     """
 
-    dataset: Choice[Dataset] = field(
-        metadata=declare(
-            Role.TASK,
-            "the data set",
-            not_searched="trials of different data are never ranked against each other",
-        )
+    dataset: Choice[Dataset] = declare(
+        Role.TASK,
+        "the data set",
+        not_searched="trials of different data are never ranked against each other",
     )
-    model: Choice[Model] = field(metadata=declare(Role.TASK, "the network", names_trial=True))
-    optimizer: Choice[Optimizer] = field(
-        metadata=declare(Role.METHOD, "the update rule", stackable=True, names_trial=True)
+    model: Choice[Model] = declare(Role.TASK, "the network", names_trial=True)
+    optimizer: Choice[Optimizer] = declare(
+        Role.METHOD, "the update rule", stackable=True, names_trial=True
     )
-    lr: float = field(
-        metadata=declare(Role.METHOD, "base learning rate", stackable=True, names_trial=True, gt=0)
+    lr: float = declare(Role.METHOD, "base learning rate", stackable=True, names_trial=True, gt=0)
+    scheduler: Choice[Scheduler] = declare(
+        Role.METHOD, "how the learning rate changes during training", "constant", stackable=True
     )
-    scheduler: Choice[Scheduler] = field(
-        metadata=declare(
-            Role.METHOD, "how the learning rate changes during training", "constant", stackable=True
-        )
+    loss: Choice[Loss] = declare(
+        Role.SETTING,
+        "what training minimises; by default that of the data set's task",
+        by_task=True,
     )
-    loss: Choice[Loss] = field(
-        metadata=declare(
-            Role.SETTING,
-            "what training minimises; by default that of the data set's task",
-            by_task=True,
-        )
+    seed: int = declare(
+        Role.SEED,
+        "seed of all random streams: weights, order, dropout, split",
+        0,
+        stackable=True,
+        names_trial=True,
+        not_searched="it would pick the luckiest one",
+        ge=0,
+        lt=2**32,
     )
-    seed: int = field(
-        metadata=declare(
-            Role.SEED,
-            "seed of all random streams: weights, order, dropout, split",
-            0,
-            stackable=True,
-            names_trial=True,
-            not_searched="it would pick the luckiest one",
-            ge=0,
-            lt=2**32,
-        )
+    device: str = declare(
+        Role.DEVICE,
+        "where the trial trains; `auto` takes the fastest device available",
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]*))?)$",
+        examples=["auto", "cpu", "mps", "cuda", "cuda:0"],
     )
-    device: str = field(
-        metadata=declare(
-            Role.DEVICE,
-            "where the trial trains; `auto` takes the fastest device available",
-            "auto",
-            pattern=r"^(auto|cpu|mps|cuda(:(0|[1-9][0-9]*))?)$",
-            examples=["auto", "cpu", "mps", "cuda", "cuda:0"],
-        )
+    epochs: int = declare(Role.BUDGET, "passes over the training examples", 10, ge=1)
+    batch_size: int = declare(Role.SETTING, "examples in each training batch", 64, ge=1)
+    eval_batch_size: int = declare(
+        Role.MEASUREMENT,
+        "examples in each evaluation batch; it changes results by rounding alone",
+        2048,
+        not_searched="it changes nothing about the training",
+        ge=1,
     )
-    epochs: int = field(
-        metadata=declare(Role.BUDGET, "passes over the training examples", 10, ge=1)
+    val_fraction: float = declare(
+        Role.SETTING,
+        "fraction of the training examples that is held out for validation",
+        0.1,
+        not_searched="trials must be judged on the same examples",
+        ge=0,
+        lt=1,
     )
-    batch_size: int = field(
-        metadata=declare(Role.SETTING, "examples in each training batch", 64, ge=1)
+    eval_every: int = declare(
+        Role.MEASUREMENT, "epochs between evaluations; the last epoch is always evaluated", 1, ge=1
     )
-    eval_batch_size: int = field(
-        metadata=declare(
-            Role.MEASUREMENT,
-            "examples in each evaluation batch; it changes results by rounding alone",
-            2048,
-            not_searched="it changes nothing about the training",
-            ge=1,
-        )
+    log_every: int = declare(
+        Role.MEASUREMENT, "batches between recorded batch losses; 0 records none", 0, ge=0
     )
-    val_fraction: float = field(
-        metadata=declare(
-            Role.SETTING,
-            "fraction of the training examples that is held out for validation",
-            0.1,
-            not_searched="trials must be judged on the same examples",
-            ge=0,
-            lt=1,
-        )
+    augment: tuple[Choice[Augmentation], ...] = declare(
+        Role.SETTING, "random changes of the training images", NO_AUGMENTATION
     )
-    eval_every: int = field(
-        metadata=declare(
-            Role.MEASUREMENT,
-            "epochs between evaluations; the last epoch is always evaluated",
-            1,
-            ge=1,
-        )
+    precision: Precision = declare(Role.SETTING, "precision of the arithmetic in training", "fp32")
+    grad_clip: float | None = declare(
+        Role.SETTING,
+        "largest global norm of the gradient; null does not clip it",
+        None,
+        stackable=True,
+        gt=0,
     )
-    log_every: int = field(
-        metadata=declare(
-            Role.MEASUREMENT, "batches between recorded batch losses; 0 records none", 0, ge=0
-        )
-    )
-    augment: tuple[Choice[Augmentation], ...] = field(
-        metadata=declare(Role.SETTING, "random changes of the training images", NO_AUGMENTATION)
-    )
-    precision: Precision = field(
-        metadata=declare(Role.SETTING, "precision of the arithmetic in training", "fp32")
-    )
-    grad_clip: float | None = field(
-        metadata=declare(
-            Role.SETTING,
-            "largest global norm of the gradient; null does not clip it",
-            None,
-            stackable=True,
-            gt=0,
-        )
-    )
-    metrics: Names = field(
-        metadata=declare(
-            Role.MEASUREMENT,
-            "metrics recorded at each evaluation, beside the one that trials are selected on; "
-            "by default those of the data set's task. The task's others are recorded once, at the "
-            "end",
-            by_task=True,
-            not_searched="it changes nothing about the training",
-        )
+    metrics: Names = declare(
+        Role.MEASUREMENT,
+        "metrics recorded at each evaluation, beside the one that trials are selected on; by "
+        "default those of the data set's task. The task's others are recorded once, at the end",
+        by_task=True,
+        not_searched="it changes nothing about the training",
     )
 
     def resolved(self) -> dict[str, Any]:
         """Returns every field and option as JSON-able values; `of` reads them back."""
-        return {name: _plain(getattr(self, name)) for name in TRIAL_FIELDS}
+        return {name: plain(getattr(self, name)) for name in TRIAL_FIELDS}
 
     def identity(self) -> dict[str, Any]:
         """Returns what the trial's id is made of, by field (see `field_identity`)."""
@@ -314,10 +280,11 @@ class Trial:
         return cls(**values)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Returns a field's value in JSON-able form."""
     if isinstance(value, Choice):
         return value.resolved()
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def field_identity(name: str, value: Any) -> Any:
@@ -376,13 +343,16 @@ NOT_IN_LINEAGE_ID: Final = fields_with(Role.BUDGET)
 """Trial fields in which the trials of one lineage differ."""
 
 
+def value_label(value: Any) -> str:
+    """Returns a value as `Trial` takes it, or a list of them, as one text for people."""
+    if isinstance(value, tuple):
+        return format_value([value_label(item) for item in value])
+    return value.label if isinstance(value, Choice) else format_value(value)
+
+
 def field_label(name: str, value: Any) -> str:
     """Returns the value of a trial field, or of an option, as one text for people."""
-    if isinstance(value, Choice):
-        return value.label
-    if name in COMPONENT_LIST_FIELDS:
-        return format_value([choice.label for choice in value]) if value else NO_AUGMENTATION
-    return format_value(value)
+    return NO_AUGMENTATION if name in COMPONENT_LIST_FIELDS and not value else value_label(value)
 
 
 def config_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -390,15 +360,27 @@ def config_identity(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in identity.items() if name not in NOT_IN_CONFIG_ID}
 
 
-def make_trial_id(identity: Mapping[str, Any], fingerprint: str) -> str:
-    """Returns the id of a trial: 16 hex digits of a hash of its `identity()`.
+def id_part(name: str, value: Any) -> str:
+    """Returns one field of a trial's `identity()` as the text that enters its ids."""
+    written = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f'"{name}":{written}'
+
+
+def make_id(parts: Iterable[str], fingerprint: str) -> str:
+    """Returns 16 hex digits of a hash of an identity, given as its parts in alphabetical order.
 
     fingerprint: checksum of the data set and of any weights file. Paths, times and the order of a
         grid have no part in the id.
     """
-    content = {"trial": identity, "data": fingerprint, "semantics": SEMANTICS_VERSION}
-    written = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return short_hash(written)
+    data = json.dumps(fingerprint)
+    trial = ",".join(parts)
+    content = f'{{"data":{data},"semantics":{SEMANTICS_VERSION},"trial":{{{trial}}}}}'
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def make_trial_id(identity: Mapping[str, Any], fingerprint: str) -> str:
+    """Returns the id of a trial from its `identity()`."""
+    return make_id([id_part(name, identity[name]) for name in sorted(identity)], fingerprint)
 
 
 def make_config_id(identity: Mapping[str, Any], fingerprint: str) -> str:
@@ -411,8 +393,3 @@ def make_lineage_id(identity: Mapping[str, Any], fingerprint: str) -> str:
     until the shorter one ends, unless a schedule depends on the length of the whole."""
     shared = {name: value for name, value in identity.items() if name not in NOT_IN_LINEAGE_ID}
     return make_trial_id(shared, fingerprint)
-
-
-def short_hash(content: str) -> str:
-    """Returns the first 16 hex digits of a text's SHA-256."""
-    return hashlib.sha256(content.encode()).hexdigest()[:16]

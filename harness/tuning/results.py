@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from harness.core.metrics import Goal, best_epoch
+from harness.core.metrics import TRAIN_SECONDS, Goal, best_epoch
 from harness.core.records import FINISHED, Ended, Measured, Outcome, Record, Started
-from harness.experiment.experiment import PARAMETERS, TRAIN_SECONDS, Objective, Search
+from harness.experiment.experiment import PARAMETERS, Objective, Search
 from harness.store import names
 from harness.store.read.run_details import read_history, read_parameter_count, read_stack_size
 from harness.store.read.runs import RunSummary

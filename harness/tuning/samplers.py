@@ -28,8 +28,8 @@ from harness.experiment.experiment import (
     Dimension,
     NumericDimension,
     Search,
-    value_label,
 )
+from harness.experiment.trial import value_label
 from harness.tuning.study_plan import StudyPlan, grid_values
 
 DIGITS = 4

@@ -11,7 +11,7 @@ from typing import Any, Final
 from optuna.trial import TrialState
 
 from harness.core.errors import InputError, Problem
-from harness.core.metrics import Goal
+from harness.core.metrics import TRAIN_SECONDS, Goal
 from harness.core.paths import stacks_file
 from harness.core.process import Interrupts
 from harness.core.records import Ended, Measured, Outcome, Record
@@ -19,7 +19,7 @@ from harness.execution.executors.base import Executor
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import CHECK_SECONDS, make_task
 from harness.execution.stacking import AUTO_STACK_SIZE, plan_stacks
-from harness.experiment.experiment import TRAIN_SECONDS, Search
+from harness.experiment.experiment import Search
 from harness.experiment.plan import PlannedTrial
 from harness.tuning.results import TrialResult
 from harness.tuning.samplers import points_per_round

@@ -26,11 +26,17 @@ from harness.experiment.experiment import (
     Dimension,
     Experiment,
     Search,
-    value_label,
 )
 from harness.experiment.grid import Axis, SkipRule, matches
 from harness.experiment.plan import Plan, PlannedTrial
-from harness.experiment.trial import COMPONENT_FIELDS, Choice, Trial, make_config_id, make_trial_id
+from harness.experiment.trial import (
+    COMPONENT_FIELDS,
+    Choice,
+    Trial,
+    make_config_id,
+    make_trial_id,
+    value_label,
+)
 from harness.store import names
 
 ALL = "all"

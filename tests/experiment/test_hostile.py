@@ -65,5 +65,4 @@ def test_no_file_raises_anything_but_an_input_error(
         unplaced = [problem for problem in error.problems if not problem.where]
         assert not unplaced
     else:
-        assert experiment.grid is not None
         assert experiment.grid.combinations

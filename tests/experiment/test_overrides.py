@@ -25,7 +25,6 @@ skip:
 
 def values(experiment: Experiment, field: str) -> list[Any]:
     """The labels or values that a field takes."""
-    assert experiment.grid is not None
     found = [cell.value for cell in experiment.grid.fields[field].values.values()]
     return [getattr(value, "label", value) for value in found]
 
@@ -137,7 +136,7 @@ def test_bad_overrides_are_reported_together(problems: Problems) -> None:
 def test_a_skip_rule_may_match_nothing_once_its_field_is_overridden(
     load_text: Load, problems: Problems
 ) -> None:
-    assert load_text(FILE, "lr=0.1").grid.combinations  # type: ignore[union-attr]
+    assert load_text(FILE, "lr=0.1").grid.combinations
     (problem,) = problems(FILE.replace("lr: 0.01,", "lr: 0.5,"), "epochs=1")
     assert problem.what == "skip[0]: matches no combination of the grid"
 

@@ -27,7 +27,6 @@ grid:
 )
 def test_what_is_skipped(load_text: Load, when: str, skipped: list[tuple[int, int]]) -> None:
     experiment = load_text(FILE + f"skip: [{{when: {when}, because: ' so it is '}}]")
-    assert experiment.grid is not None
     assert experiment.grid.skipped == tuple((combination, 0) for combination in skipped)
     assert len(experiment.grid.combinations) == 4 - len(skipped)
     assert experiment.skip[0].because == "so it is"
@@ -36,7 +35,6 @@ def test_what_is_skipped(load_text: Load, when: str, skipped: list[tuple[int, in
 def test_the_first_rule_that_matches_gives_the_reason(load_text: Load) -> None:
     rules = "skip:\n- {when: {lr: 0.1}, because: a}\n- {when: {optimizer: sgd}, because: b}\n"
     grid = load_text(FILE + rules).grid
-    assert grid is not None
     assert grid.skipped == (((0, 0), 0), ((0, 1), 1), ((1, 0), 0))
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from harness.components.base import Model, Options, new_option, not_in_id
 from harness.experiment import trial
-from harness.experiment.fields import BY_TASK, REQUIRED, TrialFields
+from harness.experiment.fields import TrialFields
 from harness.experiment.trial import Choice, Trial
 from tests.support import make_trial
 
@@ -29,8 +29,10 @@ def test_components() -> None:
 
 
 def test_required_fields_and_defaults_by_task() -> None:
-    assert REQUIRED == ("dataset", "model", "optimizer", "lr")
-    assert BY_TASK == ("loss", "metrics")
+    required = [name for name, info in TrialFields.model_fields.items() if info.is_required()]
+    assert required == ["dataset", "model", "optimizer", "lr"]
+    by_task = [name for name, declared in trial.DECLARATIONS.items() if declared.by_task]
+    assert by_task == ["loss", "metrics"]
 
 
 def test_roles() -> None:

@@ -53,7 +53,6 @@ def test_defaults(load_text: Load) -> None:
         "val/accuracy",
         "max",
     )
-    assert experiment.grid is not None
     values = {name: f.values[()].value for name, f in experiment.grid.fields.items()}
     assert values["loss"].name == "cross_entropy"
     assert values["scheduler"].name == "constant"
@@ -234,7 +233,6 @@ class TestSelection:
 
     def test_the_metric_is_always_recorded(self, load_text: Load) -> None:
         experiment = load_text(GOOD + "  metrics: [recall]\nmetric: val/f1")
-        assert experiment.grid is not None
         assert experiment.grid.fields["metrics"].values[()].value == ("f1", "recall")
 
     def test_it_must_fit_every_data_set(self, problems: Problems) -> None:
@@ -247,7 +245,6 @@ class TestCombinations:
     def test_each_data_set_has_its_own_loss_and_metrics(self, load_text: Load) -> None:
         content = GOOD.replace("  dataset: digits\n", "") + "metric: val/loss\n"
         grid = load_text(content + "grid: {dataset: [digits, breast_cancer, diabetes]}").grid
-        assert grid is not None
         assert [c.value.name for c in grid.fields["loss"].values.values()] == [
             "cross_entropy",
             "bce",
@@ -267,7 +264,6 @@ class TestCombinations:
         skip: [{when: {dataset: iris, model: cnn}, because: cnn reads images}]
         """
         grid = load_text(content).grid
-        assert grid is not None
         assert len(grid.combinations) == 3
 
     def test_plateau_follows_a_recorded_metric(self, problems: Problems, load_text: Load) -> None:
@@ -296,7 +292,6 @@ class TestOptionsApart:
         grid = load_text(
             GOOD + "  scheduler.warmup_epochs: 2\ngrid: {model.hidden: [[8], []]}"
         ).grid
-        assert grid is not None
         assert grid.fields["scheduler"].values[()].value.label == "constant(warmup_epochs=2)"
         assert [c.value.label for c in grid.fields["model"].values.values()] == [
             "mlp(hidden=[8])",
@@ -305,7 +300,6 @@ class TestOptionsApart:
 
     def test_of_a_default_loss(self, load_text: Load) -> None:
         grid = load_text(GOOD + "  loss.label_smoothing: 0.1").grid
-        assert grid is not None
         assert grid.fields["loss"].values[()].value.label == "cross_entropy(label_smoothing=0.1)"
 
     LACKING = """\
@@ -328,7 +322,6 @@ class TestOptionsApart:
     def test_unless_it_is_skipped(self, load_text: Load) -> None:
         rule = "skip: [{when: {optimizer: sgd}, because: it has no momentum}]"
         grid = load_text(self.LACKING.replace("    ", "", 1).replace("\n    ", "\n") + rule).grid
-        assert grid is not None
         assert len(grid.combinations) == 2
 
     def test_given_twice(self, problems: Problems) -> None:
@@ -347,5 +340,4 @@ def test_a_component_file_that_is_missing_is_reported_with_its_line(problems: Pr
 
 def test_a_name_that_torch_resolves(load_text: Load) -> None:
     grid = load_text(GOOD.replace("sgd", "{name: Adadelta, rho: 0.8}")).grid
-    assert grid is not None
     assert grid.fields["optimizer"].values[()].value.label == "Adadelta(rho=0.8)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,6 @@ from harness.experiment.reading.yaml import Keys
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
     COMPONENT_LIST_FIELDS,
-    LIST_FIELDS,
     NO_AUGMENTATION,
     TRIAL_FIELDS,
     Choice,
@@ -77,61 +76,46 @@ def make_choice(
     options: those given apart from the component, as `optimizer.eps`. An option that is given
         twice is refused.
     """
-    refused = dict(_refused(reference, options))
-    for keys, (rule, hint) in refused.items():
-        report(keys, rule, hint)
-    declared = reference.component.options
+    component = reference.component
+    twice = [name for name in options if name in reference.options]
+    for name in twice:
+        rule = f"{name!r} is given twice, here and in {dotted(reference.keys)}"
+        report(options[name].keys, rule, "")
     values = {**reference.options, **{name: entry.value for name, entry in options.items()}}
     try:
-        validated = declared.model_validate(values)
+        validated = component.options.model_validate(values)
     except ValidationError as error:
-        for message in option_messages(error, declared.model_fields):
+        owner = f"{SINGULAR[component.kind]} {component.name!r}"
+        for message in option_messages(error, component.options, owner):
             keys = (*reference.keys, *message.at)
-            if message.at and str(message.at[0]) in options:
+            if message.at and message.at[0] in options:
                 keys = (*options[str(message.at[0])].keys, *message.at[1:])
-            if keys not in refused:
-                report(keys, message.rule, message.hint)
+            report(keys, message.rule, message.hint)
         return None
-    except InputError as error:
-        for problem in error.problems:
-            report(reference.keys, problem.what, problem.hint)
-        return None
-    return None if refused else Choice(reference.component, validated)
+    return None if twice else Choice(component, validated)
 
 
-def _refused(
-    reference: ComponentReference, options: Mapping[str, Entry]
-) -> Iterator[tuple[Keys, tuple[str, str]]]:
-    """Yields the options that the component lacks or that are given twice: place, rule, hint."""
-    component = reference.component
-    known = component.options.model_fields
-    places = {name: (*reference.keys, name) for name in reference.options}
-    for name, keys in [*places.items(), *((name, entry.keys) for name, entry in options.items())]:
-        if name not in known:
-            rule = f"{SINGULAR[component.kind]} {component.name!r} has no option {name!r}"
-            yield keys, (rule, did_you_mean(name, known))
-    for name, entry in options.items():
-        if name in known and name in places:
-            rule = f"{name!r} is given twice, here and in {dotted(reference.keys)}"
-            yield entry.keys, (rule, "")
+def read_component(field: str, value: Any, keys: Keys, file: ExperimentFile) -> Any:
+    """Returns the component that a field names, with the options beside the name, or INVALID after
+    reporting the problem."""
+    reference = find_component(field, value, keys, file)
+    choice = make_choice(reference, {}, file.report) if reference else None
+    return INVALID if choice is None else choice
 
 
-def make_choices(
-    field: str, value: Any, keys: Keys, file: ExperimentFile
-) -> tuple[Choice[Any], ...] | None:
-    """Returns the components of a field that holds a list of them: none, one or several.
-
-    Returns None after reporting the problem.
-    """
+def read_value(field: str, value: Any, keys: Keys, file: ExperimentFile) -> Any:
+    """Returns the value of a field as `Trial` takes it, or INVALID after reporting the problem."""
+    if field in COMPONENT_FIELDS:
+        return read_component(field, value, keys, file)
+    if field not in COMPONENT_LIST_FIELDS:
+        return validate(TrialFields, field, value, keys, file)
     if value == NO_AUGMENTATION:
         return ()
-    choices: list[Choice[Any] | None] = []
-    for position, item in enumerate(value if isinstance(value, list) else [value]):
-        place = (*keys, position) if isinstance(value, list) else keys
-        reference = find_component(field, item, place, file)
-        choices.append(make_choice(reference, {}, file.report) if reference else None)
-    valid = [choice for choice in choices if choice is not None]
-    return tuple(valid) if len(valid) == len(choices) else None
+    if isinstance(value, list):
+        chosen = [read_component(field, item, (*keys, i), file) for i, item in enumerate(value)]
+    else:
+        chosen = [read_component(field, value, keys, file)]
+    return INVALID if INVALID in chosen else tuple(chosen)
 
 
 def check_option(field: str, chosen: Iterable[Component], keys: Keys, file: ExperimentFile) -> bool:
@@ -172,26 +156,14 @@ def _check_field(field: str, wanted: Any, keys: Keys, chosen: Chosen, file: Expe
         return False
     if option:
         return check_option(field, chosen.get(root, ()), keys, file)
-    if field in LIST_FIELDS or not isinstance(wanted, list):
-        return _check_value(field, wanted, keys, file)
+    if field == "metrics":
+        return True
+    several = isinstance(wanted, list)
+    if field in COMPONENT_LIST_FIELDS:  # where a plain list is one value
+        several = several and any(i == NO_AUGMENTATION or isinstance(i, list) for i in wanted)
+    if not several:
+        return read_value(field, wanted, keys, file) is not INVALID
     if not wanted:
         file.report(keys, "an empty list matches nothing")
-    checks = [_check_value(field, item, (*keys, i), file) for i, item in enumerate(wanted)]
-    return bool(wanted) and all(checks)
-
-
-def _check_value(field: str, wanted: Any, keys: Keys, file: ExperimentFile) -> bool:
-    """Whether a field can have this value. Reports it otherwise."""
-    if field in COMPONENT_FIELDS:
-        reference = find_component(field, wanted, keys, file)
-        return reference is not None and make_choice(reference, {}, file.report) is not None
-    if field in COMPONENT_LIST_FIELDS:
-        if isinstance(wanted, list) and any(
-            isinstance(item, list) or item == NO_AUGMENTATION for item in wanted
-        ):
-            items = [make_choices(field, item, (*keys, i), file) for i, item in enumerate(wanted)]
-            return None not in items
-        return make_choices(field, wanted, keys, file) is not None
-    if field in LIST_FIELDS:
-        return True
-    return validate(TrialFields, field, wanted, keys, file) is not INVALID
+    values = [read_value(field, item, (*keys, i), file) for i, item in enumerate(wanted)]
+    return bool(wanted) and INVALID not in values

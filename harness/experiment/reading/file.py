@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.components.registry import components
 from harness.core.errors import InputError, Problem, did_you_mean
-from harness.experiment.fields import COMPONENT_KINDS, FileFields, is_known, split
+from harness.experiment.fields import COMPONENT_KINDS, FileFields, is_known, json_types, split
 from harness.experiment.reading import yaml
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.trial import LIST_FIELDS, TRIAL_FIELDS
@@ -181,10 +181,8 @@ def _takes_list(file: ExperimentFile, name: str) -> bool:
     names = [item.get("name") if isinstance(item, dict) else item for item in items]
     known = components(COMPONENT_KINDS[root])
     chosen = [known[name] for name in names if isinstance(name, str) and name in known]
-    schemas = [
-        c.options.model_json_schema().get("properties", {}) for c in chosen or known.values()
-    ]
-    return any("'array'" in str(schema[option]) for schema in schemas if option in schema)
+    owners = [c.options for c in chosen or known.values() if option in c.options.model_fields]
+    return any("array" in json_types(options, option) for options in owners)
 
 
 def _drop_option(file: ExperimentFile, section: str, name: str) -> None:

@@ -53,7 +53,7 @@ def read_search(file: ExperimentFile, read: ReadFields) -> Search | None:
     values |= validate_entries(SearchFields, block, ("search",), file)
     if INVALID in values.values() or read.selection is None:
         return None
-    reader = SpaceReader(file, read, read.chosen())
+    reader = SpaceReader(file, read)
     return _SearchBlock(values, file, read, reader).search(read.selection)
 
 
@@ -130,7 +130,7 @@ class _SearchBlock:
                 self.report(keys, f"must be a mapping of fields, given {shown(item)}")
                 continue
             where = {name: value for name, value in item.items() if name in self.values["per"]}
-            check_condition(where, ("search", *keys), self.reader.chosen, self.file)
+            check_condition(where, ("search", *keys), self.read.chosen(), self.file)
             point = {
                 name: self.known_value(dimensions, name, value, (*keys, name))
                 for name, value in item.items()
@@ -187,7 +187,7 @@ class _SearchBlock:
         try:
             return Method(name, methods[name].model_validate(options).model_dump())
         except ValidationError as error:
-            for message in option_messages(error, methods[name].model_fields):
+            for message in option_messages(error, methods[name], f"{what} {name!r}"):
                 self.report((what, *message.at), message.rule, message.hint)
             return Method("")
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
-
-from pydantic import BaseModel
 
 from harness.components.base import Loss, Model
 from harness.components.registry import SINGULAR
@@ -18,33 +15,32 @@ from harness.experiment.experiment import (
     Dimension,
     NumericDimension,
     on_step,
-    value_label,
 )
 from harness.experiment.fields import (
     COMPONENT_KINDS,
     RangeFields,
     TrialFields,
     is_known,
+    json_types,
     split,
 )
 from harness.experiment.reading.components import (
-    Chosen,
     ComponentReference,
     Entry,
     check_option,
     find_component,
     make_choice,
-    make_choices,
+    read_value,
 )
 from harness.experiment.reading.file import ExperimentFile
 from harness.experiment.reading.trial_fields import ReadFields
-from harness.experiment.reading.validation import INVALID, shown, validate, validate_entries
+from harness.experiment.reading.validation import INVALID, shown, validate_mapping
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
-    COMPONENT_LIST_FIELDS,
     DECLARATIONS,
     TRIAL_FIELDS,
+    value_label,
 )
 
 NOT_SEARCHED: Final = {
@@ -54,14 +50,10 @@ NOT_SEARCHED: Final = {
 
 @dataclass(slots=True)
 class SpaceReader:
-    """Reads dimensions and values of the search space.
-
-    read: what the file says of the trials. chosen: the components that it names.
-    """
+    """Reads dimensions and values of the search space. read: what the file says of the trials."""
 
     file: ExperimentFile
     read: ReadFields
-    chosen: Chosen
 
     def dimension(self, name: str, value: Any, keys: Keys) -> Dimension | None:
         """Returns the dimension of one field; None after reporting the problem."""
@@ -87,10 +79,7 @@ class SpaceReader:
             return self._option(root, option, value, keys)
         if root in COMPONENT_FIELDS:
             return self._component(root, value, keys)
-        if root in COMPONENT_LIST_FIELDS:
-            choices = make_choices(root, value, keys, self.file)
-            return INVALID if choices is None else choices
-        return validate(TrialFields, root, value, keys, self.file)
+        return read_value(root, value, keys, self.file)
 
     def _may_be_searched(self, name: str, keys: Keys) -> bool:
         root, option = split(name)
@@ -104,7 +93,7 @@ class SpaceReader:
             return False
         if not option:
             return True
-        chosen = self.chosen.get(root, ())
+        chosen = self.read.chosen()[root]
         if not check_option(name, chosen, keys, self.file):
             return False
         has_owners = bool(self._owners(root, option))
@@ -175,38 +164,31 @@ class SpaceReader:
             hint = "list the values, as [a, b]"
             self.file.report(keys, "must be a list: only numbers have a range", hint)
             return None
-        if not self._bounds_are_valid(value, "number" not in types, keys):
+        integer = "number" not in types
+        if integer and isinstance(value.get("step"), float):
+            rule = f"must be an integer, given {shown(value['step'])}"
+            self.file.report((*keys, "step"), rule)
+        example = "a range is {low: …, high: …}"
+        bounds = validate_mapping(RangeFields, value, keys, self.file, example)
+        if bounds is None or not self._is_ordered(**bounds, keys=keys):
             return None
-        bounds = [self.value(name, value[bound], (*keys, bound)) for bound in ("low", "high")]
-        if INVALID in bounds:
+        # Each bound must be a value of the field, too.
+        low, high = (self.value(name, value[bound], (*keys, bound)) for bound in ("low", "high"))
+        if INVALID in (low, high):
             return None
-        log, step = value.get("log", False), value.get("step")
-        return NumericDimension(name, bounds[0], bounds[1], log, step, "number" not in types)
+        return NumericDimension(name, low, high, bounds["log"], value.get("step"), integer)
 
-    def _bounds_are_valid(self, bounds: Mapping[str, Any], integer: bool, keys: Keys) -> bool:
-        """Whether the bounds and the step of a range are numbers that fit together. Reports a
-        problem otherwise."""
-        missing = [name for name in ("low", "high") if name not in bounds]
-        for name in missing:
-            self.file.report(keys, f"{name} is missing", "a range is {low: …, high: …}")
-        entries = validate_entries(RangeFields, bounds, keys, self.file)
-        valid = not missing and INVALID not in entries.values() and len(entries) == len(bounds)
-        for name in ("low", "high", "step"):
-            if integer and isinstance(bounds.get(name), float):
-                rule = f"must be an integer, given {shown(bounds[name])}"
-                self.file.report((*keys, name), rule)
-                valid = False
-        return valid and self._is_ordered(bounds, keys)
-
-    def _is_ordered(self, bounds: Mapping[str, Any], keys: Keys) -> bool:
-        low, high, step = bounds["low"], bounds["high"], bounds.get("step")
+    def _is_ordered(
+        self, low: float, high: float, log: bool, step: float | None, keys: Keys
+    ) -> bool:
+        """Whether the bounds and the step of a range fit together. Reports it otherwise."""
         if low > high:
             rule = f"{format_value(low)} lies above high, {format_value(high)}"
             self.file.report((*keys, "low"), rule)
-        elif bounds.get("log") and low <= 0:
+        elif log and low <= 0:
             rule = f"must be greater than 0 on a logarithmic scale, given {format_value(low)}"
             self.file.report((*keys, "low"), rule)
-        elif step is not None and bounds.get("log"):
+        elif step is not None and log:
             rule = "a logarithmic range has no step"
             self.file.report((*keys, "step"), rule, "keep one of them")
         elif step is not None and not on_step(high - low, step):
@@ -221,13 +203,6 @@ class SpaceReader:
         """Returns what a field is in JSON Schema's terms: "number", "integer", …"""
         root, option = split(name)
         if not option:
-            return _json_types(TrialFields, root)
+            return json_types(TrialFields, root)
         owners = self._owners(root, option)
-        return set().union(*(_json_types(owner.component.options, option) for owner in owners))
-
-
-@cache
-def _json_types(fields: type[BaseModel], name: str) -> set[str]:
-    declared = fields.model_json_schema()["properties"][name]
-    members = declared.get("anyOf", [declared])
-    return {member["type"] for member in members if "type" in member}
+        return set().union(*(json_types(owner.component.options, option) for owner in owners))

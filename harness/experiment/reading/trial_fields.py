@@ -9,11 +9,11 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final, cast
 
-from harness.components.base import DataInfo, Loss, Task
+from harness.components.base import DataInfo, Loss
 from harness.components.registry import components
 from harness.core.errors import InputError, Problem
 from harness.core.text import format_value
-from harness.experiment.fields import BY_TASK, REQUIRED, TrialFields, is_known, split
+from harness.experiment.fields import TrialFields, is_known, split
 from harness.experiment.grid import REPORTED, Axis, FieldValue, GridField, Indices
 from harness.experiment.reading.components import (
     Chosen,
@@ -21,18 +21,19 @@ from harness.experiment.reading.components import (
     Entry,
     find_component,
     make_choice,
-    make_choices,
+    read_value,
     report_unknown_field,
 )
 from harness.experiment.reading.file import ExperimentFile, dotted
 from harness.experiment.reading.metrics import LOSS, DataInfos, Selection, resolve_metrics, select
-from harness.experiment.reading.validation import INVALID, shown, validate
+from harness.experiment.reading.validation import INVALID, shown
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
-    COMPONENT_LIST_FIELDS,
+    DECLARATIONS,
     TRIAL_FIELDS,
     Choice,
+    plain,
 )
 
 MAX_COMBINATIONS: Final = 100_000
@@ -66,14 +67,15 @@ def read_entries(file: ExperimentFile) -> TrialEntries:
     Raises InputError where the grid is too large to be meant.
     """
     entries = TrialEntries()
+    by_task = {name for name, declared in DECLARATIONS.items() if declared.by_task}
     for name, value in file.section("trial").items():
-        if (value is not None or name not in BY_TASK) and _exists(file, name, ("trial", name)):
+        if (value is not None or name not in by_task) and _exists(file, name, ("trial", name)):
             entries.fixed[name] = Entry(value, ("trial", name))
     for name, values in file.section("grid").items():
         if _exists(file, name, ("grid", name)):
             _read_axis(file, entries, name, values)
-    for name in REQUIRED:
-        if not entries.names(name):
+    for name, info in TrialFields.model_fields.items():
+        if info.is_required() and not entries.names(name):
             file.report_text(("trial",), f"{name} is missing: give it in trial or in grid")
             entries.fixed[name] = Entry(INVALID, ("trial",))
     count = prod(len(values) for values in entries.axes.values())
@@ -117,12 +119,10 @@ class NamedComponents:
     """The components that a field may hold, before options given apart from them are added.
 
     axes: positions of the axes that choose among them.
-    own_axis: whether that is the field's own axis, and not the data set's.
     """
 
     axes: tuple[int, ...]
     references: Mapping[Indices, ComponentReference | None]
-    own_axis: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,21 +202,14 @@ class _FieldBuilder:
         axes, sources = self.sources(name)
         values = {indices: self.plain_value(name, entry) for indices, entry in sources.items()}
         built = GridField(name, axes, values)
-        self.refuse_duplicates(built, axes)
+        self.refuse_duplicates(built)
         return built
 
     def plain_value(self, name: str, entry: Entry) -> FieldValue:
         if entry.value is INVALID:
             return REPORTED
-        if name in COMPONENT_LIST_FIELDS:
-            choices = make_choices(name, entry.value, entry.keys, self.file)
-            if choices is None:
-                return REPORTED
-            return FieldValue(choices, [choice.resolved() for choice in choices], entry.keys)
-        value = validate(TrialFields, name, entry.value, entry.keys, self.file)
-        if value is INVALID:
-            return REPORTED
-        return FieldValue(value, list(value) if isinstance(value, tuple) else value, entry.keys)
+        value = read_value(name, entry.value, entry.keys, self.file)
+        return REPORTED if value is INVALID else FieldValue(value, plain(value), entry.keys)
 
     def named(self, name: str) -> NamedComponents:
         """Returns the components that the file names for a field, or the field's default."""
@@ -242,8 +235,7 @@ class _FieldBuilder:
                     options[option] = of_axis[axis][index]
                 values[(*start, *rest)] = self.component_value(reference, options)
         built = GridField(name, (*named.axes, *varied.values()), values)
-        own = named.axes if named.own_axis else ()
-        self.refuse_duplicates(built, (*own, *varied.values()))
+        self.refuse_duplicates(built)
         return built
 
     def component_value(
@@ -269,11 +261,12 @@ class _FieldBuilder:
         plain |= {name: entry.value for name, entry in options.items()}
         return FieldValue(None, plain, reference.keys, valid=False, problems=tuple(later))
 
-    def refuse_duplicates(self, of_grid: GridField, axes: tuple[int, ...]) -> None:
-        """Reports two values of one axis that make the same trial."""
+    def refuse_duplicates(self, of_grid: GridField) -> None:
+        """Reports two values of one of the field's axes that make the same trial."""
         names = list(self.entries.axes)
-        for axis in axes:
-            name, place = names[axis], of_grid.axes.index(axis)
+        for place, name in enumerate(names[axis] for axis in of_grid.axes):
+            if split(name)[0] != of_grid.name:
+                continue  # the data set's axis, on which the task's default depends
             seen: dict[Any, int] = {}
             for indices, value in of_grid.values.items():
                 if not value.valid:
@@ -322,17 +315,14 @@ def _place(file: ExperimentFile, dataset: FieldValue, problem: Problem) -> Keys:
 
 def _default_losses(dataset: GridField, infos: DataInfos) -> NamedComponents:
     """Returns the default loss of each data set's task."""
-    references = {
-        indices: _default_loss(infos[value].task) if value in infos else None
-        for indices, value in dataset.values.items()
-    }
-    return NamedComponents(dataset.axes, references, own_axis=False)
-
-
-def _default_loss(task: Task) -> ComponentReference:
     losses = cast("Mapping[str, Loss]", components("losses")).values()
-    default = next(loss for loss in losses if task in loss.default_for)
-    return ComponentReference(default, {}, ("trial", "loss"))
+    references: dict[Indices, ComponentReference | None] = {}
+    for indices, value in dataset.values.items():
+        references[indices] = None
+        if value in infos:
+            default = next(loss for loss in losses if infos[value].task in loss.default_for)
+            references[indices] = ComponentReference(default, {}, ("trial", "loss"))
+    return NamedComponents(dataset.axes, references)
 
 
 def make_axes(read: ReadFields) -> tuple[Axis, ...]:

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from harness.components.base import Options
 from harness.core.errors import did_you_mean
 from harness.experiment.fields import Fields
 from harness.experiment.reading.file import ExperimentFile
@@ -88,17 +89,20 @@ def validate_entries(
 
 
 def validate_mapping(
-    fields: type[Fields], value: Any, keys: Keys, file: ExperimentFile
+    fields: type[Fields], value: Any, keys: Keys, file: ExperimentFile, example: str = ""
 ) -> dict[str, Any] | None:
     """Returns the validated values of a mapping, defaults filled in; None after reporting what is
-    wrong."""
+    wrong.
+
+    example: the hint where a value is missing.
+    """
     if not isinstance(value, Mapping):
         file.report(keys, f"must be a mapping, given {shown(value)}")
         return None
     validated = validate_entries(fields, value, keys, file)
     for name, info in fields.model_fields.items():
         if name not in value and info.is_required():
-            file.report(keys, f"{name} is missing")
+            file.report(keys, f"{name} is missing", example)
             validated[name] = INVALID
         validated.setdefault(name, info.default)
     valid = INVALID not in validated.values() and set(value) <= set(fields.model_fields)
@@ -114,14 +118,21 @@ class Message:
     hint: str = ""
 
 
-def option_messages(error: ValidationError, fields: Mapping[str, FieldInfo]) -> Iterator[Message]:
-    """Yields messages for a mapping that a model with these fields refused, field by field."""
+def option_messages(
+    error: ValidationError, options: type[Options], owner: str
+) -> Iterator[Message]:
+    """Yields messages for a mapping that the class of options refused, option by option.
+
+    owner: whose options they are: "optimizer 'adam'".
+    """
+    fields = options.model_fields
     by_name: dict[Any, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_name.setdefault(detail["loc"][0] if detail["loc"] else None, []).append(detail)
     for name, details in by_name.items():
         if details[0]["type"] == "extra_forbidden":
-            yield Message((name,), "unknown option", did_you_mean(str(name), fields))
+            hint = did_you_mean(str(name), fields)
+            yield Message((name,), f"{owner} has no option {name!r}", hint)
         elif name in fields:
             yield from _merged(details, fields[name], 1)
         else:

@@ -35,9 +35,8 @@ def main() -> None:
 
 
 def _print(size: int, folder: Path) -> None:
-    from harness.report.build import build_report
     from harness.report.html import html
-    from harness.report.section import sections
+    from harness.report.section import build_report, sections
     from harness.report.terminal import terminal
     from harness.store.read.results import read_results
     from harness.store.store import open_store

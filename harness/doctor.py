@@ -103,7 +103,7 @@ def _row(finding: Finding) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from harness.report.escaping import clean
+    from harness.report.blocks import clean
 
     styles = {"ok": "green", "note": "cyan", "wrong": "bold red", "fixed": "yellow"}
     text = Text(clean(finding.text))

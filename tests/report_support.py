@@ -12,8 +12,7 @@ import pandas as pd
 
 from harness.analysis.comparison import Question
 from harness.core.metrics import EPOCHS_TO_TARGET, TRAIN_SECONDS
-from harness.report.build import Report, build_report
-from harness.report.section import choose_sections, sections
+from harness.report.section import Report, build_report, choose_sections, sections
 from harness.store.names import TAG_DEVICE, TAG_EXCLUSIVE, TAG_REASON, TAG_TARGET
 from harness.store.read.results import Results
 from harness.store.read.runs import StoredRun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
@@ -72,3 +73,10 @@ def by_task(items: Iterable[_T]) -> dict[str, list[_T]]:
 def with_task(title: str, task: str) -> str:
     """Returns a title that names its task, if there are several tasks."""
     return f"{title}: {task}" if task else title
+
+
+def clean(text: str) -> str:
+    """Returns text of a store, safe to show: on one line, without the control characters that steer
+    a terminal or reverse the direction of writing."""
+    one_line = " ".join(text.split())
+    return "".join("�" if unicodedata.category(c) in ("Cc", "Cf") else c for c in one_line)

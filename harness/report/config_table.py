@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness.analysis.configs import Config
 from harness.experiment.trial import MAIN_FIELDS
 from harness.report.blocks import Column
-from harness.report.numbers import MISSING, decimals_for, spread
+from harness.report.formatting import MISSING, decimals_for, spread
 
 OWN_COLUMNS = tuple(name for name in MAIN_FIELDS if name != "dataset")
 """Fields with a column each; all others share one, so that a table fits 80 columns."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
-from math import isfinite
-from typing import Any
+from collections.abc import Iterable
+
+from pydantic_core import to_jsonable_python
 
 from harness.core.text import format_csv
-from harness.report.build import Report
+from harness.report.section import Report
 from harness.store.names import ABSENT
 
 SCHEMA = "harness.compare/1"
@@ -23,11 +22,12 @@ def json_text(reports: Iterable[Report]) -> str:
     value is null, never NaN."""
     experiments = [
         {"experiment": report.experiment}
-        | {section.name: asdict(record) for section, record in report.parts}
+        | {section.name: record for section, record in report.parts}
         for report in reports
     ]
-    whole = _nulls({"schema": SCHEMA, "experiments": experiments})
-    return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    whole = {"schema": SCHEMA, "experiments": experiments}
+    plain = to_jsonable_python(whole, inf_nan_mode="null")
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def csv(reports: Iterable[Report]) -> str:
@@ -51,12 +51,3 @@ def csv(reports: Iterable[Report]) -> str:
             ]
         )
     return format_csv(header, lines)
-
-
-def _nulls(value: Any) -> Any:
-    """Replaces numbers that are not finite by None."""
-    if isinstance(value, Mapping):
-        return {key: _nulls(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_nulls(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value

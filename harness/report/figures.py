@@ -1,4 +1,4 @@
-"""Figures as plain records: the data to draw, and its table. `report.svg` draws them."""
+"""Figures as plain records: the data to draw, and its table. `svg.py` draws them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.analysis.statistics import Interval
 from harness.report.blocks import ReportTable, columns
-from harness.report.numbers import MISSING
+from harness.report.formatting import MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,11 @@ class LineChart:
     band: str = ""
 
     def table(self) -> ReportTable:
-        rows = [
-            (line.name, _cell(p.x), _cell(p.y), _cell(p.low), _cell(p.high))
-            for line in self.lines
-            for p in line.points
-        ]
-        has_band = any(point.low is not None for line in self.lines for point in line.points)
-        titles = (self.x, self.y, "low", "high")[: 4 if has_band else 2]
-        shown = tuple(row[: 1 + len(titles)] for row in rows)
-        return ReportTable(columns("line", numeric=titles), shown)
+        points = [(line.name, point) for line in self.lines for point in line.points]
+        has_band = any(point.low is not None for _, point in points)
+        shown = ("x", "y", "low", "high") if has_band else ("x", "y")
+        rows = tuple((name, *(_cell(getattr(p, of)) for of in shown)) for name, p in points)
+        return ReportTable(columns("line", numeric=(self.x, self.y, *shown[2:])), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +122,12 @@ class ParallelCoordinates:
     """One line for each config over all axes, the last of which is the score.
 
     lines: positions on each axis, 0 to 1, the worst config first. texts: the same as text.
-    left_out: how many configs are not drawn.
     """
 
     title: str
     axes: tuple[ParallelAxis, ...]
     lines: tuple[tuple[float, ...], ...]
     texts: tuple[tuple[str, ...], ...]
-    left_out: int = 0
 
     def table(self) -> ReportTable:
         return ReportTable(columns(*(axis.name for axis in self.axes)), self.texts[::-1])

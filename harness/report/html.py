@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from harness import __version__
 from harness.analysis.comparison import Question
-from harness.report.blocks import ReportTable
-from harness.report.build import Report, build_report
-from harness.report.escaping import clean
-from harness.report.figures import Figure, LineChart
-from harness.report.section import sections
+from harness.report.blocks import ReportTable, clean
+from harness.report.section import Report, build_report, sections
 from harness.report.svg import draw
 from harness.store.read.results import Results
 from harness.store.store import Store
@@ -36,24 +31,23 @@ FILTERABLE = 12
 def html(reports: Sequence[Report]) -> str:
     """Returns the reports as one page. Text from the store is escaped everywhere, and the page's
     content policy lets no script run but its own and no address be loaded."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
+    )
     script = _template_file("report.js")
-    names = [clean(report.experiment) for report in reports]
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            title=f"{', '.join(names)} – comparison",
-            articles=[_article(f"r{place}", report) for place, report in enumerate(reports)],
-            version=__version__,
-            page_style=_template_file("report.css"),
-            figure_style=_template_file("figure.css"),
-            script=script,
-            script_hash=_hash(script),
-            first=FIRST_ROWS,
-            most=FILTERABLE,
-            clean=clean,
-            rows_json=rows_json,
-        )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html.j2").render(
+        reports=reports,
+        version=__version__,
+        page_style=_template_file("report.css"),
+        figure_style=_template_file("figure.css"),
+        script=script,
+        script_hash=f"sha256-{digest}",
+        first=FIRST_ROWS,
+        most=FILTERABLE,
+        clean=clean,
+        draw=draw,
+        rows_json=rows_json,
     )
 
 
@@ -67,52 +61,9 @@ def attach_report(store: Store, results: Results, question: Question) -> None:
 
 def rows_json(table: ReportTable) -> Markup:
     """Returns a table's rows as JSON that cannot end its script element, whatever is in them."""
-    return embedded([[clean(cell) for cell in row] for row in table.rows])
-
-
-def embedded(value: object) -> Markup:
-    """Returns JSON for a `<script type="application/json">`, with `<`, `>` and `&` escaped."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704 - escaped above
-
-
-def _article(article_id: str, report: Report) -> dict[str, Any]:
-    """Returns what the template shows of a report."""
-    parts = []
-    for section, record in report.parts:
-        section_id = f"{article_id}-{section.name}"
-        drawn = enumerate(section.figures(record))
-        parts.append(
-            {
-                "id": section_id,
-                "title": section.title,
-                "blocks": section.blocks(record),
-                "figures": [_drawing(f"{section_id}-{place}", figure) for place, figure in drawn],
-                "folded": section.folded(record),
-            }
-        )
-    return {"id": article_id, "name": clean(report.experiment), "parts": parts}
-
-
-def _drawing(figure_id: str, figure: Figure) -> dict[str, Any]:
-    note = f"Band: {figure.band}." if isinstance(figure, LineChart) and figure.band else ""
-    content = {"title": figure.title, "note": note, "svg": draw(figure), "table": figure.table()}
-    return {"id": figure_id, **content}
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
-    )
+    rows = [[clean(cell) for cell in row] for row in table.rows]
+    return htmlsafe_json_dumps(rows, ensure_ascii=False, separators=(",", ":"))
 
 
 def _template_file(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 - this package's
-
-
-def _hash(script: str) -> str:
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"

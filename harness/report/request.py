@@ -18,11 +18,9 @@ from harness.core.text import distinct_parts
 from harness.experiment.loading import load
 from harness.experiment.plan import Plan, make_plan
 from harness.experiment.reading.yaml import parse
-from harness.report.build import build_report
 from harness.report.data_formats import csv, json_text
-from harness.report.latex import latex
-from harness.report.markdown import markdown
-from harness.report.section import choose_sections, sections
+from harness.report.markup import latex, markdown
+from harness.report.section import build_report, choose_sections, sections
 from harness.report.terminal import for_stdout
 from harness.store.read.results import Results, experiment_names, read_results
 from harness.store.store import Store, open_existing_store

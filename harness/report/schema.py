@@ -17,24 +17,22 @@ from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import JsonSchemaMode
 
 from harness.report.data_formats import SCHEMA
 from harness.report.section import sections
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 DEFAULT_PATH: Final = Path("docs/compare.schema.json")
-TEMPLATE: Final = "#/$defs/{model}"
 
 
 def schema() -> dict[str, Any]:
     """Returns the whole schema, draft 2020-12."""
-    mode: JsonSchemaMode = "serialization"
-    adapters = [
-        (section.name, mode, TypeAdapter[Any](_record_type(section.record)))
-        for section in sections()
-    ]
-    bodies, definitions = TypeAdapter.json_schemas(adapters, ref_template=TEMPLATE)
+    # Of `Record | None`, the schema is made from the record.
+    returned = {of.name: get_type_hints(of.record)["return"] for of in sections()}
+    records = {name: (get_args(of) or (of,))[0] for name, of in returned.items()}
+    bodies, definitions = TypeAdapter.json_schemas(
+        [(name, "serialization", TypeAdapter[Any](record)) for name, record in records.items()]
+    )
     experiment = {
         "type": "object",
         "required": ["experiment"],
@@ -58,14 +56,6 @@ def schema() -> dict[str, Any]:
 def text() -> str:
     """Returns the schema as the text of its file."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
-
-
-def _record_type(record: Any) -> Any:
-    """Returns the dataclass that a section's `record` returns."""
-    returned = get_type_hints(record)["return"]
-    types = get_args(returned) or (returned,)
-    (dataclass,) = [option for option in types if option is not type(None)]
-    return dataclass
 
 
 def _nullable(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A section of a report: one file in `harness/report/sections/` that offers `SECTION`.
+"""A section of a report: one file in `harness/report/sections/` that offers `SECTION`; and a report.
 
 Sections are discovered there. docs/adding-a-section.md shows a whole one.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from harness.analysis.comparison import Comparison
+from harness.analysis.comparison import Comparison, Question, compare
 from harness.core.errors import InputError, Problem, did_you_mean
 from harness.core.text import plural
 from harness.report.blocks import Block, Folded, Paragraph
 from harness.report.figures import Figure
+from harness.store.read.results import Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,36 @@ def choose_sections(names: Iterable[str]) -> tuple[Section, ...]:
             [Problem(f"--section: no section {n!r}", hint=did_you_mean(n, known)) for n in unknown]
         )
     return tuple(s for s in sections() if "all" in chosen or s.name in chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An experiment's report, in no format yet. parts: each section that has something to say,
+    with its record."""
+
+    experiment: str
+    comparison: Comparison
+    parts: tuple[tuple[Section, Any], ...]
+
+    def record(self, name: str) -> Any:
+        """Returns the record of a section; None if it has nothing to say."""
+        return next((record for section, record in self.parts if section.name == name), None)
+
+
+def build_report(
+    results: Results, question: Question | None = None, of: Sequence[Section] | None = None
+) -> Report:
+    """Compares an experiment's trials.
+
+    of: the sections to make; by default the brief ones.
+
+    Raises InputError for a question that the results cannot answer.
+    """
+    comparison = compare(results, question or Question())
+    wanted = choose_sections(()) if of is None else of
+    records = ((section, section.record(comparison)) for section in wanted)
+    parts = tuple((section, record) for section, record in records if record is not None)
+    return Report(comparison.experiment, comparison, parts)
 
 
 def points_tried(comparison: Comparison) -> int:

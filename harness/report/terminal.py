@@ -15,10 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.report.blocks import Block, Column, Paragraph, ReportTable
-from harness.report.build import Report
-from harness.report.escaping import clean
-from harness.report.labels import shorten_labels
+from harness.report.blocks import Block, Column, Paragraph, ReportTable, clean
+from harness.report.formatting import shorten_labels
+from harness.report.section import Report
 
 STYLES = {"plain": "", "claim": "bold", "caution": "yellow"}
 NARROWEST = 40

@@ -229,8 +229,8 @@ def compare(store: Store, plan: Plan, top: int, hint: str, attach: bool = False)
     top: how many configs to show. attach: whether to store the whole report with the sweep's run.
     """
     from harness.analysis.comparison import Question
-    from harness.report.build import build_report
     from harness.report.html import attach_report
+    from harness.report.section import build_report
     from harness.report.terminal import for_stdout
     from harness.store.read.results import read_results
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness.analysis.comparison import Question
 from harness.core.errors import HarnessError
 from harness.core.records import Outcome
-from harness.report.build import build_report
+from harness.report.section import build_report
 from harness.report.terminal import terminal
 from harness.store import names
 from harness.store.read.results import Results, results_table

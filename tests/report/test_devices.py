@@ -12,8 +12,7 @@ import pytest
 
 from harness.analysis.trials import join
 from harness.core.records import Ended, Measured, Outcome, Record, Started
-from harness.report.build import build_report
-from harness.report.section import choose_sections
+from harness.report.section import build_report, choose_sections
 from harness.report.terminal import terminal
 from harness.store.names import TAG_DEVICE, TAG_DEVICE_NAME
 from harness.store.read.results import Results, read_results

@@ -12,11 +12,10 @@ import pytest
 from rich.cells import cell_len
 
 from harness.analysis.comparison import Question
-from harness.report.build import Report, build_report
 from harness.report.data_formats import SCHEMA, json_text
 from harness.report.data_formats import csv as csv_of
-from harness.report.markdown import markdown
-from harness.report.section import sections
+from harness.report.markup import markdown
+from harness.report.section import Report, build_report, sections
 from harness.report.terminal import terminal
 from harness.store.names import TAG_REASON
 from harness.store.read.runs import StoredRun

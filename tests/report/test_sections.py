@@ -17,12 +17,10 @@ from rich.cells import cell_len
 from harness.analysis.comparison import Question, compare
 from harness.core.errors import InputError
 from harness.report.blocks import ReportTable
-from harness.report.build import Report, build_report
 from harness.report.data_formats import json_text
 from harness.report.html import html
-from harness.report.latex import latex
-from harness.report.markdown import markdown
-from harness.report.section import Section, choose_sections, sections
+from harness.report.markup import latex, markdown
+from harness.report.section import Report, Section, build_report, choose_sections, sections
 from harness.report.terminal import terminal
 from harness.store.names import TAG_POINT_NUMBER
 from tests.report_support import (
@@ -343,9 +341,9 @@ def test_sections_are_chosen_by_name() -> None:
     "text", [r"\input{/etc/passwd}", "50% of $x_1$ & {y} ~ ^ #", SCRIPT, FORMULA, '"`|<>']
 )
 def test_latex_prints_text_as_it_is(text: str) -> None:
-    from harness.report.latex import escape
+    from harness.report.markup import escape_latex
 
-    bare = re.sub(r"\\text[a-z]+\{\}|\\[{}$&#%_]", "", escape(text))
+    bare = re.sub(r"\\text[a-z]+\{\}|\\[{}$&#%_]", "", escape_latex(text))
     assert not re.search(r"[\\{}$&#%_^~]", bare)
 
 

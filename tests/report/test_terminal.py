@@ -8,8 +8,7 @@ from dataclasses import replace
 from rich.cells import cell_len
 
 from harness.report.blocks import Block, Column, ReportTable, columns
-from harness.report.build import Report, build_report
-from harness.report.section import choose_sections
+from harness.report.section import Report, build_report, choose_sections
 from harness.report.terminal import terminal
 from tests.report_support import full_grid
 

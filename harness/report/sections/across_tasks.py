@@ -11,7 +11,7 @@ from harness.analysis.tournament import make_tournament
 from harness.core.text import join_with_and, plural
 from harness.report.blocks import Block, Paragraph, ReportTable, columns
 from harness.report.figures import CriticalDifferenceDiagram, Figure, ForestPlot, ForestRow
-from harness.report.numbers import bracketed, decimals_for, figure, p_value
+from harness.report.formatting import bracketed, decimals_for, figure, p_value
 from harness.report.section import Section
 
 FEWEST_TASKS = 2

@@ -13,7 +13,7 @@ from harness.analysis.configs import Config, name_of
 from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, LineChart, LineSeries, Point
-from harness.report.numbers import MISSING, decimals_for, figure, signed
+from harness.report.formatting import MISSING, decimals_for, figure, signed
 from harness.report.section import Section, about_points, points_tried
 
 ESTIMATOR = "expected maximum of k configs drawn without replacement (Tang et al., 2020)"

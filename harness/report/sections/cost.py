@@ -16,8 +16,7 @@ from harness.core.metrics import BEST_EPOCH, TRAIN_SECONDS
 from harness.core.records import Outcome
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, ScatterPlot, ScatterPoint
-from harness.report.labels import describe
-from harness.report.numbers import MISSING, figure
+from harness.report.formatting import MISSING, describe, figure
 from harness.report.section import Section
 from harness.store.names import PARAM_CONFIG
 

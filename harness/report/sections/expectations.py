@@ -8,7 +8,7 @@ from harness.analysis.comparison import Comparison
 from harness.analysis.expectations import PublishedFigure
 from harness.core.text import plural
 from harness.report.blocks import Block, Column, Paragraph, ReportTable, columns
-from harness.report.numbers import decimals_for, figure, signed, spread
+from harness.report.formatting import decimals_for, figure, signed, spread
 from harness.report.section import Section
 
 COLUMNS = (*columns("figure", numeric=("published", "ours", "n")), Column("verdict"))

@@ -13,7 +13,7 @@ from harness.analysis.statistics import Interval, bootstrap
 from harness.core.records import Outcome
 from harness.core.text import join_with_and
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns
-from harness.report.numbers import bracketed, decimals_for, figure, signed
+from harness.report.formatting import bracketed, decimals_for, figure, signed
 from harness.report.section import Section
 from harness.store.names import BOTH, DEFAULT, PARAM_CONFIG, TUNED
 

@@ -138,7 +138,6 @@ def _parallel(configs: Sequence[ConfigValues], title: str, grid: WholeGrid) -> P
         axes=tuple(axes),
         lines=tuple(zip(*positions, strict=True))[::-1],
         texts=tuple(zip(*texts, strict=True))[::-1],
-        left_out=grid.left_out,
     )
 
 

@@ -9,7 +9,7 @@ from harness.analysis.comparison import Comparison
 from harness.core.text import plural
 from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task
 from harness.report.config_table import ConfigColumns, ConfigRow, config_rows
-from harness.report.numbers import MISSING
+from harness.report.formatting import MISSING
 from harness.report.section import Section
 
 FEWER = "* fewer seeds than other configs: the means are not over the same seeds."

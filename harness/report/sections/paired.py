@@ -10,7 +10,7 @@ from harness.analysis.contenders import Pair, compare_pairs
 from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns
 from harness.report.figures import Figure, ForestPlot, ForestRow
-from harness.report.numbers import (
+from harness.report.formatting import (
     DECIMALS,
     bracketed,
     decimals_for,

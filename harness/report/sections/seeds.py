@@ -12,8 +12,7 @@ from harness.analysis.statistics import Summary, summarise_values
 from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, ForestPlot, ForestRow
-from harness.report.labels import describe
-from harness.report.numbers import bracketed, decimals_for, figure, spread
+from harness.report.formatting import bracketed, decimals_for, describe, figure, spread
 from harness.report.section import Section
 
 

@@ -27,7 +27,7 @@ from harness.report.blocks import (
     with_task,
 )
 from harness.report.figures import Figure, LineChart, LineSeries, Point
-from harness.report.numbers import MISSING, figure
+from harness.report.formatting import MISSING, figure
 from harness.report.section import Section, about_points, points_tried
 from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
 

@@ -23,7 +23,7 @@ from harness.core.metrics import EPOCHS_TO_TARGET, TRAIN_SECONDS
 from harness.core.text import plural
 from harness.report.blocks import Block, Paragraph, ReportTable, columns
 from harness.report.figures import Figure, LineChart, LineSeries, Point
-from harness.report.numbers import MISSING, figure
+from harness.report.formatting import MISSING, figure
 from harness.report.section import Section
 
 

@@ -13,8 +13,7 @@ from harness.analysis.tournament import MOST_CONTENDERS, make_tournament
 from harness.core.errors import InputError
 from harness.core.text import join_with_and, plural
 from harness.report.blocks import Paragraph
-from harness.report.labels import describe
-from harness.report.numbers import decimals_for, p_value, probability, spread
+from harness.report.formatting import decimals_for, describe, p_value, probability, spread
 from harness.report.section import Section
 
 MOST_NAMES = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.report.numbers import decimals_for, figure, signed, spread
+from harness.report.formatting import decimals_for, figure, signed, spread
 
 
 @pytest.mark.parametrize(

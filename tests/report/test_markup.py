@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.report.blocks import ReportTable, columns
-from harness.report.latex import _block, escape, latex
+from harness.report.markup import escape_latex, latex, latex_block
 from tests.report_support import full_grid, whole_report
 from tests.stored import results, trial_run
 
@@ -24,12 +24,12 @@ PAPER = r"""\documentclass{article}
 
 
 def test_a_letter_that_pdflatex_lacks_becomes_its_code() -> None:
-    assert escape("naïve 率") == r"naïve \texttt{U+7387}"
+    assert escape_latex("naïve 率") == r"naïve \texttt{U+7387}"
 
 
 def begins(table: ReportTable) -> str:
     """The line that opens a table."""
-    lines = "\n".join(_block(table)).splitlines()
+    lines = "\n".join(latex_block(table)).splitlines()
     (begin,) = [line for line in lines if "begin{longtable}" in line]
     return begin
 
@@ -50,11 +50,11 @@ def test_a_table_that_fits_on_a_line_is_not_broken() -> None:
 def test_a_table_keeps_cells_titles_and_caption_however_hostile() -> None:
     rows = (("[1] *", "{0} %s", "0.5"), (HOSTILE, "", "–"))
     table = ReportTable(columns("{}", "a & b", numeric=("P%",)), rows, caption="50% of #")
-    text = "\n".join(_block(table))
+    text = "\n".join(latex_block(table))
     assert r"\paragraph{50\% of \#}" in text
     assert text.count(r"{\{\}} & {a \& b} & {P\%} \\") == 2  # on the first page and the next
     assert r"{[1] *} & {\{0\} \%s} & {0.5} \\" in text
-    assert f"{{{escape(HOSTILE)}}} & {{}} & {{--}} \\\\" in text
+    assert f"{{{escape_latex(HOSTILE)}}} & {{}} & {{--}} \\\\" in text
     assert r"\toprule" in text
     assert r"\bottomrule" in text
 

@@ -28,52 +28,32 @@ class Canvas:
         self.width, self.height, self.label = width, height, label
         self._parts: list[Markup] = []
 
-    def add(self, template: str, *values: object, **named: object) -> None:
-        self._parts.append(Markup(template).format(*values, **named))  # noqa: S704 - own templates
+    def add(self, template: str, *values: object) -> None:
+        texts = [short(value) if isinstance(value, float) else value for value in values]
+        self._parts.append(Markup(template).format(*texts))  # noqa: S704 - own templates
 
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> None:
-        self.add(
-            '<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>',
-            *map(short, (x1, y1, x2, y2)),
-            kind,
-        )
+        self.add('<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>', x1, y1, x2, y2, kind)
 
     def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> None:
-        self.add(
-            '<text x="{}" y="{}" class="{}" text-anchor="{}">{}</text>',
-            short(x),
-            short(y),
-            kind,
-            anchor,
-            text,
-        )
+        template = '<text x="{}" y="{}" class="{}" text-anchor="{}">{}</text>'
+        self.add(template, x, y, kind, anchor, text)
 
     def path(self, points: Iterable[tuple[float, float]], kind: str, close: bool = False) -> None:
         steps = "L".join(f"{short(x)} {short(y)}" for x, y in points)
         if steps:
             self.add('<path d="M{}{}" class="{}"/>', steps, "Z" if close else "", kind)
 
-    def rect(
-        self, x: float, y: float, wide: float, high: float, kind: str, title: str = ""
-    ) -> None:
-        self.add(
-            '<rect x="{}" y="{}" width="{}" height="{}" class="{}"><title>{}</title></rect>',
-            *map(short, (x, y, wide, high)),
-            kind,
-            title,
-        )
+    def rect(self, x: float, y: float, wide: float, high: float, kind: str, title: str) -> None:
+        place = '<rect x="{}" y="{}" width="{}" height="{}"'
+        self.add(place + ' class="{}"><title>{}</title></rect>', x, y, wide, high, kind, title)
 
     def mark(self, x: float, y: float, series: int, title: str = "", kind: str = "mark") -> None:
         """Adds a point. Both its shape and its colour show its series."""
-        self.add(
-            '<path d="{}" transform="translate({} {})" class="{} s{}"><title>{}</title></path>',
-            SHAPES[series % len(SHAPES)],
-            short(x),
-            short(y),
-            kind,
-            series % COLOURS,
-            title,
-        )
+        shape, colour = SHAPES[series % len(SHAPES)], series % COLOURS
+        place = '<path d="{}" transform="translate({} {})"'
+        style = ' class="{} s{}"><title>{}</title></path>'
+        self.add(place + style, shape, x, y, kind, colour, title)
 
     def svg(self) -> Markup:
         body = Markup("").join(self._parts)
@@ -109,8 +89,8 @@ class Scale:
             value, low, high = log10(value), log10(low), log10(high)
         return self.start + (value - low) / ((high - low) or 1) * (self.end - self.start)
 
-    def ticks(self, wanted: int = 5) -> list[float]:
-        return log_ticks(self.low, self.high) if self.log else ticks(self.low, self.high, wanted)
+    def ticks(self) -> list[float]:
+        return log_ticks(self.low, self.high) if self.log else ticks(self.low, self.high)
 
 
 def fit_scale(values: Sequence[float], start: float, end: float, log: bool = False) -> Scale:

@@ -1,4 +1,4 @@
-"""A section of a report: one file in `harness/report/sections/` that offers `SECTION`; and a report.
+"""A report, and its sections: each is one file in `harness/report/sections/` that offers `SECTION`.
 
 Sections are discovered there. docs/adding-a-section.md shows a whole one.
 """

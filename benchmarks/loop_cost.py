@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from harness.core.paths import data_root
     from harness.experiment.trial import Trial
     from harness.training.loop import train
-    from harness.training.setup import set_up
+    from harness.training.setup import TrainingSetup
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loop_cost", description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trial = Trial.of(resolved(setting, "momentum", 0.01, 1.0, 0))
         ratios = []
         for _ in range(options.repeats + 1):
-            ours = _timed(lambda trial=trial: list(train(set_up(trial, data_root()))))
-            theirs = _timed(lambda trial=trial: train_bare(set_up(trial, data_root())))
+            ours = _timed(lambda trial=trial: list(train(TrainingSetup(trial, data_root()))))
+            theirs = _timed(lambda trial=trial: train_bare(TrainingSetup(trial, data_root())))
             ratios.append(ours / theirs)
         verdict = "holds" if median(ratios[1:]) <= 1 + MAX_OVERHEAD else "is missed"
         name = model["name"]

@@ -68,11 +68,11 @@ def train_one_by_one(trials: dict[str, Trial], threads: int) -> Outcomes:
 
     from harness.core.paths import data_root
     from harness.training.loop import train
-    from harness.training.setup import set_up
+    from harness.training.setup import TrainingSetup
 
     torch.set_num_threads(threads)
     return {
-        key: _last_value(train(set_up(replace(trial, metrics=("accuracy",)), data_root())))
+        key: _last_value(train(TrainingSetup(replace(trial, metrics=("accuracy",)), data_root())))
         for key, trial in trials.items()
     }
 

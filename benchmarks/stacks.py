@@ -107,7 +107,7 @@ def _spread(ratios: Iterable[float]) -> str:
 def _one_by_one(setting: Setting, size: int) -> Seconds:
     from harness.core.paths import data_root
     from harness.training.loop import train
-    from harness.training.setup import set_up
+    from harness.training.setup import TrainingSetup
 
     trials = _trials(setting, size)
     sample = trials[:: max(1, size // MAX_ONE_BY_ONE)][:MAX_ONE_BY_ONE]
@@ -116,7 +116,7 @@ def _one_by_one(setting: Setting, size: int) -> Seconds:
     def run() -> None:
         nonlocal training
         for trial in sample:
-            training += _last_clock(train(set_up(trial, data_root())))
+            training += _last_clock(train(TrainingSetup(trial, data_root())))
 
     whole = _timed(run)
     return Seconds(whole / len(sample), training / len(sample))

@@ -26,8 +26,7 @@ from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint, restore
 from harness.training.device import resolve
 from harness.training.loop import train
-from harness.training.setup import set_up
-from harness.training.stacked.checkpoint import restore as restore_stack
+from harness.training.setup import TrainingSetup
 from harness.training.stacked.loop import train_stack
 from harness.training.stacked.stack import Stack
 
@@ -172,7 +171,7 @@ class _Checkpointer:
     def _train_alone(
         self, device: torch.device | None, state: Mapping[str, Any] | None = None
     ) -> Items:
-        setup = set_up(self._task.trial, self._task.data_root, device)
+        setup = TrainingSetup(self._task.trial, self._task.data_root, device)
         resumed = None if state is None else restore(setup, state)
         items = train(setup, self._task.test_outputs, self._policy, resumed)
         key = self._task.key
@@ -189,7 +188,7 @@ class _Checkpointer:
         device = device or resolve(task.trial.device)
         try:
             stack = Stack(tuple(trials.items()), task.data_root, device)
-            resumed = restore_stack(stack, state)
+            resumed = restore(stack, state)
         except ValueError as error:
             raise UnusableCheckpoint(str(error)) from error
         return train_stack(stack, task.test_outputs, cancelled, self._policy, resumed)

@@ -65,7 +65,7 @@ def events(task: TrainingTask, cancelled: Collection[str] = frozenset()) -> Iter
         for record in _run_single(task, cancelled):
             yield Event(task.key, record)
         return
-    from harness.training.stacked.memory import TooLarge
+    from harness.training.resources import TooLarge
     from harness.training.stacked.modules.forward_pass import Unstackable
 
     progress = _Progress({key for key, _ in task.trials})
@@ -150,7 +150,7 @@ def _build_stack(task: TrainingTask, device: torch.device) -> tuple[Stack, dict[
 
 def _build_within_memory(task: TrainingTask, device: torch.device) -> Stack:
     """Builds a task's stack. Raises TooLarge if it would take more memory than it may."""
-    from harness.training.stacked import memory
+    from harness.training import resources
     from harness.training.stacked.stack import Stack
 
     trial = task.trial
@@ -159,11 +159,11 @@ def _build_within_memory(task: TrainingTask, device: torch.device) -> Stack:
     key = f"{size} {augment}"
     if _max_trials.get(key, 0) >= len(task.trials):
         return Stack(task.trials, task.data_root, device)
-    limit = memory.memory_limit(device)
+    limit = resources.memory_limit(device)
     stack = Stack(task.trials, task.data_root, device, limit)
     _max_trials[key] = max(1, limit // stack.bytes_per_trial())
     if _max_trials[key] < len(task.trials):
-        raise memory.TooLarge(_max_trials[key])
+        raise resources.TooLarge(_max_trials[key])
     return stack
 
 

@@ -182,7 +182,7 @@ class TrainedModel:
 
         from harness.experiment.trial import Trial, make_trial_id
         from harness.training.device import resolve
-        from harness.training.setup import set_up
+        from harness.training.setup import TrainingSetup
 
         try:
             trial = Trial.of(run.resolved)
@@ -191,7 +191,7 @@ class TrainedModel:
                 f"run {run.run_id} was stored by a version whose trials this one cannot rebuild: "
                 f"{error}"
             ) from error
-        setup = set_up(trial, data_root, resolve(device))
+        setup = TrainingSetup(trial, data_root, resolve(device))
         try:
             setup.model.load_state_dict(weights)
         except RuntimeError as error:
@@ -209,7 +209,7 @@ class TrainedModel:
         """The data set as it was read."""
         from harness.training.data import load_dataset
 
-        return load_dataset(self.setup.trial, self.data_root)
+        return load_dataset(self.setup.trial.dataset, self.data_root)
 
     def predict_test(self) -> ModelOutputs:
         """Returns the outputs on the test split, which has the same examples as in training."""
@@ -224,8 +224,5 @@ class TrainedModel:
 
     def _outputs(self, source: BatchSource) -> ModelOutputs:
         from harness.training.evaluation import evaluate
-        from harness.training.loop import autocast
 
-        setup = self.setup
-        size = setup.trial.eval_batch_size
-        return evaluate(setup.model, source, setup.loss, size, autocast(setup))
+        return evaluate(self.setup, source)

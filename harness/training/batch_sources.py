@@ -61,8 +61,11 @@ class InMemorySource:
     def of(
         cls, inputs: Tensor, targets: Tensor, prepare: ImageTransform | None, device: torch.device
     ) -> InMemorySource:
-        """Moves examples to `device`; they stay on the CPU if they do not fit there."""
-        home = device if _fits(inputs, device) else torch.device("cpu")
+        """Moves examples to `device`; they stay on the CPU if they take more than half of the
+        device's free memory."""
+        home = device
+        if device.type == "cuda" and inputs.nbytes * 2 > torch.cuda.mem_get_info(device)[0]:
+            home = torch.device("cpu")
         moved = inputs.to(home)
         if prepare is not None and _prepared_bytes(moved, prepare) <= PREPARE_ONCE_BYTES:
             return cls(_prepare_all(moved, prepare), targets.to(home), inputs, None, device)
@@ -145,14 +148,6 @@ class StreamingSource:
 
     def first(self, n: int) -> Tensor:
         return torch.stack([self.inputs[i] for i in range(min(n, len(self)))])
-
-
-def _fits(inputs: Tensor, device: torch.device) -> bool:
-    """Whether the inputs take at most half of the device's free memory."""
-    if device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return inputs.nbytes * 2 <= free
 
 
 def _prepare_all(inputs: Tensor, prepare: ImageTransform) -> Tensor:

@@ -8,7 +8,7 @@ with each epoch, so a checkpoint stores their states only inside an epoch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf, isfinite
@@ -17,12 +17,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from harness.training.evaluation import ModelOutputs
+from harness.training.evaluation import ModelOutputs, concatenate
 from harness.training.resources import ResourceMeter
-from harness.training.setup import TrainingSetup
+from harness.training.setup import TrainingContext
 
-FORMAT: Final = 1
-"""Of a trial's state; raised when older checkpoints can no longer be read."""
 DEFAULT_SECONDS: Final = 20.0
 MAX_WRITE_SHARE: Final = 0.02
 """By default checkpoints are so far apart that writing them takes at most this share of the
@@ -51,29 +49,13 @@ class Checkpoint:
 class PartialEpoch:
     """An epoch in training.
 
-    started_at: seconds on the training clock at its start. outputs, losses, targets: of each batch
-    so far. random_states: the states to resume from, if the epoch was interrupted.
+    started_at: seconds on the training clock at its start. batches: the outputs of each batch so
+    far. random_states: the states to resume from, if the epoch was interrupted.
     """
 
-    started_at: float = 0.0
-    outputs: list[Tensor] = field(default_factory=list)
-    losses: list[Tensor] = field(default_factory=list)
-    targets: list[Tensor] = field(default_factory=list)
+    started_at: float
+    batches: list[ModelOutputs] = field(default_factory=list)
     random_states: Mapping[str, Any] | None = None
-
-    def __len__(self) -> int:
-        """The number of batches so far."""
-        return len(self.losses)
-
-    def add(self, outputs: Tensor, losses: Tensor, targets: Tensor) -> None:
-        self.outputs.append(outputs)
-        self.losses.append(losses)
-        self.targets.append(targets)
-
-    def concatenate(self, dim: int = 0) -> ModelOutputs:
-        """Returns what all batches so far have put out. dim: that of the examples."""
-        batches = (self.outputs, self.targets, self.losses)
-        return ModelOutputs(*(torch.cat(tensors, dim) for tensors in batches))
 
 
 @dataclass(slots=True)
@@ -163,111 +145,63 @@ class CheckpointPolicy:
 
 
 def capture(
-    setup: TrainingSetup,
+    context: TrainingContext,
     clock: ResourceMeter,
     epoch: int,
     partial: PartialEpoch | None = None,
-    augmentation: torch.Generator | None = None,
+    states: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
-    """Returns a trial's checkpoint after `epoch` whole epochs, and inside the next if `partial`.
+    """Returns the checkpoint of a trial or a stack after `epoch` whole epochs.
 
-    augmentation: the generator from which augmentations draw inside that epoch.
+    partial, states: the next epoch, if it is in training, and the states of its random streams.
     """
-    own_state = {
-        "format": FORMAT,
-        "model": setup.model.state_dict(),
-        "optimizer": setup.optimizer.state_dict(),
-        "learning_rate": setup.learning_rate.state(),
-    }
-    states = None if augmentation is None else random_states(setup.device, augmentation)
-    return build_checkpoint(own_state, setup.device, clock, epoch, partial, states)
-
-
-def restore(setup: TrainingSetup, state: Mapping[str, Any]) -> ResumePoint:
-    """Puts a fresh setup where the trial was when `state` was captured.
-
-    Raises UnusableCheckpoint if that is impossible; the setup can then no longer be used.
-    """
-
-    def load() -> None:
-        setup.model.load_state_dict(state["model"])
-        setup.optimizer.load_state_dict(state["optimizer"])
-        setup.learning_rate.load(state["learning_rate"])
-
-    return resume_from(state, FORMAT, setup.device, load, setup.trial.batch_size)
-
-
-def build_checkpoint(
-    own_state: Mapping[str, Any],
-    device: torch.device,
-    clock: ResourceMeter,
-    epoch: int,
-    partial: PartialEpoch | None,
-    states: Mapping[str, Any] | None,
-    dim: int = 0,
-) -> Checkpoint:
-    """Returns a checkpoint of a trial's or a stack's own state, and of how far it has come.
-
-    partial, states: the epoch in training and the states of its random streams; None between
-    epochs. dim: that of the examples in the outputs of a batch.
-    """
-    state: dict[str, Any] = {
-        **own_state,
+    state = {
+        "format": context.checkpoint_format,
+        **context.state(),
         "epoch": epoch,
         "clock": {
             "train": clock.train_seconds,
             "evaluation": clock.evaluation_seconds,
             "before": clock.peak,
         },
-        "device": device.type,
+        "device": context.device.type,
         "begun": None,
     }
-    if partial is None or states is None:
+    if partial is None:
         return Checkpoint(epoch, 0, state)
-    outputs = partial.concatenate(dim)
-    state["begun"] = {
-        "before": partial.started_at,
-        "outputs": outputs.outputs,
-        "losses": outputs.losses,
-        "targets": outputs.targets,
-        "streams": states,
-    }
-    return Checkpoint(epoch, len(partial), state)
+    outputs = concatenate(partial.batches, context.examples_dim)
+    state["begun"] = {"before": partial.started_at, **outputs._asdict(), "streams": states}
+    return Checkpoint(epoch, len(partial.batches), state)
 
 
-def resume_from(
-    state: Mapping[str, Any],
-    known_format: int,
-    device: torch.device,
-    load: Callable[[], None],
-    batch_size: int,
-    dim: int = 0,
-) -> ResumePoint:
-    """Returns where training resumes from a state that `build_checkpoint` made.
+def restore(context: TrainingContext, state: Mapping[str, Any]) -> ResumePoint:
+    """Puts a fresh setup or stack where the one of `state` was when that was captured.
 
-    load: restores the trial's or the stack's own state. dim: as in `build_checkpoint`.
-    Raises UnusableCheckpoint if training cannot resume from it.
+    Raises UnusableCheckpoint if that is impossible; what was passed can then no longer be used.
     """
-    if state["format"] != known_format:
+    if state["format"] != context.checkpoint_format:
         raise UnusableCheckpoint("it was written by another version")
     saved = state["begun"]
-    if saved is not None and state["device"] != device.type:
+    if saved is not None and state["device"] != context.device.type:
         raise UnusableCheckpoint(f"its random streams are of the device {state['device']}")
     try:
-        load()
+        context.load(state)
     except (RuntimeError, ValueError, KeyError) as error:
         raise UnusableCheckpoint(" ".join(str(error).split())) from error
     spent = state["clock"]
-    clock = ResourceMeter(device, spent["train"], spent["evaluation"], spent["before"])
+    clock = ResourceMeter(context.device, spent["train"], spent["evaluation"], spent["before"])
     if saved is None:
         return ResumePoint(state["epoch"], clock)
 
     def split(name: str) -> list[Tensor]:
         # Each batch by itself, as before: where numbers lie in memory may decide how they add up.
-        return [batch.clone() for batch in saved[name].to(device).split(batch_size, dim)]
+        batches = (
+            saved[name].to(context.device).split(context.trial.batch_size, context.examples_dim)
+        )
+        return [batch.clone() for batch in batches]
 
-    outputs, losses, targets = split("outputs"), split("losses"), split("targets")
-    partial = PartialEpoch(saved["before"], outputs, losses, targets, saved["streams"])
+    batches = list(map(ModelOutputs, split("outputs"), split("losses"), split("targets")))
+    partial = PartialEpoch(saved["before"], batches, saved["streams"])
     return ResumePoint(state["epoch"], clock, partial)
 
 

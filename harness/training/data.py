@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
@@ -14,7 +15,6 @@ from harness.components.base import (
     DataInfo,
     Dataset,
     Examples,
-    Imputer,
     LazyInputs,
     RawData,
     SplitRule,
@@ -60,11 +60,6 @@ def load_splits(trial: Trial, data_root: Path, device: torch.device) -> Splits:
     return _splits(trial.dataset, data_root, trial.val_fraction, seed, device)
 
 
-def load_dataset(trial: Trial, data_root: Path) -> RawData:
-    """Returns a trial's data set as it was read, not split or preprocessed."""
-    return _load(trial.dataset, data_root)
-
-
 def prepare_unseen(
     trial: Trial, data_root: Path, device: torch.device, inputs: Tensor
 ) -> BatchSource:
@@ -72,29 +67,29 @@ def prepare_unseen(
 
     inputs: [N, …] as the data set stores its own. They may be modified.
     """
-    raw = _load(trial.dataset, data_root)
+    raw = load_dataset(trial.dataset, data_root)
     seed = trial.seed if _depends_on_seed(trial, data_root) else None
-    train, _, _ = _split(raw, trial.val_fraction, seed)
+    train = _split(raw, trial.val_fraction, seed)["train"]
     shape, kind = ((), torch.int64) if raw.info.classes else ((raw.info.targets,), torch.float32)
     examples = Examples(inputs, torch.zeros((len(inputs), *shape), dtype=kind))
-    _, _, examples = _preprocess(raw, train, None, examples)
-    return _source(raw, examples, device)
+    return _source(raw, _preprocess(raw, {"train": train, "test": examples})["test"], device)
 
 
 def clear_caches() -> None:
     """Drops all data that this process keeps between trials."""
     _splits.cache_clear()
-    _load.cache_clear()
+    load_dataset.cache_clear()
 
 
 def _depends_on_seed(trial: Trial, data_root: Path) -> bool:
     """Whether another seed gives other splits; if not, all seeds share them."""
-    rule = _load(trial.dataset, data_root).split
+    rule = load_dataset(trial.dataset, data_root).split
     return trial.val_fraction > 0 or (rule is not None and rule.seed is None)
 
 
 @lru_cache(maxsize=CACHED_DATASETS)
-def _load(choice: Choice[Dataset], data_root: Path) -> RawData:
+def load_dataset(choice: Choice[Dataset], data_root: Path) -> RawData:
+    """Returns a data set as it was read, not split or preprocessed."""
     return cached(
         dataset_key(choice, data_root),
         lambda: choice.component.load(choice.options, data_root),
@@ -121,7 +116,7 @@ def _splits(
     seed: int | None,
     device: torch.device,
 ) -> Splits:
-    raw = _load(choice, data_root)
+    raw = load_dataset(choice, data_root)
     if val_fraction and _differs_in_indices(raw):
         whole = _splits(choice, data_root, 0.0, None, device)
         if isinstance(whole.train, InMemorySource):
@@ -130,7 +125,9 @@ def _splits(
             return Splits(raw.info, train, val, whole.test)
 
     def make() -> Splits:
-        return _prepare(raw, val_fraction, seed, device)
+        examples = _preprocess(raw, _split(raw, val_fraction, seed))
+        sources = {name: _source(raw, split, device) for name, split in examples.items()}
+        return Splits(raw.info, sources["train"], sources.get("val"), sources["test"])
 
     if device.type != "cpu":
         return make()
@@ -150,31 +147,19 @@ def _all_in_memory(splits: Splits) -> bool:
     return all(isinstance(source, InMemorySource) for source in sources)
 
 
-def _prepare(raw: RawData, val_fraction: float, seed: int | None, device: torch.device) -> Splits:
-    train, val, test = _preprocess(raw, *_split(raw, val_fraction, seed))
-    return Splits(
-        raw.info,
-        _source(raw, train, device),
-        _source(raw, val, device) if val else None,
-        _source(raw, test, device),
-    )
-
-
 def _source(raw: RawData, examples: Examples, device: torch.device) -> BatchSource:
     if isinstance(examples.inputs, Tensor):
         return InMemorySource.of(examples.inputs, examples.targets, raw.prepare, device)
     return StreamingSource(examples.inputs, examples.targets, raw.prepare, device)
 
 
-def _split(
-    raw: RawData, val_fraction: float, seed: int | None
-) -> tuple[Examples, Examples | None, Examples]:
-    """Returns the training, validation and test split, as stored."""
+def _split(raw: RawData, val_fraction: float, seed: int | None) -> dict[str, Examples]:
+    """Returns the splits "train", "val" (unless it is empty) and "test", as stored."""
     train, test = _test_split(raw, seed)
     training, validation = validation_split(len(train), val_fraction, seed)
     if not len(validation):
-        return train, None, test
-    return _take(train, training), _take(train, validation), test
+        return {"train": train, "test": test}
+    return {"train": _take(train, training), "val": _take(train, validation), "test": test}
 
 
 def _test_split(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
@@ -228,43 +213,29 @@ class _LazySubset:
         return self.inputs[self.indices[index]]
 
 
-def _preprocess(
-    raw: RawData, train: Examples, val: Examples | None, test: Examples
-) -> tuple[Examples, Examples | None, Examples]:
-    """Fills in missing values and standardises features, both fitted on the training split."""
-    if raw.imputer is not None:
-        train, val, test = fill_missing(raw.imputer, train, val, test)
-    if raw.standardise:
-        train, val, test = standardise(train, val, test)
-    return train, val, test
-
-
-def fill_missing(
-    imputer: Imputer, train: Examples, val: Examples | None, test: Examples
-) -> tuple[Examples, Examples | None, Examples]:
-    """Fills in missing values (NaN) of the three splits, fitted on the training split.
+def _preprocess(raw: RawData, splits: Mapping[str, Examples]) -> Mapping[str, Examples]:
+    """Fills in missing values (NaN) and standardises features, both fitted on the training split.
 
     Raises InputError if a column has no value in the training split.
     """
-    fill = imputer.fit(_features(train))
-
-    def filled(examples: Examples) -> Examples:
-        inputs = _features(examples)
-        return replace(examples, inputs=inputs.where(~inputs.isnan(), fill))
-
-    return filled(train), filled(val) if val else None, filled(test)
+    if raw.imputer is not None:
+        fill = raw.imputer.fit(_features(splits["train"]))
+        splits = _map_features(lambda inputs: inputs.where(~inputs.isnan(), fill), splits)
+    return standardise(splits) if raw.standardise else splits
 
 
-def standardise(
-    train: Examples, val: Examples | None, test: Examples
-) -> tuple[Examples, Examples | None, Examples]:
-    """Standardises the features of the three splits, fitted on the training split."""
-    scale = StandardScaler.fit(_features(train))
+def standardise(splits: Mapping[str, Examples]) -> Mapping[str, Examples]:
+    """Standardises the features of all splits, fitted on the training split."""
+    return _map_features(StandardScaler.fit(_features(splits["train"])), splits)
 
-    def scaled(examples: Examples) -> Examples:
-        return replace(examples, inputs=scale(_features(examples)))
 
-    return scaled(train), scaled(val) if val else None, scaled(test)
+def _map_features(
+    function: Callable[[Tensor], Tensor], splits: Mapping[str, Examples]
+) -> Mapping[str, Examples]:
+    return {
+        name: replace(examples, inputs=function(_features(examples)))
+        for name, examples in splits.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)

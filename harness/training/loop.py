@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
 from math import inf, isfinite
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +12,25 @@ from harness.core.metrics import THROUGHPUT
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.core.seeding import generator, stream_seed
 from harness.experiment.trial import Trial
-from harness.training import device as devices
-from harness.training.batch_sources import Batch
 from harness.training.checkpoint import (
     Checkpoint,
     CheckpointPolicy,
     PartialEpoch,
     ResumePoint,
     capture,
+    random_states,
     set_random_states,
 )
-from harness.training.evaluation import ModelOutputs, compute_metrics, evaluate, mean
+from harness.training.evaluation import (
+    ModelOutputs,
+    compute_metrics,
+    concatenate,
+    evaluate,
+    mean_loss,
+)
 from harness.training.learning_rate import LearningRate
 from harness.training.resources import ResourceMeter
-from harness.training.setup import TrainingSetup, augment_batch
+from harness.training.setup import TrainingContext, TrainingSetup
 
 FINITE_CHECK_BATCHES = 200
 """Within an epoch the loss is checked every this many batches: a diverged trial of long epochs
@@ -56,14 +59,14 @@ def train(
     yielded between the records; without it, never. resumed: where training continues; `setup` must
     have been restored to it, and earlier measurements are not yielded again.
     """
-    policy, trial = policy or CheckpointPolicy(every=inf), setup.trial
+    policy = policy or CheckpointPolicy(every=inf)
     yield Started(setup.metadata())
     start = resumed or ResumePoint(0, ResourceMeter(setup.device))
     try:
         if resumed is None:
             values, _ = _evaluate(setup, start.clock)
             policy.evaluation_seconds = start.clock.evaluation_seconds
-            values |= progress(trial, setup.learning_rate, start.clock, 0, setup.steps_per_epoch)
+            values |= progress(setup, setup.learning_rate, start.clock, 0)
             yield Measured(0, values, 0)
         with policy.training():
             results = yield from _train_epochs(setup, policy, start)
@@ -89,9 +92,7 @@ def _train_epochs(
     results: dict[str, ModelOutputs] = {}
     for epoch in range(start.epoch + 1, trial.epochs + 1):
         partial = partial or PartialEpoch(started_at=meter.train_seconds)
-        trained, losses = yield from _train_epoch(setup, epoch, meter, policy, partial)
-        if losses is not None:
-            yield losses
+        trained = yield from _train_epoch(setup, epoch, meter, policy, partial)
         if not trained.losses.isfinite().all():
             raise Diverged(f"the training loss was not finite in epoch {epoch}")
         values = compute_metrics("train", trained, setup.metrics)
@@ -101,7 +102,7 @@ def _train_epochs(
             policy.evaluation_seconds = meter.evaluation_seconds - before
             values |= measured
         values |= {THROUGHPUT: n / max(meter.train_seconds - partial.started_at, 1e-9)}
-        values |= progress(trial, setup.learning_rate, meter, epoch, setup.steps_per_epoch)
+        values |= progress(setup, setup.learning_rate, meter, epoch)
         partial = None
         # `values` holds this epoch's rate; what the schedule observes changes the next epoch's.
         setup.learning_rate.observe(values)
@@ -118,7 +119,7 @@ def _train_epoch(
     meter: ResourceMeter,
     policy: CheckpointPolicy,
     partial: PartialEpoch,
-) -> Generator[Checkpoint, None, tuple[ModelOutputs, BatchLosses | None]]:
+) -> Generator[Record | Checkpoint, None, ModelOutputs]:
     """Trains one epoch, or the rest of it. Returns the model's outputs during training."""
     trial = setup.trial
     # Dropout draws from the global generators, which nothing else here uses. They are seeded for
@@ -129,38 +130,30 @@ def _train_epoch(
     if partial.random_states is not None:
         set_random_states(setup.device, augmenting, partial.random_states)
     first_step = (epoch - 1) * setup.steps_per_epoch
-    precision = autocast(setup)
+    remaining = order[len(partial.batches) * trial.batch_size :]
+    batches = setup.data.train.batches(trial.batch_size, remaining) if len(remaining) else ()
     meter.start()
     with policy.in_batches():
-        for index, (inputs, targets) in _batches(setup, order, len(partial)):
-            if setup.augment:
-                inputs = augment_batch(setup.augment, inputs, augmenting)
-            logits, losses = training_step(setup, first_step + index, inputs, targets, precision)
-            partial.add(logits, losses, targets)
+        for index, (inputs, targets) in enumerate(batches, len(partial.batches)):
+            inputs = setup.augment(inputs, augmenting)
+            logits, losses = training_step(setup, first_step + index, inputs, targets)
+            partial.batches.append(ModelOutputs(logits, losses, targets))
             is_checked = index % FINITE_CHECK_BATCHES == FINITE_CHECK_BATCHES - 1
             if is_checked and not losses.isfinite().all():
                 break
             is_last = index == setup.steps_per_epoch - 1
             if policy.is_due(before_evaluation=is_last and is_evaluated(trial, epoch)):
                 meter.train_seconds += meter.lap()
-                checkpoint = capture(setup, meter, epoch - 1, partial, augmenting)
-                yield checkpoint
-                set_random_states(setup.device, augmenting, checkpoint.state["begun"]["streams"])
+                states = random_states(setup.device, augmenting)
+                yield capture(setup, meter, epoch - 1, partial, states)
+                set_random_states(setup.device, augmenting, states)
                 meter.start()
     meter.train_seconds += meter.lap()
-    if trial.log_every == 0:
-        return partial.concatenate(), None
-    means = [mean(losses) for losses in partial.losses[:: trial.log_every]]
-    return partial.concatenate(), batch_losses(trial, epoch, len(order), means)
-
-
-def _batches(setup: TrainingSetup, order: Tensor, done: int) -> Iterator[tuple[int, Batch]]:
-    """Yields the batches of an epoch with their indices, without the first `done`."""
-    size = setup.trial.batch_size
-    remaining = order[done * size :]
-    if not len(remaining):
-        return iter(())
-    return enumerate(setup.data.train.batches(size, remaining), done)
+    trained = concatenate(partial.batches)
+    if trial.log_every:
+        means = [float(mean_loss(batch.losses)) for batch in partial.batches[:: trial.log_every]]
+        yield batch_losses(trial, epoch, len(order), means)
+    return trained
 
 
 def is_evaluated(trial: Trial, epoch: int) -> bool:
@@ -169,11 +162,7 @@ def is_evaluated(trial: Trial, epoch: int) -> bool:
 
 
 def training_step(
-    setup: TrainingSetup,
-    step: int,
-    inputs: Tensor,
-    targets: Tensor,
-    precision: AbstractContextManager[None],
+    setup: TrainingSetup, step: int, inputs: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Updates the model by one batch. Returns its logits [B, O] and losses [B], detached."""
     if step % setup.steps_per_epoch == 0 or not setup.learning_rate.constant_within_epoch:
@@ -181,7 +170,7 @@ def training_step(
         for group in setup.optimizer.param_groups:
             group["lr"] = lr
     setup.optimizer.zero_grad(set_to_none=True)
-    with precision:
+    with setup.autocast:
         logits = setup.model(inputs)
     losses = setup.loss(logits.float(), targets)
     losses.mean().backward()
@@ -191,11 +180,6 @@ def training_step(
     return logits.detach().float(), losses.detach()
 
 
-def autocast(setup: TrainingSetup) -> AbstractContextManager[Any]:
-    """Returns the context for forward passes at the trial's precision; it can be entered again."""
-    return devices.autocast(setup.device, setup.trial.precision)
-
-
 def _evaluate(
     setup: TrainingSetup, meter: ResourceMeter
 ) -> tuple[dict[str, float], dict[str, ModelOutputs]]:
@@ -203,9 +187,8 @@ def _evaluate(
     meter.start()
     values: dict[str, float] = {}
     results = {}
-    size = setup.trial.eval_batch_size
     for split, source in setup.data.evaluated().items():
-        results[split] = evaluate(setup.model, source, setup.loss, size, autocast(setup))
+        results[split] = evaluate(setup, source)
         values |= compute_metrics(split, results[split], setup.metrics)
     meter.evaluation_seconds += meter.lap()
     for split in results:
@@ -215,12 +198,13 @@ def _evaluate(
 
 
 def progress(
-    trial: Trial, learning_rate: LearningRate, meter: ResourceMeter, epoch: int, steps: int
+    context: TrainingContext, learning_rate: LearningRate, meter: ResourceMeter, epoch: int
 ) -> dict[str, float]:
     """Returns the learning rate of an epoch's last batch (at epoch 0: of the first batch), the
-    times, and after the last epoch the peak memory. steps: of an epoch."""
-    values = {"lr": learning_rate.at(max(epoch * steps - 1, 0)), **meter.seconds()}
-    return values | (meter.memory() if epoch == trial.epochs else {})
+    times, and after the last epoch the peak memory."""
+    last_batch = max(epoch * context.steps_per_epoch - 1, 0)
+    values = {"lr": learning_rate.at(last_batch), **meter.seconds()}
+    return values | (meter.memory() if epoch == context.trial.epochs else {})
 
 
 def batch_losses(trial: Trial, epoch: int, n: int, means: Sequence[float]) -> BatchLosses:
@@ -237,10 +221,8 @@ def batch_losses(trial: Trial, epoch: int, n: int, means: Sequence[float]) -> Ba
 
 def _final_metrics(setup: TrainingSetup, results: dict[str, ModelOutputs]) -> dict[str, float]:
     """Returns every metric of the task on every split, for the model after the last epoch."""
-    size = setup.trial.eval_batch_size
-    train = evaluate(setup.model, setup.data.train, setup.loss, size, autocast(setup))
     values: dict[str, float] = {}
-    for split, outputs in {"train": train, **results}.items():
+    for split, outputs in {"train": evaluate(setup, setup.data.train), **results}.items():
         values |= compute_metrics(split, outputs, setup.all_metrics)
     return values
 

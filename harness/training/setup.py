@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from harness.components.base import AugmentationFunction, Horizon, LossFunction, Metric
+from harness.components.base import Horizon, LossFunction, Metric
 from harness.components.registry import components, find
 from harness.core.seeding import stream_seed
 from harness.experiment.trial import Trial
@@ -19,68 +19,104 @@ from harness.training.data import Splits, load_splits
 from harness.training.learning_rate import LearningRate
 
 
-@dataclass(slots=True)
-class TrainingSetup:
-    """All objects of a training run.
+class TrainingContext(ABC):
+    """What a single trial and a stack of trials need alike.
 
-    metrics: computed at each evaluation. all_metrics: computed at the end.
+    trial: the first of a stack. metrics: computed at each evaluation. all_metrics: every registered
+    metric that is defined for this data, computed at the end. autocast: the context for forward
+    passes at the trial's precision; it can be entered again. examples: the size of each split.
+
+    checkpoint_format: raised when older checkpoints can no longer be read. examples_dim: the
+    dimension of a batch's outputs that counts examples.
     """
 
-    trial: Trial
-    device: torch.device
-    data: Splits
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    learning_rate: LearningRate
-    loss: LossFunction
-    metrics: dict[str, Metric]
-    all_metrics: dict[str, Metric]
-    augment: tuple[AugmentationFunction, ...]
-    steps_per_epoch: int
+    checkpoint_format: ClassVar[int]
+    examples_dim: ClassVar[int]
+
+    def __init__(self, trial: Trial, device: torch.device, data: Splits) -> None:
+        self.trial = trial
+        self.device = device
+        self.loss: LossFunction = trial.loss.component.build(trial.loss.options)
+        self.metrics = {name: cast("Metric", find("metrics", name)) for name in trial.metrics}
+        self.all_metrics = _applicable_metrics(data)
+        self.augmentations = [choice.component.build(choice.options) for choice in trial.augment]
+        self.autocast = devices.autocast(device, trial.precision)
+        evaluated = data.evaluated().items()
+        self.examples = {"train": len(data.train)} | {k: len(v) for k, v in evaluated}
+        self.steps_per_epoch = -(-len(data.train) // trial.batch_size)
+        self.horizon = Horizon(trial.epochs, self.steps_per_epoch)
+
+    @property
+    @abstractmethod
+    def parameter_count(self) -> int:
+        """The number of parameters of one trial."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Returns what `load` needs to resume after a whole epoch; not copies."""
+
+    @abstractmethod
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Loads a state. Raises RuntimeError, ValueError or KeyError if it is of something else."""
 
     def metadata(self) -> dict[str, Any]:
         """Describes the run for its provenance, as JSON types."""
-        evaluated = self.data.evaluated().items()
         return devices.metadata(self.device) | {
             "precision": self.trial.precision,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "examples": {"train": len(self.data.train)} | {k: len(v) for k, v in evaluated},
+            "parameters": self.parameter_count,
+            "examples": self.examples,
         }
 
+    def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Applies the trial's augmentations to a batch, one after another."""
+        for augmentation in self.augmentations:
+            inputs = augmentation(inputs, generator)
+        return inputs
 
-def set_up(
-    trial: Trial,
-    data_root: Path,
-    device: torch.device | None = None,
-    data: Splits | None = None,
-) -> TrainingSetup:
-    """Builds all that a trial trains with, on a device (by default the trial's own).
+
+class TrainingSetup(TrainingContext):
+    """All that a single trial trains with, on a device (by default the trial's own).
 
     data: its splits, if they are already loaded. Raises InputError if the device or a file is
     missing.
     """
-    device = device or devices.resolve(trial.device)
-    devices.configure(device)
-    data = data or load_splits(trial, data_root, device)
-    model = initial_model(trial, data).to(device)
-    if device.type == "cpu" and trial.model.component.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    steps = -(-len(data.train) // trial.batch_size)
-    return TrainingSetup(
-        trial=trial,
-        device=device,
-        data=data,
-        model=model,
-        optimizer=trial.optimizer.component.build(
-            trial.optimizer.options, model.parameters(), trial.lr
-        ),
-        learning_rate=LearningRate(trial.scheduler, trial.lr, Horizon(trial.epochs, steps)),
-        loss=trial.loss.component.build(trial.loss.options),
-        metrics=trial_metrics(trial),
-        all_metrics=applicable_metrics(data),
-        augment=build_augmentations(trial),
-        steps_per_epoch=steps,
-    )
+
+    checkpoint_format = 1
+    examples_dim = 0
+
+    def __init__(
+        self,
+        trial: Trial,
+        data_root: Path,
+        device: torch.device | None = None,
+        data: Splits | None = None,
+    ) -> None:
+        device = device or devices.resolve(trial.device)
+        devices.configure(device)
+        self.data = data or load_splits(trial, data_root, device)
+        super().__init__(trial, device, self.data)
+        self.model = initial_model(trial, self.data).to(device)
+        if device.type == "cpu" and trial.model.component.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)
+        choice = trial.optimizer
+        self.optimizer = choice.component.build(choice.options, self.model.parameters(), trial.lr)
+        self.learning_rate = LearningRate(trial.scheduler, trial.lr, self.horizon)
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "learning_rate": self.learning_rate.state(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.learning_rate.load(state["learning_rate"])
 
 
 def initial_model(trial: Trial, data: Splits) -> nn.Module:
@@ -91,30 +127,10 @@ def initial_model(trial: Trial, data: Splits) -> nn.Module:
         return trial.model.component.build(trial.model.options, data.info, outputs)
 
 
-def trial_metrics(trial: Trial) -> dict[str, Metric]:
-    """Returns the metrics that a trial names, which are computed at each evaluation."""
-    return {name: cast("Metric", find("metrics", name)) for name in trial.metrics}
-
-
-def applicable_metrics(data: Splits) -> dict[str, Metric]:
-    """Returns every registered metric that is defined for this data."""
+def _applicable_metrics(data: Splits) -> dict[str, Metric]:
     metrics = {name: cast("Metric", metric) for name, metric in components("metrics").items()}
     return {
         name: metric
         for name, metric in metrics.items()
         if data.info.task in metric.tasks and len(data.info.classes) >= metric.min_classes
     }
-
-
-def build_augmentations(trial: Trial) -> tuple[AugmentationFunction, ...]:
-    """Returns a trial's augmentations, in their order."""
-    return tuple(choice.component.build(choice.options) for choice in trial.augment)
-
-
-def augment_batch(
-    augmentations: Sequence[AugmentationFunction], inputs: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Applies augmentations to a batch, one after another."""
-    for augmentation in augmentations:
-        inputs = augmentation(inputs, generator)
-    return inputs

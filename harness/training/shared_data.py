@@ -16,30 +16,13 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from harness.components.base import (
-    DataInfo,
-    Examples,
-    ImageTransform,
-    Imputer,
-    RawData,
-    SplitRule,
-    TableColumns,
-    Task,
-)
+from harness.components import base
 from harness.core.files import file_lock
 
 T = TypeVar("T")
 
-_SAFE_CLASSES = (
-    DataInfo,
-    Examples,
-    ImageTransform,
-    Imputer,
-    RawData,
-    SplitRule,
-    TableColumns,
-    Task,
-)
+_DATA_CLASSES = (base.DataInfo, base.Examples, base.ImageTransform, base.Imputer, base.RawData)
+_SAFE_CLASSES = (*_DATA_CLASSES, base.SplitRule, base.TableColumns, base.Task)
 
 
 @dataclass(frozen=True, slots=True)

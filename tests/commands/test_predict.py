@@ -27,7 +27,7 @@ from harness.store.names import TAG_ARTIFACTS, TAG_SUPERSEDED, WEIGHTS_FILE
 from harness.store.read.runs import StoredRun
 from harness.store.store import Store, open_store
 from harness.training.loop import train
-from harness.training.setup import set_up
+from harness.training.setup import TrainingSetup
 from tests.stored import sweep_run, trial_run
 from tests.support import make_trial
 
@@ -79,7 +79,7 @@ def add(store: Store, experiment_id: str, run: StoredRun) -> str:
 def trained(store: Store, experiment_id: str, score: float, **fields: Any) -> None:
     """Adds a run as a sweep does: with its weights, and its model's metrics."""
     trial = make_trial(**fields)
-    *_, ended = train(set_up(trial, Path()), test_outputs=True)
+    *_, ended = train(TrainingSetup(trial, Path()), test_outputs=True)
     assert isinstance(ended, Ended)
     assert ended.test_outputs is not None
     final = {f"final/{name}": value for name, value in ended.final.items()}

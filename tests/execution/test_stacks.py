@@ -21,7 +21,8 @@ from harness.execution import run_task as stacks
 from harness.execution.executors.base import Event, Executor, TrainingTask
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
-from harness.training.stacked import memory, speedup
+from harness.training import resources
+from harness.training.stacked import speedup
 from harness.training.stacked.loop import train_stack
 from harness.training.stacked.stack import Stack
 from tests.support import make_trial
@@ -252,7 +253,7 @@ def test_stacks_are_as_large_as_memory_allows(
     task = stack_of("abcde", data_root)
     each = Stack(task.trials, data_root, torch.device("cpu")).bytes_per_trial()
     monkeypatch.setattr(stacks, "_max_trials", {})
-    monkeypatch.setattr(memory, "memory_limit", lambda _: int(2.5 * each))
+    monkeypatch.setattr(resources, "memory_limit", lambda _: int(2.5 * each))
     metadata = {key: one.metadata for key, one in of(list(stacks.events(task)), Started).items()}
     assert [metadata[key].get("fused") for key in "abcde"] == [None, 2, 2, 2, 2]
 

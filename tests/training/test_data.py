@@ -66,14 +66,14 @@ def test_seeds_draw_different_validation_examples_and_share_the_test_split(data_
 
 
 def test_seeds_share_their_examples_and_see_what_a_copy_would_hold(
-    data_root: Path,
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (cut(data_root, seed=seed, val_fraction=0.3) for seed in (0, 1))
     assert isinstance(first.train, SubsetSource)
     assert isinstance(second.val, SubsetSource)
     assert first.train.source is second.val.source
-    raw = cutting.load_dataset(make_trial(), data_root)
-    copied = cutting._prepare(raw, 0.3, 1, CPU)
+    monkeypatch.setattr(cutting, "_differs_in_indices", lambda _: False)
+    copied = cutting._splits.__wrapped__(make_trial().dataset, data_root, 0.3, 1, CPU)
     assert copied.val is not None
     for one, other in ((second.train, copied.train), (second.val, copied.val)):
         assert len(one) == len(other)
@@ -131,7 +131,7 @@ def test_scaling_is_scikit_learns() -> None:
 def test_a_constant_feature_stays_finite_on_other_examples() -> None:
     train = Examples(torch.full((10, 1), 5.0), torch.zeros(10))
     test = Examples(torch.tensor([[6.0]]), torch.zeros(1))
-    _, _, scaled = standardise(train, None, test)
+    scaled = standardise({"train": train, "test": test})["test"]
     assert isinstance(scaled.inputs, Tensor)
     assert scaled.inputs.item() == 1.0
 

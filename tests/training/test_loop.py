@@ -18,12 +18,12 @@ from harness.core.records import BatchLosses, Ended, Measured, Outcome, Started
 from harness.core.seeding import generator, stream_seed
 from harness.experiment.trial import Trial
 from harness.training.loop import train
-from harness.training.setup import set_up
+from harness.training.setup import TrainingSetup
 from tests.support import make_trial
 
 
 def records(trial: Trial, root: Path, test_outputs: bool = False) -> list[Any]:
-    return list(train(set_up(trial, root), test_outputs))
+    return list(train(TrainingSetup(trial, root), test_outputs))
 
 
 def measured(trial: Trial, root: Path) -> list[Measured]:
@@ -40,7 +40,7 @@ def untimed(trial: Trial, root: Path) -> list[dict[str, float]]:
 
 def test_equals_a_plain_loop_bit_for_bit(data_root: Path) -> None:
     trial = make_trial(optimizer={"name": "momentum", "momentum": 0.9}, lr=0.05)
-    data = set_up(trial, data_root).data
+    data = TrainingSetup(trial, data_root).data
     ((inputs, targets),) = data.train.batches(len(data.train))
     torch.manual_seed(stream_seed(0, "init"))
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
@@ -70,7 +70,7 @@ def test_a_convolutions_weights_are_channels_last_and_stored_as_usual(
     data_root: Path,
 ) -> None:
     trial = make_trial(model={"name": "cnn", "channels": [4, 3], "hidden": 8, "padding": "same"})
-    weights = set_up(trial, data_root).model.get_parameter("0.weight")
+    weights = TrainingSetup(trial, data_root).model.get_parameter("0.weight")
     assert weights.shape[0] > 1
     *_, ended = records(trial, data_root, test_outputs=True)
     kept = ended.test_outputs.state_dict["0.weight"]
@@ -118,8 +118,8 @@ def test_training_twice_gives_the_same_to_the_last_bit(data_root: Path) -> None:
 def test_another_trial_between_two_epochs_changes_nothing(data_root: Path) -> None:
     trial = make_trial(model={"name": "mlp", "hidden": [16], "dropout": 0.3})
     alone = untimed(trial, data_root)
-    first = train(set_up(trial, data_root))
-    second = train(set_up(replace(trial, seed=3), data_root))
+    first = train(TrainingSetup(trial, data_root))
+    second = train(TrainingSetup(replace(trial, seed=3), data_root))
     interleaved = []
     for record, _ in zip(first, second, strict=False):
         if isinstance(record, Measured):
@@ -186,7 +186,7 @@ def test_evaluation_does_not_depend_on_its_batch_size(data_root: Path) -> None:
 
 def test_gradients_are_clipped_to_the_norm_asked(data_root: Path) -> None:
     trial = make_trial(epochs=1, batch_size=4096, lr=1.0, grad_clip=1e-3)
-    parts = set_up(trial, data_root)
+    parts = TrainingSetup(trial, data_root)
     before = [p.detach().clone() for p in parts.model.parameters()]
     list(train(parts))
     moved = torch.cat(
@@ -215,7 +215,7 @@ def test_bf16_trains_and_is_not_fp32(data_root: Path) -> None:
 
 
 def test_a_closed_generator_leaves_no_trace(data_root: Path) -> None:
-    running = train(set_up(make_trial(), data_root))
+    running = train(TrainingSetup(make_trial(), data_root))
     next(running)
     next(running)
     assert isinstance(running, Generator)

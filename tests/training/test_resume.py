@@ -19,7 +19,7 @@ from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCh
 from harness.training.data import clear_caches
 from harness.training.evaluation import evaluate
 from harness.training.loop import train
-from harness.training.setup import TrainingSetup, set_up
+from harness.training.setup import TrainingSetup
 from tests.components.synthetic_data import write_images
 from tests.resume_support import assert_same, comparable
 from tests.support import make_trial
@@ -105,9 +105,9 @@ def test_a_diverging_trial_diverges_in_the_same_epoch(data_root: Path) -> None:
 
 def test_random_numbers_drawn_while_it_is_written_change_nothing(data_root: Path) -> None:
     trial = make_trial(model=DROPOUT, augment=["noise"], **SMALL)
-    whole, _ = finish(set_up(trial, data_root))
+    whole, _ = finish(TrainingSetup(trial, data_root))
     items = []
-    for item in train(set_up(trial, data_root), True, CheckpointPolicy(0)):
+    for item in train(TrainingSetup(trial, data_root), True, CheckpointPolicy(0)):
         items.append(item)
         torch.manual_seed(7)
     assert comparable(item for item in items if not isinstance(item, Checkpoint)) == whole
@@ -117,9 +117,11 @@ def test_checkpoints_are_far_apart_unless_asked_for(data_root: Path) -> None:
     policy = CheckpointPolicy()
     trial = make_trial(**SMALL)
     assert not [
-        i for i in train(set_up(trial, data_root), policy=policy) if isinstance(i, Checkpoint)
+        i
+        for i in train(TrainingSetup(trial, data_root), policy=policy)
+        if isinstance(i, Checkpoint)
     ]
-    running = train(set_up(trial, data_root), policy=policy)
+    running = train(TrainingSetup(trial, data_root), policy=policy)
     for item in running:
         if isinstance(item, Checkpoint):
             break
@@ -136,7 +138,7 @@ def test_no_more_than_one_interval_lies_between_two(
     policy = CheckpointPolicy(every=5)
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     trial = make_trial(batch_size=128, epochs=6)
-    parts = set_up(trial, data_root)
+    parts = TrainingSetup(trial, data_root)
     places = [0]
     for item in train(parts, policy=policy):
         if isinstance(item, Checkpoint):
@@ -161,7 +163,7 @@ def test_a_long_evaluation_has_a_checkpoint_before_it(
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: 0.0))
     trial = make_trial(eval_every=2, **SMALL)
     for every, places in ((0.1, [(1, 6), (2, 6)]), (3600.0, [])):
-        items = train(set_up(trial, data_root), policy=CheckpointPolicy(every))
+        items = train(TrainingSetup(trial, data_root), policy=CheckpointPolicy(every))
         found = [(item.epoch, item.batch) for item in items if isinstance(item, Checkpoint)]
         assert found == places
 
@@ -179,20 +181,20 @@ def test_a_checkpoint_of_another_model_is_refused(data_root: Path) -> None:
     state = states(trial, data_root, CUTS)[1, 3]
     other = make_trial(model={"name": "mlp", "hidden": [17]}, **SMALL)
     with pytest.raises(UnusableCheckpoint, match="size mismatch"):
-        restore(set_up(other, data_root), state)
+        restore(TrainingSetup(other, data_root), state)
     with pytest.raises(UnusableCheckpoint, match="of the device cuda"):
-        restore(set_up(trial, data_root), {**state, "device": "cuda"})
+        restore(TrainingSetup(trial, data_root), {**state, "device": "cuda"})
     with pytest.raises(UnusableCheckpoint, match="another version"):
-        restore(set_up(trial, data_root), {**state, "format": 0})
+        restore(TrainingSetup(trial, data_root), {**state, "format": 0})
 
 
 def check(trial: Trial, root: Path, cuts: tuple[tuple[int, int], ...] = CUTS) -> None:
     """Interrupts a trial at each position. The resumed trial must yield the rest of the records,
     and end with the same model and optimizer."""
-    whole_parts = set_up(trial, root)
+    whole_parts = TrainingSetup(trial, root)
     whole, state = finish(whole_parts)
     for place, cut in states(trial, root, cuts).items():
-        parts = set_up(trial, root)
+        parts = TrainingSetup(trial, root)
         # Nothing may depend on what was drawn before.
         torch.manual_seed(sum(place))
         resumed = restore(parts, cut)
@@ -208,7 +210,7 @@ def states(
 ) -> dict[tuple[int, int], dict[str, Any]]:
     """Returns the stored states of a trial's checkpoints at these positions."""
     found = {}
-    for item in train(set_up(trial, root), policy=CheckpointPolicy(0)):
+    for item in train(TrainingSetup(trial, root), policy=CheckpointPolicy(0)):
         if isinstance(item, Checkpoint) and (item.epoch, item.batch) in cuts:
             buffer = io.BytesIO()
             torch.save(item.state, buffer)

@@ -12,7 +12,7 @@ import torch
 from harness.core.seeding import stream_seeds
 from harness.training import data
 from harness.training.loop import train
-from harness.training.setup import set_up
+from harness.training.setup import TrainingSetup
 from tests.support import make_trial
 
 
@@ -43,7 +43,7 @@ def test_the_recorded_seeds_are_those_that_are_used(monkeypatch: pytest.MonkeyPa
         seed=7, epochs=1, dataset={"name": "digits", "split_seed": None}, augment=["noise"]
     )
 
-    list(train(set_up(trial, Path())))
+    list(train(TrainingSetup(trial, Path())))
 
     told = stream_seeds(7)
     assert {name for name, seed in told.items() if seed not in used} == set()

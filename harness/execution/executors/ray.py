@@ -176,7 +176,7 @@ class RayExecutor:
         if key not in self._datasets:
             raw: RawData | None = None
             with suppress(Exception):  # The task fails the same way, and says why.
-                raw = load_dataset(task.trial, task.data_root)
+                raw = load_dataset(task.trial.dataset, task.data_root)
             is_sent = raw is not None and is_in_memory(raw)
             self._datasets[key] = self._ray.put(raw if is_sent else None)
         return key, self._datasets[key]

@@ -4,5 +4,5 @@
   `network` of stacked `modules`, and an `optimizer` of `update_rules`.
 - `loop.train_stack` trains it and yields records; `steps` runs the updates, recorded by
   `cuda_graph` on a GPU.
-- `compatibility`, `memory` and `speedup` find out whether trials can and should be stacked.
+- `compatibility` and `speedup` find out whether trials can and should be stacked.
 """

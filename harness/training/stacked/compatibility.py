@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -94,41 +93,31 @@ def verify(
             logits, buffers = network.forward_without_trace(x, shared, training=True)
         for i, results in trained.items():
             mine = {name: buffer[i] for name, buffer in buffers.items()} | {_LOGITS: logits[i]}
-            _require(_ExpectedResults.of(models[i], inputs[i], results).matches(mine))
+            _compare_in_training(models[i], inputs[i], results, mine)
 
 
-@dataclass(frozen=True, slots=True)
-class _ExpectedResults:
-    """A model's results in training mode, and how much noise in the inputs changes each of them:
-    batch normalisation of almost equal values amplifies rounding errors."""
+def _compare_in_training(
+    model: nn.Module, x: Tensor, expected: Mapping[str, Tensor], mine: Mapping[str, Tensor]
+) -> None:
+    """Compares a stack's results in training mode with those of one model.
 
-    values: Mapping[str, Tensor]
-    change: Mapping[str, float]
-
-    @classmethod
-    def of(cls, model: nn.Module, x: Tensor, values: Mapping[str, Tensor]) -> _ExpectedResults:
-        again = _training_results(model, x)
-        if not all(torch.equal(again[name], value) for name, value in values.items()):
-            raise Unstackable(
-                "the same examples give other results a second time, and a stack has a model's "
-                "state in buffers alone: use register_buffer"
-            )
-        if not x.is_floating_point():
-            return cls(values, dict.fromkeys(values, 0.0))
-        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-        noisy = _training_results(model, x + NOISE * x.abs().max() * noise)
-        return cls(values, {name: _distance(noisy[name], values[name]) for name in values})
-
-    def matches(self, mine: Mapping[str, Tensor]) -> bool:
-        return all(
-            mine[name].shape == expected.shape
-            and _distance(mine[name].cpu(), expected) <= self._tolerance(name)
-            for name, expected in self.values.items()
+    The tolerance grows with how much noise in the inputs changes each result: batch normalisation
+    of almost equal values amplifies rounding errors.
+    """
+    again = _training_results(model, x)
+    if not all(torch.equal(again[name], value) for name, value in expected.items()):
+        raise Unstackable(
+            "the same examples give other results a second time, and a stack has a model's "
+            "state in buffers alone: use register_buffer"
         )
-
-    def _tolerance(self, name: str) -> float:
-        value = self.values[name].double()
-        return TOLERANCE * float(value.norm()) + NOISE * value.numel() + 2 * self.change[name]
+    if x.is_floating_point():
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+        again = _training_results(model, x + NOISE * x.abs().max() * noise)
+    for name, value in expected.items():
+        tolerance = TOLERANCE * float(value.double().norm()) + NOISE * value.numel()
+        tolerance += 2 * _distance(again[name], value)
+        result = mine[name].cpu()
+        _require(result.shape == value.shape and _distance(result, value) <= tolerance)
 
 
 def _logits_in_evaluation(model: nn.Module, x: Tensor) -> Tensor:

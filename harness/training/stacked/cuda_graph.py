@@ -11,9 +11,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from harness.training.evaluation import ModelOutputs
 from harness.training.stacked.modules.forward_pass import DropoutMasks
 from harness.training.stacked.optimizer import Coefficients
-from harness.training.stacked.stack import Stack, StackedOutputs
+from harness.training.stacked.stack import Stack
 
 BATCHES_TO_PROVE = 2
 """Batches that a recording takes before it is replayed."""
@@ -154,13 +155,13 @@ class StaticStep:
     def __init__(
         self,
         stack: Stack,
-        first: StackedOutputs,
+        first: ModelOutputs,
         masks: StaticMasks,
         examples: Tensor,
         coefficients: Coefficients,
     ) -> None:
         self._stack = stack
-        self._size = first[1].shape[1]
+        self._size = first.losses.shape[1]
         self._values = stack.network.values
         self.masks = masks
         n = examples.shape[1]
@@ -196,11 +197,10 @@ class StaticStep:
         self._batch += 1
         self._columns += self._size
 
-    def outputs_of(self, batch: int) -> StackedOutputs:
+    def outputs_of(self, batch: int) -> ModelOutputs:
         """Returns views of a batch's outputs."""
         start = batch * self._size
-        logits, losses, targets = (out[:, start : start + self._size] for out in self._outputs)
-        return logits, losses, targets
+        return ModelOutputs(*(out[:, start : start + self._size] for out in self._outputs))
 
     def state_tensors(self) -> list[Tensor]:
         """The tensors that a batch changes and the next one reads."""
@@ -220,7 +220,7 @@ class Recording:
         self._recorder = recorder
         self._replay: Callable[[], None] | None = None
 
-    def step(self, batch: int, masks: DropoutMasks) -> StackedOutputs:
+    def step(self, batch: int, masks: DropoutMasks) -> ModelOutputs:
         """Updates the stack by a batch, which must be the static step's next one.
 
         Raises RecordingFailed; the stack is then unchanged, and `static.masks` are the batch's.

@@ -78,19 +78,15 @@ class StackedSplit:
 
 @dataclass(frozen=True, slots=True)
 class StackedSplits:
-    """The splits of a stack. val is None without validation examples.
+    """The splits of a stack.
 
-    by_seed: each seed's splits, for their description and their test examples as stored.
+    evaluated: the splits that are measured at each evaluation, as of `Splits.evaluated`. by_seed:
+    each seed's splits, for their description and their test examples as stored.
     """
 
     train: StackedSplit
-    val: StackedSplit | None
-    test: StackedSplit
-    by_seed: tuple[Splits, ...]
-
-    def evaluated(self) -> dict[str, StackedSplit]:
-        """The splits that are measured at each evaluation."""
-        return {"test": self.test} if self.val is None else {"val": self.val, "test": self.test}
+    evaluated: dict[str, StackedSplit]
+    by_seed: list[Splits]
 
 
 def load_stacked_splits(
@@ -102,13 +98,12 @@ def load_stacked_splits(
     `training.data.load_splits` raises.
     """
     by_seed = [load_splits(replace(trial, seed=seed), data_root, device) for seed in seeds]
-    val = [splits.val for splits in by_seed if splits.val is not None]
-    return StackedSplits(
-        _join([splits.train for splits in by_seed]),
-        _join(val) if val else None,
-        _join([splits.test for splits in by_seed]),
-        tuple(by_seed),
-    )
+    train = _join([splits.train for splits in by_seed])
+    evaluated = {
+        name: _join([splits.evaluated()[name] for splits in by_seed])
+        for name in by_seed[0].evaluated()
+    }
+    return StackedSplits(train, evaluated, by_seed)
 
 
 def _join(sources: Sequence[BatchSource]) -> StackedSplit:

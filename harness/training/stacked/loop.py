@@ -11,14 +11,19 @@ from torch import Tensor
 from harness.components.base import Metric
 from harness.core.metrics import THROUGHPUT
 from harness.core.records import Ended, Measured, Outcome, Record, Started, TestOutputs
-from harness.training.checkpoint import Checkpoint, CheckpointPolicy, PartialEpoch, ResumePoint
-from harness.training.evaluation import compute_stacked_metrics
+from harness.training.checkpoint import (
+    Checkpoint,
+    CheckpointPolicy,
+    PartialEpoch,
+    ResumePoint,
+    capture,
+)
+from harness.training.evaluation import ModelOutputs, concatenate, mean_loss
 from harness.training.loop import STORED_INPUTS, batch_losses, is_evaluated, progress
 from harness.training.resources import ResourceMeter
-from harness.training.stacked.checkpoint import capture
 from harness.training.stacked.cuda_graph import recorder_for
 from harness.training.stacked.data import StackedSplit
-from harness.training.stacked.stack import Stack, StackedOutputs, StackedTrial
+from harness.training.stacked.stack import Stack, StackedTrial
 from harness.training.stacked.steps import StepRunner
 
 EVALUATED_AT_ONCE = 1 << 15
@@ -47,14 +52,14 @@ def train_stack(
     """
     policy = policy or CheckpointPolicy(every=inf)
     for trial in stack.active:
-        yield trial.key, Started(stack.metadata(trial))
+        yield trial.key, Started(stack.metadata())
     start = resumed or ResumePoint(0, ResourceMeter(stack.device))
     if resumed is None:
         _evaluate(stack, start.clock)
         policy.evaluation_seconds = start.clock.evaluation_seconds
         yield from _end_leaving(stack)
         for trial in stack.active:
-            values = trial.values | _progress(stack, trial, start.clock, 0)
+            values = trial.values | progress(stack, trial.learning_rate, start.clock, 0)
             yield trial.key, Measured(0, values, 0)
     with policy.training(), StepRunner(stack, recorder_for(stack.device)) as runner:
         yield from _train_epochs(stack, runner, cancelled, policy, start)
@@ -93,7 +98,7 @@ def _train_epochs(
         throughput = {THROUGHPUT: n / max(meter.train_seconds - partial.started_at, 1e-9)}
         partial = None
         for trial in stack.active:
-            values = trial.values | throughput | _progress(stack, trial, meter, epoch)
+            values = trial.values | throughput | progress(stack, trial.learning_rate, meter, epoch)
             # `values` holds this epoch's rate; what the schedule observes changes the next one's.
             trial.learning_rate.observe(values)
             yield trial.key, Measured(epoch, values, epoch * n)
@@ -118,23 +123,23 @@ def _train_epoch(
     coefficients = stack.coefficients(epoch)
     meter.start()
     with policy.in_batches():
-        for outputs in runner.run(examples, coefficients, streams, len(partial)):
-            partial.add(*outputs)
-            is_last = len(partial) == stack.steps_per_epoch
+        for outputs in runner.run(examples, coefficients, streams, len(partial.batches)):
+            partial.batches.append(outputs)
+            is_last = len(partial.batches) == stack.steps_per_epoch
             if policy.is_due(before_evaluation=is_last and is_evaluated(stack.trial, epoch)):
                 meter.train_seconds += meter.lap()
-                yield capture(stack, meter, epoch - 1, partial, streams)
+                yield capture(stack, meter, epoch - 1, partial, streams.state())
                 meter.start()
     meter.train_seconds += meter.lap()
     stack.final_metadata |= runner.metadata
-    trained = partial.concatenate(dim=1)
+    trained = concatenate(partial.batches, dim=1)
     yield from _batch_losses(stack, epoch, trained.losses)
     is_finite = trained.losses.isfinite().all(1).tolist()
     for trial in stack.active:
         trial.values = {}
         if not is_finite[trial.index]:
             trial.reason = f"the training loss was not finite in epoch {epoch}"
-    _measure(stack, "train", (trained.outputs, trained.losses, trained.targets), stack.metrics)
+    _measure(stack, "train", trained, stack.metrics)
 
 
 def _end_leaving(stack: Stack) -> Iterator[KeyedRecord]:
@@ -151,7 +156,7 @@ def _batch_losses(stack: Stack, epoch: int, losses: Tensor) -> Iterator[KeyedRec
     if every == 0:
         return
     starts = range(0, n, size * every)
-    means = torch.stack([_mean(losses[:, start : start + size]) for start in starts]).T.tolist()
+    means = torch.stack([mean_loss(losses[:, start : start + size]) for start in starts]).T.tolist()
     for trial in stack.active:
         yield trial.key, batch_losses(stack.trial, epoch, n, means[trial.index])
 
@@ -159,7 +164,7 @@ def _batch_losses(stack: Stack, epoch: int, losses: Tensor) -> Iterator[KeyedRec
 def _evaluate(stack: Stack, meter: ResourceMeter) -> None:
     """Measures every trial on the evaluated splits."""
     meter.start()
-    for split, examples in stack.data.evaluated().items():
+    for split, examples in stack.data.evaluated.items():
         _measure(stack, split, _outputs(stack, examples), stack.metrics)
         for trial in stack.active:
             if not isfinite(trial.values[f"{split}/loss"]) and not trial.reason:
@@ -167,23 +172,21 @@ def _evaluate(stack: Stack, meter: ResourceMeter) -> None:
     meter.evaluation_seconds += meter.lap()
 
 
-def _outputs(stack: Stack, split: StackedSplit) -> StackedOutputs:
+def _outputs(stack: Stack, split: StackedSplit) -> ModelOutputs:
     """Returns the outputs of a split in evaluation mode."""
     size = max(1, min(stack.trial.eval_batch_size, EVALUATED_AT_ONCE // len(stack.network)))
-    logits: list[Tensor] = []
-    losses: list[Tensor] = []
-    targets: list[Tensor] = []
+    batches = []
     shared = split.shared_inputs(stack.seed_indices)
     with torch.inference_mode():
         for inputs, wanted in split.in_order(size):
-            targets.append(shared.expand(wanted))
-            logits.append(stack.logits(inputs, shared, None))
-            losses.append(stack.losses(logits[-1], targets[-1]))
-        return torch.cat(logits, 1), torch.cat(losses, 1), torch.cat(targets, 1)
+            targets = shared.expand(wanted)
+            logits = stack.logits(inputs, shared, None)
+            batches.append(ModelOutputs(logits, stack.losses(logits, targets), targets))
+        return concatenate(batches, dim=1)
 
 
 def _measure(
-    stack: Stack, split: str, outputs: StackedOutputs, metrics: Mapping[str, Metric]
+    stack: Stack, split: str, outputs: ModelOutputs, metrics: Mapping[str, Metric]
 ) -> None:
     """Stores a split's outputs in the stack, and its metrics in each trial."""
     stack.outputs[split] = outputs
@@ -193,12 +196,16 @@ def _measure(
 
 
 def _metrics(
-    split: str, outputs: StackedOutputs, metrics: Mapping[str, Metric]
+    split: str, outputs: ModelOutputs, metrics: Mapping[str, Metric]
 ) -> dict[str, list[float]]:
-    """Returns the mean loss and each metric of every trial."""
-    logits, losses, targets = outputs
-    values: dict[str, list[float]] = {f"{split}/loss": _mean(losses).tolist()}
-    for name, of_trials in compute_stacked_metrics(metrics, logits, targets).items():
+    """Returns the mean loss and each metric of every trial; NaN where a metric is undefined."""
+    values: dict[str, list[float]] = {f"{split}/loss": mean_loss(outputs.losses).tolist()}
+    for name, metric in metrics.items():
+        if metric.stacked is not None:
+            of_trials = metric.stacked(outputs.outputs, outputs.targets).tolist()
+        else:
+            pairs = zip(outputs.outputs, outputs.targets, strict=True)
+            of_trials = [metric.compute(*pair) for pair in pairs]
         values[f"{split}/{name}"] = of_trials
     return values
 
@@ -212,24 +219,12 @@ def _of_trial(table: Mapping[str, list[float]], index: int, loss: str) -> dict[s
     }
 
 
-def _mean(losses: Tensor) -> Tensor:
-    """Returns the means [K] over examples, summed in double precision if the device supports it."""
-    return losses.mean(1, dtype=None if losses.device.type == "mps" else torch.float64)
-
-
-def _progress(
-    stack: Stack, trial: StackedTrial, meter: ResourceMeter, epoch: int
-) -> dict[str, float]:
-    """Returns a trial's learning rate, and the times and memory of the stack."""
-    return progress(stack.trial, trial.learning_rate, meter, epoch, stack.steps_per_epoch)
-
-
 def _end_all(stack: Stack, test_outputs: bool) -> Iterator[KeyedRecord]:
     """Ends all trials, with every metric of the task on every split after the last epoch."""
     stack.outputs["train"] = _outputs(stack, stack.data.train)
     tables = {
         f"{split}/loss": _metrics(split, stack.outputs[split], stack.all_metrics)
-        for split in ("train", *stack.data.evaluated())
+        for split in ("train", *stack.data.evaluated)
     }
     for trial in stack.active:
         final: dict[str, float] = {}

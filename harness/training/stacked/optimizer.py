@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -59,18 +60,14 @@ class StackedOptimizer:
         by_choice = _build_each(trials, model)
         optimizers = [by_choice[trial.optimizer] for trial in trials]
         rules = [update_rule_for(optimizer) for optimizer in optimizers]
-        start = 0
-        for stop in range(1, len(trials) + 1):
-            if stop < len(trials) and rules[stop] is rules[start]:
-                continue
-            rule_class, rule = rules[start], None
+        for rule_class, group in groupby(range(len(trials)), rules.__getitem__):
+            indices, rule = list(group), None
             if rule_class is None:
-                self._own |= {i: self._build_own(trials[i], i) for i in range(start, stop)}
+                self._own |= {i: self._build_own(trials[i], i) for i in indices}
             else:
-                options = [optimizer.param_groups[0] for optimizer in optimizers[start:stop]]
+                options = [optimizers[i].param_groups[0] for i in indices]
                 rule = rule_class(options, network.values)
-            self._ranges.append(_TrialRange(start, stop, rule))
-            start = stop
+            self._ranges.append(_TrialRange(indices[0], indices[-1] + 1, rule))
         limits = [float("inf") if t.grad_clip is None else t.grad_clip for t in trials]
         self._max_norm = torch.tensor(limits).to(network.values).unsqueeze(1)
         self._clips = bool(self._max_norm.isfinite().any())

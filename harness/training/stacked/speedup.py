@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -12,8 +11,8 @@ import torch
 from harness.experiment.trial import Trial
 from harness.training.data import Splits
 from harness.training.device import configure, synchronize
-from harness.training.loop import autocast, training_step
-from harness.training.setup import augment_batch, set_up
+from harness.training.loop import training_step
+from harness.training.setup import TrainingSetup
 from harness.training.stacked.cuda_graph import recorder_for
 from harness.training.stacked.stack import Stack
 from harness.training.stacked.steps import StepRunner
@@ -66,7 +65,7 @@ def _stack_steps(stack: Stack, runner: StepRunner) -> Iterator[object]:
     examples = stack.data.train.shuffled(stack.seeds, 1)
     coefficients = stack.coefficients(1)
     streams = stack.streams(1)
-    for _ in repeat(None):
+    while True:
         yield from runner.run(examples, coefficients, streams)
 
 
@@ -74,14 +73,12 @@ def _single_steps(
     trial: Trial, data_root: Path, device: torch.device, data: Splits
 ) -> Iterator[None]:
     """Trains a single trial by one batch whenever the next item is requested."""
-    setup = set_up(trial, data_root, device, data)
+    setup = TrainingSetup(trial, data_root, device, data)
     augmenting = torch.Generator(device)
-    for _ in repeat(None):
+    while True:
         order = torch.randperm(len(data.train))
         for inputs, targets in data.train.batches(trial.batch_size, order):
-            if setup.augment:
-                inputs = augment_batch(setup.augment, inputs, augmenting)
-            training_step(setup, 0, inputs, targets, autocast(setup))
+            training_step(setup, 0, setup.augment(inputs, augmenting), targets)
             yield
 
 

@@ -11,22 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.components.base import AugmentationFunction, Horizon, LossFunction
 from harness.core.records import Outcome
 from harness.core.seeding import generator
 from harness.experiment.trial import DEVICE_FIELDS, STACKABLE_FIELDS, TRIAL_FIELDS, Trial
 from harness.training import device as devices
+from harness.training.evaluation import ModelOutputs
 from harness.training.learning_rate import LearningRate
-from harness.training.setup import (
-    applicable_metrics,
-    augment_batch,
-    build_augmentations,
-    initial_model,
-    trial_metrics,
-)
+from harness.training.resources import TooLarge, row_bytes, saved_tensors, step_bytes
+from harness.training.setup import TrainingContext, initial_model
 from harness.training.stacked.compatibility import verify
 from harness.training.stacked.data import load_stacked_splits
-from harness.training.stacked.memory import TooLarge, row_bytes, saved_tensors, step_bytes
 from harness.training.stacked.modules.dropout import EpochDropoutMasks
 from harness.training.stacked.modules.forward_pass import DropoutMasks, SharedInputs
 from harness.training.stacked.network import StackedNetwork
@@ -41,9 +35,6 @@ VERIFIED_EXAMPLES = 4
 """Test examples on which the stack's outputs are compared with those of its models."""
 SIZED_TRIALS = 2
 """Trials on whose training step the memory that a trial adds is measured."""
-
-StackedOutputs = tuple[Tensor, Tensor, Tensor]
-"""Logits [K, N, O], losses [K, N] and targets [K, N, …]."""
 
 
 def _unchanged(inputs: Tensor) -> Tensor:
@@ -71,7 +62,7 @@ class EpochStreams:
     """The random streams of one epoch: dropout masks and augmentations.
 
     seeds: without duplicates. seed_indices: int64 [K], the index of each trial's seed.
-    like: a tensor of the parameters' dtype, on their device.
+    like: a tensor of the parameters' dtype, on their device. context: has the augmentations.
     """
 
     def __init__(
@@ -80,21 +71,21 @@ class EpochStreams:
         seed_indices: Tensor,
         epoch: int,
         like: Tensor,
-        augmentations: Sequence[AugmentationFunction],
+        context: TrainingContext,
     ) -> None:
         self.masks = EpochDropoutMasks(seeds, seed_indices, epoch, like.dtype)
-        self._augmentations = augmentations
+        self._augment = context.augment
         self._generators = [
             generator(seed, "augmentation", epoch, device=str(like.device))
-            for seed in (seeds if augmentations else ())
+            for seed in (seeds if context.augmentations else ())
         ]
 
     def augment_batch(self, inputs: Tensor) -> Tensor:
         """Augments the batches [seeds, B, …], each exactly as if its seed trained alone."""
-        if not self._augmentations:
+        if not self._generators:
             return inputs
         pairs = zip(inputs, self._generators, strict=True)
-        return torch.stack([augment_batch(self._augmentations, x, stream) for x, stream in pairs])
+        return torch.stack([self._augment(x, stream) for x, stream in pairs])
 
     def state(self) -> dict[str, Any]:
         """Returns what `load` needs to continue within the epoch."""
@@ -108,7 +99,7 @@ class EpochStreams:
             stream.set_state(saved)
 
 
-class Stack:
+class Stack(TrainingContext):
     """Trials that train together. It is built once, and then sized, measured and trained.
 
     trials: with their keys, alike but for `STACKABLE_FIELDS`. memory_limit: the bytes that it may
@@ -126,6 +117,9 @@ class Stack:
     more than the memory limit.
     """
 
+    checkpoint_format = 3
+    examples_dim = 1
+
     def __init__(
         self,
         trials: Sequence[tuple[str, Trial]],
@@ -136,25 +130,18 @@ class Stack:
         devices.configure(device)
         first = trials[0][1]
         _check_alike([trial for _, trial in trials])
-        self.trial = first
         self.trials = tuple(trials)
-        self.device = device
         self.seeds = list(dict.fromkeys(trial.seed for _, trial in trials))
         self.data = load_stacked_splits(first, self.seeds, data_root, device)
-        self.steps_per_epoch = -(-len(self.data.train) // first.batch_size)
-        self.loss: LossFunction = first.loss.component.build(first.loss.options)
-        self.augmentations = build_augmentations(first)
-        self.metrics = trial_metrics(first)
-        self.all_metrics = applicable_metrics(self.data.by_seed[0])
+        super().__init__(first, device, self.data.by_seed[0])
         self._model = self._initial_model(first.seed)
         if memory_limit is not None:
             self._check_rows(memory_limit)
         models = {seed: self._initial_model(seed) for seed in self.seeds[1:]}
         models[first.seed] = self._model
         order = order_by_rule([trial for _, trial in trials], self._model)
-        horizon = Horizon(first.epochs, self.steps_per_epoch)
         self.active = [
-            StackedTrial(key, trial, LearningRate(trial.scheduler, trial.lr, horizon), index)
+            StackedTrial(key, trial, LearningRate(trial.scheduler, trial.lr, self.horizon), index)
             for index, (key, trial) in enumerate(trials[i] for i in order)
         ]
         self.keys = [trial.key for trial in self.active]
@@ -167,10 +154,33 @@ class Stack:
         self.learning_rates = LearningRates(
             [t.learning_rate for t in self.active], self.steps_per_epoch, self.network.values.dtype
         )
-        self.outputs: dict[str, StackedOutputs] = {}
+        self.outputs: dict[str, ModelOutputs] = {}
         self.final_metadata: dict[str, Any] = {}
-        inputs, _ = next(self.data.test.in_order(VERIFIED_EXAMPLES))
-        verify(self.network, by_trial, inputs, self.data.test.shared_inputs(self.seed_indices))
+        test = self.data.evaluated["test"]
+        inputs, _ = next(test.in_order(VERIFIED_EXAMPLES))
+        verify(self.network, by_trial, inputs, test.shared_inputs(self.seed_indices))
+
+    @property
+    def parameter_count(self) -> int:
+        return self.network.parameter_count
+
+    def state(self) -> dict[str, Any]:
+        """Returns the trials that have ended too: where numbers lie in memory decides how they are
+        rounded, so a stack that resumes needs the same layout."""
+        return {
+            "rows": list(self.keys),
+            "living": [trial.key for trial in self.active],
+            "network": self.network.state(),
+            "updates": self.optimizer.state(),
+            "rates": self.learning_rates.state(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Loads the state of a stack that began with the same trials."""
+        self._restrict(state["rows"], state["living"])
+        self.network.load(state["network"])
+        self.optimizer.load(state["updates"])
+        self.learning_rates.load(state["rates"])
 
     def bytes_per_trial(self) -> int:
         """Measures the memory that each trial takes in training, on copies of two trials."""
@@ -181,13 +191,14 @@ class Stack:
         present, seed_indices = self.seed_indices[indices].unique(return_inverse=True)
         seeds = [self.seeds[i] for i in present.tolist()]
         shared = SharedInputs.of(seed_indices, len(seeds))
-        streams = EpochStreams(seeds, seed_indices, 1, network.values, self.augmentations)
+        streams = EpochStreams(seeds, seed_indices, 1, network.values, self)
         size = min(self.trial.batch_size, len(self.data.train))
         examples = torch.arange(size, device=self.device).expand(len(seeds), -1)
         inputs, targets = self.data.train.gather(examples)
         with saved_tensors() as saved:
             inputs = streams.augment_batch(inputs)
-            logits = self._logits(network, inputs, shared, streams.masks)
+            with self.autocast:
+                logits = network.forward(inputs, shared, streams.masks).float()
             losses = self.losses(logits, shared.expand(targets))
         saved.pop(network.values.untyped_storage().data_ptr(), None)
         example = sum(tensor[0, 0].nbytes for tensor in (logits, losses, targets))
@@ -219,7 +230,7 @@ class Stack:
             self._compact()
         return leaving
 
-    def restrict(self, keys: Sequence[str], active: Collection[str]) -> None:
+    def _restrict(self, keys: Sequence[str], active: Collection[str]) -> None:
         """Continues with the rows of these keys alone, of which some still train.
 
         Raises ValueError if they are not of this stack, or in another order.
@@ -239,9 +250,7 @@ class Stack:
 
     def streams(self, epoch: int) -> EpochStreams:
         """Returns the random streams of an epoch (from 1), at their beginning."""
-        return EpochStreams(
-            self.seeds, self.seed_indices, epoch, self.network.values, self.augmentations
-        )
+        return EpochStreams(self.seeds, self.seed_indices, epoch, self.network.values, self)
 
     def step(
         self,
@@ -249,7 +258,7 @@ class Stack:
         coefficients: Coefficients,
         masks: DropoutMasks,
         augment: Callable[[Tensor], Tensor] = _unchanged,
-    ) -> StackedOutputs:
+    ) -> ModelOutputs:
         """Updates every trial by one batch. Returns its logits, losses and targets.
 
         examples: int64 [seeds, B], each seed's batch in the training split. augment: applied to the
@@ -261,7 +270,7 @@ class Stack:
         losses = self.losses(logits, targets)
         self.network.backward(losses)
         self.optimizer.step(coefficients)
-        return logits.detach(), losses.detach(), targets
+        return ModelOutputs(logits.detach(), losses.detach(), targets)
 
     def state_tensors(self) -> list[Tensor]:
         """The tensors that an update changes and the next one reads."""
@@ -269,22 +278,16 @@ class Stack:
 
     def logits(self, inputs: Tensor, shared: SharedInputs, masks: DropoutMasks | None) -> Tensor:
         """Computes `StackedNetwork.forward` at the trials' precision; returns at least float32."""
-        return self._logits(self.network, inputs, shared, masks)
+        with self.autocast:
+            return self.network.forward(inputs, shared, masks).float()
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Returns the losses [K, B] of logits [K, B, O]; a loss sees each example by itself."""
         return self.loss(logits.flatten(0, 1), targets.flatten(0, 1)).view(logits.shape[:2])
 
-    def metadata(self, trial: StackedTrial) -> dict[str, Any]:
-        """Returns the metadata of `TrainingSetup` for a trial, and the number of stacked trials."""
-        evaluated = self.data.evaluated().items()
-        return devices.metadata(self.device) | {
-            "precision": trial.trial.precision,
-            "parameters": self.network.parameter_count,
-            "examples": {"train": len(self.data.train)} | {k: len(v) for k, v in evaluated},
-            "fused": len(self.trials),
-            "exclusive": False,
-        }
+    def metadata(self) -> dict[str, Any]:
+        """Adds the number of stacked trials to what a single trial has."""
+        return super().metadata() | {"fused": len(self.trials), "exclusive": False}
 
     def _initial_model(self, seed: int) -> nn.Module:
         return initial_model(replace(self.trial, seed=seed), self.data.by_seed[0])
@@ -299,16 +302,6 @@ class Stack:
         if len(self.trials) * each > memory_limit:
             raise TooLarge(max(1, memory_limit // each))
 
-    def _logits(
-        self,
-        network: StackedNetwork,
-        inputs: Tensor,
-        shared: SharedInputs,
-        masks: DropoutMasks | None,
-    ) -> Tensor:
-        with devices.autocast(self.device, self.trial.precision):
-            return network.forward(inputs, shared, masks).float()
-
     def _compact(self) -> None:
         """Drops the rows of trials that have left."""
         self.keys = [trial.key for trial in self.active]
@@ -318,8 +311,8 @@ class Stack:
         self.optimizer.select(chosen)
         self.learning_rates.select(indices)
         self.outputs = {
-            split: (logits[chosen], losses[chosen], targets[chosen])
-            for split, (logits, losses, targets) in self.outputs.items()
+            split: ModelOutputs(*(tensor[chosen] for tensor in outputs))
+            for split, outputs in self.outputs.items()
         }
         self.seed_indices = self.seed_indices[chosen]
         self.shared_inputs = SharedInputs.of(self.seed_indices, len(self.seeds))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
+from harness.training.evaluation import ModelOutputs
 from harness.training.stacked.cuda_graph import (
     BATCHES_TO_PROVE,
     Recorder,
@@ -16,7 +17,7 @@ from harness.training.stacked.cuda_graph import (
 )
 from harness.training.stacked.modules.forward_pass import DropoutMasks
 from harness.training.stacked.optimizer import Coefficients
-from harness.training.stacked.stack import EpochStreams, Stack, StackedOutputs
+from harness.training.stacked.stack import EpochStreams, Stack
 
 CUDA_GRAPH = "cuda_graph"
 """The metadata of `Ended` on devices that can record: `CAPTURED`, or why not."""
@@ -66,7 +67,7 @@ class StepRunner:
         coefficients: Coefficients,
         streams: EpochStreams,
         first: int = 0,
-    ) -> Iterator[StackedOutputs]:
+    ) -> Iterator[ModelOutputs]:
         """Yields the outputs of each batch after its update; they are valid until the next epoch.
 
         examples: int64 [S, N], each seed's order. coefficients: of all batches. streams: of the
@@ -103,7 +104,7 @@ class StepRunner:
         examples: Tensor,
         coefficients: Coefficients,
         masks: DropoutMasks,
-    ) -> StackedOutputs:
+    ) -> ModelOutputs:
         try:
             outputs = recording.step(index, masks)
         except RecordingFailed as reason:

@@ -79,9 +79,6 @@ class UpdateRule(ABC):
         """Returns the coefficients that an update reads, in double precision on the CPU."""
         return self._exact_options
 
-    def _get(self, name: str) -> Coefficient:
-        return self._options[name]
-
     def _add_scaled(self, target: Tensor, other: Tensor, scale: Coefficient) -> None:
         """target ← target + scale·other, in place."""
         if isinstance(scale, Tensor):
@@ -92,7 +89,7 @@ class UpdateRule(ABC):
     def _add_weight_decay(self, gradient: Tensor, values: Tensor) -> None:
         """L2 regularisation: adds the penalty's gradient to the loss's."""
         if self._decays:
-            self._add_scaled(gradient, values, self._get("weight_decay"))
+            self._add_scaled(gradient, values, self._options["weight_decay"])
 
 
 class SGD(UpdateRule):
@@ -119,10 +116,10 @@ class Momentum(UpdateRule):
         if velocity is None:
             velocity = self._state["velocity"] = gradient.clone()
         else:
-            velocity.mul_(self._get("momentum"))
-            self._add_scaled(velocity, gradient, self._get("undampened"))
+            velocity.mul_(self._options["momentum"])
+            self._add_scaled(velocity, gradient, self._options["undampened"])
         if self.nesterov:
-            self._add_scaled(gradient, velocity, self._get("momentum"))
+            self._add_scaled(gradient, velocity, self._options["momentum"])
             velocity = gradient
         values.addcmul_(velocity, coefficients[0], value=-1)
 
@@ -168,9 +165,9 @@ class Adam(UpdateRule):
         else:
             self._add_weight_decay(gradient, values)
         average, square, work = self._state["average"], self._state["square"], self._work
-        average.lerp_(gradient, self._get("new"))
-        torch.mul(gradient, self._get("new_square"), out=work)
-        square.mul_(self._get("beta2")).addcmul_(work, gradient)
+        average.lerp_(gradient, self._options["new"])
+        torch.mul(gradient, self._options["new_square"], out=work)
+        square.mul_(self._options["beta2"]).addcmul_(work, gradient)
         if self.amsgrad:
             square = torch.maximum(self._state["largest"], square, out=self._state["largest"])
         torch.sqrt(square, out=work).add_(eps)

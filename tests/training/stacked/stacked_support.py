@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from harness.components.base import DataInfo, Horizon, Task
 from harness.components.registry import components
 from harness.experiment.trial import Choice, Trial
-from harness.training.checkpoint import Checkpoint
+from harness.training.checkpoint import Checkpoint, restore
 from harness.training.device import autocast
 from harness.training.learning_rate import LearningRate
-from harness.training.stacked.checkpoint import restore
 from harness.training.stacked.loop import KeyedRecord, train_stack
 from harness.training.stacked.modules.dropout import EpochDropoutMasks
 from harness.training.stacked.modules.forward_pass import SharedInputs

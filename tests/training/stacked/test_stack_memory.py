@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from harness.training.stacked.memory import STEPS
+from harness.training.resources import STEPS
 from harness.training.stacked.stack import Stack
 from tests.training.stacked.test_stacked_modules import trial_of
 

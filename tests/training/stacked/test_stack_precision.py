@@ -14,7 +14,7 @@ from torch import nn
 from harness.core.records import Ended, Measured
 from harness.experiment.trial import Choice, Trial
 from harness.training.loop import train
-from harness.training.setup import set_up
+from harness.training.setup import TrainingSetup
 from tests.support import make_trial
 from tests.training.stacked import stacked_support as support
 from tests.training.stacked.stacked_support import train_records
@@ -80,7 +80,7 @@ def test_records_are_close_to_those_of_single_trials(loss: str, data_root: Path)
     stacked = list(train_records(keyed, data_root, test_outputs=True))
     for key, trial in keyed:
         mine = [record for name, record in stacked if name == key]
-        theirs = list(train(set_up(trial, data_root), test_outputs=True))
+        theirs = list(train(TrainingSetup(trial, data_root), test_outputs=True))
         assert [type(record) for record in mine] == [type(record) for record in theirs]
         for one, other in zip(mine, theirs, strict=True):
             if isinstance(one, Measured) and isinstance(other, Measured):

@@ -16,7 +16,7 @@ from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, 
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint
 from harness.training.loop import train
-from harness.training.setup import set_up
+from harness.training.setup import TrainingSetup
 from tests.support import make_trial
 from tests.training.stacked.stacked_support import train_records
 from tests.training.stacked.test_stacking_refusal import trial_of
@@ -32,7 +32,7 @@ def stacked(trials: list[Trial], root: Path, test_outputs: bool = False) -> list
 
 
 def single(trial: Trial, root: Path, test_outputs: bool = False) -> list[Record]:
-    items = train(set_up(trial, root), test_outputs)
+    items = train(TrainingSetup(trial, root), test_outputs)
     return [item for item in items if not isinstance(item, Checkpoint)]
 
 

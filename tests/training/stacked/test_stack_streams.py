@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.components.registry import components
 from harness.core.seeding import generator
 from harness.experiment.trial import Trial
-from harness.training.setup import augment_batch, set_up
+from harness.training.setup import TrainingSetup
 from harness.training.stacked.modules.dropout import EpochDropoutMasks
 from harness.training.stacked.stack import Stack
 from tests.support import make_trial
@@ -26,11 +26,11 @@ AUGMENTATIONS = [
 
 def alone(trial: Trial, root: Path, epoch: int) -> list[Tensor]:
     """Returns a single trial's batches of an epoch."""
-    parts = set_up(trial, root)
+    parts = TrainingSetup(trial, root)
     order = torch.randperm(len(parts.data.train), generator=generator(trial.seed, "order", epoch))
     chance = generator(trial.seed, "augmentation", epoch)
     batches = parts.data.train.batches(trial.batch_size, order)
-    return [augment_batch(parts.augment, inputs, chance) for inputs, _ in batches]
+    return [parts.augment(inputs, chance) for inputs, _ in batches]
 
 
 @pytest.mark.parametrize("augment", [*([one] for one in AUGMENTATIONS), AUGMENTATIONS], ids=str)

@@ -136,13 +136,22 @@ class DropoutInterceptor(TorchFunctionMode):
         function = _FUNCTIONS.get(func)
         if function is None:
             return func(*args, **(kwargs or {}))
-        return self._apply(function, _Arguments.of(function, *args, **(kwargs or {})))
+        return self._apply(function, *args, **(kwargs or {}))
 
-    def _apply(self, function: _DropoutFunction, arguments: _Arguments) -> Tensor:
-        x = arguments.input
-        if not arguments.training or arguments.p == 0:
+    def _apply(
+        self,
+        function: _DropoutFunction,
+        input: Tensor,  # noqa: A002 - a caller may name it
+        p: float = 0.5,
+        training: bool | None = None,
+        inplace: bool = False,
+    ) -> Tensor:
+        """Takes the arguments of every dropout function, in torch's order and with its defaults."""
+        is_training = not function.alpha if training is None else training
+        x, p = input, float(p)
+        if not is_training or p == 0:
             return x
-        index, spec = len(self.seen), MaskSpec(function.mask_shape(x), arguments.p)
+        index, spec = len(self.seen), MaskSpec(function.mask_shape(x), p)
         self.seen.append(spec)
         if self.masks is None:
             return x
@@ -152,8 +161,8 @@ class DropoutInterceptor(TorchFunctionMode):
             )
         mask = self.masks[index].to(x.dtype)
         if function.alpha:
-            return _alpha_dropout(x, mask, arguments.p)
-        return x.mul_(mask) if arguments.inplace else x * mask
+            return _alpha_dropout(x, mask, p)
+        return x.mul_(mask) if inplace else x * mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,29 +192,6 @@ _FUNCTIONS: dict[Callable[..., Tensor], _DropoutFunction] = {
     functional.alpha_dropout: _DropoutFunction(alpha=True),
     functional.feature_alpha_dropout: _DropoutFunction(whole_channels=True, alpha=True),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Arguments:
-    """The arguments of a dropout function; all functions take them in this order."""
-
-    input: Tensor
-    p: float
-    training: bool
-    inplace: bool
-
-    @classmethod
-    def of(
-        cls,
-        function: _DropoutFunction,
-        input: Tensor,  # noqa: A002 - a caller may name it
-        p: float = 0.5,
-        training: bool | None = None,
-        inplace: bool = False,
-    ) -> _Arguments:
-        if training is None:
-            training = not function.alpha  # The defaults of torch's signatures.
-        return cls(input, float(p), training, inplace)
 
 
 def _alpha_dropout(x: Tensor, mask: Tensor, p: float) -> Tensor:

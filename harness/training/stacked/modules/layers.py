@@ -97,7 +97,7 @@ def _layer(
     if _has_hooks(module):
         return vmap_layer(module, prefix, index)
     if type(module) in ELEMENTWISE:
-        return Layer(partial(_elementwise, module), is_stateless=True)
+        return Layer(lambda x, _context: module(x), is_stateless=True)
     if type(module) in PER_EXAMPLE:
         return Layer(partial(_per_example, module), is_stateless=True)
     if type(module) is nn.Flatten and module.start_dim >= 1:
@@ -118,11 +118,6 @@ def _layer(
         run = partial(_batch_norm, module, module.momentum, weight, bias, prefix)
         return Layer(run, is_verified_in_training=True)
     return vmap_layer(module, prefix, index)
-
-
-def _elementwise(module: nn.Module, x: Tensor, _context: ForwardPass) -> Tensor:
-    out: Tensor = module(x)
-    return out
 
 
 def _per_example(module: nn.Module, x: Tensor, _context: ForwardPass) -> Tensor:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 
 from harness.components.base import (
     DataInfo,
     Dataset,
     Examples,
-    LazyInputs,
     RawData,
     SplitRule,
 )
@@ -196,21 +196,8 @@ def _take(examples: Examples, indices: Tensor) -> Examples:
     inputs = examples.inputs
     if isinstance(inputs, Tensor):
         return Examples(inputs[indices], examples.targets[indices])
-    return Examples(_LazySubset(inputs, tuple(indices.tolist())), examples.targets[indices])
-
-
-@dataclass(frozen=True, slots=True)
-class _LazySubset:
-    """Some of a data set's lazily read inputs, in a given order."""
-
-    inputs: LazyInputs
-    indices: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.inputs[self.indices[index]]
+    chosen: Subset[Tensor] = Subset(inputs, indices.tolist())  # type: ignore[arg-type]
+    return Examples(chosen, examples.targets[indices])
 
 
 def _preprocess(raw: RawData, splits: Mapping[str, Examples]) -> Mapping[str, Examples]:

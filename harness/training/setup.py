@@ -25,6 +25,7 @@ class TrainingContext(ABC):
     trial: the first of a stack. metrics: computed at each evaluation. all_metrics: every registered
     metric that is defined for this data, computed at the end. autocast: the context for forward
     passes at the trial's precision; it can be entered again. examples: the size of each split.
+    parameter_count: of one trial's model.
 
     checkpoint_format: raised when older checkpoints can no longer be read. examples_dim: the
     dimension of a batch's outputs that counts examples.
@@ -33,9 +34,10 @@ class TrainingContext(ABC):
     checkpoint_format: ClassVar[int]
     examples_dim: ClassVar[int]
 
-    def __init__(self, trial: Trial, device: torch.device, data: Splits) -> None:
+    def __init__(self, trial: Trial, device: torch.device, data: Splits, model: nn.Module) -> None:
         self.trial = trial
         self.device = device
+        self.parameter_count = sum(p.numel() for p in model.parameters())
         self.loss: LossFunction = trial.loss.component.build(trial.loss.options)
         self.metrics = {name: cast("Metric", find("metrics", name)) for name in trial.metrics}
         self.all_metrics = _applicable_metrics(data)
@@ -45,11 +47,6 @@ class TrainingContext(ABC):
         self.examples = {"train": len(data.train)} | {k: len(v) for k, v in evaluated}
         self.steps_per_epoch = -(-len(data.train) // trial.batch_size)
         self.horizon = Horizon(trial.epochs, self.steps_per_epoch)
-
-    @property
-    @abstractmethod
-    def parameter_count(self) -> int:
-        """The number of parameters of one trial."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -94,17 +91,13 @@ class TrainingSetup(TrainingContext):
         device = device or devices.resolve(trial.device)
         devices.configure(device)
         self.data = data or load_splits(trial, data_root, device)
-        super().__init__(trial, device, self.data)
         self.model = initial_model(trial, self.data).to(device)
+        super().__init__(trial, device, self.data, self.model)
         if device.type == "cpu" and trial.model.component.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         choice = trial.optimizer
         self.optimizer = choice.component.build(choice.options, self.model.parameters(), trial.lr)
         self.learning_rate = LearningRate(trial.scheduler, trial.lr, self.horizon)
-
-    @property
-    def parameter_count(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
 
     def state(self) -> dict[str, Any]:
         return {

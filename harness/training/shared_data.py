@@ -84,28 +84,14 @@ class SharedCache:
             path.unlink()
 
 
-@dataclass(frozen=True, slots=True)
-class PreloadedData:
-    """Objects that came with a task, by their keys; this process makes all others itself."""
-
-    objects: Mapping[str, Any]
-
-    def get(
-        self,
-        key: str,
-        make: Callable[[], T],
-        is_shareable: Callable[[T], bool],  # noqa: ARG002 - as SharedCache.get
-        classes: Sequence[type] = (),  # noqa: ARG002
-    ) -> T:
-        """Returns the object of a key, or else `make()`."""
-        return cast("T", self.objects[key]) if key in self.objects else make()
+_current: SharedCache | Mapping[str, Any] = {}
 
 
-_current: SharedCache | PreloadedData | None = None
+def use_cache(cache: SharedCache | Mapping[str, Any]) -> None:
+    """Makes this process load data through `cache` from now on.
 
-
-def use_cache(cache: SharedCache | PreloadedData | None) -> None:
-    """Makes this process load data through `cache` from now on; None shares nothing."""
+    A mapping has objects that came with a task, by their keys; this process makes all others.
+    """
     global _current
     _current = cache
 
@@ -117,7 +103,9 @@ def cached(
     classes: Sequence[type] = (),
 ) -> T:
     """Returns the cached object of a key, or else `make()`. See `SharedCache.get`."""
-    return make() if _current is None else _current.get(key, make, is_shareable, classes)
+    if isinstance(_current, SharedCache):
+        return _current.get(key, make, is_shareable, classes)
+    return cast("T", _current[key]) if key in _current else make()
 
 
 def _map(path: Path) -> Any:

@@ -224,7 +224,7 @@ def _records(task: TrainingTask, threads: int, key: str, raw: RawData | None) ->
     from harness.training import shared_data
 
     torch.set_num_threads(threads)
-    shared_data.use_cache(None if raw is None else shared_data.PreloadedData({key: raw}))
+    shared_data.use_cache({} if raw is None else {key: raw})
     yield from run(task)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cache
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,26 +25,8 @@ class RecordingFailed(Exception):
     """An update cannot be recorded; the message says why."""
 
 
-class Recorder(Protocol):
-    """Records the work of a device."""
-
-    def rehearsal(self) -> AbstractContextManager[None]:
-        """Returns a context in which work runs as if it were recorded.
-
-        Raises RuntimeError inside for work that cannot be recorded.
-        """
-        ...
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Returns a function that repeats, on the device, all that `work` does there.
-
-        `work` is called, but its results are not computed. Raises RuntimeError.
-        """
-        ...
-
-
-class CudaRecorder:
-    """Records CUDA graphs.
+class Recorder:
+    """Records the work of a device as CUDA graphs.
 
     The temporary tensors of a graph lie in a memory pool of its own, as large as an update needs.
     torch frees it with the last reference to the function that `record` returned.
@@ -57,7 +38,7 @@ class CudaRecorder:
 
     @contextmanager
     def rehearsal(self) -> Iterator[None]:
-        """Runs work on the recording stream, and makes synchronisation an error.
+        """Runs work on the recording stream, and makes synchronisation a RuntimeError.
 
         The error then comes before the recording: a recording that breaks off may leave torch's
         allocator in an inconsistent state.
@@ -71,6 +52,10 @@ class CudaRecorder:
             main.wait_stream(self._stream)
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Returns a function that repeats, on the device, all that `work` does there.
+
+        `work` is called, but its results are not computed. Raises RuntimeError.
+        """
         graph = torch.cuda.CUDAGraph()
         # The outer context: after a failed recording torch stays on the recording stream.
         with (
@@ -103,7 +88,7 @@ def _recording_stream(device: torch.device) -> torch.cuda.Stream:
 
 def recorder_for(device: torch.device) -> Recorder | None:
     """Returns the device's recorder; None if it has none."""
-    return CudaRecorder(device) if device.type == "cuda" else None
+    return Recorder(device) if device.type == "cuda" else None
 
 
 class StaticMasks:

@@ -55,8 +55,12 @@ class StackedNetwork:
         first = models[0]
         self._layers, transposed = translate(first)
         self._names = list(first.state_dict())
-        self.slices = _slices(first, transposed)
-        width = sum(part.size for part in self.slices)
+        self.slices: list[ParameterSlice] = []
+        width = 0
+        for name, parameter in first.named_parameters():
+            shape = tuple(parameter.shape)
+            self.slices.append(ParameterSlice(name, width, shape, name in transposed))
+            width += parameter.numel()
         self._padding = -width % ROW_ALIGNMENT
         self.values = torch.stack([self._row(model) for model in models]).to(device)
         self.gradient = torch.zeros_like(self.values)
@@ -68,11 +72,6 @@ class StackedNetwork:
 
     def __len__(self) -> int:
         return len(self.values)
-
-    @property
-    def parameter_count(self) -> int:
-        """The number of parameters of one trial."""
-        return sum(part.size for part in self.slices)
 
     def forward(self, x: Tensor, shared: SharedInputs, masks: DropoutMasks | None) -> Tensor:
         """Computes logits [K, B, O] of inputs [S, B, …].
@@ -166,12 +165,3 @@ class StackedNetwork:
         self._views = {part.name: part.stored(self.values) for part in self.slices}
         self._leaves = {name: view.detach().requires_grad_() for name, view in self._views.items()}
         self._zeros = self.values.new_zeros((len(self.values), self._padding))
-
-
-def _slices(model: nn.Module, transposed: set[str]) -> list[ParameterSlice]:
-    slices = []
-    start = 0
-    for name, parameter in model.named_parameters():
-        slices.append(ParameterSlice(name, start, tuple(parameter.shape), name in transposed))
-        start += parameter.numel()
-    return slices

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.core.records import Outcome
 from harness.core.seeding import generator
@@ -35,10 +35,6 @@ VERIFIED_EXAMPLES = 4
 """Test examples on which the stack's outputs are compared with those of its models."""
 SIZED_TRIALS = 2
 """Trials on whose training step the memory that a trial adds is measured."""
-
-
-def _unchanged(inputs: Tensor) -> Tensor:
-    return inputs
 
 
 @dataclass(slots=True)
@@ -133,12 +129,13 @@ class Stack(TrainingContext):
         self.trials = tuple(trials)
         self.seeds = list(dict.fromkeys(trial.seed for _, trial in trials))
         self.data = load_stacked_splits(first, self.seeds, data_root, device)
-        super().__init__(first, device, self.data.by_seed[0])
-        self._model = self._initial_model(first.seed)
+        self._model = initial_model(first, self.data.by_seed[0])
+        super().__init__(first, device, self.data.by_seed[0], self._model)
         if memory_limit is not None:
             self._check_rows(memory_limit)
-        models = {seed: self._initial_model(seed) for seed in self.seeds[1:]}
-        models[first.seed] = self._model
+        models = {first.seed: self._model}
+        for seed in self.seeds[1:]:
+            models[seed] = initial_model(replace(first, seed=seed), self.data.by_seed[0])
         order = order_by_rule([trial for _, trial in trials], self._model)
         self.active = [
             StackedTrial(key, trial, LearningRate(trial.scheduler, trial.lr, self.horizon), index)
@@ -159,10 +156,6 @@ class Stack(TrainingContext):
         test = self.data.evaluated["test"]
         inputs, _ = next(test.in_order(VERIFIED_EXAMPLES))
         verify(self.network, by_trial, inputs, test.shared_inputs(self.seed_indices))
-
-    @property
-    def parameter_count(self) -> int:
-        return self.network.parameter_count
 
     def state(self) -> dict[str, Any]:
         """Returns the trials that have ended too: where numbers lie in memory decides how they are
@@ -257,7 +250,7 @@ class Stack(TrainingContext):
         examples: Tensor,
         coefficients: Coefficients,
         masks: DropoutMasks,
-        augment: Callable[[Tensor], Tensor] = _unchanged,
+        augment: Callable[[Tensor], Tensor] | None = None,
     ) -> ModelOutputs:
         """Updates every trial by one batch. Returns its logits, losses and targets.
 
@@ -266,7 +259,9 @@ class Stack(TrainingContext):
         """
         inputs, targets = self.data.train.gather(examples)
         targets = self.shared_inputs.expand(targets)
-        logits = self.logits(augment(inputs), self.shared_inputs, masks)
+        if augment is not None:
+            inputs = augment(inputs)
+        logits = self.logits(inputs, self.shared_inputs, masks)
         losses = self.losses(logits, targets)
         self.network.backward(losses)
         self.optimizer.step(coefficients)
@@ -288,9 +283,6 @@ class Stack(TrainingContext):
     def metadata(self) -> dict[str, Any]:
         """Adds the number of stacked trials to what a single trial has."""
         return super().metadata() | {"fused": len(self.trials), "exclusive": False}
-
-    def _initial_model(self, seed: int) -> nn.Module:
-        return initial_model(replace(self.trial, seed=seed), self.data.by_seed[0])
 
     def _new_optimizer(self) -> StackedOptimizer:
         return StackedOptimizer(self.network, [t.trial for t in self.active], self._model)

@@ -88,14 +88,14 @@ def _findings(arguments: argparse.Namespace) -> Iterator[Finding]:
 
     stored: Iterator[Finding] = iter(())
     if arguments.only != "setup":
-        from harness.diagnostics import store
+        from harness.diagnostics.store import examine_store
 
         # Opened first, so that a wrong name is reported before anything is examined.
-        stored = store.examine(arguments.store, arguments.experiments, arguments.wait)
+        stored = examine_store(arguments.store, arguments.experiments, arguments.wait)
     if arguments.only != "store":
-        from harness.diagnostics import setup
+        from harness.diagnostics import examine_setup
 
-        yield from setup.examine(data_root(), project_root() / "mlruns")
+        yield from examine_setup(data_root(), project_root() / "mlruns")
     yield from stored
 
 

@@ -36,7 +36,7 @@ OLD_SECONDS: Final = 7 * 86400.0
 """Checkpoints of unfinished trials older than this are reported."""
 
 
-def examine(uri: str | None, experiments: Sequence[str], wait: bool = False) -> Iterator[Finding]:
+def examine_store(uri: str | None, experiments: Sequence[str], wait: bool) -> Iterator[Finding]:
     """Opens the store, and returns an iterator over the finding of each check.
 
     uri: of the store; None for the default. experiments: examine only these; if empty, all.
@@ -54,12 +54,8 @@ def examine(uri: str | None, experiments: Sequence[str], wait: bool = False) -> 
         return iter([wrong("store", str(error))])
     unknown = [name for name in experiments if name not in ids]
     if unknown:
-        raise InputError(
-            [
-                Problem(f"no experiment is named {name!r}", hint=did_you_mean(name, ids))
-                for name in unknown
-            ]
-        )
+        problem = "no experiment is named {!r}"
+        raise InputError([Problem(problem.format(n), hint=did_you_mean(n, ids)) for n in unknown])
     return _examine(store, ids, experiments or sorted(ids), wait)
 
 
@@ -191,14 +187,13 @@ class FolderContents:
 
     @classmethod
     def read(cls, path: Path) -> FolderContents:
-        files, stats = [], []
+        stats = {}
         for file in path.iterdir():
             with suppress(FileNotFoundError):  # A live process replaces its checkpoints.
-                stats.append(file.stat())
-                files.append(file)
-        size = sum(s.st_size for s in stats)
-        modified = max((s.st_mtime for s in stats), default=0.0)
-        return cls(path, path.parent.parent, tuple(files), size, modified)
+                stats[file] = file.stat()
+        size = sum(stat.st_size for stat in stats.values())
+        modified = max((stat.st_mtime for stat in stats.values()), default=0.0)
+        return cls(path, path.parent.parent, tuple(stats), size, modified)
 
     @property
     def is_unfinished(self) -> bool:
@@ -220,9 +215,7 @@ class FolderContents:
 
 def _check_checkpoints(store: Store, experiment_ids: Iterable[str]) -> Iterator[Finding]:
     """Checks for checkpoints that no sweep will use."""
-    by_experiment = {
-        store.checkpoints(experiment_id): experiment_id for experiment_id in experiment_ids
-    }
+    by_experiment = {store.checkpoints(id_): id_ for id_ in experiment_ids}
     unfinished: list[FolderContents] = []
     for experiment, experiment_id in sorted(by_experiment.items()):
         folders = [folder for folder in _folders(experiment) if folder.is_unfinished]

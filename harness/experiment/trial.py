@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import Field
@@ -252,6 +253,12 @@ class Trial:
     def identity(self) -> dict[str, Any]:
         """Returns what the trial's id is made of, by field (see `field_identity`)."""
         return {name: field_identity(name, getattr(self, name)) for name in TRIAL_FIELDS}
+
+    def fingerprint(self, data_root: Path) -> str:
+        """Returns the checksum of the data set and of any weights file, a part of both ids."""
+        data = self.dataset.component.fingerprint(self.dataset.options, data_root)
+        weights = self.model.component.fingerprint(self.model.options)
+        return "+".join(filter(None, (data, weights)))
 
     def flat(self) -> dict[str, str]:
         """Returns every field and option as one canonical text each: {"model": "mlp",

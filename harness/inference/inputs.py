@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.components.base import RawData, TableColumns
 from harness.components.shared import dataframes
@@ -13,7 +13,6 @@ from harness.core.errors import InputError, Problem, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -73,40 +72,35 @@ def _read_image(path: Path, raw: RawData) -> FileInputs:
 
 
 def _read_table(path: Path, raw: RawData) -> FileInputs:
+    """Reads a table's features [N, F], with NaN for empty cells.
+
+    Raises InputError for what the model cannot read. Empty cells are an error where the data set
+    does not say how to fill them.
+    """
     import torch
 
     if path.suffix.lower() != ".csv":
         raise InputError(Problem("must be a .csv table: the model takes features", str(path)))
     if not path.is_file():
         raise InputError(Problem("does not exist", where=str(path)))
-    lines, values = _read_rows(path, raw)
-    names = tuple(f"{path.name}:{line}" for line in lines)
-    return FileInputs(names, torch.tensor(values, dtype=torch.float32))
-
-
-def _read_rows(path: Path, raw: RawData) -> tuple[Sequence[int], NDArray[Any]]:
-    """Returns each row's line in the file, and the features [N, F], with NaN for empty cells.
-
-    Raises InputError for what the model cannot read. Empty cells are an error where the data set
-    does not say how to fill them.
-    """
-    columns = raw.columns
-    if columns is not None and columns.header:
+    columns = raw.columns if raw.columns is not None and raw.columns.header else None
+    if columns is not None:
         frame = dataframes.read_matching(path, columns)
         lines = _row_lines(path, len(frame))
     else:
-        frame, lines = _read_numbers(path, raw.info.features, columns)
+        frame, lines = _read_numbers(path, raw.info.features, raw.columns)
     empty = frame.isna().to_numpy()
     if empty.any() and raw.imputer is None:
         row, column = (int(indices[0]) for indices in empty.nonzero())
         where = f"{path}:{lines[row]}"
         raise InputError(Problem(f"has an empty cell in column {frame.columns[column]!r}", where))
-    if columns is None or not columns.header:
-        return lines, frame.to_numpy().copy()  # torch takes no columns in reverse order
     try:
-        return lines, dataframes.encode_inputs(frame, columns)
+        # Copied, as torch takes no columns in reverse order.
+        values = dataframes.encode_inputs(frame, columns) if columns else frame.to_numpy().copy()
     except InputError as error:
         raise InputError([Problem(p.what, str(path), p.hint) for p in error.problems]) from error
+    names = tuple(f"{path.name}:{line}" for line in lines)
+    return FileInputs(names, torch.tensor(values, dtype=torch.float32))
 
 
 def _row_lines(path: Path, n: int) -> Sequence[int]:

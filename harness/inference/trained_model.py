@@ -30,21 +30,47 @@ MAX_LISTED = 8
 
 @dataclass(frozen=True, slots=True)
 class TrainedRun:
-    """A trial's run.
+    """A trial's run. Raises InputError where the run does not say what was trained.
 
-    resolved: the trial, as JSON holds it.
-    final: the metrics after its last epoch, whose weights are stored ("test/accuracy").
-    ranked: the epoch at which `compare` ranks it, and its metric there ("epoch 3 (val/accuracy
-    0.9312)"); empty where that is the last epoch.
+    stored_trial: the trial as JSON.
+    metrics: the run's scalars, NaN where it has none. selection: the metric that its experiment
+    selects on.
     """
 
     experiment: str
     run_id: str
     name: str
     trial_id: str
-    resolved: Mapping[str, Any]
-    final: Mapping[str, float]
-    ranked: str = ""
+    stored_trial: str | None
+    metrics: Mapping[str, float]
+    selection: str
+
+    def __post_init__(self) -> None:
+        if not self.stored_trial:
+            what = "does not say what was trained: its trial is not stored"
+            raise InputError(f"run {self.run_id} {what}")
+
+    @property
+    def resolved(self) -> Mapping[str, Any]:
+        """The trial, as JSON holds it."""
+        trial: Mapping[str, Any] = json.loads(self.stored_trial or "{}")
+        return trial
+
+    @property
+    def final(self) -> Mapping[str, float]:
+        """The metrics after its last epoch, whose weights are stored ("test/accuracy")."""
+        final = {n.removeprefix(FINAL): v for n, v in self.metrics.items() if n.startswith(FINAL)}
+        return {name: value for name, value in final.items() if not isnan(value)}
+
+    @property
+    def ranked(self) -> str:
+        """The epoch at which `compare` ranks it, and its metric there ("epoch 3 (val/accuracy
+        0.9312)"); empty where that is the last epoch."""
+        best = self.metrics.get(BEST_EPOCH, nan)
+        if isnan(best) or best == self.resolved.get("epochs"):
+            return ""
+        value = self.metrics.get(BEST + self.selection, nan)
+        return f"epoch {best:.0f} ({self.selection} {value:.4f})"
 
     def load_weights(self, store: Store) -> Mapping[str, Tensor]:
         """Reads the weights. Raises InputError where there are none, and lists runs with some."""
@@ -86,9 +112,7 @@ def find_run(store: Store, reference: str) -> TrainedRun:
     experiment, run = (with_weights or candidates)[-1]
     info, data, tags = run.info, run.data, run.data.tags
     ids = info.run_id, info.run_name or info.run_id, data.params.get(PARAM_TRIAL, "")
-    return _trained_run(
-        experiment, *ids, tags.get(TAG_TRIAL), data.metrics, tags.get(TAG_METRIC, "")
-    )
+    return TrainedRun(experiment, *ids, tags.get(TAG_TRIAL), data.metrics, tags.get(TAG_METRIC, ""))
 
 
 def _best_run(store: Store, experiment: str) -> TrainedRun:
@@ -111,31 +135,7 @@ def _best_run(store: Store, experiment: str) -> TrainedRun:
     row = trials.iloc[0]
     metrics = {name: float(row[name]) for name in results.scalars}
     ids = row["run_id"], row["run_name"], row["trial_id"]
-    return _trained_run(experiment, *ids, row["trial"], metrics, results.metric)
-
-
-def _trained_run(
-    experiment: str,
-    run_id: str,
-    name: str,
-    trial_id: str,
-    resolved: str | None,
-    metrics: Mapping[str, float],
-    selection: str,
-) -> TrainedRun:
-    """resolved: the trial as JSON. selection: the metric that the experiment selects on."""
-    if not resolved:
-        raise InputError(f"run {run_id} does not say what was trained: its trial is not stored")
-    final = {
-        metric.removeprefix(FINAL): value
-        for metric, value in metrics.items()
-        if metric.startswith(FINAL) and not isnan(value)
-    }
-    trial = json.loads(resolved)
-    ranked, best = "", metrics.get(BEST_EPOCH)
-    if best is not None and not isnan(best) and best != trial.get("epochs"):
-        ranked = f"epoch {best:.0f} ({selection} {metrics.get(BEST + selection, nan):.4f})"
-    return TrainedRun(experiment, run_id, name, trial_id, trial, final, ranked)
+    return TrainedRun(experiment, *ids, row["trial"], metrics, results.metric)
 
 
 def _with_weights(results: Results) -> Any:
@@ -197,11 +197,7 @@ class TrainedModel:
         except RuntimeError as error:
             problem = f"the weights of run {run.run_id} do not fit its model"
             raise InputError(Problem(problem, hint=str(error).replace("\n", " "))) from error
-        fingerprints = (
-            trial.dataset.component.fingerprint(trial.dataset.options, data_root),
-            trial.model.component.fingerprint(trial.model.options),
-        )
-        trial_id = make_trial_id(trial.identity(), "+".join(filter(None, fingerprints)))
+        trial_id = make_trial_id(trial.identity(), trial.fingerprint(data_root))
         return cls(run, setup, data_root, same_data=trial_id == run.trial_id)
 
     @property

@@ -35,7 +35,7 @@ from harness.tuning.report import (
     outcome_lines,
     write_figures,
 )
-from harness.tuning.results import StoredResults, tag_stored_runs
+from harness.tuning.results import find_stored_result, tag_stored_runs
 from harness.tuning.search_loop import SearchLoop, require_own_clocks, stack_limit
 from harness.tuning.storage import Heartbeat, open_storage
 from harness.tuning.study import TuningStudy
@@ -127,7 +127,7 @@ def _train_points(
     loop = SearchLoop(
         studies,
         executor,
-        StoredResults(session.store, session.latest_runs(), search).find,
+        partial(find_stored_result, session.store, session.latest_runs(), search),
         experiment.goal,
         interrupts,
         data_root(),

@@ -151,9 +151,8 @@ def write_figures(study: TuningStudy, folder: Path) -> list[str]:
     with _quiet_optuna():
         for name, options in _figures(study):
             with _attempt(name, failed):
-                figure = getattr(optuna.visualization, f"plot_{name}")(
-                    study.optuna_study, **options
-                )
+                plot = getattr(optuna.visualization, f"plot_{name}")
+                figure = plot(study.optuna_study, **options)
                 parts.append(figure.to_html(full_html=False, include_plotlyjs=False))
             with _attempt(name, failed):
                 _write_png(study, name, options, folder)

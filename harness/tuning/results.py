@@ -61,43 +61,35 @@ class TrialResult:
         return None if None in values else [float(value) for value in values if value is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredResults:
-    """The results of an experiment's finished trials, read from the store.
+def find_stored_result(
+    store: Store, runs: Mapping[str, RunSummary], search: Search, trial_id: str, goal: Goal
+) -> TrialResult | None:
+    """Returns a finished trial's result from the store.
 
-    runs: each trial's latest run, by trial id.
+    Returns None where the trial is not finished, and where its run lacks an objective. runs: each
+    trial's latest run, by trial id.
     """
+    run = runs.get(trial_id)
+    if run is None or run.outcome not in FINISHED:
+        return None
+    deadline = time.monotonic() + EXIT_SECONDS
+    with retry_while(lambda: time.monotonic() < deadline):
+        return _read(store, run, search, goal)
 
-    store: Store
-    runs: Mapping[str, RunSummary]
-    search: Search
 
-    def find(self, trial_id: str, goal: Goal) -> TrialResult | None:
-        """Returns a finished trial's result.
-
-        Returns None where the trial is not finished, and where its run lacks an objective.
-        """
-        run = self.runs.get(trial_id)
-        if run is None or run.outcome not in FINISHED:
-            return None
-        deadline = time.monotonic() + EXIT_SECONDS
-        with retry_while(lambda: time.monotonic() < deadline):
-            return self._read(run, goal)
-
-    def _read(self, run: RunSummary, goal: Goal) -> TrialResult | None:
-        metrics = {objective.metric for objective in self.search.objectives}
-        history = read_history(self.store, run.run_id, metrics - {PARAMETERS} | {TRAIN_SECONDS})
-        result = TrialResult(list(history), outcome=run.outcome)
-        if self.search.minutes is not None or TRAIN_SECONDS in metrics:
-            result.stack_size = read_stack_size(self.store, run.run_id)
-            if result.stack_size > 1 and TRAIN_SECONDS in metrics:
-                return None  # The clock was the stack's, not the trial's.
-        if PARAMETERS in metrics:
-            result.parameters = read_parameter_count(self.store, run.run_id)
-        is_done = run.outcome is Outcome.DONE
-        if is_done and result.values(self.search.objectives, goal) is None:
-            return None
-        return result
+def _read(store: Store, run: RunSummary, search: Search, goal: Goal) -> TrialResult | None:
+    metrics = {objective.metric for objective in search.objectives}
+    history = read_history(store, run.run_id, metrics - {PARAMETERS} | {TRAIN_SECONDS})
+    result = TrialResult(list(history), outcome=run.outcome)
+    if search.minutes is not None or TRAIN_SECONDS in metrics:
+        result.stack_size = read_stack_size(store, run.run_id)
+        if result.stack_size > 1 and TRAIN_SECONDS in metrics:
+            return None  # The clock was the stack's, not the trial's.
+    if PARAMETERS in metrics:
+        result.parameters = read_parameter_count(store, run.run_id)
+    if run.outcome is Outcome.DONE and result.values(search.objectives, goal) is None:
+        return None
+    return result
 
 
 def tag_stored_runs(

@@ -120,9 +120,7 @@ def points_per_round(study: StudyPlan) -> int | None:
         case "nsga2":
             return int(options["population_size"])
         case "cmaes":
-            n_ranges = sum(
-                isinstance(dimension, NumericDimension) for dimension in study.dimensions
-            )
+            n_ranges = sum(isinstance(d, NumericDimension) for d in study.dimensions)
             population = 4 + int(3 * log(max(1, n_ranges)))  # Hansen's population size
             return max(int(options["n_startup_trials"]), population)
     return None

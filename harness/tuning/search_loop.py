@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,7 +106,11 @@ class SearchLoop:
                 if record is not None:
                     with self.interrupts.deferred():
                         yield SearchEvent(point.current, record, search_tags(point))
-                        self._act_on(point, result, record)
+                        result.add(record)
+                        if isinstance(record, Ended):
+                            self._end(point, result)
+                        elif isinstance(record, Measured):
+                            self._report(point, record)
                 self._start_tasks()
         finally:
             self.executor.close()
@@ -163,14 +168,6 @@ class SearchLoop:
         self._known += [SearchEvent(point.current, record, None) for record in records]
         self._add_result(point, result)
 
-    def _act_on(self, point: SearchPoint, result: TrialResult, record: Record) -> None:
-        result.add(record)
-        if isinstance(record, Ended):
-            del self._training[point.current.trial_id]
-            self._end(point, result)
-        elif isinstance(record, Measured):
-            self._report(point, record)
-
     def _report(self, point: SearchPoint, measured: Measured) -> None:
         """Reports an epoch to the pruner, and stops the trial if the pruner says so."""
         if point.study.search.pruner.name in ("none", WILCOXON):
@@ -186,6 +183,7 @@ class SearchLoop:
 
     def _end(self, point: SearchPoint, result: TrialResult) -> None:
         trial_id = point.current.trial_id
+        del self._training[trial_id]
         if point.pruned_at is not None:
             if self.checkpoints:
                 self.checkpoints.delete(point.current)
@@ -201,28 +199,25 @@ class SearchLoop:
 
     def _add_result(self, point: SearchPoint, result: TrialResult) -> None:
         """Adds one seed's result to a point, and trains the next seed or closes the point."""
+        study = point.study
         point.seconds += result.seconds
-        values = result.values(point.study.search.objectives, self.goal)
+        values = result.values(study.search.objectives, self.goal)
         if result.outcome is Outcome.DIVERGED:
             # Ranked worst, like a point that was pruned before it had a value; no value is made up.
-            point.study.tell(point, TrialState.PRUNED, "diverged")
-        elif result.outcome is not Outcome.DONE or values is None:
-            point.study.tell(point, TrialState.FAIL, "failed")
-        else:
-            point.values.append(values)
-            self._next_seed(point, values[0])
-
-    def _next_seed(self, point: SearchPoint, value: float) -> None:
+            study.tell(point, TrialState.PRUNED, "diverged")
+            return
+        if result.outcome is not Outcome.DONE or values is None:
+            study.tell(point, TrialState.FAIL, "failed")
+            return
+        point.values.append(values)
         point.seed_index += 1
-        done = point.seed_index == len(point.planned_trials)
-        if point.study.search.pruner.name == WILCOXON:
-            point.report(value, point.seed_index)
-            if not done and point.should_prune():
-                point.pruned_at = point.seed_index
-                point.study.tell(point, TrialState.PRUNED, "pruned")
-                return
-        if done:
-            point.study.tell(point, TrialState.COMPLETE, "done")
+        if study.search.pruner.name == WILCOXON:
+            point.report(values[0], point.seed_index)
+        if point.seed_index == len(point.planned_trials):
+            study.tell(point, TrialState.COMPLETE, "done")
+        elif study.search.pruner.name == WILCOXON and point.should_prune():
+            point.pruned_at = point.seed_index
+            study.tell(point, TrialState.PRUNED, "pruned")
         else:
             self._advance(point)
 
@@ -260,11 +255,8 @@ def stack_limit(fuse: int | str, studies: Sequence[TuningStudy], slots: int) -> 
     size = 0
     for study in studies:
         remaining = study.remaining()
-        per_round = points_per_round(study.plan)
-        if remaining is None:
-            size += min(per_round or TIMED_POINTS, TIMED_POINTS)
-        else:
-            size += min(per_round or remaining, -(-remaining // slots))
+        most = TIMED_POINTS if remaining is None else ceil(remaining / slots)
+        size += min(points_per_round(study.plan) or most, most)
     return StackLimit(min(AUTO_STACK_SIZE, max(1, size)), measured=True)
 
 

@@ -170,9 +170,13 @@ class TuningStudy:
             try:
                 return self._draw(optuna_trial)
             except InvalidPoint as error:
-                self._reject(optuna_trial, str(error))
+                why = str(error)
             except UpdateFinishedTrialError:
                 continue  # Another machine took this process for dead.
+            self._cached_trials = None
+            with suppress(UpdateFinishedTrialError):  # Another machine has taken it over.
+                optuna_trial.set_user_attr(UNCOUNTED, why)
+                self.optuna_study.tell(optuna_trial, state=TrialState.FAIL, skip_if_finished=True)
         raise InvalidPoint(
             f"study {self.plan.label!r}: {MAX_INVALID} points in a row gave no valid trial; the "
             f"last: {self._trials()[-1].user_attrs.get(UNCOUNTED, '')}"
@@ -261,8 +265,10 @@ class TuningStudy:
             if self._is_repeated(optuna_trial):
                 raise InvalidPoint("it was queued twice, or was not lost after all")
         trial = self._suggest_trial(optuna_trial)
-        if self._shared and self._exceeds_budget(optuna_trial.number):
-            raise InvalidPoint("another process was faster")
+        if self._shared and self.search.trials is not None:
+            earlier = [t for t in self._trials() if t.number < optuna_trial.number]
+            if sum(map(_is_counted, earlier)) >= self.search.trials:
+                raise InvalidPoint("another process was faster")
         planned = self._planned(trial, optuna_trial.number)
         optuna_trial.set_user_attr(TRIALS, [one.trial_id for one in planned])
         self._cached_trials = None
@@ -351,13 +357,6 @@ class TuningStudy:
             self._storage.set_trial_user_attr(lost._trial_id, UNCOUNTED, why)
             self.optuna_study.tell(lost.number, state=TrialState.FAIL, skip_if_finished=True)
 
-    def _reject(self, optuna_trial: optuna.Trial, why: str) -> None:
-        """Takes a point out of the budget."""
-        self._cached_trials = None
-        with suppress(UpdateFinishedTrialError):  # Another machine has taken it over.
-            optuna_trial.set_user_attr(UNCOUNTED, why)
-            self.optuna_study.tell(optuna_trial, state=TrialState.FAIL, skip_if_finished=True)
-
     def _is_repeated(self, optuna_trial: optuna.Trial) -> bool:
         """Whether the lost point that this one repeats has ended, or an earlier point repeats it.
 
@@ -370,13 +369,6 @@ class TuningStudy:
             or (other.number < optuna_trial.number and other.user_attrs.get(RETRY_OF) == lost)
             for other in self._trials()
         )
-
-    def _exceeds_budget(self, number: int) -> bool:
-        """Whether several processes asked for points at once, and this one is beyond the budget."""
-        if self.search.trials is None:
-            return False
-        earlier = sum(1 for t in self._trials() if t.number < number and _is_counted(t))
-        return earlier >= self.search.trials
 
 
 def _is_counted(optuna_trial: FrozenTrial) -> bool:

@@ -139,7 +139,9 @@ class StudyPlan:
 
     def planned_trials(self, trial: Trial, seeds: Sequence[int], name: str) -> list[PlannedTrial]:
         """Plans a trial on each of the seeds. name: for people; the seed is added to it."""
-        fingerprint = self._fingerprint(trial)
+        fingerprint = self.base.fingerprint
+        if trial.model != self.base.trial.model:  # The data set is the base's.
+            fingerprint = trial.fingerprint(self.data_root)
         identity = trial.identity()
         config_id = make_config_id(identity, fingerprint)
         planned = []
@@ -153,13 +155,6 @@ class StudyPlan:
     def describe(self, trial: Trial) -> str:
         """Returns a trial's searched fields for people: "lr=0.003162 cosine"."""
         return " ".join(_described(field, value) for field, value in self._values_of(trial).items())
-
-    def _fingerprint(self, trial: Trial) -> str:
-        if trial.model == self.base.trial.model:
-            return self.base.fingerprint
-        data = trial.dataset.component.fingerprint(trial.dataset.options, self.data_root)
-        weights = trial.model.component.fingerprint(trial.model.options)
-        return "+".join(part for part in (data, weights) if part)
 
 
 def plan_studies(plan: Plan, search: Search, data_root: Path) -> tuple[StudyPlan, ...]:

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from harness import doctor
-from harness.diagnostics import Status, setup
+from harness import diagnostics, doctor
+from harness.diagnostics import Status
 from harness.store import health, names
 from harness.store.artifacts.trial_files import write_weights
 from harness.store.coordination import leases, processes
@@ -81,7 +81,7 @@ def test_a_wrong_set_up_is_told(
 ) -> None:
     monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "absent"))
     monkeypatch.setenv("OMP_NUM_THREADS", "4096")
-    monkeypatch.setattr(setup, "MIN_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(diagnostics, "MIN_FREE_BYTES", 1 << 60)
     assert doctor.main(["--only", "setup"]) == 1
     output = " ".join(capsys.readouterr().out.split())
     assert "HARNESS_DATA names" in output
@@ -92,7 +92,7 @@ def test_a_wrong_set_up_is_told(
 def test_packages_that_are_asked_for_and_absent_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ["numpy>=2.0", "no-such-package>=1", "torch>=999", 'ray>=2; extra == "ray"']
     monkeypatch.setattr(metadata, "requires", lambda _: asked)
-    found = list(setup.check_packages())
+    found = list(diagnostics.check_packages())
     assert {finding.status for finding in found} == {Status.WRONG}
     output = " ".join(finding.text for finding in found)
     assert "no-such-package>=1 is not installed" in output

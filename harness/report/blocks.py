@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class ReportTable:
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
 
+    def without_last_column(self) -> ReportTable:
+        """Returns the same table, for rows that have nothing to say in its last column."""
+        rows = tuple(row[:-1] for row in self.rows)
+        return replace(self, columns=self.columns[:-1], rows=rows)
+
 
 @dataclass(frozen=True, slots=True)
 class Folded:
@@ -54,17 +59,9 @@ def columns(*text: str, numeric: Sequence[str] = ()) -> tuple[Column, ...]:
     return (*map(Column, text), *(Column(title, numeric=True) for title in numeric))
 
 
-class _OfTask(Protocol):
-    @property
-    def task(self) -> str: ...
-
-
-_T = TypeVar("_T", bound=_OfTask)
-
-
-def by_task(items: Iterable[_T]) -> dict[str, list[_T]]:
-    """Groups items by their task, in the order in which tasks first appear."""
-    groups: dict[str, list[_T]] = {}
+def by_task(items: Iterable[Any]) -> dict[str, list[Any]]:
+    """Groups items by their attribute `task`, in the order in which tasks first appear."""
+    groups: dict[str, list[Any]] = {}
     for item in items:
         groups.setdefault(item.task, []).append(item)
     return groups

@@ -72,34 +72,30 @@ def config_rows(configs: Sequence[Config], shown: Sequence[str]) -> tuple[Config
     return tuple(rows)
 
 
-class ConfigColumns:
-    """The columns that the fields, scores and seeds of some rows take."""
+def config_columns(
+    rows: Sequence[ConfigRow], metric: str, test: str | None, marks: Sequence[str] = ()
+) -> tuple[list[Column], list[list[str]]]:
+    """Returns the columns of the rows' fields, scores and seeds, and each row's cells.
 
-    def __init__(self, rows: Sequence[ConfigRow], metric: str, test: str | None) -> None:
-        names = dict.fromkeys(name for row in rows for name in row.fields)
-        self.own = [name for name in OWN_COLUMNS if name in names]
-        self.other = [name for name in names if name not in (*OWN_COLUMNS, "dataset")]
-        self.metric, self.test = metric, test
-        self.decimals = decimals_for(row.mean for row in rows)
-        self.test_decimals = decimals_for(row.test_mean for row in rows)
-
-    def columns(self) -> tuple[Column, ...]:
-        return (
-            *(Column(name, numeric=name == "lr") for name in self.own),
-            *((Column("other"),) if self.other else ()),
-            Column(self.metric, numeric=True),
-            Column("n", numeric=True),
-            *((Column(self.test, numeric=True),) if self.test else ()),
-        )
-
-    def cells(self, row: ConfigRow, mark: str = "") -> tuple[str, ...]:
-        """Returns one cell for each column. mark: stands behind the number of seeds."""
-        cells = [row.fields.get(name, MISSING) for name in self.own]
-        if self.other:
-            others = [f"{name}={row.fields[name]}" for name in self.other if name in row.fields]
+    marks: of each row, what stands behind its number of seeds.
+    """
+    names = dict.fromkeys(name for row in rows for name in row.fields)
+    own = [name for name in OWN_COLUMNS if name in names]
+    other = [name for name in names if name not in (*OWN_COLUMNS, "dataset")]
+    columns = [Column(name, numeric=name == "lr") for name in own]
+    columns += [Column("other")] if other else []
+    columns += [Column(name, numeric=True) for name in (metric, "n", test) if name]
+    decimals = decimals_for(row.mean for row in rows)
+    test_decimals = decimals_for(row.test_mean for row in rows)
+    lines = []
+    for row, mark in zip(rows, marks or [""] * len(rows), strict=True):
+        cells = [row.fields.get(name, MISSING) for name in own]
+        if other:
+            others = [f"{name}={row.fields[name]}" for name in other if name in row.fields]
             cells.append(" ".join(others))
-        cells.append(spread(row.mean, row.sd, self.decimals))
+        cells.append(spread(row.mean, row.sd, decimals))
         cells.append(f"{row.n}{'*' if row.fewer else ''}{mark}")
-        if self.test:
-            cells.append(spread(row.test_mean, row.test_sd, self.test_decimals))
-        return tuple(cells)
+        if test:
+            cells.append(spread(row.test_mean, row.test_sd, test_decimals))
+        lines.append(cells)
+    return columns, lines

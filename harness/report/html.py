@@ -22,10 +22,6 @@ from harness.store.write.files import attach
 
 TEMPLATES = Path(__file__).parent / "templates"
 REPORT_FILE = "report.html"
-FIRST_ROWS = 50
-"""Rows of a table that a page without a script shows; a longer table has all rows in JSON."""
-FILTERABLE = 12
-"""Rows from which a table can be filtered."""
 
 
 def html(reports: Sequence[Report]) -> str:
@@ -43,8 +39,6 @@ def html(reports: Sequence[Report]) -> str:
         figure_style=_template_file("figure.css"),
         script=script,
         script_hash=f"sha256-{digest}",
-        first=FIRST_ROWS,
-        most=FILTERABLE,
         clean=clean,
         draw=draw,
         rows_json=rows_json,

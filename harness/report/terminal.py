@@ -136,5 +136,4 @@ def _without_remarks(block: ReportTable) -> tuple[ReportTable, str]:
         rows_of.setdefault(row[-1], {})[row[0]] = None
     first = block.columns[0].title
     remarks = "; ".join(f"{text}: {first} {', '.join(of)}" for text, of in rows_of.items() if text)
-    rows = tuple(row[:-1] for row in block.rows)
-    return replace(block, columns=block.columns[:-1], rows=rows), f"{remarks}."
+    return block.without_last_column(), f"{remarks}."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.analysis.comparison import STUDY, Comparison
 from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task
-from harness.report.config_table import ConfigColumns, ConfigRow, config_rows
+from harness.report.config_table import ConfigRow, config_columns, config_rows
 from harness.report.section import Section
 
 AT_THE_EDGE = (
@@ -81,16 +81,12 @@ def blocks(best: BestOfEach) -> tuple[Block, ...]:
 
 
 def _table(best: BestOfEach, groups: Sequence[Best]) -> ReportTable:
-    shared = ConfigColumns([group.row for group in groups], best.metric, best.test)
-    columns = (*shared.columns(), *([Column("lr in grid")] if best.rates_differ else []))
-    rows = [
-        (
-            *shared.cells(group.row, mark="=" if group.tied else ""),
-            *([IN_GRID[group.edge]] if best.rates_differ else []),
-        )
-        for group in groups
-    ]
-    return ReportTable(columns, tuple(rows), caption=groups[0].task)
+    marks = ["=" if group.tied else "" for group in groups]
+    rows = [group.row for group in groups]
+    shared, cells = config_columns(rows, best.metric, best.test, marks)
+    lines = tuple((*of, IN_GRID[group.edge]) for of, group in zip(cells, groups, strict=True))
+    table = ReportTable((*shared, Column("lr in grid")), lines, caption=groups[0].task)
+    return table if best.rates_differ else table.without_last_column()
 
 
 SECTION = Section("best_of_each", "Best learning rates", record, blocks, order=30, brief=True)

@@ -17,16 +17,10 @@ from harness.report.formatting import MISSING, decimals_for, figure, signed
 from harness.report.section import Section, about_points, points_tried
 
 ESTIMATOR = "expected maximum of k configs drawn without replacement (Tang et al., 2020)"
-DEFAULT_LR = {
-    "sgd": 1e-3,
-    "momentum": 1e-3,
-    "nesterov": 1e-3,
-    "adam": 1e-3,
-    "adamw": 1e-3,
+DEFAULT_LR = dict.fromkeys(("sgd", "momentum", "nesterov", "adam", "adamw", "radam"), 1e-3) | {
     "rmsprop": 1e-2,
     "adagrad": 1e-2,
     "nadam": 2e-3,
-    "radam": 1e-3,
 }
 """The learning rates that the optimizers of `torch.optim` use by default."""
 MOST_CONFIGS = 200

@@ -51,7 +51,7 @@ class ContenderCost:
     cost: Cost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ParetoPoint:
     """A config's cost and score. front: whether no other config of its task is at least as good in
     both and better in one."""
@@ -137,9 +137,10 @@ def figures(costs: Costs) -> tuple[Figure, ...]:
             x=costs.unit,
             y=costs.metric,
             points=tuple(
-                ScatterPoint(p.cost, p.score, config.label, config.contender, p.front)
-                for config in configs
-                for p in (config.priced,)
+                ScatterPoint(
+                    of.priced.cost, of.priced.score, of.label, of.contender, of.priced.front
+                )
+                for of in configs
             ),
             groups=groups,
         )
@@ -182,34 +183,29 @@ def _configs(
         front = pareto([cost for _, cost, _ in of_task], scores)
         for place, (config, cost, mean) in enumerate(of_task):
             if front[place] or place < MOST_POINTS:
-                config_id, on_front = config.config_id, front[place]
-                point = ParetoPoint(
-                    config_id=config_id, task=task, cost=cost, score=mean, front=on_front
-                )
+                point = ParetoPoint(config.config_id, task, cost, mean, front[place])
                 label = describe({name: config.labels[name] for name in fields})
-                configs.append(ConfigCost(label, names[config_id][1], point))
+                configs.append(ConfigCost(label, names[config.config_id][1], point))
     return tuple(configs)
 
 
 def _table(task: str, groups: Sequence[ContenderCost]) -> ReportTable:
-    titles = ["trials", "train s", "eval s", "examples/s", "best epoch", "peak MiB"]
-    rows: list[tuple[str, ...]] = []
-    for group in groups:
-        cost = group.cost
-        rows.append(
-            (
-                group.contender or "all",
-                str(cost.trials),
-                figure(cost.train_s, 3),
-                figure(cost.eval_s, 3),
-                figure(cost.pace, 0),
-                figure(cost.best_epoch, 1),
-                figure(cost.memory_mib, 0),
-            )
+    titles = ("trials", "train s", "eval s", "examples/s", "best epoch", "peak MiB")
+    rows = tuple(
+        (
+            group.contender or "all",
+            str(group.cost.trials),
+            figure(group.cost.train_s, 3),
+            figure(group.cost.eval_s, 3),
+            figure(group.cost.pace, 0),
+            figure(group.cost.best_epoch, 1),
+            figure(group.cost.memory_mib, 0),
         )
-    if all(group.cost.memory_mib is None for group in groups):
-        titles, rows = titles[:-1], [row[:-1] for row in rows]
-    return ReportTable(columns("contender", numeric=titles), tuple(rows), caption=task)
+        for group in groups
+    )
+    table = ReportTable(columns("contender", numeric=titles), rows, caption=task)
+    measured = any(group.cost.memory_mib is not None for group in groups)
+    return table if measured else table.without_last_column()
 
 
 def _front_table(costs: Costs) -> ReportTable:

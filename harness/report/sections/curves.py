@@ -89,8 +89,7 @@ def _curves(
         run: key for key, entry in tournament.entries.items() for run in entry.run_ids.values()
     }
     keys = [entry_of[run] for run in history["run_id"]]
-    entries = pd.DataFrame(keys, columns=["task", "contender"], index=history.index)
-    table = pd.concat([history[["metric", "step", "value"]], entries], axis=1)
+    table = history.assign(task=[task for task, _ in keys], contender=[name for _, name in keys])
     points = {
         key: _points(of.groupby("step")["value"].agg(["size", "mean", "min", "max"]))
         for key, of in table.groupby(["metric", "task", "contender"])
@@ -107,9 +106,7 @@ def _curves(
 def _points(epochs: pd.DataFrame) -> tuple[CurvePoint, ...]:
     """epochs: indexed by step, with columns size, mean, min, max."""
     every = max(1, -(-len(epochs) // MOST_POINTS))
-    drawn = epochs.iloc[::every]
-    if len(epochs) and drawn.index[-1] != epochs.index[-1]:
-        drawn = pd.concat([drawn, epochs.iloc[[-1]]])
+    drawn = epochs.iloc[sorted({*range(0, len(epochs), every), len(epochs) - 1})]
     return tuple(
         CurvePoint(int(step), int(size), float(mean), float(low), float(high))
         for step, size, mean, low, high in drawn.itertuples()

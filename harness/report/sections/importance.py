@@ -186,8 +186,6 @@ def _fit_forest(
     forest = RandomForestRegressor(
         n_estimators=TREES,
         oob_score=True,
-        bootstrap=True,
-        min_samples_leaf=1,
         max_features=0.5,
         random_state=int(generator.integers(2**31)),
     )

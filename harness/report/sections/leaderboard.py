@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.analysis.comparison import Comparison
 from harness.core.text import plural
 from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task
-from harness.report.config_table import ConfigColumns, ConfigRow, config_rows
+from harness.report.config_table import ConfigRow, config_columns, config_rows
 from harness.report.formatting import MISSING
 from harness.report.section import Section
 
@@ -50,15 +50,12 @@ def blocks(board: Leaderboard) -> tuple[Block, ...]:
 
 
 def _table(board: Leaderboard, rows: Sequence[ConfigRow]) -> ReportTable:
-    shared = ConfigColumns(rows, board.metric, board.test)
-    columns = (Column("#", numeric=True), *shared.columns(), Column("note", remark=True))
-    cells = [
-        (MISSING if row.rank is None else str(row.rank), *shared.cells(row), _note(row))
-        for row in rows
-    ]
-    if not any(_note(row) for row in rows):
-        columns, cells = columns[:-1], [line[:-1] for line in cells]
-    return ReportTable(columns, tuple(cells), caption=rows[0].task)
+    shared, cells = config_columns(rows, board.metric, board.test)
+    ranks = [MISSING if row.rank is None else str(row.rank) for row in rows]
+    columns = (Column("#", numeric=True), *shared, Column("note", remark=True))
+    lines = tuple((rank, *of, _note(row)) for rank, of, row in zip(ranks, cells, rows, strict=True))
+    table = ReportTable(columns, lines, caption=rows[0].task)
+    return table if any(map(_note, rows)) else table.without_last_column()
 
 
 def _note(row: ConfigRow) -> str:

@@ -95,21 +95,17 @@ def blocks(overview: Overview) -> tuple[Paragraph, ...]:
 
 
 def _left_out(overview: Overview) -> list[str]:
-    sentences = []
-    if overview.tried:
-        points = plural(overview.tried, "point")
-        sentences.append(f"Not ranked: the {points} that the search chose its winners from.")
-    if overview.missing:
-        sentences.append(f"{plural(overview.missing, 'trial')} of the file not run yet.")
-    if overview.unplanned:
-        trials = plural(overview.unplanned, "trial")
-        sentences.append(f"Left out: {trials} in the store that the file no longer asks for.")
-    if overview.filtered:
-        sentences.append(f"Left out by --where: {plural(overview.filtered, 'trial')}.")
-    if overview.superseded:
-        runs = plural(overview.superseded, "run")
-        sentences.append(f"Left out: {runs} replaced by a later run.")
-    return sentences
+    points, trials = plural(overview.tried, "point"), plural(overview.unplanned, "trial")
+    sentences = {
+        f"Not ranked: the {points} that the search chose its winners from.": overview.tried,
+        f"{plural(overview.missing, 'trial')} of the file not run yet.": overview.missing,
+        f"Left out: {trials} in the store that the file no longer asks for.": overview.unplanned,
+        f"Left out by --where: {plural(overview.filtered, 'trial')}.": overview.filtered,
+        f"Left out: {plural(overview.superseded, 'run')} replaced by a later run.": (
+            overview.superseded
+        ),
+    }
+    return [sentence for sentence, count in sentences.items() if count]
 
 
 def _ranked_on(overview: Overview) -> str:

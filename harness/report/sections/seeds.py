@@ -10,7 +10,7 @@ import numpy as np
 from harness.analysis.comparison import Comparison
 from harness.analysis.statistics import Summary, summarise_values
 from harness.analysis.tournament import make_tournament
-from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
+from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, ForestPlot, ForestRow
 from harness.report.formatting import bracketed, decimals_for, describe, figure, spread
 from harness.report.section import Section
@@ -91,25 +91,21 @@ def figures(seeds: Seeds) -> tuple[Figure, ...]:
 def _table(task: str, contenders: Sequence[ContenderSeeds]) -> ReportTable:
     titles = columns("contender", "at", numeric=("n", "mean ± sd", "median", "IQM", "interval"))
     decimals = decimals_for(contender.summary.mean for contender in contenders)
-    rows: list[tuple[str, ...]] = []
-    for contender in contenders:
-        summary = contender.summary
-        rows.append(
-            (
-                contender.name,
-                contender.settings,
-                str(summary.n),
-                spread(summary.mean, summary.sd, decimals),
-                figure(summary.median, decimals),
-                figure(summary.iqm, decimals),
-                bracketed(summary.interval, decimals),
-            )
+    rows = tuple(
+        (
+            of.name,
+            of.settings,
+            str(of.summary.n),
+            spread(of.summary.mean, of.summary.sd, decimals),
+            figure(of.summary.median, decimals),
+            figure(of.summary.iqm, decimals),
+            bracketed(of.summary.interval, decimals),
+            _note(of),
         )
-    notes = [_note(contender) for contender in contenders]
-    if any(notes):
-        titles = (*titles, *columns("note"))
-        rows = [(*row, note) for row, note in zip(rows, notes, strict=True)]
-    return ReportTable(titles, tuple(rows), caption=task)
+        for of in contenders
+    )
+    table = ReportTable((*titles, Column("note")), rows, caption=task)
+    return table if any(map(_note, contenders)) else table.without_last_column()
 
 
 def _note(contender: ContenderSeeds) -> str:

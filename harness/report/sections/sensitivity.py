@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import isfinite
 
 import numpy as np
-import pandas as pd
 
 from harness.analysis.comparison import STUDY, Comparison
 from harness.analysis.configs import name_of
@@ -17,15 +17,7 @@ from harness.core.metrics import FINAL
 from harness.core.records import FINISHED, Outcome
 from harness.core.text import format_number
 from harness.experiment.trial import METHOD_FIELDS
-from harness.report.blocks import (
-    Block,
-    Column,
-    Paragraph,
-    ReportTable,
-    by_task,
-    columns,
-    with_task,
-)
+from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, LineChart, LineSeries, Point
 from harness.report.formatting import MISSING, figure
 from harness.report.section import Section, about_points, points_tried
@@ -134,10 +126,9 @@ def _final_scores(
             finals = FinalScores(lr=lr, values=scores, diverged=config.diverged)
             key = name_of(config.labels, task_fields), name_of(config.labels, contend_by)
             groups.setdefault(key, []).append(finals)
-    tasks = list(dict.fromkeys(task for task, _ in groups))
-    names = list(dict.fromkeys(name for _, name in groups))
-    order = sorted(groups, key=lambda key: (tasks.index(key[0]), names.index(key[1])))
-    return {key: groups[key] for key in order}
+    tasks = dict.fromkeys(task for task, _ in groups)
+    names = dict.fromkeys(name for _, name in groups)
+    return {key: groups[key] for key in product(tasks, names) if key in groups}
 
 
 def _untrained_scores(
@@ -157,15 +148,10 @@ def _untrained_scores(
     trials = trials.drop_duplicates(same) if same else trials
     history = comparison.details.histories(list(trials["run_id"]), [metric])
     first = history[history["step"] == 0].set_index("run_id")["value"]
-    task_of = pd.Series(
-        [name_of(labels[str(config)], task_fields) for config in trials[PARAM_CONFIG]],
-        index=list(trials["run_id"]),
-    )
-    means = first.groupby(task_of.reindex(first.index)).mean()
-    return {
-        str(task): float(mean) if isfinite(mean) else None
-        for task, mean in zip(means.index, means, strict=True)
-    }
+    configs = zip(trials["run_id"], trials[PARAM_CONFIG], strict=True)
+    task_of = {run: name_of(labels[str(config)], task_fields) for run, config in configs}
+    means = first.groupby(first.index.map(task_of)).mean()
+    return {str(task): float(of) if isfinite(of) else None for task, of in means.items()}
 
 
 def _tables(task: str, groups: Sequence[Sensitivity]) -> tuple[ReportTable, ...]:

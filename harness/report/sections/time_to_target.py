@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 import pandas as pd
@@ -132,33 +133,25 @@ def _steps(profile: Profile) -> tuple[Point, ...]:
 
 
 def _times(comparison: Comparison, tournament: Tournament) -> tuple[str, Mapping[str, float]]:
-    """Returns the unit, and the time of each run that reached the target."""
+    """Returns the unit, and the time of each run that reached the target: in seconds of training if
+    every trial had its device to itself, on one model of device, and all of these times can be
+    read; else in epochs."""
     trials = comparison.trials.set_index("run_id")
     reached = trials[EPOCHS_TO_TARGET] if EPOCHS_TO_TARGET in trials else pd.Series(dtype=float)
     epochs = {str(run): float(epoch) for run, epoch in reached.items() if np.isfinite(epoch)}
-    seconds = _seconds(comparison, tournament.run_ids(), epochs)
-    return ("epochs", epochs) if seconds is None else ("seconds", seconds)
-
-
-def _seconds(
-    comparison: Comparison, runs: Sequence[str], epochs: Mapping[str, float]
-) -> Mapping[str, float] | None:
-    """Returns the seconds of training when each run reached the target. None unless every trial had
-    its device to itself, on one model of device, and all of these times can be read."""
-    trials = comparison.trials.set_index("run_id").loc[list(runs)]
-    if comparison.details is None or not trials["exclusive"].all():
-        return None
-    if trials["device_name"].nunique() > 1:
-        return None
-    hits = [run for run in runs if run in epochs]
-    clock = comparison.details.histories(hits, [TRAIN_SECONDS])
+    compared = trials.loc[tournament.run_ids()]
+    alone = compared["exclusive"].all() and compared["device_name"].nunique() <= 1
+    if comparison.details is None or not alone:
+        return "epochs", epochs
+    hits = {run: (run, int(epochs[run])) for run in tournament.run_ids() if run in epochs}
+    clock = comparison.details.histories(list(hits), [TRAIN_SECONDS])
     seconds = {
         (str(run), int(step)): float(value)
         for run, step, value in zip(clock["run_id"], clock["step"], clock["value"], strict=True)
     }
-    if any((run, int(epochs[run])) not in seconds for run in hits):
-        return None
-    return {run: seconds[run, int(epochs[run])] for run in hits}
+    if not seconds.keys() >= set(hits.values()):
+        return "epochs", epochs
+    return "seconds", {run: seconds[key] for run, key in hits.items()}
 
 
 def _table(
@@ -177,11 +170,9 @@ def _table(
 
 
 def _over_seeds(contender: str, task: str, values: Sequence[float]) -> TargetTime:
-    median = float(np.median(values)) if values else np.inf
-    reached = int(np.isfinite(values).sum()) if values else 0
-    return TargetTime(
-        contender, task, median if np.isfinite(median) else None, reached, len(values)
-    )
+    median = float(np.median(values or [np.inf]))
+    reached = sum(map(isfinite, values))
+    return TargetTime(contender, task, median if isfinite(median) else None, reached, len(values))
 
 
 SECTION = Section("time_to_target", "Time to target", record, blocks, figures, order=65)

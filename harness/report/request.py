@@ -125,7 +125,10 @@ def _read(
 ) -> Iterator[Request]:
     """Reads each experiment from each store, by default the experiment that was run last."""
     for store, store_name in zip(stores, distinct_parts([s.label for s in stores]), strict=True):
-        for name, plan in experiments or [(_newest(store), None)]:
+        asked = experiments or [(name, None) for name in experiment_names(store)[:1]]
+        if not asked:
+            raise InputError("the store has no experiments yet: run a sweep first")
+        for name, plan in asked:
             label = f"{name} @ {store_name}" if len(stores) > 1 else name
             if plan is None:
                 yield Request(label, read_results(store, name), question)
@@ -135,13 +138,6 @@ def _read(
                 # A search's file does not list the points that it tried, nor their winners.
                 planned = replace(planned, planned=None)
             yield Request(label, read_results(store, name, plan.experiment.goal), planned)
-
-
-def _newest(store: Store) -> str:
-    names = experiment_names(store)
-    if not names:
-        raise InputError("the store has no experiments yet: run a sweep first")
-    return names[0]
 
 
 def _joined(requests: Sequence[Request]) -> Request:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import pandas as pd
 
 from harness.analysis.comparison import Comparison
-from harness.analysis.tournament import Tournament, make_tournament
+from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Paragraph, with_task
 from harness.report.figures import Figure, LineChart, LineSeries, Point
 from harness.report.section import Section
@@ -56,7 +56,21 @@ def record(comparison: Comparison) -> LearningCurves | None:
     history = comparison.details.histories(tournament.run_ids(), metrics)
     if history.empty:
         return LearningCurves((), "no run has a history of these metrics")
-    return LearningCurves(_curves(tournament, history, metrics), "")
+    entry_of = {
+        run: key for key, entry in tournament.entries.items() for run in entry.run_ids.values()
+    }
+    keys = [entry_of[run] for run in history["run_id"]]
+    table = history.assign(task=[task for task, _ in keys], contender=[name for _, name in keys])
+    points = {
+        key: _points(of.groupby("step")["value"].agg(["size", "mean", "min", "max"]))
+        for key, of in table.groupby(["metric", "task", "contender"])
+    }
+    curves = tuple(
+        LearningCurve(task, name, metric, points[metric, task, name])
+        for metric, task, name in product(metrics, tournament.tasks, tournament.contenders)
+        if (metric, task, name) in points
+    )
+    return LearningCurves(curves, "")
 
 
 def blocks(curves: LearningCurves) -> tuple[Block, ...]:
@@ -79,27 +93,6 @@ def figures(curves: LearningCurves) -> tuple[Figure, ...]:
             lines=tuple(lines),
         )
         for (task, metric), lines in charts.items()
-    )
-
-
-def _curves(
-    tournament: Tournament, history: pd.DataFrame, metrics: Sequence[str]
-) -> tuple[LearningCurve, ...]:
-    entry_of = {
-        run: key for key, entry in tournament.entries.items() for run in entry.run_ids.values()
-    }
-    keys = [entry_of[run] for run in history["run_id"]]
-    table = history.assign(task=[task for task, _ in keys], contender=[name for _, name in keys])
-    points = {
-        key: _points(of.groupby("step")["value"].agg(["size", "mean", "min", "max"]))
-        for key, of in table.groupby(["metric", "task", "contender"])
-    }
-    return tuple(
-        LearningCurve(task, name, metric, points[metric, task, name])
-        for metric in metrics
-        for task in tournament.tasks
-        for name in tournament.contenders
-        if (metric, task, name) in points
     )
 
 

@@ -153,7 +153,7 @@ def importance(
         return None
 
     def effect(*names: str) -> float:
-        shuffled_columns = [column for name in names for column in columns_of[name]]
+        shuffled_columns = np.concatenate([columns_of[name] for name in names])
         changes = []
         for _ in range(SHUFFLES):
             shuffled = codes.copy()
@@ -193,21 +193,19 @@ def _fit_forest(
     return forest.fit(codes, target / np.abs(target).max())
 
 
-def _encode(axes: pd.DataFrame) -> tuple[NDArray[np.float64], dict[str, list[int]]]:
+def _encode(axes: pd.DataFrame) -> tuple[NDArray[np.float64], dict[str, NDArray[np.intp]]]:
     """Returns numeric axes as ranks, so that a tree can split between them, and other axes with one
     column for each value; and each axis's columns."""
-    encoded: list[NDArray[np.float64]] = []
-    columns_of: dict[str, list[int]] = {}
+    encoded: dict[str, pd.DataFrame] = {}
     for name in axes.columns:
         values = axes[name].astype(str)
         numbers = pd.to_numeric(values, errors="coerce")
-        if numbers.notna().all():
-            of_axis = [np.asarray(numbers.rank(method="dense"), dtype=float)]
-        else:
-            of_axis = [np.asarray(values == value, dtype=float) for value in sorted(set(values))]
-        columns_of[str(name)] = list(range(len(encoded), len(encoded) + len(of_axis)))
-        encoded += of_axis
-    return np.column_stack(encoded), columns_of
+        ranks = numbers.rank(method="dense").to_frame()
+        encoded[str(name)] = ranks if numbers.notna().all() else pd.get_dummies(values)
+    codes = pd.concat(encoded, axis="columns")
+    axis_of = codes.columns.get_level_values(0)
+    columns_of = {name: np.flatnonzero(axis_of == name) for name in encoded}
+    return codes.to_numpy(dtype=float), columns_of
 
 
 SECTION = Section("importance", "Which axis mattered", record, blocks, figures, order=90)

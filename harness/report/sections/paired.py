@@ -50,8 +50,20 @@ def blocks(paired: Paired) -> tuple[Block, ...]:
         "with a 95% bootstrap interval. P: probability that the first beats the second on a seed. "
         "p: Wilcoxon's, exact, after Holm's adjustment for all pairs of the task."
     )
+    fewest, most = min(pair.n for pair in paired.pairs), max(pair.n for pair in paired.pairs)
+    notes = ["Insufficient data: one seed allows no test."]
+    if most > 1:
+        floor = 2.0 ** (1 - most)
+        claim = "so few seeds prove nothing" if floor > 0.05 else "n allows a claim"
+        notes = [f"With n = {most} no unadjusted p can be below {p_value(floor)}: {claim} at .05."]
+    if fewest < most:
+        notes.append(f"Some pairs have only {fewest} seeds in common.")
+    if any(pair.diverged for pair in paired.pairs):
+        notes.append(
+            "A trial that diverged is worse than any value in P and p, and has no difference."
+        )
     tables = [_table(task, pairs) for task, pairs in by_task(paired.pairs).items()]
-    return (Paragraph(intro), *tables, *map(Paragraph, _notes(paired.pairs)))
+    return (Paragraph(intro), *tables, *map(Paragraph, notes))
 
 
 def figures(paired: Paired) -> tuple[Figure, ...]:
@@ -68,22 +80,6 @@ def figures(paired: Paired) -> tuple[Figure, ...]:
 
 def _name(pair: Pair) -> str:
     return f"{pair.first} − {pair.second}"
-
-
-def _notes(pairs: Sequence[Pair]) -> list[str]:
-    fewest, most = min(pair.n for pair in pairs), max(pair.n for pair in pairs)
-    notes = ["Insufficient data: one seed allows no test."]
-    if most > 1:
-        floor = 2.0 ** (1 - most)
-        claim = "so few seeds prove nothing" if floor > 0.05 else "n allows a claim"
-        notes = [f"With n = {most} no unadjusted p can be below {p_value(floor)}: {claim} at .05."]
-    if fewest < most:
-        notes.append(f"Some pairs have only {fewest} seeds in common.")
-    if any(pair.diverged for pair in pairs):
-        notes.append(
-            "A trial that diverged is worse than any value in P and p, and has no difference."
-        )
-    return notes
 
 
 def _table(task: str, pairs: Sequence[Pair]) -> ReportTable:

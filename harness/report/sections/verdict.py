@@ -89,23 +89,18 @@ def _over_all_tasks(over_all: Headline, metric: str) -> str:
     beats, pair = over_all.finding == "beats", over_all.improvement
     sentences = [] if beats else [f"Insufficient data: {_reason(over_all)}."]
     if pair is not None:
-        sentences.append(_numbers(pair, metric, beats))
-    if pair is not None and over_all.undecided:
-        undecided = " or ".join(over_all.undecided)
-        sentences.append(f"{pair.first} is not shown to beat {undecided}.")
+        level = pair.better == 0.5 and not pair.won
+        found = f"{pair.first} {'beats' if beats else 'is ahead of'} {pair.second} on {pair.won} of"
+        found = f"{pair.first} and {pair.second} are level on" if level else found
+        better = f"P(better) {probability(pair.better, pair.interval)}, n = {pair.seeds} ({metric})"
+        sentences.append(f"{found} {plural(pair.tasks, 'task')}, {better}.")
+        if over_all.undecided:
+            undecided = " or ".join(over_all.undecided)
+            sentences.append(f"{pair.first} is not shown to beat {undecided}.")
     if over_all.left_out:
         left_out = plural(over_all.left_out, "task")
         sentences.append(f"{left_out} left out: not every contender finished.")
     return " ".join(sentences)
-
-
-def _numbers(pair: Improvement, metric: str, beats: bool) -> str:
-    tasks = plural(pair.tasks, "task")
-    better = f"P(better) {probability(pair.better, pair.interval)}, n = {pair.seeds} ({metric})"
-    if pair.better == 0.5 and not pair.won:
-        return f"{pair.first} and {pair.second} are level on {tasks}, {better}."
-    verb = "beats" if beats else "is ahead of"
-    return f"{pair.first} {verb} {pair.second} on {pair.won} of {tasks}, {better}."
 
 
 def _reason(over_all: Headline) -> str:

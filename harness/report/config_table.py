@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from harness.analysis.configs import Config
 from harness.experiment.trial import MAIN_FIELDS
@@ -45,11 +45,8 @@ class ConfigRow:
     running: int
 
 
-COPIED_FIELDS = (
-    *("rank", "config_id", "task", "mean", "sd", "n", "test_mean", "test_sd"),
-    *("trials", "diverged", "divergence", "failed", "interrupted", "running"),
-)
-"""Fields of a row that are the config's own."""
+NOT_COPIED = ("dataset", "fields", "fewer")
+"""Fields of a row that are not the config's own."""
 
 
 def config_rows(configs: Sequence[Config], shown: Sequence[str]) -> tuple[ConfigRow, ...]:
@@ -61,14 +58,15 @@ def config_rows(configs: Sequence[Config], shown: Sequence[str]) -> tuple[Config
     labels = [(config.task, *(config.labels[name] for name in shown)) for config in configs]
     times = Counter(labels)
     most = max((config.n for config in configs), default=0)
+    copied = [of.name for of in fields(ConfigRow) if of.name not in NOT_COPIED]
     rows = []
     for config, label in zip(configs, labels, strict=True):
-        fields = {name: config.labels[name] for name in shown}
+        differing = {name: config.labels[name] for name in shown}
         if times[label] > 1:
-            fields["config"] = config.config_id[:ID_DIGITS]
-        values = {name: getattr(config, name) for name in COPIED_FIELDS}
+            differing["config"] = config.config_id[:ID_DIGITS]
+        values = {name: getattr(config, name) for name in copied}
         dataset, fewer = config.labels["dataset"], config.n < most
-        rows.append(ConfigRow(dataset=dataset, fields=fields, fewer=fewer, **values))
+        rows.append(ConfigRow(dataset=dataset, fields=differing, fewer=fewer, **values))
     return tuple(rows)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.cli.flags import OK, run_command
-from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.errors import require_known
 
 if TYPE_CHECKING:
     from harness.components.base import Component
@@ -46,12 +46,10 @@ def _main(argv: Sequence[str]) -> int:
         print(_usage())
     elif command == "components":
         print(list_components(rest))
-    elif command in COMMANDS:
+    else:
+        require_known([command], COMMANDS, "no command")
         exit_code: int = importlib.import_module(f"harness.{command}").main(rest)
         return exit_code
-    else:
-        hint = did_you_mean(command, COMMANDS)
-        raise InputError(Problem(f"no command {command!r}", hint=hint))
     return OK
 
 
@@ -71,18 +69,9 @@ def list_components(names: Sequence[str]) -> str:
     from harness.components.registry import SINGULAR, components
 
     registered = {name for kind in KINDS for name in components(kind)}
-    kinds_and_names = (*KINDS, *registered)
-    unknown = [name for name in names if name not in {*kinds_and_names, *SINGULAR.values()}]
-    if unknown:
-        raise InputError(
-            [
-                Problem(
-                    f"no component or kind of component is named {name!r}",
-                    hint=did_you_mean(name, kinds_and_names),
-                )
-                for name in unknown
-            ]
-        )
+    plural_or_component = [name for name in names if name not in SINGULAR.values()]
+    known, rule = (*KINDS, *registered), "no component or kind of component is named"
+    require_known(plural_or_component, known, rule)
     lines: list[str] = []
     for kind in KINDS:
         whole_kind = not names or kind in names or SINGULAR[kind] in names

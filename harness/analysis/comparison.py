@@ -14,7 +14,7 @@ from harness.analysis.configs import OUTCOMES, Config, label_configs, summarise,
 from harness.analysis.expectations import PublishedFigure, check
 from harness.analysis.ranking import ConfigGroup, Score, best_of_each, choose_score, rank
 from harness.analysis.trials import Condition, matching, natural, require_matching
-from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.errors import InputError, require_known
 from harness.experiment.plan import Plan
 from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
 from harness.store.read.results import Results
@@ -126,7 +126,8 @@ def compare(results: Results, question: Question) -> Comparison:
     trials = require_matching(planned, results.fields, question.where)
     score = choose_score(results.scalars, results.metric, results.direction, question.metric)
     configs, varied = _ranked(trials, results.fields, score)
-    by = _known_fields(question.by, configs[0].labels)
+    require_known(question.by, configs[0].labels, "--by: no field")
+    by = question.by
     if not by and len({config.labels.get(STUDY) for config in configs}) > 1:
         by = (STUDY,)
     contenders_by = ("optimizer",) if "optimizer" in varied else varied
@@ -198,21 +199,11 @@ def _ranked(
     study_of = trials.drop_duplicates(PARAM_CONFIG).set_index(PARAM_CONFIG)["study"]
     if (study_of != "").all():
         labels[STUDY] = study_of.reindex(labels.index)
-    task_of = labels[TASK] if TASK in varied else pd.Series("", index=labels.index)
-    tasks = {str(config): str(task) for config, task in task_of.items()}
+    tasks: dict[Any, str] = labels[TASK].to_dict() if TASK in varied else {}
     configs = summarise(trials, score.column, score.test_column, labels, tasks)
     # Equal configs stand in the order of their labels, in whatever order their trials ran.
     configs.sort(key=lambda config: [natural(config.labels[name]) for name in varied])
     return rank(configs, score.direction), varied
-
-
-def _known_fields(names: Sequence[str], fields: Collection[str]) -> tuple[str, ...]:
-    unknown = [name for name in names if name not in fields]
-    if unknown:
-        raise InputError(
-            [Problem(f"--by: no field {n!r}", hint=did_you_mean(n, fields)) for n in unknown]
-        )
-    return tuple(names)
 
 
 def _expectations(

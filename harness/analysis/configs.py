@@ -66,43 +66,32 @@ def summarise(
 ) -> list[Config]:
     """Returns one unranked config for each `config_id`, in the order of the trials.
 
-    score, test: columns of `trials`. labels: as `label_configs` returns them. tasks: by config id.
+    score, test: columns of `trials`. labels: as `label_configs` returns them. tasks: by config id;
+        empty if all were trained on the same.
     """
-    done = trials["outcome"] == Outcome.DONE
-    table = pd.DataFrame(
+    table = trials.reindex(columns=[score, test or "no test"]).astype(float)
+    table.columns = pd.Index(["score", "test"])
+    table[trials["outcome"] != Outcome.DONE] = np.nan
+    for outcome in OUTCOMES:
+        table[outcome] = trials["outcome"] == outcome
+    groups = table.groupby(trials[PARAM_CONFIG], sort=False)
+    rows = pd.DataFrame(
         {
-            PARAM_CONFIG: trials[PARAM_CONFIG],
-            "score": _scalar(trials, score).where(done),
-            "test": _scalar(trials, test).where(done),
-            **{outcome: trials["outcome"] == outcome for outcome in OUTCOMES},
+            "trials": groups.size(),
+            "n": groups["score"].count(),
+            "mean": groups["score"].mean(),
+            "sd": groups["score"].std(ddof=1),
+            "test_mean": groups["test"].mean(),
+            "test_sd": groups["test"].std(ddof=1),
+            **{outcome: groups[outcome].sum() for outcome in OUTCOMES},
         }
     )
-    groups = table.groupby(PARAM_CONFIG, sort=False)
-    columns = {
-        "trials": groups.size(),
-        "n": groups["score"].count(),
-        "mean": groups["score"].mean(),
-        "sd": groups["score"].std(ddof=1),
-        "test_mean": groups["test"].mean(),
-        "test_sd": groups["test"].std(ddof=1),
-        **{outcome: groups[outcome].sum() for outcome in OUTCOMES},
-    }
-    texts = dict(zip(labels.index, labels.to_dict("records"), strict=True))
-    rows = pd.DataFrame(columns)
-    configs = []
-    for config_id, row in zip(map(str, rows.index), rows.to_dict("records"), strict=True):
-        values: dict[str, Any] = {
-            str(name): None if np.isnan(value) else value for name, value in row.items()
-        }
-        label = texts[config_id]
-        configs.append(Config(config_id=config_id, task=tasks[config_id], labels=label, **values))
-    return configs
-
-
-def _scalar(trials: pd.DataFrame, column: str | None) -> pd.Series[float]:
-    if column is None or column not in trials.columns:
-        return pd.Series(np.nan, index=trials.index, dtype=float)
-    return trials[column].astype(float)
+    values: dict[Any, Any] = rows.astype(object).where(rows.notna(), None).to_dict("index")
+    texts: dict[Any, Any] = labels.to_dict("index")
+    return [
+        Config(config_id=config, task=tasks.get(config, ""), labels=texts[config], **of)
+        for config, of in values.items()
+    ]
 
 
 def label_configs(trials: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
@@ -131,30 +120,26 @@ def _labels(configs: pd.DataFrame, fields: Sequence[str], field: str) -> list[st
     }
     labels = []
     for place, name in enumerate(names):
-        values = {option: texts[option][place] for option in differing[name]}
         shown = [
-            f"{option.removeprefix(field + '.')}={value}"
-            for option, value in values.items()
-            if value != ABSENT
+            f"{option.removeprefix(field + '.')}={texts[option][place]}"
+            for option in differing[name]
+            if texts[option][place] != ABSENT
         ]
         labels.append(f"{name}({', '.join(shown)})" if shown else name)
     return labels
 
 
-def varying(labels: pd.DataFrame, within: str = "") -> tuple[str, ...]:
+def varying(labels: pd.DataFrame, within: str) -> tuple[str, ...]:
     """Returns the fields that differ among configs.
 
-    within: a field whose values separate the configs first. The other fields must then differ
-        among configs of one value: a loss that follows from the data set is left out.
+    within: a field whose values, if there are any, separate the configs first. The other fields
+        must then differ among configs of one value: a loss that follows from the data set is left
+        out.
     """
-    if within not in labels.columns:
-        return tuple(str(name) for name in labels.columns if labels[name].nunique() > 1)
-    most = labels.groupby(within).nunique().max()
-    return tuple(
-        str(name)
-        for name in labels.columns
-        if (labels[name].nunique() if name == within else most[name]) > 1
-    )
+    values = labels.nunique()
+    if within in labels:
+        values.update(labels.groupby(within).nunique().max())
+    return tuple(str(name) for name in values.index[values > 1])
 
 
 def name_of(labels: Mapping[str, str], fields: Sequence[str]) -> str:

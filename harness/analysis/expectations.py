@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose
 from typing import Any, Literal
 
@@ -54,29 +54,31 @@ def check(
     """
     where = expected.get("where") or {}
     candidates = matching(trials, where)
-    config_ids = sorted(set(candidates[PARAM_CONFIG]), key=lambda config: order[config])
     values = _values(candidates, expected["metric"])
-    config_id = next((config for config in config_ids if config in values), None)
+    config_id = min(values, key=lambda config: order[config], default=None)
     ours = candidates if config_id is None else candidates[candidates[PARAM_CONFIG] == config_id]
-    common = {
-        **{name: expected[name] for name in ("metric", "value", "tolerance")},
-        "where": ", ".join(f"{name}={_text(value)}" for name, value in where.items()),
-        "source": expected.get("source", ""),
-        "candidates": len(config_ids),
-        "trials": len(ours),
-        "diverged": int((ours["outcome"] == Outcome.DIVERGED).sum()),
-    }
+    figure = PublishedFigure(
+        metric=expected["metric"],
+        value=expected["value"],
+        tolerance=expected["tolerance"],
+        where=", ".join(f"{name}={_text(value)}" for name, value in where.items()),
+        source=expected.get("source", ""),
+        finding="insufficient data",
+        candidates=candidates[PARAM_CONFIG].nunique(),
+        trials=len(ours),
+        diverged=int((ours["outcome"] == Outcome.DIVERGED).sum()),
+    )
     if config_id is None:
-        return PublishedFigure(**common, finding="insufficient data")
+        return figure
     over_seeds = values[config_id]
     mean = float(over_seeds.mean())
-    return PublishedFigure(
-        **common,
-        finding=judge(mean, expected["value"], expected["tolerance"]),
+    return replace(
+        figure,
+        finding=judge(mean, figure.value, figure.tolerance),
         mean=mean,
         sd=float(over_seeds.std(ddof=1)) if len(over_seeds) > 1 else None,
         n=len(over_seeds),
-        difference=mean - expected["value"],
+        difference=mean - figure.value,
         config_id=config_id,
     )
 

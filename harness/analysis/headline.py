@@ -21,7 +21,7 @@ from harness.analysis.statistics import (
     signed_rank,
 )
 from harness.analysis.tournament import Tournament
-from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.errors import require_known
 
 FEWEST_SEEDS = 5
 """Fewest seeds for a claim: fewer have too few distinct resamples for a bootstrap."""
@@ -96,9 +96,8 @@ def headline(
     tournament: Tournament, generator: np.random.Generator, baseline: str | None = None
 ) -> Headline:
     """Judges the best contender. Raises InputError if the baseline does not compete."""
-    if baseline is not None and baseline not in tournament.contenders:
-        hint = did_you_mean(baseline, tournament.contenders)
-        raise InputError(Problem(f"--baseline: no contender is called {baseline!r}", hint=hint))
+    if baseline is not None:
+        require_known([baseline], tournament.contenders, "--baseline: no contender is called")
     tasks = tournament.complete_tasks()
     left_out = len(tournament.tasks) - len(tasks)
     if not tasks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
@@ -14,7 +14,7 @@ from harness.analysis.configs import Config
 from harness.components.base import Metric
 from harness.components.registry import UnknownComponent, find
 from harness.core.errors import InputError, Problem, did_you_mean
-from harness.core.metrics import BEST, FINAL
+from harness.core.metrics import BEST, FINAL, Direction
 
 TEST = "test/"
 SIGNIFICANT = 12
@@ -36,7 +36,7 @@ class Score:
 
     metric: str
     epoch: Literal["best", "final"]
-    direction: Literal["max", "min"]
+    direction: Direction
     selected_on: str
     test: str | None = None
 
@@ -65,7 +65,7 @@ class Score:
 def choose_score(
     scalars: Collection[str],
     selected_on: str,
-    direction: Literal["max", "min"],
+    direction: Direction,
     metric: str | None = None,
 ) -> Score:
     """Returns the score for a metric, by default the selection metric at the best epoch.
@@ -95,7 +95,7 @@ def choose_score(
     return Score(chosen, epoch, direction, selected_on, test if has_test else None)
 
 
-def _better_direction(metric: str) -> Literal["max", "min"]:
+def _better_direction(metric: str) -> Direction:
     """Returns the direction that the metric's component declares; a loss is minimised."""
     measure = metric.rpartition("/")[2]
     if measure == "loss":
@@ -111,7 +111,7 @@ def _better_direction(metric: str) -> Literal["max", "min"]:
     return component.direction
 
 
-def rank(configs: Iterable[Config], direction: Literal["max", "min"]) -> tuple[Config, ...]:
+def rank(configs: Sequence[Config], direction: Direction) -> tuple[Config, ...]:
     """Returns the configs in order, with their ranks.
 
     A trial that diverged is worse than any value: within a task, the config with the smaller share
@@ -124,7 +124,6 @@ def rank(configs: Iterable[Config], direction: Literal["max", "min"]) -> tuple[C
         mean = np.inf if config.mean is None else sign * float(f"{config.mean:.{SIGNIFICANT}g}")
         return config.n + config.diverged == 0, config.divergence or 0.0, mean
 
-    configs = list(configs)
     tasks = {task: place for place, task in enumerate(dict.fromkeys(c.task for c in configs))}
     ranked: list[Config] = []
     in_order = sorted(configs, key=lambda config: (tasks[config.task], *key(config)))

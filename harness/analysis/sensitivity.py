@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import isfinite, log10
 from typing import Literal
 
@@ -25,6 +26,7 @@ import numpy as np
 
 from harness.analysis.ranking import Edge, lr_edge
 from harness.analysis.statistics import Interval, bootstrap
+from harness.core.metrics import Direction
 
 KEPT = 0.95
 DIVERGED_SHARE = 0.5
@@ -95,7 +97,7 @@ class FinalScores:
 
     @property
     def has_diverged(self) -> bool:
-        return self.diverged > 0 and self.divergence >= DIVERGED_SHARE
+        return self.divergence >= DIVERGED_SHARE
 
 
 def sensitivity(
@@ -103,7 +105,7 @@ def sensitivity(
     contender: str,
     finals: Sequence[FinalScores],
     untrained: float | None,
-    direction: Literal["max", "min"],
+    direction: Direction,
     generator: np.random.Generator,
 ) -> Sensitivity:
     """Labels the learning rates of a contender.
@@ -115,10 +117,13 @@ def sensitivity(
     by_lr = _best_of_each(finals, sign)
     alive = {lr: of.mean for lr, of in by_lr.items() if of.mean is not None and not of.has_diverged}
     best = max(alive, key=lambda lr: (sign * alive[lr], -lr), default=None)
-    gain = None if best is None or untrained is None else sign * (alive[best] - untrained)
+    gain = 0.0 if best is None or untrained is None else sign * (alive[best] - untrained)
     rates = []
     for lr, of in sorted(by_lr.items()):
-        kept = _kept(of.mean, untrained, gain, sign)
+        kept = None
+        if untrained is not None and gain > 0:
+            above = 0.0 if of.mean is None else sign * (of.mean - untrained)
+            kept = min(max(above / gain, 0.0), 1.0)
         rates.append(
             RateResult(
                 lr=lr,
@@ -142,7 +147,7 @@ def sensitivity(
         decades=None if good is None else log10(good[1] / good[0]),
         edge=None if best is None else lr_edge(str(best), tried),
         open_ended=good is not None and (good[0] == rates[0].lr or good[1] == rates[-1].lr),
-        sensitivity=_lost(rates, gain),
+        sensitivity=_lost(rates) if gain > 0 else None,
     )
 
 
@@ -159,14 +164,6 @@ def _best_of_each(finals: Sequence[FinalScores], sign: int) -> dict[float, Final
     return best
 
 
-def _kept(
-    mean: float | None, untrained: float | None, gain: float | None, sign: int
-) -> float | None:
-    if gain is None or untrained is None or gain <= 0:
-        return None
-    return 0.0 if mean is None else min(max(sign * (mean - untrained) / gain, 0.0), 1.0)
-
-
 def _regime(lr: float, best: float | None, kept: float | None) -> Regime:
     if kept is None or best is None:
         return "unknown"
@@ -176,20 +173,14 @@ def _regime(lr: float, best: float | None, kept: float | None) -> Regime:
 
 
 def _good_region(rates: Sequence[RateResult], best: float | None) -> tuple[float, float] | None:
-    place = next((i for i, rate in enumerate(rates) if rate.lr == best), None)
-    if place is None or rates[place].regime != "good":
-        return None
-    low = high = place
-    while low > 0 and rates[low - 1].regime == "good":
-        low -= 1
-    while high + 1 < len(rates) and rates[high + 1].regime == "good":
-        high += 1
-    return rates[low].lr, rates[high].lr
+    for is_good, neighbours in groupby(rates, key=lambda rate: rate.regime == "good"):
+        region = [rate.lr for rate in neighbours]
+        if is_good and best in region:
+            return region[0], region[-1]
+    return None
 
 
-def _lost(rates: Sequence[RateResult], gain: float | None) -> float | None:
-    if gain is None or gain <= 0:
-        return None
+def _lost(rates: Sequence[RateResult]) -> float | None:
     lost = [
         1 - (0.0 if rate.regime == "diverged" or rate.kept is None else rate.kept)
         for rate in rates

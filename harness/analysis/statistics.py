@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -247,14 +246,10 @@ def groups_within(
     """Returns the largest sets of two or more neighbours in rank that lie within `distance`."""
     values = np.asarray(ranks, dtype=float)
     order = np.argsort(values, kind="stable")
-    spans = [
-        (start, end)
-        for start, end in combinations(range(len(order)), 2)
-        if values[order[end]] - values[order[start]] <= distance
-    ]
-    largest = [
-        (start, end)
-        for start, end in spans
-        if not any(a <= start and end <= b and (a, b) != (start, end) for a, b in spans)
-    ]
-    return tuple(tuple(contenders[order[i]] for i in range(a, b + 1)) for a, b in largest)
+    groups, reached = [], 0
+    for start, value in enumerate(values[order]):
+        end = int((values[order] - value <= distance).sum())
+        if end > max(start + 1, reached):
+            groups.append(tuple(contenders[place] for place in order[start:end]))
+            reached = end
+    return tuple(groups)

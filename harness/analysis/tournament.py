@@ -143,20 +143,14 @@ def _by_seed(
     trials: pd.DataFrame, column: str, sign: int
 ) -> tuple[dict[int, float], dict[int, str]]:
     """Returns the value and the run id of each seed that finished."""
+    table = trials.reindex(columns=["run_id", "seed", "outcome", column])
+    if "seed" not in trials:
+        table["seed"] = range(len(table))
     values: dict[int, float] = {}
     run_ids: dict[int, str] = {}
-    scores = trials[column] if column in trials else pd.Series(np.nan, index=trials.index)
-    seeds = trials["seed"] if "seed" in trials else pd.Series(range(len(trials)))
-    for seed, outcome, value, run_id in zip(
-        seeds, trials["outcome"], scores, trials["run_id"], strict=True
-    ):
-        if pd.isna(seed):
-            continue
-        if outcome == Outcome.DIVERGED:
-            values[int(seed)] = DIVERGED
-        elif outcome == Outcome.DONE and np.isfinite(value):
-            values[int(seed)] = sign * float(value)
-        else:
-            continue
-        run_ids[int(seed)] = str(run_id)
+    for run_id, seed, outcome, score in table.itertuples(index=False):
+        diverged = outcome == Outcome.DIVERGED
+        if pd.notna(seed) and (diverged or (outcome == Outcome.DONE and np.isfinite(score))):
+            values[int(seed)] = DIVERGED if diverged else sign * float(score)
+            run_ids[int(seed)] = str(run_id)
     return values, run_ids

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.errors import InputError, Problem, require_known
 from harness.core.text import format_value
 from harness.experiment.grid import matches
 from harness.store.names import ABSENT, PARAM_CONFIG
@@ -44,11 +44,7 @@ def require_matching(
     Raises InputError if no trial has one of the condition's fields, or if no trial meets the
     condition; the message lists the values that exist.
     """
-    unknown = [name for name in condition if name not in fields]
-    if unknown:
-        raise InputError(
-            [Problem(f"no trial has a field {n!r}", hint=did_you_mean(n, fields)) for n in unknown]
-        )
+    require_known(condition, fields, "no trial has a field")
     selected = matching(trials, condition)
     if selected.empty:
         wanted = ", ".join(f"{name}={format_value(value)}" for name, value in condition.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -61,16 +61,23 @@ class StoreUnreachable(StoreError):
     """The MLflow store does not answer or is busy. The same call may succeed later."""
 
 
-def closest_match(name: str, allowed: Iterable[str]) -> str | None:
-    """Returns the allowed name that is most similar to `name`, or None. Case is ignored."""
-    by_lower = {candidate.lower(): candidate for candidate in allowed}
-    matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[matches[0]] if matches else None
-
-
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """Returns a hint for an unknown name: the closest match, if any, and all allowed names."""
+    """Returns a hint for an unknown name: the closest match, if any, whatever its case, and all
+    allowed names."""
     names = sorted(allowed)
-    match = closest_match(name, names)
-    suggestion = f"did you mean {match!r}? " if match else ""
+    by_lower = {candidate.lower(): candidate for candidate in names}
+    matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    suggestion = f"did you mean {by_lower[matches[0]]!r}? " if matches else ""
     return f"{suggestion}allowed: {', '.join(names) or 'none'}"
+
+
+def require_known(names: Iterable[str], allowed: Collection[str], rule: str) -> None:
+    """Raises InputError for names that are not allowed, with a hint for each of them.
+
+    rule: what is broken, as far as the name: "no trial has a field".
+    """
+    unknown = [name for name in names if name not in allowed]
+    if unknown:
+        raise InputError(
+            [Problem(f"{rule} {name!r}", hint=did_you_mean(name, allowed)) for name in unknown]
+        )

@@ -100,18 +100,12 @@ def file_lock(path: Path, timeout: float | None = None) -> Iterator[None]:
     timeout: seconds to wait for another process; None waits for as long as it takes. Raises
     TimeoutError if another process still holds the lock, OSError if the file cannot be opened.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock
 
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=-1 if timeout is None else timeout, thread_local=False)
-    try:
-        lock.acquire(poll_interval=POLL_SECONDS)
-    except Timeout:
-        raise TimeoutError(f"another process holds the lock on {path}") from None
-    try:
+    with lock.acquire(poll_interval=POLL_SECONDS):
         yield
-    finally:
-        lock.release()
 
 
 def try_lock(path: Path) -> BaseFileLock | None:

@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import torch
 
-STREAMS: Final = (
-    ("init",),
-    ("split", "val"),
-    ("split", "test"),
-    ("order", 1),
-    ("dropout", 1),
-    ("augmentation", 1),
-)
+STREAMS: Final = ("init", "split/val", "split/test", "order/1", "dropout/1", "augmentation/1")
 """The streams of a trial; for streams that restart with each epoch, that of the first epoch."""
 
 SEEDING_RULE: Final = (
@@ -51,7 +44,7 @@ def split_random_state(seed: int) -> int:
 
 def stream_seeds(seed: int) -> dict[str, int]:
     """Returns the seeds of `STREAMS`, by names such as "order/1"."""
-    seeds = {"/".join(map(str, name)): stream_seed(seed, *name) for name in STREAMS}
+    seeds = {name: stream_seed(seed, name) for name in STREAMS}
     return seeds | {"split/test": split_random_state(seed)}
 
 

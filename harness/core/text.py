@@ -13,21 +13,17 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def format_number(value: float | int) -> str:
-    """Returns the canonical text of a number: 1e-3 and 0.0010 both as "0.001", 1.0 as "1"."""
+def format_value(value: Any) -> str:
+    """Returns the canonical text of a number or an option's value, as MLflow params and labels have
+    it: 1e-3 and 0.0010 both as "0.001", 1.0 as "1"."""
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e16:
         return str(int(value))
-    return repr(value)
-
-
-def format_value(value: Any) -> str:
-    """Returns the canonical text of an option's value, as MLflow params and labels have it."""
-    if value is None:
-        return "none"
-    if isinstance(value, (bool, int, float)):
-        return format_number(value)
+    if isinstance(value, (int, float)):
+        return repr(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(format_value(item) for item in value) + "]"
     if isinstance(value, Mapping):

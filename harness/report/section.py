@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from harness.analysis.comparison import Comparison, Question, compare
-from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.errors import require_known
 from harness.core.text import plural
 from harness.report.blocks import Block, Folded, Paragraph
 from harness.report.figures import Figure
@@ -62,11 +62,7 @@ def choose_sections(names: Iterable[str]) -> tuple[Section, ...]:
     if not chosen:
         return tuple(section for section in sections() if section.brief)
     known = {section.name for section in sections()}
-    unknown = sorted(chosen - known - {"all"})
-    if unknown:
-        raise InputError(
-            [Problem(f"--section: no section {n!r}", hint=did_you_mean(n, known)) for n in unknown]
-        )
+    require_known(sorted(chosen - {"all"}), known, "--section: no section")
     return tuple(s for s in sections() if "all" in chosen or s.name in chosen)
 
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from harness.core.errors import HarnessError, InputError
 from harness.core.seeding import stream_seed
-from harness.core.text import format_number, format_value
+from harness.core.text import format_value
 from harness.experiment.experiment import (
     CategoricalDimension,
     Dimension,
@@ -306,5 +306,5 @@ def _described(field: str, value: Any) -> str:
     if isinstance(value, Choice):
         return value.label
     if isinstance(value, float):
-        return f"{field}={format_number(float(f'{value:.4g}'))}"
+        return f"{field}={format_value(float(f'{value:.4g}'))}"
     return f"{field}={value_label(value)}"

@@ -15,7 +15,7 @@ from harness.analysis.sensitivity import KEPT, FinalScores, Sensitivity, sensiti
 from harness.analysis.tournament import varying_task_fields
 from harness.core.metrics import FINAL
 from harness.core.records import FINISHED, Outcome
-from harness.core.text import format_number
+from harness.core.text import format_value
 from harness.experiment.trial import METHOD_FIELDS
 from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, LineChart, LineSeries, Point
@@ -160,7 +160,7 @@ def _tables(task: str, groups: Sequence[Sensitivity]) -> tuple[ReportTable, ...]
         return (_summary(task, groups),)
     titles = (Column("lr", numeric=True), *(Column(g.contender or "all") for g in groups))
     regimes = [{rate.lr: str(rate.regime) for rate in group.rates} for group in groups]
-    rows = tuple((format_number(lr), *(of.get(lr, MISSING) for of in regimes)) for lr in rates)
+    rows = tuple((format_value(lr), *(of.get(lr, MISSING) for of in regimes)) for lr in rates)
     return ReportTable(titles, rows, caption=task), _summary(task, groups)
 
 
@@ -189,7 +189,7 @@ def _summary(task: str, groups: Sequence[Sensitivity]) -> ReportTable:
 
 def _rate(lr: float) -> str:
     """Returns a learning rate with six digits: those that a search draws have sixteen."""
-    return format_number(float(f"{lr:.6g}"))
+    return format_value(float(f"{lr:.6g}"))
 
 
 SECTION = Section("sensitivity", "Learning-rate sensitivity", record, blocks, figures, order=70)

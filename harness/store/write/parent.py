@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.core.metrics import BEST, Goal
 from harness.core.records import Outcome
-from harness.core.text import format_number, format_value, plural
+from harness.core.text import format_value, plural
 from harness.experiment.plan import Plan
 from harness.store import names
 from harness.store.coordination.leases import Lease
@@ -89,7 +89,7 @@ def common_tags(plan: Plan, goal: Goal) -> dict[str, str]:
         names.TAG_DIRECTION: goal.direction,
     }
     if goal.target is not None:
-        tags[names.TAG_TARGET] = format_number(goal.target)
+        tags[names.TAG_TARGET] = format_value(goal.target)
     return tags
 
 
@@ -97,7 +97,7 @@ def parent_note(plan: Plan, kind: str, trials: int) -> str:
     """Returns what the run is and how to look at it, in Markdown."""
     experiment = plan.experiment
     better = "higher" if experiment.direction == "max" else "lower"
-    target = "" if experiment.target is None else f", target {format_number(experiment.target)}"
+    target = "" if experiment.target is None else f", target {format_value(experiment.target)}"
     planned = plural(len(plan.trials), "trial")
     source = f"{code(experiment.name)}, from {code(experiment.path.name)}"
     plans = "" if kind == names.STUDY else f"{planned} planned, "

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
+from itertools import accumulate, pairwise
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
@@ -220,12 +221,8 @@ class TableColumns:
     @property
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """The range [start, stop) of inputs that encodes each categorical column."""
-        ranges = []
-        start = len(self.numeric)
-        for _, levels in self.categorical:
-            ranges.append((start, start + len(levels)))
-            start += len(levels)
-        return tuple(ranges)
+        widths = (len(levels) for _, levels in self.categorical)
+        return tuple(pairwise(accumulate(widths, initial=len(self.numeric))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,10 +285,7 @@ def new_option(default: Any, description: str, **limits: Any) -> Any:
     limits: further arguments of pydantic's `Field` (gt, le, …).
     """
     return Field(
-        default,
-        description=description,
-        json_schema_extra={"not_in_id_at_default": True},
-        **limits,
+        default, description=description, json_schema_extra={"not_in_id_at_default": True}, **limits
     )
 
 
@@ -388,10 +382,7 @@ class SchedulerOptions(Options):
         0.0, ge=0, description="epochs of linear warm-up before the schedule"
     )
     warmup_start: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="first learning rate of the warm-up, as a fraction of lr",
+        0.0, ge=0, le=1, description="first learning rate of the warm-up, as a fraction of lr"
     )
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from harness.components.base import Dataset
 from harness.components.datasets import cifar10, mnist
 from harness.components.datasets.mnist import FILES, MNISTFamily, read_idx
-from harness.components.shared.data_files import download_files, offline, sha256
+from harness.components.shared.data_files import download_missing, offline, sha256
 from harness.components.shared.images import ImageOptions, convert_to_grey
 from harness.core.errors import DataMissing, InputError
 from tests.components.synthetic_data import (
@@ -46,7 +46,7 @@ def test_a_download_puts_every_file_in_its_place(tmp_path) -> None:
         (folder / "a" / "b").write_text("x")
         (folder / "other").write_text("y")
 
-    download_files("toy", ["a/b"], tmp_path, download)
+    download_missing("toy", ["a/b"], tmp_path, download)
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["a", "a/b"]
 
 
@@ -56,7 +56,7 @@ def test_a_failed_download_says_why_and_leaves_nothing(tmp_path) -> None:
         raise OSError("no route\nto host")
 
     with pytest.raises(DataMissing, match=r"whole.* could not be downloaded \(no route to host\)"):
-        download_files("toy", ["whole"], tmp_path, download)
+        download_missing("toy", ["whole"], tmp_path, download)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -68,7 +68,7 @@ def test_nothing_is_downloaded_offline(tmp_path) -> None:
         offline("a dry run downloads nothing"),
         pytest.raises(DataMissing, match=r"whole does not exist, and a dry run downloads nothing"),
     ):
-        download_files("toy", ["whole"], tmp_path / "data", download)
+        download_missing("toy", ["whole"], tmp_path / "data", download)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -78,7 +78,7 @@ def test_warnings_of_a_download_are_not_shown_beside_its_error(tmp_path) -> None
         raise OSError("no route")
 
     with warnings.catch_warnings(record=True) as shown, pytest.raises(DataMissing):
-        download_files("toy", ["whole"], tmp_path, download)
+        download_missing("toy", ["whole"], tmp_path, download)
     assert shown == []
 
 

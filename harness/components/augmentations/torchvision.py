@@ -90,7 +90,13 @@ def build(options: TransformOptions) -> AugmentationFunction:
 
         images = batch.cpu()
         if options.transform in UNIT_RANGE_ONLY:
-            _check_range(images, options.transform)
+            low, high = float(images.min()), float(images.max())
+            if low < 0 or high > 1:
+                raise InputError(
+                    f"augment torchvision: {options.transform} expects pixels from 0 to 1; these "
+                    f"are from {low:.3g} to {high:.3g}: set the dataset's mean to [0] and its std "
+                    f"to [1]"
+                )
         seed = torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device)
         # Transforms draw from the global generator, whose state is restored.
         with torch.random.fork_rng(devices=[]):
@@ -105,15 +111,6 @@ def build(options: TransformOptions) -> AugmentationFunction:
         return torch.stack(changed).to(batch.device)
 
     return apply
-
-
-def _check_range(images: Tensor, name: str) -> None:
-    low, high = float(images.min()), float(images.max())
-    if low < 0 or high > 1:
-        raise InputError(
-            f"augment torchvision: {name} expects pixels from 0 to 1; these are from {low:.3g} to "
-            f"{high:.3g}: set the dataset's mean to [0] and its std to [1]"
-        )
 
 
 @cache

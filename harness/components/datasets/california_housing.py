@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.components.base import DataInfo, Dataset, RawData, TableColumns, Task, not_in_id
-from harness.components.shared.data_files import FileVersion, download_files, missing_file
+from harness.components.shared.data_files import FileVersion, download_missing
 from harness.components.shared.splitting import SPLITTING
 from harness.components.shared.tables import TableOptions, table_examples
 from harness.core.errors import InputError
@@ -50,11 +50,11 @@ def info(options: CaliforniaHousingOptions, root: Path) -> DataInfo:
 
 
 def fingerprint(options: CaliforniaHousingOptions, root: Path) -> str:
-    return hashlib.sha256(_content(_file(options, root))).hexdigest()
+    return hashlib.sha256(_content(options, root)).hexdigest()
 
 
 def load(options: CaliforniaHousingOptions, root: Path) -> RawData:
-    inputs, price = _table(_content(_file(options, root)))
+    inputs, price = _table(_content(options, root))
     data_info = info(options, root)
     return RawData(
         data_info,
@@ -65,22 +65,15 @@ def load(options: CaliforniaHousingOptions, root: Path) -> RawData:
     )
 
 
-def _file(options: CaliforniaHousingOptions, root: Path) -> Path:
-    if not (root / FILE).is_file():
-        if not options.download:
-            raise missing_file("california_housing", FILE, root)
-        download_files("california_housing", [FILE], root, _download)
-    return root / FILE
-
-
 def _download(folder: Path) -> None:
     from sklearn.datasets import fetch_california_housing
 
     fetch_california_housing(data_home=folder / "sklearn")
 
 
-def _content(path: Path) -> bytes:
-    return _verified(FileVersion.of(path))
+def _content(options: CaliforniaHousingOptions, root: Path) -> bytes:
+    download_missing("california_housing", [FILE], root, _download, options.download)
+    return _verified(FileVersion.of(root / FILE))
 
 
 @lru_cache(maxsize=1)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
-from harness.components.base import DataInfo, Dataset, Examples, Numbers, RawData
-from harness.components.shared.data_files import combined_sha256, download_files, missing_file
+from harness.components.base import DataInfo, Dataset, Examples, RawData
+from harness.components.shared.data_files import combined_sha256, download_missing
 from harness.components.shared.images import (
     Deviations,
     DownloadOptions,
     ImageOptions,
+    Means,
     convert_to_grey,
     image_info,
     image_transform,
@@ -48,12 +49,7 @@ CLASSES: Final = (
 class CIFAR10Options(ImageOptions, DownloadOptions):
     """The defaults of mean and std are those of the training images."""
 
-    mean: Numbers = Field(
-        (0.4914, 0.4822, 0.4465),
-        min_length=1,
-        max_length=3,
-        description="subtracted from each channel",
-    )
+    mean: Means = Field((0.4914, 0.4822, 0.4465), description="subtracted from each channel")
     std: Deviations = Field((0.2470, 0.2435, 0.2616), description="divides each channel")
 
 
@@ -62,26 +58,23 @@ def info(options: CIFAR10Options, root: Path) -> DataInfo:
 
 
 def fingerprint(options: CIFAR10Options, root: Path) -> str:
-    _ensure_files(options, root)
-    return combined_sha256({name: root / name for name in (*TRAIN, *TEST)})
+    return combined_sha256(_files(options, root))
 
 
 def load(options: CIFAR10Options, root: Path) -> RawData:
-    _ensure_files(options, root)
+    files = _files(options, root)
     return RawData(
         info(options, root),
-        _examples([root / name for name in TRAIN], options, options.limit),
-        _examples([root / name for name in TEST], options, options.test_limit),
+        _examples([files[name] for name in TRAIN], options, options.limit),
+        _examples([files[name] for name in TEST], options, options.test_limit),
         prepare=image_transform(options),
     )
 
 
-def _ensure_files(options: CIFAR10Options, root: Path) -> None:
-    absent = [name for name in (*TRAIN, *TEST) if not (root / name).is_file()]
-    if absent and not options.download:
-        raise missing_file("cifar10", absent[0], root)
-    if absent:
-        download_files("cifar10", (*TRAIN, *TEST), root, _download)
+def _files(options: CIFAR10Options, root: Path) -> dict[str, Path]:
+    names = (*TRAIN, *TEST)
+    download_missing("cifar10", names, root, _download, options.download)
+    return {name: root / name for name in names}
 
 
 def _download(folder: Path) -> None:
@@ -93,15 +86,13 @@ def _download(folder: Path) -> None:
 def _examples(paths: Sequence[Path], options: CIFAR10Options, limit: int | None) -> Examples:
     import torch
 
-    images: list[Tensor] = []
-    targets: list[Tensor] = []
+    batches: list[tuple[Tensor, Tensor]] = []
     for path in paths:
-        batch, labels = _read(path)
-        images.append(batch)
-        targets.append(labels)
-        if limit is not None and sum(map(len, images)) >= limit:
+        batches.append(_read(path))
+        if limit is not None and sum(len(labels) for _, labels in batches) >= limit:
             break
-    return Examples(convert_to_grey(torch.cat(images)[:limit], options), torch.cat(targets)[:limit])
+    images, targets = (torch.cat(parts)[:limit] for parts in zip(*batches, strict=True))
+    return Examples(convert_to_grey(images, options), targets)
 
 
 def _read(path: Path) -> tuple[Tensor, Tensor]:

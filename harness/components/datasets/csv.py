@@ -20,7 +20,6 @@ from harness.components.base import (
 )
 from harness.components.shared import dataframes
 from harness.components.shared.data_files import FileVersion, missing_file, sha256
-from harness.components.shared.dataframes import EncodedTarget
 from harness.components.shared.splitting import SPLITTING
 from harness.components.shared.tables import ClassTableOptions, sklearn_data_folder, table_examples
 from harness.core.errors import InputError, Problem
@@ -28,8 +27,6 @@ from harness.core.errors import InputError, Problem
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
-
-CACHED_TABLES: Final = 2
 
 
 class CSVOptions(ClassTableOptions):
@@ -45,8 +42,7 @@ class CSVOptions(ClassTableOptions):
     separator: str = Field(",", min_length=1, max_length=1, description="between columns")
     decimal: str = Field(".", min_length=1, max_length=1, description="the decimal point")
     task: Literal["auto", "classification", "regression"] = Field(
-        "auto",
-        description="auto: text, booleans and up to 20 distinct whole numbers are classes",
+        "auto", description="auto: text, booleans and up to 20 distinct whole numbers are classes"
     )
     missing: Literal["error", "drop", "mean", "median"] = Field(
         "error",
@@ -57,12 +53,12 @@ class CSVOptions(ClassTableOptions):
 
 @dataclass(frozen=True, slots=True)
 class EncodedTable:
-    """inputs: [N, features] float32, NaN where missing."""
+    """inputs: [N, features] float32, NaN where missing. targets: [N] int64 or [N, 1] float32."""
 
     info: DataInfo
     columns: TableColumns
     inputs: NDArray[Any]
-    target: EncodedTarget
+    targets: NDArray[Any]
 
 
 def info(options: CSVOptions, root: Path) -> DataInfo:
@@ -79,7 +75,7 @@ def load(options: CSVOptions, root: Path) -> RawData:
     columns = table.columns
     return RawData(
         table.info,
-        table_examples(table.info, table.inputs, table.target.values),
+        table_examples(table.info, table.inputs, table.targets),
         split=options.split_rule(),
         standardise=options.standardise,
         imputer=Imputer(strategy, columns.inputs, columns.ranges) if strategy else None,
@@ -100,7 +96,7 @@ def _table(options: CSVOptions, root: Path) -> EncodedTable:
     return _read(FileVersion.of(_file(options, root)), options)
 
 
-@lru_cache(maxsize=CACHED_TABLES)
+@lru_cache(maxsize=2)
 def _read(version: FileVersion, options: CSVOptions) -> EncodedTable:
     """Raises InputError that names the file, with all problems of the first step that fails.
 
@@ -132,14 +128,13 @@ def _encode(frame: pd.DataFrame, options: CSVOptions) -> EncodedTable:
     if problems:
         raise InputError(problems)
     frame = _without_missing(frame.drop(columns=list(options.ignore)), options)
-    target = dataframes.encode_target(frame[options.target], options.task)
-    if options.stratify and not target.task.is_classification:
+    task, targets, classes = dataframes.encode_target(frame[options.target], options.task)
+    if options.stratify and not task.is_classification:
         raise InputError("stratify: a regression has no classes")
     features = frame.drop(columns=options.target)
     columns = dataframes.describe_columns(features, options.numeric, options.categorical)
     inputs = dataframes.encode_inputs(features, columns)
-    data_info = DataInfo(target.task, (len(columns.inputs),), target.classes)
-    return EncodedTable(data_info, columns, inputs, target)
+    return EncodedTable(DataInfo(task, (len(columns.inputs),), classes), columns, inputs, targets)
 
 
 def _without_missing(frame: pd.DataFrame, options: CSVOptions) -> pd.DataFrame:
@@ -149,11 +144,11 @@ def _without_missing(frame: pd.DataFrame, options: CSVOptions) -> pd.DataFrame:
         if frame.empty:
             raise InputError("missing: drop leaves no row")
         return frame
-    counts = dataframes.missing_counts(frame)
-    if options.missing != "error":  # The imputer fills inputs, but not the target.
-        counts = {name: count for name, count in counts.items() if name == options.target}
-    if counts:
-        columns = ", ".join(f"{name} ({count})" for name, count in counts.items())
+    # The imputer fills inputs, but not the target.
+    names = frame.columns if options.missing == "error" else [options.target]
+    counts = frame[names].isna().sum()
+    if counts.any():
+        columns = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
         ways = "drop" if options.missing != "error" else "drop, mean or median"
         raise InputError(
             Problem(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -51,12 +52,8 @@ class ImageFolderOptions(ImageOptions, StratifiedSplitOptions):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Image files. labels: the class number of each path."""
-
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
+Listing = tuple[tuple[Path, int], ...]
+"""Image files, each with the number of its class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ class FolderListing:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        return self.train.paths + (self.test.paths if self.test else ())
+        return tuple(path for path, _ in self.train + (self.test or ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,26 @@ class FolderImages(LazyInputs):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        return decode(self.paths[index], self.shape, self.fit)
+        """Returns an image [C, H, W] uint8: with the EXIF rotation applied, converted and fitted.
+
+        Raises InputError that names a file that cannot be read, or has another size and is not
+        fitted.
+        """
+        import numpy as np
+        import torch
+        from PIL import Image, ImageOps
+
+        path, (channels, height, width) = self.paths[index], self.shape
+        image = _open(path, "L" if channels == 1 else "RGB")
+        if image.size != (width, height):
+            if not self.fit:
+                raise InputError(
+                    f"dataset image_folder: {path} has {image.width}×{image.height} pixels, the "
+                    f"first image {width}×{height}: set size"
+                )
+            image = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
+        return pixels.reshape(height, width, channels).permute(2, 0, 1).contiguous()
 
 
 def info(options: ImageFolderOptions, root: Path) -> DataInfo:
@@ -101,8 +117,7 @@ def fingerprint(options: ImageFolderOptions, root: Path) -> str:
 def load(options: ImageFolderOptions, root: Path) -> RawData:
     folder = scan(options, root)
     shape = _shape(options, folder)
-    bytes_needed = len(folder.paths) * shape[0] * shape[1] * shape[2]
-    lazy = bytes_needed > options.memory_gb * 1e9
+    lazy = len(folder.paths) * prod(shape) > options.memory_gb * 1e9
     return RawData(
         image_info("image_folder", options, shape, folder.classes),
         _examples(folder.train, options, shape, lazy),
@@ -116,43 +131,24 @@ def scan(options: ImageFolderOptions, root: Path) -> FolderListing:
     """Lists the folder. Raises DataMissing if it does not exist, InputError for a wrong layout."""
     base = _base(options, root)
     parts = {folder.name: folder for folder in _folders(base)}
-    if "train" not in parts or not parts.keys() <= SPLIT_NAMES:
-        classes = tuple(parts)
-        return FolderListing(_at_least_two(classes, base), _listing(base, classes), None)
-    extra = parts.keys() - {"train", "test"}
-    if extra:
-        raise InputError(
-            f"dataset image_folder: {base} has {', '.join(sorted(extra))}/ beside train/; "
-            f"remove it, or move its images to train/: val_fraction cuts the validation split"
-        )
-    classes = _at_least_two(
-        tuple(folder.name for folder in _folders(parts["train"])), parts["train"]
-    )
-    test = _listing(parts["test"], classes, may_be_empty=True) if "test" in parts else None
-    return FolderListing(classes, _listing(parts["train"], classes), test)
-
-
-def decode(path: Path, shape: Shape, fit: bool) -> Tensor:
-    """Returns an image [C, H, W] uint8: with the EXIF rotation applied, converted and fitted.
-
-    fit: resize and crop an image of another size.
-    Raises InputError that names a file that cannot be read, or has another size and is not fitted.
-    """
-    import numpy as np
-    import torch
-    from PIL import Image, ImageOps
-
-    image = _open(path, "L" if shape[0] == 1 else "RGB")
-    size = (shape[2], shape[1])
-    if image.size != size:
-        if not fit:
+    if "train" in parts and parts.keys() <= SPLIT_NAMES:
+        train, test = parts.pop("train"), parts.pop("test", None)
+        if parts:
             raise InputError(
-                f"dataset image_folder: {path} has {image.width}×{image.height} pixels, the "
-                f"first image {size[0]}×{size[1]}: set size"
+                f"dataset image_folder: {base} has {', '.join(parts)}/ beside train/; "
+                f"remove it, or move its images to train/: val_fraction cuts the validation split"
             )
-        image = ImageOps.fit(image, size, method=Image.Resampling.BILINEAR)
-    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
-    return pixels.reshape(*shape[1:], shape[0]).permute(2, 0, 1).contiguous()
+    else:
+        train, test = base, None
+    classes = tuple(folder.name for folder in _folders(train))
+    if len(classes) < 2:
+        present = f"only {classes[0]}/" if classes else "none"
+        raise InputError(
+            f"dataset image_folder: {train} must have a folder for each of two or more classes, "
+            f"and has {present}"
+        )
+    test_images = _listing(test, classes, may_be_empty=True) if test else None
+    return FolderListing(classes, _listing(train, classes), test_images)
 
 
 def _open(path: Path, mode: str) -> Image.Image:
@@ -176,16 +172,6 @@ def _folders(base: Path) -> list[Path]:
     return sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _at_least_two(classes: tuple[str, ...], base: Path) -> tuple[str, ...]:
-    if len(classes) < 2:
-        present = f"only {classes[0]}/" if classes else "none"
-        raise InputError(
-            f"dataset image_folder: {base} must have a folder for each of two or more classes, "
-            f"and has {present}"
-        )
-    return classes
-
-
 def _listing(base: Path, classes: Sequence[str], may_be_empty: bool = False) -> Listing:
     """Returns the images of each class, in the order of their paths.
 
@@ -195,15 +181,13 @@ def _listing(base: Path, classes: Sequence[str], may_be_empty: bool = False) -> 
     unknown = [folder.name for folder in _folders(base) if folder.name not in classes]
     if unknown:
         raise InputError(f"dataset image_folder: {base} has classes that train/ lacks: {unknown}")
-    paths: list[Path] = []
-    labels: list[int] = []
+    listing: list[tuple[Path, int]] = []
     for number, name in enumerate(classes):
         images = sorted(path for path in (base / name).rglob("*") if _is_image(path))
         if not images and not may_be_empty:
             raise InputError(f"dataset image_folder: {base / name} has no images")
-        paths += images
-        labels += [number] * len(images)
-    return Listing(tuple(paths), tuple(labels))
+        listing += [(path, number) for path in images]
+    return tuple(listing)
 
 
 def _is_image(path: Path) -> bool:
@@ -221,8 +205,9 @@ def _shape(options: ImageFolderOptions, folder: FolderListing) -> Shape:
 def _examples(listing: Listing, options: ImageFolderOptions, shape: Shape, lazy: bool) -> Examples:
     import torch
 
-    labels = torch.tensor(listing.labels, dtype=torch.int64)
-    inputs: Any = FolderImages(listing.paths, shape, fit=options.size is not None)
+    labels = torch.tensor([number for _, number in listing], dtype=torch.int64)
+    paths = tuple(path for path, _ in listing)
+    inputs: Any = FolderImages(paths, shape, fit=options.size is not None)
     if not lazy:
         # Pillow releases the interpreter lock while it decodes.
         with ThreadPoolExecutor() as threads:

@@ -18,17 +18,13 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
-from harness.components.base import DataInfo, Dataset, Examples, Numbers, RawData
-from harness.components.shared.data_files import (
-    combined_sha256,
-    download_files,
-    missing_file,
-    open_unzipped,
-)
+from harness.components.base import DataInfo, Dataset, Examples, RawData
+from harness.components.shared.data_files import combined_sha256, download_missing, open_unzipped
 from harness.components.shared.images import (
     Deviations,
     DownloadOptions,
     ImageOptions,
+    Means,
     image_info,
     image_transform,
 )
@@ -64,17 +60,17 @@ KMNIST_CLASSES: Final = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "
 class MNISTOptions(ImageOptions, DownloadOptions):
     """The defaults of mean and std are those of the training images."""
 
-    mean: Numbers = Field((0.1307,), min_length=1, max_length=3, description=MEAN)
+    mean: Means = Field((0.1307,), description=MEAN)
     std: Deviations = Field((0.3081,), description=STD)
 
 
 class FashionMNISTOptions(MNISTOptions):
-    mean: Numbers = Field((0.2860,), min_length=1, max_length=3, description=MEAN)
+    mean: Means = Field((0.2860,), description=MEAN)
     std: Deviations = Field((0.3530,), description=STD)
 
 
 class KMNISTOptions(MNISTOptions):
-    mean: Numbers = Field((0.1918,), min_length=1, max_length=3, description=MEAN)
+    mean: Means = Field((0.1918,), description=MEAN)
     std: Deviations = Field((0.3483,), description=STD)
 
 
@@ -113,29 +109,22 @@ class MNISTFamily:
 
     def load(self, options: MNISTOptions, root: Path) -> RawData:
         files = self._files(options, root)
-        train, test = (
-            self._examples(files[images], files[labels], limit)
-            for images, labels, limit in (
-                (FILES[0], FILES[1], options.limit),
-                (FILES[2], FILES[3], options.test_limit),
-            )
+        images, labels, test_images, test_labels = (files[name] for name in FILES)
+        return RawData(
+            self.info(options, root),
+            self._examples(images, labels, options.limit),
+            self._examples(test_images, test_labels, options.test_limit),
+            prepare=image_transform(options),
         )
-        return RawData(self.info(options, root), train, test, prepare=image_transform(options))
 
     def _files(self, options: MNISTOptions, root: Path) -> dict[str, Path]:
-        files = self._present(root)
-        absent = [f"{self.folder}/raw/{name}" for name in FILES if name not in files]
-        if not absent:
-            return files
-        if not options.download:
-            raise missing_file(self.name, absent[0], root)
-        download_files(self.name, absent, root, self._download)
-        return self._present(root)
-
-    def _present(self, root: Path) -> dict[str, Path]:
-        folder = root / self.folder / "raw"
-        paths = ((name, folder / f"{name}{suffix}") for suffix in (".gz", "") for name in FILES)
-        return {name: path for name, path in paths if path.is_file()}
+        files = {}
+        for name in FILES:
+            plain, compressed = f"{self.folder}/raw/{name}", f"{self.folder}/raw/{name}.gz"
+            only_compressed = (root / compressed).is_file() and not (root / plain).is_file()
+            files[name] = compressed if only_compressed else plain
+        download_missing(self.name, files.values(), root, self._download, options.download)
+        return {name: root / file for name, file in files.items()}
 
     def _download(self, folder: Path) -> None:
         import torchvision

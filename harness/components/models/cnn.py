@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field
 
 from harness.components.base import DataInfo, Model, Options
-from harness.components.shared.layers import (
-    INIT,
-    Activation,
-    Init,
-    Widths,
-    activation,
-    initialise,
-)
+from harness.components.shared.layers import INIT, Activation, Init, Widths, activation, initialise
 
 if TYPE_CHECKING:
     from torch import nn
@@ -123,25 +117,20 @@ def build_dropout_cnn(options: DropoutCNNOptions, info: DataInfo, outputs: int) 
     )
 
 
-def pooled_side(side: int, kernels: tuple[int, ...], padding: Padding) -> int:
-    """Returns an image's side after blocks of a convolution and a pooling by 2, in pixels."""
+def pooled_area(info: DataInfo, kernels: tuple[int, ...], padding: Padding) -> int:
+    """Returns the pixels of a channel after blocks of a convolution and a pooling by 2."""
+    sides = info.shape[1:]
     for kernel in kernels:
-        side = (side if padding == "same" else side - kernel + 1) // 2
-    return side
+        sides = tuple((side if padding == "same" else side - kernel + 1) // 2 for side in sides)
+    return prod(sides)
 
 
 def smallest_side(kernels: tuple[int, ...], padding: Padding) -> int:
-    """Returns the smallest side for which `pooled_side` is at least 1."""
+    """Returns the smallest side of an image of which such blocks leave at least one pixel."""
     side = 1
     for kernel in reversed(kernels):
         side = 2 * side + (0 if padding == "same" else kernel - 1)
     return side
-
-
-def pooled_area(info: DataInfo, kernels: tuple[int, ...], padding: Padding) -> int:
-    """Returns the number of pixels of each channel that are left of the data set's images."""
-    _, height, width = info.shape
-    return pooled_side(height, kernels, padding) * pooled_side(width, kernels, padding)
 
 
 def image_mismatch(info: DataInfo, kernels: tuple[int, ...], padding: Padding) -> str | None:

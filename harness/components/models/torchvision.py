@@ -185,11 +185,9 @@ def accepts(options: TorchvisionModelOptions, info: DataInfo) -> str | None:
         return None
     height, width = _input_size(options, info)
     reason = _size_mismatch(options, (height, width))
-    return (
-        f"{options.arch} cannot process images of {height}×{width} pixels: {reason}"
-        if reason
-        else None
-    )
+    if reason:
+        return f"{options.arch} cannot process images of {height}×{width} pixels: {reason}"
+    return None
 
 
 def build(options: TorchvisionModelOptions, info: DataInfo, outputs: int) -> nn.Module:

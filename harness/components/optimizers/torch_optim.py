@@ -8,8 +8,8 @@ a misspelt name of a registered optimizer is reported at once.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
-from functools import cache, partial
+from collections.abc import Mapping
+from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -20,7 +20,6 @@ from harness.core.errors import InputError, Problem
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 REGISTERED: Final = frozenset({"SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam"})
 """Classes with a registered component. They are refused under torch's name, so that a
@@ -82,17 +81,8 @@ def _component(name: str) -> Optimizer | None:
         reference=f"https://docs.pytorch.org/docs/stable/generated/torch.optim.{name}.html",
         options=_options(cls),
         torch_class=name,
-        build=partial(_build, cls),
+        build=lambda options, parameters, lr: cls(parameters, lr=lr, **options.model_dump()),  # type: ignore[call-arg]
     )
-
-
-def _build(
-    cls: type[torch.optim.Optimizer],
-    options: Options,
-    parameters: Iterable[nn.Parameter],
-    lr: float,
-) -> torch.optim.Optimizer:
-    return cls(parameters, lr=lr, **options.model_dump())  # type: ignore[call-arg]
 
 
 def _options(cls: type[torch.optim.Optimizer]) -> type[Options]:

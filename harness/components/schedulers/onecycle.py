@@ -75,10 +75,7 @@ COMPONENTS = (
         "momentum is not cycled",
         reference="Smith and Topin, arXiv:1708.07120",
         options=OneCycleOptions,
-        tiny=(
-            {},
-            {"anneal_strategy": "linear", "three_phase": True, "by": "epoch"},
-        ),
+        tiny=({}, {"anneal_strategy": "linear", "three_phase": True, "by": "epoch"}),
         build=build,
         needs_length=lambda _: True,
     ),

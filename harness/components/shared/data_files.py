@@ -7,7 +7,7 @@ import hashlib
 import os
 import socket
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -68,11 +68,8 @@ def sha256(path: Path) -> str:
 
 @lru_cache(maxsize=65536)
 def _sha256(version: FileVersion) -> str:
-    digest = hashlib.sha256()
     with open_unzipped(version.path) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def combined_sha256(files: Mapping[str, Path]) -> str:
@@ -100,17 +97,25 @@ def missing_file(dataset: str, file: str, root: Path, reason: str = "") -> DataM
     return DataMissing(Problem(f"dataset {dataset}: {path} does not exist{reason}", hint=hint))
 
 
-def download_files(
-    dataset: str, files: Sequence[str], root: Path, download: Callable[[Path], None]
+def download_missing(
+    dataset: str,
+    files: Iterable[str],
+    root: Path,
+    download: Callable[[Path], None],
+    allowed: bool = True,
 ) -> None:
-    """Downloads files of a data set below `root`. An incomplete file is never left there.
+    """Downloads those files of a data set that do not exist. It never leaves an incomplete file.
 
     files: their paths below `root`.
     download: downloads them to the same paths below the folder that it is given.
-    Raises DataMissing if the download fails, or at once within `offline`.
+    allowed: the data set's option `download`.
+    Raises DataMissing if the download fails, or at once if it is not allowed, or within `offline`.
     """
-    if reason := offline_reason():
-        raise missing_file(dataset, files[0], root, reason)
+    missing = [name for name in files if not (root / name).is_file()]
+    if not missing:
+        return
+    if not allowed or offline_reason():
+        raise missing_file(dataset, missing[0], root, offline_reason() if allowed else "")
     try:
         root.mkdir(parents=True, exist_ok=True)
         with (
@@ -120,12 +125,12 @@ def download_files(
         ):
             warnings.simplefilter("ignore")  # scikit-learn warns of each retry; the error suffices.
             download(Path(temporary))
-            for name in files:
+            for name in missing:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(Path(temporary) / name, root / name)
     except (OSError, RuntimeError) as error:  # URLError is an OSError.
         reason = f"it could not be downloaded ({' '.join(str(error).split())})"
-        raise missing_file(dataset, files[0], root, reason) from error
+        raise missing_file(dataset, missing[0], root, reason) from error
 
 
 @contextmanager

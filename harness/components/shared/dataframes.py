@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -23,15 +22,6 @@ MAX_CATEGORIES: Final = 100
 """A text column with more distinct values is probably a name or a date, and is refused."""
 MAX_CLASSES: Final = 20
 """A target of whole numbers with more distinct values is a quantity, not a class."""
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedTarget:
-    """A target column as numbers. values: [N] int64 class numbers, or [N, 1] float32."""
-
-    task: Task
-    values: NDArray[Any]
-    classes: tuple[str, ...] = ()
 
 
 def read_csv(
@@ -65,9 +55,7 @@ def read_csv(
     return frame.rename(columns=str)
 
 
-def check_columns(
-    frame: pd.DataFrame, target: str, **columns_of: Sequence[str] | None
-) -> list[Problem]:
+def check_columns(frame: pd.DataFrame, target: str, **columns_of: Sequence[str]) -> list[Problem]:
     """Returns the problems of columns that options name: they do not exist, or are named twice.
 
     columns_of: the columns that each option names.
@@ -75,10 +63,10 @@ def check_columns(
     problems = [
         Problem(f"{option}: no column {name!r}", hint=did_you_mean(name, frame.columns))
         for option, names in (("target", (target,)), *columns_of.items())
-        for name in names or ()
+        for name in names
         if name not in frame.columns
     ]
-    named = [target, *(name for names in columns_of.values() for name in names or ())]
+    named = [target, *(name for names in columns_of.values() for name in names)]
     repeated = sorted({name for name in named if named.count(name) > 1})
     return problems + [Problem(f"column {name!r} is named twice") for name in repeated]
 
@@ -121,12 +109,6 @@ def describe_columns(
     if not columns.inputs:
         raise InputError("no column is left to learn from")
     return columns
-
-
-def missing_counts(frame: pd.DataFrame) -> dict[str, int]:
-    """Returns the number of missing values of each column that has any."""
-    counts = frame.isna().sum()
-    return {str(name): int(count) for name, count in counts.items() if count}
 
 
 def encode_inputs(frame: pd.DataFrame, columns: TableColumns) -> NDArray[Any]:
@@ -201,8 +183,10 @@ def _matching_category(text: str, categories: Sequence[str], decimal: str) -> st
 
 def encode_target(
     column: pd.Series[Any], task: Literal["auto", "classification", "regression"]
-) -> EncodedTarget:
-    """Returns the target as class numbers, in the order of the sorted classes, or as values.
+) -> tuple[Task, NDArray[Any], tuple[str, ...]]:
+    """Returns the task, the target as numbers, and the names of the classes.
+
+    The numbers are [N] int64, in the order of the sorted classes, or [N, 1] float32.
 
     task: "auto" treats text, booleans and up to 20 distinct whole numbers as classes.
     Raises InputError if there is only one class.
@@ -211,14 +195,14 @@ def encode_target(
     from pandas.api import types
 
     if task == "regression" or (task == "auto" and not _has_classes(column)):
-        return EncodedTarget(Task.REGRESSION, _as_numbers(column)[:, None].astype(np.float32))
+        return Task.REGRESSION, _as_numbers(column)[:, None].astype(np.float32), ()
     if types.is_numeric_dtype(column) and (column == column.round()).all():
         column = column.astype("int64") if not types.is_bool_dtype(column) else column
     levels = sorted(column.unique(), key=None if types.is_numeric_dtype(column) else str)
     if len(levels) < 2:
         raise InputError(f"target {column.name!r} has only one class: {levels[0]}")
     numbers = {level: number for number, level in enumerate(levels)}
-    return EncodedTarget(
+    return (
         Task.BINARY if len(levels) == 2 else Task.MULTICLASS,
         column.map(numbers).to_numpy(dtype=np.int64),
         tuple(str(level) for level in levels),

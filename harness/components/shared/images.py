@@ -12,6 +12,8 @@ from harness.core.errors import InputError, Problem
 if TYPE_CHECKING:
     from torch import Tensor
 
+Means = Annotated[Numbers, Field(min_length=1, max_length=3)]
+"""Type of an option for one to three means."""
 Deviations = Annotated[
     tuple[Annotated[float, Field(gt=0)], ...], Field(strict=False, min_length=1, max_length=3)
 ]
@@ -29,9 +31,7 @@ class ImageOptions(Options):
     channels: Literal[1, 3] | None = Field(
         None, description="1 converts colours to grey, 3 repeats grey; null: as stored"
     )
-    mean: Numbers = Field(
-        (0.5,), min_length=1, max_length=3, description="subtracted from each channel, or from all"
-    )
+    mean: Means = Field((0.5,), description="subtracted from each channel, or from all")
     std: Deviations = Field((0.5,), description="divides each channel, or all")
 
 
@@ -79,13 +79,11 @@ def convert_to_grey(images: Tensor, options: ImageOptions) -> Tensor:
         return images
     import torch
 
-    # In parts, as the 32-bit integers of colour images take four times their memory.
-    return torch.cat([_luma(part) for part in images.split(4096)])
-
-
-def _luma(images: Tensor) -> Tensor:
-    import torch
-
-    red, green, blue = images.to(torch.int32).split(1, dim=1)
-    luma: Tensor = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
-    return luma.to(torch.uint8)
+    grey: list[Tensor] = []
+    for part in images.split(
+        4096
+    ):  # 32-bit integers of all images would take 4 times their memory.
+        red, green, blue = part.to(torch.int32).split(1, dim=1)
+        luma = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
+        grey.append(luma.to(torch.uint8))
+    return torch.cat(grey)

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.components.shared.data_files import offline_reason, sha256
 from harness.core.errors import DataMissing, InputError, Problem
@@ -83,20 +83,25 @@ def load_weights(network: nn.Module, file: Path, head: Iterable[str]) -> None:
     """
     state = _read(file)
     own = network.state_dict()
-    new = {name for name in head if name in own and _shape(state.get(name)) != own[name].shape}
-    for name in new:
-        state.pop(name, None)
-    _check_network(file, state, own)
+    new = {name for name in head if getattr(state.get(name), "shape", None) != own[name].shape}
+    state = {name: tensor for name, tensor in state.items() if name not in new}
+    for name, tensor in state.items():
+        if name in own and tensor.shape != own[name].shape:
+            raise _wrong_weights(
+                file, f"its {name} is {list(tensor.shape)}, the network's {list(own[name].shape)}"
+            )
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise _wrong_weights(file, f"its {name} contains values that are not finite")
     missing, unexpected = network.load_state_dict(state, strict=False)
     lacking = sorted(set(missing) - new)
     surplus = [name for name in unexpected if not name.startswith(AUXILIARY_HEADS)]
-    if lacking:
-        raise _wrong_weights(file, f"it lacks {_first_names(lacking)}")
-    if surplus:
-        raise _wrong_weights(file, f"it also contains {_first_names(surplus)}")
+    for verb, names in (("lacks", lacking), ("also contains", surplus)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise _wrong_weights(file, f"it {verb} {', '.join(names[:3])}{more}")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, Tensor]:
     """Returns a file's state dict, with the current names of DenseNet's layers in torchvision."""
     import pickle
 
@@ -118,24 +123,6 @@ def _read(file: Path) -> dict[str, Any]:
         if current != name:
             state[current] = state.pop(name)
     return state
-
-
-def _check_network(file: Path, state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    for name, tensor in state.items():
-        if name in own and tensor.shape != own[name].shape:
-            raise _wrong_weights(
-                file, f"its {name} is {list(tensor.shape)}, the network's {list(own[name].shape)}"
-            )
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise _wrong_weights(file, f"its {name} contains values that are not finite")
-
-
-def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
-    return None if tensor is None else tuple(tensor.shape)
-
-
-def _first_names(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _wrong_weights(file: Path, reason: str) -> InputError:

@@ -1,4 +1,4 @@
-"""Random erasing: a rectangle of the image is replaced by a constant."""
+"""Random changes of pixel values: an erased rectangle, and Gaussian noise."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class EraseOptions(Options):
         return self
 
 
-def build(options: EraseOptions) -> AugmentationFunction:
+def build_erase(options: EraseOptions) -> AugmentationFunction:
     def erase(batch: Tensor, generator: torch.Generator) -> Tensor:
         import torch
 
@@ -65,6 +65,22 @@ def _rectangles(drawn: Tensor, height: int, width: int, options: EraseOptions) -
     return in_rows[:, :, None] & in_columns[:, None, :]
 
 
+class NoiseOptions(Options):
+    std: float = Field(0.1, gt=0, description="standard deviation, in normalised units")
+
+
+def build_noise(options: NoiseOptions) -> AugmentationFunction:
+    def noise(batch: Tensor, generator: torch.Generator) -> Tensor:
+        import torch
+
+        drawn = torch.randn(
+            batch.shape, generator=generator, device=batch.device, dtype=batch.dtype
+        )
+        return batch + options.std * drawn
+
+    return noise
+
+
 COMPONENTS = (
     Augmentation(
         name="erase",
@@ -72,6 +88,14 @@ COMPONENTS = (
         reference="Zhong et al., Random Erasing Data Augmentation, arXiv:1708.04896 (2017)",
         options=EraseOptions,
         tiny=({}, {"p": 1.0, "fill": -1.0}),
-        build=build,
+        build=build_erase,
+    ),
+    Augmentation(
+        name="noise",
+        description="add Gaussian noise to each pixel",
+        reference="Bishop, Neural Computation 7 (1995)",
+        options=NoiseOptions,
+        tiny=({}, {"std": 1.0}),
+        build=build_noise,
     ),
 )

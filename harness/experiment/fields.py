@@ -79,10 +79,6 @@ class ExpectFields(Fields):
     source: str = Field("", description="where it is published")
 
 
-class NoOptions(Options):
-    """The options of a sampler or a pruner that has none."""
-
-
 class TPE(Options):
     n_startup_trials: int = Field(10, ge=0, description="random points before the model is used")
     multivariate: bool = Field(False, description="model the fields together")
@@ -138,15 +134,15 @@ class Wilcoxon(Options):
 
 SAMPLERS: Final[Mapping[str, type[Options]]] = {
     "tpe": TPE,
-    "random": NoOptions,
+    "random": Options,
     "qmc": QMC,
     "gp": GP,
     "cmaes": CMAES,
     "nsga2": NSGA2,
-    "grid": NoOptions,
+    "grid": Options,
 }
 PRUNERS: Final[Mapping[str, type[Options]]] = {
-    "none": NoOptions,
+    "none": Options,
     "median": Median,
     "asha": ASHA,
     "hyperband": Hyperband,

@@ -10,17 +10,23 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
-from harness.components.base import Loss, Metric
-from harness.components.registry import components, find
+from harness.components.base import Metric
+from harness.components.registry import find
 from harness.core import paths
 from harness.core.errors import InputError
 from harness.core.metrics import BEST, FINAL
 from harness.experiment.experiment import Expectation, Experiment
 from harness.experiment.fields import ExpectFields, FileFields, SkipFields
 from harness.experiment.grid import FieldValue, Grid, SkipRule, enumerate_grid
-from harness.experiment.reading.components import check_condition
+from harness.experiment.reading.components import (
+    LOSS,
+    DataInfos,
+    check_condition,
+    check_data,
+    check_fit,
+    resolve,
+)
 from harness.experiment.reading.file import ExperimentFile, read_file
-from harness.experiment.reading.metrics import LOSS, DataInfos, check_fit, resolve
 from harness.experiment.reading.search import read_search
 from harness.experiment.reading.trial_fields import (
     ReadFields,
@@ -171,8 +177,8 @@ def _check_combinations(grid: Grid, infos: DataInfos, file: ExperimentFile) -> N
             for problem in value.problems:
                 file.report(*problem)
     checks: Mapping[tuple[str, ...], Callable[[Values, DataInfos, ExperimentFile], None]] = {
-        ("model", "dataset"): _check_model,
-        ("loss", "dataset"): _check_loss,
+        ("model", "dataset"): _check_choice,
+        ("loss", "dataset"): _check_choice,
         ("metrics", "dataset"): _check_metrics,
         ("augment", "dataset"): _check_augmentation,
         ("scheduler", "metrics", "val_fraction"): _check_scheduler,
@@ -184,21 +190,9 @@ def _check_combinations(grid: Grid, infos: DataInfos, file: ExperimentFile) -> N
                 check(values, infos, file)
 
 
-def _check_model(values: Values, infos: DataInfos, file: ExperimentFile) -> None:
-    model, dataset = values
-    reason = model.value.component.accepts(model.value.options, infos[dataset])
-    if reason:
-        rule = f"{model.value.name} cannot take {dataset.value.name}: {reason}"
-        file.report(model.keys, rule)
-
-
-def _check_loss(values: Values, infos: DataInfos, file: ExperimentFile) -> None:
-    loss, dataset = values
-    task = infos[dataset].task
-    if task not in loss.value.component.tasks:
-        known = cast("Mapping[str, Loss]", components("losses"))
-        hint = "allowed: " + ", ".join(name for name, other in known.items() if task in other.tasks)
-        file.report(loss.keys, f"loss {loss.value.name!r} does not fit a {task} data set", hint)
+def _check_choice(values: Values, infos: DataInfos, file: ExperimentFile) -> None:
+    choice, dataset = values
+    check_data(choice.value, dataset, infos[dataset], choice.keys, file)
 
 
 def _check_metrics(values: Values, infos: DataInfos, file: ExperimentFile) -> None:

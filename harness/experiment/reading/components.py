@@ -1,17 +1,27 @@
-"""Reads what a file says of components, by name or with options, and conditions on trials."""
+"""Reads what a file says of components, of conditions on trials, and of metrics."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
-from harness.components.base import Component
+from harness.components.base import Component, DataInfo, Loss, Metric, Model, Task
 from harness.components.registry import SINGULAR, components, find
 from harness.core.errors import InputError, did_you_mean
-from harness.experiment.fields import COMPONENT_KINDS, TrialFields, is_known, split
+from harness.core.metrics import Direction
+from harness.experiment.fields import (
+    COMPONENT_KINDS,
+    SELECTION_PATTERN,
+    SPLITS,
+    TrialFields,
+    is_known,
+    split,
+)
+from harness.experiment.grid import REPORTED, FieldValue, GridField
 from harness.experiment.reading.file import ExperimentFile, dotted
 from harness.experiment.reading.validation import INVALID, option_messages, shown, validate
 from harness.experiment.reading.yaml import Keys
@@ -22,6 +32,12 @@ from harness.experiment.trial import (
     TRIAL_FIELDS,
     Choice,
 )
+
+LOSS = "loss"
+"""Recorded on every split beside the metrics; what training minimises."""
+
+DataInfos = Mapping[FieldValue, DataInfo]
+"""What is known of each data set. A data set that cannot be described is absent."""
 
 Chosen = Mapping[str, Sequence[Component]]
 """The components that a file chooses, by trial field."""
@@ -167,3 +183,159 @@ def _check_field(field: str, wanted: Any, keys: Keys, chosen: Chosen, file: Expe
         file.report(keys, "an empty list matches nothing")
     values = [read_value(field, item, (*keys, i), file) for i, item in enumerate(wanted)]
     return bool(wanted) and INVALID not in values
+
+
+def check_data(
+    choice: Choice[Any], dataset: FieldValue, info: DataInfo, keys: Keys, file: ExperimentFile
+) -> None:
+    """Reports a model that cannot take a data set, and a loss that does not fit its task."""
+    component = choice.component
+    if isinstance(component, Model):
+        reason = component.accepts(choice.options, info)
+        if reason:
+            rule = f"{choice.name} cannot take {dataset.value.name}: {reason}"
+            file.report(keys, rule)
+    if isinstance(component, Loss) and info.task not in component.tasks:
+        losses = cast("Mapping[str, Loss]", components("losses")).items()
+        fitting = ", ".join(name for name, loss in losses if info.task in loss.tasks)
+        rule = f"loss {choice.name!r} does not fit a {info.task} data set"
+        file.report(keys, rule, f"allowed: {fitting}")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """metric: "val/accuracy". component: None for the loss."""
+
+    metric: str
+    component: Metric | None
+    direction: Direction
+
+    @property
+    def name(self) -> str:
+        return self.metric.partition("/")[2]
+
+
+def _all_metrics() -> Mapping[str, Metric]:
+    return cast("Mapping[str, Metric]", components("metrics"))
+
+
+def _fits(metric: Metric, info: DataInfo) -> bool:
+    """Whether a metric is defined for a data set."""
+    enough = info.task is Task.REGRESSION or len(info.classes) >= metric.min_classes
+    return info.task in metric.tasks and enough
+
+
+def _defaults(info: DataInfo) -> list[str]:
+    """Returns the metrics recorded by default for a data set's task, in alphabetical order."""
+    metrics = _all_metrics().items()
+    return [name for name, m in metrics if info.task in m.default_for and _fits(m, info)]
+
+
+def select(file: ExperimentFile, infos: DataInfos, val_fraction: GridField) -> Selection | None:
+    """Returns the selection metric, given or by default; None after reporting why there is none."""
+    without_val = [value for value in val_fraction.values.values() if value.value == 0]
+    metric = file.values.get("metric")
+    if metric is None:
+        first = next((_defaults(info) for info in infos.values()), [])
+        if not first:
+            return None
+        split = "test" if len(without_val) == len(val_fraction.values) else "val"
+        metric = f"{split}/{first[0]}"
+    elif not isinstance(metric, str) or not re.fullmatch(SELECTION_PATTERN, metric):
+        measures = [f"{split}/{name}" for split in SPLITS for name in (LOSS, *_all_metrics())]
+        rule = f"must be a split and a metric, given {shown(metric)}"
+        file.report(("metric",), rule, did_you_mean(str(metric), measures))
+        return None
+    if metric.startswith("val/") and without_val:
+        file.report(
+            without_val[0].keys,
+            f"is 0, so there are no validation examples for the metric {metric!r}",
+            "select on test/… or train/…, or keep validation examples",
+        )
+    return resolve(metric, infos.values(), ("metric",), file)
+
+
+def resolve(
+    metric: str, infos: Iterable[DataInfo], keys: Keys, file: ExperimentFile
+) -> Selection | None:
+    """Returns the metric of a name like "val/accuracy"; None after reporting that it is unknown, or
+    that it is not defined for a data set."""
+    split, _, name = metric.partition("/")
+    if name == LOSS:
+        return Selection(metric, None, "min")
+    component = _find(name, keys, file, prefix=f"{split}/")
+    if component is None:
+        return None
+    if not all(check_fit(component, info, keys, file, prefix=f"{split}/") for info in infos):
+        return None
+    return Selection(metric, component, component.direction)
+
+
+def _find(name: str, keys: Keys, file: ExperimentFile, prefix: str = "") -> Metric | None:
+    try:
+        return cast("Metric", find("metrics", name))
+    except InputError:
+        known = [prefix + known for known in (*_all_metrics(), *([LOSS] if prefix else []))]
+        rule = f"no metric {name!r} is registered"
+        file.report(keys, rule, did_you_mean(prefix + name, known))
+        return None
+
+
+def check_fit(
+    metric: Metric, info: DataInfo, keys: Keys, file: ExperimentFile, prefix: str = ""
+) -> bool:
+    """Whether a metric is defined for a data set. Reports it otherwise, with those that are.
+
+    prefix: "val/" where a split stands before the names; the loss is allowed then too.
+    """
+    if _fits(metric, info):
+        return True
+    rule = f"metric {metric.name!r} does not fit a {info.task} data set"
+    if info.task in metric.tasks:
+        classes = len(info.classes)
+        rule = f"metric {metric.name!r} needs {metric.min_classes} classes, but "
+        rule += f"the data set has {classes}"
+    allowed = [prefix + name for name, other in _all_metrics().items() if _fits(other, info)]
+    allowed += [prefix + LOSS] if prefix else []
+    file.report(keys, rule, "allowed: " + ", ".join(allowed))
+    return False
+
+
+def resolve_metrics(
+    listed: GridField | None,
+    dataset: GridField,
+    infos: DataInfos,
+    selection: Selection | None,
+    file: ExperimentFile,
+) -> GridField:
+    """Returns the metrics recorded at each evaluation: those that the file lists, or else those of
+    the data set's task; and always the selection metric.
+
+    The names are sorted, as their order is no part of a trial.
+    """
+    always = [] if selection is None or selection.component is None else [selection.name]
+    values = {}
+    names: Iterable[str]
+    keys: Keys = ("trial", "metrics")
+    for indices, value in (listed or dataset).values.items():
+        if listed is None:
+            names = _defaults(infos[value]) if value in infos else []
+        elif value.valid and _names_are_valid(value, file):
+            names, keys = value.value, value.keys
+        else:
+            values[indices] = REPORTED
+            continue
+        recorded = tuple(sorted({*names, *always}))
+        values[indices] = FieldValue(recorded, list(recorded), keys)
+    return GridField("metrics", (listed or dataset).axes, values)
+
+
+def _names_are_valid(names: FieldValue, file: ExperimentFile) -> bool:
+    if names.value is None:
+        file.report(names.keys, "must be a list, given null")
+        return False
+    metrics = [_find(name, (*names.keys, i), file) for i, name in enumerate(names.value)]
+    repeated = sorted({name for name in names.value if names.value.count(name) > 1})
+    for name in repeated:
+        file.report(names.keys, f"{name!r} is given twice")
+    return None not in metrics and not repeated

@@ -27,9 +27,8 @@ from harness.experiment.fields import (
     SearchFields,
     is_known,
 )
-from harness.experiment.reading.components import check_condition
+from harness.experiment.reading.components import Selection, check_condition, resolve
 from harness.experiment.reading.file import ExperimentFile
-from harness.experiment.reading.metrics import Selection, resolve
 from harness.experiment.reading.search_space import SpaceReader
 from harness.experiment.reading.trial_fields import ReadFields
 from harness.experiment.reading.validation import (
@@ -120,7 +119,10 @@ class _SearchBlock:
         if not dimensions and not self.file.has_problems:
             self.report(("space",), "names nothing to search")
         valid = [dimension for dimension in dimensions.values() if dimension is not None]
-        return tuple(sorted(valid, key=_order))
+        # Components first, then their options, then all others.
+        return tuple(
+            sorted(valid, key=lambda d: (d.field not in COMPONENT_FIELDS, "." not in d.field))
+        )
 
     def known(self, dimensions: Mapping[str, Dimension]) -> tuple[KnownPoint, ...]:
         points = []
@@ -221,13 +223,6 @@ class _SearchBlock:
         if search.trials is not None and None not in counts.values() and search.trials > size:
             rule = f"the grid has {size} points, fewer than the {search.trials} trials"
             self.report(("sampler",), rule, f"set trials: {size}")
-
-
-def _order(dimension: Dimension) -> int:
-    """Sorts components first, then their options, then all others."""
-    if dimension.field in COMPONENT_FIELDS:
-        return 0
-    return 1 if "." in dimension.field else 2
 
 
 def _count(dimension: Dimension) -> int | None:

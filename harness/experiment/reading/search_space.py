@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from harness.components.base import Loss, Model
 from harness.components.registry import SINGULAR
 from harness.core.errors import did_you_mean
 from harness.core.text import format_value
@@ -27,6 +26,7 @@ from harness.experiment.fields import (
 from harness.experiment.reading.components import (
     ComponentReference,
     Entry,
+    check_data,
     check_option,
     find_component,
     make_choice,
@@ -134,14 +134,8 @@ class SpaceReader:
         choice = make_choice(reference, fixed, self.file.report) if reference else None
         if choice is None:
             return INVALID
-        for info in self.read.infos.values():
-            if isinstance(choice.component, Model):
-                reason = choice.component.accepts(choice.options, info)
-                if reason:
-                    self.file.report(keys, f"{choice.name} cannot take the data set: {reason}")
-            if isinstance(choice.component, Loss) and info.task not in choice.component.tasks:
-                rule = f"loss {choice.name!r} does not fit a {info.task} data set"
-                self.file.report(keys, rule)
+        for dataset, info in self.read.infos.items():
+            check_data(choice, dataset, info, keys, self.file)
         return choice
 
     def _list(self, name: str, value: list[Any], keys: Keys) -> CategoricalDimension | None:

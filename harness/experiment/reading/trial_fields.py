@@ -16,16 +16,20 @@ from harness.core.text import format_value
 from harness.experiment.fields import TrialFields, is_known, split
 from harness.experiment.grid import REPORTED, Axis, FieldValue, GridField, Indices
 from harness.experiment.reading.components import (
+    LOSS,
     Chosen,
     ComponentReference,
+    DataInfos,
     Entry,
+    Selection,
     find_component,
     make_choice,
     read_value,
     report_unknown_field,
+    resolve_metrics,
+    select,
 )
 from harness.experiment.reading.file import ExperimentFile, dotted
-from harness.experiment.reading.metrics import LOSS, DataInfos, Selection, resolve_metrics, select
 from harness.experiment.reading.validation import INVALID, shown
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.trial import (

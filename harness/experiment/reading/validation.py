@@ -49,12 +49,7 @@ _RULES: Final = {
 }
 
 
-class _Invalid:
-    def __repr__(self) -> str:
-        return "INVALID"
-
-
-INVALID: Final = _Invalid()
+INVALID: Final = object()
 """Stands for a value whose problem is reported already."""
 
 

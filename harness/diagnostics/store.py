@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.core.errors import HarnessError, InputError, Problem, StoreError, did_you_mean
-from harness.core.records import FINISHED, Outcome
+from harness.core.records import Outcome
 from harness.core.text import format_bytes, join_with_and, plural
 from harness.diagnostics import Finding, note, ok, wrong
 from harness.execution.checkpoint_folder import CheckpointFolder
@@ -26,6 +26,7 @@ from harness.store.coordination.leases import expired_leases
 from harness.store.coordination.processes import is_dead
 from harness.store.coordination.stale_runs import orphaned_folders, remove_orphaned_folders
 from harness.store.read.runs import StoredRun
+from harness.store.read.tables import TableReader
 from harness.store.store import Store, open_existing_store
 
 MAX_EXAMPLES: Final = 3
@@ -66,7 +67,7 @@ def _examine(
     for name in experiments:
         runs = health.trials(store, ids[name])
         faults = [*_check_running(store, name, ids[name], wait), *_check_runs(store, name, runs)]
-        yield from faults or [ok(name, plural(len(runs.runs), "trial"))]
+        yield from faults or [ok(name, plural(len(runs), "trial"))]
     yield from _check_checkpoints(store, ids.values())
     yield from _check_waiting(store.home)
     yield from _check_left_over(store)
@@ -77,13 +78,14 @@ def _check_database(store: Store) -> Iterator[Finding]:
     if database is None:
         yield ok("store", f"{store.label} answers")
         return
-    damage = health.damage(database)
+    tables = TableReader(database)
+    damage = tables.damage()
     if damage:
         text = f"{database} is damaged: {damage}; restore a copy of it"
         yield wrong("store", f"{text} (sqlite3 FILE .recover saves what it can)")
         return
     yield ok("store", f"{database}: no damage found")
-    repeated, conflicting = health.repeated_values(database)
+    repeated, conflicting = tables.repeated_values()
     if repeated:
 
         def remove_repeated() -> str:
@@ -117,7 +119,7 @@ def _check_running(store: Store, name: str, experiment_id: str, wait: bool) -> I
             yield note(name, f"{plural(foreign, 'run')} of other machines, which are alive")
 
 
-def _check_runs(store: Store, name: str, runs: health.TrialRuns) -> Iterator[Finding]:
+def _check_runs(store: Store, name: str, runs: Sequence[StoredRun]) -> Iterator[Finding]:
     """Checks that each trial has one finished run, with all its files."""
     duplicates = health.duplicates(runs)
     if duplicates:
@@ -259,7 +261,7 @@ def _described(folders: Sequence[FolderContents]) -> str:
 def _runs_by_trial(store: Store, experiment_id: str) -> dict[str, list[StoredRun]]:
     """Returns each trial's runs that no later run replaces."""
     runs: dict[str, list[StoredRun]] = {}
-    for run in health.trials(store, experiment_id).runs:
+    for run in health.trials(store, experiment_id):
         # A run that has just started has its ids in a tag alone.
         trial_id, *_ = run.tags.get(names.TAG_IDS, "-").split()
         runs.setdefault(run.params.get(names.PARAM_TRIAL, trial_id), []).append(run)
@@ -274,13 +276,9 @@ def _is_unused(folder: FolderContents, runs: Mapping[str, list[StoredRun]]) -> b
 
 def _is_over(runs: Sequence[StoredRun]) -> bool:
     """Whether a trial has a finished run, and no live process trains it again."""
-    return any(map(_is_finished, runs)) and not any(
+    return any(map(health.is_finished, runs)) and not any(
         run.status == "RUNNING" and not is_dead(run.tags.get(names.TAG_PROCESS, "")) for run in runs
     )
-
-
-def _is_finished(run: StoredRun) -> bool:
-    return run.tags.get(names.TAG_OUTCOME) in FINISHED
 
 
 def _clear(folders: Sequence[FolderContents], runs: Mapping[str, list[StoredRun]]) -> str:
@@ -289,7 +287,7 @@ def _clear(folders: Sequence[FolderContents], runs: Mapping[str, list[StoredRun]
         if folder.is_stack:
             CheckpointFolder(folder.path).delete()
             continue
-        run = [run for run in runs[folder.path.name] if _is_finished(run)][-1]
+        run = [run for run in runs[folder.path.name] if health.is_finished(run)][-1]
         try:
             trial = Trial.of(json.loads(run.tags[names.TAG_TRIAL]))
         except (HarnessError, ValueError, TypeError, KeyError):

@@ -18,7 +18,6 @@ from harness.report.section import Report, build_report, sections
 from harness.report.svg import draw
 from harness.store.read.results import Results
 from harness.store.store import Store
-from harness.store.write.files import attach
 
 TEMPLATES = Path(__file__).parent / "templates"
 REPORT_FILE = "report.html"
@@ -50,7 +49,7 @@ def attach_report(store: Store, results: Results, question: Question) -> None:
     if there is no such run. Raises StoreError if the store cannot be written."""
     if results.parent_id:
         page = html([build_report(results, question, sections())])
-        attach(store, results.parent_id, REPORT_FILE, page)
+        store.attach(results.parent_id, REPORT_FILE, page)
 
 
 def rows_json(table: ReportTable) -> Markup:

@@ -163,7 +163,7 @@ def _write_figures(session: Session, runs: SweepWriter, studies: Sequence[Tuning
             missing = write_figures(study, Path(folder) / "study")
             upload = session.store.client.log_artifacts
             run_id = runs.parent(study.plan.label).run_id
-            with_retries("store figures", partial(upload, run_id, folder))
+            with_retries("store figures", upload, run_id, folder)
         study.optuna_study.set_user_attr(FIGURES, points)
         if missing:
             session.say([f"study {study.plan.label}: not drawn: {', '.join(missing)}"])

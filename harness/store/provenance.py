@@ -9,8 +9,10 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -135,13 +137,18 @@ class ProcessProvenance:
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
-    """Start and end of a run in milliseconds since 1970 (UTC), and its duration by a monotonic
-    clock."""
+class Moment:
+    """When something happened, which may be long before it is written.
 
-    start: int
-    end: int
-    seconds: float
+    utc: milliseconds since 1970, UTC. steady: seconds of a clock that nobody sets.
+    """
+
+    utc: int
+    steady: float
+
+    @classmethod
+    def now(cls) -> Moment:
+        return cls(time.time_ns() // 1_000_000, time.monotonic())
 
 
 @cache
@@ -178,15 +185,17 @@ def trial_provenance(
     folder: Path,
     planned: PlannedTrial,
     fingerprint: str,
-    started: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     ended: Ended,
-    times: Times,
+    start: Moment,
+    end: Moment,
     sampler: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Returns the provenance of a trial's run, as JSON values.
 
-    folder: the experiment file's. fingerprint: SHA-256 of the data set. started:
-    `Started.metadata`. sampler: a search's sampler and the trial's number; empty without a search.
+    folder: the experiment file's. fingerprint: SHA-256 of the data set. metadata: of the trial's
+    records. start, end: when the first and the last of them came. sampler: a search's sampler and
+    the trial's number; empty without a search.
     """
     return {
         **process_provenance(folder).metadata,
@@ -196,11 +205,11 @@ def trial_provenance(
         "dataset_sha256": fingerprint,
         "streams": stream_seeds(planned.trial.seed),
         "streams_rule": SEEDING_RULE,
-        "facts": dict(started),
+        "facts": dict(metadata),
         "sampler": dict(sampler),
-        "start": utc(times.start),
-        "end": utc(times.end),
-        "seconds": times.seconds,
+        "start": utc(start.utc),
+        "end": utc(end.utc),
+        "seconds": end.steady - start.steady,
         "outcome": ended.outcome.value,
         "reason": redact(ended.reason),
     }
@@ -231,10 +240,7 @@ def checkout_state(folder: Path) -> GitState:
 
 def utc(milliseconds: int) -> str:
     """Returns a time in ISO 8601, in UTC, to the millisecond."""
-    from datetime import UTC, datetime
-
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def _packages() -> dict[str, str]:

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from harness.core.errors import StoreError, StoreUnreachable
 from harness.store.uris import redact
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 PAUSES = (0.5, 2.0, 5.0)
@@ -38,8 +39,9 @@ def retry_while(condition: Callable[[], bool]) -> Iterator[None]:
         _keep_trying.reset(token)
 
 
-def with_retries(purpose: str, action: Callable[[], T]) -> T:
-    """Returns `action()`, repeated while the store is busy or a file cannot be written.
+def with_retries(purpose: str, action: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Returns `action(*args, **options)`, repeated while the store is busy or a file cannot be
+    written.
 
     purpose: completes the sentence "cannot …".
     action: must be idempotent, as writes with their own timestamps are. If two processes insert the
@@ -51,7 +53,7 @@ def with_retries(purpose: str, action: Callable[[], T]) -> T:
     pauses = iter(PAUSES)
     while True:
         try:
-            return action()
+            return action(*args, **options)
         except (MlflowException, OSError) as error:
             message = f"cannot {purpose}: {describe_error(error)}"
             pause = next(pauses, None)

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from harness.core.errors import InputError, Problem, StoreError, did_you_mean
 from harness.core.files import file_lock
-from harness.store.read.client import ClientReader
-from harness.store.read.runs import MetricPoint, RunReader, RunSummary, StoredRun
+from harness.store.read.runs import ClientReader, MetricPoint, RunSummary, StoredRun
 from harness.store.read.tables import TableReader
 from harness.store.retry import describe_error, with_retries
 from harness.store.uris import database_of, default_uri, redact, scheme, store_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Store:
         create: whether to create it if it does not exist; else that raises StoreError.
         """
         read = f"read {self.label}"
-        experiment = with_retries(read, lambda: self.client.get_experiment_by_name(name))
+        experiment = with_retries(read, self.client.get_experiment_by_name, name)
         if experiment is None:
             if create:
                 return self._create(name)
@@ -106,6 +106,19 @@ class Store:
         """Returns all points of these metrics of these runs, in any order."""
         return self._read(lambda reader: reader.histories(run_ids, metrics))
 
+    def run(self, run_id: str) -> Run:
+        """Returns a run as MLflow has it."""
+        return with_retries(f"read {self.label}", self.client.get_run, run_id)
+
+    def set_tag(self, run_id: str, name: str, value: str) -> None:
+        """Writes a tag of a run, which may have ended."""
+        with_retries("write to a run", self.client.set_tag, run_id, name, value)
+
+    def attach(self, run_id: str, name: str, text: str) -> None:
+        """Stores `text` as the file `name` of a run, which may have ended, in place of an earlier
+        one."""
+        with_retries("store the report", self.client.log_text, run_id, text, name)
+
     def pending_outputs(self, experiment_id: str) -> Path:
         """The folder of trial outputs whose artifacts are stored when their sweep ends."""
         return self.home / "spool" / self._folder(experiment_id)
@@ -132,7 +145,7 @@ class Store:
         """The file by whose locks the processes that write an experiment see each other."""
         return self.claims_folder / f"{self._folder(experiment_id)}.writers"
 
-    def _read(self, query: Callable[[RunReader], T]) -> T:
+    def _read(self, query: Callable[[TableReader | ClientReader], T]) -> T:
         if self.database is not None:
             # The tables of another MLflow release are left to MLflow, which is slower.
             with suppress(sqlite3.Error):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 from harness.core import paths
 
@@ -34,6 +35,13 @@ def database_of(uri: str) -> Path | None:
     if location == uri or location in ("", ":memory:"):
         return None
     return Path(location).absolute()
+
+
+def local_path(uri: str) -> Path | None:
+    """Returns the path that a run's or an experiment's files have on this machine, or None if they
+    are elsewhere."""
+    address = urlparse(uri)
+    return Path(unquote(address.path)) if address.scheme in ("", "file") else None
 
 
 def scheme(uri: str) -> str:

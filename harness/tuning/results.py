@@ -111,4 +111,4 @@ def tag_stored_runs(
         for key, value in tags.items():
             tag = names.TAG_SEARCH_PREFIX + key
             if stored_tags[run_id].get(tag) != value:
-                with_retries("write to a run", partial(store.client.set_tag, run_id, tag, value))
+                store.set_tag(run_id, tag, value)

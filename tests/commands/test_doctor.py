@@ -18,14 +18,15 @@ import pytest
 
 from harness import diagnostics, doctor
 from harness.diagnostics import Status
-from harness.store import health, names
+from harness.store import names
 from harness.store.artifacts.trial_files import write_weights
 from harness.store.coordination import leases, processes
 from harness.store.names import ARTIFACTS_COMPLETE
+from harness.store.provenance import Moment
+from harness.store.read.tables import TableReader
 from harness.store.store import Store
 from harness.store.write.outbox import Outbox
 from harness.store.write.sweep_writer import SweepWriter
-from harness.store.write.trial_run import Moment
 from tests.store.store_support import GOAL, children, digits, done, made_outputs, make_plan, write
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -226,7 +227,7 @@ def test_the_search_for_repeated_values_takes_linear_time(
         steps[0] = 0
         with monkeypatch.context() as patched:
             patched.setattr(sqlite3, "connect", counting)
-            assert health.repeated_values(database) == (0, 0)
+            assert TableReader(database).repeated_values() == (0, 0)
         taken.append(steps[0])
     assert taken[1] < 20 * taken[0]
 

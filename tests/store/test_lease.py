@@ -17,10 +17,11 @@ from harness.core.errors import HarnessError, StoreUnreachable
 from harness.core.records import Claim, Outcome
 from harness.experiment.plan import Plan
 from harness.store import names
-from harness.store.coordination import claims, leases, processes
+from harness.store import store as store_module
+from harness.store.coordination import claims, processes
 from harness.store.coordination.claims import Claims
 from harness.store.coordination.leases import IDS_A_TAG, LeaseMonitor
-from harness.store.read import client
+from harness.store.read import runs as reader
 from harness.store.store import Store
 from harness.store.write.sweep_writer import SweepWriter
 from tests.store.store_support import GOAL, children, digits, done, make_plan
@@ -208,14 +209,14 @@ def test_without_the_server_a_lone_process_goes_on_and_others_wait(
     plan = three()
     writer = SweepWriter(served, plan, GOAL)
 
-    def away(*_: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise StoreUnreachable("no answer")
 
     with Claims(served, writer.experiment_id, {}) as taking:
         taking.share(writer.lease)
         assert taking.take(plan.trials[0]) is Claim.GRANTED
         with monkeypatch.context() as outage:
-            for module in (leases, client):
+            for module in (store_module, reader):
                 outage.setattr(module, "with_retries", away)
             assert taking.take(plan.trials[1]) is Claim.GRANTED
         writer.lease.renew()
@@ -224,7 +225,7 @@ def test_without_the_server_a_lone_process_goes_on_and_others_wait(
         assert second.lease.claims_of_others()[writer.run_id] == claimed
         monkeypatch.setattr(claims, "OUTAGE_SECONDS", 0.0)
         assert taking.take(plan.trials[2]) is Claim.GRANTED
-        for module in (leases, client):
+        for module in (store_module, reader):
             monkeypatch.setattr(module, "with_retries", away)
         writer.lease.release(plan.trials[2].trial_id)
         assert taking.take(plan.trials[2]) is Claim.HELD

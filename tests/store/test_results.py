@@ -12,8 +12,9 @@ from mlflow.entities import Metric, Param, RunTag
 
 from harness.core.errors import InputError
 from harness.store import names
-from harness.store.read import client, tables
 from harness.store.read import results as reading
+from harness.store.read import runs as reader
+from harness.store.read import tables
 from harness.store.read.results import experiment_names, find_trials, flatten, read_results
 from harness.store.read.runs import StoredRun
 from harness.store.store import Store, open_existing_store, open_store
@@ -75,7 +76,7 @@ def test_tables_and_client_give_the_same_results(
 ) -> None:
     direct = read_results(store, "newer")
     server = Store(store.uri, store.client, store.home, None, None)
-    monkeypatch.setattr(client, "PAGE", 2)  # more than one page
+    monkeypatch.setattr(reader, "PAGE", 2)  # more than one page
 
     searched = read_results(server, "newer")
 

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from mlflow.entities import Metric
 
-from harness.store.read import client
+from harness.store.read import runs as reader
 from harness.store.read.run_details import RunDetails
 from harness.store.store import Store
-from harness.store.write.files import attach
 
 EPOCHS = 3
 
@@ -56,12 +55,12 @@ def test_many_runs_take_few_requests(store: Store, monkeypatch: pytest.MonkeyPat
         asked.append(len(runs))
         return []
 
-    monkeypatch.setattr(client, "_request_histories", request)
+    monkeypatch.setattr(reader, "_request_histories", request)
     RunDetails(replace(store, database=None)).histories(
         [f"{i:032}" for i in range(250)], ["a", "b"]
     )
 
-    assert asked == [client.RUNS_A_REQUEST, client.RUNS_A_REQUEST, 50] * 2
+    assert asked == [reader.RUNS_A_REQUEST, reader.RUNS_A_REQUEST, 50] * 2
 
 
 def test_more_runs_than_a_statement_holds(store: Store) -> None:
@@ -84,8 +83,8 @@ def test_no_runs_give_an_empty_table(store: Store) -> None:
 
 def test_text_files_are_read_and_missing_ones_are_none(store: Store) -> None:
     held = run(store)
-    attach(store, held, "provenance.json", '{"python": "3"}')
-    attach(store, held, "traceback.txt", "boom")
+    store.attach(held, "provenance.json", '{"python": "3"}')
+    store.attach(held, "traceback.txt", "boom")
 
     details = RunDetails(store, held)
 
@@ -98,13 +97,13 @@ def test_text_files_are_read_and_missing_ones_are_none(store: Store) -> None:
 
 def test_an_attached_file_replaces_the_previous_one(store: Store) -> None:
     held = run(store)
-    attach(store, held, "report.html", "first")
-    attach(store, held, "report.html", "second")
+    store.attach(held, "report.html", "first")
+    store.attach(held, "report.html", "second")
 
     assert RunDetails(store).text(held, "report.html") == "second"
 
 
 def test_invalid_provenance_is_ignored(store: Store) -> None:
     held = run(store)
-    attach(store, held, "provenance.json", "{cut off")
+    store.attach(held, "provenance.json", "{cut off")
     assert RunDetails(store, held).provenance() == {}

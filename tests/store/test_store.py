@@ -11,7 +11,7 @@ import pytest
 
 from harness.core.errors import StoreError
 from harness.core.records import Ended, Outcome
-from harness.store.read.client import ClientReader
+from harness.store.read.runs import ClientReader
 from harness.store.store import Store, open_store
 from harness.store.uris import redact, scheme
 from tests.store.store_support import children, digits, done, failed, make_plan, runs, write

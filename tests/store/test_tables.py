@@ -15,13 +15,14 @@ from harness.core.errors import StoreError
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started
 from harness.experiment.plan import Plan
 from harness.store import retry
+from harness.store.provenance import Moment
 from harness.store.store import Store, open_store
 from harness.store.write import sql_backend
 from harness.store.write.backend import ClientBackend
 from harness.store.write.background import BackgroundWriter
 from harness.store.write.sql_backend import COLUMNS, SqlBackend
 from harness.store.write.sweep_writer import SweepWriter
-from harness.store.write.trial_run import Moment, RunLog
+from harness.store.write.trial_run import RunLog
 from tests.store.store_support import (
     GOAL,
     by_client,

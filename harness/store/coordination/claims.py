@@ -12,7 +12,6 @@ import logging
 import random
 import time
 from collections.abc import Mapping
-from typing import Protocol
 
 from harness.core.errors import StoreUnreachable
 from harness.core.files import ByteLocks
@@ -35,14 +34,6 @@ OUTAGE_SECONDS = 10.0
 """After a server did not answer, how long it is not asked for claims again."""
 
 _logger = logging.getLogger(__name__)
-
-
-class ClaimBackend(Protocol):
-    """Decides which process trains a trial."""
-
-    def take(self, trial_id: str) -> Claim:
-        """Claims a trial for this process."""
-        ...
 
 
 class Claims:
@@ -82,8 +73,7 @@ class Claims:
         ended, and looks in the store. Raises StoreError; HarnessError if another machine took this
         process for dead.
         """
-        backends: tuple[ClaimBackend | None, ...] = (self._machine, self._server)
-        for backend in backends:
+        for backend in (self._machine, self._server):
             claim = backend.take(planned.trial_id) if backend is not None else Claim.GRANTED
             if claim is not Claim.GRANTED:
                 return claim

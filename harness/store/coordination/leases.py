@@ -18,7 +18,6 @@ from harness.core.errors import HarnessError, StoreError
 from harness.store import names
 from harness.store.coordination.processes import is_dead, is_on_this_host
 from harness.store.coordination.stale_runs import close_run, running_runs
-from harness.store.retry import with_retries
 from harness.store.store import Store
 
 if TYPE_CHECKING:
@@ -184,8 +183,7 @@ class Lease:
                 self._written_tags[name] = value
 
     def _write_tag(self, name: str, value: str) -> None:
-        set_tag = self._store.client.set_tag
-        with_retries("write to a run", lambda: set_tag(self.run_id, name, value))
+        self._store.set_tag(self.run_id, name, value)
 
 
 def parents_elsewhere(store: Store, experiment_id: str) -> dict[str, Run]:
@@ -218,13 +216,7 @@ def _close_with_children(store: Store, experiment_id: str, parent: Run, supersed
     children = running_runs(store, experiment_id, f"tags.`mlflow.parentRunId` = '{parent_id}'")
     for child in children:
         # If its process is alive after all, what it still writes does not count.
-        child_id = child.info.run_id
-        with_retries(
-            "write to a run",
-            lambda child_id=child_id: store.client.set_tag(  # type: ignore[misc]
-                child_id, names.TAG_SUPERSEDED, superseded_by
-            ),
-        )
+        store.set_tag(child.info.run_id, names.TAG_SUPERSEDED, superseded_by)
     for run in (*children, parent):
         close_run(store, run, reason)
     _logger.warning("took over the trials of run %s: %s", parent_id, reason)

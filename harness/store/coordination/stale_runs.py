@@ -11,15 +11,15 @@ import shutil
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
 
 from harness.core.records import Outcome
 from harness.store import names
 from harness.store.coordination.processes import is_dead, no_active_writers
-from harness.store.read.client import search_runs
+from harness.store.read.runs import search_runs
 from harness.store.read.tables import TableReader
 from harness.store.retry import with_retries
 from harness.store.store import Store
+from harness.store.uris import local_path
 from harness.store.write.trial_run import STATUS
 
 if TYPE_CHECKING:
@@ -34,14 +34,8 @@ _NOT_DATABASES = ("-wal", "-shm", "-journal", ".lock")
 
 
 def clean_up_after_dead_processes(store: Store, experiment_id: str) -> None:
-    """Closes an experiment's runs that dead processes left open. If there were any, removes files
-    of runs that were never written."""
-    if close_dead_runs(store, experiment_id):
-        remove_orphaned_folders(store)
-
-
-def close_dead_runs(store: Store, experiment_id: str) -> int:
-    """Closes each running run whose process is known to be dead. Returns how many.
+    """Closes an experiment's running runs whose process is known to be dead. If there were any,
+    removes files of runs that were never written.
 
     Runs of other hosts are left alone: their leases tell whether they are alive.
     """
@@ -52,7 +46,8 @@ def close_dead_runs(store: Store, experiment_id: str) -> int:
     ]
     for run in dead:
         close_run(store, run, "its process died")
-    return len(dead)
+    if dead:
+        remove_orphaned_folders(store)
 
 
 def running_runs(store: Store, experiment_id: str, condition: str = "") -> list[Run]:
@@ -65,7 +60,7 @@ def running_runs(store: Store, experiment_id: str, condition: str = "") -> list[
 
 def close_run(store: Store, run: Run, reason: str) -> None:
     """Ends a run whose process is gone, with the outcome that it has, else as interrupted."""
-    with_retries("close a run", lambda: _close(store.client, run, reason))
+    with_retries("close a run", _close, store.client, run, reason)
 
 
 def orphaned_folders(store: Store) -> list[Path]:
@@ -107,9 +102,9 @@ def _close(client: MlflowClient, run: Run, reason: str) -> None:
 
 
 def _folders_without_run(store: Store) -> list[Path]:
-    if store.database is None or store.artifacts is None:
+    home = None if store.artifacts is None else local_path(store.artifacts)
+    if home is None:
         return []
-    home = Path(unquote(urlparse(store.artifacts).path))
     folders = [path for path in sorted(home.glob("*")) if _RUN_FOLDER.fullmatch(path.name)]
     try:
         # All databases of a folder keep their files in one place.
@@ -126,7 +121,3 @@ def _folders_without_run(store: Store) -> list[Path]:
             _WRITTEN_FIRST.fullmatch(path.name) for path in folder.rglob("*") if not path.is_dir()
         )
     ]
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if not path.is_dir()]

@@ -20,9 +20,8 @@ from harness.store import names
 from harness.store.coordination.processes import is_dead
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 from harness.store.read.best_epochs import with_goal
-from harness.store.read.client import experiment_titles, search_runs
 from harness.store.read.run_details import JoinedRunDetails, RunDetails
-from harness.store.read.runs import StoredRun
+from harness.store.read.runs import StoredRun, experiment_titles, search_runs
 from harness.store.retry import with_retries
 from harness.store.store import Store
 
@@ -89,9 +88,8 @@ def read_results(store: Store, experiment: str, goal: Goal | None = None) -> Res
     Raises InputError if there is no such experiment or it has no trials, StoreError if the store
     cannot be read.
     """
-    stored = with_retries(
-        f"read {store.label}", lambda: store.client.get_experiment_by_name(experiment)
-    )
+    find = store.client.get_experiment_by_name
+    stored = with_retries(f"read {store.label}", find, experiment)
     if stored is None or stored.lifecycle_stage != "active":
         known = experiment_names(store)
         hint = did_you_mean(experiment, known) if known else "the store has no experiments yet"

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
@@ -20,6 +19,7 @@ from harness.core.records import Measured
 from harness.store.names import PROVENANCE_FILE, TAG_STACK_SIZE, WEIGHTS_FILE
 from harness.store.retry import with_retries
 from harness.store.store import Store
+from harness.store.uris import local_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,15 +70,14 @@ class RunDetails:
         return provenance if isinstance(provenance, dict) else {}
 
     def _text(self, run_id: str, name: str) -> str | None:
-        run = with_retries(f"read {self.store.label}", lambda: self.store.client.get_run(run_id))
-        address = urlparse(run.info.artifact_uri)
-        if address.scheme in ("", "file"):
-            path = Path(unquote(address.path), name)
+        folder = local_path(self.store.run(run_id).info.artifact_uri)
+        if folder is None:
+            download = self.store.client.download_artifacts
+            path = Path(with_retries("read a run's file", download, run_id, name))
+        else:
+            path = folder / name
             if not path.is_file():
                 return None
-        else:
-            download = self.store.client.download_artifacts
-            path = Path(with_retries("read a run's file", lambda: download(run_id, name)))
         with path.open(encoding="utf-8", errors="replace") as file:
             return file.read(LONGEST_FILE)
 
@@ -123,19 +122,15 @@ def read_history(store: Store, run_id: str, metrics: Iterable[str]) -> tuple[Mea
     """
     values: dict[int, dict[str, float]] = {}
     for metric in metrics:
-        points = with_retries(
-            f"read {store.label}",
-            lambda metric=metric: store.client.get_metric_history(run_id, metric),  # type: ignore[misc]
-        )
-        for point in points:
+        read = store.client.get_metric_history
+        for point in with_retries(f"read {store.label}", read, run_id, metric):
             values.setdefault(point.step, {})[metric] = point.value
     return tuple(Measured(epoch, values[epoch], 0) for epoch in sorted(values))
 
 
 def read_stack_size(store: Store, run_id: str) -> int:
     """Returns how many trials were trained in one stack with the run's, itself included."""
-    run = with_retries(f"read {store.label}", lambda: store.client.get_run(run_id))
-    return int(run.data.tags.get(TAG_STACK_SIZE, 1))
+    return int(store.run(run_id).data.tags.get(TAG_STACK_SIZE, 1))
 
 
 def read_parameter_count(store: Store, run_id: str) -> int | None:
@@ -143,10 +138,8 @@ def read_parameter_count(store: Store, run_id: str) -> int | None:
     if not has_file(store, run_id, PROVENANCE_FILE):
         return None
     with tempfile.TemporaryDirectory() as folder:
-        path = with_retries(
-            "fetch a run's provenance",
-            lambda: store.client.download_artifacts(run_id, PROVENANCE_FILE, folder),
-        )
+        download = store.client.download_artifacts
+        path = with_retries("fetch a run's provenance", download, run_id, PROVENANCE_FILE, folder)
         provenance = json.loads(Path(path).read_text(encoding="utf-8"))
     parameters = provenance.get("facts", {}).get("parameters")
     return int(parameters) if parameters is not None else None
@@ -161,29 +154,32 @@ def fetch_weights(store: Store, run_id: str) -> dict[str, Tensor] | None:
         return None
     folder = WEIGHTS_FILE.rpartition("/")[0]
     with tempfile.TemporaryDirectory() as target:
-        fetched = with_retries(
-            f"fetch {folder} of run {run_id}",
-            lambda: store.client.download_artifacts(run_id, folder, target),
-        )
+        download = store.client.download_artifacts
+        fetched = with_retries(f"fetch {folder} of run {run_id}", download, run_id, folder, target)
         return _load_weights(Path(fetched, Path(WEIGHTS_FILE).name), run_id)
 
 
 def has_file(store: Store, run_id: str, name: str) -> bool:
     """Returns whether a run has a file of this path. Raises StoreError."""
     folder = name.rpartition("/")[0] or None
-    listed = with_retries(
-        f"read {store.label}", lambda: store.client.list_artifacts(run_id, folder)
-    )
+    listed = with_retries(f"read {store.label}", store.client.list_artifacts, run_id, folder)
     return name in {file.path for file in listed}
+
+
+def is_undamaged(path: Path) -> bool:
+    """Returns whether a file has the SHA-256 that is stored beside it, if one is."""
+    checksum_file = path.with_name(path.name + ".sha256")
+    if not checksum_file.is_file():
+        return True
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    return checksum_file.read_text(encoding="utf-8").split()[:1] == [checksum]
 
 
 def _load_weights(path: Path, run_id: str) -> dict[str, Tensor]:
     import torch
 
-    checksum_file = path.with_suffix(".pt.sha256")
-    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-    if checksum_file.is_file() and checksum_file.read_text().split()[:1] != [checksum]:
-        raise StoreError(f"the weights of run {run_id} are damaged: their SHA-256 is {checksum}")
+    if not is_undamaged(path):
+        raise StoreError(f"the weights of run {run_id} are damaged: their SHA-256 is another one")
     try:
         state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:

@@ -1,19 +1,31 @@
-"""Runs as plain data, whichever way they were read from the store."""
+"""Runs as plain data, and how MLflow's client reads them, which works for every kind of store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from harness.core.metrics import BEST, EPOCHS_TO_TARGET, EXAMPLES_TO_TARGET, FINAL, THROUGHPUT
 from harness.core.records import Outcome
-from harness.store.names import ARTIFACTS_COMPLETE, TAG_GIT_COMMIT
+from harness.store import names
+from harness.store.retry import with_retries
 
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from harness.store.store import Store
+
+PAGE = 1000
+"""Runs in one answer: it bounds memory."""
+RUNS_A_REQUEST = 100
+"""MLflow's limit for histories in bulk."""
+POINTS_A_RUN = 2500
 SUMMARY_PREFIXES = (FINAL, BEST, "time/", "memory/")
 SUMMARY_METRICS = (EPOCHS_TO_TARGET, EXAMPLES_TO_TARGET, THROUGHPUT)
 """The metrics that summarise a run; with the prefixes above, those that `StoredRun` holds."""
-TAG_PREFIXES = ("harness.", "mlflow.parentRunId", TAG_GIT_COMMIT)
+TAG_PREFIXES = ("harness.", "mlflow.parentRunId", names.TAG_GIT_COMMIT)
 """The tags that `StoredRun` holds."""
 
 MetricPoint = tuple[str, str, int, float]
@@ -49,7 +61,8 @@ class RunSummary:
     ) -> RunSummary:
         """Builds a summary from stored values. outcome, artifacts: values of tags."""
         known = Outcome(outcome) if outcome in set(Outcome) else None
-        return cls(run_id, trial_id, known, best, artifacts == ARTIFACTS_COMPLETE, started or 0)
+        is_complete = artifacts == names.ARTIFACTS_COMPLETE
+        return cls(run_id, trial_id, known, best, is_complete, started or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +81,129 @@ class StoredRun:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-class RunReader(Protocol):
-    """Reads the runs of a store."""
-
-    def latest_runs(self, experiment_id: str) -> dict[str, RunSummary]:
-        """Returns the latest run of each trial, by trial id, without superseded runs."""
-        ...
-
-    def runs(self, experiment_id: str) -> list[StoredRun]:
-        """Returns all runs that are not deleted, the oldest first."""
-        ...
-
-    def histories(self, run_ids: Sequence[str], metrics: Sequence[str]) -> list[MetricPoint]:
-        """Returns all points of these metrics of these runs, in any order."""
-        ...
-
-
 def latest_of_each_trial(runs: Iterable[RunSummary]) -> dict[str, RunSummary]:
     """Returns the run of each trial that started last, by trial id."""
     return {run.trial_id: run for run in sorted(runs, key=lambda run: (run.started, run.run_id))}
+
+
+@dataclass(frozen=True, slots=True)
+class ClientReader:
+    """Reads a store by requests of MLflow's client. Every method raises StoreError.
+
+    `tables.TableReader` has the same methods for a store that is a SQLite file.
+    """
+
+    store: Store
+
+    def latest_runs(self, experiment_id: str, trial_id: str | None = None) -> dict[str, RunSummary]:
+        """Returns the latest run of each trial, by trial id, without superseded runs.
+
+        trial_id: of one trial alone.
+        """
+        matches = f"tags.`{names.TAG_KIND}` = '{names.TRIAL}'"
+        if trial_id is not None:
+            matches += f" AND params.{names.PARAM_TRIAL} = '{trial_id}'"
+        complete, without_params = [], []
+        for run in search_runs(self.store, [experiment_id], matches):
+            if names.TAG_SUPERSEDED in run.data.tags:
+                continue
+            if trial := run.data.params.get(names.PARAM_TRIAL):
+                complete.append(_summary(run, trial))
+            elif trial := run.data.tags.get(names.TAG_IDS, "").partition(" ")[0]:
+                # Its process lost the server, or died, before it wrote the params.
+                without_params.append(_summary(run, trial))
+        return latest_of_each_trial(without_params) | latest_of_each_trial(complete)
+
+    def runs(self, experiment_id: str) -> list[StoredRun]:
+        """Returns all runs that are not deleted, the oldest first."""
+        return [_stored_run(run) for run in search_runs(self.store, [experiment_id])]
+
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str]) -> list[MetricPoint]:
+        """Returns all points of these metrics of these runs, in any order. Sends the request from
+        which MLflow's UI draws its charts."""
+        points: list[MetricPoint] = []
+        for metric in metrics:
+            for start in range(0, len(run_ids), RUNS_A_REQUEST):
+                some = run_ids[start : start + RUNS_A_REQUEST]
+                read = f"read {self.store.label}"
+                points += with_retries(read, _request_histories, self.store, some, metric)
+        return points
+
+
+def search_runs(
+    store: Store, experiment_ids: list[str], matches: str = "", newest_first: bool = False
+) -> Iterator[Run]:
+    """Yields the runs that MLflow's search finds. matches: a filter in MLflow's language.
+
+    The oldest come first: runs that start meanwhile come last and do not shift the pages.
+    """
+    order = [f"attributes.start_time {'DESC' if newest_first else 'ASC'}"]
+    search = partial(store.client.search_runs, max_results=PAGE, order_by=order)
+    return _all_pages(store, search, experiment_ids, matches) if experiment_ids else iter(())
+
+
+def experiment_titles(store: Store) -> dict[str, str]:
+    """Returns the name of every experiment that is not deleted, by its id."""
+    experiments = _all_pages(store, store.client.search_experiments)
+    return {experiment.experiment_id: experiment.name for experiment in experiments}
+
+
+def _all_pages(store: Store, search: Callable[..., Any], *args: Any) -> Iterator[Any]:
+    """Yields what all pages of a search of MLflow's client have."""
+    token: str | None = None
+    while True:
+        page = with_retries(f"read {store.label}", search, *args, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _summary(run: Run, trial_id: str) -> RunSummary:
+    tags = run.data.tags
+    return RunSummary.of(
+        run.info.run_id,
+        trial_id,
+        tags.get(names.TAG_OUTCOME),
+        run.data.metrics.get(BEST + tags.get(names.TAG_METRIC, "")),
+        tags.get(names.TAG_ARTIFACTS),
+        run.info.start_time,
+    )
+
+
+def _stored_run(run: Run) -> StoredRun:
+    tags = run.data.tags.items()
+    return StoredRun(
+        run_id=run.info.run_id,
+        name=run.info.run_name or "",
+        status=run.info.status,
+        started=run.info.start_time or 0,
+        params=run.data.params,
+        metrics={
+            name: value
+            for name, value in run.data.metrics.items()
+            if name.startswith(SUMMARY_PREFIXES) or name in SUMMARY_METRICS
+        },
+        tags={name: value for name, value in tags if name.startswith(TAG_PREFIXES)},
+    )
+
+
+def _request_histories(store: Store, run_ids: Sequence[str], metric: str) -> list[MetricPoint]:
+    from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+    backend = store.client._tracking_client.store
+    if not hasattr(backend, "get_host_creds"):  # A database that MLflow opens itself.
+        points = backend.get_metric_history_bulk_interval(
+            list(run_ids), metric, POINTS_A_RUN, None, None
+        )
+        return [(point.run_id, metric, point.step, point.value) for point in points]
+    endpoint = "/ajax-api/2.0/mlflow/metrics/get-history-bulk-interval"
+    params = {"run_ids": list(run_ids), "metric_key": metric, "max_results": POINTS_A_RUN}
+    answer = http_request(  # type: ignore[no-untyped-call]
+        backend.get_host_creds(), endpoint, "GET", params=params
+    )
+    points = verify_rest_response(answer, endpoint).json().get("metrics", [])
+    return [
+        (point["run_id"], metric, int(point.get("step", 0)), float(point["value"]))
+        for point in points
+    ]

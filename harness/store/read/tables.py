@@ -14,15 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.metrics import BEST
-from harness.store.names import (
-    PARAM_TRIAL,
-    TAG_ARTIFACTS,
-    TAG_KIND,
-    TAG_METRIC,
-    TAG_OUTCOME,
-    TAG_SUPERSEDED,
-    TRIAL,
-)
+from harness.store import names
 from harness.store.read.runs import (
     SUMMARY_METRICS,
     SUMMARY_PREFIXES,
@@ -57,13 +49,13 @@ class TableReader:
         return None if row is None else str(row[0])
 
     def latest_runs(self, experiment_id: str) -> dict[str, RunSummary]:
-        """See `RunReader`."""
+        """See `ClientReader`."""
         with self._connect() as connection:
             rows = connection.execute(_SUMMARIES, {"experiment": int(experiment_id)}).fetchall()
         return latest_of_each_trial(RunSummary.of(*row) for row in rows)
 
     def runs(self, experiment_id: str) -> list[StoredRun]:
-        """See `RunReader`."""
+        """See `ClientReader`."""
         with self._connect() as connection:
             connection.execute("BEGIN")  # All four queries see the same moment.
             values = (int(experiment_id),)
@@ -77,7 +69,7 @@ class TableReader:
         return list(runs.values())
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str]) -> list[MetricPoint]:
-        """See `RunReader`."""
+        """See `ClientReader`."""
         points: list[MetricPoint] = []
         with self._connect() as connection:
             for start in range(0, len(run_ids), RUNS_A_QUERY):
@@ -139,17 +131,17 @@ def _marks(values: Sequence[str]) -> str:
 _SUMMARIES = f"""
 SELECT runs.run_uuid, trial.value, outcome.value, best.value, artifacts.value, runs.start_time
 FROM runs
-JOIN tags kind ON kind.run_uuid = runs.run_uuid AND kind.key = '{TAG_KIND}'
-JOIN params trial ON trial.run_uuid = runs.run_uuid AND trial.key = '{PARAM_TRIAL}'
-LEFT JOIN tags outcome ON outcome.run_uuid = runs.run_uuid AND outcome.key = '{TAG_OUTCOME}'
-LEFT JOIN tags gone ON gone.run_uuid = runs.run_uuid AND gone.key = '{TAG_SUPERSEDED}'
+JOIN tags kind ON kind.run_uuid = runs.run_uuid AND kind.key = '{names.TAG_KIND}'
+JOIN params trial ON trial.run_uuid = runs.run_uuid AND trial.key = '{names.PARAM_TRIAL}'
+LEFT JOIN tags outcome ON outcome.run_uuid = runs.run_uuid AND outcome.key = '{names.TAG_OUTCOME}'
+LEFT JOIN tags gone ON gone.run_uuid = runs.run_uuid AND gone.key = '{names.TAG_SUPERSEDED}'
 LEFT JOIN tags artifacts
-    ON artifacts.run_uuid = runs.run_uuid AND artifacts.key = '{TAG_ARTIFACTS}'
-LEFT JOIN tags metric ON metric.run_uuid = runs.run_uuid AND metric.key = '{TAG_METRIC}'
+    ON artifacts.run_uuid = runs.run_uuid AND artifacts.key = '{names.TAG_ARTIFACTS}'
+LEFT JOIN tags metric ON metric.run_uuid = runs.run_uuid AND metric.key = '{names.TAG_METRIC}'
 LEFT JOIN latest_metrics best
     ON best.run_uuid = runs.run_uuid AND best.key = '{BEST}' || metric.value
 WHERE runs.experiment_id = :experiment AND runs.lifecycle_stage = 'active'
-    AND kind.value = '{TRIAL}' AND gone.key IS NULL
+    AND kind.value = '{names.TRIAL}' AND gone.key IS NULL
 """  # noqa: S608 - made of this package's constants
 _OF_EXPERIMENT = "r.experiment_id = ? AND r.lifecycle_stage = 'active'"
 _RUNS = f"""

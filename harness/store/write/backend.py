@@ -14,7 +14,7 @@ from harness.store.retry import with_retries
 from harness.store.store import Store
 
 if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import DatasetInput
 
 T = TypeVar("T")
 
@@ -91,16 +91,14 @@ class ClientBackend:
         self._client = store.client
 
     def create(self, new: NewRun) -> CreatedRun:
-        run: Run = with_retries(
-            "create a run",
-            lambda: self._client.create_run(
-                new.experiment_id, start_time=new.started, tags=dict(new.tags), run_name=new.name
-            ),
+        create, tags = self._client.create_run, dict(new.tags)
+        run = with_retries(
+            "create a run", create, new.experiment_id, new.started, tags, run_name=new.name
         )
-        run_id, dataset = run.info.run_id, new.dataset
-        if dataset is not None:
-            with_retries("write to a run", lambda: self._client.log_inputs(run_id, [dataset]))
-        return CreatedRun(run_id, run.info.artifact_uri)
+        if new.dataset is not None:
+            log = self._client.log_inputs
+            with_retries("write to a run", log, run.info.run_id, [new.dataset])
+        return CreatedRun(run.info.run_id, run.info.artifact_uri)
 
     def write(
         self,
@@ -111,21 +109,15 @@ class ClientBackend:
     ) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        batches = split_into_batches(
-            [Metric(*point) for point in points],
-            [Param(key, value) for key, value in (params or {}).items()],
-            [RunTag(key, value) for key, value in (tags or {}).items()],
-        )
-        for batch in batches:
-            with_retries("write to a run", lambda batch=batch: self._log_batch(run_id, *batch))  # type: ignore[misc]
-
-    def _log_batch(self, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
-        self._client.log_batch(run_id, metrics, params, tags, synchronous=True)
+        metrics: list[Any] = [Metric(*point) for point in points]
+        all_params = [Param(key, value) for key, value in (params or {}).items()]
+        all_tags = [RunTag(key, value) for key, value in (tags or {}).items()]
+        for batch in split_into_batches(metrics, all_params, all_tags):
+            log = self._client.log_batch
+            with_retries("write to a run", log, run_id, *batch, synchronous=True)
 
     def end(self, run_id: str, status: str, end: int) -> None:
-        with_retries(
-            "close a run", lambda: self._client.set_terminated(run_id, status, end_time=end)
-        )
+        with_retries("close a run", self._client.set_terminated, run_id, status, end)
 
     def commit(self) -> None:
         """Does nothing: this backend buffers no rows."""

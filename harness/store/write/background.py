@@ -17,10 +17,11 @@ from typing import Any, Final
 from harness.core.errors import StoreUnreachable
 from harness.core.records import NOT_REPEATED, Ended, Record
 from harness.experiment.plan import PlannedTrial
+from harness.store.provenance import Moment
 from harness.store.retry import retry_while
 from harness.store.write.outbox import TimedRecord
 from harness.store.write.sweep_writer import StoredTrial, SweepWriter
-from harness.store.write.trial_run import Moment, TrialRun
+from harness.store.write.trial_run import TrialRun
 
 COMMIT_SECONDS = 0.5
 """Between two commits: a record that comes alone is committed at once, and of a burst of short

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.core.files import load_or_warn, write_checksummed
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.store.coordination.processes import is_dead, process_tag
-from harness.store.write.trial_run import Moment
+from harness.store.provenance import Moment
 
 _SUFFIX = ".trial"
 _NAME = re.compile(r"[0-9a-f]{1,64}")
@@ -52,7 +52,10 @@ class Outbox:
             "trial_id": trial_id,
             "owner": process_tag(),
             "started": (started.utc, started.steady),
-            "records": [(_plain(record), at.utc, at.steady) for record, at in records],
+            "records": [
+                ({"kind": type(record).__name__, **_plain(record)}, at.utc, at.steady)
+                for record, at in records
+            ],
             "sampler": dict(search or {}),
         }
         write_checksummed(self._path(trial_id), content)
@@ -100,27 +103,15 @@ _STORED_NAMES = {"metadata": "facts", "test_outputs": "evidence"}
 """Fields that have another name in the files, as they had in version 0."""
 
 
-def _plain(record: Record) -> dict[str, Any]:
-    """Returns a record as primitives and tensors, which torch loads without running code."""
-    values = {
-        _STORED_NAMES.get(field.name, field.name): getattr(record, field.name)
-        for field in fields(record)
-    }
-    match record:
-        case Started():
-            values["facts"] = dict(record.metadata)
-        case Measured():
-            values["values"] = dict(record.values)
-        case Ended():
-            values["outcome"] = record.outcome.value
-            values["final"] = dict(record.final)
-            values["facts"] = dict(record.metadata)
-            if record.test_outputs is not None:
-                values["evidence"] = {
-                    field.name: getattr(record.test_outputs, field.name)
-                    for field in fields(record.test_outputs)
-                } | {"state_dict": dict(record.test_outputs.state_dict)}
-    return {"kind": type(record).__name__, **values}
+def _plain(value: Any) -> Any:
+    """Returns a record, or the value of one of its fields, as primitives and tensors, which torch
+    loads without running code."""
+    if is_dataclass(value):
+        stored = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {_STORED_NAMES.get(name, name): plain for name, plain in stored.items()}
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.value if isinstance(value, Outcome) else value
 
 
 def _record(plain: dict[str, Any]) -> Record:

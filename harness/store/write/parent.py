@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from harness.core.metrics import BEST, Goal
@@ -22,8 +21,7 @@ from harness.store.retry import with_retries
 from harness.store.store import Store
 from harness.store.uris import redact
 from harness.store.write.backend import ClientBackend
-from harness.store.write.files import Contents
-from harness.store.write.trial_run import RunLog
+from harness.store.write.trial_run import Contents, RunLog
 
 
 class ParentRun:
@@ -142,15 +140,11 @@ def _describe_experiment(store: Store, experiment_id: str, plan: Plan) -> None:
     }
     if experiment.description:
         tags["mlflow.note.content"] = html.escape(experiment.description)
-
     for name, value in tags.items():
-        with_retries(
-            "describe the experiment",
-            partial(_set_experiment_tag, store, experiment_id, name, value),
-        )
+        with_retries("describe the experiment", _set_tag, store, experiment_id, name, value)
 
 
-def _set_experiment_tag(store: Store, experiment_id: str, name: str, value: str) -> None:
+def _set_tag(store: Store, experiment_id: str, name: str, value: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:

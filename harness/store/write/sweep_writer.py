@@ -22,6 +22,7 @@ from harness.store.artifacts.trial_files import store_artifacts
 from harness.store.coordination.leases import Lease
 from harness.store.coordination.processes import ActiveWriter
 from harness.store.coordination.stale_runs import clean_up_after_dead_processes
+from harness.store.provenance import Moment
 from harness.store.retry import with_retries
 from harness.store.store import Store
 from harness.store.write.backend import Backend, ClientBackend
@@ -29,7 +30,7 @@ from harness.store.write.inputs import DatasetInputs, ParamTable
 from harness.store.write.outbox import Outbox
 from harness.store.write.parent import ParentRun, common_tags, folder_of
 from harness.store.write.sql_backend import SqlBackend
-from harness.store.write.trial_run import Moment, RunLog, TrialRun
+from harness.store.write.trial_run import RunLog, TrialRun
 
 _logger = logging.getLogger(__name__)
 

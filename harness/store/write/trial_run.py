@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import json
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
@@ -14,10 +16,10 @@ from harness.core.records import FINISHED, BatchLosses, Ended, Measured, Outcome
 from harness.core.text import format_value
 from harness.experiment.plan import PlannedTrial
 from harness.store import names
-from harness.store.provenance import Times, trial_provenance
+from harness.store.provenance import Moment, trial_provenance
+from harness.store.retry import with_retries
 from harness.store.uris import redact
 from harness.store.write.backend import Backend, NewRun, Point
-from harness.store.write.files import Contents, store_files
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -49,19 +51,8 @@ METADATA_TAGS: Final[Mapping[str, str]] = {
 """Tags by the entry of a record's metadata that they hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """When something happened, which may be long before it is written.
-
-    utc: milliseconds since 1970, UTC. steady: seconds of a clock that nobody sets.
-    """
-
-    utc: int
-    steady: float
-
-    @classmethod
-    def now(cls) -> Moment:
-        return cls(time.time_ns() // 1_000_000, time.monotonic())
+Contents = Mapping[str, str | Mapping[str, Any]]
+"""Files by their path in the run: text, or a mapping that is stored as JSON."""
 
 
 class RunLog:
@@ -118,7 +109,19 @@ class RunLog:
         self._points, self._params, self._tags = [], {}, {}
 
     def files(self, contents: Contents) -> None:
-        store_files(self._artifacts, self._backend.uri, contents)
+        """Stores files with the run, in place if the run's folder is on this machine."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+        # The client's own log_artifacts asks the store for the run before each upload.
+        repository = get_artifact_repository(self._artifacts, tracking_uri=self._backend.uri)
+        if type(repository) is LocalArtifactRepository:
+            home = Path(repository.artifact_dir)
+            with_retries("store a run's files", _write_files, home, contents)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            _write_files(Path(folder), contents)
+            with_retries("store a run's files", repository.log_artifacts, folder)
 
     def end(self, status: str, end: int | None = None) -> None:
         """Flushes, then closes the run. status: "FINISHED", "FAILED" or "KILLED"."""
@@ -128,6 +131,20 @@ class RunLog:
 
 def _without_long(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if len(value) <= MAX_TAG_LENGTH}
+
+
+def _write_files(home: Path, contents: Contents) -> None:
+    """Writes each file whole or not at all."""
+    for name, content in contents.items():
+        path = home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            text = content if isinstance(content, str) else json.dumps(content, indent=1)
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
@@ -172,16 +189,15 @@ class TrialRun:
             summary = summarise_trial(self.history, ended.final, self.goal)
             self.log.metrics(summary, self._last_epoch, at.utc)
         self._add_metadata(ended.metadata)
-        times = Times(start=self.started.utc, end=at.utc, seconds=at.steady - self.started.steady)
         provenance = trial_provenance(
-            folder, self.planned, fingerprint, self._metadata, ended, times, self.search
+            folder, self.planned, fingerprint, self._metadata, ended, self.started, at, self.search
         )
-        files: dict[str, str | Mapping[str, Any]] = {"provenance.json": provenance}
+        files: dict[str, str | Mapping[str, Any]] = {names.PROVENANCE_FILE: provenance}
         if ended.traceback:
             files["traceback.txt"] = redact(ended.traceback)
         self.log.files(files)
         self.log.tags({**tags, **self._outcome_tags(ended)})
-        self.log.end(STATUS[ended.outcome], times.end)
+        self.log.end(STATUS[ended.outcome], at.utc)
 
     @property
     def _last_epoch(self) -> int:
@@ -189,13 +205,8 @@ class TrialRun:
 
     def _add_metadata(self, metadata: Mapping[str, Any]) -> None:
         self._metadata = {**self._metadata, **metadata}
-        self.log.tags(
-            {
-                tag: format_value(metadata[name])
-                for name, tag in METADATA_TAGS.items()
-                if name in metadata
-            }
-        )
+        tags = {tag: name for name, tag in METADATA_TAGS.items() if name in metadata}
+        self.log.tags({tag: format_value(metadata[name]) for tag, name in tags.items()})
 
     def _outcome_tags(self, ended: Ended) -> dict[str, str]:
         tags = {names.TAG_OUTCOME: ended.outcome.value}

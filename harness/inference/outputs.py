@@ -13,7 +13,7 @@ from harness.inference.trained_model import TrainedModel
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.store.artifacts.figure_data import Predictions
+    from harness.store.artifacts.figures import Predictions
 
 MAX_IMAGES = 32
 """How many images the gallery shows."""
@@ -28,8 +28,7 @@ def predict_test(folder: Path, model: TrainedModel) -> Iterator[str]:
 
     Yields lines for people.
     """
-    from harness.store.artifacts.figure_data import predicted_over_true
-    from harness.store.artifacts.figures import draw
+    from harness.store.artifacts.figures import draw, predicted_over_true
     from harness.store.artifacts.trial_files import write_predictions
     from harness.training.evaluation import compute_metrics
 
@@ -95,7 +94,7 @@ def _predictions(model: TrainedModel, outputs: Tensor, targets: Tensor | None) -
     import torch
 
     from harness.core.records import TestOutputs
-    from harness.store.artifacts.figure_data import predictions
+    from harness.store.artifacts.figures import predictions
 
     info = model.raw.info
     if targets is None:

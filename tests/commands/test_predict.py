@@ -443,7 +443,7 @@ def test_all_bad_files_are_reported_at_once(
 def test_class_names_cannot_act_as_formulas(tmp_path: Path) -> None:
     from harness.core.text import format_csv
     from harness.inference.outputs import _file_rows
-    from harness.store.artifacts.figure_data import Predictions
+    from harness.store.artifacts.figures import Predictions
 
     found = Predictions(np.zeros(1), np.zeros(1, int), np.ones((1, 1)), ("=cmd()",))
 

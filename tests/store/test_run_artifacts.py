@@ -13,7 +13,7 @@ import torch
 from harness.components.base import DataInfo, Task
 from harness.core.records import TestOutputs
 from harness.store.artifacts.best_trials import TrialOutputs
-from harness.store.artifacts.figure_data import predictions
+from harness.store.artifacts.figures import predictions
 from harness.store.artifacts.trial_files import log_model, rebuild, write_predictions
 from harness.store.store import Store, open_store
 from tests.store.store_support import children, digits, done, made_outputs, make_plan, write

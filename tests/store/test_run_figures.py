@@ -10,21 +10,20 @@ from sklearn.metrics import auc, roc_curve
 
 from harness.components.base import DataInfo, Task
 from harness.core.records import Measured, TestOutputs
-from harness.store.artifacts.figure_data import (
+from harness.store.artifacts.figures import (
     FigureData,
     FigureLine,
     Predictions,
-    area,
     class_probabilities,
     confusion_matrix,
+    draw,
     epoch_curves,
     image_grid,
+    plain,
     predicted_over_true,
     predictions,
     roc_curves,
-    roc_points,
 )
-from harness.store.artifacts.figures import draw, plain
 
 HISTORY = (
     Measured(0, {"val/loss": 2.0, "val/accuracy": 0.1, "lr": 0.1, "time/train_s": 0.0}, 0),
@@ -51,7 +50,7 @@ def test_curves_hold_what_was_measured_split_by_split() -> None:
         FigureLine("val", (0.0, 2.0), (2.0, 0.7)),
     )
     assert found["loss"].title == "mlp\nloss over 2 epochs"
-    assert found["accuracy"].y_label == "accuracy"
+    assert found["accuracy"].quantity == "accuracy"
 
 
 def test_probabilities_match_torch() -> None:
@@ -82,11 +81,13 @@ def test_roc_matches_scikit_learn(seed: int) -> None:
     found = made(seed=seed)
     assert found.probabilities is not None
     scores, positive = found.probabilities[:, 1], found.true == 1
-    x, y = roc_points(scores, positive)
+    record = roc_curves("mlp", found)
+    assert record is not None
+    line = next(line for line in record.lines if line.name.startswith("class 1"))
     expected_x, expected_y, _ = roc_curve(positive, scores, drop_intermediate=False)
-    np.testing.assert_allclose(x, expected_x)
-    np.testing.assert_allclose(y, expected_y)
-    assert area(x, y) == pytest.approx(auc(expected_x, expected_y))
+    np.testing.assert_allclose(line.x, expected_x)
+    np.testing.assert_allclose(line.y, expected_y)
+    assert line.name == f"class 1 ({auc(expected_x, expected_y):.4f})"
 
 
 def test_roc_of_two_classes_is_one_curve() -> None:
@@ -100,7 +101,7 @@ def test_roc_of_many_classes_shows_the_worst_and_says_so() -> None:
     assert record is not None
     assert len(record.lines) == 10
     assert "the 10 of 20 classes with the smallest area" in record.title
-    areas = [area(np.array(line.x), np.array(line.y)) for line in record.lines]
+    areas = [auc(line.x, line.y) for line in record.lines]
     assert areas == sorted(areas)
 
 

@@ -1,36 +1,241 @@
-"""Draws the records of `figure_data` with matplotlib, without pyplot's global state.
+"""A run's figures: what they show, as plain data, and how matplotlib draws it.
 
-The colours are those of Okabe and Ito (2008), which people with any colour vision can distinguish.
-Lines also differ in their dashes, and right and wrong predictions in their mark.
+The drawing uses none of pyplot's global state. The colours are those of Okabe and Ito (2008), which
+people with any colour vision can distinguish. Lines also differ in their dashes, and right and
+wrong predictions in their mark.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import cycle
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from harness.store.artifacts.figure_data import (
-    ConfusionMatrix,
-    EpochCurves,
-    FigureData,
-    FigureLine,
-    ImageGrid,
-    PredictedOverTrue,
-    RocCurves,
-)
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.components.base import DataInfo
+from harness.core.records import Measured, TestOutputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.int64]
+
+SPLITS = ("train", "val", "test")
+ROC_CURVES = 10
+GALLERY_IMAGES = 24
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.")
 BLUE, ORANGE, GREY = COLOURS[0], COLOURS[1], "#777777"
 CLASSES_WITH_NUMBERS = 25
 NAME_CHARACTERS = 28
 MARKED_POINTS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Predictions on the test split.
+
+    true, predicted: [N] class numbers, or [N, T] values of a regression. probabilities: [N, C] of
+    each class, None for a regression. classes: names by number.
+    """
+
+    true: NDArray[Any]
+    predicted: NDArray[Any]
+    probabilities: Floats | None
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.true)
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.mean(self.true == self.predicted))
+
+
+@dataclass(frozen=True, slots=True)
+class FigureLine:
+    """One curve: x and y of one length."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochCurves:
+    """A quantity by epoch, with a line for each split."""
+
+    title: str
+    quantity: str
+    lines: tuple[FigureLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfusionMatrix:
+    """counts[i, j]: examples of class i that were predicted as class j."""
+
+    title: str
+    classes: tuple[str, ...]
+    counts: Integers
+
+
+@dataclass(frozen=True, slots=True)
+class RocCurves:
+    """Receiver operating characteristic of each class against the rest; the name of a line has its
+    area."""
+
+    title: str
+    lines: tuple[FigureLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedOverTrue:
+    """Predicted over true value, [N] each."""
+
+    title: str
+    name: str
+    true: Floats
+    predicted: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class ImageGrid:
+    """Images with their predictions.
+
+    images: [n, H, W] or [n, H, W, 3], in [0, 1]. captions: "predicted (true)". right: whether each
+    prediction is right.
+    """
+
+    title: str
+    images: Floats
+    captions: tuple[str, ...]
+    right: tuple[bool, ...]
+
+
+FigureData = EpochCurves | ConfusionMatrix | RocCurves | PredictedOverTrue | ImageGrid
+
+
+def predictions(info: DataInfo, test_outputs: TestOutputs) -> Predictions:
+    """Returns predictions from test outputs: logits of classes, or values of a regression."""
+    outputs = test_outputs.outputs.float().numpy()
+    targets = test_outputs.targets.numpy()
+    if not info.task.is_classification:
+        return Predictions(targets, outputs, None, info.classes)
+    probabilities = class_probabilities(outputs)
+    # A tie of one logit at 0 goes to class 0, as in the metrics; argmax does the same.
+    return Predictions(targets, probabilities.argmax(axis=1), probabilities, info.classes)
+
+
+def class_probabilities(logits: Floats) -> Floats:
+    """Returns probabilities [N, C] of logits [N, C], or [N, 2] of logits [N, 1] of class 1."""
+    logits = logits.astype(np.float64)
+    if logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def epoch_curves(name: str, history: Sequence[Measured]) -> dict[str, EpochCurves]:
+    """Returns a figure for each quantity that was measured on splits, by its name ("loss")."""
+    quantities = dict.fromkeys(
+        quantity
+        for point in history
+        for split, _, quantity in (key.partition("/") for key in point.values)
+        if split in SPLITS and quantity
+    )
+    curves = {}
+    for quantity in quantities:
+        lines = []
+        for split in SPLITS:
+            key = f"{split}/{quantity}"
+            points = [(float(p.epoch), p.values[key]) for p in history if key in p.values]
+            if points:
+                lines.append(FigureLine(split, *zip(*points, strict=True)))
+        title = f"{name}\n{quantity} over {history[-1].epoch} epochs"
+        curves[quantity] = EpochCurves(title, quantity, tuple(lines))
+    return curves
+
+
+def confusion_matrix(name: str, predictions: Predictions) -> ConfusionMatrix:
+    """Returns the counts of each true and predicted class."""
+    n = len(predictions.classes)
+    pairs = n * predictions.true + predictions.predicted
+    counts = np.bincount(pairs, minlength=n * n).reshape(n, n)
+    accuracy = f"accuracy {predictions.accuracy:.4f}"
+    title = f"{name}\nconfusion on {len(predictions)} test examples, {accuracy}"
+    return ConfusionMatrix(title, predictions.classes, counts)
+
+
+def roc_curves(name: str, predictions: Predictions) -> RocCurves | None:
+    """Returns the curve of each class against the rest, or of class 1 of two.
+
+    Classes without both positive and negative examples have no curve; returns None if none has one.
+    Of many classes, those with the smallest area are shown.
+    """
+    from sklearn.metrics import auc, roc_curve
+
+    assert predictions.probabilities is not None  # noqa: S101 - a classification has them
+    count = len(predictions.classes)
+    numbers: Iterable[int] = range(count) if count > 2 else (1,)
+    drawn = []
+    for number in numbers:
+        positive = predictions.true == number
+        if 0 < positive.sum() < len(positive):
+            scores = predictions.probabilities[:, number]
+            x, y, _ = roc_curve(positive, scores, drop_intermediate=False)
+            drawn.append((float(auc(x, y)), predictions.classes[number], x, y))
+    if not drawn:
+        return None
+    shown = sorted(drawn, key=lambda curve: curve[0])[:ROC_CURVES]
+    lines = tuple(
+        FigureLine(f"{label} ({size:.4f})", tuple(x), tuple(y)) for size, label, x, y in shown
+    )
+    which = f"the {len(shown)} of {len(drawn)} classes with the smallest area, "
+    return RocCurves(
+        f"{name}\nROC, {which if len(shown) < len(drawn) else ''}{len(predictions)} test examples",
+        lines,
+    )
+
+
+def predicted_over_true(name: str, predictions: Predictions) -> list[PredictedOverTrue]:
+    """Returns a scatter plot for each target of a regression."""
+    plots = []
+    targets = predictions.true.shape[1]
+    for column in range(targets):
+        true, predicted = predictions.true[:, column], predictions.predicted[:, column]
+        which = f", target {column + 1} of {targets}" if targets > 1 else ""
+        error = float(np.sqrt(np.mean((true - predicted) ** 2)))
+        title = f"{name}\n{len(predictions)} test examples{which}, RMSE {error:.4g}"
+        plots.append(PredictedOverTrue(title, f"target_{column + 1}", true, predicted))
+    return plots
+
+
+def image_grid(name: str, predictions: Predictions, inputs: NDArray[np.uint8]) -> ImageGrid:
+    """Returns the first test images, with their predicted classes.
+
+    inputs: [n, C, H, W], one or three channels.
+    """
+    images = inputs[:GALLERY_IMAGES].astype(np.float64)
+    images /= images.max(initial=1.0)  # Data sets differ in the value that means white.
+    images = images[:, 0] if images.shape[1] == 1 else images[:, :3].transpose(0, 2, 3, 1)
+    right: list[bool] = []
+    captions: list[str] = []
+    for true, predicted in zip(predictions.true, predictions.predicted, strict=True):
+        if len(captions) == len(images):
+            break
+        right.append(bool(true == predicted))
+        guess = predictions.classes[predicted]
+        captions.append(guess if right[-1] else f"{guess} (true: {predictions.classes[true]})")
+    title = (
+        f"{name}\nthe first {len(captions)} of {len(predictions)} test images, {sum(right)} right"
+    )
+    return ImageGrid(title, images[: len(captions)], tuple(captions), tuple(right))
 
 
 def draw(record: FigureData) -> Figure:
@@ -60,8 +265,8 @@ def _curves(record: EpochCurves) -> Figure:
 
     figure, axes = _figure(record.title)
     _lines(axes, record.lines)
-    axes.set_xlabel(record.x_label)
-    axes.set_ylabel(plain(record.y_label))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(plain(record.quantity))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
@@ -150,12 +355,8 @@ def _figure(title: str, size: tuple[float, float] = (7.2, 4.4)) -> tuple[Figure,
 
 
 def _lines(axes: Axes, lines: Iterable[FigureLine]) -> None:
-    for line, style in zip(lines, _styles(), strict=False):
+    axes.set_prop_cycle(color=COLOURS * len(DASHES), linestyle=DASHES * len(COLOURS))
+    for line in lines:
         marker = "o" if len(line.x) <= MARKED_POINTS else None
-        axes.plot(line.x, line.y, label=plain(line.name, 60), marker=marker, markersize=3, **style)
+        axes.plot(line.x, line.y, label=plain(line.name, 60), marker=marker, markersize=3)
     axes.legend(fontsize="small")
-
-
-def _styles() -> Iterator[dict[str, Any]]:
-    for index, dashes in enumerate(cycle(DASHES)):
-        yield {"color": COLOURS[index % len(COLOURS)], "linestyle": dashes}

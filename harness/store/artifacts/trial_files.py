@@ -7,7 +7,7 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,28 +16,19 @@ from typing import TYPE_CHECKING
 from harness.components.base import DataInfo
 from harness.core import paths
 from harness.core.errors import StoreError
-from harness.core.records import Measured, TestOutputs
+from harness.core.records import TestOutputs
 from harness.core.text import format_csv
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
+from harness.store.artifacts import figures
 from harness.store.artifacts.best_trials import TrialOutputs
-from harness.store.artifacts.figure_data import (
-    FigureData,
-    Predictions,
-    confusion_matrix,
-    epoch_curves,
-    image_grid,
-    predicted_over_true,
-    predictions,
-    roc_curves,
-)
+from harness.store.artifacts.figures import FigureData, Predictions, predictions
 from harness.store.names import ARTIFACTS_COMPLETE, WEIGHTS_FILE
 from harness.store.retry import with_retries
 from harness.store.store import Store
 
 if TYPE_CHECKING:
     import torch
-    from mlflow.models import ModelSignature
     from torch import nn
 
 DOTS_PER_INCH = 110
@@ -63,11 +54,9 @@ def store_artifacts(store: Store, planned: PlannedTrial, outputs: TrialOutputs) 
         attempt("weights", lambda: write_weights(folder, test_outputs))
         csv = folder / "predictions.csv"
         attempt("predictions", lambda: write_predictions(csv, predictions(info, test_outputs)))
-        figures = folder / "figures"
-        history = outputs.history
-        attempt("figures", lambda: draw_figures(figures, planned.name, info, history, test_outputs))
+        attempt("figures", lambda: draw_figures(folder / "figures", planned.name, info, outputs))
         upload = store.client.log_artifacts
-        with_retries("store a run's files", lambda: upload(outputs.run_id, str(folder)))
+        with_retries("store a run's files", upload, outputs.run_id, str(folder))
         attempt("model", lambda: log_model(store, planned, info, outputs))
     if not missing:
         return ARTIFACTS_COMPLETE
@@ -98,15 +87,11 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     path.write_text(format_csv(header, _rows(predictions)), encoding="utf-8")
 
 
-def draw_figures(
-    folder: Path, name: str, info: DataInfo, history: Sequence[Measured], test_outputs: TestOutputs
-) -> None:
+def draw_figures(folder: Path, name: str, info: DataInfo, outputs: TrialOutputs) -> None:
     """Draws all figures of a run as PNG files."""
-    from harness.store.artifacts.figures import draw
-
     folder.mkdir(parents=True, exist_ok=True)
-    for file_name, data in _figures(name, info, history, test_outputs):
-        draw(data).savefig(folder / f"{file_name}.png", dpi=DOTS_PER_INCH)
+    for file_name, data in _figures(name, info, outputs):
+        figures.draw(data).savefig(folder / f"{file_name}.png", dpi=DOTS_PER_INCH)
 
 
 def log_model(store: Store, planned: PlannedTrial, info: DataInfo, outputs: TrialOutputs) -> None:
@@ -124,16 +109,14 @@ def log_model(store: Store, planned: PlannedTrial, info: DataInfo, outputs: Tria
         model_id = _create_logged_model(store, planned, outputs.run_id)
         try:
             _save_model(folder, network, info, model_id=model_id, run_id=outputs.run_id)
-            with_retries(
-                "store a model",
-                lambda: store.client.log_model_artifacts(model_id, str(folder)),
-            )
+            upload = store.client.log_model_artifacts
+            with_retries("store a model", upload, model_id, str(folder))
         except BaseException:
             store.client.finalize_logged_model(model_id, "FAILED")
             raise
-    with_retries("store a model", lambda: store.client.finalize_logged_model(model_id, "READY"))
+    with_retries("store a model", store.client.finalize_logged_model, model_id, "READY")
     output = LoggedModelOutput(model_id, step=planned.trial.epochs)
-    with_retries("store a model", lambda: store.client.log_outputs(outputs.run_id, [output]))
+    with_retries("store a model", store.client.log_outputs, outputs.run_id, [output])
 
 
 def rebuild(trial: Trial, info: DataInfo, state_dict: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -162,24 +145,22 @@ def _attempt(missing: list[str], purpose: str, action: Callable[[], None]) -> No
         missing.append(f"{purpose} ({type(error).__name__}: {reason})")
 
 
-def _figures(
-    name: str, info: DataInfo, history: Sequence[Measured], test_outputs: TestOutputs
-) -> Iterator[tuple[str, FigureData]]:
+def _figures(name: str, info: DataInfo, outputs: TrialOutputs) -> Iterator[tuple[str, FigureData]]:
     """Yields each figure's data with the name of its file."""
-    for quantity, curves in epoch_curves(name, history).items():
+    for quantity, curves in figures.epoch_curves(name, outputs.history).items():
         yield re.sub(r"[^\w-]", "_", quantity), curves
-    test_predictions = predictions(info, test_outputs)
+    test_predictions = predictions(info, outputs.test_outputs)
     if not info.task.is_classification:
-        for target in predicted_over_true(name, test_predictions):
+        for target in figures.predicted_over_true(name, test_predictions):
             yield f"predicted_over_true_{target.name}", target
         return
-    yield "confusion_matrix", confusion_matrix(name, test_predictions)
-    roc = roc_curves(name, test_predictions)
+    yield "confusion_matrix", figures.confusion_matrix(name, test_predictions)
+    roc = figures.roc_curves(name, test_predictions)
     if roc is not None:
         yield "roc", roc
-    inputs = test_outputs.inputs.numpy()
+    inputs = outputs.test_outputs.inputs.numpy()
     if inputs.ndim == 4 and len(inputs):
-        yield "sample_images", image_grid(name, test_predictions, inputs)
+        yield "sample_images", figures.image_grid(name, test_predictions, inputs)
 
 
 def _rows(predictions: Predictions) -> Iterator[list[object]]:
@@ -195,16 +176,15 @@ def _rows(predictions: Predictions) -> Iterator[list[object]]:
 
 
 def _create_logged_model(store: Store, planned: PlannedTrial, run_id: str) -> str:
-    run = with_retries("read a run", lambda: store.client.get_run(run_id))
+    run = store.run(run_id)
     model = with_retries(
         "store a model",
-        lambda: store.client.create_logged_model(
-            run.info.experiment_id,
-            name=MODEL_NAME,
-            source_run_id=run_id,
-            params=run.data.params,
-            model_type=planned.trial.model.name,
-        ),
+        store.client.create_logged_model,
+        run.info.experiment_id,
+        name=MODEL_NAME,
+        source_run_id=run_id,
+        params=run.data.params,
+        model_type=planned.trial.model.name,
     )
     return str(model.model_id)
 
@@ -214,33 +194,20 @@ def _save_model(
 ) -> None:
     import mlflow.pytorch
     import torch
-    from mlflow.models import Model
+    from mlflow.models import Model, infer_signature
 
     example = torch.zeros(EXAMPLE_BATCH, *info.shape)
+    with torch.no_grad():
+        signature = infer_signature(example.numpy(), network(example).numpy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Torch's exporter warns about its own parts.
         mlflow.pytorch.save_model(
             network,
             str(folder),
             mlflow_model=Model(run_id=run_id, model_id=model_id, model_uuid=model_id),
-            signature=_signature(network, example),
+            signature=signature,
             input_example=example.numpy(),
             # Without them MLflow would start a process to find them out.
             pip_requirements=[f"torch=={version('torch')}"],
             serialization_format="pt2",
         )
-
-
-def _signature(network: nn.Module, example: torch.Tensor) -> ModelSignature:
-    import numpy as np
-    import torch
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    with torch.no_grad():
-        output = network(example)
-    single = np.dtype("float32")
-    return ModelSignature(
-        inputs=Schema([TensorSpec(single, (-1, *example.shape[1:]))]),
-        outputs=Schema([TensorSpec(single, (-1, *output.shape[1:]))]),
-    )

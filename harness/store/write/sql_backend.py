@@ -82,12 +82,12 @@ class SqlBackend:
     may write to one database, but never to one run.
     """
 
-    def __init__(self, mlflow_store: Any) -> None:
-        """mlflow_store: an open SqlAlchemyStore of MLflow on SQLite or PostgreSQL; see `of`."""
+    def __init__(self, mlflow_store: Any, tables: Mapping[str, Table]) -> None:
+        """mlflow_store: an open SqlAlchemyStore of MLflow on SQLite or PostgreSQL; see `of`.
+        tables: those of `COLUMNS`."""
         self.uri = str(mlflow_store.db_uri)
         self._mlflow_store = mlflow_store
-        self._upserts = _Upserts(mlflow_store.engine)
-        self._tables: Mapping[str, Table] = _mlflow_tables()
+        self._tables = tables
         self._artifacts: dict[str, str] = {}
         self._datasets: dict[tuple[str, str, str], str] = {}
         self._valid_metrics: set[str] = set()
@@ -106,7 +106,8 @@ class SqlBackend:
             return None
         if mlflow_store.engine.dialect.name not in ("sqlite", "postgresql"):
             return None
-        return cls(mlflow_store) if _has_known_tables() else None
+        tables = _known_tables()
+        return None if tables is None else cls(mlflow_store, tables)
 
     @property
     def pending_rows(self) -> int:
@@ -147,14 +148,13 @@ class SqlBackend:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
+        from mlflow.utils.validation import _validate_param
+
         self._add_metrics(run_id, points)
-        if params:
-            self._batch.params += [
-                {"key": key, "value": value, "run_uuid": run_id}
-                for key, value in with_retries("write to a run", lambda: _checked_params(params))
-            ]
-        if tags:
-            self._add_tags(run_id, tags)
+        self._batch.params += with_retries(
+            "write to a run", _checked_rows, _validate_param, run_id, params or {}
+        )
+        self._add_tags(run_id, tags or {})
 
     def end(self, run_id: str, status: str, end: int) -> None:
         run = self._batch.runs.get(run_id)
@@ -169,6 +169,8 @@ class SqlBackend:
         self._batch = _Batch()
 
     def _add_metrics(self, run_id: str, points: Sequence[Point]) -> None:
+        from mlflow.utils.validation import _validate_metric_name
+
         rows = [(name, value, at, step, False, run_id) for name, value, at, step in points]
         self._batch.metrics += rows
         latest = self._batch.latest.setdefault(run_id, {})
@@ -177,36 +179,36 @@ class SqlBackend:
             # Compare steps first: they mostly decide.
             if before is None or row[3] > before[3] or _recency(row) > _recency(before):
                 latest[row[0]] = row
-        new_names = {row[0] for row in rows} - self._valid_metrics
-        if new_names:
-            with_retries("write to a run", lambda: _check_metrics(new_names))
-            self._valid_metrics |= new_names
+        for name in {row[0] for row in rows} - self._valid_metrics:
+            with_retries("write to a run", _validate_metric_name, name)
+            self._valid_metrics.add(name)
 
     def _add_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        for key, value in with_retries("write to a run", lambda: _checked_tags(tags)):
-            self._batch.tags[run_id, key] = {"key": key, "value": value, "run_uuid": run_id}
+        from mlflow.utils.validation import _validate_tag
+
+        for row in with_retries("write to a run", _checked_rows, _validate_tag, run_id, tags):
+            self._batch.tags[run_id, row["key"]] = row
 
     def _artifact_home(self, experiment_id: str) -> str:
         """Returns where an experiment's files are. Raises StoreError if it was deleted."""
-        experiment = with_retries(
-            "create a run", lambda: self._mlflow_store.get_experiment(experiment_id)
-        )
+        find = self._mlflow_store.get_experiment
+        experiment = with_retries("create a run", find, experiment_id)
         if experiment.lifecycle_stage != "active":
             raise StoreError(f"cannot create a run: the experiment {experiment.name!r} was deleted")
         return self._artifacts.setdefault(experiment_id, str(experiment.artifact_location))
 
     def _commit(self) -> None:
-        batch, tables, upserts = self._batch, self._tables, self._upserts
+        batch, tables = self._batch, self._tables
         for _, experiment_id, dataset in batch.inputs:
             self._register_dataset(experiment_id, dataset)
         with _transaction(self._mlflow_store.engine) as connection:
-            upserts.insert(connection, tables["runs"], list(batch.runs.values()))
-            upserts.end(connection, tables["runs"], batch.ends)
-            upserts.insert(connection, tables["params"], batch.params)
-            upserts.insert_metrics(connection, tables["metrics"], batch.metrics)
+            _insert(connection, tables["runs"], list(batch.runs.values()))
+            _end_runs(connection, tables["runs"], batch.ends)
+            _insert(connection, tables["params"], batch.params)
+            _insert(connection, tables["metrics"], batch.metrics)
             latest = [row for rows in batch.latest.values() for row in rows.values()]
-            upserts.put_latest(connection, tables["latest_metrics"], latest)
-            upserts.put(connection, tables["tags"], list(batch.tags.values()))
+            _put_latest(connection, tables["latest_metrics"], latest)
+            _put_tags(connection, tables["tags"], list(batch.tags.values()))
             self._link_datasets(connection)
 
     def _register_dataset(self, experiment_id: str, dataset_input: Any) -> None:
@@ -230,7 +232,7 @@ class SqlBackend:
         }
         same = [table.c[name] == row[name] for name in ("experiment_id", "name", "digest")]
         with _transaction(self._mlflow_store.engine) as connection:
-            self._upserts.insert(connection, table, [row])
+            _insert(connection, table, [row])
             stored_ids = connection.execute(select(table.c.dataset_uuid).where(*same))
             self._datasets[key] = str(stored_ids.scalar_one())
 
@@ -255,83 +257,76 @@ class SqlBackend:
                 {"input_uuid": link, "name": tag.key, "value": tag.value}
                 for tag in dataset_input.tags
             ]
-        self._upserts.insert(connection, self._tables["inputs"], links)
-        self._upserts.insert(connection, self._tables["input_tags"], tags)
+        _insert(connection, self._tables["inputs"], links)
+        _insert(connection, self._tables["input_tags"], tags)
 
 
-class _Upserts:
-    """Statements that write many rows at once and may be repeated."""
+# The statements may be repeated.
 
-    def __init__(self, engine: Engine) -> None:
-        from sqlalchemy.dialects import postgresql, sqlite
 
-        self._engine = engine
-        self._insert: Any = {"sqlite": sqlite, "postgresql": postgresql}[engine.dialect.name].insert
-        self._compiled: dict[str, tuple[str, Callable[[Values], Values]]] = {}
+def _insert(connection: Connection, table: Table, rows: Sequence[Any]) -> None:
+    """Inserts rows; rows that are stored already stay as they are."""
+    statement = _insert_statement(connection, table).on_conflict_do_nothing()
+    _execute(connection, statement, rows)
 
-    def insert(self, connection: Connection, table: Any, rows: list[Row]) -> None:
-        """Inserts rows; rows that are stored already stay as they are."""
-        if rows:
-            connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
 
-    def put(self, connection: Connection, table: Any, rows: list[Row]) -> None:
-        """Inserts rows; values that are stored already are replaced."""
-        if rows:
-            statement = self._insert(table)
-            changed = {"value": statement.excluded.value}
-            keys = list(table.primary_key.columns)
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=keys, set_=changed), rows
-            )
+def _put_tags(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Inserts tags; values that are stored already are replaced."""
+    statement = _insert_statement(connection, table)
+    keys, changed = list(table.primary_key.columns), {"value": statement.excluded.value}
+    statement = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+    _execute(connection, statement, rows)
 
-    def insert_metrics(self, connection: Connection, table: Any, rows: list[Values]) -> None:
-        self._execute(connection, self._insert(table).on_conflict_do_nothing(), rows)
 
-    def put_latest(self, connection: Connection, table: Any, rows: list[Values]) -> None:
-        """Inserts metrics; a stored one is replaced if the new one is later by step, time and
-        value, which is MLflow's rule."""
-        from sqlalchemy import tuple_
+def _put_latest(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+    """Inserts metrics; a stored one is replaced if the new one is later by step, time and value,
+    which is MLflow's rule."""
+    from sqlalchemy import tuple_
 
-        statement = self._insert(table)
-        names = ("step", "timestamp", "value")
-        new = tuple_(*(statement.excluded[name] for name in names))
-        old = tuple_(*(table.c[name] for name in names))
-        changed = {name: statement.excluded[name] for name in (*names, "is_nan")}
-        keys = list(table.primary_key.columns)
-        self._execute(
-            connection,
-            statement.on_conflict_do_update(index_elements=keys, set_=changed, where=new > old),
-            rows,
-        )
+    statement = _insert_statement(connection, table)
+    names = ("step", "timestamp", "value")
+    new = tuple_(*(statement.excluded[name] for name in names))
+    old = tuple_(*(table.c[name] for name in names))
+    changed = {name: statement.excluded[name] for name in (*names, "is_nan")}
+    statement = statement.on_conflict_do_update(
+        index_elements=list(table.primary_key.columns), set_=changed, where=new > old
+    )
+    _execute(connection, statement, rows)
 
-    def _execute(self, connection: Connection, statement: Any, rows: list[Values]) -> None:
-        """SQLite takes tuples as they are; SQLAlchemy would make each a dict and a tuple again.
-        PostgreSQL's driver wants many rows in one statement, as SQLAlchemy makes them."""
-        if not rows:
-            return
-        if self._engine.dialect.name != "sqlite":
-            named = [dict(zip(METRIC_COLUMNS, row, strict=True)) for row in rows]
-            connection.execute(statement, named)
-            return
-        table = statement.table.name
-        if table not in self._compiled:
-            compiled = statement.compile(self._engine, column_keys=list(METRIC_COLUMNS))
-            positions = [METRIC_COLUMNS.index(name) for name in compiled.positiontup]
-            self._compiled[table] = (str(compiled), itemgetter(*positions))
-        text, in_order = self._compiled[table]
-        connection.exec_driver_sql(text, list(map(in_order, rows)))
 
-    def end(self, connection: Connection, runs: Any, ends: list[Row]) -> None:
-        """Closes runs. ends: their `run` (id), `ended` (status) and `at`."""
-        from sqlalchemy import bindparam, update
+def _end_runs(connection: Connection, runs: Table, ends: Sequence[Row]) -> None:
+    """Closes runs. ends: their `run` (id), `ended` (status) and `at`."""
+    from sqlalchemy import bindparam, update
 
-        if ends:
-            statement = (
-                update(runs)
-                .where(runs.c.run_uuid == bindparam("run"))
-                .values(status=bindparam("ended"), end_time=bindparam("at"))
-            )
-            connection.execute(statement, ends)
+    statement = update(runs).where(runs.c.run_uuid == bindparam("run"))
+    statement = statement.values(status=bindparam("ended"), end_time=bindparam("at"))
+    _execute(connection, statement, ends)
+
+
+def _insert_statement(connection: Connection, table: Table) -> Any:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    return dialects[connection.dialect.name](table)
+
+
+def _execute(connection: Connection, statement: Any, rows: Sequence[Any]) -> None:
+    """Executes a statement for rows, if there are any; tuples are in the order of `METRIC_COLUMNS`.
+
+    SQLite takes tuples as they are; SQLAlchemy would make each a dict and a tuple again.
+    PostgreSQL's driver wants many rows in one statement, as SQLAlchemy makes them.
+    """
+    if not rows:
+        return
+    if isinstance(rows[0], dict):
+        connection.execute(statement, rows)
+    elif connection.dialect.name != "sqlite":
+        named = [dict(zip(METRIC_COLUMNS, row, strict=True)) for row in rows]
+        connection.execute(statement, named)
+    else:
+        compiled = statement.compile(connection, column_keys=list(METRIC_COLUMNS))
+        in_order = itemgetter(*map(METRIC_COLUMNS.index, compiled.positiontup))
+        connection.exec_driver_sql(str(compiled), list(map(in_order, rows)))
 
 
 @contextmanager
@@ -361,40 +356,21 @@ def _recency(row: Values) -> Values:
     return row[3], row[2], row[1]
 
 
-def _mlflow_tables() -> Mapping[str, Any]:
-    from mlflow.store.db.base_sql_model import Base
-    from mlflow.store.tracking.dbmodels import models  # noqa: F401 - fills Base
-
-    return {name: table for name, table in Base.metadata.tables.items() if name in COLUMNS}
-
-
-def _has_known_tables() -> bool:
-    """Whether MLflow's tables have the columns of `COLUMNS`, and no other."""
+def _known_tables() -> Mapping[str, Table] | None:
+    """Returns MLflow's tables if they have the columns of `COLUMNS` and no other, else None."""
     try:
-        columns = {
-            name: frozenset(table.columns.keys()) for name, table in _mlflow_tables().items()
-        }
-    except (ImportError, AttributeError):
-        return False
-    return columns == COLUMNS
+        from mlflow.store.db.base_sql_model import Base
+        from mlflow.store.tracking.dbmodels import models  # noqa: F401 - fills Base
+    except ImportError:
+        return None
+    tables = {name: table for name, table in Base.metadata.tables.items() if name in COLUMNS}
+    columns = {name: frozenset(table.columns.keys()) for name, table in tables.items()}
+    return tables if columns == COLUMNS else None
 
 
-def _checked_params(params: Mapping[str, str]) -> list[tuple[str, str]]:
-    from mlflow.utils.validation import _validate_param
-
-    checked = (_validate_param(*pair) for pair in params.items())  # type: ignore[no-untyped-call]
-    return [(param.key, param.value) for param in checked]
-
-
-def _checked_tags(tags: Mapping[str, str]) -> list[tuple[str, str]]:
-    from mlflow.utils.validation import _validate_tag
-
-    checked = (_validate_tag(*pair) for pair in tags.items())  # type: ignore[no-untyped-call]
-    return [(tag.key, tag.value) for tag in checked]
-
-
-def _check_metrics(names: set[str]) -> None:
-    from mlflow.utils.validation import _validate_metric_name
-
-    for name in names:
-        _validate_metric_name(name)  # type: ignore[no-untyped-call]
+def _checked_rows(
+    validate: Callable[[str, str], Any], run_id: str, values: Mapping[str, str]
+) -> list[Row]:
+    """Returns the rows of params or tags that `validate` of MLflow accepts; it may cut a value."""
+    checked = [validate(key, value) for key, value in values.items()]
+    return [{"key": entity.key, "value": entity.value, "run_uuid": run_id} for entity in checked]

@@ -160,7 +160,7 @@ def _check_left_over(store: Store) -> Iterator[Finding]:
 
         text = f"{plural(len(folders), 'folder')} of runs that were never written: {folders[0]}"
         yield wrong("left over", text, remove_folders)
-    files = health.partial_files([store.home])
+    files = health.partial_files(store.home)
     if files:
 
         def remove_files() -> str:

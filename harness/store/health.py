@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -86,14 +86,13 @@ def remove_repeated_values(database: Path) -> int:
         return connection.execute(query).rowcount
 
 
-def partial_files(folders: Iterable[Path]) -> list[Path]:
+def partial_files(folder: Path) -> list[Path]:
     """Returns files that a process was writing when it was killed."""
     files = []
-    for folder in folders:
-        for path in folder.rglob("*.partial"):
-            pid = path.name.split(".")[-2]
-            if not pid.isdecimal() or not psutil.pid_exists(int(pid)):
-                files.append(path)
+    for path in folder.rglob("*.partial"):
+        pid = path.name.split(".")[-2]
+        if not pid.isdecimal() or not psutil.pid_exists(int(pid)):
+            files.append(path)
     return sorted(files)
 
 

@@ -134,9 +134,15 @@ class BestTrials:
         self._best: dict[Group, Candidate] = {}
         self._seen: set[str] = set()
         self._trials = {planned.trial_id: planned for planned in trials}
-        for candidate in _earlier_candidates(pending, self._trials.values(), earlier):
-            for loser in self._consider(candidate):
-                self.discard(loser)
+        ids = set(pending.ids())
+        for trial_id, planned in self._trials.items():
+            run = earlier.get(trial_id)
+            if run is None or run.outcome is not Outcome.DONE:
+                continue
+            if run.has_artifacts or (trial_id, run.run_id) in ids:
+                candidate = Candidate(planned, run.run_id, run.best, run.has_artifacts)
+                for loser in self._consider(candidate):
+                    self.discard(loser)
 
     def offer(self, planned: PlannedTrial, outputs: TrialOutputs) -> list[Candidate]:
         """Saves the outputs of a trial that has ended, if it is the best of its group so far.
@@ -181,16 +187,3 @@ class BestTrials:
         if loser is None or loser.stored or loser.run_id == self._best[key].run_id:
             return []
         return [loser]
-
-
-def _earlier_candidates(
-    pending: PendingOutputs, trials: Iterable[PlannedTrial], earlier: Mapping[str, RunSummary]
-) -> Iterator[Candidate]:
-    """Yields the done trials that have outputs or artifacts, in the plan's order."""
-    ids = set(pending.ids())
-    for planned in trials:
-        run = earlier.get(planned.trial_id)
-        if run is None or run.outcome is not Outcome.DONE:
-            continue
-        if run.has_artifacts or (planned.trial_id, run.run_id) in ids:
-            yield Candidate(planned, run.run_id, run.best, stored=run.has_artifacts)

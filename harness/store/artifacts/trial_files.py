@@ -78,13 +78,23 @@ def write_weights(folder: Path, test_outputs: TestOutputs) -> None:
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Writes a CSV file with a row for each test example, safe to open in a spreadsheet."""
-    if predictions.probabilities is not None:
-        header = ["example", "true", "predicted", "probability"]
-    else:
+    pairs = zip(predictions.true.tolist(), predictions.predicted.tolist(), strict=True)
+    rows: list[list[object]]
+    if predictions.probabilities is None:
         targets = predictions.true.shape[1]
         ends = [f"_{number + 1}" for number in range(targets)] if targets > 1 else [""]
-        header = ["example", *(f"true{end}" for end in ends), *(f"predicted{end}" for end in ends)]
-    path.write_text(format_csv(header, _rows(predictions)), encoding="utf-8")
+        header = [f"{kind}{end}" for kind in ("true", "predicted") for end in ends]
+        rows = [[*true, *predicted] for true, predicted in pairs]
+    else:
+        header = ["true", "predicted", "probability"]
+        highest = predictions.probabilities.max(axis=1).tolist()
+        names = predictions.classes
+        rows = [
+            [names[true], names[predicted], round(probability, 6)]
+            for (true, predicted), probability in zip(pairs, highest, strict=True)
+        ]
+    numbered = ([example, *row] for example, row in enumerate(rows))
+    path.write_text(format_csv(["example", *header], numbered), encoding="utf-8")
 
 
 def draw_figures(folder: Path, name: str, info: DataInfo, outputs: TrialOutputs) -> None:
@@ -106,7 +116,17 @@ def log_model(store: Store, planned: PlannedTrial, info: DataInfo, outputs: Tria
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, MODEL_NAME)
         network = rebuild(planned.trial, info, outputs.test_outputs.state_dict)
-        model_id = _create_logged_model(store, planned, outputs.run_id)
+        run = store.run(outputs.run_id)
+        model = with_retries(
+            "store a model",
+            store.client.create_logged_model,
+            run.info.experiment_id,
+            name=MODEL_NAME,
+            source_run_id=outputs.run_id,
+            params=run.data.params,
+            model_type=planned.trial.model.name,
+        )
+        model_id = str(model.model_id)
         try:
             _save_model(folder, network, info, model_id=model_id, run_id=outputs.run_id)
             upload = store.client.log_model_artifacts
@@ -161,32 +181,6 @@ def _figures(name: str, info: DataInfo, outputs: TrialOutputs) -> Iterator[tuple
     inputs = outputs.test_outputs.inputs.numpy()
     if inputs.ndim == 4 and len(inputs):
         yield "sample_images", figures.image_grid(name, test_predictions, inputs)
-
-
-def _rows(predictions: Predictions) -> Iterator[list[object]]:
-    pairs = zip(predictions.true.tolist(), predictions.predicted.tolist(), strict=True)
-    if predictions.probabilities is None:
-        for example, (true, predicted) in enumerate(pairs):
-            yield [example, *true, *predicted]
-        return
-    highest = predictions.probabilities.max(axis=1).tolist()
-    classes = predictions.classes
-    for example, ((true, predicted), probability) in enumerate(zip(pairs, highest, strict=True)):
-        yield [example, classes[true], classes[predicted], round(probability, 6)]
-
-
-def _create_logged_model(store: Store, planned: PlannedTrial, run_id: str) -> str:
-    run = store.run(run_id)
-    model = with_retries(
-        "store a model",
-        store.client.create_logged_model,
-        run.info.experiment_id,
-        name=MODEL_NAME,
-        source_run_id=run_id,
-        params=run.data.params,
-        model_type=planned.trial.model.name,
-    )
-    return str(model.model_id)
 
 
 def _save_model(

@@ -55,7 +55,14 @@ class RunDetails:
         Returns None if there is none or it cannot be read: a report must not fail for it.
         """
         try:
-            return self._text(run_id, name)
+            folder = local_path(self.store.run(run_id).info.artifact_uri)
+            if folder is None:
+                download = self.store.client.download_artifacts
+                path = Path(with_retries("read a run's file", download, run_id, name))
+            else:
+                path = folder / name
+            with path.open(encoding="utf-8", errors="replace") as file:
+                return file.read(LONGEST_FILE)
         except (StoreError, OSError, ValueError) as error:
             _logger.debug("%s of run %s: %s", name, run_id, error)
             return None
@@ -68,18 +75,6 @@ class RunDetails:
         except json.JSONDecodeError:
             return {}
         return provenance if isinstance(provenance, dict) else {}
-
-    def _text(self, run_id: str, name: str) -> str | None:
-        folder = local_path(self.store.run(run_id).info.artifact_uri)
-        if folder is None:
-            download = self.store.client.download_artifacts
-            path = Path(with_retries("read a run's file", download, run_id, name))
-        else:
-            path = folder / name
-            if not path.is_file():
-                return None
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(LONGEST_FILE)
 
 
 @dataclass(frozen=True, slots=True)

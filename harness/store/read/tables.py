@@ -8,8 +8,8 @@ the MLflow release that these queries were written for.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,11 +117,9 @@ class TableReader:
             first, second = (int(count) for count in counts)
         return first, second
 
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
+    def _connect(self) -> closing[sqlite3.Connection]:
         uri = f"{self.database.as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=self.busy_seconds)) as connection:
-            yield connection
+        return closing(sqlite3.connect(uri, uri=True, timeout=self.busy_seconds))
 
 
 def _marks(values: Sequence[str]) -> str:

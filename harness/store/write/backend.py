@@ -1,6 +1,9 @@
-"""Where the rows of runs are written: the interface, and the backend that uses MLflow's client.
+"""Writes runs through MLflow's client.
 
-`sql_backend` has the other backend, which writes into the tables of MLflow's own database.
+`sql_backend` has the other backend, which writes into the tables of MLflow's own database. A
+backend may hold rows back until `commit`. If the process is killed earlier, each run is as some
+commit left it. Callers pass each value of a metric once. Every method raises StoreError if the
+store cannot be written. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from harness.store.retry import with_retries
 from harness.store.store import Store
@@ -46,43 +49,12 @@ class CreatedRun:
     artifacts: str
 
 
-class Backend(Protocol):
-    """Writes runs into the store.
-
-    A backend may hold rows back until `commit`. If the process is killed earlier, each run is as
-    some commit left it. Callers pass each value of a metric once. Every method raises StoreError
-    if the store cannot be written. Not thread-safe.
-    """
-
-    @property
-    def uri(self) -> str:
-        """The store's address with its credentials; never shown."""
-        ...
-
-    @property
-    def pending_rows(self) -> int:
-        """The number of rows that the next `commit` writes."""
-        ...
-
-    def create(self, new: NewRun) -> CreatedRun: ...
-
-    def write(
-        self,
-        run_id: str,
-        points: Sequence[Point] = (),
-        params: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None: ...
-
-    def end(self, run_id: str, status: str, end: int) -> None:
-        """Closes a run. end: milliseconds since 1970, UTC."""
-        ...
-
-    def commit(self) -> None: ...
-
-
 class ClientBackend:
-    """Writes through MLflow's client. Each call is a request, and is stored when it returns."""
+    """Writes through MLflow's client. Each call is a request, and is stored when it returns.
+
+    uri: the store's address with its credentials; never shown. pending_rows: the number of rows
+    that the next `commit` writes.
+    """
 
     pending_rows = 0
 
@@ -117,6 +89,7 @@ class ClientBackend:
             with_retries("write to a run", log, run_id, *batch, synchronous=True)
 
     def end(self, run_id: str, status: str, end: int) -> None:
+        """Closes a run. end: milliseconds since 1970, UTC."""
         with_retries("close a run", self._client.set_terminated, run_id, status, end)
 
     def commit(self) -> None:

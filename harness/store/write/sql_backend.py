@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.core.errors import StoreError
 from harness.store.retry import with_retries
 from harness.store.store import Store
-from harness.store.write.backend import CreatedRun, NewRun, Point
+from harness.store.write.backend import ClientBackend, CreatedRun, NewRun, Point
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
@@ -259,6 +259,9 @@ class SqlBackend:
             ]
         _insert(connection, self._tables["inputs"], links)
         _insert(connection, self._tables["input_tags"], tags)
+
+
+Backend = SqlBackend | ClientBackend
 
 
 # The statements may be repeated.

@@ -23,13 +23,12 @@ from harness.store.coordination.leases import Lease
 from harness.store.coordination.processes import ActiveWriter
 from harness.store.coordination.stale_runs import clean_up_after_dead_processes
 from harness.store.provenance import Moment
-from harness.store.retry import with_retries
 from harness.store.store import Store
-from harness.store.write.backend import Backend, ClientBackend
+from harness.store.write.backend import ClientBackend
 from harness.store.write.inputs import DatasetInputs, ParamTable
 from harness.store.write.outbox import Outbox
 from harness.store.write.parent import ParentRun, common_tags, folder_of
-from harness.store.write.sql_backend import SqlBackend
+from harness.store.write.sql_backend import Backend, SqlBackend
 from harness.store.write.trial_run import RunLog, TrialRun
 
 _logger = logging.getLogger(__name__)
@@ -338,18 +337,12 @@ def store_best_trials(store: Store, experiment_id: str, plan: Plan, goal: Goal, 
         return 0
     with file_lock(store.writers_file(experiment_id).with_suffix(".turn")):
         best_trials = BestTrials(spool, goal, plan.trials, store.latest_runs(experiment_id))
-        stored = sum(_store_winner(store, best_trials, winner) for winner in best_trials.winners())
+        stored = 0
+        for winner in best_trials.winners():
+            outputs = best_trials.test_outputs(winner)
+            if outputs is not None:
+                state = store_artifacts(store, winner.planned, outputs)
+                store.set_tag(winner.run_id, names.TAG_ARTIFACTS, state)
+                stored += 1
         best_trials.clear(alone)
     return stored
-
-
-def _store_winner(store: Store, best_trials: BestTrials, winner: Candidate) -> bool:
-    outputs = best_trials.test_outputs(winner)
-    if outputs is None:
-        return False
-    state = store_artifacts(store, winner.planned, outputs)
-    with_retries(
-        "write to a run",
-        lambda: store.client.set_tag(winner.run_id, names.TAG_ARTIFACTS, state),
-    )
-    return True

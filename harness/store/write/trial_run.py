@@ -19,7 +19,8 @@ from harness.store import names
 from harness.store.provenance import Moment, trial_provenance
 from harness.store.retry import with_retries
 from harness.store.uris import redact
-from harness.store.write.backend import Backend, NewRun, Point
+from harness.store.write.backend import NewRun, Point
+from harness.store.write.sql_backend import Backend
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput

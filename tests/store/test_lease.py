@@ -225,8 +225,9 @@ def test_without_the_server_a_lone_process_goes_on_and_others_wait(
         assert second.lease.claims_of_others()[writer.run_id] == claimed
         monkeypatch.setattr(claims, "OUTAGE_SECONDS", 0.0)
         assert taking.take(plan.trials[2]) is Claim.GRANTED
-        for module in (store_module, reader):
-            monkeypatch.setattr(module, "with_retries", away)
-        writer.lease.release(plan.trials[2].trial_id)
-        assert taking.take(plan.trials[2]) is Claim.HELD
+        with monkeypatch.context() as outage:
+            for module in (store_module, reader):
+                outage.setattr(module, "with_retries", away)
+            writer.lease.release(plan.trials[2].trial_id)
+            assert taking.take(plan.trials[2]) is Claim.HELD
     assert set(children(served)) == set()

@@ -239,7 +239,7 @@ def image_grid(name: str, predictions: Predictions, inputs: NDArray[np.uint8]) -
 
 
 def draw(record: FigureData) -> Figure:
-    """Draws a record of `figure_data`; `savefig` writes it."""
+    """Draws what a figure shows; `savefig` writes it."""
     match record:
         case EpochCurves():
             return _curves(record)

@@ -148,7 +148,7 @@ def _train_points(
                 writer.record(event.planned, event.record, event.search)
                 if isinstance(event.record, Ended):
                     writer.wait_until_safe(event.planned)
-                release(writer.stored(), checkpoints)
+                release(runs.stored(), checkpoints)
             progress.add(event.planned, event.record)
             display.show(progress, event.planned, event.record)
 

@@ -164,7 +164,7 @@ class Session:
             claims.share(runs.lease)
             once_stored.callback(lambda: release(runs.stored(), checkpoints, claims))
             for event in events:
-                release(writer.stored(), checkpoints, claims)
+                release(runs.stored(), checkpoints, claims)
                 if event is None:
                     continue
                 planned, record = event

@@ -6,7 +6,6 @@ import getpass
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -22,15 +21,12 @@ import psutil
 
 from harness import __version__
 from harness.core.process import cpu_model
-from harness.core.records import Ended
-from harness.core.seeding import SEEDING_RULE, stream_seeds
-from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import SEMANTICS_VERSION
 from harness.store import names
 from harness.store.uris import redact
 
 DIFF_BYTES = 2**20
-GIT_SECONDS = 20
+COMMAND_SECONDS = 20
 ENVIRONMENT = (
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_DEVICE_ORDER",
@@ -108,10 +104,6 @@ class ProcessProvenance:
     git: GitState
     harness_git: GitState
 
-    def parent(self) -> dict[str, Any]:
-        """Returns a parent run's provenance: everything but the diffs, which are its own files."""
-        return {**self.metadata, "packages": dict(self.packages)}
-
     def tags(self) -> dict[str, str]:
         """Returns the tags of every run."""
         tags = {
@@ -181,40 +173,6 @@ def process_provenance(folder: Path) -> ProcessProvenance:
     return ProcessProvenance(metadata, packages, git, harness_git)
 
 
-def trial_provenance(
-    folder: Path,
-    planned: PlannedTrial,
-    fingerprint: str,
-    metadata: Mapping[str, Any],
-    ended: Ended,
-    start: Moment,
-    end: Moment,
-    sampler: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Returns the provenance of a trial's run, as JSON values.
-
-    folder: the experiment file's. fingerprint: SHA-256 of the data set. metadata: of the trial's
-    records. start, end: when the first and the last of them came. sampler: a search's sampler and
-    the trial's number; empty without a search.
-    """
-    return {
-        **process_provenance(folder).metadata,
-        "trial": planned.trial.resolved(),
-        "trial_id": planned.trial_id,
-        "config_id": planned.config_id,
-        "dataset_sha256": fingerprint,
-        "streams": stream_seeds(planned.trial.seed),
-        "streams_rule": SEEDING_RULE,
-        "facts": dict(metadata),
-        "sampler": dict(sampler),
-        "start": utc(start.utc),
-        "end": utc(end.utc),
-        "seconds": end.steady - start.steady,
-        "outcome": ended.outcome.value,
-        "reason": redact(ended.reason),
-    }
-
-
 def git_state(folder: Path) -> GitState:
     """Returns the state of the repository around `folder`; empty without a repository or git."""
     commit = _git(folder, "rev-parse", "HEAD").strip()
@@ -251,21 +209,9 @@ def _packages() -> dict[str, str]:
 
 def _gpus() -> list[dict[str, str]]:
     """Asks nvidia-smi, as torch would start CUDA in the parent process."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
     query = ("name", "driver_version", "memory.total", "uuid")
-    try:
-        done = subprocess.run(  # noqa: S603
-            [tool, f"--query-gpu={','.join(query)}", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    rows = (line.split(", ") for line in done.stdout.splitlines())
+    table = _output("nvidia-smi", f"--query-gpu={','.join(query)}", "--format=csv,noheader")
+    rows = (line.split(", ") for line in table.splitlines())
     return [dict(zip(query, row, strict=True)) for row in rows if len(row) == len(query)]
 
 
@@ -285,13 +231,15 @@ def _user() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """Returns what git prints, or "" if it fails. It takes no locks, as others may be at work."""
+    """Returns what git prints. It takes no locks, as others may be at work."""
+    return _output("git", "--no-optional-locks", "-C", str(folder), *arguments)
+
+
+def _output(*command: str) -> str:
+    """Returns what a command prints, or "" if it fails or does not exist."""
     try:
-        done = subprocess.run(  # noqa: S603 - its arguments are written here
-            ["git", "--no-optional-locks", "-C", str(folder), *arguments],  # noqa: S607
-            capture_output=True,
-            timeout=GIT_SECONDS,
-            check=True,
+        done = subprocess.run(  # noqa: S603 - the commands are written here
+            command, capture_output=True, timeout=COMMAND_SECONDS, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -21,8 +21,14 @@ is locked for a minute loses nothing."""
 PATIENT_PAUSE = 2.0
 """Seconds between further tries within `retry_while`."""
 
-_COLLISIONS = ("UNIQUE constraint failed", "duplicate key value")
-"""Messages of SQLite and PostgreSQL about a row that another process has just written."""
+_COLLISIONS = (
+    "UNIQUE constraint failed",
+    "duplicate key value",
+    "Duplicate entry",
+    "Violation of PRIMARY KEY",
+)
+"""Messages of SQLite, PostgreSQL, MySQL and SQL Server about a row that another process has just
+written."""
 
 _TEMPORARY = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 _keep_trying: ContextVar[Callable[[], bool]] = ContextVar("keep_trying", default=lambda: False)

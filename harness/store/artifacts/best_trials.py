@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,10 +79,9 @@ class PendingOutputs:
     def remove(self, trial_id: str, run_id: str) -> None:
         """Removes a trial's file, and the folders that are then empty."""
         self._path(trial_id, run_id).unlink(missing_ok=True)
-        for folder in (self.folder, self.folder.parent):
-            if not folder.is_dir() or any(folder.iterdir()):
-                return
-            folder.rmdir()
+        with suppress(OSError):  # One that is not empty stays.
+            self.folder.rmdir()
+            self.folder.parent.rmdir()
 
     def _path(self, trial_id: str, run_id: str) -> Path:
         name = f"{trial_id}.{run_id}"

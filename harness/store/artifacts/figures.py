@@ -224,18 +224,16 @@ def image_grid(name: str, predictions: Predictions, inputs: NDArray[np.uint8]) -
     images = inputs[:GALLERY_IMAGES].astype(np.float64)
     images /= images.max(initial=1.0)  # Data sets differ in the value that means white.
     images = images[:, 0] if images.shape[1] == 1 else images[:, :3].transpose(0, 2, 3, 1)
-    right: list[bool] = []
-    captions: list[str] = []
-    for true, predicted in zip(predictions.true, predictions.predicted, strict=True):
-        if len(captions) == len(images):
-            break
-        right.append(bool(true == predicted))
-        guess = predictions.classes[predicted]
-        captions.append(guess if right[-1] else f"{guess} (true: {predictions.classes[true]})")
-    title = (
-        f"{name}\nthe first {len(captions)} of {len(predictions)} test images, {sum(right)} right"
+    images = images[: len(predictions)]
+    true, predicted = predictions.true[: len(images)], predictions.predicted[: len(images)]
+    right = tuple((true == predicted).tolist())
+    names = predictions.classes
+    captions = tuple(
+        names[guess] if guess == label else f"{names[guess]} (true: {names[label]})"
+        for label, guess in zip(true, predicted, strict=True)
     )
-    return ImageGrid(title, images[: len(captions)], tuple(captions), tuple(right))
+    title = f"{name}\nthe first {len(images)} of {len(predictions)} test images, {sum(right)} right"
+    return ImageGrid(title, images, captions, right)
 
 
 def draw(record: FigureData) -> Figure:

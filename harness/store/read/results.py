@@ -172,10 +172,39 @@ def _summaries(
 
 def results_table(experiment: str, runs: Iterable[StoredRun]) -> Results | None:
     """Builds the table of an experiment's runs, given oldest first; None if none is a trial's."""
-    builder = _TableBuilder(experiment)
+    rows: dict[str, dict[str, Any]] = {}
+    reader, superseded = _FieldReader(), 0
+    parent: StoredRun | None = None
+    field_names: dict[str, None] = {}
     for run in runs:
-        builder.add(run)
-    return builder.results() if builder.rows else None
+        kind = run.tags.get(names.TAG_KIND)
+        if kind in (names.SWEEP, names.STUDY):
+            parent = run
+        elif kind == names.TRIAL and names.TAG_SUPERSEDED in run.tags:
+            superseded += 1
+        elif kind == names.TRIAL:
+            values = reader.read(run)
+            field_names.update(dict.fromkeys(values))
+            row = values | run.metrics | _run_columns(run, experiment)
+            trial_id = values[PARAM_TRIAL]
+            rows[trial_id] = _row_that_counts(row, rows.pop(trial_id, None))
+    if not rows:
+        return None
+    columns = tuple(dict.fromkeys([*field_names, *MAIN_FIELDS]))
+    newest = list(rows.values())[-1]
+    tags = parent.tags if parent else {}
+    direction = tags.get(names.TAG_DIRECTION, newest["direction"])
+    return Results(
+        experiment=experiment,
+        trials=_data_frame(list(rows.values()), columns),
+        fields=columns,
+        metric=tags.get(names.TAG_METRIC, newest["metric"]),
+        direction="max" if direction == "max" else "min",
+        target=_number(tags.get(names.TAG_TARGET)) if tags else newest["target"],
+        expect=_expectations(tags.get(names.TAG_EXPECT, "[]")),
+        superseded=superseded,
+        parent_id=parent.run_id if parent else "",
+    )
 
 
 def find_trials(store: Store, reference: str) -> list[tuple[str, Run]]:
@@ -216,51 +245,14 @@ def flatten(resolved: Mapping[str, Any]) -> dict[str, str]:
     return flat
 
 
-class _TableBuilder:
-    """Builds a table from runs, which are added oldest first."""
+class _FieldReader:
+    """Reads the fields of an experiment's trials, those of each config once."""
 
-    def __init__(self, experiment: str) -> None:
-        self.rows: dict[str, dict[str, Any]] = {}
-        self._experiment = experiment
-        self._field_names: dict[str, None] = {}
-        self._parent_tags: Mapping[str, str] = {}
-        self._parent_id = ""
-        self._superseded = 0
+    def __init__(self) -> None:
         self._fields_by_config: dict[str, dict[str, str]] = {}
         self._params_by_identity: dict[str, Mapping[str, str]] = {}
 
-    def add(self, run: StoredRun) -> None:
-        kind = run.tags.get(names.TAG_KIND)
-        if kind in (names.SWEEP, names.STUDY):
-            self._parent_tags, self._parent_id = run.tags, run.run_id
-        elif kind == names.TRIAL and names.TAG_SUPERSEDED in run.tags:
-            self._superseded += 1
-        elif kind == names.TRIAL:
-            values = self._fields(run)
-            self._field_names.update(dict.fromkeys(values))
-            row = values | run.metrics | _run_columns(run, self._experiment)
-            trial_id = values[PARAM_TRIAL]
-            self.rows[trial_id] = _row_that_counts(row, self.rows.pop(trial_id, None))
-
-    def results(self) -> Results:
-        rows = list(self.rows.values())
-        columns = tuple(dict.fromkeys([*self._field_names, *MAIN_FIELDS]))
-        newest, parent = rows[-1], self._parent_tags
-        target = _number(parent.get(names.TAG_TARGET)) if parent else newest["target"]
-        direction = parent.get(names.TAG_DIRECTION, newest["direction"])
-        return Results(
-            experiment=self._experiment,
-            trials=_data_frame(rows, columns),
-            fields=columns,
-            metric=parent.get(names.TAG_METRIC, newest["metric"]),
-            direction="max" if direction == "max" else "min",
-            target=target,
-            expect=_expectations(parent.get(names.TAG_EXPECT, "[]")),
-            superseded=self._superseded,
-            parent_id=self._parent_id,
-        )
-
-    def _fields(self, run: StoredRun) -> dict[str, str]:
+    def read(self, run: StoredRun) -> dict[str, str]:
         """Returns a trial's fields.
 
         Its params have only the options that its own sweep moved from their defaults; the resolved

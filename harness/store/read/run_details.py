@@ -145,13 +145,23 @@ def fetch_weights(store: Store, run_id: str) -> dict[str, Tensor] | None:
 
     Raises StoreError if the file is not the one that was written.
     """
+    import torch
+
     if not has_file(store, run_id, WEIGHTS_FILE):
         return None
     folder = WEIGHTS_FILE.rpartition("/")[0]
     with tempfile.TemporaryDirectory() as target:
         download = store.client.download_artifacts
         fetched = with_retries(f"fetch {folder} of run {run_id}", download, run_id, folder, target)
-        return _load_weights(Path(fetched, Path(WEIGHTS_FILE).name), run_id)
+        path = Path(fetched, Path(WEIGHTS_FILE).name)
+        if not is_undamaged(path):
+            raise StoreError(f"the weights of run {run_id} are damaged: their SHA-256 differs")
+        try:
+            state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+            reason = str(error).splitlines()[0]
+            raise StoreError(f"the weights of run {run_id} cannot be read: {reason}") from error
+        return state
 
 
 def has_file(store: Store, run_id: str, name: str) -> bool:
@@ -168,16 +178,3 @@ def is_undamaged(path: Path) -> bool:
         return True
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     return checksum_file.read_text(encoding="utf-8").split()[:1] == [checksum]
-
-
-def _load_weights(path: Path, run_id: str) -> dict[str, Tensor]:
-    import torch
-
-    if not is_undamaged(path):
-        raise StoreError(f"the weights of run {run_id} are damaged: their SHA-256 is another one")
-    try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise StoreError(f"the weights of run {run_id} cannot be read: {reason}") from error
-    return state

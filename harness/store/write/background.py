@@ -8,10 +8,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import Any, Final
 
 from harness.core.errors import StoreUnreachable
@@ -20,7 +19,7 @@ from harness.experiment.plan import PlannedTrial
 from harness.store.provenance import Moment
 from harness.store.retry import retry_while
 from harness.store.write.outbox import TimedRecord
-from harness.store.write.sweep_writer import StoredTrial, SweepWriter
+from harness.store.write.sweep_writer import SweepWriter
 from harness.store.write.trial_run import TrialRun
 
 COMMIT_SECONDS = 0.5
@@ -83,12 +82,7 @@ class BackgroundWriter:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, traceback: object) -> None:
         self._deadline = time.monotonic() + EXIT_SECONDS
         self._jobs.put(None)
         if self.is_stuck():
@@ -132,10 +126,6 @@ class BackgroundWriter:
                 break
         if trial.on_disk and trial.stored.is_set():  # The store answered in the meantime.
             self._writer.outbox.remove(planned.trial_id)
-
-    def stored(self) -> Iterator[StoredTrial]:
-        """Yields the trials that ended and were committed since this was last asked."""
-        return self._writer.stored()
 
     def is_stuck(self) -> bool:
         """Whether the store does not answer."""

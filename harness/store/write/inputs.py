@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.core import paths
 from harness.experiment.plan import Plan, PlannedTrial
-from harness.experiment.trial import COMPONENT_FIELDS, Choice, Trial
+from harness.experiment.trial import COMPONENT_FIELDS, Choice
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 
 if TYPE_CHECKING:
@@ -30,24 +29,19 @@ class ParamTable:
         trials = [planned.trial for planned in plan.trials]
         fields = {key for trial in trials for key in trial.flat() if "." not in key}
         axes = {axis.field for axis in plan.experiment.axes}
-        self.keys = tuple(sorted(fields | axes | set(_changed_options(trials))))
+        changed_options = {
+            f"{name}.{option}"
+            for trial in trials
+            for name in COMPONENT_FIELDS
+            for option in getattr(trial, name).changed()
+        }
+        self.keys = tuple(sorted(fields | axes | changed_options))
 
     def of(self, planned: PlannedTrial) -> dict[str, str]:
         """Returns a run's params by key, with `trial_id` and `config_id`."""
         flat = planned.trial.flat()
         values = {key: flat.get(key, ABSENT) for key in self.keys}
         return values | {PARAM_TRIAL: planned.trial_id, PARAM_CONFIG: planned.config_id}
-
-
-def _changed_options(trials: Iterable[Trial]) -> Iterator[str]:
-    """Yields "field.option" for options that are not at their default in some trial."""
-    choices: dict[tuple[str, str], Choice[Any]] = {}
-    for trial in trials:
-        for name in COMPONENT_FIELDS:
-            choice = getattr(trial, name)
-            choices.setdefault((name, choice.label), choice)
-    for (name, _), choice in choices.items():
-        yield from (f"{name}.{option}" for option in choice.changed())
 
 
 class DatasetInputs:

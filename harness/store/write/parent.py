@@ -71,7 +71,8 @@ def _parent_files(plan: Plan) -> Contents:
         texts["experiment.yaml"] = plan.experiment.path.read_text(encoding="utf-8")
     # The address of a search's storage, for one, may contain a password.
     redacted = {name: redact(text) for name, text in texts.items()}
-    return {**redacted, "provenance.json": provenance.parent()}
+    packages = {"packages": dict(provenance.packages)}
+    return {**redacted, names.PROVENANCE_FILE: {**provenance.metadata, **packages}}
 
 
 def folder_of(plan: Plan) -> Path:
@@ -141,14 +142,5 @@ def _describe_experiment(store: Store, experiment_id: str, plan: Plan) -> None:
     if experiment.description:
         tags["mlflow.note.content"] = html.escape(experiment.description)
     for name, value in tags.items():
-        with_retries("describe the experiment", _set_tag, store, experiment_id, name, value)
-
-
-def _set_tag(store: Store, experiment_id: str, name: str, value: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        store.client.set_experiment_tag(experiment_id, name, value)
-    except MlflowException:
-        # If two processes set a new tag at once, MLflow refuses the later; the tag exists now.
-        store.client.set_experiment_tag(experiment_id, name, value)
+        set_tag = store.client.set_experiment_tag
+        with_retries("describe the experiment", set_tag, experiment_id, name, value)

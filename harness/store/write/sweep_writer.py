@@ -7,7 +7,6 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from harness.core.errors import StoreError
@@ -97,12 +96,7 @@ class SweepWriter:
             parent.lease.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, traceback: object) -> None:
         try:
             if error is None:
                 self.close()
@@ -318,9 +312,8 @@ def finish_artifacts(store: Store, plan: Plan, goal: Goal) -> int:
         return 0
     active = ActiveWriter(store.writers_file(experiment_id))
     try:
-        if active.is_alone():
-            return store_best_trials(store, experiment_id, plan, goal, alone=True)
-        return 0
+        alone = active.is_alone()
+        return store_best_trials(store, experiment_id, plan, goal, alone) if alone else 0
     finally:
         active.leave()
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.core.metrics import BATCH_LOSS, Goal, summarise_trial
 from harness.core.records import FINISHED, BatchLosses, Ended, Measured, Outcome, Record, Started
+from harness.core.seeding import SEEDING_RULE, stream_seeds
 from harness.core.text import format_value
 from harness.experiment.plan import PlannedTrial
 from harness.store import names
-from harness.store.provenance import Moment, trial_provenance
+from harness.store.provenance import Moment, process_provenance, utc
 from harness.store.retry import with_retries
 from harness.store.uris import redact
 from harness.store.write.backend import NewRun, Point
@@ -190,9 +191,22 @@ class TrialRun:
             summary = summarise_trial(self.history, ended.final, self.goal)
             self.log.metrics(summary, self._last_epoch, at.utc)
         self._add_metadata(ended.metadata)
-        provenance = trial_provenance(
-            folder, self.planned, fingerprint, self._metadata, ended, self.started, at, self.search
-        )
+        provenance = {
+            **process_provenance(folder).metadata,
+            "trial": self.planned.trial.resolved(),
+            "trial_id": self.planned.trial_id,
+            "config_id": self.planned.config_id,
+            "dataset_sha256": fingerprint,
+            "streams": stream_seeds(self.planned.trial.seed),
+            "streams_rule": SEEDING_RULE,
+            "facts": dict(self._metadata),
+            "sampler": dict(self.search),
+            "start": utc(self.started.utc),
+            "end": utc(at.utc),
+            "seconds": at.steady - self.started.steady,
+            "outcome": ended.outcome.value,
+            "reason": redact(ended.reason),
+        }
         files: dict[str, str | Mapping[str, Any]] = {names.PROVENANCE_FILE: provenance}
         if ended.traceback:
             files["traceback.txt"] = redact(ended.traceback)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.floating[Any]]
-Integers = NDArray[np.int64]
 
 SPLITS = ("train", "val", "test")
 ROC_CURVES = 10
@@ -81,7 +80,7 @@ class ConfusionMatrix:
 
     title: str
     classes: tuple[str, ...]
-    counts: Integers
+    counts: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,15 +295,9 @@ def _confusion_matrix(record: ConfusionMatrix) -> Figure:
         axes.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 3 else 0)
         axes.set_yticks(range(n), names)
         for row, column in ((i, j) for i in range(n) for j in range(n) if record.counts[i, j]):
-            axes.text(
-                column,
-                row,
-                str(record.counts[row, column]),
-                ha="center",
-                va="center",
-                fontsize="small",
-                color="white" if shares[row, column] > 0.5 else "black",
-            )
+            count = str(record.counts[row, column])
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, count, ha="center", va="center", size="small", color=colour)
     return figure
 
 

@@ -73,17 +73,16 @@ def no_active_writers(folder: Path) -> Iterator[Callable[[], bool]]:
     experiment meanwhile. It returns False if nobody ever wrote there.
     """
     with ExitStack() as locks:
-        files = set(folder.glob("*.writers"))
-        is_locked = bool(files)
-        for path in sorted(files):
-            lock = None
-            with suppress(OSError):
+        files = sorted(folder.glob("*.writers"))
+        locked = []
+        with suppress(OSError):
+            for path in files:
                 lock = try_lock(path)
-            if lock is None:
-                is_locked = False
-                break
-            locks.callback(lock.release)
-        yield lambda: is_locked and set(folder.glob("*.writers")) == files
+                if lock is None:
+                    break
+                locks.callback(lock.release)
+                locked.append(path)
+        yield lambda: files != [] and locked == files == sorted(folder.glob("*.writers"))
 
 
 def _parse(tag: str) -> dict[str, Any] | None:

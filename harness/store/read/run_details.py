@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,11 +86,10 @@ class JoinedRunDetails:
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
         """See `RunDetails.histories`. Each store is asked for its own runs."""
-        requests: dict[int, tuple[RunDetails, list[str]]] = {}
-        for run_id in dict.fromkeys(run_ids):
-            details = self.by_run[run_id]
-            requests.setdefault(id(details), (details, []))[1].append(run_id)
-        tables = [details.histories(some, metrics) for details, some in requests.values()]
+        requests: dict[RunDetails, list[str]] = defaultdict(list)
+        for run_id in run_ids:
+            requests[self.by_run[run_id]].append(run_id)
+        tables = [details.histories(some, metrics) for details, some in requests.items()]
         tables = [table for table in tables if not table.empty]
         if not tables:
             return pd.DataFrame(columns=_COLUMNS)
@@ -101,8 +101,8 @@ class JoinedRunDetails:
 
     def provenance(self) -> dict[str, Any]:
         """Returns the entries in which the newest parent runs agree."""
-        every = {id(details): details for details in self.by_run.values()}
-        first, *others = [details.provenance() for details in every.values()] or [{}]
+        every = dict.fromkeys(self.by_run.values())
+        first, *others = [details.provenance() for details in every] or [{}]
         return {
             name: value
             for name, value in first.items()

@@ -80,9 +80,8 @@ class RunLog:
         self._points: list[Point] = []
         self._params: dict[str, str] = {}
         self._tags: dict[str, str] = {}
-        self.started = Moment.now().utc if started is None else started
-        new = NewRun(experiment_id, name, _without_long(tags), self.started, dataset)
-        created = backend.create(new)
+        at = Moment.now().utc if started is None else started
+        created = backend.create(NewRun(experiment_id, name, _without_long(tags), at, dataset))
         self.run_id = created.run_id
         self._artifacts = created.artifacts
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from harness.core.metrics import TRAIN_SECONDS, Goal, best_epoch
 from harness.core.records import FINISHED, Ended, Measured, Outcome, Record, Started
@@ -13,7 +12,7 @@ from harness.experiment.experiment import PARAMETERS, Objective, Search
 from harness.store import names
 from harness.store.read.run_details import read_history, read_parameter_count, read_stack_size
 from harness.store.read.runs import RunSummary
-from harness.store.retry import retry_while, with_retries
+from harness.store.retry import retry_while
 from harness.store.store import Store
 from harness.store.write.background import EXIT_SECONDS
 

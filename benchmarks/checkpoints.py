@@ -23,6 +23,7 @@ from harness.core.paths import data_root
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.execution.executors.base import TrainingTask
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
+from harness.execution.queue import make_task
 from harness.execution.run_task import run
 from harness.experiment.loading import load
 from harness.experiment.plan import make_plan
@@ -106,10 +107,8 @@ def _kill(reader: Connection, seconds: float, pid: int) -> tuple[int, int, float
 
 def _task(folder: str, every: float | None, epochs: int) -> TrainingTask:
     (planned,) = make_plan(load(EXPERIMENT, [f"epochs={epochs}"]), data_root()).trials
-    checkpoints = ExperimentCheckpoints(Path(folder), every).for_task([planned])
-    return TrainingTask(
-        planned.trial_id, planned.trial, data_root(), test_outputs=False, checkpoints=checkpoints
-    )
+    checkpoints = ExperimentCheckpoints(Path(folder), every)
+    return make_task(data_root(), False, checkpoints, None, [planned])
 
 
 def _train(folder: str, every: float | None, epochs: int) -> int:

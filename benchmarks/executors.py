@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,10 +90,13 @@ def train_all(way: str, trials: int, dataset: str) -> float:
     from harness.execution.executors.process import ProcessExecutor
 
     executor = InlineExecutor() if way == "inline" else ProcessExecutor.on_cpu(available_cores(), 1)
-    for task in tasks:
-        executor.submit(task)
     last = 0.0
-    while (event := executor.next()) is not None:
+    waiting = deque(tasks)
+    while True:
+        while waiting and executor.has_slot("cpu"):
+            executor.submit(waiting.popleft())
+        if (event := executor.next()) is None:
+            break
         last = _accuracy(event.record, last)
     executor.close()
     return last
@@ -156,7 +160,7 @@ def _tasks(count: int, **fields: object) -> list[TrainingTask]:
 
     common = {"dataset": "mnist", "model": CNN, "epochs": 1, "lr": 0.05} | fields
     return [
-        TrainingTask(str(seed), make_trial(**common, seed=seed), data_root(), test_outputs=False)
+        TrainingTask({str(seed): make_trial(**common, seed=seed)}, data_root(), test_outputs=False)
         for seed in range(count)
     ]
 

@@ -66,7 +66,7 @@ def write_runs(way: str, count: int, epochs: int) -> tuple[float, float]:
         path.write_text(FILE.format(epochs=epochs, seeds=", ".join(map(str, range(count)))))
         plan = make_plan(load(str(path), []), data_root())
         records = list(
-            run(TrainingTask("0", plan.trials[0].trial, data_root(), test_outputs=False))
+            run(TrainingTask({"0": plan.trials[0].trial}, data_root(), test_outputs=False))
         )
         store = open_store(Path(name))
         with SweepWriter(store, plan, plan.experiment.goal) as writer:

@@ -13,6 +13,7 @@ from harness.core.records import Ended, Measured, Record, Started
 from harness.execution.checkpoint_folder import CheckpointFolder
 from harness.execution.executors.base import TrainingTask
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
+from harness.execution.queue import make_task
 from harness.execution.run_task import run
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial, make_trial_id
@@ -27,9 +28,7 @@ def planned(trial: Trial, fingerprint: str = "digits") -> PlannedTrial:
 def task(trial: Trial, root: Path, checkpoints: ExperimentCheckpoints) -> TrainingTask:
     """A task that trains this trial with checkpoints."""
     one = planned(trial)
-    return TrainingTask(
-        one.trial_id, trial, root, test_outputs=True, checkpoints=checkpoints.for_task([one])
-    )
+    return make_task(root, True, checkpoints, None, [one])
 
 
 def train_until(

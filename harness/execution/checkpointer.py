@@ -20,8 +20,7 @@ from harness.execution.checkpoint_folder import (
     LoadedCheckpoint,
     TrainingLog,
 )
-from harness.execution.executors.base import Event, TrainingTask
-from harness.execution.stopping import TOLD_TO_STOP, stoppable
+from harness.execution.executors.base import TOLD_TO_STOP, Event, TrainingTask, stoppable
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint, restore
 from harness.training.device import resolve
@@ -60,7 +59,7 @@ def train_with_checkpoints(
     folder = task.checkpoint_folder
     policy = CheckpointPolicy(task.checkpoints.every if task.checkpoints and folder else inf)
     checkpointer = _Checkpointer(task, folder, policy)
-    wanted = {trial_id for trial_id, _ in task.trials}
+    wanted = set(task.trials)
     items = checkpointer.start(device, cancelled, build_stack)
     with stoppable(policy) if folder else nullcontext():
         for item in items:
@@ -96,7 +95,7 @@ class _Checkpointer:
         self._is_stack = task.is_stack
         may_continue = task.checkpoints is not None and task.checkpoints.continues
         self._continued_trial = task.trial if may_continue and not self._is_stack else None
-        self._log = TrainingLog(dict(task.trials))
+        self._log = TrainingLog(task.trials)
         self._loaded: LoadedCheckpoint | None = None
         self._unreported: dict[str, Ended] = {}
         self._start_metadata: dict[str, Any] = {}
@@ -198,7 +197,7 @@ class _Checkpointer:
         asks for others, or for one that had been cancelled and has measured no further."""
         if not self._is_stack:
             return self._log.trials
-        own = dict(self._task.trials)
+        own = self._task.trials
         cut = {key for key, end in loaded.ended.items() if end.outcome is not Outcome.DIVERGED}
         if not own.keys() <= loaded.trials.keys() - cut:
             raise UnusableCheckpoint("it is of other trials")

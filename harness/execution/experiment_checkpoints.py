@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -44,7 +44,7 @@ class TaskCheckpoints:
     continues: bool = True
     stack: Path | None = None
 
-    def restart_with(self, trial_ids: Sequence[str]) -> TaskCheckpoints:
+    def restart_with(self, trial_ids: Collection[str]) -> TaskCheckpoints:
         """Returns the same for some of the trials, which start again by themselves."""
         if self.stack is None or len(trial_ids) == 1:
             return replace(self, stack=None)
@@ -166,7 +166,7 @@ class ExperimentCheckpoints:
             CheckpointFolder(path.parent).delete()
 
 
-def _stack_folder(stacks_folder: Path, trial_ids: Sequence[str]) -> Path:
+def _stack_folder(stacks_folder: Path, trial_ids: Collection[str]) -> Path:
     return stacks_folder / hashlib.sha256(" ".join(sorted(trial_ids)).encode()).hexdigest()[:16]
 
 

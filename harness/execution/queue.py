@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,11 +15,7 @@ from harness.core.process import Interrupts
 from harness.core.records import Claim, Ended, Record
 from harness.core.text import plural
 from harness.execution.executors.base import Executor, TrainingTask
-from harness.execution.experiment_checkpoints import (
-    ExperimentCheckpoints,
-    InterruptedStack,
-    TaskCheckpoints,
-)
+from harness.execution.experiment_checkpoints import ExperimentCheckpoints, InterruptedStack
 from harness.execution.stacking import max_stack_size, plan_stacks
 from harness.experiment.plan import PlannedTrial
 
@@ -99,60 +96,69 @@ def execute(
     """
     stacks = stacks or Stacks()
     queue = _Queue(trials, claim, stacks)
-    running: dict[str, PlannedTrial] = {}
-
-    def start_tasks() -> Iterator[TrialEvent]:
-        """Submits what there is room for. Yields the trials that another process has trained."""
-        for device in queue.waiting:
-            while executor.has_slot(device) and (entry := queue.next(device)):
-                if trials := entry.trials:
-                    running.update({planned.trial_id: planned for planned in trials})
-                    files = checkpoints.for_task(trials, entry.folder) if checkpoints else None
-                    speedups = stacks.speedup_file
-                    executor.submit(make_task(trials, data_root, test_outputs, speedups, files))
-                yield from ((planned, None) for planned in entry.done)
-
+    make = partial(make_task, data_root, test_outputs, checkpoints, stacks.speedup_file)
     try:
-        yield from start_tasks()
-        while running or queue.claimed_elsewhere:
-            interrupts.check()
-            if running:
-                with interrupts.delegated(executor.request_stop):
-                    event = executor.next(CHECK_SECONDS)
-                if event is None:
-                    yield None
-                    continue
-                with interrupts.deferred():
-                    yield running[event.key], event.record
-                if not isinstance(event.record, Ended):
-                    continue
-                del running[event.key]
+        yield from _start_tasks(queue, executor, make)
+        while queue.training or queue.claimed_elsewhere:
+            if queue.training:
+                yield from _train_until_an_end(queue, executor, interrupts)
             else:
+                interrupts.check()
                 time.sleep(HELD_SECONDS)
                 queue.retry()
-            yield from start_tasks()
+            yield from _start_tasks(queue, executor, make)
     finally:
         executor.close()
 
 
 def make_task(
-    trials: Sequence[PlannedTrial],
     data_root: Path,
     test_outputs: bool,
+    checkpoints: ExperimentCheckpoints | None,
     speedup_file: Path | None,
-    checkpoints: TaskCheckpoints | None,
+    trials: Sequence[PlannedTrial],
+    folder: Path | None = None,
 ) -> TrainingTask:
-    """Returns the task that trains one trial, or several as a stack."""
-    (key, trial), *others = ((planned.trial_id, planned.trial) for planned in trials)
+    """Returns the task that trains one trial, or several as a stack.
+
+    folder: of the interrupted stack that they resume.
+    """
     return TrainingTask(
-        key,
-        trial,
+        {planned.trial_id: planned.trial for planned in trials},
         data_root,
         test_outputs,
-        others=tuple(others),
         speedup_file=speedup_file,
-        checkpoints=checkpoints,
+        checkpoints=checkpoints.for_task(trials, folder) if checkpoints else None,
     )
+
+
+def _start_tasks(
+    queue: _Queue, executor: Executor, make: Callable[..., TrainingTask]
+) -> Iterator[TrialEvent]:
+    """Submits what there is room for. Yields the trials that another process has trained."""
+    for device in queue.waiting:
+        while executor.has_slot(device) and (entry := queue.next(device)):
+            executor.submit(make(entry.trials, entry.folder))
+    while queue.trained_elsewhere:
+        yield queue.trained_elsewhere.popleft(), None
+
+
+def _train_until_an_end(
+    queue: _Queue, executor: Executor, interrupts: Interrupts
+) -> Iterator[TrialEvent | None]:
+    """Yields what trials record until one of them has ended."""
+    while True:
+        interrupts.check()
+        with interrupts.delegated(executor.request_stop):
+            event = executor.next(CHECK_SECONDS)
+        if event is None:
+            yield None
+            continue
+        with interrupts.deferred():
+            yield queue.training[event.key], event.record
+        if isinstance(event.record, Ended):
+            del queue.training[event.key]
+            return
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,19 +169,12 @@ class _Entry:
     folder: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _ClaimedEntry:
-    """An entry's trials that this process may train, and those that another one has trained."""
-
-    trials: Sequence[PlannedTrial]
-    done: Sequence[PlannedTrial]
-    folder: Path | None
-
-
 class _Queue:
-    """The trials that have not started, by device.
+    """The trials that have not ended.
 
-    claimed_elsewhere: trials that another process trains.
+    waiting: those that have not started, by device. training: those that have, by id.
+    claimed_elsewhere: those that another process trains. trained_elsewhere: those that it has
+    trained, until the caller removes them.
     """
 
     def __init__(
@@ -185,50 +184,62 @@ class _Queue:
         stacks: Stacks,
     ) -> None:
         self.waiting: dict[str, deque[_Entry]] = {}
+        self.training: dict[str, PlannedTrial] = {}
         self.claimed_elsewhere: list[PlannedTrial] = []
+        self.trained_elsewhere: deque[PlannedTrial] = deque()
         self._claim = claim
         self._find_interrupted = stacks.find_interrupted
-        new = [_Entry(stack) for stack in stacks.new]
-        self._add(
-            trials, new + [_Entry(stack.trials, stack.folder) for stack in stacks.interrupted]
-        )
+        self._add(trials, stacks.interrupted, stacks.new)
 
     def retry(self) -> None:
         """Queues the trials again that another process had claimed. If that process left a stack
         unfinished, its trials resume as that stack; the others start one by one."""
         trials, self.claimed_elsewhere = self.claimed_elsewhere, []
-        stacks = self._find_interrupted(trials)
-        self._add(trials, [_Entry(stack.trials, stack.folder) for stack in stacks])
+        self._add(trials, self._find_interrupted(trials))
 
-    def next(self, device: str) -> _ClaimedEntry | None:
-        """Claims the next entry of a device with a trial that no other process trains.
+    def next(self, device: str) -> _Entry | None:
+        """Takes the next entry of a device with a trial that this process may train, and leaves out
+        the others.
 
         Returns None if there is no such entry.
         """
         waiting = self.waiting[device]
         while waiting:
             entry = waiting.popleft()
-            answers = list(self._claim_all(entry))
-            self.claimed_elsewhere += [planned for planned, claim in answers if claim is Claim.HELD]
-            done = [planned for planned, claim in answers if claim is Claim.DONE]
-            granted = [planned for planned, claim in answers if claim is Claim.GRANTED]
-            if granted or done:
-                return _ClaimedEntry(granted, done, entry.folder)
+            granted = list(self._claim_all(entry))
+            if granted:
+                self.training.update((planned.trial_id, planned) for planned in granted)
+                return _Entry(granted, entry.folder)
         return None
 
-    def _claim_all(self, entry: _Entry) -> Iterator[tuple[PlannedTrial, Claim]]:
-        """Claims an entry's trials. The process that claims the first trial of an interrupted
-        stack gets all of them, so that two processes do not train the same stack."""
+    def _claim_all(self, entry: _Entry) -> Iterator[PlannedTrial]:
+        """Yields the trials of an entry that this process may train.
+
+        The process that claims the first trial of an interrupted stack gets all of them, so that
+        two processes do not train the same stack.
+        """
         is_taken = False
         for planned in entry.trials:
             claim = Claim.HELD if is_taken else self._claim(planned)
-            is_taken = claim is Claim.HELD and entry.folder is not None
-            yield planned, claim
+            if claim is Claim.GRANTED:
+                yield planned
+            elif claim is Claim.DONE:
+                self.trained_elsewhere.append(planned)
+            else:
+                self.claimed_elsewhere.append(planned)
+                is_taken = entry.folder is not None
 
-    def _add(self, trials: Sequence[PlannedTrial], stacks: Sequence[_Entry]) -> None:
+    def _add(
+        self,
+        trials: Sequence[PlannedTrial],
+        interrupted: Sequence[InterruptedStack],
+        new: Sequence[Sequence[PlannedTrial]] = (),
+    ) -> None:
         """Queues trials in their order; a stack stands where its first trial does."""
-        stack_of = {planned.trial_id: stack for stack in stacks for planned in stack.trials}
+        entries = [_Entry(stack) for stack in new]
+        entries += [_Entry(stack.trials, stack.folder) for stack in interrupted]
+        entry_of = {planned.trial_id: entry for entry in entries for planned in entry.trials}
         for planned in trials:
-            entry = stack_of.get(planned.trial_id) or _Entry((planned,))
+            entry = entry_of.get(planned.trial_id) or _Entry((planned,))
             if entry.trials[0].trial_id == planned.trial_id:
                 self.waiting.setdefault(planned.trial.device, deque()).append(entry)

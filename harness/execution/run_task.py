@@ -7,20 +7,17 @@ import sys
 import traceback
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import HarnessError
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.execution.checkpoint_folder import CheckpointFolder, CheckpointWriteError
-from harness.execution.executors.base import Event, TrainingTask
-from harness.execution.stopping import TOLD_TO_STOP
+from harness.execution.executors.base import CANCELLED, TOLD_TO_STOP, Event, TrainingTask
 
 if TYPE_CHECKING:
     import torch
 
     from harness.training.stacked.stack import Stack
-
-CANCELLED: Final = Ended(Outcome.INTERRUPTED, {}, "cancelled")
 
 _max_trials: dict[str, int] = {}
 """How many trials fit into memory, by what their size depends on, as measured in this process."""
@@ -68,7 +65,7 @@ def events(task: TrainingTask, cancelled: Collection[str] = frozenset()) -> Iter
     from harness.training.resources import TooLarge
     from harness.training.stacked.modules.forward_pass import Unstackable
 
-    progress = _Progress({key for key, _ in task.trials})
+    progress = _Progress(set(task.trials))
     try:
         for event in _run_stack(task, cancelled):
             if event.record is TOLD_TO_STOP:
@@ -83,7 +80,7 @@ def events(task: TrainingTask, cancelled: Collection[str] = frozenset()) -> Iter
     except Exception as error:  # noqa: BLE001 - whatever a model or a library raises
         ended = failure(error, task)  # It also frees the stack's memory.
         if progress.has_begun or isinstance(error, CheckpointWriteError):
-            yield from (Event(key, ended) for key, _ in task.trials if key in progress.unfinished)
+            yield from (Event(key, ended) for key in task.trials if key in progress.unfinished)
             return
         progress.pending.clear()
         if is_out_of_memory(error):
@@ -128,10 +125,10 @@ def _build_stack(task: TrainingTask, device: torch.device) -> tuple[Stack, dict[
     Returns it with the metadata of its start. The speedup is measured if the task has a file for
     it that holds no earlier measurement. Raises Unstackable and TooLarge.
     """
-    from harness.execution.stack_speedup import measured_speedup, stored_speedup
+    from harness.execution.stacking import measured_speedup, stored_speedup
     from harness.training.stacked.modules.forward_pass import Unstackable
 
-    if not task.others:
+    if len(task.trials) == 1:
         raise Unstackable("no other trial of its stack is left")
     file = task.speedup_file
     speedup = None if file is None else stored_speedup(task, file, device)
@@ -158,9 +155,9 @@ def _build_within_memory(task: TrainingTask, device: torch.device) -> Stack:
     size = trial.model.resolved(), trial.dataset.resolved(), trial.batch_size, trial.precision
     key = f"{size} {augment}"
     if _max_trials.get(key, 0) >= len(task.trials):
-        return Stack(task.trials, task.data_root, device)
+        return Stack(tuple(task.trials.items()), task.data_root, device)
     limit = resources.memory_limit(device)
-    stack = Stack(task.trials, task.data_root, device, limit)
+    stack = Stack(tuple(task.trials.items()), task.data_root, device, limit)
     _max_trials[key] = max(1, limit // stack.bytes_per_trial())
     if _max_trials[key] < len(task.trials):
         raise resources.TooLarge(_max_trials[key])
@@ -169,8 +166,8 @@ def _build_within_memory(task: TrainingTask, device: torch.device) -> Stack:
 
 def _run_one_by_one(task: TrainingTask, reason: str, cancelled: Collection[str]) -> Iterator[Event]:
     _delete_checkpoint(task)
-    for key, trial in task.trials:
-        for record in _run_single(task.restart_with([(key, trial)]), cancelled):
+    for key in task.trials:
+        for record in _run_single(task.restart_with([key]), cancelled):
             if isinstance(record, Started):
                 record = Started({**record.metadata, "not_fused": reason})
             yield Event(key, record)
@@ -179,10 +176,11 @@ def _run_one_by_one(task: TrainingTask, reason: str, cancelled: Collection[str])
 def _run_parts(task: TrainingTask, max_trials: int, cancelled: Collection[str]) -> Iterator[Event]:
     """Runs as few stacks of at most `max_trials` as possible, of almost equal sizes."""
     _delete_checkpoint(task)
-    count = -(-len(task.trials) // max_trials)
+    keys = list(task.trials)
+    count = -(-len(keys) // max_trials)
     for part in range(count):
-        start, stop = (len(task.trials) * i // count for i in (part, part + 1))
-        yield from events(task.restart_with(task.trials[start:stop]), cancelled)
+        start, stop = (len(keys) * i // count for i in (part, part + 1))
+        yield from events(task.restart_with(keys[start:stop]), cancelled)
 
 
 def _delete_checkpoint(task: TrainingTask) -> None:

@@ -130,11 +130,11 @@ class SearchLoop:
             measured = self.stacks.measured and len(trials) > 1
             self.executor.submit(
                 make_task(
-                    trials,
                     self.data_root,
                     self.test_outputs,
+                    self.checkpoints,
                     stacks_file() if measured else None,
-                    self.checkpoints.for_task(trials) if self.checkpoints else None,
+                    trials,
                 )
             )
 

@@ -43,7 +43,7 @@ class Noted:
     def submit(self, task: TrainingTask) -> None:
         self.tasks.append(task)
         ended = Ended(Outcome.DONE, {})
-        self._ready.extend(Event(key, ended) for key, _ in task.trials)
+        self._ready.extend(Event(key, ended) for key in task.trials)
 
     def next(self, timeout: float | None = None) -> Event | None:
         return self._ready.popleft() if self._ready else None
@@ -102,7 +102,7 @@ def run(
     tasks = []
     for task in executor.tasks:
         assert task.checkpoints is not None
-        tasks.append(([places[key] for key, _ in task.trials], task.checkpoints.stack))
+        tasks.append(([places[key] for key in task.trials], task.checkpoints.stack))
     return tasks, asked
 
 

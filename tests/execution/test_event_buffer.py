@@ -9,13 +9,12 @@ from typing import Any
 from harness.core.records import Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.execution.executors.base import Event
 from harness.execution.executors.worker import EventBuffer
-from tests.support import make_trial
 
 
 def sent(keys: str, records: list[tuple[str, Record]]) -> list[list[Event]]:
     """The messages that these records of trials cause."""
     ours, theirs = multiprocessing.Pipe()
-    buffer = EventBuffer(theirs, dict.fromkeys(keys, make_trial()))
+    buffer = EventBuffer(theirs, set(keys))
     for key, record in records:
         buffer.put(Event(key, record))
     found: list[Any] = []

@@ -15,6 +15,7 @@ from harness.execution.executors.base import Event, Executor, TrainingTask
 from harness.execution.executors.choose import make_executor
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
+from tests.execution.support import drain
 from tests.support import make_trial
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {
@@ -38,14 +39,7 @@ def workers() -> Iterator[ProcessExecutor]:
 
 
 def task(key: str, root: Path, **fields: object) -> TrainingTask:
-    return TrainingTask(key, make_trial(**{"epochs": 1, **fields}), root, test_outputs=False)
-
-
-def drain(executor: Executor) -> list[Event]:
-    found = []
-    while (event := executor.next()) is not None:
-        found.append(event)
-    return found
+    return TrainingTask({key: make_trial(**{"epochs": 1, **fields})}, root, test_outputs=False)
 
 
 def ends(events: list[Event]) -> dict[str, Ended]:
@@ -55,9 +49,7 @@ def ends(events: list[Event]) -> dict[str, Ended]:
 
 
 def test_each_task_ends_once_its_records_in_order(executor: Executor, data_root: Path) -> None:
-    for key in "abc":
-        executor.submit(task(key, data_root, seed=ord(key)))
-    events = drain(executor)
+    events = drain(executor, *(task(key, data_root, seed=ord(key)) for key in "abc"))
     assert set(ends(events)) == set("abc")
     for key in "abc":
         kinds = [type(e.record) for e in events if e.key == key]
@@ -66,9 +58,8 @@ def test_each_task_ends_once_its_records_in_order(executor: Executor, data_root:
 
 def test_a_trial_that_raises_fails_alone(executor: Executor, data_root: Path) -> None:
     # An absurd width passes validation and fails in torch, as a user's model would.
-    executor.submit(task("broken", data_root, model={"name": "mlp", "hidden": [2**50]}))
-    executor.submit(task("whole", data_root))
-    found = ends(drain(executor))
+    broken = task("broken", data_root, model={"name": "mlp", "hidden": [2**50]})
+    found = ends(drain(executor, broken, task("whole", data_root)))
     assert found["broken"].outcome is Outcome.FAILED
     assert "Error" in found["broken"].reason
     assert "in build" in found["broken"].traceback
@@ -85,16 +76,25 @@ def test_an_absent_device_fails_the_trial_without_a_traceback(
 
 
 def test_a_cancelled_task_ends_as_interrupted(executor: Executor, data_root: Path) -> None:
-    for key in ("running", "waiting", "third", "fourth"):
-        executor.submit(task(key, data_root, epochs=10_000 if key == "running" else 1))
+    executor.submit(task("running", data_root, epochs=10_000))
     first = executor.next()
     assert first is not None
-    for key in ("running", "fourth", "unknown"):
+    for key in ("running", "unknown"):
         executor.cancel(key)
-    found = ends([first, *drain(executor)])
+    others = [task(key, data_root) for key in ("second", "third")]
+    found = ends([first, *drain(executor, *others)])
     assert found["running"].outcome is Outcome.INTERRUPTED
-    assert found["fourth"].outcome is Outcome.INTERRUPTED
-    assert found["waiting"].outcome is found["third"].outcome is Outcome.DONE
+    assert found["second"].outcome is found["third"].outcome is Outcome.DONE
+
+
+def test_a_task_cancelled_before_it_begins_ends_as_interrupted(
+    executor: Executor, data_root: Path
+) -> None:
+    executor.submit(task("a", data_root, epochs=10_000))
+    executor.cancel("a")
+    found = ends(drain(executor, task("after", data_root)))
+    assert found["a"].outcome is Outcome.INTERRUPTED
+    assert found["after"].outcome is Outcome.DONE
 
 
 def test_closing_forgets_everything_and_may_be_repeated(
@@ -129,9 +129,7 @@ def measured(
     executor: Executor, tasks: list[TrainingTask]
 ) -> dict[tuple[str, int], dict[str, float]]:
     """What an executor measures of each trial at each epoch, apart from the clocks."""
-    for one in tasks:
-        executor.submit(one)
-    events = drain(executor)
+    events = drain(executor, *tasks)
     executor.close()
     return {
         (e.key, e.record.epoch): {
@@ -146,9 +144,8 @@ def measured(
 
 def test_workers_share_what_they_prepare(workers: ProcessExecutor, data_root: Path) -> None:
     """One copy in the shared cache for all seeds, whoever made it, and none left behind."""
-    for number in range(6):
-        workers.submit(task(str(number), data_root, lr=0.1 + number / 100, seed=number % 2))
-    drain(workers)
+    tasks = [task(str(n), data_root, lr=0.1 + n / 100, seed=n % 2) for n in range(6)]
+    drain(workers, *tasks)
     assert workers._shared is not None
     folder = workers._shared.path
     assert len(list(folder.glob("*.pt"))) == 2, "the data set, and its examples made ready"
@@ -176,8 +173,7 @@ def test_a_killed_worker_fails_its_task_alone_and_is_replaced(
     (victim,) = multiprocessing.active_children()
     workers.submit(task("other", data_root))
     victim.kill()
-    workers.submit(task("after", data_root))
-    found = ends(drain(workers))
+    found = ends(drain(workers, task("after", data_root)))
     assert found["victim"].outcome is Outcome.FAILED
     assert "signal 9" in found["victim"].reason
     assert found["other"].outcome is found["after"].outcome is Outcome.DONE
@@ -204,7 +200,7 @@ def test_test_outputs_arrive_whole_from_another_process(
     workers: ProcessExecutor, data_root: Path
 ) -> None:
     trial = make_trial(epochs=1)
-    workers.submit(TrainingTask("a", trial, data_root, test_outputs=True))
+    workers.submit(TrainingTask({"a": trial}, data_root, test_outputs=True))
     (ended,) = ends(drain(workers)).values()
     workers.close()
     assert ended.test_outputs is not None

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -20,11 +19,12 @@ import pytest
 
 from harness.core.records import Ended, Outcome, Started
 from harness.execution.executors import worker_start as processes
-from harness.execution.executors.base import TrainingTask
+from harness.execution.executors.base import Executor, TrainingTask
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
 from harness.execution.executors.worker_start import SharedFolder
 from harness.store.names import PARAM_TRIAL, TAG_KIND, TRIAL
+from tests.execution.support import drain
 from tests.support import make_trial
 
 HUGE = {"name": "mlp", "hidden": [1 << 30, 1 << 30]}
@@ -41,15 +41,12 @@ artifacts: none
 
 
 def task(key: str, root: Path, **fields: object) -> TrainingTask:
-    return TrainingTask(key, make_trial(**{"epochs": 1, **fields}), root, test_outputs=False)
+    return TrainingTask({key: make_trial(**{"epochs": 1, **fields})}, root, test_outputs=False)
 
 
-def ends(executor: InlineExecutor | ProcessExecutor) -> dict[str, Ended]:
-    found = {}
-    while (event := executor.next()) is not None:
-        if isinstance(event.record, Ended):
-            found[event.key] = event.record
-    return found
+def ends(executor: Executor, *tasks: TrainingTask) -> dict[str, Ended]:
+    events = drain(executor, *tasks)
+    return {event.key: event.record for event in events if isinstance(event.record, Ended)}
 
 
 @pytest.fixture
@@ -61,9 +58,7 @@ def worker() -> Iterator[ProcessExecutor]:
 
 def test_memory_that_no_machine_has_fails_the_trial_alone(data_root: Path) -> None:
     executor = InlineExecutor()
-    executor.submit(task("huge", data_root, model=HUGE))
-    executor.submit(task("next", data_root))
-    found = ends(executor)
+    found = ends(executor, task("huge", data_root, model=HUGE), task("next", data_root))
     assert found["huge"].outcome is Outcome.FAILED
     assert "out of memory on cpu" in found["huge"].reason
     assert found["next"].outcome is Outcome.DONE
@@ -72,16 +67,13 @@ def test_memory_that_no_machine_has_fails_the_trial_alone(data_root: Path) -> No
 def test_a_worker_out_of_memory_frees_it(worker: ProcessExecutor, data_root: Path) -> None:
     """The limit is set on the live worker, so that the heavy trial fails when it has allocated some
     of the memory that it needs."""
-    worker.submit(task("before", data_root))
-    ends(worker)
+    ends(worker, task("before", data_root))
     process = _only_worker()
     before = process.memory_info()
     limit = before.vms + (400 << 20)
     resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    for key in "abc":
-        worker.submit(task(key, data_root, model=HEAVY))
-    worker.submit(task("after", data_root))
-    found = ends(worker)
+    heavy = [task(key, data_root, model=HEAVY) for key in "abc"]
+    found = ends(worker, *heavy, task("after", data_root))
     for key in "abc":
         assert found[key].outcome is Outcome.FAILED
         assert "out of memory on cpu" in found[key].reason
@@ -100,18 +92,16 @@ def test_a_stack_out_of_memory_is_halved_and_frees_it(
 ) -> None:
     """The limit leaves enough for one of its trials, but not for four."""
     few = {"dataset": {"name": "digits", "limit": 60}, "model": WIDE}
-    worker.submit(task("before", data_root))
-    ends(worker)
+    ends(worker, task("before", data_root))
     process = _only_worker()
     before = process.memory_info()
     limit = before.vms + (450 << 20)
     resource.prlimit(process.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    first, *others = (task(key, data_root, seed=seed, **few) for seed, key in enumerate("abcd"))
-    members = tuple((one.key, one.trial) for one in others)
-    worker.submit(replace(first, others=members))
-    worker.submit(task("after", data_root))
+    trials = {key: make_trial(epochs=1, seed=seed, **few) for seed, key in enumerate("abcd")}
     fused = {}
-    while (event := worker.next()) is not None:
+    for event in drain(
+        worker, TrainingTask(trials, data_root, test_outputs=False), task("after", data_root)
+    ):
         if isinstance(event.record, Started):
             fused[event.key] = event.record.metadata.get("fused", 1)
         elif isinstance(event.record, Ended):
@@ -130,16 +120,13 @@ def _only_worker() -> psutil.Process:
 def test_a_cpu_trial_says_where_it_ran_and_whether_alone(
     worker: ProcessExecutor, data_root: Path
 ) -> None:
-    metadata = []
+    found = []
     for executor in (worker, InlineExecutor(), ProcessExecutor.on_cpu(workers=2, threads=1)):
-        executor.submit(task("a", data_root, device="auto"))
-        while (event := executor.next()) is not None:
-            if isinstance(event.record, Started):
-                metadata.append(
-                    (event.record.metadata["device"], event.record.metadata["exclusive"])
-                )
+        events = drain(executor, task("a", data_root, device="auto"))
+        starts = [event.record for event in events if isinstance(event.record, Started)]
+        found += [(start.metadata["device"], start.metadata["exclusive"]) for start in starts]
         executor.close()
-    assert metadata == [("cpu", True), ("cpu", True), ("cpu", False)]
+    assert found == [("cpu", True), ("cpu", True), ("cpu", False)]
 
 
 def test_shared_data_of_processes_killed_together_goes_with_the_next_start(

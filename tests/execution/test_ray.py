@@ -21,6 +21,7 @@ from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
 from harness.execution.executors.ray import RayExecutor
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
+from tests.execution import support
 from tests.resume_support import comparable, planned
 from tests.resume_support import task as checkpointed
 from tests.support import make_trial
@@ -54,12 +55,12 @@ def executor(cluster: Any) -> Iterator[RayExecutor]:
 
 
 def task(key: str, root: Path, **fields: object) -> TrainingTask:
-    return TrainingTask(key, make_trial(**{"epochs": 2, **fields}), root, test_outputs=True)
+    return TrainingTask({key: make_trial(**{"epochs": 2, **fields})}, root, test_outputs=True)
 
 
-def drain(executor: Executor) -> dict[str, list[Any]]:
+def drain(executor: Executor, *tasks: TrainingTask) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    while (event := executor.next()) is not None:
+    for event in support.drain(executor, *tasks):
         found.setdefault(event.key, []).append(event.record)
     return found
 
@@ -73,11 +74,8 @@ def measured(records: list[Any]) -> list[dict[str, float]]:
 
 
 def test_measures_what_inline_measures(executor: RayExecutor, data_root: Path) -> None:
-    inline = InlineExecutor()
-    for one in (executor, inline):
-        for seed in range(3):
-            one.submit(task(str(seed), data_root, seed=seed))
-    on_ray, here = drain(executor), drain(inline)
+    tasks = [task(str(seed), data_root, seed=seed) for seed in range(3)]
+    on_ray, here = drain(executor, *tasks), drain(InlineExecutor(), *tasks)
     for key in here:
         assert [type(r) for r in on_ray[key]] == [Started, Measured, Measured, Measured, Ended]
         assert measured(on_ray[key]) == measured(here[key])
@@ -103,9 +101,8 @@ def test_every_executor_measures_the_same_in_any_order(cluster: Any, data_root: 
     for order, one in enumerate(executors, start=1):
         shuffled = random.Random(order).sample(tasks, len(tasks))
         assert shuffled != tasks
-        for trial in shuffled:
-            one.submit(trial)
-        found.append({key: measured(records) for key, records in drain(one).items()})
+        records_of = drain(one, *shuffled)
+        found.append({key: measured(records) for key, records in records_of.items()})
         one.close()
     cluster.remove_node(second)
     assert [len(records) for records in found[0].values()] == [3] * 9

@@ -25,6 +25,7 @@ from harness.training import resources
 from harness.training.stacked import speedup
 from harness.training.stacked.loop import train_stack
 from harness.training.stacked.stack import Stack
+from tests.execution.support import drain
 from tests.support import make_trial
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {
@@ -55,18 +56,8 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 def stack_of(
     keys: str, root: Path, speedup_file: Path | None = None, **fields: Any
 ) -> TrainingTask:
-    trials = [(key, make_trial(**{"epochs": 2, **fields, "seed": i})) for i, key in enumerate(keys)]
-    (key, trial), *others = trials
-    return TrainingTask(
-        key, trial, root, test_outputs=False, others=tuple(others), speedup_file=speedup_file
-    )
-
-
-def drain(executor: Executor) -> list[Event]:
-    found = []
-    while (event := executor.next()) is not None:
-        found.append(event)
-    return found
+    trials = {key: make_trial(**{"epochs": 2, **fields, "seed": i}) for i, key in enumerate(keys)}
+    return TrainingTask(trials, root, test_outputs=False, speedup_file=speedup_file)
 
 
 def of(events: list[Event], kind: type[Any]) -> dict[str, Any]:
@@ -91,9 +82,7 @@ def test_a_stack_ends_each_of_its_trials_once(executor: Executor, data_root: Pat
 
 
 def test_a_stack_and_a_trial_share_an_executor(executor: Executor, data_root: Path) -> None:
-    executor.submit(stack_of("abc", data_root))
-    executor.submit(stack_of("d", data_root))
-    events = drain(executor)
+    events = drain(executor, stack_of("abc", data_root), stack_of("d", data_root))
     assert set(ends(events)) == set("abcd")
     assert "fused" not in of(events, Started)["d"].metadata
 
@@ -101,10 +90,8 @@ def test_a_stack_and_a_trial_share_an_executor(executor: Executor, data_root: Pa
 def test_a_trial_that_diverges_ends_alone(executor: Executor, data_root: Path) -> None:
     task = stack_of("ab", data_root)
     bad = make_trial(epochs=2, lr=1e30, seed=9)
-    executor.submit(
-        TrainingTask(task.key, task.trial, data_root, False, others=(*task.others, ("x", bad)))
-    )
-    outcomes = {key: end.outcome for key, end in ends(drain(executor)).items()}
+    events = drain(executor, TrainingTask({**task.trials, "x": bad}, data_root, False))
+    outcomes = {key: end.outcome for key, end in ends(events).items()}
     assert outcomes == {"a": Outcome.DONE, "b": Outcome.DONE, "x": Outcome.DIVERGED}
 
 
@@ -137,16 +124,11 @@ def test_a_stack_whose_trials_are_all_cancelled_frees_its_slot(
 
 
 def test_a_trial_is_cancelled_before_its_stack_begins(executor: Executor, data_root: Path) -> None:
-    executor.submit(stack_of("z", data_root))
-    executor.submit(stack_of("abc", data_root))
+    drain(executor, stack_of("z", data_root))
+    executor.submit(stack_of("abc", data_root, epochs=200))
     executor.cancel("a")
     outcomes = {key: end.outcome for key, end in ends(drain(executor)).items()}
-    assert outcomes == {
-        "z": Outcome.DONE,
-        "a": Outcome.INTERRUPTED,
-        "b": Outcome.DONE,
-        "c": Outcome.DONE,
-    }
+    assert outcomes == {"a": Outcome.INTERRUPTED, "b": Outcome.DONE, "c": Outcome.DONE}
 
 
 def test_trials_that_cannot_be_stacked_are_cancelled_one_by_one(
@@ -162,9 +144,9 @@ def test_a_killed_worker_fails_the_trials_that_had_not_ended(data_root: Path) ->
     executor = ProcessExecutor.on_cpu(workers=1, threads=1)
     executor.submit(stack_of("abc", data_root, epochs=10_000))
     assert executor.next() is not None
-    (worker,) = executor._busy.values()
-    assert worker.process.pid is not None
-    os.kill(worker.process.pid, signal.SIGKILL)
+    (running,) = executor._running.values()
+    assert running.worker.process.pid is not None
+    os.kill(running.worker.process.pid, signal.SIGKILL)
     found = ends(drain(executor))
     executor.close()
     assert {key: end.outcome for key, end in found.items()} == dict.fromkeys("abc", Outcome.FAILED)
@@ -251,7 +233,7 @@ def test_stacks_are_as_large_as_memory_allows(
     data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = stack_of("abcde", data_root)
-    each = Stack(task.trials, data_root, torch.device("cpu")).bytes_per_trial()
+    each = Stack(tuple(task.trials.items()), data_root, torch.device("cpu")).bytes_per_trial()
     monkeypatch.setattr(stacks, "_max_trials", {})
     monkeypatch.setattr(resources, "memory_limit", lambda _: int(2.5 * each))
     metadata = {key: one.metadata for key, one in of(list(stacks.events(task)), Started).items()}

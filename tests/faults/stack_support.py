@@ -14,6 +14,7 @@ from harness.execution import run_task as stacks
 from harness.execution.checkpoint_folder import CheckpointFolder, Position, TrainingLog
 from harness.execution.executors.base import Event, TrainingTask
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
+from harness.execution.queue import make_task
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint
@@ -51,11 +52,7 @@ def task_of(
     folder: Path | None = None,
 ) -> TrainingTask:
     """The task of a stack. folder: of the interrupted stack that it resumes."""
-    (key, trial), *others = ((one.trial_id, one.trial) for one in trials)
-    where = checkpoints.for_task(trials, folder) if checkpoints else None
-    return TrainingTask(
-        key, trial, root, test_outputs=True, others=tuple(others), checkpoints=where
-    )
+    return make_task(root, True, checkpoints, None, trials, folder)
 
 
 def resumed_task(

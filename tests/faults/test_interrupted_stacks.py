@@ -15,11 +15,10 @@ from harness.core.files import load_checksummed
 from harness.core.records import Ended, Measured, Outcome
 from harness.execution import run_task as stacks
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
-from harness.execution.executors.base import Event
+from harness.execution.executors.base import TOLD_TO_STOP, Event, request_stop
 from harness.execution.executors.process import ProcessExecutor
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import stacks_of
-from harness.execution.stopping import TOLD_TO_STOP, request_stop
 from harness.experiment.plan import PlannedTrial
 from tests.faults.stack_support import (
     grid,

@@ -40,17 +40,17 @@ class StubExecutor:
 
     def has_slot(self, device: str) -> bool:
         left = {event.key for event in self.events}
-        return sum(any(key in left for key, _ in t.trials) for t in self.tasks) < self.slots
+        return sum(any(key in left for key in t.trials) for t in self.tasks) < self.slots
 
     def submit(self, task: TrainingTask) -> None:
         self.tasks.append(task)
         for epoch in range(-1, task.trial.epochs + 1):
-            for key, trial in task.trials:
+            for key, trial in task.trials.items():
                 record: Record = Measured(epoch, {"val/accuracy": trial.lr}, 0)
                 if epoch < 0:
                     record = Started({"fused": len(task.trials)})
                 self.events.append(Event(key, record))
-        ends = (Event(key, Ended(Outcome.DONE, {})) for key, _ in task.trials)
+        ends = (Event(key, Ended(Outcome.DONE, {})) for key in task.trials)
         self.events.extend(ends)
 
     def next(self, timeout: float | None = None) -> Event | None:
@@ -153,7 +153,7 @@ def test_points_of_all_studies_train_as_stacks_of_at_most_k(
     with searched(workspace, data_root, FILE, StackLimit(3)) as found:
         sizes = [len(task.trials) for task in found.executor.tasks]
         assert sizes == [3, 3, 2]
-        optimizers = {trial.optimizer.name for _, trial in found.executor.tasks[0].trials}
+        optimizers = {trial.optimizer.name for trial in found.executor.tasks[0].trials.values()}
         assert optimizers == {"sgd", "momentum"}
         assert [len(counted(study.optuna_study)) for study in found.studies] == [4, 4]
         assert not any(task.speedup_file for task in found.executor.tasks)
@@ -167,7 +167,7 @@ def test_points_that_cannot_stack_wait_for_others_of_their_kind(
     )
     with searched(workspace, data_root, content, StackLimit(4)) as found:
         for task in found.executor.tasks:
-            assert len({trial.batch_size for _, trial in task.trials}) == 1
+            assert len({trial.batch_size for trial in task.trials.values()}) == 1
             assert len(task.trials) <= 4
         assert sum(len(task.trials) for task in found.executor.tasks) == 24
         assert len(found.executor.tasks) < 24

@@ -2,52 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from harness.core.records import Record
+from harness.core.records import Ended, Outcome, Record
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.execution.experiment_checkpoints import TaskCheckpoints
 from harness.experiment.trial import Trial
+
+if TYPE_CHECKING:
+    from harness.training.checkpoint import CheckpointPolicy
+
+CANCELLED: Final = Ended(Outcome.INTERRUPTED, {}, "cancelled")
+"""The last record of a trial that is no longer wanted."""
+TOLD_TO_STOP: Final = Ended(Outcome.INTERRUPTED, {}, "told to stop")
+"""The last record of a trial that was asked to stop and has written a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingTask:
     """One trial to train, or several to train as one stack.
 
-    key: the trial's id. test_outputs: whether `Ended` carries weights and test outputs.
-    others: the trials that train with it as one stack, with their ids; none with Ray.
-    speedup_file: a file of measured speedups, if the executor is to measure first whether the
-    stack is faster than its trials one by one. checkpoints: where the trials keep them; without, an
-    interrupted trial starts again.
+    trials: by id; with Ray a single one. test_outputs: whether `Ended` carries weights and test
+    outputs. speedup_file: a file of measured speedups, if the executor is to measure first whether
+    the stack is faster than its trials one by one. checkpoints: where the trials keep them;
+    without, an interrupted trial starts again.
 
     The executor sets `device`, the device slot that it chose (None leaves the choice to the trial's
     own field), and `exclusive`, whether no other task trains on that device at the same time, so
     that its times can be compared.
     """
 
-    key: str
-    trial: Trial
+    trials: Mapping[str, Trial]
     data_root: Path
     test_outputs: bool
     exclusive: bool = False
     device: str | None = None
-    others: tuple[tuple[str, Trial], ...] = ()
     speedup_file: Path | None = None
     checkpoints: TaskCheckpoints | None = None
 
     @property
-    def trials(self) -> tuple[tuple[str, Trial], ...]:
-        """All of its trials, with their ids."""
-        return ((self.key, self.trial), *self.others)
+    def key(self) -> str:
+        """The id of its first trial."""
+        return next(iter(self.trials))
+
+    @property
+    def trial(self) -> Trial:
+        """Its first trial."""
+        return self.trials[self.key]
 
     @property
     def is_stack(self) -> bool:
         """Whether it trains as a stack: one that resumes may have a single trial left."""
-        if self.others or self.checkpoints is None or self.checkpoints.stack is None:
-            return bool(self.others)
+        if len(self.trials) > 1 or self.checkpoints is None or self.checkpoints.stack is None:
+            return len(self.trials) > 1
         return CheckpointFolder(self.checkpoints.stack).latest_position() is not None
 
     @property
@@ -64,20 +75,14 @@ class TrainingTask:
         folder = self.checkpoint_folder
         return None if folder is None else folder.latest_position()
 
-    def without(self, key: str) -> TrainingTask | None:
-        """Returns the task with one trial less, or None if none is left."""
-        remaining = {trial_id for trial_id, _ in self.trials if trial_id != key}
-        return self.only(remaining) if remaining else None
-
     def only(self, keys: Collection[str]) -> TrainingTask:
-        """Returns the task with at least one of its trials, which resume where all would have."""
-        (key, trial), *others = (pair for pair in self.trials if pair[0] in keys)
-        return replace(self, key=key, trial=trial, others=tuple(others))
+        """Returns the task with some of its trials, which resume where all would have."""
+        trials = {key: trial for key, trial in self.trials.items() if key in keys}
+        return replace(self, trials=trials)
 
-    def restart_with(self, trials: Sequence[tuple[str, Trial]]) -> TrainingTask:
+    def restart_with(self, keys: Collection[str]) -> TrainingTask:
         """Returns the task with some of its trials, which start again."""
-        keys = [key for key, _ in trials]
-        checkpoints = self.checkpoints.restart_with(keys) if self.checkpoints else None
+        checkpoints = self.checkpoints and self.checkpoints.restart_with(keys)
         return replace(self.only(keys), checkpoints=checkpoints)
 
 
@@ -128,7 +133,9 @@ class Executor(Protocol):
         """Returns whether a task whose trial names this `device` would start at once."""
         ...
 
-    def submit(self, task: TrainingTask) -> None: ...
+    def submit(self, task: TrainingTask) -> None:
+        """Starts a task, for which there must be a slot."""
+        ...
 
     def next(self, timeout: float | None = None) -> Event | None:
         """Returns the next event, or None if there is none within `timeout` seconds or nothing
@@ -154,3 +161,36 @@ class Executor(Protocol):
         Workers first write a checkpoint of their trial, if that takes a few seconds at most.
         """
         ...
+
+
+_policy: CheckpointPolicy | None = None
+
+
+@contextmanager
+def stoppable(policy: CheckpointPolicy) -> Iterator[None]:
+    """While entered, `request_stop` asks this policy."""
+    global _policy
+    _policy = policy
+    try:
+        yield
+    finally:
+        if _policy is policy:
+            _policy = None
+
+
+def stop_requested() -> bool:
+    """Whether what trains in this process was asked to stop."""
+    return _policy is not None and _policy.stop_requested
+
+
+def request_stop() -> bool:
+    """Asks what trains in this process for a checkpoint, after which the trial ends as interrupted.
+
+    Returns False, and asks nothing, if no trial here writes checkpoints or none can be written
+    soon, because data is loading or a long evaluation runs; the trial then resumes from its last
+    checkpoint. Safe in a signal handler.
+    """
+    if _policy is None or not _policy.can_stop_soon:
+        return False
+    _policy.stop_requested = True
+    return True

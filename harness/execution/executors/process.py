@@ -7,7 +7,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -17,10 +17,8 @@ from harness.core.text import plural
 from harness.execution.checkpoint_folder import Position
 from harness.execution.devices import DeviceSlots, SlotPool
 from harness.execution.executors.base import Event, TrainingTask
-from harness.execution.executors.inline import remove_waiting
-from harness.execution.executors.worker import Cancel, send
+from harness.execution.executors.worker import send
 from harness.execution.executors.worker_start import SharedFolder, prepare, start
-from harness.execution.run_task import CANCELLED
 
 GRACE_SECONDS = 0.5
 """How long a worker that was asked to stop may take before it is killed."""
@@ -28,22 +26,29 @@ CHECKPOINT_SECONDS = 5.0
 """The same for a worker that first writes a checkpoint."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Worker:
-    """A worker process and what it trains.
-
-    task: None while it is idle. unfinished: the keys of its trials that have not ended.
-    position: of the task's latest checkpoint when the worker received it. repeated: how many
-    measurements of each trial are still to come that were handed on before an earlier worker died.
-    """
+    """A worker process, our end of its pipe, and the device that it serves."""
 
     process: BaseProcess
     pipe: Connection
     device: DeviceSlots
-    task: TrainingTask | None = None
-    unfinished: set[str] = field(default_factory=set)
-    position: Position | None = None
-    repeated: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _RunningTask:
+    """A task and the worker that trains it.
+
+    position: of the task's latest checkpoint when the worker received it. unfinished: the keys of
+    its trials that have not ended. repeated: how many measurements of each trial are still to come
+    that were handed on before an earlier worker died.
+    """
+
+    task: TrainingTask
+    worker: _Worker
+    position: Position | None
+    unfinished: set[str]
+    repeated: Counter[str]
 
 
 class ProcessExecutor:
@@ -64,8 +69,7 @@ class ProcessExecutor:
         self._imports = tuple(imports)
         self._pool = SlotPool(devices)
         self._idle: dict[DeviceSlots, list[_Worker]] = defaultdict(list)
-        self._busy: dict[str, _Worker] = {}
-        self._waiting: deque[TrainingTask] = deque()
+        self._running: dict[Connection, _RunningTask] = {}
         self._ready: deque[Event] = deque()
         self._measured: Counter[str] = Counter()
         self._shared: SharedFolder | None = None
@@ -80,103 +84,87 @@ class ProcessExecutor:
 
     @property
     def description(self) -> str:
-        return "; ".join(_describe(device) for device in self._devices)
+        """ "2 workers, 1 thread each", "cuda:0: 1 worker, 8 threads each"."""
+        return "; ".join(
+            ("" if device.device == "cpu" else f"{device.device}: ")
+            + f"{plural(device.count, 'worker')}, {plural(device.threads, 'thread')} each"
+            for device in self._devices
+        )
 
     def prepare(self) -> None:
         prepare(self._devices[0].threads, self._imports)
 
     def has_slot(self, device: str) -> bool:
-        return not self._waiting and self._pool.find_free(device) is not None
+        return self._pool.find_free(device) is not None
 
     def submit(self, task: TrainingTask) -> None:
-        self._waiting.append(task)
-        self._start_waiting()
+        device = self._pool.find_free(task.trial.device)
+        if device is None:
+            raise ValueError("no worker is free")
+        self._start_task(task, device)
 
     def next(self, timeout: float | None = None) -> Event | None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ready:
-            if not self._busy:
+            if not self._running:
                 return None
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
                 return None
             self._receive(remaining)
-        event = self._ready.popleft()
-        self._start_waiting()
-        return event
+        return self._ready.popleft()
 
     def cancel(self, key: str) -> None:
         """A trial in training stops once its worker has read the message."""
-        for worker in self._busy.values():
-            if key in worker.unfinished:
+        for running in self._running.values():
+            if key in running.unfinished:
                 with suppress(BrokenPipeError, ConnectionResetError):  # `_receive` will notice.
-                    send(worker.pipe, Cancel(key))
-                return
-        if remove_waiting(self._waiting, key):
-            self._ready.append(Event(key, CANCELLED))
+                    send(running.worker.pipe, key)
 
     def request_stop(self) -> bool:
         return False
 
     def close(self) -> None:
-        workers = [*self._busy.values(), *(w for idle in self._idle.values() for w in idle)]
-        for worker in self._busy.values():
+        busy = [running.worker for running in self._running.values()]
+        workers = [*busy, *(worker for idle in self._idle.values() for worker in idle)]
+        for worker in busy:
             worker.process.terminate()
         for worker in workers:
             worker.pipe.close()
-        tasks = [worker.task for worker in self._busy.values()]
-        writes = any(task is not None and task.checkpoints is not None for task in tasks)
+        writes = any(running.task.checkpoints for running in self._running.values())
         deadline = time.monotonic() + (CHECKPOINT_SECONDS if writes else GRACE_SECONDS)
         for worker in workers:
             _end_process(worker.process, max(0.0, deadline - time.monotonic()))
-        for worker in self._busy.values():
+        for worker in busy:
             self._pool.release(worker.device)
         self._idle.clear()
-        self._busy.clear()
-        self._waiting.clear()
+        self._running.clear()
         self._ready.clear()
         self._measured.clear()
         if self._shared is not None:
             self._shared.remove()
             self._shared = None
 
-    def _start_waiting(self) -> None:
-        """Starts the waiting tasks that have a free slot, in their order. A task that waits for its
-        device holds up no other."""
-        if not self._waiting:
-            return
-        still_waiting: deque[TrainingTask] = deque()
-        while self._waiting and len(self._busy) < self.slots:
-            task = self._waiting.popleft()
-            device = self._pool.find_free(task.trial.device)
-            if device is None:
-                still_waiting.append(task)
-            else:
-                self._start_task(task, device)
-        self._waiting.extendleft(reversed(still_waiting))
-
     def _start_task(self, task: TrainingTask, device: DeviceSlots) -> None:
         worker = self._idle_worker(device) or self._start_worker(device)
         matches = device in self._pool.matching(task.trial.device)
-        worker.task = replace(
-            task, device=device.device if matches else None, exclusive=device.count == 1
-        )
-        worker.unfinished = {key for key, _ in task.trials}
-        worker.position = task.latest_position
-        worker.repeated = Counter({key: self._measured[key] for key in worker.unfinished})
-        self._busy[task.key] = worker
+        task = replace(task, device=device.device if matches else None, exclusive=device.count == 1)
+        repeated = Counter({key: self._measured[key] for key in task.trials})
+        running = _RunningTask(task, worker, task.latest_position, set(task.trials), repeated)
+        self._running[worker.pipe] = running
         self._pool.take(device)
         try:
-            send(worker.pipe, worker.task)
+            send(worker.pipe, task)
         except (BrokenPipeError, ConnectionResetError):
-            self._handle_death(worker)
+            self._handle_death(running)
 
     def _idle_worker(self, device: DeviceSlots) -> _Worker | None:
         while self._idle[device]:
             worker = self._idle[device].pop()
             if worker.process.is_alive():
                 return worker
-            self._handle_death(worker)
+            worker.pipe.close()
+            _end_process(worker.process, GRACE_SECONDS)
         return None
 
     def _start_worker(self, device: DeviceSlots) -> _Worker:
@@ -187,61 +175,51 @@ class ProcessExecutor:
 
     def _receive(self, timeout: float | None) -> None:
         """Takes what the workers have sent, and handles the deaths of those that died."""
-        by_pipe = {worker.pipe: worker for worker in self._busy.values()}
-        for pipe in connection.wait(list(by_pipe), timeout):
-            worker = by_pipe[pipe]  # type: ignore[index]
+        for pipe in connection.wait(list(self._running), timeout):
+            running = self._running[pipe]  # type: ignore[index]
             try:
-                events: list[Event] = pickle.loads(worker.pipe.recv_bytes())  # noqa: S301 - ours
+                events: list[Event] = pickle.loads(running.worker.pipe.recv_bytes())  # noqa: S301 - ours
             except (EOFError, ConnectionResetError, OSError):
-                self._handle_death(worker)
+                self._handle_death(running)
                 continue
             for event in events:
-                self._take(worker, event)
+                self._take(running, event)
 
-    def _take(self, worker: _Worker, event: Event) -> None:
-        if self._is_repeated(worker, event):
-            return
+    def _take(self, running: _RunningTask, event: Event) -> None:
+        """Hands an event on, unless it is a measurement that was handed on before."""
+        key, record = event.key, event.record
+        if isinstance(record, Ended):
+            del self._measured[key]
+            running.unfinished.discard(key)
+        elif not isinstance(record, Started):
+            if running.repeated[key]:
+                running.repeated[key] -= 1
+                return
+            self._measured[key] += 1
         self._ready.append(event)
-        if isinstance(event.record, Ended):
-            worker.unfinished.discard(event.key)
-            if worker.task is not None and not worker.unfinished:
-                self._release(worker.task, worker)
-                self._idle[worker.device].append(worker)
+        if not running.unfinished:
+            self._release(running.worker)
+            self._idle[running.worker.device].append(running.worker)
 
-    def _is_repeated(self, worker: _Worker, event: Event) -> bool:
-        """Whether an event was handed on before. Counts the measurements of each trial."""
-        if isinstance(event.record, Ended):
-            del self._measured[event.key]
-        elif not isinstance(event.record, Started):
-            if worker.repeated[event.key]:
-                worker.repeated[event.key] -= 1
-                return True
-            self._measured[event.key] += 1
-        return False
-
-    def _release(self, task: TrainingTask, worker: _Worker) -> None:
-        del self._busy[task.key]
+    def _release(self, worker: _Worker) -> None:
+        del self._running[worker.pipe]
         self._pool.release(worker.device)
-        worker.task = None
 
-    def _handle_death(self, worker: _Worker) -> None:
+    def _handle_death(self, running: _RunningTask) -> None:
         """A worker's pipe has closed: lets its task resume, or fails it."""
-        task = worker.task
+        task, worker = running.task, running.worker
+        self._release(worker)
         worker.pipe.close()
         status = _end_process(worker.process, GRACE_SECONDS)
-        if task is None:
+        if task.latest_position != running.position:
+            self._start_task(task.only(running.unfinished), worker.device)
             return
-        self._release(task, worker)
-        if task.latest_position != worker.position:
-            self._waiting.appendleft(task.only(worker.unfinished))
-            self._start_waiting()
-            return
-        for key in worker.unfinished:
+        for key in running.unfinished:
             del self._measured[key]
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
         hint = "; it may have run out of memory" if status == -9 else ""
         ended = Ended(Outcome.FAILED, {}, f"its worker process died {how}{hint}")
-        self._ready.extend(Event(key, ended) for key, _ in task.trials if key in worker.unfinished)
+        self._ready.extend(Event(key, ended) for key in task.trials if key in running.unfinished)
 
 
 def _end_process(process: BaseProcess, seconds: float) -> int:
@@ -253,10 +231,3 @@ def _end_process(process: BaseProcess, seconds: float) -> int:
     status = process.exitcode or 0
     process.close()
     return status
-
-
-def _describe(device: DeviceSlots) -> str:
-    """ "2 workers, 1 thread each", "cuda:0: 1 worker, 8 threads each"."""
-    workers, threads = plural(device.count, "worker"), plural(device.threads, "thread")
-    where = "" if device.device == "cpu" else f"{device.device}: "
-    return f"{where}{workers}, {threads} each"

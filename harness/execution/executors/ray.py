@@ -17,8 +17,7 @@ from harness.core.errors import InputError
 from harness.core.records import Ended, Outcome, Record, Started
 from harness.core.text import plural
 from harness.execution.devices import GPU_KINDS, available_cores
-from harness.execution.executors.base import Event, TrainingTask
-from harness.execution.run_task import CANCELLED
+from harness.execution.executors.base import CANCELLED, Event, TrainingTask
 
 if TYPE_CHECKING:
     from harness.components.base import RawData
@@ -44,7 +43,7 @@ class _RunningTask:
 
 
 class RayExecutor:
-    """Trains tasks with `threads` cores each, or on a `1/slots` share of a GPU.
+    """Trains tasks with one core each, or on a `1/slots` share of a GPU.
 
     A task whose node dies starts again elsewhere, and only the records that were not seen yet are
     handed on. A task is marked exclusive only if Ray grants it a whole GPU, or all cores of a
@@ -60,7 +59,6 @@ class RayExecutor:
     def __init__(
         self,
         address: str | None = None,
-        threads: int = 1,
         slots: int = 1,
         limit: int | None = None,
     ) -> None:
@@ -69,9 +67,9 @@ class RayExecutor:
         if owns_cluster:
             _connect(self._ray, address)
         self._owns_cluster = owns_cluster
-        self._threads, self._gpu_share = threads, 1 / slots
+        self._gpu_share = 1 / slots
         resources = self._ray.cluster_resources()
-        self._cpu_slots = int(resources.get("CPU", 0)) // threads
+        self._cpu_slots = int(resources.get("CPU", 0))
         self._gpu_slots = int(resources.get("GPU", 0)) * slots
         self._limit = limit or self._cpu_slots + self._gpu_slots
         # All cores, for one task at a time; None if several train there, or others may.
@@ -90,8 +88,7 @@ class RayExecutor:
     @property
     def description(self) -> str:
         nodes, trials = plural(self._nodes, "node"), plural(self.slots, "trial")
-        threads = plural(self._threads, "thread")
-        return f"Ray, {nodes}, {trials} at once, {threads} each"
+        return f"Ray, {nodes}, {trials} at once, 1 thread each"
 
     def prepare(self) -> None:
         """Nothing starts before the first task."""
@@ -160,12 +157,12 @@ class RayExecutor:
 
     def _start(self, task: TrainingTask, on_gpu: bool) -> Any:
         options = {
-            "num_cpus": 1 if on_gpu else self._all_cores or self._threads,
+            "num_cpus": 1 if on_gpu else self._all_cores or 1,
             "num_gpus": self._gpu_share if on_gpu and self._gpu_slots else 0,
             "max_retries": 0,
             "num_returns": "streaming",
         }
-        return self._remote.options(**options).remote(task, self._threads, *self._dataset(task))
+        return self._remote.options(**options).remote(task, *self._dataset(task))
 
     def _dataset(self, task: TrainingTask) -> tuple[str, Any]:
         """The key of the task's data set, and the reference to it in the object store, where it is
@@ -216,14 +213,14 @@ class RayExecutor:
         self._ready.append(Event(running.task.key, Ended(Outcome.FAILED, {}, reason)))
 
 
-def _records(task: TrainingTask, threads: int, key: str, raw: RawData | None) -> Iterator[Record]:
+def _records(task: TrainingTask, key: str, raw: RawData | None) -> Iterator[Record]:
     """The records of a task, on its node. raw: its data set, None to read it there."""
     import torch
 
     from harness.execution.run_task import run
     from harness.training import shared_data
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     shared_data.use_cache({} if raw is None else {key: raw})
     yield from run(task)
 

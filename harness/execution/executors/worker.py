@@ -17,9 +17,13 @@ from pathlib import Path
 from types import FrameType
 
 from harness.core.records import Ended, Measured, Started
-from harness.execution.executors.base import Event, TrainingTask
-from harness.execution.stopping import TOLD_TO_STOP, request_stop, stop_requested
-from harness.experiment.trial import Trial
+from harness.execution.executors.base import (
+    TOLD_TO_STOP,
+    Event,
+    TrainingTask,
+    request_stop,
+    stop_requested,
+)
 
 PARENT_DIED = 3
 """Exit status of a worker whose parent has died."""
@@ -30,15 +34,8 @@ STOPPED = 4
 """Exit status of a worker that was asked to stop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """The parent no longer wants the trial with this key."""
-
-    key: str
-
-
-Message = TrainingTask | Cancel | None
-"""What the parent sends; None ends the worker."""
+Message = TrainingTask | str
+"""What the parent sends: a task, or the id of a trial that is no longer wanted."""
 
 
 def send(pipe: Connection, content: list[Event] | Message) -> None:
@@ -52,11 +49,11 @@ class EventBuffer:
     """Events on their way to the parent.
 
     Those of a stack's epoch are sent together: one by one they cost more than the training of a
-    small stack. unfinished: the trials of the task that have not ended.
+    small stack. unfinished: the ids of the task's trials that have not ended.
     """
 
     pipe: Connection
-    unfinished: dict[str, Trial]
+    unfinished: set[str]
     _events: list[Event] = field(default_factory=list)
     _stacked: set[str] = field(default_factory=set)
     _measured: int = 0
@@ -64,29 +61,23 @@ class EventBuffer:
     def put(self, event: Event) -> None:
         record = event.record
         self._events.append(event)
+        is_large = False
         if isinstance(record, Started) and "fused" in record.metadata:
             self._stacked.add(event.key)
         elif isinstance(record, Measured):
             self._measured += 1
         elif isinstance(record, Ended):
-            del self.unfinished[event.key]
-        if self._is_due(event):
-            self.flush()
-
-    def flush(self) -> None:
-        if self._events:
+            self.unfinished.remove(event.key)
+            # Weights and outputs of many trials at once would fill the memory.
+            is_large = record.test_outputs is not None
+        is_epoch_over = self._measured >= len(self.unfinished)
+        if is_large or is_epoch_over or event.key not in self._stacked:
             send(self.pipe, self._events)
-        self._events, self._measured = [], 0
-
-    def _is_due(self, event: Event) -> bool:
-        if event.key not in self._stacked or self._measured >= len(self.unfinished):
-            return True
-        # Weights and outputs of many trials at once would fill the memory.
-        return isinstance(event.record, Ended) and event.record.test_outputs is not None
+            self._events, self._measured = [], 0
 
 
 def work(pipe: Connection, threads: int, shared: Path, budget: int, sockets: Path) -> None:
-    """Trains what comes down the pipe until it says None or closes.
+    """Trains what comes down the pipe until it closes.
 
     threads: of torch, in this process. shared: the folder of data that workers share, of at most
     `budget` bytes. sockets: the parent's folder of sockets. This process removes both folders if
@@ -103,36 +94,32 @@ def work(pipe: Connection, threads: int, shared: Path, budget: int, sockets: Pat
     torch.set_num_threads(threads)
     shared_data.use_cache(shared_data.SharedCache(shared, budget))
     try:
-        while (message := _receive(pipe)) is not None:
-            if isinstance(message, TrainingTask):
+        while True:
+            message = _receive(pipe)
+            if isinstance(message, TrainingTask):  # Else the trial has ended in the meantime.
                 _train(pipe, message)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         _exit_with_parent(shared, sockets, seconds=CLOSING_SECONDS)
 
 
 def _train(pipe: Connection, task: TrainingTask) -> None:
-    from harness.execution.run_task import CANCELLED, events
+    from harness.execution.run_task import events
 
-    unfinished = dict(task.trials)
     cancelled: set[str] = set()
-    buffer = EventBuffer(pipe, unfinished)
+    buffer = EventBuffer(pipe, set(task.trials))
     for event in events(task, cancelled):
         if event.record is TOLD_TO_STOP:
             os._exit(STOPPED)
         buffer.put(event)
-        while unfinished and pipe.poll():
+        while buffer.unfinished and pipe.poll():
             try:
                 message = _receive(pipe)
             except EOFError:
                 if not stop_requested():
                     raise
                 break  # The parent that asked to stop closed its pipe, and waits for a checkpoint.
-            if message is None:
-                for key in list(unfinished):
-                    buffer.put(Event(key, CANCELLED))
-                return
-            if isinstance(message, Cancel):
-                cancelled.add(message.key)
+            if isinstance(message, str):
+                cancelled.add(message)
 
 
 def _receive(pipe: Connection) -> Message:

@@ -11,6 +11,7 @@ from harness.components.base import Metric
 from harness.core.metrics import TRAIN_SECONDS, Direction, Goal
 from harness.core.text import format_value
 from harness.experiment.grid import Axis, Grid, SkipRule
+from harness.experiment.ranges import is_on_step
 from harness.experiment.trial import value_label
 
 Artifacts = Literal["best", "all", "none"]
@@ -39,7 +40,7 @@ class NumericDimension:
             return False
         if self.integer and not isinstance(value, int):
             return False
-        return self.step is None or on_step(value - self.low, self.step)
+        return self.step is None or is_on_step(self.low, value, self.step)
 
     def __str__(self) -> str:
         log = ", log" if self.log else ""
@@ -118,12 +119,6 @@ class Search:
     seed: int
     retrain_seeds: int
     storage: str
-
-
-def on_step(distance: float, step: float) -> bool:
-    """Whether a distance is a whole number of steps, up to rounding."""
-    steps = distance / step
-    return abs(steps - round(steps)) < 1e-8
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,10 +217,10 @@ class FileFields(Fields):
 
     name: str = Field(
         "",
-        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._ -]*$",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._ -]*$",
         max_length=100,
-        description="name of the experiment, in MLflow too: letters, digits, - _ . and spaces; by "
-        "default the file's name without its suffix",
+        description="name of the experiment, in MLflow too: letters, digits, - _ . and spaces, the "
+        "first a letter, a digit or _; by default the file's name without its suffix",
     )
     description: str = Field("", description="the purpose of the experiment, which reports show")
     trial: dict[str, Any] = Field({}, description="trial fields that all trials share")

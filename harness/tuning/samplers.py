@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from math import exp, floor, log, log10
+from math import exp, log
 from typing import Any
 
 import optuna
@@ -29,12 +29,9 @@ from harness.experiment.experiment import (
     NumericDimension,
     Search,
 )
+from harness.experiment.ranges import at_step, count_steps, nearest_step, round_within
 from harness.experiment.trial import value_label
 from harness.tuning.study_plan import StudyPlan, grid_values
-
-DIGITS = 4
-"""Proposed floats are rounded to this many digits: significant digits on a logarithmic scale, else
-digits of the range's width, which leaves at least a thousand values."""
 
 _SAMPLERS: Mapping[str, Callable[..., samplers.BaseSampler]] = {
     "tpe": samplers.TPESampler,
@@ -179,8 +176,11 @@ def from_unit(distribution: BaseDistribution, unit: float) -> Any:
         drawn = exp(log(low - 0.5) + unit * (log(high + 0.5) - log(low - 0.5)))
         return min(max(round(drawn), low), high)
     if distribution.step is not None:
-        n_values = round((high - low) / distribution.step) + 1
-        return low + int(unit * n_values) * distribution.step
+        n_values = int(count_steps(low, high, distribution.step)) + 1
+        number = int(unit * n_values)
+        if isinstance(distribution, IntDistribution):
+            return low + number * distribution.step
+        return at_step(low, distribution.step, number)
     drawn = low + unit * (high - low)
     if distribution.log:
         drawn = exp(log(low) + unit * log(high / low))
@@ -190,7 +190,8 @@ def from_unit(distribution: BaseDistribution, unit: float) -> Any:
 class RoundingSampler(samplers.BaseSampler):
     """Rounds the floats that another sampler proposes, before they are stored.
 
-    A person can then type a tuned learning rate: 0.0365 rather than 0.03650297304650816.
+    A person can then type a tuned learning rate: 0.0365 rather than 0.03650297304650816. On steps,
+    every sampler gives a value one spelling: 0.3 rather than 0.30000000000000004.
 
     The other sampler's `after_trial` is not called: it serves constraints, which a search does not
     have, and it would end a grid's study, which the budget does.
@@ -225,16 +226,13 @@ class RoundingSampler(samplers.BaseSampler):
 
 
 def round_value(distribution: BaseDistribution, value: Any) -> Any:
-    """Rounds a value of a continuous range, and keeps it in the range; returns others unchanged."""
-    if not isinstance(distribution, FloatDistribution) or distribution.step is not None:
+    """Returns the value of a range of floats that is meant; returns others unchanged."""
+    if not isinstance(distribution, FloatDistribution):
         return value
     low, high = distribution.low, distribution.high
-    if not low < value < high:
-        return value
-    decimals = DIGITS - 1 - floor(log10(high - low))
-    if distribution.log:
-        decimals = max(decimals, DIGITS - 1 - floor(log10(value)))
-    return min(max(round(value, decimals), low), high)
+    if distribution.step is not None:
+        return nearest_step(low, high, distribution.step, value)
+    return round_within(low, high, value, distribution.log)
 
 
 def _stored_choices(dimension: CategoricalDimension) -> list[Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
-from math import prod
+from math import floor, prod
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from harness.experiment.experiment import (
 )
 from harness.experiment.grid import Axis, SkipRule, matches
 from harness.experiment.plan import Plan, PlannedTrial
+from harness.experiment.ranges import at_step, count_steps
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
     Choice,
@@ -266,10 +267,10 @@ def grid_values(dimension: Dimension) -> list[Any]:
     """Returns every value of a list, or of a range with steps."""
     if isinstance(dimension, CategoricalDimension):
         return list(dimension.values)
-    step = dimension.step or 1
-    n_steps = round((dimension.high - dimension.low) / step)
-    kind = int if dimension.integer else float
-    return [kind(dimension.low + n * step) for n in range(n_steps + 1)]
+    low, high, step = dimension.low, dimension.high, dimension.step or 1
+    if dimension.integer:
+        return list(range(int(low), int(high) + 1, int(step)))
+    return [at_step(low, step, n) for n in range(floor(count_steps(low, high, step)) + 1)]
 
 
 def limits(dimension: Dimension) -> tuple[Any, ...]:
@@ -305,6 +306,4 @@ def _applying_dimensions(base: Trial, space: Sequence[Dimension]) -> tuple[Dimen
 def _described(field: str, value: Any) -> str:
     if isinstance(value, Choice):
         return value.label
-    if isinstance(value, float):
-        return f"{field}={format_value(float(f'{value:.4g}'))}"
     return f"{field}={value_label(value)}"

@@ -154,6 +154,7 @@ def test_a_bad_trial_field(problems: Problems, field: str, what: str, hint: str)
         ("epoch: [1]", "6", "grid.epoch: unknown field"),
         ("lr: [0.1]", "6", "grid.lr: is set in trial too (grid.yaml:5)"),
         ("scheduler: [cosine, {name: cosine}]", "6", "grid.scheduler[1]: cosine is given twice"),
+        ("model.dropout: [0, -0.0]", "6", "grid.model.dropout[1]: 0 is given twice, first as"),
         ("model.hidden: [[8], [8]]", "6", "grid.model.hidden[1]: [8] is given twice"),
         ("model.hidden: [[8], [-1.5]]", "6", "grid.model.hidden[1][0]: must be an integer"),
         ("epochs: [1, 0]", "6", "grid.epochs[1]: must be at least 1"),
@@ -176,6 +177,8 @@ def test_equal_numbers_written_apart_are_one_value(problems: Problems) -> None:
     [
         ("name: a/b", "name: is not valid, given 'a/b'", "name of the exp"),
         ("name: .hidden", "name: is not valid, given '.hidden'", "name of the"),
+        ("name: -x", "name: is not valid, given '-x'", "name of the"),
+        ("name: --html=/tmp/x", "name: is not valid, given '--html=/tmp/x'", "name of the"),
         ("name: 3", "name: must be text, given 3", ""),
         ("target: high", "target: must be a number, given 'high'", ""),
         ("artifacts: bets", "artifacts: must be one of", "did you mean 'best'?"),

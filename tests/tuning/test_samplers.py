@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
+from pathlib import Path
 
 import optuna
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import (
     BaseDistribution,
@@ -16,7 +18,21 @@ from optuna.distributions import (
 )
 from scipy.stats import qmc
 
-from harness.tuning.samplers import QuasiRandomSampler, RoundingSampler, from_unit, round_value
+from harness.core.text import format_value
+from harness.experiment.experiment import Dimension, Method, NumericDimension, Objective, Search
+from harness.experiment.fields import SAMPLERS
+from harness.experiment.plan import PlannedTrial
+from harness.experiment.ranges import round_within
+from harness.tuning.samplers import (
+    QuasiRandomSampler,
+    RoundingSampler,
+    from_unit,
+    make_sampler,
+    round_value,
+    suggest,
+)
+from harness.tuning.study_plan import StudyPlan
+from tests.support import make_trial
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -88,7 +104,7 @@ def test_quasi_random_points_fill_the_interval_more_evenly_than_chance(sequence:
         (FloatDistribution(0.5, 0.99), 0.8763441937362098, 0.8763),
         (FloatDistribution(0, 1000), 512.34567, 512),
         (FloatDistribution(1000, 1001, log=True), 1000.56789, 1000.568),
-        (FloatDistribution(0, 1, step=0.1), 0.30000000000000004, 0.30000000000000004),
+        (FloatDistribution(0, 1, step=0.1), 0.30000000000000004, 0.3),
         (FloatDistribution(0.123456789, 1), 0.123456789, 0.123456789),
         (IntDistribution(1, 9), 4, 4),
         (CategoricalDistribution(["a", 0.123456789]), 0.123456789, 0.123456789),
@@ -132,3 +148,81 @@ def test_the_stored_value_is_the_rounded_one(sampler: type[optuna.samplers.BaseS
         assert study.trials[-1].params == {"lr": lr, "width": width}
         assert float(f"{lr:.4g}") == lr
         assert round(width, 4) == width
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@settings(max_examples=4, deadline=None)
+@given(
+    low=st.integers(-30, 30),
+    step=st.integers(1, 7),
+    count=st.integers(1, 12),
+    places=st.integers(0, 5),
+    seed=st.integers(0, 100),
+)
+def test_every_sampler_gives_the_decimals_of_a_stepped_range(
+    sampler: str, low: int, step: int, count: int, places: int, seed: int
+) -> None:
+    unit = Decimal(1).scaleb(-places)
+    allowed = [(low + n * step) * unit for n in range(count + 1)]
+    dimension = NumericDimension(
+        "lr", float(allowed[0]), float(allowed[-1]), step=float(step * unit)
+    )
+    for value in drawn(sampler, [dimension], seed, points=min(count + 1, 6)):
+        assert Decimal(repr(value)) in allowed
+        assert repr(value) != "-0.0"
+        assert dimension.contains(value)
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "grid"])
+@settings(max_examples=6, deadline=None)
+@given(
+    low=st.floats(1e-8, 1),
+    factor=st.floats(1, 1e6),
+    log=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_every_sampler_stays_within_a_continuous_range(
+    sampler: str, low: float, factor: float, log: bool, seed: int
+) -> None:
+    high = low * factor
+    dimension = NumericDimension("lr", low, high, log=log)
+    for value in drawn(sampler, [dimension], seed, points=5):
+        assert low <= value <= high
+        assert value == round_within(low, high, value, log), "one spelling in every sampler"
+        assert float(format_value(value)) == value
+
+
+def drawn(name: str, space: list[Dimension], seed: int, points: int) -> list[float]:
+    """Returns the values of a field that a sampler draws, each told a result."""
+    search = make_search(name, space, seed)
+    study_plan = StudyPlan(
+        "all", PlannedTrial(make_trial(), "", "", "", {}), tuple(space), search, (), Path()
+    )
+    study = optuna.create_study()
+    values = []
+    for ordinal in range(points):
+        study.sampler = make_sampler(study_plan, ordinal)
+        trial = study.ask()
+        values.append(suggest(trial, space[0]))
+        study.tell(trial, (values[-1] - 0.3) ** 2)
+    return values
+
+
+def make_search(sampler: str, space: list[Dimension], seed: int) -> Search:
+    startup = {"n_startup_trials": 2} if sampler in ("tpe", "gp", "cmaes") else {}
+    options = SAMPLERS[sampler].model_validate(startup).model_dump()
+    return Search(
+        per=(),
+        space=tuple(space),
+        known=(),
+        trials=5,
+        minutes=None,
+        patience=None,
+        seeds=(0,),
+        objectives=(Objective("val/loss", "min"),),
+        sampler=Method(sampler, options),
+        pruner=Method("none"),
+        seed=seed,
+        retrain_seeds=0,
+        storage="",
+    )

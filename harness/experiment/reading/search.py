@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
+from math import floor, prod
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -27,6 +27,7 @@ from harness.experiment.fields import (
     SearchFields,
     is_known,
 )
+from harness.experiment.ranges import count_steps
 from harness.experiment.reading.components import Selection, check_condition, resolve
 from harness.experiment.reading.file import ExperimentFile
 from harness.experiment.reading.search_space import SpaceReader
@@ -231,4 +232,4 @@ def _count(dimension: Dimension) -> int | None:
         return len(dimension.values)
     if dimension.log or not (dimension.integer or dimension.step is not None):
         return None
-    return round((dimension.high - dimension.low) / (dimension.step or 1)) + 1
+    return floor(count_steps(dimension.low, dimension.high, dimension.step or 1)) + 1

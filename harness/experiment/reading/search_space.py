@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import floor, isinf, ulp
 from typing import Any, Final
 
 from harness.components.registry import SINGULAR
@@ -13,7 +14,6 @@ from harness.experiment.experiment import (
     CategoricalDimension,
     Dimension,
     NumericDimension,
-    on_step,
 )
 from harness.experiment.fields import (
     COMPONENT_KINDS,
@@ -23,6 +23,7 @@ from harness.experiment.fields import (
     json_types,
     split,
 )
+from harness.experiment.ranges import at_step, count_steps, is_on_step
 from harness.experiment.reading.components import (
     ComponentReference,
     Entry,
@@ -185,10 +186,15 @@ class SpaceReader:
         elif step is not None and log:
             rule = "a logarithmic range has no step"
             self.file.report((*keys, "step"), rule, "keep one of them")
-        elif step is not None and not on_step(high - low, step):
-            last = low + (high - low) // step * step
+        elif isinf(high - low):
+            self.file.report((*keys, "high"), "lies too far above low for a range of floats")
+        elif step is not None and not is_on_step(low, high, step):
+            last = at_step(low, step, floor(count_steps(low, high, step)))
             rule = f"{format_value(high)} is not a whole number of steps above low"
-            self.file.report((*keys, "high"), rule, f"the last step is {last:g}")
+            self.file.report((*keys, "high"), rule, f"the last step is {format_value(last)}")
+        elif step is not None and step < max(ulp(low), ulp(high)):
+            rule = f"is finer than a float can tell apart near {format_value(high)}"
+            self.file.report((*keys, "step"), f"{format_value(step)} {rule}")
         else:
             return True
         return False

@@ -214,4 +214,4 @@ class _Values:
             return text
         if not math.isfinite(number):
             _refuse(f"numbers must be finite, given {text}", self.source, line)
-        return number
+        return number + 0  # -0.0 + 0 is 0.0: a number has one spelling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import shlex
 from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
@@ -119,14 +120,14 @@ def parent_note(plan: Plan, kind: str, trials: int) -> str:
         "To compare: select the child runs and press *Compare*; in *Parallel coordinates* take "
         f"`lr`, `optimizer` and `scheduler` with {code(BEST + experiment.metric)}. "
         "In the run table, *Group by* a param gives means over seeds. In a terminal: "
-        f"{code(f'python -m harness.compare {experiment.name}')}."
+        f"{code(f'python -m harness.compare {shlex.quote(experiment.name)}')}."
     )
     return "\n\n".join(lines)
 
 
 def code(text: str) -> str:
     """Returns `text` as Markdown code, which it cannot break out of."""
-    return f"`{html.escape(text.replace('`', chr(39)))}`"
+    return f"`{html.escape(text.replace('`', chr(39)), quote=False)}`"
 
 
 def _describe_experiment(store: Store, experiment_id: str, plan: Plan) -> None:

@@ -37,7 +37,9 @@ SEMANTICS_VERSION = 1
 component's trials raises `Component.revision` instead, and one that affects the trials with one
 value of a field goes into `REVISED_VALUES`."""
 
-REVISED_VALUES: Final[Mapping[tuple[str, Any], Any]] = {}
+REVISED_VALUES: Final[Mapping[tuple[str, Any], Any]] = {
+    ("precision", "bf16"): "bf16, evaluated in fp32"
+}
 """What stands in the id in place of a field's value, by field and value, where the trials with that
 value give other numbers than in an earlier version."""
 

@@ -37,14 +37,14 @@ def mean_loss(losses: Tensor) -> Tensor:
 def evaluate(setup: TrainingSetup, source: BatchSource) -> ModelOutputs:
     """Returns a model's outputs on a split, in evaluation mode and without gradients.
 
+    They are computed in float32, as by the model that is stored, whatever the trial's precision.
     Leaves the model in training mode.
     """
     batches = []
     setup.model.eval()
     with torch.inference_mode():
         for inputs, targets in source.batches(setup.trial.eval_batch_size):
-            with setup.autocast:
-                logits = setup.model(inputs).float()
+            logits = setup.model(inputs).float()
             batches.append(ModelOutputs(logits, setup.loss(logits, targets), targets))
     setup.model.train()
     return concatenate(batches)

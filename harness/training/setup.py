@@ -24,8 +24,8 @@ class TrainingContext(ABC):
 
     trial: the first of a stack. metrics: computed at each evaluation. all_metrics: every registered
     metric that is defined for this data, computed at the end. autocast: the context for forward
-    passes at the trial's precision; it can be entered again. examples: the size of each split.
-    parameter_count: of one trial's model.
+    passes in training, at the trial's precision; it can be entered again. examples: the size of
+    each split. parameter_count: of one trial's model.
 
     checkpoint_format: raised when older checkpoints can no longer be read. examples_dim: the
     dimension of a batch's outputs that counts examples.

@@ -85,5 +85,10 @@ def test_only_trials_with_a_revised_value_get_new_ids(monkeypatch: pytest.Monkey
     assert after[1] == {**before[1], "grad_clip": "2.0 since 1.1"}
 
 
+def test_trials_in_bf16_have_new_ids_as_their_evaluation_changed() -> None:
+    assert make_trial(precision="bf16").identity()["precision"] == "bf16, evaluated in fp32"
+    assert make_trial().identity()["precision"] == "fp32"
+
+
 def _build(*_arguments: object) -> nn.Module:
     return nn.Identity()

@@ -214,6 +214,26 @@ def test_bf16_trains_and_is_not_fp32(data_root: Path) -> None:
     assert rough["val/loss"] == pytest.approx(exact["val/loss"], rel=0.05)
 
 
+@pytest.mark.parametrize("model", ["mlp", {"name": "bn_cnn", "first": 2, "second": 2}], ids=str)
+def test_bf16_is_of_training_and_evaluation_is_in_fp32(model: Any, data_root: Path) -> None:
+    fields: dict[str, Any] = {"model": model, "epochs": 1}
+    parts = TrainingSetup(make_trial(**fields, precision="bf16"), data_root)
+    found: list[Any] = list(train(parts, test_outputs=True))
+    _, untrained, *_, last, ended = found
+    exact = measured(make_trial(**fields), data_root)[0]
+    for split in ("val", "test"):
+        assert untrained.values[f"{split}/loss"] == exact.values[f"{split}/loss"]
+    stored = ended.test_outputs
+    parts.model.load_state_dict(stored.state_dict)
+    parts.model.eval()
+    ((inputs, targets),) = parts.data.test.batches(2048)
+    with torch.inference_mode():
+        outputs = parts.model(inputs)
+    assert torch.equal(stored.outputs, outputs), "the logged model gives other outputs"
+    assert last.values["test/accuracy"] == float((outputs.argmax(1) == targets).double().mean())
+    assert ended.final["test/accuracy"] == last.values["test/accuracy"]
+
+
 def test_a_closed_generator_leaves_no_trace(data_root: Path) -> None:
     running = train(TrainingSetup(make_trial(), data_root))
     next(running)

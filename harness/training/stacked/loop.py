@@ -173,14 +173,14 @@ def _evaluate(stack: Stack, meter: ResourceMeter) -> None:
 
 
 def _outputs(stack: Stack, split: StackedSplit) -> ModelOutputs:
-    """Returns the outputs of a split in evaluation mode."""
+    """Returns the outputs of a split in evaluation mode, in float32 as `evaluation.evaluate`."""
     size = max(1, min(stack.trial.eval_batch_size, EVALUATED_AT_ONCE // len(stack.network)))
     batches = []
     shared = split.shared_inputs(stack.seed_indices)
     with torch.inference_mode():
         for inputs, wanted in split.in_order(size):
             targets = shared.expand(wanted)
-            logits = stack.logits(inputs, shared, None)
+            logits = stack.network.forward(inputs, shared, None).float()
             batches.append(ModelOutputs(logits, stack.losses(logits, targets), targets))
         return concatenate(batches, dim=1)
 

@@ -190,8 +190,7 @@ class Stack(TrainingContext):
         inputs, targets = self.data.train.gather(examples)
         with saved_tensors() as saved:
             inputs = streams.augment_batch(inputs)
-            with self.autocast:
-                logits = network.forward(inputs, shared, streams.masks).float()
+            logits = self.training_logits(network, inputs, shared, streams.masks)
             losses = self.losses(logits, shared.expand(targets))
         saved.pop(network.values.untyped_storage().data_ptr(), None)
         example = sum(tensor[0, 0].nbytes for tensor in (logits, losses, targets))
@@ -261,7 +260,7 @@ class Stack(TrainingContext):
         targets = self.shared_inputs.expand(targets)
         if augment is not None:
             inputs = augment(inputs)
-        logits = self.logits(inputs, self.shared_inputs, masks)
+        logits = self.training_logits(self.network, inputs, self.shared_inputs, masks)
         losses = self.losses(logits, targets)
         self.network.backward(losses)
         self.optimizer.step(coefficients)
@@ -271,10 +270,12 @@ class Stack(TrainingContext):
         """The tensors that an update changes and the next one reads."""
         return [self.network.values, *self.network.buffers.values(), *self.optimizer.tensors()]
 
-    def logits(self, inputs: Tensor, shared: SharedInputs, masks: DropoutMasks | None) -> Tensor:
+    def training_logits(
+        self, network: StackedNetwork, inputs: Tensor, shared: SharedInputs, masks: DropoutMasks
+    ) -> Tensor:
         """Computes `StackedNetwork.forward` at the trials' precision; returns at least float32."""
         with self.autocast:
-            return self.network.forward(inputs, shared, masks).float()
+            return network.forward(inputs, shared, masks).float()
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Returns the losses [K, B] of logits [K, B, O]; a loss sees each example by itself."""

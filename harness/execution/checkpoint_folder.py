@@ -71,8 +71,8 @@ class LoadedCheckpoint:
     position: Position
     state: Mapping[str, Any]
     trials: Mapping[str, Mapping[str, Any]]
-    history: Mapping[str, list[Record]]
-    ended: Mapping[str, Ended]
+    history: dict[str, list[Record]]
+    ended: dict[str, Ended]
     metadata: Mapping[str, Any]
     continued_from: int | None = None
 
@@ -96,7 +96,9 @@ class CheckpointFolder:
         name = f"{checkpoint.epoch:06d}-{checkpoint.batch:09d}.pt"
         try:
             if len(log.trials) > 1 and not self.waiting_trials():
-                self._mark_waiting(log.trials)
+                self.path.mkdir(parents=True, exist_ok=True)
+                for trial_id in log.trials:
+                    (self.path / f"{trial_id}{TRIAL_MARK}").touch()
             write_checksummed(self.path / name, _encode(checkpoint, log))
         except OSError as error:
             raise CheckpointWriteError(self._explain(error)) from error
@@ -164,13 +166,6 @@ class CheckpointFolder:
             with suppress(OSError):
                 path.rename(path.with_name(path.name + ".damaged"))
 
-    def restart_reason(self) -> dict[str, str]:
-        """Returns metadata of training that starts again because none of its checkpoints could be
-        used; empty if there was no checkpoint."""
-        if not self.damaged:
-            return {}
-        return {"restarted": f"none of its checkpoints could be used: {'; '.join(self.damaged)}"}
-
     def waiting_trials(self) -> set[str]:
         """Returns the ids of a stack's trials that have no stored result yet."""
         return {path.stem for path in self.path.glob(f"*{TRIAL_MARK}")}
@@ -179,11 +174,6 @@ class CheckpointFolder:
         """Forgets who waits: a stack that starts again may have other trials than before."""
         for mark in self.path.glob(f"*{TRIAL_MARK}"):
             mark.unlink(missing_ok=True)
-
-    def _mark_waiting(self, trial_ids: Mapping[str, Trial]) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        for trial_id in trial_ids:
-            (self.path / f"{trial_id}{TRIAL_MARK}").touch()
 
     def why_not_continued(self, trial: Trial) -> str:
         """Returns why no finished, shorter trial left a checkpoint to continue from, although one

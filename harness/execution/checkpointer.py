@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, Final
 
@@ -32,6 +32,8 @@ from harness.training.stacked.stack import Stack
 DECIDE_ROUNDING: Final = ("torch", "threads", "device_name")
 """What decides how numbers are rounded, beside the trial itself."""
 
+BuildStack = Callable[[], tuple[Stack, Mapping[str, Any]]]
+"""Returns a stack, with metadata of its start."""
 Items = Iterator[tuple[str, Record] | Checkpoint]
 _logger = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ def train_with_checkpoints(
     task: TrainingTask,
     device: torch.device | None,
     cancelled: Collection[str] = frozenset(),
-    build_stack: Callable[[], tuple[Stack, Mapping[str, Any]]] | None = None,
+    build_stack: BuildStack | None = None,
 ) -> Iterator[Event]:
     """Trains a lone trial, or several as a stack. Yields all records of the task's trials from the
     first on, however much of them was trained before.
@@ -58,9 +60,9 @@ def train_with_checkpoints(
     """
     folder = task.checkpoint_folder
     policy = CheckpointPolicy(task.checkpoints.every if task.checkpoints and folder else inf)
-    checkpointer = _Checkpointer(task, folder, policy)
+    checkpointer = _Checkpointer(task, folder, policy, device, cancelled, build_stack)
     wanted = set(task.trials)
-    items = checkpointer.start(device, cancelled, build_stack)
+    items = checkpointer.start()
     with stoppable(policy) if folder else nullcontext():
         for item in items:
             if isinstance(item, Checkpoint):
@@ -80,58 +82,58 @@ def train_with_checkpoints(
         yield Event(task.key, TOLD_TO_STOP)
 
 
+@dataclass
 class _Checkpointer:
     """Writes the checkpoints of a task's training and resumes it from them.
 
-    folder: None if no checkpoint is written. A lone trial is treated as a stack of one.
+    folder: None if no checkpoint is written. A lone trial is treated as a stack of one. device,
+    cancelled, build_stack: as for `train_with_checkpoints`.
     """
 
-    def __init__(
-        self, task: TrainingTask, folder: CheckpointFolder | None, policy: CheckpointPolicy
-    ) -> None:
-        self._task = task
-        self._folder = folder
-        self._policy = policy
+    task: TrainingTask
+    folder: CheckpointFolder | None
+    policy: CheckpointPolicy
+    device: torch.device | None
+    cancelled: Collection[str]
+    build_stack: BuildStack | None
+    _loaded: LoadedCheckpoint | None = None
+    _unreported: dict[str, Ended] = field(default_factory=dict)
+    _start_metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        task = self.task
         self._is_stack = task.is_stack
         may_continue = task.checkpoints is not None and task.checkpoints.continues
         self._continued_trial = task.trial if may_continue and not self._is_stack else None
         self._log = TrainingLog(task.trials)
-        self._loaded: LoadedCheckpoint | None = None
-        self._unreported: dict[str, Ended] = {}
-        self._start_metadata: dict[str, Any] = {}
 
-    def start(
-        self,
-        device: torch.device | None,
-        cancelled: Collection[str],
-        build_stack: Callable[[], tuple[Stack, Mapping[str, Any]]] | None,
-    ) -> Items:
+    def start(self) -> Items:
         """Returns the items of training, resumed from the latest checkpoint that can be used, or
         from the beginning."""
-        if self._folder is not None:
-            for loaded in self._folder.load(self._task.key, self._continued_trial):
+        if self.folder is not None:
+            for loaded in self.folder.load(self.task.key, self._continued_trial):
                 try:
                     trials = self._trials_of(loaded)
                     if self._is_stack:
-                        items = self._resume_stack(trials, loaded.state, device, cancelled)
+                        items = self._resume_stack(trials, loaded.state)
                     else:
-                        items = self._train_alone(device, loaded.state)
+                        items = self._train_alone(loaded.state)
                 except UnusableCheckpoint as reason:
-                    self._folder.set_aside(loaded.path, str(reason))
+                    self.folder.set_aside(loaded.path, str(reason))
                     continue
                 self._resume(loaded, trials)
                 return items
-            self._folder.forget_waiting_trials()
-            self._start_metadata |= self._why_from_the_beginning(self._folder)
-        if build_stack is None:
-            return self._train_alone(device)
-        stack, metadata = build_stack()
+            self.folder.forget_waiting_trials()
+            self._start_metadata |= self._why_from_the_beginning(self.folder)
+        if self.build_stack is None:
+            return self._train_alone()
+        stack, metadata = self.build_stack()
         self._start_metadata |= metadata
-        return train_stack(stack, self._task.test_outputs, cancelled, self._policy)
+        return train_stack(stack, self.task.test_outputs, self.cancelled, self.policy)
 
     def _why_from_the_beginning(self, folder: CheckpointFolder) -> dict[str, str]:
-        if restarted := folder.restart_reason():
-            return restarted
+        if damaged := "; ".join(folder.damaged):
+            return {"restarted": f"none of its checkpoints could be used: {damaged}"}
         why = folder.why_not_continued(self._continued_trial) if self._continued_trial else ""
         return {"not_continued": why} if why else {}
 
@@ -156,48 +158,40 @@ class _Checkpointer:
     def write(self, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint. Raises CheckpointWriteError, unless training was asked to stop: then
         it is interrupted and has not failed."""
-        if self._folder is None:
+        if self.folder is None:
             return
         began = time.monotonic()
         try:
-            self._folder.write(checkpoint, self._log)
+            self.folder.write(checkpoint, self._log)
         except CheckpointWriteError as error:
-            if not self._policy.stop_requested:
+            if not self.policy.stop_requested:
                 raise
             _logger.warning("%s", error)
-        self._policy.record_write(time.monotonic() - began)
+        self.policy.record_write(time.monotonic() - began)
 
-    def _train_alone(
-        self, device: torch.device | None, state: Mapping[str, Any] | None = None
-    ) -> Items:
-        setup = TrainingSetup(self._task.trial, self._task.data_root, device)
+    def _train_alone(self, state: Mapping[str, Any] | None = None) -> Items:
+        setup = TrainingSetup(self.task.trial, self.task.data_root, self.device)
         resumed = None if state is None else restore(setup, state)
-        items = train(setup, self._task.test_outputs, self._policy, resumed)
-        key = self._task.key
+        items = train(setup, self.task.test_outputs, self.policy, resumed)
+        key = self.task.key
         return (item if isinstance(item, Checkpoint) else (key, item) for item in items)
 
-    def _resume_stack(
-        self,
-        trials: Mapping[str, Trial],
-        state: Mapping[str, Any],
-        device: torch.device | None,
-        cancelled: Collection[str],
-    ) -> Items:
-        task = self._task
-        device = device or resolve(task.trial.device)
+    def _resume_stack(self, trials: Mapping[str, Trial], state: Mapping[str, Any]) -> Items:
+        task = self.task
+        device = self.device or resolve(task.trial.device)
         try:
             stack = Stack(tuple(trials.items()), task.data_root, device)
             resumed = restore(stack, state)
         except ValueError as error:
             raise UnusableCheckpoint(str(error)) from error
-        return train_stack(stack, task.test_outputs, cancelled, self._policy, resumed)
+        return train_stack(stack, task.test_outputs, self.cancelled, self.policy, resumed)
 
     def _trials_of(self, loaded: LoadedCheckpoint) -> Mapping[str, Trial]:
         """Returns all the trials that training began with. Raises UnusableCheckpoint if the task
         asks for others, or for one that had been cancelled and has measured no further."""
         if not self._is_stack:
             return self._log.trials
-        own = self._task.trials
+        own = self.task.trials
         cut = {key for key, end in loaded.ended.items() if end.outcome is not Outcome.DIVERGED}
         if not own.keys() <= loaded.trials.keys() - cut:
             raise UnusableCheckpoint("it is of other trials")
@@ -207,8 +201,7 @@ class _Checkpointer:
             raise UnusableCheckpoint(f"it has a trial that is not known here: {error}") from error
 
     def _resume(self, loaded: LoadedCheckpoint, trials: Mapping[str, Trial]) -> None:
-        history = {trial_id: list(records) for trial_id, records in loaded.history.items()}
-        self._log = TrainingLog(trials, history, dict(loaded.ended))
+        self._log = TrainingLog(trials, loaded.history, loaded.ended)
         self._loaded = loaded
         self._unreported = dict(loaded.ended)
         if loaded.continued_from is None:

@@ -125,15 +125,13 @@ def available_gpus() -> tuple[str, ...]:
     Imports torch, which takes seconds, only if a driver is installed.
     """
     has_driver = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+    if not has_driver and os.uname().sysname != "Darwin":
+        return ()
+    import torch
+
     if has_driver:
-        import torch
-
         return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
-    if os.uname().sysname == "Darwin":
-        import torch
-
-        return ("mps",) if torch.backends.mps.is_available() else ()
-    return ()
+    return ("mps",) if torch.backends.mps.is_available() else ()
 
 
 def available_cores() -> int:

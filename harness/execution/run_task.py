@@ -210,7 +210,8 @@ def run(task: TrainingTask) -> Iterator[Record]:
 
 
 def failure(error: Exception, task: TrainingTask) -> Ended:
-    """Returns the end of a task that raised this. Frees what the task holds in memory.
+    """Returns the end of a task that raised this. Frees what the task holds in memory, so that the
+    next finds its device as this one did.
 
     Its traceback is empty for an error of the harness, whose message tells the user what to do.
     """
@@ -220,7 +221,11 @@ def failure(error: Exception, task: TrainingTask) -> Ended:
     reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
     if is_out_of_memory(error):
         reason = f"out of memory on {task.device or task.trial.device}: {reason}"
-    _free_memory(error)
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    torch = sys.modules["torch"]
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     return Ended(Outcome.FAILED, {}, reason=reason, traceback=trace)
 
 
@@ -232,12 +237,3 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # torch has no class of its own for the host's memory.
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
-def _free_memory(error: BaseException) -> None:
-    """Frees what a failed trial holds, so that the next finds its device as this one did."""
-    traceback.clear_frames(error.__traceback__)
-    gc.collect()
-    torch = sys.modules["torch"]
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()

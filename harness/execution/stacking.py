@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from harness.core.text import plural
 from harness.execution.devices import available_cores
@@ -222,9 +222,8 @@ def _load(file: Path) -> dict[str, dict[str, float]]:
     """Returns all stored speedups; empty if the file is missing or damaged, as measuring again
     takes only seconds."""
     with suppress(OSError, ValueError):
-        stored: Any = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(stored, dict) and all(isinstance(v, dict) for v in stored.values()):
-            return stored
+        stored: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
+        return stored
     return {}
 
 

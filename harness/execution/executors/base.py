@@ -110,37 +110,30 @@ class Executor(Protocol):
     @property
     def slots(self) -> int:
         """How many tasks can train at once."""
-        ...
 
     @property
     def is_local(self) -> bool:
         """Whether tasks train in this process, while `next` is called."""
-        ...
 
     @property
     def description(self) -> str:
         """Where tasks train, for the user: "2 workers, 1 thread each"."""
-        ...
 
     def prepare(self) -> None:
         """Starts what takes time before the first task can train, beside this process if possible.
 
         Optional; call it if tasks will surely come.
         """
-        ...
 
     def has_slot(self, device: str) -> bool:
         """Returns whether a task whose trial names this `device` would start at once."""
-        ...
 
     def submit(self, task: TrainingTask) -> None:
         """Starts a task, for which there must be a slot."""
-        ...
 
     def next(self, timeout: float | None = None) -> Event | None:
         """Returns the next event, or None if there is none within `timeout` seconds or nothing
         trains."""
-        ...
 
     def cancel(self, key: str) -> None:
         """Stops the trial with this key at its next record, or at the end of its stack's epoch.
@@ -148,19 +141,16 @@ class Executor(Protocol):
         Its `Ended` says interrupted, unless it ends by itself before that. The others of its stack
         train on. Nothing happens if the trial has ended.
         """
-        ...
 
     def request_stop(self) -> bool:
         """Asks what trains in this process to write a checkpoint and end. Returns whether it will
         do so soon. Safe in a signal handler."""
-        ...
 
     def close(self) -> None:
         """Stops all training and frees its resources. May be called twice.
 
         Workers first write a checkpoint of their trial, if that takes a few seconds at most.
         """
-        ...
 
 
 _policy: CheckpointPolicy | None = None

@@ -63,17 +63,17 @@ class RayExecutor:
         limit: int | None = None,
     ) -> None:
         self._ray = _import_ray(is_local=address is None)
-        owns_cluster = not self._ray.is_initialized()
-        if owns_cluster:
+        self._owns_cluster = not self._ray.is_initialized()
+        if self._owns_cluster:
             _connect(self._ray, address)
-        self._owns_cluster = owns_cluster
         self._gpu_share = 1 / slots
         resources = self._ray.cluster_resources()
         self._cpu_slots = int(resources.get("CPU", 0))
         self._gpu_slots = int(resources.get("GPU", 0)) * slots
         self._limit = limit or self._cpu_slots + self._gpu_slots
         # All cores, for one task at a time; None if several train there, or others may.
-        is_alone = owns_cluster and address is None and min(self._limit, self._cpu_slots) == 1
+        is_own = self._owns_cluster and address is None
+        is_alone = is_own and min(self._limit, self._cpu_slots) == 1
         self._all_cores = int(resources["CPU"]) if is_alone else None
         self._nodes = len(self._live_nodes())
         self._remote = self._ray.remote(_records)
@@ -102,9 +102,8 @@ class RayExecutor:
 
     def submit(self, task: TrainingTask) -> None:
         on_gpu = self._wants_gpu(task.trial.device)
-        task = replace(task, exclusive=self._is_exclusive(on_gpu))
-        if on_gpu:
-            task = replace(task, device="cuda:0")  # Ray shows a task no GPU but its own.
+        device = "cuda:0" if on_gpu else task.device  # Ray shows a task no GPU but its own.
+        task = replace(task, exclusive=self._is_exclusive(on_gpu), device=device)
         self._running[task.key] = _RunningTask(task, self._start(task, on_gpu), on_gpu)
 
     def next(self, timeout: float | None = None) -> Event | None:

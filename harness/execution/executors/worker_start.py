@@ -55,8 +55,7 @@ class SharedFolder:
         """
         has_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MIN_FREE_MEMORY
         parent = MEMORY if has_memory else Path(tempfile.gettempdir())
-        for abandoned in _abandoned_folders(parent):
-            shutil.rmtree(abandoned, ignore_errors=True)
+        _remove_abandoned(parent)
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         lock = try_lock(path / _LOCK)
         return cls(path, shutil.disk_usage(path).free // MAX_SHARE, lock)
@@ -67,8 +66,8 @@ class SharedFolder:
             self.lock.release()
 
 
-def _abandoned_folders(parent: Path) -> Iterator[Path]:
-    """The folders of shared data whose process has died."""
+def _remove_abandoned(parent: Path) -> None:
+    """Removes the folders of shared data whose process has died."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             is_young = time.time() - folder.stat().st_mtime < YOUNG_SECONDS
@@ -76,7 +75,7 @@ def _abandoned_folders(parent: Path) -> Iterator[Path]:
                 lock = try_lock(folder / _LOCK)
                 if lock is not None:
                     lock.release()
-                    yield folder
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def prepare(threads: int, imports: Sequence[str] = ()) -> None:

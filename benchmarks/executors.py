@@ -85,11 +85,15 @@ def train_all(way: str, trials: int, dataset: str) -> float:
     tasks = _tasks(trials, dataset=dataset)
     if way == "ray by hand":
         return _by_hand(tasks)
-    from harness.execution.devices import available_cores
+    from harness.execution.devices import DeviceSlots, available_cores
     from harness.execution.executors.inline import InlineExecutor
     from harness.execution.executors.process import ProcessExecutor
 
-    executor = InlineExecutor() if way == "inline" else ProcessExecutor.on_cpu(available_cores(), 1)
+    executor = (
+        InlineExecutor()
+        if way == "inline"
+        else ProcessExecutor([DeviceSlots("cpu", available_cores())])
+    )
     last = 0.0
     waiting = deque(tasks)
     while True:
@@ -132,10 +136,10 @@ def measure_memory() -> dict[str, object]:
     import psutil
 
     from harness.core.records import Ended
-    from harness.execution.devices import available_cores
+    from harness.execution.devices import DeviceSlots, available_cores
     from harness.execution.executors.process import ProcessExecutor
 
-    executor, mib, ended = ProcessExecutor.on_cpu(available_cores(), 1), [], 0
+    executor, mib, ended = ProcessExecutor([DeviceSlots("cpu", available_cores())]), [], 0
     waiting = iter(_tasks(1000, dataset="iris", model={"name": "perceptron"}))
     start = time.perf_counter()
     while ended < 1000:

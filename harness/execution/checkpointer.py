@@ -40,7 +40,6 @@ _logger = logging.getLogger(__name__)
 
 def train_with_checkpoints(
     task: TrainingTask,
-    device: torch.device | None,
     cancelled: Collection[str] = frozenset(),
     build_stack: BuildStack | None = None,
 ) -> Iterator[Event]:
@@ -60,7 +59,7 @@ def train_with_checkpoints(
     """
     folder = task.checkpoint_folder
     policy = CheckpointPolicy(task.checkpoints.every if task.checkpoints and folder else inf)
-    checkpointer = _Checkpointer(task, folder, policy, device, cancelled, build_stack)
+    checkpointer = _Checkpointer(task, folder, policy, cancelled, build_stack)
     wanted = set(task.trials)
     items = checkpointer.start()
     with stoppable(policy) if folder else nullcontext():
@@ -86,14 +85,13 @@ def train_with_checkpoints(
 class _Checkpointer:
     """Writes the checkpoints of a task's training and resumes it from them.
 
-    folder: None if no checkpoint is written. A lone trial is treated as a stack of one. device,
+    folder: None if no checkpoint is written. A lone trial is treated as a stack of one.
     cancelled, build_stack: as for `train_with_checkpoints`.
     """
 
     task: TrainingTask
     folder: CheckpointFolder | None
     policy: CheckpointPolicy
-    device: torch.device | None
     cancelled: Collection[str]
     build_stack: BuildStack | None
     _loaded: LoadedCheckpoint | None = None
@@ -102,6 +100,7 @@ class _Checkpointer:
 
     def __post_init__(self) -> None:
         task = self.task
+        self._device = torch.device(task.device) if task.device else None
         self._is_stack = task.is_stack
         may_continue = task.checkpoints is not None and task.checkpoints.continues
         self._continued_trial = task.trial if may_continue and not self._is_stack else None
@@ -170,7 +169,7 @@ class _Checkpointer:
         self.policy.record_write(time.monotonic() - began)
 
     def _train_alone(self, state: Mapping[str, Any] | None = None) -> Items:
-        setup = TrainingSetup(self.task.trial, self.task.data_root, self.device)
+        setup = TrainingSetup(self.task.trial, self.task.data_root, self._device)
         resumed = None if state is None else restore(setup, state)
         items = train(setup, self.task.test_outputs, self.policy, resumed)
         key = self.task.key
@@ -178,7 +177,7 @@ class _Checkpointer:
 
     def _resume_stack(self, trials: Mapping[str, Trial], state: Mapping[str, Any]) -> Items:
         task = self.task
-        device = self.device or resolve(task.trial.device)
+        device = self._device or resolve(task.trial.device)
         try:
             stack = Stack(tuple(trials.items()), task.data_root, device)
             resumed = restore(stack, state)

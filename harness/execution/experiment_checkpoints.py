@@ -79,10 +79,6 @@ class ExperimentCheckpoints:
         shared = make_lineage_id(planned.trial.identity(), planned.fingerprint)
         return self.folder / shared / planned.trial_id
 
-    def stack_folder(self, trials: Sequence[PlannedTrial]) -> Path:
-        """Returns where a stack of these trials, in any order, keeps its checkpoints."""
-        return _stack_folder(self.stacks_folder, [planned.trial_id for planned in trials])
-
     def for_task(
         self, trials: Sequence[PlannedTrial], stack: Path | None = None
     ) -> TaskCheckpoints:
@@ -97,7 +93,7 @@ class ExperimentCheckpoints:
                 shutil.rmtree(folder, ignore_errors=True)
                 self._leave_stacks(trial_id)
         if stack is None and len(trials) > 1:
-            stack = self.stack_folder(trials)
+            stack = _stack_folder(self.stacks_folder, folders)
         return TaskCheckpoints(folders, self.every, continues=not self.fresh, stack=stack)
 
     def interrupted_stacks(self, trials: Sequence[PlannedTrial]) -> list[InterruptedStack]:
@@ -167,6 +163,7 @@ class ExperimentCheckpoints:
 
 
 def _stack_folder(stacks_folder: Path, trial_ids: Collection[str]) -> Path:
+    """Returns where a stack of these trials, in any order, keeps its checkpoints."""
     return stacks_folder / hashlib.sha256(" ".join(sorted(trial_ids)).encode()).hexdigest()[:16]
 
 

@@ -116,7 +116,7 @@ def _run_stack(task: TrainingTask, cancelled: Collection[str]) -> Iterator[Event
     from harness.training import device as devices
 
     device = torch.device(task.device) if task.device else devices.resolve(task.trial.device)
-    return train_with_checkpoints(task, device, cancelled, lambda: _build_stack(task, device))
+    return train_with_checkpoints(task, cancelled, lambda: _build_stack(task, device))
 
 
 def _build_stack(task: TrainingTask, device: torch.device) -> tuple[Stack, dict[str, Any]]:
@@ -131,18 +131,11 @@ def _build_stack(task: TrainingTask, device: torch.device) -> tuple[Stack, dict[
     if len(task.trials) == 1:
         raise Unstackable("no other trial of its stack is left")
     file = task.speedup_file
-    speedup = None if file is None else stored_speedup(task, file, device)
-    if speedup is not None and not speedup.is_worthwhile:
-        raise Unstackable(speedup.description)
+    if file is None:
+        return _build_within_memory(task, device), {}
+    metadata = stored_speedup(task, file, device)
     stack = _build_within_memory(task, device)
-    if file is not None and speedup is None:
-        speedup = measured_speedup(task, file, stack)
-        if not speedup.is_worthwhile:
-            raise Unstackable(speedup.description)
-    if speedup is None:
-        return stack, {}
-    factor = {} if speedup.factor is None else {"fused_gain": round(speedup.factor, 2)}
-    return stack, {"fusing": speedup.description, **factor}
+    return stack, metadata or measured_speedup(task, file, stack)
 
 
 def _build_within_memory(task: TrainingTask, device: torch.device) -> Stack:
@@ -194,13 +187,10 @@ def run(task: TrainingTask) -> Iterator[Record]:
 
     torch is imported here and not before, so that a sweep with nothing to do is quick.
     """
-    import torch
-
     from harness.execution.checkpointer import train_with_checkpoints
 
-    device = None if task.device is None else torch.device(task.device)
     try:
-        for event in train_with_checkpoints(task, device):
+        for event in train_with_checkpoints(task):
             record = event.record
             if isinstance(record, Started):
                 record = Started({**record.metadata, "exclusive": task.exclusive})

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.core.text import plural
 from harness.execution.devices import available_cores
@@ -108,8 +108,6 @@ def _divide(
     Trials of one seed stay together, as they share their batches. If there are fewer seeds than
     parts, each part gets trials of every optimizer, so that no part takes longer than the others.
     """
-    if max_size < 1:
-        raise ValueError(f"a stack of at most {max_size} trials")
     count = -(-len(candidates) // max_size)
     count = min(len(candidates), -(-count // slots) * slots)
     trials = [planned.trial for planned in candidates]
@@ -148,32 +146,17 @@ class _StackKey:
         return self._texts[id(value)][1]
 
 
-@dataclass(frozen=True, slots=True)
-class Speedup:
-    """How many times as fast a task's trials train as a stack.
-
-    factor: None if they take too little time to be measured. description: for people.
-    """
-
-    factor: float | None
-    description: str
-
-    @property
-    def is_worthwhile(self) -> bool:
-        """Whether the trials should train as a stack."""
-        return self.factor is None or self.factor > 1
-
-
-def stored_speedup(task: TrainingTask, file: Path, device: torch.device) -> Speedup | None:
-    """Returns the speed-up that this machine measured earlier; None if it measured none."""
+def stored_speedup(task: TrainingTask, file: Path, device: torch.device) -> dict[str, Any] | None:
+    """Returns how much faster a stack of a task's trials is, if this machine has measured it, as
+    metadata of its start; else None. Raises Unstackable if one by one is faster."""
     factor = _load(file).get(_key(task, device), {}).get(_FIELD)
     return None if factor is None else _describe(task, factor, "measured before")
 
 
-def measured_speedup(task: TrainingTask, file: Path, stack: Stack) -> Speedup:
-    """Measures the speedup, beside whatever else trains now, and stores it in the file.
+def measured_speedup(task: TrainingTask, file: Path, stack: Stack) -> dict[str, Any]:
+    """Measures the same, beside whatever else trains now, and stores it in the file.
 
-    Leaves the stack as it was before. Raises what building a trial raises.
+    Leaves the stack as it was before. Raises also what building a trial raises.
     """
     from harness.training.stacked import speedup
 
@@ -183,15 +166,18 @@ def measured_speedup(task: TrainingTask, file: Path, stack: Stack) -> Speedup:
     return _describe(task, factor, "measured now")
 
 
-def _describe(task: TrainingTask, factor: float | None, how: str) -> Speedup:
+def _describe(task: TrainingTask, factor: float | None, how: str) -> dict[str, Any]:
+    from harness.training.stacked.modules.forward_pass import Unstackable
+
     what = f"{task.trial.model.name} on {task.trial.dataset.name}"
     size = f"a stack of {len(task.trials)}"
     if factor is None:
-        return Speedup(None, f"{what}: {size}, which takes too little time to be measured first")
+        return {"fusing": f"{what}: {size}, which takes too little time to be measured first"}
     if factor > 1:
-        return Speedup(factor, f"{what}: {size} trains {factor:.3g} times as fast ({how})")
-    return Speedup(
-        factor, f"{what}: one by one, as {size} would train {factor:.2g} times as fast ({how})"
+        description = f"{what}: {size} trains {factor:.3g} times as fast ({how})"
+        return {"fusing": description, "fused_gain": round(factor, 2)}
+    raise Unstackable(
+        f"{what}: one by one, as {size} would train {factor:.2g} times as fast ({how})"
     )
 
 

@@ -91,8 +91,7 @@ def _tune(session: Session, studies: Sequence[TuningStudy]) -> int:
     ):
         if any(runs.outbox.trial_ids()):
             trials = [planned for study in studies for planned in study.planned_trials()]
-            session.report_outbox(runs.write_outbox(trials))
-            release(runs.stored(), session.checkpoints())
+            session.write_from_outbox(runs, trials)
         while True:
             if not all(study.is_over() for study in studies):
                 _train_points(session, studies, sum(remaining.values()), interrupts, runs)

@@ -14,12 +14,20 @@ from rich.console import Console
 
 from harness.cli.flags import OK, SOME_FAILED
 from harness.cli.progress import ProgressState, progress_display
+from harness.core.errors import InputError
 from harness.core.paths import data_root
 from harness.core.process import Interrupts, rare_garbage_collection
 from harness.core.records import FINISHED, NOT_REPEATED, Outcome
 from harness.core.text import plural
+from harness.execution.devices import (
+    available_cores,
+    available_gpus,
+    device_slots,
+    require_devices,
+)
 from harness.execution.executors.base import Executor
-from harness.execution.executors.choose import make_executor
+from harness.execution.executors.inline import InlineExecutor
+from harness.execution.executors.process import ProcessExecutor
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import execute, stacks_of
 from harness.experiment.plan import Plan, PlannedTrial
@@ -59,15 +67,41 @@ def run(plan: Plan, arguments: argparse.Namespace) -> int:
 
 
 def open_executor(trials: Sequence[Trial], arguments: argparse.Namespace) -> Executor:
-    """Returns the executor that a command's flags ask for."""
-    return make_executor(
-        trials,
-        arguments.executor,
-        arguments.workers,
-        slots=arguments.slots,
-        exclusive=arguments.exclusive,
-        address=arguments.address,
+    """Returns the executor that a command's flags ask for: if none is named, this process if one
+    trial trains at a time, else worker processes.
+
+    trials: all trials of a plan, so that the remaining trials train after an interruption with as
+    many threads as before. Raises InputError if the flags contradict each other.
+    """
+    name, workers = arguments.executor, arguments.workers
+    if arguments.address is not None and name != "ray":
+        raise InputError("--address is of a Ray cluster: it needs --executor ray")
+    if name == "ray":
+        return _ray_executor(arguments)
+    if name == "inline" and (workers or 1) > 1:
+        raise InputError("--executor inline trains one trial at a time: leave --workers out")
+    devices = [trial.device for trial in trials]
+    gpus = available_gpus() if any(device != "cpu" for device in devices) else ()
+    require_devices(devices, gpus)
+    chosen = device_slots(
+        devices, gpus, available_cores(), workers, arguments.slots, arguments.exclusive
     )
+    trains_several = sum(device.count for device in chosen) > 1
+    if name == "inline" or (name is None and not trains_several):
+        return InlineExecutor()
+    imports = [module for trial in trials for module in trial.dataset.component.imports]
+    return ProcessExecutor(chosen, tuple(dict.fromkeys(imports)))
+
+
+def _ray_executor(arguments: argparse.Namespace) -> Executor:
+    from harness.execution.executors.ray import RayExecutor
+
+    if arguments.exclusive:
+        raise InputError(
+            "--exclusive: on a Ray cluster other work may train on the same cores; "
+            "leave --executor ray out"
+        )
+    return RayExecutor(arguments.address, slots=arguments.slots, limit=arguments.workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +143,13 @@ class Session:
         trials = [planned for planned in self.plan.trials if planned.trial_id in waiting]
         if trials:
             with self.open_writer(len(trials)) as runs:
-                self.report_outbox(runs.write_outbox(trials))
-                release(runs.stored(), self.checkpoints())
+                self.write_from_outbox(runs, trials)
 
-    def report_outbox(self, count: int) -> None:
-        if count:
+    def write_from_outbox(self, runs: SweepWriter, trials: Sequence[PlannedTrial]) -> None:
+        """Stores those of the trials that wait in the outbox."""
+        if count := runs.write_outbox(trials):
             self.say([f"written from the outbox: {plural(count, 'trial')}"])
+        release(runs.stored(), self.checkpoints())
 
     def open_writer(self, trials: int) -> SweepWriter:
         """Returns the writer of a sweep of so many trials."""

@@ -75,7 +75,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def leave_stack(checkpoints: ExperimentCheckpoints, members: Sequence[PlannedTrial]) -> Path:
     """Leave what a process leaves that dies while it trains these as a stack."""
-    folder = checkpoints.stack_folder(members)
+    folder = checkpoints.for_task(members).stack
+    assert folder is not None
     log = TrainingLog({one.trial_id: one.trial for one in members})
     CheckpointFolder(folder).write(Checkpoint(1, 0, {}), log)
     return folder

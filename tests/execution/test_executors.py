@@ -10,17 +10,19 @@ import pytest
 
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Outcome, Started
+from harness.execution.devices import DeviceSlots
 from harness.execution.executors import process
 from harness.execution.executors.base import Event, Executor, TrainingTask
-from harness.execution.executors.choose import make_executor
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
+from harness.runner.sweep import open_executor
+from harness.sweep import parser
 from tests.execution.support import drain
 from tests.support import make_trial
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {
     "inline": InlineExecutor,
-    "process": lambda: ProcessExecutor.on_cpu(workers=2, threads=1),
+    "process": lambda: ProcessExecutor([DeviceSlots("cpu", 2)]),
 }
 
 
@@ -33,7 +35,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 @pytest.fixture
 def workers() -> Iterator[ProcessExecutor]:
-    made = ProcessExecutor.on_cpu(workers=2, threads=1)
+    made = ProcessExecutor([DeviceSlots("cpu", 2)])
     yield made
     made.close()
 
@@ -122,7 +124,7 @@ def test_executors_measure_the_same(data_root: Path) -> None:
     assert measured(InlineExecutor(), tasks[::-1]) == forward
     for workers in (1, 2, 3):
         shuffled = tasks[workers:] + tasks[:workers]
-        assert measured(ProcessExecutor.on_cpu(workers, threads=1), shuffled) == forward
+        assert measured(ProcessExecutor([DeviceSlots("cpu", workers)]), shuffled) == forward
 
 
 def measured(
@@ -157,10 +159,11 @@ def test_what_data_sets_import_is_imported_once_for_all_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[Sequence[str]] = []
+    flags = parser().parse_args(["any.yaml", "--executor", "process", "--workers", "2"])
     monkeypatch.setattr(process, "prepare", lambda _, imports: told.append(imports))
     for names in (("iris", "digits", "mnist"), ("mnist", "mnist")):
         trials = [make_trial(dataset=name) for name in names]
-        make_executor(trials, "process", workers=2).prepare()
+        open_executor(trials, flags).prepare()
     assert told == [("sklearn.model_selection",), ()]
 
 

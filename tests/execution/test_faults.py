@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from harness.core.records import Ended, Outcome, Started
+from harness.execution.devices import DeviceSlots
 from harness.execution.executors import worker_start as processes
 from harness.execution.executors.base import Executor, TrainingTask
 from harness.execution.executors.inline import InlineExecutor
@@ -51,7 +52,7 @@ def ends(executor: Executor, *tasks: TrainingTask) -> dict[str, Ended]:
 
 @pytest.fixture
 def worker() -> Iterator[ProcessExecutor]:
-    executor = ProcessExecutor.on_cpu(workers=1, threads=1)
+    executor = ProcessExecutor([DeviceSlots("cpu", 1)])
     yield executor
     executor.close()
 
@@ -121,7 +122,7 @@ def test_a_cpu_trial_says_where_it_ran_and_whether_alone(
     worker: ProcessExecutor, data_root: Path
 ) -> None:
     found = []
-    for executor in (worker, InlineExecutor(), ProcessExecutor.on_cpu(workers=2, threads=1)):
+    for executor in (worker, InlineExecutor(), ProcessExecutor([DeviceSlots("cpu", 2)])):
         events = drain(executor, task("a", data_root, device="auto"))
         starts = [event.record for event in events if isinstance(event.record, Started)]
         found += [(start.metadata["device"], start.metadata["exclusive"]) for start in starts]

@@ -16,6 +16,7 @@ import pytest
 from harness.core.metrics import MACHINE_DEPENDENT
 from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
+from harness.execution.devices import DeviceSlots
 from harness.execution.executors.base import Executor, TrainingTask
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
@@ -94,7 +95,7 @@ def test_every_executor_measures_the_same_in_any_order(cluster: Any, data_root: 
     ]
     executors: tuple[Executor, ...] = (
         InlineExecutor(),
-        ProcessExecutor.on_cpu(2, threads=1),
+        ProcessExecutor([DeviceSlots("cpu", 2)]),
         RayExecutor(),
     )
     found = []

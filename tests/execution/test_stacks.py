@@ -18,6 +18,7 @@ from PIL import Image
 from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution import checkpointer
 from harness.execution import run_task as stacks
+from harness.execution.devices import DeviceSlots
 from harness.execution.executors.base import Event, Executor, TrainingTask
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
@@ -30,7 +31,7 @@ from tests.support import make_trial
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {
     "inline": InlineExecutor,
-    "process": lambda: ProcessExecutor.on_cpu(workers=1, threads=1),
+    "process": lambda: ProcessExecutor([DeviceSlots("cpu", 1)]),
 }
 
 
@@ -141,7 +142,7 @@ def test_trials_that_cannot_be_stacked_are_cancelled_one_by_one(
 
 
 def test_a_killed_worker_fails_the_trials_that_had_not_ended(data_root: Path) -> None:
-    executor = ProcessExecutor.on_cpu(workers=1, threads=1)
+    executor = ProcessExecutor([DeviceSlots("cpu", 1)])
     executor.submit(stack_of("abc", data_root, epochs=10_000))
     assert executor.next() is not None
     (running,) = executor._running.values()

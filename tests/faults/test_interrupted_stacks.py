@@ -15,6 +15,7 @@ from harness.core.files import load_checksummed
 from harness.core.records import Ended, Measured, Outcome
 from harness.execution import run_task as stacks
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
+from harness.execution.devices import DeviceSlots
 from harness.execution.executors.base import TOLD_TO_STOP, Event, request_stop
 from harness.execution.executors.process import ProcessExecutor
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints
@@ -357,7 +358,7 @@ def test_the_format_of_a_stacks_checkpoint_stays_readable(
 
 @pytest.fixture
 def executor() -> Iterator[ProcessExecutor]:
-    executor = ProcessExecutor.on_cpu(workers=1, threads=1)
+    executor = ProcessExecutor([DeviceSlots("cpu", 1)])
     yield executor
     executor.close()
 

@@ -18,6 +18,7 @@ from harness.core.metrics import BEST, MACHINE_DEPENDENT
 from harness.core.process import Interrupted, Interrupts
 from harness.core.records import Ended, Measured, Outcome, Started
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
+from harness.execution.devices import DeviceSlots
 from harness.execution.executors.base import Event
 from harness.execution.executors.inline import InlineExecutor
 from harness.execution.executors.process import ProcessExecutor
@@ -47,7 +48,7 @@ def small_trial(**fields: object) -> Trial:
 
 @pytest.fixture
 def executor() -> Iterator[ProcessExecutor]:
-    executor = ProcessExecutor.on_cpu(workers=1, threads=1)
+    executor = ProcessExecutor([DeviceSlots("cpu", 1)])
     yield executor
     executor.close()
 

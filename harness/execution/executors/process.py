@@ -74,10 +74,6 @@ class ProcessExecutor:
         self._measured: Counter[str] = Counter()
         self._shared: SharedFolder | None = None
 
-    @classmethod
-    def on_cpu(cls, workers: int, threads: int) -> ProcessExecutor:
-        return cls([DeviceSlots("cpu", workers, threads)])
-
     @property
     def slots(self) -> int:
         return self._pool.total
@@ -146,7 +142,11 @@ class ProcessExecutor:
             self._shared = None
 
     def _start_task(self, task: TrainingTask, device: DeviceSlots) -> None:
-        worker = self._idle_worker(device) or self._start_worker(device)
+        worker = self._idle_worker(device)
+        if worker is None:
+            self._shared = self._shared or SharedFolder.make()
+            process, pipe = start(device.threads, self._shared, self._imports)
+            worker = _Worker(process, pipe, device)
         matches = device in self._pool.matching(task.trial.device)
         task = replace(task, device=device.device if matches else None, exclusive=device.count == 1)
         repeated = Counter({key: self._measured[key] for key in task.trials})
@@ -166,12 +166,6 @@ class ProcessExecutor:
             worker.pipe.close()
             _end_process(worker.process, GRACE_SECONDS)
         return None
-
-    def _start_worker(self, device: DeviceSlots) -> _Worker:
-        if self._shared is None:
-            self._shared = SharedFolder.make()
-        process, pipe = start(device.threads, self._shared, self._imports)
-        return _Worker(process, pipe, device)
 
     def _receive(self, timeout: float | None) -> None:
         """Takes what the workers have sent, and handles the deaths of those that died."""

@@ -85,7 +85,7 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
     """Returns what `--dry-run` prints: every trial with its id, every skipped combination with its
     reason, and with `fuse` the stacks, and why other trials train alone."""
     from harness.core.paths import data_root
-    from harness.execution.stacking import max_stack_size, plan_stacks
+    from harness.execution.stacking import plan_stacks
 
     lines = [f"{planned.trial_id}  {planned.name}" for planned in plan.trials]
     lines += [
@@ -95,7 +95,7 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
     if fuse != "off":
         from harness.training.stacked.compatibility import stacking_refusal
 
-        grouping = plan_stacks(plan.trials, max_stack_size(fuse))
+        grouping = plan_stacks(plan.trials, fuse)
         lines += grouping.without_refused(
             lambda trial: stacking_refusal(trial, data_root())
         ).lines()

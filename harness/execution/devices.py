@@ -37,10 +37,6 @@ class SlotPool:
         self._devices = tuple(devices)
         self._free = {slots.device: slots.count for slots in devices}
 
-    @property
-    def total(self) -> int:
-        return sum(slots.count for slots in self._devices)
-
     def matching(self, device: str) -> tuple[DeviceSlots, ...]:
         """Returns the devices on which a trial of this `device` may train."""
         named = tuple(slots for slots in self._devices if device in (slots.device, slots.kind))

@@ -16,7 +16,7 @@ from harness.core.records import Claim, Ended, Record
 from harness.core.text import plural
 from harness.execution.executors.base import Executor, TrainingTask
 from harness.execution.experiment_checkpoints import ExperimentCheckpoints, InterruptedStack
-from harness.execution.stacking import max_stack_size, plan_stacks
+from harness.execution.stacking import plan_stacks
 from harness.experiment.plan import PlannedTrial
 
 HELD_SECONDS = 1.0
@@ -62,7 +62,7 @@ def stacks_of(
         return Stacks(), [line] if interrupted else []
     auto = fuse == "auto"
     others = [planned for planned in trials if planned.trial_id not in resumed]
-    plan = plan_stacks(others, max_stack_size(fuse), slots if auto else 1)
+    plan = plan_stacks(others, fuse, slots if auto else 1)
     lines = plan.lines() if others else []
     if interrupted:
         stacks = plural(len(interrupted), "interrupted stack")

@@ -69,34 +69,27 @@ class StackingPlan:
         ]
 
 
-def plan_stacks(trials: Sequence[PlannedTrial], max_size: int, slots: int = 1) -> StackingPlan:
-    """Divides trials into stacks of at most `max_size` trials, of almost equal sizes.
+def plan_stacks(trials: Sequence[PlannedTrial], fuse: int | str, slots: int = 1) -> StackingPlan:
+    """Divides trials into stacks of almost equal sizes.
 
+    fuse: the value of the flag: the most trials of a stack, or "auto" for `AUTO_STACK_SIZE`.
     slots: how many stacks train at once. Trials that can train together form a multiple of as many
     stacks, so that no slot is idle while others train.
 
     Looks at the trials' fields alone: a model may still turn out to be `Unstackable`, and its
     trials then train one by one.
     """
+    max_size = fuse if isinstance(fuse, int) else AUTO_STACK_SIZE
     alike: dict[Hashable, list[PlannedTrial]] = {}
     key = _StackKey()
     for planned in trials:
         alike.setdefault(key.of(planned), []).append(planned)
-    singles: list[tuple[PlannedTrial, str]] = []
-    stacks: list[tuple[PlannedTrial, ...]] = []
-    for candidates in alike.values():
-        for part in _divide(candidates, max_size, slots):
-            if len(part) > 1:
-                stacks.append(tuple(part))
-            else:
-                reason = "no other trial is like it but for what a stack may vary"
-                singles.append((part[0], reason))
-    return StackingPlan(tuple(stacks), tuple(singles))
-
-
-def max_stack_size(fuse: int | str) -> int:
-    """Returns the most trials of one stack. fuse: the value of the flag, a number or "auto"."""
-    return fuse if isinstance(fuse, int) else AUTO_STACK_SIZE
+    parts = [part for group in alike.values() for part in _divide(group, max_size, slots)]
+    reason = "no other trial is like it but for what a stack may vary"
+    return StackingPlan(
+        stacks=tuple(tuple(part) for part in parts if len(part) > 1),
+        singles=tuple((part[0], reason) for part in parts if len(part) == 1),
+    )
 
 
 def _divide(

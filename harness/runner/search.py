@@ -84,10 +84,10 @@ def _tune(session: Session, studies: Sequence[TuningStudy]) -> int:
     """Trains until every study has spent its budget. Returns how many points failed."""
     seeds = len(studies[0].search.seeds)
     remaining = {study.plan.label: (study.remaining() or 0) * seeds for study in studies}
-    store, plan = session.store, session.plan
+    plan = session.plan
     with (
         Interrupts() as interrupts,
-        SweepWriter(store, plan, plan.experiment.goal, studies=remaining) as runs,
+        SweepWriter(session.store, plan, plan.experiment.goal, studies=remaining) as runs,
     ):
         if any(runs.outbox.trial_ids()):
             trials = [planned for study in studies for planned in study.planned_trials()]

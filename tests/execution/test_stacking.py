@@ -28,7 +28,7 @@ def test_trials_that_differ_in_stackable_fields_are_stacked() -> None:
         make_trial(optimizer={"name": "adam", "eps": 1e-3}, lr=0.5),
         make_trial(scheduler="cosine", seed=7, grad_clip=1.0),
     )
-    found = plan_stacks(trials, max_size=64)
+    found = plan_stacks(trials, fuse=64)
     assert found.stacks == (tuple(trials),)
     assert not found.singles
 
@@ -57,7 +57,7 @@ def test_every_field_is_tested() -> None:
 @pytest.mark.parametrize("field", DIFFERENT)
 def test_trials_that_differ_in_it_are_not_stacked(field: str) -> None:
     trials = planned(make_trial(), make_trial(seed=1), make_trial(**{field: DIFFERENT[field]}))
-    found = plan_stacks(trials, max_size=64)
+    found = plan_stacks(trials, fuse=64)
     assert found.stacks == (tuple(trials[:2]),)
     assert [one for one, _ in found.singles] == [trials[2]]
     assert "no other trial" in found.singles[0][1]
@@ -65,13 +65,13 @@ def test_trials_that_differ_in_it_are_not_stacked(field: str) -> None:
 
 def test_trials_on_different_data_are_not_stacked() -> None:
     trials = planned(make_trial()) + planned(make_trial(seed=1), fingerprint="g")
-    assert not plan_stacks(trials, max_size=64).stacks
+    assert not plan_stacks(trials, fuse=64).stacks
 
 
 def test_equal_choices_in_different_objects_are_stacked() -> None:
     one = make_trial()
     other = replace(one, seed=1, model=Choice.of("models", one.model.resolved()))
-    assert len(plan_stacks(planned(one, other), max_size=64).stacks) == 1
+    assert len(plan_stacks(planned(one, other), fuse=64).stacks) == 1
 
 
 @given(count=st.integers(1, 200), most=st.integers(1, 70))
@@ -104,7 +104,7 @@ def test_trials_of_one_seed_share_their_batches_in_one_stack() -> None:
     trials = planned(
         *(make_trial(optimizer=name, seed=seed) for name in OPTIMIZERS for seed in (3, 1, 2, 0))
     )
-    found = plan_stacks(trials, max_size=64, slots=2)
+    found = plan_stacks(trials, fuse=64, slots=2)
     seeds = [{one.trial.seed for one in stack} for stack in found.stacks]
     assert seeds == [{0, 1}, {2, 3}]
     assert all(list(stack) == [t for t in trials if t in stack] for stack in found.stacks)

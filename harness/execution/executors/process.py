@@ -76,7 +76,7 @@ class ProcessExecutor:
 
     @property
     def slots(self) -> int:
-        return self._pool.total
+        return sum(device.count for device in self._devices)
 
     @property
     def description(self) -> str:

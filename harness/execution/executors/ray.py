@@ -243,12 +243,8 @@ def _import_ray(is_local: bool) -> Any:
 
 def _connect(ray: Any, address: str | None) -> None:
     """Joins a cluster, or starts one that nobody else can reach."""
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    own = {"num_cpus": available_cores(), "include_dashboard": False} if address is None else {}
     try:
-        if address is not None:
-            ray.init(address=address, **quiet)
-        else:
-            cores = available_cores()
-            ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+        ray.init(address=address or "local", **own, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"no Ray cluster at {address or 'this machine'}: {error}") from None

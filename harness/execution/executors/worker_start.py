@@ -138,13 +138,11 @@ def _socket_folder() -> Path:
 @contextmanager
 def _threads_in_environment(threads: int) -> Iterator[None]:
     """Sets the number of threads that numerical libraries read when a child loads them."""
-    before = {name: os.environ.get(name) for name in _NUMERICAL}
+    before = {name: os.environ[name] for name in _NUMERICAL if name in os.environ}
     os.environ.update(dict.fromkeys(_NUMERICAL, str(threads)))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in _NUMERICAL:
+            del os.environ[name]
+        os.environ.update(before)

@@ -14,7 +14,6 @@ from harness.core.process import INTERRUPTED
 
 OK = 0
 SOME_FAILED = 1
-BAD_INPUT = 2
 
 
 def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> int:

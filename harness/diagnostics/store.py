@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from harness.core.errors import HarnessError, InputError, Problem, StoreError, did_you_mean
+from harness.core.errors import HarnessError, InputError, StoreError, require_known
 from harness.core.records import Outcome
 from harness.core.text import format_bytes, join_with_and, plural
 from harness.diagnostics import Finding, note, ok, wrong
@@ -53,10 +53,7 @@ def examine_store(uri: str | None, experiments: Sequence[str], wait: bool) -> It
         return iter([note("store", error.problems[0].what)])
     except StoreError as error:
         return iter([wrong("store", str(error))])
-    unknown = [name for name in experiments if name not in ids]
-    if unknown:
-        problem = "no experiment is named {!r}"
-        raise InputError([Problem(problem.format(n), hint=did_you_mean(n, ids)) for n in unknown])
+    require_known(experiments, ids, "no experiment is named")
     return _examine(store, ids, experiments or sorted(ids), wait)
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 AUTO_STACK_SIZE: Final = 128
 """The most trials of a stack with `--fuse auto`: more make a small network no faster, take more
 memory, and are all written at once."""
+NONE_ALIKE: Final = "no other trial is like it but for what a stack may vary"
 _FIELD: Final = "gain"
 """The name of the speedup in the file."""
 
@@ -85,10 +86,9 @@ def plan_stacks(trials: Sequence[PlannedTrial], fuse: int | str, slots: int = 1)
     for planned in trials:
         alike.setdefault(key.of(planned), []).append(planned)
     parts = [part for group in alike.values() for part in _divide(group, max_size, slots)]
-    reason = "no other trial is like it but for what a stack may vary"
     return StackingPlan(
         stacks=tuple(tuple(part) for part in parts if len(part) > 1),
-        singles=tuple((part[0], reason) for part in parts if len(part) == 1),
+        singles=tuple((part[0], NONE_ALIKE) for part in parts if len(part) == 1),
     )
 
 
@@ -101,8 +101,7 @@ def _divide(
     Trials of one seed stay together, as they share their batches. If there are fewer seeds than
     parts, each part gets trials of every optimizer, so that no part takes longer than the others.
     """
-    count = -(-len(candidates) // max_size)
-    count = min(len(candidates), -(-count // slots) * slots)
+    count = min(len(candidates), -(-len(candidates) // (max_size * slots)) * slots)
     trials = [planned.trial for planned in candidates]
     if len({trial.seed for trial in trials}) < count:
         by_optimizer = sorted(range(len(trials)), key=lambda i: trials[i].optimizer.name)
@@ -179,11 +178,9 @@ def _key(task: TrainingTask, device: torch.device) -> str:
     import torch
 
     trial = task.trial
-    machine = (
-        f"{platform.node()} {platform.machine()} {available_cores()} cores torch {version('torch')}"
-    )
+    cores = f"{available_cores()} cores torch {version('torch')}"
     parts = [
-        machine,
+        f"{platform.node()} {platform.machine()} {cores}",
         trial.model.resolved(),
         trial.dataset.identity(),
         trial.batch_size,

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from harness.components.base import Metric
 from harness.core.metrics import TRAIN_SECONDS, Direction, Goal
 from harness.core.text import format_value
 from harness.experiment.grid import Axis, Grid, SkipRule
@@ -142,7 +141,6 @@ class Experiment:
     """A validated experiment.
 
     metric: what trials are selected on ("val/accuracy"), by default that of the data set's task.
-    metric_component: None for the loss.
     search: the `search:` block; None if there is none.
     grid: each field's values and its combinations, from which the plan is made.
     """
@@ -153,7 +151,6 @@ class Experiment:
     axes: tuple[Axis, ...]
     skip: tuple[SkipRule, ...]
     metric: str
-    metric_component: Metric | None
     direction: Direction
     target: float | None
     search: Search | None

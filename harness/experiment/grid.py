@@ -11,6 +11,7 @@ to its `FieldValue`. So ten thousand trials cost ten thousand look-ups.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -123,7 +124,7 @@ def enumerate_grid(
 ) -> tuple[Grid, tuple[int, ...]]:
     """Returns the grid, and how many combinations each skip rule matches."""
     tests = [_test(rule, fields) for rule in rules]
-    counts = [0] * len(rules)
+    counts: Counter[int] = Counter()
     combinations: list[Indices] = []
     skipped: list[tuple[Indices, int]] = []
     for combination in product(*(range(len(axis.values)) for axis in axes)):
@@ -132,13 +133,13 @@ def enumerate_grid(
             for number, test in enumerate(tests)
             if all(pick(combination) in matching for pick, matching in test)
         ]
-        for number in matched:
-            counts[number] += 1
+        counts.update(matched)
         if matched:
             skipped.append((combination, matched[0]))
         else:
             combinations.append(combination)
-    return Grid(axes, fields, tuple(combinations), tuple(skipped)), tuple(counts)
+    grid = Grid(axes, fields, tuple(combinations), tuple(skipped))
+    return grid, tuple(counts[number] for number in range(len(rules)))
 
 
 def _test(

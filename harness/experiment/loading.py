@@ -70,7 +70,6 @@ def load(
         axes=grid.axes,
         skip=rules,
         metric=read.selection.metric,
-        metric_component=read.selection.component,
         direction=read.selection.direction,
         target=top["target"],
         search=search,

@@ -36,19 +36,16 @@ def read_inputs(paths: Sequence[Path], raw: RawData) -> FileInputs:
     import torch
 
     problems: list[Problem] = []
-    names: list[str] = []
-    inputs: list[Tensor] = []
+    files: list[FileInputs] = []
     for path in paths:
         try:
-            read = _read_image(path, raw) if raw.info.is_image else _read_table(path, raw)
+            files.append(_read_image(path, raw) if raw.info.is_image else _read_table(path, raw))
         except InputError as error:
             problems += error.problems
-        else:
-            names += read.names
-            inputs.append(read.inputs)
     if problems:
         raise InputError(problems)
-    return FileInputs(tuple(names), torch.cat(inputs))
+    names = tuple(name for file in files for name in file.names)
+    return FileInputs(names, torch.cat([file.inputs for file in files]))
 
 
 def _read_image(path: Path, raw: RawData) -> FileInputs:

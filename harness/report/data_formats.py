@@ -40,11 +40,10 @@ def csv(reports: Iterable[Report]) -> str:
     lines = []
     for report, row in rows:
         score = report.comparison.score
-        values = [row.fields.get(name) for name in fields]
         lines.append(
             [
                 *(report.experiment, row.rank, row.config_id, row.dataset),
-                *(None if value == ABSENT else value for value in values),
+                *(None if (v := row.fields.get(name)) == ABSENT else v for name in fields),
                 *(score.metric, score.epoch, row.mean, row.sd, row.n),
                 *(score.test, row.test_mean, row.test_sd),
                 *(getattr(row, name) for name in COUNTS),

@@ -35,7 +35,6 @@ def make_plan(
         "axes": (),
         "skip": (),
         "metric": GOAL.metric,
-        "metric_component": None,
         "direction": GOAL.direction,
         "target": GOAL.target,
         "search": None,

@@ -190,11 +190,11 @@ class RayExecutor:
         except self._ray.exceptions.RayError as error:
             self._retry(running, type(error).__name__)
             return
-        if not isinstance(record, (Started, Ended)):  # A second start says where it resumed.
-            if running.skip:
-                running.skip -= 1
-                return
-            running.seen += 1
+        measured = not isinstance(record, (Started, Ended))  # A second start says where it resumed.
+        if measured and running.skip:
+            running.skip -= 1
+            return
+        running.seen += measured
         self._ready.append(Event(running.task.key, record))
         if isinstance(record, Ended):
             del self._running[running.task.key]

@@ -30,7 +30,7 @@ class Config:
         only within a task.
     labels: the text of each trial field (see `label_configs`).
     n, mean, sd: of the score over trials that are done; sd with n − 1, None for fewer than two.
-    test_mean, test_sd: of `Score.test`. trials: all trials of the config, then by outcome.
+    test_mean, test_sd, test_n: of `Score.test`. trials: all trials of the config, then by outcome.
     rank: the place within the task, from 1; equal configs share a rank; None if no trial finished.
     """
 
@@ -42,6 +42,7 @@ class Config:
     sd: float | None
     test_mean: float | None
     test_sd: float | None
+    test_n: int
     trials: int
     done: int
     diverged: int
@@ -83,6 +84,7 @@ def summarise(
             "sd": groups["score"].std(ddof=1),
             "test_mean": groups["test"].mean(),
             "test_sd": groups["test"].std(ddof=1),
+            "test_n": groups["test"].count(),
             **{outcome: groups[outcome].sum() for outcome in OUTCOMES},
         }
     )

@@ -25,6 +25,10 @@ PEAK_MEMORY: Final = "memory/peak_mib"
 """Peak memory in MiB, recorded at the last epoch."""
 BATCH_LOSS: Final = "batch/loss"
 """Loss of a single batch; its step is the number of examples seen."""
+MEASURED_AT_EVALUATIONS: Final = ("val/", "test/")
+"""Prefixes of the metrics of an evaluation. Those of the training split are of every epoch."""
+EVALUATION: Final = "test/loss"
+"""A metric that every evaluation measures."""
 MACHINE_DEPENDENT: Final = ("time/", THROUGHPUT, PEAK_MEMORY)
 """Prefixes of the metrics that differ when a trial is repeated; all others are reproducible."""
 NOT_SUMMARISED: Final = ("lr", *MACHINE_DEPENDENT)
@@ -51,13 +55,17 @@ class Goal:
 
 
 def best_epoch(history: Iterable[Measured], goal: Goal) -> Measured | None:
-    """Returns the measurement with the best value of the goal's metric; of equals, the earliest.
+    """Returns the evaluation with the best value of the goal's metric; of equals, the earliest.
 
-    Returns None if the metric was never measured. The untrained model (epoch 0) is not considered.
+    Returns None if no evaluation measured the metric. The untrained model (epoch 0) is not
+    considered, and neither are epochs without an evaluation: of these, only metrics of the training
+    split are known.
     """
     best: Measured | None = None
     for measured in history:
         if goal.metric not in measured.values or measured.epoch == 0:
+            continue
+        if not any(name.startswith(MEASURED_AT_EVALUATIONS) for name in measured.values):
             continue
         if best is None or goal.better(measured.values[goal.metric], best.values[goal.metric]):
             best = measured

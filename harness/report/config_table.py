@@ -21,6 +21,7 @@ ID_DIGITS = 6
 class ConfigRow:
     """A config over its seeds, as plain values.
 
+    n: how many trials the mean is of. test_n: how many the test split's is of.
     fields: those of the config's fields that differ among configs.
     fewer: whether another config has more seeds.
     divergence: the share of its finished trials that diverged.
@@ -37,6 +38,7 @@ class ConfigRow:
     fewer: bool
     test_mean: float | None
     test_sd: float | None
+    test_n: int
     trials: int
     diverged: int
     divergence: float | None
@@ -94,6 +96,7 @@ def config_columns(
         cells.append(spread(row.mean, row.sd, decimals))
         cells.append(f"{row.n}{'*' if row.fewer else ''}{mark}")
         if test:
-            cells.append(spread(row.test_mean, row.test_sd, test_decimals))
+            own_n = f" (n = {row.test_n})" if 0 < row.test_n != row.n else ""
+            cells.append(spread(row.test_mean, row.test_sd, test_decimals) + own_n)
         lines.append(cells)
     return columns, lines

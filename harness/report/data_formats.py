@@ -36,7 +36,8 @@ def csv(reports: Iterable[Report]) -> str:
     rows = [(report, row) for report in reports for row in report.record("leaderboard").rows]
     fields = list(dict.fromkeys(name for _, row in rows for name in row.fields))
     header = ["experiment", "rank", "config_id", "dataset", *fields, "metric", "epoch"]
-    header += ["mean", "sd", "n", "test_metric", "test_mean", "test_sd", *COUNTS]
+    header += ["mean", "sd", "n", "test_metric", "test_mean", "test_sd", "test_n"]
+    header += COUNTS
     lines = []
     for report, row in rows:
         score = report.comparison.score
@@ -45,7 +46,7 @@ def csv(reports: Iterable[Report]) -> str:
                 *(report.experiment, row.rank, row.config_id, row.dataset),
                 *(None if (v := row.fields.get(name)) == ABSENT else v for name in fields),
                 *(score.metric, score.epoch, row.mean, row.sd, row.n),
-                *(score.test, row.test_mean, row.test_sd),
+                *(score.test, row.test_mean, row.test_sd, row.test_n),
                 *(getattr(row, name) for name in COUNTS),
             ]
         )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.core.metrics import TRAIN_SECONDS, Goal, best_epoch
+from harness.core.metrics import EVALUATION, TRAIN_SECONDS, Goal, best_epoch
 from harness.core.records import FINISHED, Ended, Measured, Outcome, Record, Started
 from harness.experiment.experiment import PARAMETERS, Objective, Search
 from harness.store import names
@@ -78,7 +78,8 @@ def find_stored_result(
 
 def _read(store: Store, run: RunSummary, search: Search, goal: Goal) -> TrialResult | None:
     metrics = {objective.metric for objective in search.objectives}
-    history = read_history(store, run.run_id, metrics - {PARAMETERS} | {TRAIN_SECONDS})
+    names_read = metrics - {PARAMETERS} | {TRAIN_SECONDS, EVALUATION}
+    history = read_history(store, run.run_id, names_read)
     result = TrialResult(list(history), outcome=run.outcome)
     if search.minutes is not None or TRAIN_SECONDS in metrics:
         result.stack_size = read_stack_size(store, run.run_id)

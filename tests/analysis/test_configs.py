@@ -28,6 +28,7 @@ def config(
         sd=None,
         test_mean=None,
         test_sd=None,
+        test_n=1,
         trials=n + diverged,
         done=n,
         diverged=diverged,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from types import ModuleType
 
 import pytest
 
-from harness import search, sweep
+from harness import compare, search, sweep
 from harness.components.datasets.mnist import MNISTFamily
 from harness.store.names import TAG_KIND, TAG_OUTCOME, TAG_REASON, TAG_SUPERSEDED, TRIAL
 
@@ -299,6 +300,32 @@ def test_help_imports_nothing_heavy(module: str) -> None:
         "assert not found, found\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_best_epoch_of_a_training_metric_is_one_that_was_evaluated(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training metrics are measured after each epoch, and those of the test split at evaluations:
+    the means of both are over all seeds, in stores of earlier versions too."""
+    from harness.store.read.results import read_results
+    from harness.store.store import open_existing_store
+
+    changed = ("metric=train/loss", "eval_every=3", "epochs=5", "lr=0.1", "optimizer=sgd")
+    run("small.yaml", *changed, "seed=[0, 1, 2, 3, 4, 5]", "batch_size=8", "val_fraction=0.5")
+    store = open_existing_store()
+    stored = read_results(store, "small").trials
+    assert set(stored["best/epoch"]) <= {3, 5}
+    for run_id in stored["run_id"]:  # As a version before chose it.
+        store.client.log_metric(run_id, "best/epoch", 4)
+        store.client.log_metric(run_id, "best/train/loss", 0.001)
+
+    again = read_results(store, "small").trials
+    for name in ("best/epoch", "best/train/loss", "best/test/accuracy"):
+        assert list(again[name]) == list(stored[name])
+    capsys.readouterr()
+    assert compare.main(["small", "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["experiments"][0]["leaderboard"]["rows"]
+    assert (row["n"], row["test_n"], row["trials"]) == (6, 6, 6)
 
 
 def test_a_changed_goal_applies_to_trials_that_ran_before(

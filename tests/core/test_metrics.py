@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.core.metrics import Goal, best_epoch, summarise_trial
+from harness.core.metrics import Direction, Goal, best_epoch, summarise_trial
 from harness.core.records import Measured
 
 ACCURACY = Goal("val/accuracy", "max", target=0.8)
@@ -61,6 +61,39 @@ def test_epochs_without_an_evaluation_are_skipped() -> None:
     summary = summarise_trial(history(0.1, None, 0.6, None), {}, ACCURACY)
     assert summary["best/epoch"] == 2.0
     assert best_epoch(history(None, None), ACCURACY) is None
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=1, max_size=9),
+    st.integers(1, 5),
+    st.sampled_from(["train/accuracy", "train/loss", "val/accuracy", "test/accuracy"]),
+    st.sampled_from(["max", "min"]),
+)
+def test_the_best_epoch_is_an_evaluated_one_whatever_the_metric(
+    values: list[float], every: int, metric: str, direction: Direction
+) -> None:
+    """Metrics of the training split are measured after each epoch, all others at evaluations."""
+    evaluated = {e for e in range(len(values) + 1) if e % every == 0 or e == len(values)}
+    measurements = [
+        Measured(
+            epoch,
+            {
+                f"{split}/{measure}": value
+                for split in ("train", "val", "test")
+                if (split == "train" and epoch) or (split != "train" and epoch in evaluated)
+                for measure in ("accuracy", "loss")
+            },
+            0,
+        )
+        for epoch, value in enumerate([0.0, *values])
+    ]
+    summary = summarise_trial(measurements, {}, Goal(metric, direction))
+
+    best = max if direction == "max" else min
+    expected = best(values[epoch - 1] for epoch in evaluated if epoch)
+    assert summary["best/epoch"] in evaluated
+    assert summary["best/test/accuracy"] == summary[f"best/{metric}"] == expected
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0, 1))

@@ -63,6 +63,18 @@ def test_too_little_is_called_insufficient(case: str) -> None:
     assert "nsufficient data" in sentence_of(report(*POOR[case]))
 
 
+def test_a_mean_of_fewer_trials_says_of_how_many() -> None:
+    """One trial of three has no test accuracy, as of a file that lost a metric."""
+    runs = [trial_run(0.9, test=0.8, seed=0), trial_run(0.8, test=0.7, seed=1)]
+    built = report(*runs, trial_run(0.7, seed=2), *seeds([0.6, 0.5, 0.4], lr=7.0))
+
+    best, other = built.record("leaderboard").rows
+    assert (best.n, best.test_n, best.test_mean) == (3, 2, 0.75)
+    assert (other.n, other.test_n) == (3, 3)
+    assert "0.7500 ± 0.0707 (n = 2)" in terminal([built], 200)
+    assert [(row["n"], row["test_n"]) for row in rows(built)] == [("3", "2"), ("3", "3")]
+
+
 def test_the_verdict_names_leader_and_runner_up_and_claims_nothing() -> None:
     """adam's best: 0.979, 0.98, 0.982 at lr 0.01, so mean 0.98033…, sd 0.00153."""
     assert sentence_of(report(*small_grid())) == (

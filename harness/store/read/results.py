@@ -15,6 +15,7 @@ from harness.core.metrics import (
     BEST,
     BEST_EPOCH,
     EPOCHS_TO_TARGET,
+    EVALUATION,
     EXAMPLES_TO_TARGET,
     Goal,
     summarise_trial,
@@ -125,11 +126,13 @@ def _with_goal(trials: pd.DataFrame, goal: Goal, details: RunDetails) -> pd.Data
     Rows of that goal stay as they are. `examples_to_target` is not in the histories: for the other
     rows it is scaled by what the run saw in an epoch, or missing.
     """
-    same = _has_goal(trials, goal)
+    same = _has_goal(trials, goal) & _best_was_evaluated(trials)
     if same.all():
         return trials
     best_columns = [name for name in trials.columns if name.startswith(BEST)]
     metrics = [name.removeprefix(BEST) for name in best_columns if name != BEST_EPOCH]
+    if EVALUATION not in metrics:
+        metrics.append(EVALUATION)
     summaries = _summaries(list(trials.loc[~same, "run_id"]), metrics, goal, details)
     changed = trials.copy()
     for name in dict.fromkeys((*best_columns, EPOCHS_TO_TARGET, *summaries.columns)):
@@ -148,6 +151,16 @@ def _has_goal(trials: pd.DataFrame, goal: Goal) -> pd.Series[bool]:
     targets = pd.to_numeric(trials["target"], errors="coerce")
     same_target = targets.isna() if goal.target is None else targets == goal.target
     return (trials["metric"] == goal.metric) & (trials["direction"] == goal.direction) & same_target
+
+
+def _best_was_evaluated(trials: pd.DataFrame) -> pd.Series[bool]:
+    """Returns which trials' stored best epoch is one with an evaluation: earlier versions chose
+    among all epochs where the selection metric is of the training split."""
+    if BEST_EPOCH not in trials:
+        return pd.Series(True, trials.index)
+    best = trials[BEST_EPOCH]
+    given = trials.reindex(columns=["eval_every", "epochs"]).apply(pd.to_numeric, errors="coerce")
+    return best.isna() | (best == given["epochs"]) | (best % given["eval_every"].fillna(1) == 0)
 
 
 def _summaries(

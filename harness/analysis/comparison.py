@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -36,6 +37,7 @@ class Question:
     top: the most rows of a table; None for all.
     planned: the trial ids of the experiment's file; other trials in the store are left out. None
         compares all trials.
+    seeds: how many trials the experiment's file asks for, by config id; None if it is not known.
     tuning: whether to leave the points that a search tried out of the ranking. The search chose
         among them by the same seeds that they were trained on.
     expect: published figures, in place of those of the newest sweep.
@@ -47,6 +49,7 @@ class Question:
     by: tuple[str, ...] = ()
     top: int | None = None
     planned: Collection[str] | None = None
+    seeds: Mapping[str, int] | None = None
     tuning: bool = True
     expect: Sequence[Mapping[str, Any]] | None = None
     baseline: str | None = None
@@ -57,6 +60,7 @@ class Question:
         return replace(
             self,
             planned={planned.trial_id for planned in plan.trials},
+            seeds=Counter(planned.config_id for planned in plan.trials),
             tuning=plan.experiment.search is not None,
             expect=tuple(asdict(figure) for figure in plan.experiment.expect),
         )
@@ -146,7 +150,7 @@ def compare(results: Results, question: Question) -> Comparison:
         groups=best_of_each(configs, by),
         contenders=best_of_each(configs, contend_by),
         contend_by=contend_by,
-        expectations=_expectations(expect, planned, results),
+        expectations=_expectations(expect, planned, results, question.seeds),
         unplanned=unplanned,
         missing=missing,
         filtered=len(planned) - len(trials),
@@ -207,13 +211,20 @@ def _ranked(
 
 
 def _expectations(
-    expect: Sequence[Mapping[str, Any]], trials: pd.DataFrame, results: Results
+    expect: Sequence[Mapping[str, Any]],
+    trials: pd.DataFrame,
+    results: Results,
+    seeds: Mapping[str, int] | None,
 ) -> tuple[PublishedFigure, ...]:
     """Checks the published figures, whatever the question is. If several configs fit a figure's
-    conditions, the one that the experiment itself selects is taken."""
+    conditions, the one that the experiment itself selects is taken.
+
+    seeds: as in `Question`; if it is None, each config should have as many trials as the largest.
+    """
     if not expect:
         return ()
     score = choose_score(results.scalars, results.metric, results.direction)
     configs, _ = _ranked(trials, results.fields, score)
     order = {config.config_id: place for place, config in enumerate(configs)}
-    return tuple(check(expected, trials, order) for expected in expect)
+    wanted = seeds or dict.fromkeys(order, max(config.trials for config in configs))
+    return tuple(check(expected, trials, order, wanted) for expected in expect)

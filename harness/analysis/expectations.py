@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isclose
@@ -11,7 +12,7 @@ import pandas as pd
 
 from harness.analysis.trials import matching
 from harness.core.metrics import BEST, FINAL
-from harness.core.records import Outcome
+from harness.core.records import FINISHED, Outcome
 from harness.core.text import format_value
 from harness.store.names import PARAM_CONFIG
 
@@ -26,7 +27,8 @@ class PublishedFigure:
     mean, sd, n: ours over seeds; None if there is none. difference: mean − value.
     config_id: the config that ours is of.
     candidates: how many configs meet `where`; the best one in rank is taken.
-    trials, diverged: of that config, or of all candidates if none has a value.
+    trials, diverged, failed, unfinished: of that config, or of all candidates if none has a value.
+    missing: how many trials of that config the experiment asks for and the store does not have.
     """
 
     metric: str
@@ -43,20 +45,36 @@ class PublishedFigure:
     candidates: int = 0
     trials: int = 0
     diverged: int = 0
+    failed: int = 0
+    unfinished: int = 0
+    missing: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether ours is a mean over every trial that was asked for."""
+        return self.n == self.trials and not self.missing
 
 
 def check(
-    expected: Mapping[str, Any], trials: pd.DataFrame, order: Mapping[str, int]
+    expected: Mapping[str, Any],
+    trials: pd.DataFrame,
+    order: Mapping[str, int],
+    wanted: Mapping[str, int],
 ) -> PublishedFigure:
-    """Compares a published figure with the trials that meet its `where`.
+    """Checks one published figure.
 
-    order: each config's place among all configs, the best first.
+    A figure is reproduced if each trial that was asked for is done and the mean lies within the
+    tolerance. Where a trial diverged, failed or is missing, the mean of the others is no proof.
+
+    expected: with the fields of `experiment.Expectation`. order: the rank of each config.
+    wanted: how many trials each config should have.
     """
-    where = expected.get("where") or {}
+    where = expected["where"]
     candidates = matching(trials, where)
     values = _values(candidates, expected["metric"])
     config_id = min(values, key=lambda config: order[config], default=None)
     ours = candidates if config_id is None else candidates[candidates[PARAM_CONFIG] == config_id]
+    outcomes = Counter(ours["outcome"])
     figure = PublishedFigure(
         metric=expected["metric"],
         value=expected["value"],
@@ -66,20 +84,26 @@ def check(
         finding="insufficient data",
         candidates=candidates[PARAM_CONFIG].nunique(),
         trials=len(ours),
-        diverged=int((ours["outcome"] == Outcome.DIVERGED).sum()),
+        diverged=outcomes[Outcome.DIVERGED],
+        failed=outcomes[Outcome.FAILED],
+        unfinished=len(ours) - sum(outcomes[of] for of in (*FINISHED, Outcome.FAILED)),
     )
     if config_id is None:
         return figure
     over_seeds = values[config_id]
     mean = float(over_seeds.mean())
-    return replace(
+    figure = replace(
         figure,
-        finding=judge(mean, figure.value, figure.tolerance),
         mean=mean,
         sd=float(over_seeds.std(ddof=1)) if len(over_seeds) > 1 else None,
         n=len(over_seeds),
         difference=mean - figure.value,
         config_id=config_id,
+        missing=max(wanted.get(config_id, 0) - len(ours), 0),
+    )
+    finding = judge(mean, figure.value, figure.tolerance)
+    return replace(
+        figure, finding=finding if figure.complete or finding == "off" else figure.finding
     )
 
 

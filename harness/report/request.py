@@ -136,7 +136,7 @@ def _read(
             planned = question.of_plan(plan)
             if plan.experiment.search is not None:
                 # A search's file does not list the points that it tried, nor their winners.
-                planned = replace(planned, planned=None)
+                planned = replace(planned, planned=None, seeds=None)
             yield Request(label, read_results(store, name, plan.experiment.goal), planned)
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from harness.analysis.comparison import Question, compare
 from harness.analysis.expectations import PublishedFigure, judge
+from harness.report.blocks import ReportTable
+from harness.report.sections.expectations import SECTION, Expectations
 from tests.stored import results, seeds, trial_run
 
 
@@ -16,6 +18,13 @@ def check(*runs: Any, **expected: Any) -> PublishedFigure:
     found = compare(results(*runs, expect=[figure | expected]), Question())
     (checked,) = found.expectations
     return checked
+
+
+def shown(checked: PublishedFigure) -> str:
+    """What the report's table says of a figure."""
+    table, *_ = SECTION.blocks(Expectations((checked,)))
+    assert isinstance(table, ReportTable)
+    return table.rows[0][-1]
 
 
 def test_the_last_epoch_is_compared_unless_the_best_is_asked_for() -> None:
@@ -31,6 +40,50 @@ def test_the_last_epoch_is_compared_unless_the_best_is_asked_for() -> None:
     assert last.difference == pytest.approx(0.0)
     assert best.mean == pytest.approx(0.91)
     assert best.finding == "reproduced"
+
+
+INCOMPLETE: dict[str, list[Any]] = {
+    "of 3 trials 1 diverged": seeds([0.92, 0.92, None]),
+    "of 3 trials 1 failed": [
+        *seeds([0.92, 0.92]),
+        trial_run(outcome="failed", status="FAILED", seed=2),
+    ],
+    "of 3 trials 1 not finished": [*seeds([0.92, 0.92]), trial_run(outcome=None, seed=2)],
+    "of 3 trials 1 without the metric": [*seeds([0.92, 0.92]), trial_run(0.92, seed=2)],
+    "of 3 trials 1 missing": [*seeds([0.92, 0.92]), *seeds([0.1, 0.1, 0.1], lr=7.0)],
+    "of 4 trials 1 diverged, 1 missing": [
+        *seeds([0.92, 0.92, None]),
+        *seeds([0.1, 0.1, 0.1, 0.1], lr=7.0),
+    ],
+}
+
+
+@pytest.mark.parametrize("reason", INCOMPLETE)
+def test_a_figure_is_reproduced_by_every_seed_or_not_at_all(reason: str) -> None:
+    where = {"lr": float(INCOMPLETE[reason][0].params["lr"])}
+    checked = check(*INCOMPLETE[reason], where=where)
+    far = check(*INCOMPLETE[reason], where=where, value=0.5)
+
+    assert (checked.finding, checked.n) == ("insufficient data", 2)
+    assert checked.mean == pytest.approx(0.89)
+    assert shown(checked) == (
+        f"insufficient data: {reason}; the mean of the others lies within the tolerance"
+    )
+    assert far.finding == "off"
+    assert shown(far) == f"off by +0.3900 (0.3800 too far), of the others: {reason}"
+
+
+@pytest.mark.parametrize(("wanted", "finding"), [(2, "reproduced"), (3, "insufficient data")])
+def test_the_file_says_how_many_seeds_there_should_be(wanted: int, finding: str) -> None:
+    """The trials of its second seed were never run, of this config or of another."""
+    runs = seeds([0.92, 0.92])
+    config_id = runs[0].params["config_id"]
+    figure = {"metric": "test/accuracy", "value": 0.9, "tolerance": 0.01, "where": {}}
+    question = Question(
+        planned=[run.params["trial_id"] for run in runs], seeds={config_id: wanted}, expect=[figure]
+    )
+    others = seeds([0.1] * 9, lr=7.0)
+    assert compare(results(*runs, *others), question).expectations[0].finding == finding
 
 
 def test_off_by_how_much() -> None:

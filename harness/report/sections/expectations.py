@@ -48,13 +48,29 @@ def _row(of: PublishedFigure) -> tuple[str, ...]:
 def _finding(of: PublishedFigure, decimals: int) -> str:
     if of.finding == "reproduced":
         return "reproduced"
-    if of.difference is not None:
-        beyond = figure(abs(of.difference) - of.tolerance, decimals)
-        return f"off by {signed(of.difference, decimals)} ({beyond} too far)"
     if not of.candidates:
         return "insufficient data: no such trial"
-    diverged = f", {of.diverged} of {of.trials} diverged" if of.diverged else ""
-    return f"insufficient data: no trial has it{diverged}"
+    without = _without_value(of)
+    if of.mean is None:
+        return f"insufficient data: no trial has it: {without}"
+    if of.finding == "insufficient data":
+        return f"insufficient data: {without}; the mean of the others lies within the tolerance"
+    beyond = figure(abs(of.difference or 0.0) - of.tolerance, decimals)
+    off = f"off by {signed(of.difference, decimals)} ({beyond} too far)"
+    return off if of.complete else f"{off}, of the others: {without}"
+
+
+def _without_value(of: PublishedFigure) -> str:
+    """Returns "of 5 trials 1 diverged, 2 missing"."""
+    counts = {
+        "diverged": of.diverged,
+        "failed": of.failed,
+        "not finished": of.unfinished,
+        "missing": of.missing,
+    }
+    counts["without the metric"] = of.trials + of.missing - of.n - sum(counts.values())
+    parts = [f"{count} {what}" for what, count in counts.items() if count]
+    return f"of {plural(of.trials + of.missing, 'trial')} {', '.join(parts)}"
 
 
 SECTION = Section("expectations", "Published figures", record, blocks, order=110, brief=True)

@@ -160,7 +160,9 @@ def _best_was_evaluated(trials: pd.DataFrame) -> pd.Series[bool]:
         return pd.Series(True, trials.index)
     best = trials[BEST_EPOCH]
     given = trials.reindex(columns=["eval_every", "epochs"]).apply(pd.to_numeric, errors="coerce")
-    return best.isna() | (best == given["epochs"]) | (best % given["eval_every"].fillna(1) == 0)
+    every = given["eval_every"].fillna(1)
+    evaluated: pd.Series[bool] = best.isna() | (best == given["epochs"]) | (best % every == 0)
+    return evaluated
 
 
 def _summaries(

@@ -56,12 +56,15 @@ class DataInfo:
     shape: of one preprocessed example: (features,) or (channels, height, width).
     classes: the names of the classes, in the order of their numbers; empty for a regression.
     targets: the number of values that a regression predicts; 1 for a classification.
+    examples: those to train on, with the validation examples that `val_fraction` takes from them;
+        None if their number is known only after loading.
     """
 
     task: Task
     shape: tuple[int, ...]
     classes: tuple[str, ...] = ()
     targets: int = 1
+    examples: int | None = None
 
     @property
     def is_image(self) -> bool:

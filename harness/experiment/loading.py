@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from harness.components.base import Metric
 from harness.components.registry import find
+from harness.components.shared.splitting import validation_size
 from harness.core import paths
 from harness.core.errors import InputError
 from harness.core.metrics import BEST, FINAL
@@ -180,6 +181,7 @@ def _check_combinations(grid: Grid, infos: DataInfos, file: ExperimentFile) -> N
         ("loss", "dataset"): _check_choice,
         ("metrics", "dataset"): _check_metrics,
         ("augment", "dataset"): _check_augmentation,
+        ("val_fraction", "dataset"): _check_val_fraction,
         ("scheduler", "metrics", "val_fraction"): _check_scheduler,
     }
     for names, check in checks.items():
@@ -205,6 +207,17 @@ def _check_augmentation(values: Values, infos: DataInfos, file: ExperimentFile) 
     if augment.value and not infos[dataset].is_image:
         rule = f"changes images, but {dataset.value.name} has none"
         file.report(augment.keys, rule, "allowed: none")
+
+
+def _check_val_fraction(values: Values, infos: DataInfos, file: ExperimentFile) -> None:
+    fraction, dataset = values
+    examples = infos[dataset].examples
+    if examples is None:
+        return
+    try:
+        validation_size(examples, fraction.value)
+    except InputError as error:
+        file.report_error(fraction.keys, error)
 
 
 def _check_scheduler(values: Values, _infos: DataInfos, file: ExperimentFile) -> None:

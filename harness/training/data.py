@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import ceil
 from pathlib import Path
 
 import torch
@@ -19,7 +18,8 @@ from harness.components.base import (
     RawData,
     SplitRule,
 )
-from harness.core.errors import HarnessError, InputError
+from harness.components.shared.splitting import training_size, validation_size
+from harness.core.errors import HarnessError
 from harness.core.seeding import generator, split_random_state
 from harness.experiment.trial import Choice, Trial
 from harness.training.batch_sources import (
@@ -166,6 +166,11 @@ def _test_split(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
     if raw.test is not None:
         return raw.train, raw.test
     rule = raw.split or SplitRule()
+    counts = {"": len(raw.train)}
+    if rule.stratify:
+        sizes = raw.train.targets.bincount(minlength=len(raw.info.classes)).tolist()
+        counts = dict(zip(raw.info.classes, sizes, strict=True))
+    training_size(rule, counts)
     if rule.test_fraction == 0:
         return raw.train, raw.train
     from sklearn.model_selection import train_test_split
@@ -183,11 +188,7 @@ def _test_split(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
 
 def validation_split(n: int, fraction: float, seed: int | None) -> tuple[Tensor, Tensor]:
     """Returns the indices of training and of validation examples, each in ascending order."""
-    size = ceil(n * fraction)
-    if size >= n:
-        raise InputError(
-            f"val_fraction: {fraction} of {n} training examples leaves none to train on"
-        )
+    size = validation_size(n, fraction)
     shuffled = torch.randperm(n, generator=generator(seed or 0, "split", "val"))
     return shuffled[size:].sort().values, shuffled[:size].sort().values
 

@@ -17,6 +17,7 @@ from harness.components.datasets import california_housing
 from harness.components.registry import components
 from harness.components.shared.splitting import SPLITTING
 from harness.core.errors import DataMissing, InputError
+from harness.training.data import load_splits
 from tests.components.synthetic_data import (
     Evil,
     tensor_inputs,
@@ -50,6 +51,9 @@ def test_loads_what_it_describes(dataset, given, synthetic_root, data_root) -> N
     assert len(bytes.fromhex(checksum)) == 32
     raw = dataset.load(options, root)
     assert raw.info == info
+    trial = make_trial(dataset={"name": dataset.name, **given}, val_fraction=0.0)
+    cut = load_splits(trial, root, torch.device("cpu"))
+    assert info.examples in (None, len(cut.train))
     assert (raw.test is None) != (raw.split is None)
     if raw.split is not None and raw.split.test_fraction:
         assert set(SPLITTING) <= set(dataset.imports), "else each worker imports it for itself"

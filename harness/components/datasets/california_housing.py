@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.components.base import DataInfo, Dataset, RawData, TableColumns, Task, not_in_id
 from harness.components.shared.data_files import FileVersion, download_missing
-from harness.components.shared.splitting import SPLITTING
+from harness.components.shared.splitting import SPLITTING, training_size
 from harness.components.shared.tables import TableOptions, table_examples
 from harness.core.errors import InputError
 
@@ -46,7 +46,8 @@ class CaliforniaHousingOptions(TableOptions):
 
 
 def info(options: CaliforniaHousingOptions, root: Path) -> DataInfo:
-    return DataInfo(Task.REGRESSION, (COLUMNS - 1,))
+    examples = training_size(options.split_rule(), {"": ROWS})
+    return DataInfo(Task.REGRESSION, (COLUMNS - 1,), examples=examples)
 
 
 def fingerprint(options: CaliforniaHousingOptions, root: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from harness.components.base import (
 )
 from harness.components.shared import dataframes
 from harness.components.shared.data_files import FileVersion, missing_file, sha256
-from harness.components.shared.splitting import SPLITTING
+from harness.components.shared.splitting import SPLITTING, training_size
 from harness.components.shared.tables import ClassTableOptions, sklearn_data_folder, table_examples
 from harness.core.errors import InputError, Problem
 
@@ -134,7 +135,10 @@ def _encode(frame: pd.DataFrame, options: CSVOptions) -> EncodedTable:
     features = frame.drop(columns=options.target)
     columns = dataframes.describe_columns(features, options.numeric, options.categorical)
     inputs = dataframes.encode_inputs(features, columns)
-    return EncodedTable(DataInfo(task, (len(columns.inputs),), classes), columns, inputs, targets)
+    of_rows = [classes[number] for number in targets] if classes else [""] * len(targets)
+    examples = training_size(options.split_rule(), Counter(of_rows))
+    data_info = DataInfo(task, (len(columns.inputs),), classes, examples=examples)
+    return EncodedTable(data_info, columns, inputs, targets)
 
 
 def _without_missing(frame: pd.DataFrame, options: CSVOptions) -> pd.DataFrame:

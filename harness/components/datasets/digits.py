@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from pydantic import Field
 
 from harness.components.base import DataInfo, Dataset, Examples, RawData
-from harness.components.shared.data_files import combined_sha256
+from harness.components.shared.data_files import combined_sha256, open_unzipped
 from harness.components.shared.images import ImageOptions, image_info, image_transform
-from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions
+from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions, training_size
 from harness.components.shared.tables import sklearn_files
 
 CLASSES: Final = tuple("0123456789")
 DARKEST: Final = 16
+FILE: Final = "digits.csv.gz"
 
 
 class DigitsOptions(ImageOptions, StratifiedSplitOptions):
@@ -24,11 +28,13 @@ class DigitsOptions(ImageOptions, StratifiedSplitOptions):
 
 
 def info(options: DigitsOptions, root: Path) -> DataInfo:
-    return image_info("digits", options, (1, 8, 8), CLASSES)
+    described = image_info("digits", options, (1, 8, 8), CLASSES)
+    counts = Counter(_labels()[: options.limit])
+    return replace(described, examples=training_size(options.split_rule(), counts))
 
 
 def fingerprint(options: DigitsOptions, root: Path) -> str:
-    return combined_sha256(sklearn_files("digits.csv.gz"))
+    return combined_sha256(sklearn_files(FILE))
 
 
 def load(options: DigitsOptions, root: Path) -> RawData:
@@ -44,6 +50,13 @@ def load(options: DigitsOptions, root: Path) -> RawData:
         split=options.split_rule(),
         prepare=image_transform(options, maximum=DARKEST),
     )
+
+
+@cache
+def _labels() -> tuple[str, ...]:
+    """Returns the label of each example."""
+    with open_unzipped(sklearn_files(FILE)[FILE]) as file:
+        return tuple(line.rpartition(b",")[2].strip().decode() for line in file)
 
 
 COMPONENTS = (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -18,11 +19,12 @@ from harness.components.base import (
     ImageTransform,
     LazyInputs,
     RawData,
+    SplitRule,
     not_in_id,
 )
 from harness.components.shared.data_files import combined_sha256, missing_file
 from harness.components.shared.images import ImageOptions, Shape, image_info
-from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions
+from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions, training_size
 from harness.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ class FolderImages(LazyInputs):
 
 def info(options: ImageFolderOptions, root: Path) -> DataInfo:
     folder = scan(options, root)
-    return image_info("image_folder", options, _shape(options, folder), folder.classes)
+    return _describe(options, folder, _shape(options, folder))
 
 
 def fingerprint(options: ImageFolderOptions, root: Path) -> str:
@@ -119,12 +121,20 @@ def load(options: ImageFolderOptions, root: Path) -> RawData:
     shape = _shape(options, folder)
     lazy = len(folder.paths) * prod(shape) > options.memory_gb * 1e9
     return RawData(
-        image_info("image_folder", options, shape, folder.classes),
+        _describe(options, folder, shape),
         _examples(folder.train, options, shape, lazy),
         _examples(folder.test, options, shape, lazy) if folder.test else None,
         split=None if folder.test else options.split_rule(),
         prepare=ImageTransform(options.mean, options.std),
     )
+
+
+def _describe(options: ImageFolderOptions, folder: FolderListing, shape: Shape) -> DataInfo:
+    counts = Counter(folder.classes[number] for _, number in folder.train)
+    # Without images, the folder test/ holds no split.
+    rule = SplitRule(0.0) if folder.test else options.split_rule()
+    described = image_info("image_folder", options, shape, folder.classes)
+    return replace(described, examples=training_size(rule, counts))
 
 
 def scan(options: ImageFolderOptions, root: Path) -> FolderListing:

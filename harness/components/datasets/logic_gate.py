@@ -26,7 +26,7 @@ class LogicGateOptions(Options):
 
 
 def info(options: LogicGateOptions, root: Path) -> DataInfo:
-    return DataInfo(Task.BINARY, (2,), ("false", "true"))
+    return DataInfo(Task.BINARY, (2,), ("false", "true"), examples=len(INPUTS))
 
 
 def fingerprint(options: LogicGateOptions, root: Path) -> str:

@@ -11,7 +11,8 @@ import gzip
 import struct
 import sys
 import zlib
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -101,7 +102,8 @@ class MNISTFamily:
         )
 
     def info(self, options: MNISTOptions, root: Path) -> DataInfo:
-        return image_info(self.name, options, SHAPE, self.classes)
+        described = image_info(self.name, options, SHAPE, self.classes)
+        return replace(described, examples=self._size(options, root))
 
     def fingerprint(self, options: MNISTOptions, root: Path) -> str:
         """The SHA-256 of the decompressed files, the same for compressed and plain ones."""
@@ -125,6 +127,15 @@ class MNISTFamily:
             files[name] = compressed if only_compressed else plain
         download_missing(self.name, files.values(), root, self._download, options.download)
         return {name: root / file for name, file in files.items()}
+
+    def _size(self, options: MNISTOptions, root: Path) -> int | None:
+        """Returns the number of training examples; None if their file is not there to be read."""
+        for name in (FILES[1], f"{FILES[1]}.gz"):
+            with suppress(OSError, EOFError, zlib.error, InputError):
+                path = root / self.folder / "raw" / name
+                with open_unzipped(path) as file:
+                    return min(_count(path, file.read(8), ()), options.limit or sys.maxsize)
+        return None
 
     def _download(self, folder: Path) -> None:
         import torchvision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -61,14 +62,42 @@ class StoreUnreachable(StoreError):
     """The MLflow store does not answer or is busy. The same call may succeed later."""
 
 
-def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """Returns a hint for an unknown name: the closest match, if any, whatever its case, and all
+def did_you_mean(name: str, allowed: Iterable[str], suggestion: str = "") -> str:
+    """Returns a hint for an unknown name: the suggestion, else the closest match, if any, and all
     allowed names."""
     names = sorted(allowed)
+    near = suggestion or closest(name, names)
+    question = f"did you mean {near!r}? " if near else ""
+    return f"{question}allowed: {', '.join(names) or 'none'}"
+
+
+def closest(name: str, allowed: Iterable[str]) -> str:
+    """Returns the allowed name that an unknown one most likely means; "" if none is like it.
+
+    Case and separators do not count. The beginning of a name ("val_acc" of "val/accuracy") and its
+    initials ("wd" of "weight_decay") mean it too.
+    """
+    names = sorted(allowed)
+    given = _letters(name)
+    begun = [c for c in names if len(given) > 2 and _letters(c).startswith(given)]
+    if begun:
+        return min(begun, key=len)
     by_lower = {candidate.lower(): candidate for candidate in names}
     matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    suggestion = f"did you mean {by_lower[matches[0]]!r}? " if matches else ""
-    return f"{suggestion}allowed: {', '.join(names) or 'none'}"
+    if matches:
+        return by_lower[matches[0]]
+    short = (c for c in names if given == _initials(c) or _letters(c) == _initials(name))
+    return next((c for c in short if len(given) > 1), "")
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
+def _initials(name: str) -> str:
+    """Returns the first letters of a name of several parts; "" of a name of one part."""
+    parts = re.findall(r"[^\W_]+", name.lower())
+    return "".join(part[0] for part in parts) if len(parts) > 1 else ""
 
 
 def require_known(names: Iterable[str], allowed: Collection[str], rule: str) -> None:

@@ -20,7 +20,6 @@ from harness.experiment.experiment import Expectation, Experiment
 from harness.experiment.fields import ExpectFields, FileFields, SkipFields
 from harness.experiment.grid import FieldValue, Grid, SkipRule, enumerate_grid
 from harness.experiment.reading.components import (
-    LOSS,
     DataInfos,
     check_condition,
     check_data,
@@ -28,6 +27,7 @@ from harness.experiment.reading.components import (
     resolve,
 )
 from harness.experiment.reading.file import ExperimentFile, read_file
+from harness.experiment.reading.hints import LOSS
 from harness.experiment.reading.search import read_search
 from harness.experiment.reading.trial_fields import (
     ReadFields,

@@ -83,7 +83,7 @@ def test_expectations(load_text: Load) -> None:
         (
             "metric: accuracy, value: 1, tolerance: 1",
             "metric: is not valid",
-            "allowed: t",
+            "did you mean 'val/acc",
         ),
         ("metric: test/acuracy, value: 1, tolerance: 1", "no metric 'acuracy'", "did you mean 'te"),
         ("metric: test/r2, value: 1, tolerance: 1", "'r2' does not fit a multiclass", "allowed: t"),

@@ -86,7 +86,7 @@ def test_what_is_missing(problems: Problems) -> None:
     ("field", "what", "hint"),
     [
         ("lr: -0.1", "lr: must be greater than 0, given -0.1", "allowed: 0 < value"),
-        ("lr: '1e-3'", "lr: must be a number, given '1e-3'", "allowed: 0 < value"),
+        ("lr: '1e-3'", "lr: must be a number, given '1e-3'", "write it as 0.001"),
         ("lr: null", "lr: must be a number, given null", "allowed: 0 < value"),
         ("lr: .nan", "numbers must be finite, given .nan", ""),
         ("epochs: 1.5", "epochs: must be an integer, given 1.5", "allowed: 1 ≤ value"),

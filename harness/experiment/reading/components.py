@@ -16,25 +16,21 @@ from harness.core.metrics import Direction
 from harness.experiment.fields import (
     COMPONENT_KINDS,
     SELECTION_PATTERN,
-    SPLITS,
     TrialFields,
     is_known,
     split,
 )
 from harness.experiment.grid import REPORTED, FieldValue, GridField
 from harness.experiment.reading.file import ExperimentFile, dotted
+from harness.experiment.reading.hints import LOSS, field_hint, metric_hint, value_hint
 from harness.experiment.reading.validation import INVALID, option_messages, shown, validate
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
     COMPONENT_LIST_FIELDS,
     NO_AUGMENTATION,
-    TRIAL_FIELDS,
     Choice,
 )
-
-LOSS = "loss"
-"""Recorded on every split beside the metrics; what training minimises."""
 
 DataInfos = Mapping[FieldValue, DataInfo]
 """What is known of each data set. A data set that cannot be described is absent."""
@@ -71,8 +67,11 @@ def find_component(
     options = dict(value) if isinstance(value, Mapping) else {}
     name = options.pop("name", None) if isinstance(value, Mapping) else value
     if not isinstance(name, str):
-        rule = f"must be a {SINGULAR[kind]}'s name, or a mapping with `name` and its options"
-        file.report(keys, f"{rule}, given {shown(value)}")
+        singular = SINGULAR[kind]
+        article = "an" if singular[0] in "aeiou" else "a"
+        rule = f"must be {article} {singular}'s name, or a mapping with `name` and its options"
+        hint = value_hint(value) or "write it as {name: …, option: value}"
+        file.report(keys, f"{rule}, given {shown(value)}", hint)
         return None
     try:
         return ComponentReference(find(kind, name), options, keys)
@@ -147,13 +146,6 @@ def check_option(field: str, chosen: Iterable[Component], keys: Keys, file: Expe
     return option in known
 
 
-def report_unknown_field(file: ExperimentFile, name: str, keys: Keys) -> None:
-    """Reports a name that is neither a trial field nor an option of a component."""
-    root, option = split(name)
-    allowed = COMPONENT_FIELDS if option else TRIAL_FIELDS
-    file.report(keys, "unknown field", did_you_mean(root if option else name, allowed))
-
-
 def check_condition(
     condition: Mapping[str, Any], keys: Keys, chosen: Chosen, file: ExperimentFile
 ) -> bool:
@@ -168,7 +160,7 @@ def check_condition(
 def _check_field(field: str, wanted: Any, keys: Keys, chosen: Chosen, file: ExperimentFile) -> bool:
     root, option = split(field)
     if not is_known(field):
-        report_unknown_field(file, field, keys)
+        file.report(keys, "unknown field", field_hint(field))
         return False
     if option:
         return check_option(field, chosen.get(root, ()), keys, file)
@@ -242,9 +234,8 @@ def select(file: ExperimentFile, infos: DataInfos, val_fraction: GridField) -> S
         split = "test" if len(without_val) == len(val_fraction.values) else "val"
         metric = f"{split}/{first[0]}"
     elif not isinstance(metric, str) or not re.fullmatch(SELECTION_PATTERN, metric):
-        measures = [f"{split}/{name}" for split in SPLITS for name in (LOSS, *_all_metrics())]
         rule = f"must be a split and a metric, given {shown(metric)}"
-        file.report(("metric",), rule, did_you_mean(str(metric), measures))
+        file.report(("metric",), rule, metric_hint(str(metric)))
         return None
     if metric.startswith("val/") and without_val:
         file.report(

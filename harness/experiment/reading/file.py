@@ -20,6 +20,7 @@ from harness.components.registry import components
 from harness.core.errors import InputError, Problem, did_you_mean
 from harness.experiment.fields import COMPONENT_KINDS, FileFields, is_known, json_types, split
 from harness.experiment.reading import yaml
+from harness.experiment.reading.hints import field_hint
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.trial import LIST_FIELDS, TRIAL_FIELDS
 
@@ -79,7 +80,10 @@ class ExperimentFile:
 
     def report_unknown(self, keys: Keys, allowed: Iterable[str]) -> None:
         """Reports that the last of `keys` is not among the allowed names."""
-        self.report(keys, "unknown field", did_you_mean(str(keys[-1]), allowed))
+        name, inside = str(keys[-1]), [key for key in keys[:-1] if isinstance(key, str)]
+        of_section = len(inside) < 2
+        hint = field_hint(name, allowed, "".join(inside)) if of_section else ""
+        self.report(keys, "unknown field", hint or did_you_mean(name, allowed))
 
     def report_error(self, keys: Keys, error: InputError) -> None:
         """Reports the problems of an error, placed at `keys` unless they say where they are."""
@@ -151,8 +155,7 @@ def _apply(file: ExperimentFile, override: str) -> None:
         _set_trial_field(file, key, value, override)
     else:
         allowed = (*FileFields.model_fields, *TRIAL_FIELDS)
-        hint = did_you_mean(root if "." in key else key, allowed)
-        raise InputError(Problem(f"{key}: unknown field", hint=hint))
+        raise InputError(Problem(f"{key}: unknown field", hint=field_hint(key, allowed)))
 
 
 def _set_trial_field(file: ExperimentFile, name: str, value: Any, override: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor, prod
@@ -10,7 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from harness.components.base import Options
-from harness.core.errors import did_you_mean
+from harness.core.errors import closest, did_you_mean
 from harness.experiment.experiment import (
     COSTS,
     CategoricalDimension,
@@ -23,6 +24,7 @@ from harness.experiment.experiment import (
 from harness.experiment.fields import (
     PRUNERS,
     SAMPLERS,
+    SELECTION_PATTERN,
     WILCOXON_MIN_PAIRS,
     SearchFields,
     is_known,
@@ -30,6 +32,7 @@ from harness.experiment.fields import (
 from harness.experiment.ranges import count_steps
 from harness.experiment.reading.components import Selection, check_condition, resolve
 from harness.experiment.reading.file import ExperimentFile
+from harness.experiment.reading.hints import field_hint, metric_hint
 from harness.experiment.reading.search_space import SpaceReader
 from harness.experiment.reading.trial_fields import ReadFields
 from harness.experiment.reading.validation import (
@@ -39,7 +42,7 @@ from harness.experiment.reading.validation import (
     validate_entries,
 )
 from harness.experiment.reading.yaml import Keys
-from harness.experiment.trial import COMPONENT_FIELDS, NOT_IN_CONFIG_ID, TRIAL_FIELDS
+from harness.experiment.trial import COMPONENT_FIELDS, NOT_IN_CONFIG_ID
 
 DEFAULT_TRIALS: Final = 20
 
@@ -99,7 +102,7 @@ class _SearchBlock:
         for position, name in enumerate(per):
             keys: Keys = ("per", position)
             if not is_known(name):
-                self.report(keys, f"unknown field {name!r}", did_you_mean(name, TRIAL_FIELDS))
+                self.report(keys, f"unknown field {name!r}", field_hint(name))
             elif name in self.values["space"]:
                 self.report(keys, f"{name} is in space too", "keep one of the two")
             elif name in per[:position]:
@@ -166,8 +169,9 @@ class _SearchBlock:
                 self.report(keys, f"{name!r} is an objective already")
             elif name in COSTS:
                 objectives.append(Objective(name, "min"))
-            elif "/" not in name or name.startswith("time/"):
-                hint = did_you_mean(name, (*COSTS, "val/loss"))
+            elif not re.fullmatch(SELECTION_PATTERN, name):
+                costs = did_you_mean(name, COSTS) if closest(name, COSTS) else ""
+                hint = costs or metric_hint(name)
                 self.report(keys, f"unknown objective {name!r}", hint)
             else:
                 other = resolve(name, self.read.infos.values(), ("search", *keys), self.file)

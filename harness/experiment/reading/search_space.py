@@ -8,7 +8,6 @@ from math import floor, isinf, ulp
 from typing import Any, Final
 
 from harness.components.registry import SINGULAR
-from harness.core.errors import did_you_mean
 from harness.core.text import format_value
 from harness.experiment.experiment import (
     CategoricalDimension,
@@ -34,6 +33,7 @@ from harness.experiment.reading.components import (
     read_value,
 )
 from harness.experiment.reading.file import ExperimentFile
+from harness.experiment.reading.hints import field_hint
 from harness.experiment.reading.trial_fields import ReadFields
 from harness.experiment.reading.validation import INVALID, shown, validate_mapping
 from harness.experiment.reading.yaml import Keys
@@ -86,8 +86,7 @@ class SpaceReader:
         root, option = split(name)
         if not is_known(name):
             allowed = [field for field in TRIAL_FIELDS if field not in NOT_SEARCHED]
-            hint = did_you_mean(root if option else name, allowed)
-            self.file.report(keys, "unknown field", hint)
+            self.file.report(keys, "unknown field", field_hint(name, allowed))
             return False
         if root in NOT_SEARCHED:
             self.file.report(keys, f"cannot be searched: {NOT_SEARCHED[root]}")

@@ -16,7 +16,6 @@ from harness.core.text import format_value
 from harness.experiment.fields import TrialFields, is_known, split
 from harness.experiment.grid import REPORTED, Axis, FieldValue, GridField, Indices
 from harness.experiment.reading.components import (
-    LOSS,
     Chosen,
     ComponentReference,
     DataInfos,
@@ -25,11 +24,11 @@ from harness.experiment.reading.components import (
     find_component,
     make_choice,
     read_value,
-    report_unknown_field,
     resolve_metrics,
     select,
 )
 from harness.experiment.reading.file import ExperimentFile, dotted
+from harness.experiment.reading.hints import LOSS, field_hint, value_hint
 from harness.experiment.reading.validation import INVALID, shown
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.trial import (
@@ -92,12 +91,12 @@ def read_entries(file: ExperimentFile) -> TrialEntries:
 
 def _read_axis(file: ExperimentFile, entries: TrialEntries, name: str, values: Any) -> None:
     keys: Keys = ("grid", name)
-    if name in entries.fixed:
+    if not isinstance(values, list):
+        hint = value_hint(values) or "a single value belongs in trial"
+        file.report(keys, f"an axis must be a list, given {shown(values)}", hint)
+    elif name in entries.fixed:
         place = file.where(("trial", name))
         file.report(keys, f"is set in trial too ({place})", "keep one of the two")
-    elif not isinstance(values, list):
-        hint = "a single value belongs in trial"
-        file.report(keys, f"an axis must be a list, given {shown(values)}", hint)
     elif not values:
         file.report(keys, "an axis must not be empty", "list its values, or remove the axis")
     if isinstance(values, list) and values:
@@ -114,7 +113,7 @@ def _exists(file: ExperimentFile, name: str, keys: Keys) -> bool:
     if option and root in TRIAL_FIELDS:
         file.report(keys, f"{root} has no options of its own")
     else:
-        report_unknown_field(file, name, keys)
+        file.report(keys, "unknown field", field_hint(name, TRIAL_FIELDS, str(keys[0])))
     return False
 
 

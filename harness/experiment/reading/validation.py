@@ -13,20 +13,23 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import annotated_types
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from harness.components.base import Options
 from harness.core.errors import did_you_mean
-from harness.experiment.fields import Fields
+from harness.experiment.fields import FIGURE_PATTERN, Fields
 from harness.experiment.reading.file import ExperimentFile
+from harness.experiment.reading.hints import metric_hint, value_hint
 from harness.experiment.reading.yaml import Keys
+from harness.experiment.trial import TRIAL_FIELDS
 
 LONGEST_VALUE: Final = 60
 
 _RULES: Final = {
     "missing": "is required",
+    "extra_forbidden": "unknown field",
     "int_type": "must be an integer",
     "int_from_float": "must be an integer",
     "float_type": "must be a number",
@@ -125,8 +128,10 @@ def option_messages(
     for detail in error.errors(include_url=False):
         by_name.setdefault(detail["loc"][0] if detail["loc"] else None, []).append(detail)
     for name, details in by_name.items():
-        if details[0]["type"] == "extra_forbidden":
+        if name not in fields and details[0]["type"] == "extra_forbidden":
             hint = did_you_mean(str(name), fields)
+            if name in TRIAL_FIELDS:
+                hint = f"{name} is a trial field, apart from the {owner.partition(' ')[0]}"
             yield Message((name,), f"{owner} has no option {name!r}", hint)
         elif name in fields:
             yield from _merged(details, fields[name], 1)
@@ -147,7 +152,8 @@ def _merged(details: list[ErrorDetails], info: FieldInfo, skip: int) -> Iterator
         yield Message(details[0]["loc"][:skip], rule, allowed(info))
         return
     for detail in items or details:
-        suffix = "" if detail["type"] == "missing" else f", given {shown(detail['input'])}"
+        named = detail["type"] in ("missing", "extra_forbidden")
+        suffix = "" if named else f", given {shown(detail['input'])}"
         yield Message(tuple(detail["loc"]), _rule(detail) + suffix, _hint(detail, info))
 
 
@@ -160,6 +166,13 @@ def _rule(detail: ErrorDetails) -> str:
 
 
 def _hint(detail: ErrorDetails, info: FieldInfo) -> str:
+    given = detail["input"]
+    if detail["type"] == "extra_forbidden":
+        return did_you_mean(str(detail["loc"][-1]), _nested_fields(info.annotation))
+    if detail["type"] in ("float_type", "int_type") and (hint := value_hint(given, number=True)):
+        return hint
+    if detail.get("ctx", {}).get("pattern") == FIGURE_PATTERN:
+        return metric_hint(given, figures=True)
     if detail["type"] == "literal_error" and isinstance(detail["input"], str):
         literals = [value for value in get_args(info.annotation) if isinstance(value, str)]
         if literals:
@@ -167,6 +180,14 @@ def _hint(detail: ErrorDetails, info: FieldInfo) -> str:
     if detail["type"] == "string_pattern_mismatch" and not info.examples:
         return info.description or ""
     return allowed(info)
+
+
+def _nested_fields(annotation: Any) -> set[str]:
+    """Returns the fields of the models that a type is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        inner = (info.annotation for info in annotation.model_fields.values())
+        return set(annotation.model_fields).union(*map(_nested_fields, inner))
+    return set().union(*map(_nested_fields, get_args(annotation)))
 
 
 def allowed(info: FieldInfo) -> str:

@@ -85,20 +85,37 @@ def parse(text: str, source: str) -> ParsedYaml:
     try:
         root = _Composer(yaml.parse(text, Loader=_LOADER), source).document()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
         reason = " ".join(filter(None, (error.problem, error.context)))
+        mark = error.problem_mark or error.context_mark
+        if "simple key" in reason:  # found to be none on a line after it
+            mark = error.context_mark
+        line = mark.line + 1 if mark else 1
         if "nesting depth" in reason:  # Newer parsers have a limit of their own.
             _refuse_depth(source, line)
-        _refuse(f"is not valid YAML: {reason}", source, line)
+        _refuse(f"is not valid YAML: {reason}", source, line, _syntax_hint(text, reason, mark))
     except yaml.YAMLError as error:
         _refuse(f"is not valid YAML: {error}", source, 1)
     reader = _Values(source)
     return ParsedYaml(None if root is None else reader.read(root, ()), reader.lines)
 
 
-def _refuse(what: str, source: str, line: int) -> NoReturn:
-    raise InputError(Problem(what, where=f"{source}:{line}"))
+def _refuse(what: str, source: str, line: int, hint: str = "") -> NoReturn:
+    raise InputError(Problem(what, where=f"{source}:{line}", hint=hint))
+
+
+def _syntax_hint(text: str, reason: str, mark: yaml.Mark | None) -> str:
+    """Returns how to correct the usual mistakes of syntax."""
+    at = text.splitlines()[mark.line : mark.line + 1] if mark else []
+    line = at[0] if at else ""
+    if "\t" in line[: len(line) - len(line.lstrip())] or "tab" in reason:
+        return "the line is indented with a tab: use spaces"
+    if "cannot start any token" in reason:
+        return "put quotes around text that begins with @, %, ` or another special character"
+    if "mapping values are not allowed" in reason:
+        return "put quotes around text that contains a colon and a space"
+    if "expected ':'" in reason:
+        return "put a space after the colon"
+    return "close each bracket, brace and quote" if "flow" in reason or "quoted" in reason else ""
 
 
 def _refuse_depth(source: str, line: int) -> NoReturn:

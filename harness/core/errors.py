@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -46,6 +47,23 @@ class InputError(HarnessError):
             problems = Problem(problems)
         self.problems = (problems,) if isinstance(problems, Problem) else tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@contextmanager
+def all_problems() -> Iterator[Callable[..., None]]:
+    """Yields a function that calls another and notes its InputError. Raises those of all calls, as
+    one InputError, at the end of the block."""
+    problems: list[Problem] = []
+
+    def attempt(function: Callable[..., object], *arguments: object, **options: object) -> None:
+        try:
+            function(*arguments, **options)
+        except InputError as error:
+            problems.extend(error.problems)
+
+    yield attempt
+    if problems:
+        raise InputError(problems)
 
 
 class DataMissing(InputError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,24 +160,82 @@ def test_damaged_idx_files_are_refused(change, message, synthetic_root, tmp_path
         read_idx(file, (28, 28))
 
 
-def test_a_damaged_packed_file_is_refused(synthetic_root, tmp_path) -> None:
-    file = tmp_path / "images.gz"
-    packed = gzip.compress((synthetic_root / "MNIST" / "raw" / FILES[0]).read_bytes())
-    for content in (packed[: len(packed) // 2], b"no gzip at all"):
-        file.write_bytes(content)
-        with pytest.raises(InputError, match="download it again"):
-            read_idx(file, (28, 28))
+def _cut(part: float) -> Callable[[bytes], bytes]:
+    return lambda content: content[: int(part * len(content))]
 
 
-def test_images_without_their_labels_are_refused(tmp_path) -> None:
+def _claiming(n: int) -> Callable[[bytes], bytes]:
+    return lambda content: content[:4] + n.to_bytes(4, "big") + content[8:]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut early": _cut(0.3),
+    "cut late": _cut(0.99),
+    "empty": lambda _content: b"",
+    "longer": lambda content: content + b"more",
+    "claims more": _claiming(2**32 - 1),
+    "claims less": _claiming(3),
+    "a page": lambda _content: b"<html>404 Not Found</html>" * 2000,
+    "of another kind": lambda content: b"\0\0\x0d" + content[3:],
+}
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "cut at its end": lambda content: gzip.compress(content)[:-9],
+    "cut in its header": lambda content: gzip.compress(content)[:9],
+    "not packed": lambda content: content,
+    "other bytes": lambda content: gzip.compress(content)[:-20] + bytes(20),
+} | {name: lambda content, d=damage: gzip.compress(d(content)) for name, damage in DAMAGE.items()}
+CASES = [(change, "") for change in DAMAGE.values()] + [
+    (change, ".gz") for change in PACKED.values()
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("change", "suffix"), CASES, ids=[*DAMAGE, *(f"packed, {name}" for name in PACKED)]
+)
+def test_a_damaged_file_is_refused_before_anything_runs(name, change, suffix, tmp_path) -> None:
+    """Whatever the limit: the first examples of a damaged file may be whole."""
+    write_family(tmp_path, "MNIST")
+    plain = tmp_path / "MNIST" / "raw" / name
+    content = plain.read_bytes()
+    plain.unlink()
+    file = plain.with_name(name + suffix)
+    file.write_bytes(change(content))
+    options = mnist.MNISTOptions(limit=2, test_limit=2, download=False)
+    for read in (mnist.MNIST.fingerprint, mnist.MNIST.load):
+        with pytest.raises(InputError, match=re.escape(str(file))):
+            read(options, tmp_path)
+
+
+def test_all_damaged_files_are_named_at_once(tmp_path) -> None:
+    write_family(tmp_path, "MNIST")
+    for name in FILES:
+        file = tmp_path / "MNIST" / "raw" / name
+        file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(InputError) as caught:
+        mnist.MNIST.fingerprint(mnist.MNISTOptions(), tmp_path)
+    assert len(caught.value.problems) == 4
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+@pytest.mark.parametrize(("mine", "other"), [(FILES[1], FILES[3]), (FILES[3], FILES[1])])
+def test_labels_of_another_split_are_refused(mine, other, limit, tmp_path) -> None:
+    write_family(tmp_path, "MNIST")
+    raw = tmp_path / "MNIST" / "raw"
+    (raw / mine).write_bytes((raw / other).read_bytes())
+    options = mnist.MNISTOptions(limit=limit, test_limit=limit)
+    for read in (mnist.MNIST.fingerprint, mnist.MNIST.load):
+        with pytest.raises(InputError, match=r"of different splits"):
+            read(options, tmp_path)
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_labels_of_another_data_set_are_refused(limit, tmp_path) -> None:
     write_family(tmp_path, "MNIST")
     labels = tmp_path / "MNIST" / "raw" / FILES[1]
-    labels.write_bytes(idx_bytes(np.zeros(39, np.uint8)))
-    with pytest.raises(InputError, match=r"40 images.* 39 labels"):
-        mnist.MNIST.load(mnist.MNISTOptions(), tmp_path)
-    labels.write_bytes(idx_bytes(np.full(40, 10, np.uint8)))
+    labels.write_bytes(idx_bytes(np.arange(40, dtype=np.uint8)))
     with pytest.raises(InputError, match="label above 9"):
-        mnist.MNIST.load(mnist.MNISTOptions(), tmp_path)
+        mnist.MNIST.fingerprint(mnist.MNISTOptions(limit=limit), tmp_path)
 
 
 def test_the_default_normalisation_is_that_of_the_training_images(mnist_root) -> None:
@@ -238,6 +298,15 @@ def test_a_pickle_that_runs_code_is_refused_before_it_does(tmp_path) -> None:
     with pytest.raises(InputError, match=r"data_batch_1 .*mkdir"):
         cifar10.load(cifar10.CIFAR10Options(), tmp_path)
     assert not trace.exists()
+
+
+def test_cut_batches_are_named_at_once_before_anything_runs(tmp_path) -> None:
+    write_cifar10(tmp_path, each=4)
+    for name in (cifar10.TRAIN[4], *cifar10.TEST):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"data_batch_5 is not[^$]*test_batch is not"):
+        cifar10.fingerprint(cifar10.CIFAR10Options(limit=2), tmp_path)
 
 
 @pytest.mark.parametrize(

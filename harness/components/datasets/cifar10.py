@@ -23,10 +23,13 @@ from harness.components.shared.images import (
     image_info,
     image_transform,
 )
-from harness.core.errors import InputError
+from harness.core.errors import InputError, all_problems
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
 
 FOLDER: Final = "cifar-10-batches-py"
 TRAIN: Final = tuple(f"{FOLDER}/data_batch_{n}" for n in range(1, 6))
@@ -58,7 +61,12 @@ def info(options: CIFAR10Options, root: Path) -> DataInfo:
 
 
 def fingerprint(options: CIFAR10Options, root: Path) -> str:
-    return combined_sha256(_files(options, root))
+    """Raises InputError with every file that is not a batch of CIFAR-10."""
+    files = _files(options, root)
+    with all_problems() as attempt:
+        for path in files.values():
+            attempt(_read, path)
+    return combined_sha256(files)
 
 
 def load(options: CIFAR10Options, root: Path) -> RawData:
@@ -84,21 +92,21 @@ def _download(folder: Path) -> None:
 
 
 def _examples(paths: Sequence[Path], options: CIFAR10Options, limit: int | None) -> Examples:
+    import numpy as np
     import torch
 
-    batches: list[tuple[Tensor, Tensor]] = []
+    batches: list[tuple[Array, Array]] = []
     for path in paths:
         batches.append(_read(path))
         if limit is not None and sum(len(labels) for _, labels in batches) >= limit:
             break
-    images, targets = (torch.cat(parts)[:limit] for parts in zip(*batches, strict=True))
-    return Examples(convert_to_grey(images, options), targets)
+    images, targets = (np.concatenate(parts)[:limit] for parts in zip(*batches, strict=True))
+    return Examples(convert_to_grey(torch.from_numpy(images), options), torch.from_numpy(targets))
 
 
-def _read(path: Path) -> tuple[Tensor, Tensor]:
-    """Returns the images [N, 3, 32, 32] uint8 and the labels [N] of a batch file."""
+def _read(path: Path) -> tuple[Array, Array]:
+    """Returns the images [N, 3, 32, 32] uint8 and the labels [N] int64 of a batch file."""
     import numpy as np
-    import torch
 
     try:
         with path.open("rb") as file:
@@ -112,7 +120,7 @@ def _read(path: Path) -> tuple[Tensor, Tensor]:
     labels_valid = labels.dtype.kind == "i" and ((labels >= 0) & (labels < len(CLASSES))).all()
     if images.dtype != np.uint8 or labels.shape != images.shape[:1] or not labels_valid:
         raise InputError(f"{path} is not a batch of CIFAR-10: download it again")
-    return torch.from_numpy(images.copy()), torch.from_numpy(labels.astype(np.int64))
+    return images, labels.astype(np.int64)
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -7,20 +7,19 @@ http://yann.lecun.com/exdb/mnist/
 
 from __future__ import annotations
 
-import gzip
 import struct
 import sys
-import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, Final
 
 from pydantic import Field
 
 from harness.components.base import DataInfo, Dataset, Examples, RawData
-from harness.components.shared.data_files import combined_sha256, download_missing, open_unzipped
+from harness.components.shared.data_files import combined_sha256, download_missing, read_unzipped
 from harness.components.shared.images import (
     Deviations,
     DownloadOptions,
@@ -29,10 +28,7 @@ from harness.components.shared.images import (
     image_info,
     image_transform,
 )
-from harness.core.errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from harness.core.errors import InputError, all_problems
 
 FILES: Final = (
     "train-images-idx3-ubyte",
@@ -42,6 +38,7 @@ FILES: Final = (
 )
 SHAPE: Final = (1, 28, 28)
 UNSIGNED_BYTE: Final = 0x08
+PART_BYTES: Final = 1 << 20
 MEAN, STD = "subtracted from each pixel", "divides each pixel"
 FASHION_CLASSES: Final = (
     "T-shirt/top",
@@ -106,8 +103,13 @@ class MNISTFamily:
         return replace(described, examples=self._size(options, root))
 
     def fingerprint(self, options: MNISTOptions, root: Path) -> str:
-        """The SHA-256 of the decompressed files, the same for compressed and plain ones."""
-        return combined_sha256(self._files(options, root))
+        """The SHA-256 of the decompressed files, the same for compressed and plain ones.
+
+        Raises InputError with every file that is damaged or does not belong to the others.
+        """
+        files = self._files(options, root)
+        self._check(files)
+        return combined_sha256(files)
 
     def load(self, options: MNISTOptions, root: Path) -> RawData:
         files = self._files(options, root)
@@ -131,9 +133,9 @@ class MNISTFamily:
     def _size(self, options: MNISTOptions, root: Path) -> int | None:
         """Returns the number of training examples; None if their file is not there to be read."""
         for name in (FILES[1], f"{FILES[1]}.gz"):
-            with suppress(OSError, EOFError, zlib.error, InputError):
+            with suppress(InputError):
                 path = root / self.folder / "raw" / name
-                with open_unzipped(path) as file:
+                with read_unzipped(path) as file:
                     return min(_count(path, file.read(8), ()), options.limit or sys.maxsize)
         return None
 
@@ -142,31 +144,66 @@ class MNISTFamily:
 
         getattr(torchvision.datasets, self.folder)(folder, download=True)
 
+    def _check(self, files: Mapping[str, Path]) -> None:
+        """Raises InputError with every file that is damaged, or of another split than its pair."""
+        with all_problems() as attempt:
+            for name, file in files.items():
+                attempt(read_idx, file, SHAPE[1:] if "images" in name else (), limit=1)
+        with all_problems() as attempt:
+            for images, labels in (FILES[:2], FILES[2:]):
+                attempt(self._read, files[images], files[labels], limit=1)
+
     def _examples(self, images: Path, labels: Path, limit: int | None) -> Examples:
-        pixels, targets = read_idx(images, SHAPE[1:], limit), read_idx(labels, (), limit)
-        if len(pixels) != len(targets):
-            raise InputError(f"{images} has {len(pixels)} images, {labels} {len(targets)} labels")
-        if len(targets) and int(targets.max()) >= len(self.classes):
+        import torch
+
+        pixels, targets = self._read(images, labels, limit)
+        inputs = torch.frombuffer(pixels, dtype=torch.uint8).view(-1, *SHAPE)
+        return Examples(inputs, torch.frombuffer(targets, dtype=torch.uint8).long())
+
+    def _read(self, images: Path, labels: Path, limit: int | None) -> tuple[bytearray, bytearray]:
+        """Returns the first `limit` images and labels. All labels are checked: the first ones of
+        another split would fit."""
+        pixels, n = read_idx(images, SHAPE[1:], limit)
+        targets, n_labels = read_idx(labels, ())
+        if n != n_labels:
+            raise InputError(
+                f"{images} has {n} images, {labels} {n_labels} labels: they are of different splits"
+            )
+        if max(targets) >= len(self.classes):
             raise InputError(f"{labels} has a label above {len(self.classes) - 1}")
-        return Examples(pixels.unsqueeze(1), targets.long())
+        return pixels, targets[:limit]
 
 
-def read_idx(path: Path, shape: tuple[int, ...], limit: int | None = None) -> Tensor:
-    """Returns the first `limit` items of an idx file of bytes, [N, *shape] uint8.
+def read_idx(path: Path, shape: tuple[int, ...], limit: int | None = None) -> tuple[bytearray, int]:
+    """Returns the first `limit` items of an idx file of bytes, and how many items the file has.
 
-    Raises InputError if the file is truncated, or has another format or shape.
+    Raises InputError if the file is shorter or longer than its header says, or has another format
+    or shape.
     """
-    import torch
-
-    try:
-        with open_unzipped(path) as file:
-            n = min(_count(path, file.read(8 + 4 * len(shape)), shape), limit or sys.maxsize)
-            content = bytearray(file.read(n * prod(shape)))
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be decompressed ({error}): download it again") from error
-    if not content or len(content) != n * prod(shape):
+    with read_unzipped(path) as file:
+        n = _count(path, file.read(8 + 4 * len(shape)), shape)
+        content = _read_at_most(file, min(n, limit or n) * prod(shape))
+        size = len(content) + _remaining(path, file)
+    if n == 0 or size < n * prod(shape):
         raise InputError(f"{path} is empty or truncated: download it again")
-    return torch.frombuffer(content, dtype=torch.uint8).reshape(n, *shape)
+    if size > n * prod(shape):
+        raise InputError(f"{path} is longer than its header says: download it again")
+    return content, n
+
+
+def _read_at_most(file: IO[bytes], size: int) -> bytearray:
+    """Reads in parts, as a damaged header may promise more than fits into memory."""
+    content = bytearray()
+    while part := file.read(min(PART_BYTES, size - len(content))):
+        content += part
+    return content
+
+
+def _remaining(path: Path, file: IO[bytes]) -> int:
+    """Returns how many bytes follow in an open file. A compressed one must be read for that."""
+    if path.suffix != ".gz":
+        return path.stat().st_size - file.tell()
+    return sum(map(len, iter(lambda: file.read(PART_BYTES), b"")))
 
 
 def _count(path: Path, header: bytes, shape: tuple[int, ...]) -> int:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import socket
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Final, cast
 
-from harness.core.errors import DataMissing, Problem
+from harness.core.errors import DataMissing, InputError, Problem
 
 CONNECT_SECONDS: Final = 30.0
 """Timeout for a server that does not answer; the system's own is minutes."""
@@ -66,9 +67,22 @@ def sha256(path: Path) -> str:
     return _sha256(FileVersion.of(path))
 
 
+@contextmanager
+def read_unzipped(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file as `open_unzipped` does. Turns errors of reading it into InputError."""
+    try:
+        with open_unzipped(path) as file:
+            yield file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        hint = "it is cut short or no gzip file: download it again, or remove the .gz of its name"
+        raise InputError(Problem(f"{path} cannot be decompressed ({error})", hint=hint)) from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 @lru_cache(maxsize=65536)
 def _sha256(version: FileVersion) -> str:
-    with open_unzipped(version.path) as file:
+    with read_unzipped(version.path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import floor
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from harness.core.metrics import TRAIN_SECONDS, Direction, Goal
 from harness.core.text import format_value
 from harness.experiment.grid import Axis, Grid, SkipRule
-from harness.experiment.ranges import is_on_step
+from harness.experiment.ranges import count_steps, is_on_step
 from harness.experiment.trial import value_label
 
 Artifacts = Literal["best", "all", "none"]
@@ -31,6 +32,13 @@ class NumericDimension:
     log: bool = False
     step: float | None = None
     integer: bool = False
+
+    @property
+    def size(self) -> int | None:
+        """The number of values; None where the range is continuous."""
+        if self.log or not (self.integer or self.step is not None):
+            return None
+        return floor(count_steps(self.low, self.high, self.step or 1)) + 1
 
     def contains(self, value: Any) -> bool:
         """Whether the sampler may propose a value."""
@@ -53,6 +61,10 @@ class CategoricalDimension:
 
     field: str
     values: tuple[Any, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.values)
 
     def contains(self, value: Any) -> bool:
         return value in self.values

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from rich.console import Console
 from harness.analysis.comparison import Question
 from harness.cli.flags import OK, SOME_FAILED
 from harness.cli.progress import ProgressState, progress_display
+from harness.core.metrics import Goal
 from harness.core.paths import data_root
 from harness.core.process import Interrupts
 from harness.core.records import FINISHED, Ended
@@ -35,8 +35,8 @@ from harness.tuning.report import (
     outcome_lines,
     write_figures,
 )
-from harness.tuning.results import find_stored_result, tag_stored_runs
-from harness.tuning.search_loop import SearchLoop, require_own_clocks, stack_limit
+from harness.tuning.results import TrialResult, find_stored_result, tag_stored_runs
+from harness.tuning.search_loop import FindResult, SearchLoop, require_own_clocks, stack_limit
 from harness.tuning.storage import Heartbeat, open_storage
 from harness.tuning.study import TuningStudy
 from harness.tuning.study_plan import StudyPlan, plan_retraining, search_plan
@@ -126,7 +126,7 @@ def _train_points(
     loop = SearchLoop(
         studies,
         executor,
-        partial(find_stored_result, session.store, session.latest_runs(), search),
+        _result_finder(session, search, shared=studies[0].shared),
         experiment.goal,
         interrupts,
         data_root(),
@@ -150,6 +150,22 @@ def _train_points(
                 release(runs.stored(), checkpoints)
             progress.add(event.planned, event.record)
             display.show(progress, event.planned, event.record)
+
+
+def _result_finder(session: Session, search: Search, shared: bool) -> FindResult:
+    """Returns the function that looks up a trial's result in the store.
+
+    shared: other processes may have stored it since this one started.
+    """
+    store, latest = session.store, session.latest_runs()
+
+    def find(trial_id: str, goal: Goal) -> TrialResult | None:
+        run = latest.get(trial_id)
+        if shared and (run is None or run.outcome not in FINISHED):
+            run = store.latest_run(session.experiment_id, trial_id)
+        return find_stored_result(store, {trial_id: run} if run else {}, search, trial_id, goal)
+
+    return find
 
 
 def _write_figures(session: Session, runs: SweepWriter, studies: Sequence[TuningStudy]) -> None:

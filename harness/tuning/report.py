@@ -113,6 +113,8 @@ def outcome_lines(search: Search, studies: Sequence[TuningStudy]) -> list[str]:
         if best is not None:
             described = study.plan.describe(study.trial_of(best))
             line += f"; best {metric} {best.values[0]:.4f} at {described} (#{best.number})"
+        if why := study.exhausted():
+            line += f"; ended early: {why}"
         lines.append(line)
         if len(search.objectives) > 1:
             lines += _front_lines(search, study)
@@ -120,7 +122,8 @@ def outcome_lines(search: Search, studies: Sequence[TuningStudy]) -> list[str]:
 
 
 def _counts(study: TuningStudy) -> str:
-    return ", ".join(f"{n} {outcome}" for outcome, n in study.outcome_counts().items() if n)
+    counts = {**study.outcome_counts(), "left out": study.n_left_out()}
+    return ", ".join(f"{n} {outcome}" for outcome, n in counts.items() if n) or "no points"
 
 
 def _front_lines(search: Search, study: TuningStudy) -> list[str]:

@@ -1,7 +1,7 @@
-"""Optuna's samplers and pruners as an experiment file names them, and two samplers of our own.
+"""Optuna's samplers and pruners as an experiment file names them, and samplers of our own.
 
-`QuasiRandomSampler` gives the points of a low-discrepancy sequence; `RoundingSampler` shortens the
-floats that another sampler proposes.
+`QuasiRandomSampler` gives the points of a low-discrepancy sequence; `FixedSampler` gives one point;
+`RoundingSampler` shortens the floats that another sampler proposes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from harness.experiment.experiment import (
 )
 from harness.experiment.ranges import at_step, count_steps, nearest_step, round_within
 from harness.experiment.trial import value_label
-from harness.tuning.study_plan import StudyPlan, grid_values
+from harness.tuning.study_plan import StudyPlan
 
 _SAMPLERS: Mapping[str, Callable[..., samplers.BaseSampler]] = {
     "tpe": samplers.TPESampler,
@@ -91,11 +91,6 @@ def make_sampler(study: StudyPlan, ordinal: int) -> samplers.BaseSampler:
             return RoundingSampler(
                 QuasiRandomSampler(fields, ordinal, options["sequence"], constant)
             )
-        case "grid":
-            space = {
-                d.field: [encode(d, value) for value in grid_values(d)] for d in study.dimensions
-            }
-            return RoundingSampler(samplers.GridSampler(space, seed=constant))
         case "gp" | "cmaes":
             options["warn_independent_sampling"] = False
         case "tpe" if options["multivariate"]:
@@ -103,6 +98,11 @@ def make_sampler(study: StudyPlan, ordinal: int) -> samplers.BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return RoundingSampler(_SAMPLERS[search.sampler.name](seed=seed, **options))
+
+
+def random_sampler(seed: int, ordinal: int = 0) -> samplers.BaseSampler:
+    """Makes a sampler that draws at random. seed: the search's."""
+    return RoundingSampler(samplers.RandomSampler(stream_seed(seed, "random", ordinal) % 2**32))
 
 
 def points_per_round(study: StudyPlan) -> int | None:
@@ -131,6 +131,25 @@ def make_pruner(search: Search, epochs: int) -> pruners.BasePruner:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return _PRUNERS[search.pruner.name](**options)
+
+
+class FixedSampler(samplers.RandomSampler):
+    """Proposes one point. values: of each of its fields, as Optuna stores them."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._values = values
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        if param_name in self._values:
+            return self._values[param_name]
+        return super().sample_independent(study, trial, param_name, param_distribution)
 
 
 class QuasiRandomSampler(samplers.RandomSampler):

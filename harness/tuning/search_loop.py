@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
+from time import sleep
 from typing import Any, Final
 
 from optuna.trial import TrialState
@@ -30,6 +31,8 @@ WORKER_DIED: Final = "its worker process died"
 """The start of the reason of a trial that failed only because its worker process died."""
 WILCOXON: Final = "wilcoxon"
 """The pruner that compares a point's seeds, not its epochs."""
+POLL_SECONDS: Final = 0.1
+"""Between two looks whether points of other processes have ended."""
 TIMED_POINTS: Final = 10
 """How many points of a study `--fuse auto` asks for at once where only time limits the study."""
 
@@ -91,10 +94,14 @@ class SearchLoop:
         """
         try:
             self._start_tasks()
-            while self._training or self._known:
+            while self._training or self._known or self._is_waiting():
                 while self._known:
                     yield self._known.popleft()
                 if not self._training:
+                    if self._is_waiting():
+                        self.interrupts.check()
+                        sleep(POLL_SECONDS)
+                        self._start_tasks()
                     continue
                 self.interrupts.check()
                 with self.interrupts.delegated(self.executor.request_stop):
@@ -114,6 +121,9 @@ class SearchLoop:
                 self._start_tasks()
         finally:
             self.executor.close()
+
+    def _is_waiting(self) -> bool:
+        return any(study.is_waiting for study in self.studies)
 
     def _start_tasks(self) -> None:
         """Fills the free slots. The loop asks for a point only when it can start: results that
@@ -148,7 +158,7 @@ class SearchLoop:
 
     def _may_ask(self, study: TuningStudy) -> bool:
         device = study.plan.base.trial.device
-        if not self.executor.has_slot(device) or study.is_over():
+        if not self.executor.has_slot(device) or not study.may_ask() or study.is_over():
             return False
         ready = sum(point.current.trial.device == device for point in self._ready)
         return ready < self.stacks.size

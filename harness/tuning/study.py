@@ -11,43 +11,55 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Final, Literal
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.core.text import plural
 from harness.experiment.experiment import Search
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store.coordination.processes import process_tag
-from harness.tuning.samplers import decode, encode, make_pruner, make_sampler, suggest
+from harness.tuning.attributes import (
+    EXHAUSTED,
+    KNOWN,
+    LEFT_OUT,
+    OUTCOME,
+    RETRIES,
+    RETRY_OF,
+    SECONDS,
+    TRIALS,
+    UNCOUNTED,
+    is_counted,
+    seconds_of,
+)
+from harness.tuning.proposals import Proposals
+from harness.tuning.samplers import decode, encode, make_pruner
 from harness.tuning.storage import OWNER, StalePoints, StudyStorage
-from harness.tuning.study_plan import InvalidPoint, StudyPlan, applies, limits, with_field
-
-# User attributes of a point.
-UNCOUNTED: Final = "uncounted"
-"""Why the point is no part of the budget."""
-SECONDS: Final = "seconds"
-"""Seconds of training, where the budget is one of time."""
-OUTCOME: Final = "outcome"
-"""How a point without a value ended."""
-RETRY_OF: Final = "retry_of"
-"""The number of the lost point that this one repeats."""
-RETRIES: Final = "retries"
-"""How often the point's worker has died."""
-KNOWN: Final = "known"
-"""Which known point this one is."""
-TRIALS: Final = "trial_ids"
-"""The ids of the point's trials."""
+from harness.tuning.study_plan import InvalidPoint, StudyPlan, limits
 
 MAX_RETRIES: Final = 2
 """How often a point is retried whose worker died."""
-MAX_INVALID: Final = 1000
-"""After how many invalid points in a row the study gives up."""
+MAX_LEFT_OUT: Final = 1000
+"""After how many points in a row that are left out a study counts as having none left."""
+MAX_ELSEWHERE: Final = 20
+"""After how many points in a row that other processes train a study waits for these."""
+WAIT_SECONDS: Final = 1.0
+"""How long it waits before it draws another point."""
 
 _OUTCOMES: Final = {TrialState.COMPLETE: "done", TrialState.RUNNING: "running"}
 _logger = logging.getLogger(__name__)
+
+
+class _NotNeeded(Exception):
+    """Raised for a point that the study does not need, as other processes have drawn enough."""
+
+
+class _TrainedElsewhere(InvalidPoint):
+    """Raised for a point that another process trains."""
 
 
 @dataclass(slots=True)
@@ -103,7 +115,7 @@ class TuningStudy:
         self.search: Search = plan.search
         self._dimensions = {dimension.field: dimension for dimension in plan.dimensions}
         self._storage = storage.storage
-        self._shared = storage.shared
+        self.shared = storage.shared
         self._cached_trials: list[FrozenTrial] | None = None
         self._spent_by_ended = 0, 0.0, 0
         self._sign = -1 if plan.search.objectives[0].direction == "max" else 1
@@ -119,6 +131,9 @@ class TuningStudy:
             pruner=make_pruner(self.search, int(max(epochs))),
             load_if_exists=True,
         )
+        self._proposals = Proposals(plan, self.optuna_study)
+        self._exhausted = self._stored_exhaustion()
+        self._waits_until = 0.0
         self._stale_points = StalePoints(self.optuna_study)
         self._enqueue_known_points()
 
@@ -128,7 +143,7 @@ class TuningStudy:
         Only repeated calls detect dead processes on other machines.
         """
         trials = self._trials()
-        if self._shared:
+        if self.shared:
             lost = self._stale_points.among(trials)
         else:  # No other process has the journal, and this one has not asked for a point yet.
             lost = [trial for trial in trials if trial.state is TrialState.RUNNING]
@@ -147,8 +162,10 @@ class TuningStudy:
         return None if self.search.trials is None else max(0, self.search.trials - self.n_asked())
 
     def is_over(self) -> bool:
-        """Whether the budget is used up, or the study's patience."""
+        """Whether the budget is used up, or the study's patience, or its space."""
         search = self.search
+        if self._exhausted and self.exhausted():
+            return True
         points, seconds = self._spent()
         if search.trials is not None and points >= search.trials:
             return True
@@ -157,30 +174,48 @@ class TuningStudy:
         return search.patience is not None and self._n_since_best() >= search.patience
 
     def ask(self) -> SearchPoint | None:
-        """Returns the next point; None where the study is over.
+        """Returns the next point.
 
-        Raises InvalidPoint where the space gives no valid point any more.
+        Returns None where the study is over, and where it waits for points of other processes.
         """
-        for _ in range(MAX_INVALID):
-            if self.is_over():
+        n_left_out = n_elsewhere = 0
+        self._waits_until = 0.0
+        while not self.is_over() and n_elsewhere < MAX_ELSEWHERE:
+            if n_left_out == MAX_LEFT_OUT or self._has_no_point_left(n_left_out):
+                self._end(n_left_out)
                 return None
-            self.optuna_study.sampler = make_sampler(self.plan, self.n_asked())
-            optuna_trial = self.optuna_study.ask()
+            optuna_trial = self._proposals.reserve(n_left_out)
             self._cached_trials = None
             try:
                 return self._draw(optuna_trial)
-            except InvalidPoint as error:
-                why = str(error)
             except UpdateFinishedTrialError:
                 continue  # Another machine took this process for dead.
-            self._cached_trials = None
-            with suppress(UpdateFinishedTrialError):  # Another machine has taken it over.
-                optuna_trial.set_user_attr(UNCOUNTED, why)
-                self.optuna_study.tell(optuna_trial, state=TrialState.FAIL, skip_if_finished=True)
-        raise InvalidPoint(
-            f"study {self.plan.label!r}: {MAX_INVALID} points in a row gave no valid trial; the "
-            f"last: {self._trials()[-1].user_attrs.get(UNCOUNTED, '')}"
-        )
+            except _NotNeeded as error:
+                self._drop(optuna_trial, str(error))
+            except InvalidPoint as error:
+                n_left_out += 1
+                n_elsewhere += isinstance(error, _TrainedElsewhere)
+                self._drop(optuna_trial, str(error), left_out=True)
+        if n_elsewhere == MAX_ELSEWHERE:
+            self._waits_until = monotonic() + WAIT_SECONDS
+        return None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the last draws gave only points that other processes train."""
+        return self._waits_until > 0
+
+    def may_ask(self) -> bool:
+        """Whether the study has waited long enough for points of other processes."""
+        return monotonic() >= self._waits_until
+
+    def n_left_out(self) -> int:
+        """Returns how many points were drawn that the rules leave out, or that have no trial."""
+        return sum(LEFT_OUT in trial.user_attrs for trial in self._trials())
+
+    def exhausted(self) -> str:
+        """Returns why the study has no point left; empty where it may have some."""
+        return "" if self._has_queued_points() else self._exhausted
 
     def planned_trials(self) -> Iterator[PlannedTrial]:
         """Yields the trials of all points so far."""
@@ -198,7 +233,7 @@ class TuningStudy:
         self._cached_trials = None
         optuna_trial, values = point.optuna_trial, None
         try:
-            if self._shared:
+            if self.shared:
                 trial_id = optuna_trial._trial_id
                 stored_state = self._storage.get_trial(trial_id).state
                 self._storage.check_trial_is_updatable(trial_id, stored_state)
@@ -249,7 +284,7 @@ class TuningStudy:
         """Counts the points of the budget by outcome: done, pruned, diverged, failed, running."""
         counts = dict.fromkeys(("done", "pruned", "diverged", "failed", "running"), 0)
         for optuna_trial in self._trials():
-            if _is_counted(optuna_trial):
+            if is_counted(optuna_trial):
                 outcome = optuna_trial.user_attrs.get(OUTCOME, "failed")
                 counts[_OUTCOMES.get(optuna_trial.state, outcome)] += 1
         return counts
@@ -257,33 +292,78 @@ class TuningStudy:
     def _draw(self, optuna_trial: optuna.Trial) -> SearchPoint:
         """Lets the sampler propose the point's values.
 
-        Raises InvalidPoint where the point is not to be trained, and UpdateFinishedTrialError where
-        another machine has taken it over meanwhile.
+        Raises InvalidPoint where the point is left out, _NotNeeded where the study needs none, and
+        UpdateFinishedTrialError where another machine has taken it over meanwhile.
         """
-        if self._shared:
+        if self.shared:
             optuna_trial.set_user_attr(OWNER, process_tag())
             if self._is_repeated(optuna_trial):
-                raise InvalidPoint("it was queued twice, or was not lost after all")
-        trial = self._suggest_trial(optuna_trial)
-        if self._shared and self.search.trials is not None:
+                raise _NotNeeded("it was queued twice, or was not lost after all")
+        trial = self._proposals.suggest(optuna_trial)
+        if self.shared and self.search.trials is not None:
             earlier = [t for t in self._trials() if t.number < optuna_trial.number]
-            if sum(map(_is_counted, earlier)) >= self.search.trials:
-                raise InvalidPoint("another process was faster")
+            if sum(map(is_counted, earlier)) >= self.search.trials:
+                raise _NotNeeded("another process was faster")
         planned = self._planned(trial, optuna_trial.number)
-        optuna_trial.set_user_attr(TRIALS, [one.trial_id for one in planned])
+        trial_ids = [one.trial_id for one in planned]
+        optuna_trial.set_user_attr(TRIALS, trial_ids)
         self._cached_trials = None
+        if self.shared and self._is_trained_elsewhere(trial_ids):
+            raise _TrainedElsewhere("another process trains it")
         return SearchPoint(self, optuna_trial, planned)
 
-    def _suggest_trial(self, optuna_trial: optuna.Trial) -> Trial:
-        """Draws each field that applies to the components drawn before it."""
-        trial, point = self.plan.base.trial, {}
-        for dimension in self.plan.dimensions:
-            root = dimension.field.partition(".")[0]
-            if applies(dimension.field, trial):
-                point[dimension.field] = suggest(optuna_trial, dimension)
-                if root == dimension.field:
-                    trial = with_field(trial, root, point[root])
-        return self.plan.trial(point)
+    def _is_trained_elsewhere(self, trial_ids: Sequence[str]) -> bool:
+        """Whether another process trains a point with these trials.
+
+        Each process writes its ids before it looks, so that of two that draw one point at once,
+        one withdraws, or both.
+        """
+        return any(
+            t.state is TrialState.RUNNING
+            and t.user_attrs.get(TRIALS) == trial_ids
+            and t.user_attrs.get(OWNER) != process_tag()
+            for t in self._trials()
+        )
+
+    def _drop(self, optuna_trial: optuna.Trial, why: str, left_out: bool = False) -> None:
+        """Ends a point that is not trained and does not count."""
+        self._cached_trials = None
+        with suppress(UpdateFinishedTrialError):  # Another machine has taken it over.
+            if left_out:
+                optuna_trial.set_user_attr(LEFT_OUT, True)
+            optuna_trial.set_user_attr(UNCOUNTED, why)
+            self.optuna_study.tell(optuna_trial, state=TrialState.FAIL, skip_if_finished=True)
+
+    def _has_queued_points(self) -> bool:
+        return any(trial.state is TrialState.WAITING for trial in self._trials())
+
+    def _has_no_point_left(self, n_left_out: int) -> bool:
+        """Whether no point can be drawn any more, as far as a list of all points can show it."""
+        if self._has_queued_points():
+            return False
+        if self.search.sampler.name == "grid":
+            return not self._proposals.untried(self._trials())
+        return n_left_out == 1 and self.plan.is_listable and not self.plan.allowed_points
+
+    def _end(self, n_left_out: int) -> None:
+        """Ends the study before its budget is used up."""
+        if n_left_out < MAX_LEFT_OUT:
+            n_allowed = len(self.plan.allowed_points)
+            self._exhausted = (
+                f"its {plural(n_allowed, 'point')} that the rules allow were tried"
+                if n_allowed
+                else "the rules leave out every point of its space"
+            )
+        else:
+            last = self._trials()[-1].user_attrs.get(UNCOUNTED, "")
+            self._exhausted = f"{n_left_out} points in a row were left out; the last: {last}"
+            stored = {"rules": self.plan.rules, "why": self._exhausted}
+            self.optuna_study.set_user_attr(EXHAUSTED, stored)
+
+    def _stored_exhaustion(self) -> str:
+        """Returns why an earlier process found no point left under the same rules."""
+        stored = self.optuna_study.user_attrs.get(EXHAUSTED, {})
+        return str(stored["why"]) if stored.get("rules") == self.plan.rules else ""
 
     def _planned(self, trial: Trial, number: int) -> list[PlannedTrial]:
         """Plans a point's trial on each of the search's seeds."""
@@ -292,7 +372,7 @@ class TuningStudy:
 
     def _trials(self) -> list[FrozenTrial]:
         """Returns all points. A storage of this process alone is read again only after a change."""
-        if self._shared or self._cached_trials is None:
+        if self.shared or self._cached_trials is None:
             self._cached_trials = self.optuna_study.get_trials(deepcopy=False)
         return self._cached_trials
 
@@ -304,19 +384,19 @@ class TuningStudy:
         trials = self._trials()
         points, seconds, n_ended = self._spent_by_ended
         while n_ended < len(trials) and trials[n_ended].state.is_finished():
-            points += _is_counted(trials[n_ended])
-            seconds += _seconds_of(trials[n_ended])
+            points += is_counted(trials[n_ended])
+            seconds += seconds_of(trials[n_ended])
             n_ended += 1
         self._spent_by_ended = points, seconds, n_ended
         rest = trials[n_ended:]
-        return sum(map(_is_counted, rest), points), sum(map(_seconds_of, rest), seconds)
+        return sum(map(is_counted, rest), points), sum(map(seconds_of, rest), seconds)
 
     def _n_since_best(self) -> int:
         """Returns how many finished points followed the last that was better than all before it."""
         best: float | None = None
         n_since = 0
         for trial in self._trials():
-            if not _is_counted(trial) or trial.state is TrialState.RUNNING:
+            if not is_counted(trial) or trial.state is TrialState.RUNNING:
                 continue
             n_since += 1
             if trial.state is TrialState.COMPLETE:
@@ -365,16 +445,7 @@ class TuningStudy:
         """
         lost = optuna_trial.user_attrs.get(RETRY_OF)
         return lost is not None and any(
-            (other.number == lost and other.state.is_finished() and _is_counted(other))
+            (other.number == lost and other.state.is_finished() and is_counted(other))
             or (other.number < optuna_trial.number and other.user_attrs.get(RETRY_OF) == lost)
             for other in self._trials()
         )
-
-
-def _is_counted(optuna_trial: FrozenTrial) -> bool:
-    """Whether a point is part of the budget, finished or not."""
-    return optuna_trial.state is not TrialState.WAITING and UNCOUNTED not in optuna_trial.user_attrs
-
-
-def _seconds_of(optuna_trial: FrozenTrial) -> float:
-    return float(optuna_trial.user_attrs.get(SECONDS, 0.0)) if _is_counted(optuna_trial) else 0.0

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import count
+from itertools import count, product
 from math import floor, prod
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from pydantic import ValidationError
@@ -45,6 +47,9 @@ ALL = "all"
 
 SEEDS = 1_000_000
 """Fresh seeds are smaller than this, so that people can read them out."""
+
+MAX_LISTED = 10_000
+"""The largest space whose points are listed to see which ones can be trained."""
 
 Point = Mapping[str, Any]
 """A value for each searched field that applies, as `Trial` takes it."""
@@ -102,8 +107,42 @@ class StudyPlan:
 
     @cached_property
     def default(self) -> Trial:
-        """The trial to compare the tuned one with: the first known point's, else the base."""
-        return self.trial(self.known_points[0]) if self.known_points else self.base.trial
+        """The trial to compare the tuned one with: that of the first known point that the rules
+        allow, else the base."""
+        for point in self.known_points:
+            with suppress(InvalidPoint):
+                return self.trial(point)
+        return self.base.trial
+
+    @cached_property
+    def is_listable(self) -> bool:
+        """Whether the space is finite, and small enough to list its points."""
+        sizes = [dimension.size for dimension in self.dimensions]
+        return None not in sizes and prod(size or 0 for size in sizes) <= MAX_LISTED
+
+    @cached_property
+    def allowed_points(self) -> list[Point]:
+        """Every point of a finite space that has a trial which no rule leaves out, in an order
+        drawn from the search's seed. Points that differ only in fields that do not apply are one.
+        """
+        fields = [dimension.field for dimension in self.dimensions]
+        points: dict[str, Point] = {}
+        for values in product(*map(grid_values, self.dimensions)):
+            everything = dict(zip(fields, values, strict=True))
+            fields_alone = {f: value for f, value in everything.items() if "." not in f}
+            chosen = with_fields(self.base.trial, fields_alone)
+            point = {d.field: everything[d.field] for d in self.applying(chosen)}
+            with suppress(InvalidPoint):
+                self.trial(point)
+                points.setdefault(repr(point), point)
+        shuffled = list(points.values())
+        Random(stream_seed(self.search.seed, "grid")).shuffle(shuffled)  # noqa: S311
+        return shuffled
+
+    @cached_property
+    def rules(self) -> str:
+        """The rules that leave points out, as text."""
+        return json.dumps([rule.when for rule in self.skip], sort_keys=True, default=repr)
 
     @cached_property
     def key(self) -> str:
@@ -127,10 +166,8 @@ class StudyPlan:
 
     def trial(self, point: Point) -> Trial:
         """Returns the base trial with a point's values. Raises InvalidPoint where there is none."""
-        trial = self.base.trial
         try:
-            for field, value in point.items():
-                trial = with_field(trial, field, value)
+            trial = with_fields(self.base.trial, point)
         except (ValidationError, InputError) as error:
             raise InvalidPoint(str(error).replace("\n", " ")) from None
         for rule in self.skip:
@@ -241,18 +278,24 @@ def fresh_seeds(search: Search) -> list[int]:
     return list(seeds)
 
 
-def with_field(trial: Trial, field: str, value: Any) -> Trial:
-    """Returns a trial with one field, or one option of a component, replaced.
+def with_fields(trial: Trial, point: Point) -> Trial:
+    """Returns a trial with some fields, and some options of components, replaced.
 
-    Raises ValidationError where the component does not accept the option's value.
+    All options of a component are replaced at once, since one may exclude another. Raises
+    ValidationError where a component does not accept its options.
     """
-    root, _, option = field.partition(".")
-    if not option:
-        return replace(trial, **{root: value})
-    choice: Choice[Any] = getattr(trial, root)
-    options = {**choice.options.model_dump(), option: value}
-    validated = type(choice.options).model_validate(options)
-    changes: dict[str, Any] = {root: Choice(choice.component, validated)}
+    options: dict[str, dict[str, Any]] = {}
+    for field, value in point.items():
+        root, _, option = field.partition(".")
+        if option:
+            options.setdefault(root, {})[option] = value
+        else:
+            trial = replace(trial, **{root: value})
+    changes: dict[str, Any] = {}
+    for root, values in options.items():
+        choice: Choice[Any] = getattr(trial, root)
+        validated = type(choice.options).model_validate({**choice.options.model_dump(), **values})
+        changes[root] = Choice(choice.component, validated)
     return replace(trial, **changes)
 
 
@@ -297,7 +340,7 @@ def _applying_dimensions(base: Trial, space: Sequence[Dimension]) -> tuple[Dimen
     for dimension in space:
         root = dimension.field.partition(".")[0]
         choices = searched[root].values if root in searched else ()
-        trials = [with_field(base, root, choice) for choice in choices] or [base]
+        trials = [with_fields(base, {root: choice}) for choice in choices] or [base]
         if any(applies(dimension.field, trial) for trial in trials):
             dimensions.append(dimension)
     return tuple(dimensions)

@@ -23,11 +23,12 @@ from harness.experiment.experiment import Dimension, Method, NumericDimension, O
 from harness.experiment.fields import SAMPLERS
 from harness.experiment.plan import PlannedTrial
 from harness.experiment.ranges import round_within
+from harness.tuning.attributes import TRIALS
+from harness.tuning.proposals import Proposals
 from harness.tuning.samplers import (
     QuasiRandomSampler,
     RoundingSampler,
     from_unit,
-    make_sampler,
     round_value,
     suggest,
 )
@@ -199,10 +200,11 @@ def drawn(name: str, space: list[Dimension], seed: int, points: int) -> list[flo
         "all", PlannedTrial(make_trial(), "", "", "", {}), tuple(space), search, (), Path()
     )
     study = optuna.create_study()
+    proposals = Proposals(study_plan, study)
     values = []
-    for ordinal in range(points):
-        study.sampler = make_sampler(study_plan, ordinal)
-        trial = study.ask()
+    for _ in range(points):
+        trial = proposals.reserve(n_left_out=0)
+        trial.set_user_attr(TRIALS, [])
         values.append(suggest(trial, space[0]))
         study.tell(trial, (values[-1] - 0.3) ** 2)
     return values

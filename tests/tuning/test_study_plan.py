@@ -8,7 +8,7 @@ import pytest
 
 from harness.core.errors import InputError
 from harness.experiment.trial import make_trial_id
-from harness.tuning.study_plan import InvalidPoint, field_value, with_field
+from harness.tuning.study_plan import InvalidPoint, field_value, with_fields
 from tests.support import make_trial
 from tests.tuning.tuning_support import FILE, plans, write
 
@@ -75,7 +75,7 @@ def test_a_point_that_a_rule_skips_is_invalid(workspace: Path, data_root: Path) 
 def test_options_that_conflict_are_rejected() -> None:
     trial = make_trial(optimizer="momentum")
     with pytest.raises(ValueError, match="less than 1"):
-        with_field(trial, "optimizer.momentum", 2.0)
+        with_fields(trial, {"optimizer.momentum": 2.0})
 
 
 def test_a_grid_smaller_than_the_budget_is_rejected_for_each_study(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import floor, prod
+from math import prod
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -14,7 +14,6 @@ from harness.components.base import Options
 from harness.core.errors import closest, did_you_mean
 from harness.experiment.experiment import (
     COSTS,
-    CategoricalDimension,
     Dimension,
     KnownPoint,
     Method,
@@ -29,7 +28,6 @@ from harness.experiment.fields import (
     SearchFields,
     is_known,
 )
-from harness.experiment.ranges import count_steps
 from harness.experiment.reading.components import Selection, check_condition, resolve
 from harness.experiment.reading.file import ExperimentFile
 from harness.experiment.reading.hints import field_hint, metric_hint
@@ -219,7 +217,7 @@ class _SearchBlock:
             self.report(("sampler", "group"), "needs multivariate: true")
         if sampler.name != "grid":
             return
-        counts = {dimension.field: _count(dimension) for dimension in search.space}
+        counts = {dimension.field: dimension.size for dimension in search.space}
         for name, count in counts.items():
             if count is None:
                 rule = "the sampler grid needs lists or steps, not a continuous range"
@@ -228,12 +226,3 @@ class _SearchBlock:
         if search.trials is not None and None not in counts.values() and search.trials > size:
             rule = f"the grid has {size} points, fewer than the {search.trials} trials"
             self.report(("sampler",), rule, f"set trials: {size}")
-
-
-def _count(dimension: Dimension) -> int | None:
-    """Returns the number of a dimension's values; None where it is continuous."""
-    if isinstance(dimension, CategoricalDimension):
-        return len(dimension.values)
-    if dimension.log or not (dimension.integer or dimension.step is not None):
-        return None
-    return floor(count_steps(dimension.low, dimension.high, dimension.step or 1)) + 1

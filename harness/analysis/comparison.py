@@ -14,6 +14,7 @@ import pandas as pd
 from harness.analysis.configs import OUTCOMES, Config, label_configs, summarise, varying
 from harness.analysis.expectations import PublishedFigure, check
 from harness.analysis.ranking import ConfigGroup, Score, best_of_each, choose_score, rank
+from harness.analysis.resolution import resolution_of, resolve_table
 from harness.analysis.trials import Condition, matching, natural, require_matching
 from harness.core.errors import InputError, require_known
 from harness.experiment.plan import Plan
@@ -126,6 +127,7 @@ class Comparison:
 
 def compare(results: Results, question: Question) -> Comparison:
     """Answers a question. Raises InputError for a field, value or metric that no trial has."""
+    results = replace(results, trials=resolve_table(results.trials, results.scalars))
     planned, tried, unplanned, missing = _split_trials(results, question)
     trials = require_matching(planned, results.fields, question.where)
     score = choose_score(results.scalars, results.metric, results.direction, question.metric)
@@ -207,7 +209,7 @@ def _ranked(
     configs = summarise(trials, score.column, score.test_column, labels, tasks)
     # Equal configs stand in the order of their labels, in whatever order their trials ran.
     configs.sort(key=lambda config: [natural(config.labels[name]) for name in varied])
-    return rank(configs, score.direction), varied
+    return rank(configs, score.direction, resolution_of(trials.get(score.column, []))), varied
 
 
 def _expectations(

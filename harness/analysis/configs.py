@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.analysis.resolution import power_of_two
 from harness.core.records import Outcome
 from harness.experiment.trial import MAIN_COMPONENTS, MAIN_FIELDS, NOT_IN_CONFIG_ID
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
@@ -76,14 +77,15 @@ def summarise(
     for outcome in OUTCOMES:
         table[outcome] = trials["outcome"] == outcome
     groups = table.groupby(trials[PARAM_CONFIG], sort=False)
+    means, deviations = _means_and_deviations(table[["score", "test"]], trials[PARAM_CONFIG])
     rows = pd.DataFrame(
         {
             "trials": groups.size(),
             "n": groups["score"].count(),
-            "mean": groups["score"].mean(),
-            "sd": groups["score"].std(ddof=1),
-            "test_mean": groups["test"].mean(),
-            "test_sd": groups["test"].std(ddof=1),
+            "mean": means["score"],
+            "sd": deviations["score"],
+            "test_mean": means["test"],
+            "test_sd": deviations["test"],
             "test_n": groups["test"].count(),
             **{outcome: groups[outcome].sum() for outcome in OUTCOMES},
         }
@@ -94,6 +96,16 @@ def summarise(
         Config(config_id=config, task=tasks.get(config, ""), labels=texts[config], **of)
         for config, of in values.items()
     ]
+
+
+def _means_and_deviations(
+    scores: pd.DataFrame, config: pd.Series[Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the means and standard deviations of each config, of scores of any size."""
+    largest = scores.abs().groupby(config, sort=False).max().fillna(1.0)
+    scale = pd.DataFrame(power_of_two(largest), largest.index, largest.columns)
+    scaled = scores.div(scale.loc[config].to_numpy()).groupby(config, sort=False)
+    return scaled.mean() * scale, scaled.std(ddof=1) * scale
 
 
 def label_configs(trials: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from harness.analysis.resolution import exceeds, mean_difference, noise_of
 from harness.analysis.statistics import (
     NO_INTERVAL,
     Interval,
@@ -117,10 +118,11 @@ def _compare_pair(
 ) -> Pair:
     """Compares one pair on one task, without adjustment."""
     a, b = tournament.paired_scores(task, first, second)
-    finite = np.isfinite(a) & np.isfinite(b)
-    differences = (a - b)[finite]
-    p, floor = signed_rank([ordered_differences(a, b)]) if a.size > 1 else (None, None)
-    interval = bootstrap(differences, generator)
+    finite, resolution = np.isfinite(a) & np.isfinite(b), tournament.resolution
+    ordered = ordered_differences(a, b, resolution)
+    p, floor = signed_rank([ordered]) if a.size > 1 else (None, None)
+    noise = noise_of(a, b, resolution=resolution)
+    interval = bootstrap(ordered[finite], generator, noise)
     if tournament.sign < 0 and interval.low is not None and interval.high is not None:
         interval = Interval(-interval.high, -interval.low, interval.method)
     return Pair(
@@ -132,9 +134,9 @@ def _compare_pair(
         wins=int((a > b).sum()),
         ties=int((a == b).sum()),
         losses=int((a < b).sum()),
-        difference=float(tournament.sign * differences.mean()) if differences.size else None,
+        difference=mean_difference(tournament.sign * ordered[finite], noise),
         interval=interval,
-        better=probability_of_improvement(a, b) if a.size > 1 else None,
+        better=float(probability_of_improvement(a, b)) if a.size > 1 else None,
         p=p,
         holm=None,
         floor=floor,
@@ -145,7 +147,7 @@ def rank_contenders(
     tournament: Tournament, tasks: Sequence[str], generator: np.random.Generator
 ) -> tuple[AverageRank, ...]:
     """Returns the contenders by average rank over tasks on which each has an entry."""
-    ranks = average_ranks(tournament.mean_scores(tasks))
+    ranks = average_ranks(tournament.mean_scores(tasks), tournament.resolution)
     ranked = []
     for contender, rank in zip(tournament.contenders, ranks, strict=True):
         iqm, interval = None, NO_INTERVAL
@@ -187,13 +189,13 @@ def improvement(
     pairs = [(a, b) for a, b in pairs if a.size > 1]
     if not pairs:
         return None
-    better = float(np.mean([probability_of_improvement(a, b) for a, b in pairs]))
+    better = float(sum(probability_of_improvement(a, b) for a, b in pairs) / len(pairs))
     of_tasks = np.array([_resampled_improvement(a, b, generator) for a, b in pairs])
     # The tasks are a sample of those that one would like to know about.
     which = generator.integers(len(pairs), size=(RESAMPLES, len(pairs)))
     sample = generator.integers(RESAMPLES, size=(RESAMPLES, len(pairs)))
     interval = percentile(np.asarray(of_tasks[which, sample].mean(axis=1)))
-    won = sum(mean_score(a) > mean_score(b) for a, b in pairs)
+    won = sum(exceeds(mean_score(a), mean_score(b), tournament.resolution) for a, b in pairs)
     return Improvement(first, second, len(pairs), won, fewest, better, interval)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from harness.analysis.resolution import differences, resolution_of
 from harness.analysis.trials import EXPERIMENT
 from harness.core.metrics import BEST_EPOCH, EVAL_SECONDS, PEAK_MEMORY, THROUGHPUT, TRAIN_SECONDS
 from harness.core.records import Outcome
@@ -132,7 +133,8 @@ def _compare_devices(done: pd.DataFrame, first: str, other: str, score: str) -> 
     ratios = (ours[TRAIN_SECONDS] / base[TRAIN_SECONDS]).to_numpy()
     exclusive = bool(common) and bool(on_first["exclusive"].all() and on_other["exclusive"].all())
     timed = exclusive and bool((np.isfinite(ratios) & (ratios > 0)).all())
-    gaps = (ours[score] - base[score]).abs().dropna()
+    gaps = np.abs(differences(ours[score], base[score], resolution_of(done[score])))
+    gaps = gaps[np.isfinite(gaps)]
     return DeviceCost(
         device=other,
         trials=len(common),

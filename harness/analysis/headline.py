@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
 
 from harness.analysis.contenders import Improvement, improvement
+from harness.analysis.resolution import exceeds
 from harness.analysis.statistics import (
     ALPHA,
     average_ranks,
@@ -118,7 +120,7 @@ def _opponents(
     tournament: Tournament, tasks: Sequence[str], baseline: str | None
 ) -> tuple[str, list[str]]:
     """Returns the contender that a claim is made for, and those that it may beat, best first."""
-    ranks = average_ranks(tournament.mean_scores(tasks))
+    ranks = average_ranks(tournament.mean_scores(tasks), tournament.resolution)
     order = [tournament.contenders[place] for place in np.argsort(ranks, kind="stable")]
     if baseline is None:
         return order[0], order[1:]
@@ -145,7 +147,8 @@ def _judge(
     if not test.separates:
         return "test", measured, test
     low = measured.interval.low
-    above_half = low > 0.5 if low is not None else measured.better == 1
+    above_half = exceeds(low, 0.5) if low is not None else measured.better == 1
+    above_half = above_half and measured.better > 0.5
     return "" if above_half else "interval", measured, test
 
 
@@ -164,13 +167,14 @@ def decide(
     tasks: those that all contenders finished.
     """
     scores = tournament.mean_scores(tasks)
-    friedman = friedman_test(scores, tournament.contenders)
+    friedman = friedman_test(scores, tournament.contenders, tournament.resolution)
     p = friedman.p if friedman else None
     if measured.won == measured.tasks or len(tasks) == 1:
         return _decide_by_seeds(tournament, tasks, measured, p, baseline)
     if len(tournament.contenders) == 2:
         return _decide_by_tasks(tournament, tasks, measured)
-    ranks = dict(zip(tournament.contenders, average_ranks(scores), strict=True))
+    average = average_ranks(scores, tournament.resolution)
+    ranks = dict(zip(tournament.contenders, average, strict=True))
     return Evidence(
         friedman=p,
         test="Nemenyi",
@@ -192,7 +196,7 @@ def _decide_by_seeds(
 
     def differences(first: str, second: str) -> list[np.ndarray]:
         pairs = (tournament.paired_scores(task, first, second) for task in tasks)
-        return [ordered_differences(a, b) for a, b in pairs]
+        return [ordered_differences(a, b, tournament.resolution) for a, b in pairs]
 
     tested: dict[frozenset[str], tuple[float, float]] = {}
     for first, second in combinations(tournament.contenders, 2):
@@ -217,8 +221,8 @@ def _decide_by_tasks(
 ) -> Evidence:
     """Tests each task's probability of improvement, which has the same scale for every metric."""
     pairs = (tournament.paired_scores(task, measured.first, measured.second) for task in tasks)
-    better = np.array([probability_of_improvement(a, b) for a, b in pairs])
-    p, floor = signed_rank([np.round(better - 0.5, 12)])
+    half = Fraction(1, 2)
+    p, floor = signed_rank([[float(probability_of_improvement(*pair) - half) for pair in pairs]])
     return Evidence(
         friedman=None, test="Wilcoxon over tasks", blocks=len(tasks), compared=1, p=p, floor=floor
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.analysis.resolution import resolve
 from harness.core.errors import InputError, Problem
 
 CONTENDER = "contender"
@@ -59,7 +60,7 @@ def ratios(times: pd.DataFrame) -> pd.DataFrame:
     values = times.to_numpy(dtype=float)
     fastest = values.min(axis=0)
     with np.errstate(invalid="ignore"):
-        table = values / fastest
+        table = resolve(values / fastest)
     table[:, np.isinf(fastest)] = np.inf
     return pd.DataFrame(table, index=times.index, columns=times.columns)
 
@@ -100,7 +101,7 @@ def algoperf_scores(times: pd.DataFrame) -> tuple[AlgoPerfScore, ...]:
 def score_of(table: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns the scores [contender] of ratios [contender, task]. A task of ratio r adds the length
     of [r, 4], so that the integral is exact."""
-    return np.asarray(np.clip(LONGEST - table, 0, None).mean(axis=1) / (LONGEST - 1))
+    return resolve(np.clip(LONGEST - table, 0, None).mean(axis=1) / (LONGEST - 1))
 
 
 def _check(times: pd.DataFrame) -> None:

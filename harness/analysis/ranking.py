@@ -11,14 +11,13 @@ from typing import Literal
 import numpy as np
 
 from harness.analysis.configs import Config
+from harness.analysis.resolution import DOUBLE, resolve
 from harness.components.base import Metric
 from harness.components.registry import UnknownComponent, find
 from harness.core.errors import InputError, Problem, did_you_mean
 from harness.core.metrics import BEST, FINAL, Direction
 
 TEST = "test/"
-SIGNIFICANT = 12
-"""Digits in which two means must agree to be a tie: the order of a sum is no difference."""
 
 Edge = Literal["", "lowest", "highest", "only"]
 
@@ -111,8 +110,11 @@ def _better_direction(metric: str) -> Direction:
     return component.direction
 
 
-def rank(configs: Sequence[Config], direction: Direction) -> tuple[Config, ...]:
-    """Returns the configs in order, with their ranks.
+def rank(
+    configs: Sequence[Config], direction: Direction, resolution: float = DOUBLE
+) -> tuple[Config, ...]:
+    """Returns the configs in order, with their ranks. Means that differ by rounding alone, such as
+    sums in another order, become equal.
 
     A trial that diverged is worse than any value: within a task, the config with the smaller share
     of diverged trials goes first, then the one with the better mean. A config of which no trial
@@ -120,8 +122,14 @@ def rank(configs: Sequence[Config], direction: Direction) -> tuple[Config, ...]:
     """
     sign = -1 if direction == "max" else 1
 
+    means = [np.nan if config.mean is None else config.mean for config in configs]
+    configs = [
+        replace(config, mean=None if config.mean is None else float(mean))
+        for config, mean in zip(configs, resolve(means, resolution), strict=True)
+    ]
+
     def key(config: Config) -> tuple[bool, float, float]:
-        mean = np.inf if config.mean is None else sign * float(f"{config.mean:.{SIGNIFICANT}g}")
+        mean = np.inf if config.mean is None else sign * config.mean
         return config.n + config.diverged == 0, config.divergence or 0.0, mean
 
     tasks = {task: place for place, task in enumerate(dict.fromkeys(c.task for c in configs))}

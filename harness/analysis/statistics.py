@@ -4,15 +4,17 @@ contenders differ: Wilcoxon's with Holm's adjustment, Friedman's with Nemenyi's 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from harness.analysis.resolution import DOUBLE, differences, noise_of, power_of_two, resolve
 from harness.core.errors import InputError
 
 ALPHA = 0.05
@@ -59,20 +61,30 @@ class Summary:
     interval: Interval
 
 
-def summarise_values(values: Sequence[float], generator: np.random.Generator) -> Summary:
+def summarise_values(
+    values: Sequence[float], generator: np.random.Generator, resolution: float = DOUBLE
+) -> Summary:
     """Summarises finite values. Raises ValueError if a value is not finite: trials that diverged
     are counted, never averaged."""
-    data = np.asarray(values, dtype=float)
+    data = resolve(values, resolution)
     if data.ndim != 1 or not np.isfinite(data).all():
         raise ValueError(f"expected finite values in one dimension, got shape {data.shape}")
     return Summary(
         n=data.size,
         mean=float(data.mean()) if data.size else None,
-        sd=float(data.std(ddof=1)) if data.size > 1 else None,
+        sd=standard_deviation(data) if data.size > 1 else None,
         median=float(np.median(data)) if data.size else None,
         iqm=interquartile_mean(data) if data.size else None,
-        interval=bootstrap(data, generator),
+        interval=bootstrap(data, generator, noise_of(data, resolution=resolution)),
     )
+
+
+def standard_deviation(values: NDArray[np.float64]) -> float:
+    """Returns the standard deviation with n − 1, of values of any size: squares of 1e-200 are 0."""
+    if np.ptp(values) == 0:
+        return 0.0
+    scale = power_of_two(np.abs(values).max())
+    return float(scale * (values / scale).std(ddof=1))
 
 
 def interquartile_mean(values: ArrayLike) -> float:
@@ -81,31 +93,40 @@ def interquartile_mean(values: ArrayLike) -> float:
 
 
 def bootstrap(
-    values: NDArray[np.float64],
-    generator: np.random.Generator,
-    statistic: Callable[..., Any] = np.mean,
+    values: NDArray[np.float64], generator: np.random.Generator, noise: float | None = None
 ) -> Interval:
-    """Returns the bias-corrected and accelerated (BCa) interval of a statistic (Efron, 1987).
+    """Returns the bias-corrected and accelerated (BCa) interval of the mean (Efron, 1987).
 
-    statistic: a function of an array that accepts `axis`.
+    noise: how much of a value is rounding alone, by default what double precision has. A resampled
+        mean that is so close to the mean equals it: BCa counts how many lie below.
     """
     if values.size < FEWEST:
         return NO_INTERVAL
     if np.ptp(values) == 0:
         return Interval(None, None, "degenerate")
-    with warnings.catch_warnings():
+    noise = max(noise_of(values) if noise is None else noise, noise_of(values, resolution=2.0**-48))
+    centre = float(values.mean())
+    scale = power_of_two(np.abs(values - centre).max())
+
+    def mean(sample: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        means = np.asarray(sample.mean(axis=axis))
+        return np.where(np.abs(means) <= noise / scale, 0.0, means)
+
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         limits = stats.bootstrap(
-            (values,),
-            statistic,
+            ((values - centre) / scale,),
+            mean,
             n_resamples=RESAMPLES,
             confidence_level=LEVEL,
             method="BCa",
             random_state=generator,
         ).confidence_interval
-    if not np.isfinite([limits.low, limits.high]).all():
+    ends = centre + scale * np.array([limits.low, limits.high])
+    if not np.isfinite(ends).all():
         return Interval(None, None, "degenerate")
-    return Interval(float(limits.low), float(limits.high), "BCa")
+    low, high = np.where(np.abs(ends) <= noise, 0.0, ends).tolist()
+    return Interval(low, high, "BCa")
 
 
 def percentile(samples: NDArray[np.float64]) -> Interval:
@@ -113,6 +134,7 @@ def percentile(samples: NDArray[np.float64]) -> Interval:
 
     It serves statistics over several strata, for which BCa is not defined.
     """
+    samples = resolve(samples)
     if not np.isfinite(samples).all() or np.ptp(samples) == 0:
         return Interval(None, None, "degenerate")
     tail = (1 - LEVEL) / 2
@@ -120,24 +142,25 @@ def percentile(samples: NDArray[np.float64]) -> Interval:
     return Interval(float(low), float(high), "percentile")
 
 
-def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
+def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> Fraction:
     """Returns P(a > b) + P(a = b) / 2 over all combinations of a [n] and b [m].
 
     This is the probability of improvement of Agarwal et al. (2021), Mann–Whitney's U / (n m). −inf
-    is worse than any value.
+    is worse than any value. It is a fraction: a mean over tasks is then one half, or it is not.
     """
     first, second = np.asarray(a, dtype=float)[:, None], np.asarray(b, dtype=float)[None, :]
-    return float(np.mean((first > second) + 0.5 * (first == second)))
+    halves = 2 * int((first > second).sum()) + int((first == second).sum())
+    return Fraction(halves, 2 * first.size * second.size)
 
 
-def ordered_differences(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def ordered_differences(
+    a: ArrayLike, b: ArrayLike, resolution: float = DOUBLE
+) -> NDArray[np.float64]:
     """Returns a − b for tests that read signs and ranks alone.
 
     A trial that diverged differs from any value by infinity, and two of them do not differ.
     """
-    with np.errstate(invalid="ignore"):
-        differences = a - b
-    return np.where(a == b, 0.0, differences)
+    return differences(a, b, resolution, diverged=0.0)
 
 
 def signed_rank(strata: Sequence[ArrayLike]) -> tuple[float | None, float | None]:
@@ -201,7 +224,7 @@ class Friedman:
     groups: tuple[tuple[str, ...], ...]
 
 
-def average_ranks(scores: ArrayLike) -> NDArray[np.float64]:
+def average_ranks(scores: ArrayLike, resolution: float = DOUBLE) -> NDArray[np.float64]:
     """Returns the average rank of each contender, 1 the best; ties share a rank.
 
     scores: [task, contender], higher is better. Raises InputError if one is missing.
@@ -209,19 +232,21 @@ def average_ranks(scores: ArrayLike) -> NDArray[np.float64]:
     table = np.asarray(scores, dtype=float)
     if table.ndim != 2 or np.isnan(table).any():
         raise InputError("scores must be a whole table [task, contender]: one is missing")
-    return np.asarray(stats.rankdata(-np.round(table, 12), axis=1).mean(axis=0))
+    return np.asarray(stats.rankdata(-resolve(table, resolution), axis=1).mean(axis=0))
 
 
-def friedman_test(scores: ArrayLike, contenders: Sequence[str]) -> Friedman | None:
+def friedman_test(
+    scores: ArrayLike, contenders: Sequence[str], resolution: float = DOUBLE
+) -> Friedman | None:
     """Returns None for fewer than three contenders or two tasks: the test is then not defined.
 
     scores: [task, contender], higher is better.
     """
-    table = np.round(np.asarray(scores, dtype=float), 12)
+    table = resolve(scores, resolution)
     tasks, k = table.shape
     if tasks < 2 or k < 3:
         return None
-    ranks = average_ranks(table)
+    ranks = average_ranks(table, resolution)
     if (table == table[:, :1]).all():
         statistic, p = 0.0, 1.0  # All tie: the correction for ties divides 0 by 0.
     else:

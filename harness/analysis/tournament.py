@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harness.analysis.comparison import TASK, Comparison
 from harness.analysis.configs import Config, name_of
+from harness.analysis.resolution import DOUBLE, resolution_of
 from harness.core.records import Outcome
 from harness.experiment.trial import TASK_FIELDS
 from harness.store.names import PARAM_CONFIG
@@ -50,6 +51,7 @@ class Tournament:
     metric: the compared metric; of the test split if it was measured, since the validation split
         chose the configs.
     sign: 1 if higher is better, else −1; the entries' values are multiplied by it.
+    resolution: the metric's (see `resolution.resolution_of`).
     """
 
     tasks: tuple[str, ...]
@@ -59,6 +61,7 @@ class Tournament:
     entries: Mapping[tuple[str, str], ContenderEntry]
     metric: str
     sign: int
+    resolution: float = DOUBLE
 
     def complete_tasks(self) -> tuple[str, ...]:
         """Returns the tasks on which every contender has an entry."""
@@ -110,11 +113,12 @@ def make_tournament(comparison: Comparison) -> Tournament | None:
     if not contend_by or not 2 <= len(contenders) <= MOST_CONTENDERS:
         return None
     score = comparison.score
+    column = score.test_column or score.column
     places = comparison.trials.groupby(PARAM_CONFIG, sort=False).indices
     entries = {}
     for (task, contender), config in best.items():
         trials = comparison.trials.iloc[places[config.config_id]]
-        values, run_ids = _by_seed(trials, score.test_column or score.column, score.sign)
+        values, run_ids = _by_seed(trials, column, score.sign)
         entries[task, contender] = ContenderEntry(
             task=task, contender=contender, config=config, values=values, run_ids=run_ids
         )
@@ -126,6 +130,7 @@ def make_tournament(comparison: Comparison) -> Tournament | None:
         entries=entries,
         metric=score.test or score.metric,
         sign=score.sign,
+        resolution=resolution_of(comparison.trials.get(column, [])),
     )
 
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from harness.core.metrics import Goal, best_epoch
 from harness.core.records import Ended, Measured, Outcome, Record, Started
-from harness.core.text import plural
+from harness.core.text import format_score, plural
 from harness.experiment.plan import PlannedTrial
 
 LINE_SECONDS = 10.0
@@ -66,7 +66,7 @@ class ProgressState:
         if self.best is None:
             return ""
         value, name = self.best
-        return f"best {self.goal.metric} {value:.4f} ({name})"
+        return f"best {self.goal.metric} {format_score(value)} ({name})"
 
     def resumptions(self) -> list[str]:
         """Returns lines that say how many trials were resumed, and why others were not."""

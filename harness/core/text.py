@@ -7,8 +7,14 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from math import floor, isfinite, log10
 from typing import Any
 
+DECIMALS = 4
+"""Decimals of a score between 0.1 and 10."""
+HUGE = 1e6
+TINY = 1e-6
+"""Sizes from which, and below which, a number is written with its power of ten."""
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -29,6 +35,38 @@ def format_value(value: Any) -> str:
     if isinstance(value, Mapping):
         return json.dumps(value, sort_keys=True)
     return str(value)
+
+
+def decimals_of(value: float) -> int:
+    """Returns with how many decimals a score is written.
+
+    Four below 10 (0.9832, 1.2345); fewer above (12.345, 123.45) and more below 0.1 (0.012345), so
+    that at least four digits are significant.
+    """
+    if not isfinite(value) or abs(value) < TINY:
+        return DECIMALS
+    magnitude = floor(log10(abs(value)))
+    decimals = DECIMALS - 1 - magnitude if magnitude < -1 else DECIMALS - max(magnitude, 0)
+    return max(decimals, 0)
+
+
+def format_score(value: float, decimals: int | None = None, digits: int = 3) -> str:
+    """Returns a number with so many decimals, by default its own: "0.9832", "12.345".
+
+    A number that has fewer significant digits then is written with four: "1.000e-14" beside
+    "0.9832". Only 0 is written as 0, and a number from a million with its power of ten.
+
+    digits: the fewest that are significant; 1 for what lies near 0 beside larger numbers, as a
+        standard deviation may.
+    """
+    decimals = decimals_of(value) if decimals is None else decimals
+    text = f"{value:.{decimals}f}"
+    if abs(value) >= HUGE:
+        return f"{value:.3e}"
+    if not value or not isfinite(value):
+        return text
+    too_few = floor(log10(abs(value))) + decimals + 1 < digits and digits > 1
+    return f"{value:#.4g}" if too_few or not float(text) else text
 
 
 def plural(count: int, noun: str, irregular: str = "") -> str:

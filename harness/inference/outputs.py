@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import HarnessError
-from harness.core.text import format_csv
+from harness.core.text import format_csv, format_score
 from harness.inference.trained_model import TrainedModel
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ MAX_IMAGES = 32
 MAX_LINES = 20
 """How many predictions of files are printed; all are written."""
 TOLERANCE = 1e-3
-"""How far a metric may differ from training's: another device rounds differently."""
+"""Share by which a metric may differ from training's: another device rounds differently."""
 
 
 def predict_test(folder: Path, model: TrainedModel) -> Iterator[str]:
@@ -80,10 +81,10 @@ def _metric_lines(metrics: Mapping[str, float], model: TrainedModel) -> Iterator
     any_differs = False
     for name, value in metrics.items():
         stored = model.run.final.get(name)
-        line = f"  {name:<{width}}  {value:.4f}"
-        if stored is not None and not abs(value - stored) <= TOLERANCE * max(1.0, abs(stored)):
+        line = f"  {name:<{width}}  {format_score(value)}"
+        if stored is not None and not isclose(value, stored, rel_tol=TOLERANCE):
             any_differs = True
-            line += f"  (at training {stored:.4f})"
+            line += f"  (at training {format_score(stored)})"
         yield line
     if any_differs and not model.same_data:
         yield "note: the data on this machine differs from the data that this run was trained on"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import InputError, Problem, did_you_mean
 from harness.core.metrics import BEST, BEST_EPOCH, FINAL
 from harness.core.records import Outcome
+from harness.core.text import format_score
 from harness.store.names import PARAM_TRIAL, TAG_ARTIFACTS, TAG_METRIC, TAG_SUPERSEDED, TAG_TRIAL
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class TrainedRun:
         if isnan(best) or best == self.resolved.get("epochs"):
             return ""
         value = self.metrics.get(BEST + self.selection, nan)
-        return f"epoch {best:.0f} ({self.selection} {value:.4f})"
+        return f"epoch {best:.0f} ({self.selection} {format_score(value)})"
 
     def load_weights(self, store: Store) -> Mapping[str, Tensor]:
         """Reads the weights. Raises InputError where there are none, and lists runs with some."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
+from sys import float_info
 
 from markupsafe import Markup
 
@@ -12,6 +13,12 @@ WIDTH = 480
 """User units; narrow, so that text is still legible when a phone shrinks it."""
 MARGIN = 16.0
 COLOURS = 8
+SMALLEST = 5e-324
+"""The smallest float above 0."""
+LARGEST = 1e307
+"""Largest value of a linear axis: its room would overflow beyond."""
+FLAT = 1e-13
+"""Values that differ by a smaller share of their size are one value to an axis."""
 CHARACTER = 7.2
 """Mean width of a character of the figures' font, to place text; never to cut it."""
 
@@ -89,8 +96,11 @@ class Scale:
             value, low, high = log10(value), log10(low), log10(high)
         return self.start + (value - low) / ((high - low) or 1) * (self.end - self.start)
 
-    def ticks(self) -> list[float]:
-        return log_ticks(self.low, self.high) if self.log else ticks(self.low, self.high)
+    def ticks(self) -> list[tuple[float, str]]:
+        """Returns round values on the scale, with their texts."""
+        values = log_ticks(self.low, self.high) if self.log else ticks(self.low, self.high)
+        step = 0.0 if self.log or len(values) < 2 else values[1] - values[0]
+        return [(value, tick_text(value, step)) for value in values]
 
 
 def fit_scale(values: Sequence[float], start: float, end: float, log: bool = False) -> Scale:
@@ -102,17 +112,26 @@ def fit_scale(values: Sequence[float], start: float, end: float, log: bool = Fal
     if log:
         room = 10 ** (0.04 * (log10(high) - log10(low)) or 0.2)
         # A loss may have grown to the largest float.
-        return Scale(max(low / room, 1e-300), min(high * room, 1e300), start, end, log)
-    room = 0.05 * (high - low) or abs(high) * 0.05 or 0.5
+        low, high = max(low / room, SMALLEST), min(high * room, float_info.max)
+        return Scale(low, high, start, end, log)
+    low, high = max(low, -LARGEST), min(high, LARGEST)
+    flat = high - low <= FLAT * max(abs(low), abs(high))
+    room = 0.05 * (max(abs(low), abs(high)) or 10.0) if flat else 0.05 * (high - low)
     return Scale(low - room, high + room, start, end)
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """Returns round values between low and high, at steps of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / max(wanted, 1)
-    power = 10.0 ** floor(log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-    return [round(i * step, 12) for i in range(ceil(low / step), floor(high / step) + 1)]
+    if not rough > float_info.min:
+        return []
+    exponent = floor(log10(rough))
+    factor = next(m for m in (1, 2, 5, 10) if m * 10.0**exponent >= rough * 0.999)
+    step = factor * 10.0**exponent
+    # Read from decimal digits, so that three steps of 0.1 are 0.3.
+    return [
+        float(f"{i * factor}e{exponent}") for i in range(ceil(low / step), floor(high / step) + 1)
+    ]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -124,12 +143,12 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def axes(canvas: Canvas, x: Scale, y: Scale, x_label: str, y_label: str) -> None:
     """Draws grid, ticks and names of both axes; y runs upward."""
-    for tick in y.ticks():
+    for tick, text in y.ticks():
         canvas.line(x.start, y(tick), x.end, y(tick), "grid")
-        canvas.text(x.start - 6, y(tick) + 4, tick_text(tick), "tick", "end")
-    for tick in x.ticks():
+        canvas.text(x.start - 6, y(tick) + 4, text, "tick", "end")
+    for tick, text in x.ticks():
         canvas.line(x(tick), y.start, x(tick), y.start + 4, "axis")
-        canvas.text(x(tick), y.start + 17, tick_text(tick), "tick", "middle")
+        canvas.text(x(tick), y.start + 17, text, "tick", "middle")
     canvas.line(x.start, y.start, x.end, y.start, "axis")
     canvas.text((x.start + x.end) / 2, y.start + 34, x_label, "name", "middle")
     canvas.text(x.start - 50, y.end - 8, y_label, "name")
@@ -148,13 +167,21 @@ def legend_places(names: Sequence[str], top: float) -> list[tuple[float, float]]
     return places
 
 
-def tick_text(value: float) -> str:
-    """Returns the text of a tick: "0.01", "1e5"."""
+def tick_text(value: float, step: float = 0.0) -> str:
+    """Returns the text of a tick, with the digits that tell it from the next: "0.01", "1e5",
+    "1.5e-14".
+
+    step: the distance to the next tick; 0 if the tick is a power of ten.
+    """
     if value == 0:
         return "0"
+    digits = floor(log10(abs(value))) - floor(log10(step)) if step else 0
+    digits = min(max(digits, 0), 16)
     if 1e-3 <= abs(value) < 1e5:
-        return f"{value:g}"
-    return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+        return f"{value:.{max(digits + 1, 6)}g}"
+    mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{mantissa}e{int(exponent)}"
 
 
 def short(number: float) -> str:

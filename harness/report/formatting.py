@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from math import floor, isfinite, log10
+from math import isfinite
 
 from harness.analysis.configs import name_of
 from harness.analysis.statistics import Interval
+from harness.core.text import DECIMALS, decimals_of, format_score
 
-DECIMALS = 4
 MISSING = "–"
-HUGE = 1e6
+MOST_DECIMALS = 6
+"""Most decimals of a probability, which it has near 0, one half and 1."""
 ONE_OPTION = re.compile(r"(?P<name>\w+)\((?P<option>\w+)=(?P<value>(?:(?!, \w+=).)+)\)")
 """A component's label with one option."""
 
@@ -36,31 +37,29 @@ def shorten_labels(title: str, labels: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def decimals_for(values: Iterable[float | None]) -> int:
-    """Returns the decimals for a column, by its first value that is not 0, which is the best one.
+    """Returns the decimals for a column, by its first value that is not 0, which is the best one
+    (see `decimals_of`)."""
+    known = (value for value in values if value and isfinite(value))
+    return decimals_of(next(known, 1.0))
 
-    Four below 10 (0.9832, 1.2345); fewer above (12.345, 123.45) and more below 0.1 (0.012345), so
-    that at least four digits are significant.
-    """
-    for value in values:
-        if value and isfinite(value):
-            magnitude = floor(log10(abs(value)))
-            below = DECIMALS - 1 - magnitude if magnitude < -1 else DECIMALS - max(magnitude, 0)
-            return min(max(below, 0), 12)
-    return DECIMALS
+
+def significant(value: float | None, decimals: int = DECIMALS) -> str:
+    """Returns a score with so many decimals, and three significant digits or more; "–" if it is
+    missing."""
+    return MISSING if value is None else format_score(value, decimals)
 
 
 def figure(value: float | None, decimals: int = DECIMALS) -> str:
-    """Returns a number with so many decimals; "–" if it is missing."""
-    if value is None:
-        return MISSING
-    return f"{value:.3e}" if abs(value) >= HUGE else f"{value:.{decimals}f}"
+    """Returns a number with so many decimals, which is 0 only if the number is; "–" if it is
+    missing."""
+    return MISSING if value is None else format_score(value, decimals, digits=1)
 
 
 def spread(mean: float | None, sd: float | None, decimals: int = DECIMALS) -> str:
     """Returns mean ± standard deviation: "0.9832 ± 0.0021"; "0.9832 ± –" for one seed."""
     if mean is None:
         return MISSING
-    return f"{figure(mean, decimals)} ± {figure(sd, decimals)}"
+    return f"{significant(mean, decimals)} ± {figure(sd, decimals)}"
 
 
 def signed(value: float | None, decimals: int = DECIMALS) -> str:
@@ -78,10 +77,13 @@ def bracketed(interval: Interval, decimals: int) -> str:
 
 
 def probability(value: float | None, interval: Interval | None = None) -> str:
-    """Returns ".94", or ".94 [.81, .99]", without the leading 0 as statisticians write it."""
+    """Returns ".94", or ".94 [.81, .99]", without the leading 0 as statisticians write it. A
+    probability that is not one half does not look like it: ".504"."""
     if value is None:
         return MISSING
-    text = f"{value:.2f}".removeprefix("0")
+    looks_like = (f"{value:.{decimals}f}" for decimals in range(2, MOST_DECIMALS + 1))
+    exact = (text for text in looks_like if float(text) not in (0, 0.5, 1) or float(text) == value)
+    text = next(exact, f"{value:.2g}").removeprefix("0")
     if interval is None:
         return text
     if interval.low is None or interval.high is None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from harness.core.text import HUGE
 from harness.report import figures
 from harness.report.canvas import (
     CHARACTER,
@@ -26,6 +27,8 @@ from harness.report.formatting import shorten_labels
 LEFT, RIGHT, TOP, PLOT = 62.0, 14.0, 26.0, 220.0
 BAR_HEIGHT, ROW_HEIGHT = 24.0, 36.0
 SHADES = 6
+MOST_DECIMALS = 5
+"""Most decimals of a cell; a smaller number has a power of ten."""
 SPAN = 1e3
 """Ratio of the largest to the smallest value from which a positive axis is logarithmic."""
 
@@ -76,9 +79,9 @@ def forest_plot(chart: figures.ForestPlot) -> Markup:
     ends = [v for r in chart.rows for v in (r.value, r.interval.low, r.interval.high)]
     values = [value for value in (*ends, chart.reference) if value is not None]
     x = fit_scale(values, 20, WIDTH - 20)
-    for tick in x.ticks():
+    for tick, text in x.ticks():
         canvas.line(x(tick), TOP - 6, x(tick), bottom, "grid")
-        canvas.text(x(tick), bottom + 16, tick_text(tick), "tick", "middle")
+        canvas.text(x(tick), bottom + 16, text, "tick", "middle")
     canvas.text(WIDTH / 2, bottom + 34, chart.x, "name", "middle")
     if chart.reference is not None:
         canvas.line(x(chart.reference), TOP - 6, x(chart.reference), bottom, "axis")
@@ -189,7 +192,7 @@ def heat_map(chart: figures.HeatMap) -> Markup:
     known = [value for line in chart.values for value in line if value is not None]
     low, top_value = (min(known), max(known)) if known else (0.0, 1.0)
     largest = max(map(abs, known), default=0.0)
-    decimals = min(max(2 - floor(log10(largest)), 0), 6) if largest else 2
+    decimals = max(2 - floor(log10(largest)), 0) if largest else 2
     best = (top_value if chart.higher else low) if known else None
     for j, column in enumerate(chart.columns):
         canvas.text(left + wide * (j + 0.5), 36, column, "tick", "middle")
@@ -207,7 +210,10 @@ def heat_map(chart: figures.HeatMap) -> Markup:
             kind = f"cell h{shade}" + (" best" if value == best else "")
             canvas.rect(x, y, wide - 2, high - 2, kind, f"{title}: {value:.6g}")
             ink = "on-dark" if shade >= SHADES // 2 else "on-light"
-            canvas.text(x + wide / 2 - 1, y + 17, f"{value:.{decimals}f}", f"tick {ink}", "middle")
+            text = f"{value:.{decimals}f}"
+            if value and (decimals > MOST_DECIMALS or not float(text) or abs(value) >= HUGE):
+                text = tick_text(value, abs(value) / 10)
+            canvas.text(x + wide / 2 - 1, y + 17, text, f"tick {ink}", "middle")
     return canvas.svg()
 
 

@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import TrialState
 
 from harness.core.paths import data_root
-from harness.core.text import plural
+from harness.core.text import format_score, plural
 from harness.experiment.experiment import Search
 from harness.tuning.search_loop import StackLimit
 from harness.tuning.study import TuningStudy
@@ -112,7 +112,8 @@ def outcome_lines(search: Search, studies: Sequence[TuningStudy]) -> list[str]:
         best = study.best()
         if best is not None:
             described = study.plan.describe(study.trial_of(best))
-            line += f"; best {metric} {best.values[0]:.4f} at {described} (#{best.number})"
+            value = format_score(best.values[0])
+            line += f"; best {metric} {value} at {described} (#{best.number})"
         if why := study.exhausted():
             line += f"; ended early: {why}"
         lines.append(line)

@@ -50,15 +50,20 @@ def test_a_summary_worked_by_hand() -> None:
     assert found.sd == pytest.approx(np.std([1, 2, 3, 4, 100], ddof=1))
 
 
-def test_the_interval_is_scipys_bca() -> None:
-    data = np.array(VALUES)
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-14, 1e-300, 1e12, 1e300])
+def test_the_interval_is_scipys_bca_on_whole_numbers(scale: float, seed: int) -> None:
+    """On whole numbers equal means are equal floats; the interval has no scale."""
+    hundredths = np.rint(100 * np.array(VALUES))
     theirs = stats.bootstrap(
-        (data,), np.mean, n_resamples=4000, method="BCa", random_state=rng(7)
+        (hundredths,), np.mean, n_resamples=4000, method="BCa", random_state=rng(seed)
     ).confidence_interval
 
-    ours = bootstrap(data, rng(7))
+    ours = bootstrap(hundredths * scale, rng(seed))
 
-    assert (ours.low, ours.high, ours.method) == (theirs.low, theirs.high, "BCa")
+    assert ours.method == "BCa"
+    assert ours.low == pytest.approx(theirs.low * scale, rel=1e-12, abs=0)
+    assert ours.high == pytest.approx(theirs.high * scale, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize(

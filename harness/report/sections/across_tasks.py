@@ -11,7 +11,7 @@ from harness.analysis.tournament import make_tournament
 from harness.core.text import join_with_and, plural
 from harness.report.blocks import Block, Paragraph, ReportTable, columns
 from harness.report.figures import CriticalDifferenceDiagram, Figure, ForestPlot, ForestRow
-from harness.report.formatting import bracketed, decimals_for, figure, p_value
+from harness.report.formatting import bracketed, decimals_for, p_value, significant
 from harness.report.section import Section
 
 FEWEST_TASKS = 2
@@ -42,7 +42,7 @@ def record(comparison: Comparison) -> AcrossTasks | None:
         reason = f"{finished}, of {len(tournament.tasks)}"
         return AcrossTasks(metric, tasks, left_out, names, (), None, reason)
     ranks = rank_contenders(tournament, tasks, comparison.generator("across"))
-    friedman = friedman_test(tournament.mean_scores(tasks), names)
+    friedman = friedman_test(tournament.mean_scores(tasks), names, tournament.resolution)
     return AcrossTasks(metric, tasks, left_out, names, ranks, friedman, "")
 
 
@@ -52,7 +52,12 @@ def blocks(across: AcrossTasks) -> tuple[Block, ...]:
     decimals = decimals_for(ranked.iqm for ranked in across.standings)
     titles = ("average rank", f"IQM of {across.metric}", "interval")
     rows = tuple(
-        (r.contender, f"{r.rank:.2f}", figure(r.iqm, decimals), bracketed(r.interval, decimals))
+        (
+            r.contender,
+            f"{r.rank:.2f}",
+            significant(r.iqm, decimals),
+            bracketed(r.interval, decimals),
+        )
         for r in across.standings
     )
     notes = [_friedman(across.friedman)]

@@ -13,7 +13,7 @@ from harness.analysis.configs import Config, name_of
 from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, LineChart, LineSeries, Point
-from harness.report.formatting import MISSING, decimals_for, figure, signed
+from harness.report.formatting import MISSING, decimals_for, signed, significant
 from harness.report.section import Section, about_points, points_tried
 
 ESTIMATOR = "expected maximum of k configs drawn without replacement (Tang et al., 2020)"
@@ -154,7 +154,7 @@ def _table(task: str, curves: Sequence[BudgetCurve]) -> ReportTable:
     rows = []
     for curve in curves:
         expected = [curve.expected[k - 1] if k <= len(curve.expected) else None for k in shown]
-        values = [figure(value, decimals) for value in (*expected, curve.tuned, curve.default)]
+        values = [significant(value, decimals) for value in (*expected, curve.tuned, curve.default)]
         gain = MISSING if curve.default is None else signed(curve.tuned - curve.default, decimals)
         rows.append((curve.contender, *values, gain))
     titles = (*(f"k = {k}" for k in shown), "best", "default", "tuning gains")

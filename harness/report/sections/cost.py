@@ -16,7 +16,7 @@ from harness.core.metrics import BEST_EPOCH, TRAIN_SECONDS
 from harness.core.records import Outcome
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, ScatterPlot, ScatterPoint
-from harness.report.formatting import MISSING, describe, figure
+from harness.report.formatting import MISSING, decimals_for, describe, figure, significant
 from harness.report.section import Section
 from harness.store.names import PARAM_CONFIG
 
@@ -210,11 +210,12 @@ def _table(task: str, groups: Sequence[ContenderCost]) -> ReportTable:
 
 def _front_table(costs: Costs) -> ReportTable:
     front = [config for config in costs.configs if config.priced.front]
+    decimals = decimals_for(config.priced.score for config in front)
     rows = tuple(
         (
             f"{config.task}: {config.label}" if config.task else config.label,
             figure(config.priced.cost, 3 if costs.unit == SECONDS else 1),
-            figure(config.priced.score),
+            significant(config.priced.score, decimals),
         )
         for config in sorted(front, key=lambda config: (config.task, config.priced.cost))
     )

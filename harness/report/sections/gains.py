@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.comparison import TASK, Comparison
+from harness.analysis.resolution import differences, mean_difference, noise_of, resolution_of
 from harness.analysis.statistics import Interval, bootstrap
 from harness.core.records import Outcome
 from harness.core.text import join_with_and
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns
-from harness.report.formatting import bracketed, decimals_for, figure, signed
+from harness.report.formatting import bracketed, decimals_for, signed, significant
 from harness.report.section import Section
 from harness.store.names import BOTH, DEFAULT, PARAM_CONFIG, TUNED
 
@@ -122,13 +123,15 @@ def _gain(
 ) -> TuningGain:
     seeds = tuned.index.intersection(default.index)
     a, b = np.asarray(tuned[seeds], dtype=float), np.asarray(default[seeds], dtype=float)
+    resolution = resolution_of([*tuned, *default])
+    gained, noise = differences(a, b, resolution), noise_of(a, b, resolution=resolution)
     return TuningGain(
         metric=metric,
         n=len(seeds),
         default=float(b.mean()) if b.size else None,
         tuned=float(a.mean()) if a.size else None,
-        difference=float((a - b).mean()) if a.size else None,
-        interval=bootstrap(a - b, comparison.generator("gains")),
+        difference=mean_difference(gained, noise),
+        interval=bootstrap(gained, comparison.generator("gains"), noise),
     )
 
 
@@ -138,8 +141,8 @@ def _table(task: str, studies: Sequence[StudyGains]) -> ReportTable:
         (
             study.study if gain is study.gains[0] else "",
             gain.metric,
-            figure(gain.default, decimals),
-            figure(gain.tuned, decimals),
+            significant(gain.default, decimals),
+            significant(gain.tuned, decimals),
             _difference(gain, decimals),
             str(gain.n),
         )

@@ -19,6 +19,10 @@ METHODS = {
         "Trials are paired by seed: same initial weights, split and order. Wilcoxon's signed-rank "
         "test (1945), exact with ties; Holm's adjustment (1979) over the pairs of a task."
     ),
+    "ties": (
+        "Values, means and differences are equal if they differ by rounding alone, relative to "
+        "their size. Ranks, tests, P(better) and intervals read them so."
+    ),
     "probability of improvement": (
         "Mann–Whitney's U over all combinations of seeds, averaged over tasks (Agarwal et al., "
         "2021); percentile interval by a bootstrap that resamples tasks, and seeds within each."

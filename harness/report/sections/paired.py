@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from harness.analysis.comparison import Comparison
 from harness.analysis.contenders import Pair, compare_pairs
 from harness.analysis.tournament import make_tournament
+from harness.core.text import DECIMALS
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns
 from harness.report.figures import Figure, ForestPlot, ForestRow
 from harness.report.formatting import (
-    DECIMALS,
     bracketed,
     decimals_for,
     p_value,

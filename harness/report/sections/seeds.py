@@ -12,7 +12,7 @@ from harness.analysis.statistics import Summary, summarise_values
 from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, ForestPlot, ForestRow
-from harness.report.formatting import bracketed, decimals_for, describe, figure, spread
+from harness.report.formatting import bracketed, decimals_for, describe, significant, spread
 from harness.report.section import Section
 
 
@@ -55,7 +55,7 @@ def record(comparison: Comparison) -> Seeds | None:
                 name=name,
                 settings=describe({field: config.labels[field] for field in shown}),
                 config_id=config.config_id,
-                summary=summarise_values(done.tolist(), generator),
+                summary=summarise_values(done.tolist(), generator, tournament.resolution),
                 trials=config.trials,
                 diverged=config.diverged,
                 failed=config.failed,
@@ -97,8 +97,8 @@ def _table(task: str, contenders: Sequence[ContenderSeeds]) -> ReportTable:
             of.settings,
             str(of.summary.n),
             spread(of.summary.mean, of.summary.sd, decimals),
-            figure(of.summary.median, decimals),
-            figure(of.summary.iqm, decimals),
+            significant(of.summary.median, decimals),
+            significant(of.summary.iqm, decimals),
             bracketed(of.summary.interval, decimals),
             _note(of),
         )

@@ -13,13 +13,51 @@ import pandas as pd
 from harness.analysis.comparison import Question
 from harness.core.metrics import EPOCHS_TO_TARGET, TRAIN_SECONDS
 from harness.report.section import Report, build_report, choose_sections, sections
-from harness.store.names import TAG_DEVICE, TAG_EXCLUSIVE, TAG_REASON, TAG_TARGET
+from harness.store.names import (
+    BOTH,
+    DEFAULT,
+    TAG_DEVICE,
+    TAG_EXCLUSIVE,
+    TAG_POINT_NUMBER,
+    TAG_REASON,
+    TAG_ROLE,
+    TAG_STUDY,
+    TAG_TARGET,
+    TUNED,
+)
 from harness.store.read.results import Results
 from harness.store.read.runs import StoredRun
 from tests.stored import results, seeds, trial_run
 
 SCRIPT = "<script>alert(1)</script>"
 FORMULA = "=cmd()"
+
+
+def fruitless_search(**outcome: Any) -> list[StoredRun]:
+    """A search that measured nothing: points, winners and defaults of two studies, with no score."""
+    search = [
+        {TAG_POINT_NUMBER: "0"},
+        {TAG_POINT_NUMBER: "1"},
+        {TAG_ROLE: TUNED},
+        {TAG_ROLE: DEFAULT},
+        {TAG_ROLE: BOTH},
+    ]
+    return [
+        trial_run(
+            None,
+            seed=seed,
+            lr=10.0**place,
+            optimizer=study,
+            tags={TAG_STUDY: study, **tags},
+            metrics={TRAIN_SECONDS: 1.0},
+            **outcome,
+        )
+        for study in ("sgd", "adam")
+        for place, tags in enumerate(search)
+        for seed in range(2)
+    ]
+
+
 POOR: dict[str, list[StoredRun]] = {
     "nothing done": [trial_run(outcome="failed", status="FAILED"), trial_run(outcome=None, seed=1)],
     "all diverged": seeds([None, None]),
@@ -39,6 +77,14 @@ POOR: dict[str, list[StoredRun]] = {
         ),
     ],
     "no metric": [trial_run(None), trial_run(None, lr=0.2)],
+    "a search that diverged": fruitless_search(outcome="diverged"),
+    "a search that failed": fruitless_search(outcome="failed", status="FAILED"),
+    "a search without its metric": fruitless_search(),
+    "a search's points alone": fruitless_search(outcome="diverged")[:4],
+    "two devices without a metric": [
+        trial_run(None, metrics={TRAIN_SECONDS: 1.0}, tags={TAG_DEVICE: device}, device=device)
+        for device in ("cpu", "cuda")
+    ],
 }
 
 

@@ -74,7 +74,7 @@ class Comparison:
     trials: the trials that are compared, a row each: `run_id`, `run_name`, `outcome`, `config_id`,
         `seed` and the other fields as text, `exclusive`, `device_name`, and each scalar by its name
         in MLflow, its last value (`core.metrics.TRAIN_SECONDS`, "best/val/accuracy"); all columns
-        are described at `Results.trials`.
+        are described at `Results.trials`. The score's columns are there even if no trial has it.
     configs: all configs, ranked within each task.
     shown: the fields that differ among configs, without the data set; empty for a single config.
     groups: the best config of each combination of `by`; by default, of each model and optimizer.
@@ -131,6 +131,7 @@ def compare(results: Results, question: Question) -> Comparison:
     planned, tried, unplanned, missing = _split_trials(results, question)
     trials = require_matching(planned, results.fields, question.where)
     score = choose_score(results.scalars, results.metric, results.direction, question.metric)
+    trials = _with_columns(trials, [score.column, score.test_column])
     configs, varied = _ranked(trials, results.fields, score)
     require_known(question.by, configs[0].labels, "--by: no field")
     by = question.by
@@ -162,6 +163,12 @@ def compare(results: Results, question: Question) -> Comparison:
         details=results.details,
         tuning=_tuning(results, tried, question),
     )
+
+
+def _with_columns(trials: pd.DataFrame, names: Sequence[str | None]) -> pd.DataFrame:
+    """Returns the trials with these columns, NaN where no trial has the scalar."""
+    lacking = [name for name in names if name is not None and name not in trials]
+    return trials.assign(**dict.fromkeys(lacking, np.nan)) if lacking else trials
 
 
 def _split_trials(

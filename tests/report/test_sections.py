@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from harness.analysis.comparison import Question, compare
 from harness.core.errors import InputError
 from harness.report.blocks import ReportTable
-from harness.report.data_formats import json_text
+from harness.report.data_formats import csv, json_text
 from harness.report.html import html
 from harness.report.markup import latex, markdown
 from harness.report.section import Report, Section, build_report, choose_sections, sections
@@ -319,6 +319,7 @@ def test_poor_results_give_a_valid_report_in_all_sections(case: str) -> None:
     built = whole_report(with_run_details(results(*POOR[case])))
     parsed = json.loads(json_text([built]))
     assert parsed["experiments"][0]["experiment"] == "demo"
+    assert csv([built]).startswith("experiment,rank,")
     for text in (terminal([built]), markdown([built]), latex([built]), html([built])):
         assert not re.search(r"\bnan\b|>None<|\binf\b", text)
     assert SCRIPT not in html([built])

@@ -34,7 +34,7 @@ FORMULA = "=cmd()"
 
 
 def fruitless_search(**outcome: Any) -> list[StoredRun]:
-    """A search that measured nothing: points, winners and defaults of two studies, with no score."""
+    """A search without a score: points, winners and defaults of two studies."""
     search = [
         {TAG_POINT_NUMBER: "0"},
         {TAG_POINT_NUMBER: "1"},

@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
-from harness.analysis.configs import OUTCOMES, Config, label_configs, summarise, varying
+from harness.analysis.configs import OUTCOMES, STUDY, Config, label_configs, summarise, varying
 from harness.analysis.expectations import PublishedFigure, check
 from harness.analysis.ranking import ConfigGroup, Score, best_of_each, choose_score, rank
 from harness.analysis.resolution import resolution_of, resolve_table
@@ -24,8 +24,6 @@ from harness.store.read.run_details import JoinedRunDetails, RunDetails
 
 TASK = "dataset"
 """Trials of different data sets are never ranked against each other."""
-STUDY = "study"
-"""Label of a search's trials: the study that asked for them, or that they were retrained for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

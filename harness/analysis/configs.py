@@ -11,12 +11,19 @@ import pandas as pd
 
 from harness.analysis.resolution import power_of_two
 from harness.core.records import Outcome
-from harness.experiment.trial import MAIN_COMPONENTS, MAIN_FIELDS, NOT_IN_CONFIG_ID
+from harness.experiment.trial import (
+    COMPONENT_FIELDS,
+    MAIN_COMPONENTS,
+    MAIN_FIELDS,
+    NOT_IN_CONFIG_ID,
+)
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 
 OUTCOMES = ("done", "diverged", "failed", "interrupted", "running")
 """Every outcome that a trial may have."""
-SELF_EXPLANATORY = (*MAIN_COMPONENTS, "study", "experiment")
+STUDY = "study"
+"""Label of a search's trials: the study that asked for them, or that they were retrained for."""
+SELF_EXPLANATORY = (*MAIN_COMPONENTS, STUDY, "experiment")
 """Fields whose values need no field name beside them: "adam", but "lr 0.1"."""
 _NOT_OF_A_CONFIG = {PARAM_TRIAL, PARAM_CONFIG, *NOT_IN_CONFIG_ID}
 
@@ -161,3 +168,21 @@ def name_of(labels: Mapping[str, str], fields: Sequence[str]) -> str:
     return ", ".join(
         labels[name] if name in SELF_EXPLANATORY else f"{name} {labels[name]}" for name in fields
     )
+
+
+def settings_of(
+    labels: Mapping[str, str], shown: Sequence[str], named_by: Sequence[str]
+) -> dict[str, str]:
+    """Returns the labels of the fields `shown` that the name of a contender does not say already.
+
+    named_by: the fields that make the name. The label of a study has fields of its own: "sgd", or
+        "sgd batch_size=32".
+    """
+    study = f" {labels[STUDY]} " if STUDY in named_by else ""
+    return {
+        name: labels[name]
+        for name in shown
+        if name not in named_by
+        and f" {name}={labels[name]} " not in study
+        and not (name in COMPONENT_FIELDS and f" {labels[name]} " in study)
+    }

@@ -70,6 +70,10 @@ class DataMissing(InputError):
     """A file of a data set does not exist. The message says which file is expected where."""
 
 
+class NoResults(InputError):
+    """The store has no results of an experiment, or does not exist yet."""
+
+
 class StoreError(HarnessError):
     """The MLflow store cannot be opened, read or written."""
 

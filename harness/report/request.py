@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 from harness.analysis.comparison import Question
 from harness.analysis.trials import join
 from harness.components.shared.data_files import offline
-from harness.core.errors import DataMissing, InputError, Problem
+from harness.core.errors import DataMissing, InputError, NoResults, Problem
 from harness.core.paths import data_root
 from harness.core.text import distinct_parts
 from harness.experiment.loading import load
@@ -48,6 +50,20 @@ class Request:
     question: Question
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An experiment of the command line.
+
+    file: where it was read from; "" if its name was given. command: what runs the file.
+    plan: of the file; None if its data is not available, or if the name was given.
+    """
+
+    name: str
+    file: str = ""
+    command: str = ""
+    plan: Plan | None = None
+
+
 def read_requests(arguments: argparse.Namespace) -> list[Request]:
     """Returns what the command line asks for.
 
@@ -64,7 +80,8 @@ def read_requests(arguments: argparse.Namespace) -> list[Request]:
     )
     # Files are read before the store is opened, so that a mistake in one is reported first.
     experiments = [_experiment(name_or_file) for name_or_file in arguments.experiments]
-    stores = [open_existing_store(uri) for uri in arguments.store or [None]]
+    with _says_to_run(next((asked for asked in experiments if asked.file), None)):
+        stores = [open_existing_store(uri) for uri in arguments.store or [None]]
     requests = list(_read(stores, experiments, question))
     return [_joined(requests)] if arguments.join else requests
 
@@ -103,51 +120,79 @@ def write_html(requests: Sequence[Request], path: Path) -> None:
         raise InputError(f"--html {path}: cannot be written: {error.strerror}") from None
 
 
-def _experiment(name_or_file: str) -> tuple[str, Plan | None]:
-    """Returns an experiment's name, and its plan if a file was given whose data is available."""
+def _experiment(name_or_file: str) -> Asked:
+    """Reads a file, and plans it if its data is available."""
     if not name_or_file.endswith(SUFFIXES):
-        return name_or_file, None
+        return Asked(name_or_file)
     with offline("comparing downloads nothing"):
         experiment = load(name_or_file)
+        command = "sweep" if experiment.search is None else "search"
+        asked = Asked(experiment.name, name_or_file, command)
         try:
-            return experiment.name, make_plan(experiment, data_root())
+            return replace(asked, plan=make_plan(experiment, data_root()))
         except DataMissing as error:
             print(
                 f"note: comparing all trials of {experiment.name!r}, not only those that "
                 f"{name_or_file} asks for now: its data is needed to tell them apart: {error}",
                 file=sys.stderr,
             )
-            return experiment.name, None
+            return asked
+
+
+@contextmanager
+def _says_to_run(asked: Asked | None) -> Iterator[None]:
+    """Raises InputError with the command that runs a file, where the store has no results of it."""
+    try:
+        yield
+    except NoResults as error:
+        if asked is None or not asked.file:
+            raise
+        reason = error.problems[0].what
+        command = f"python -m harness.{asked.command} {shlex.quote(asked.file)}"
+        raise InputError(
+            Problem(f"not run yet: {reason}", where=asked.file, hint=f"run it first: {command}")
+        ) from error
 
 
 def _read(
-    stores: Sequence[Store], experiments: Sequence[tuple[str, Plan | None]], question: Question
+    stores: Sequence[Store], experiments: Sequence[Asked], question: Question
 ) -> Iterator[Request]:
     """Reads each experiment from each store, by default the experiment that was run last."""
     for store, store_name in zip(stores, distinct_parts([s.label for s in stores]), strict=True):
-        asked = experiments or [(name, None) for name in experiment_names(store)[:1]]
-        if not asked:
+        every = experiments or [Asked(name) for name in experiment_names(store)[:1]]
+        if not every:
             raise InputError("the store has no experiments yet: run a sweep first")
-        for name, plan in asked:
-            label = f"{name} @ {store_name}" if len(stores) > 1 else name
-            if plan is None:
-                yield Request(label, read_results(store, name), question)
-                continue
-            planned = question.of_plan(plan)
-            if plan.experiment.search is not None:
+        for asked in every:
+            label = f"{asked.name} @ {store_name}" if len(stores) > 1 else asked.name
+            plan = asked.plan
+            with _says_to_run(asked):
+                goal = plan.experiment.goal if plan else None
+                results = read_results(store, asked.name, goal)
+            wanted = question.of_plan(plan) if plan else question
+            if plan and plan.experiment.search is not None:
                 # A search's file does not list the points that it tried, nor their winners.
-                planned = replace(planned, planned=None, seeds=None)
-            yield Request(label, read_results(store, name, plan.experiment.goal), planned)
+                wanted = replace(wanted, planned=None, seeds=None)
+            yield Request(label, results, wanted)
 
 
 def _joined(requests: Sequence[Request]) -> Request:
-    if len(requests) < 2:
-        raise InputError("--join needs two experiments or two stores")
+    """Joins experiments into one. A run counts once, also if its experiment is named twice, by name
+    and by file, or lies in two stores of which one is a copy."""
     question = replace(requests[0].question, planned=None, expect=())
     planned = [request.question.planned for request in requests]
     if all(trial_ids is not None for trial_ids in planned):
         every = {trial_id for trial_ids in planned for trial_id in trial_ids or ()}
         question = replace(question, planned=every)
-    labels = [request.label for request in requests]
-    results = join([request.results for request in requests], labels)
+    distinct: list[Request] = []
+    counted: set[str] = set()
+    for request in requests:
+        new = request.results.trials.loc[lambda trials: ~trials["run_id"].isin(counted)]
+        counted.update(new["run_id"])
+        if len(new):
+            distinct.append(replace(request, results=replace(request.results, trials=new)))
+    if len(distinct) < 2:
+        again = f"; {requests[0].label} was named {len(requests)} times" if requests[1:] else ""
+        raise InputError(f"--join needs two experiments or two stores{again}")
+    labels = [request.label for request in distinct]
+    results = join([request.results for request in distinct], labels)
     return Request(results.experiment, results, question)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.core.errors import InputError, Problem, StoreError, did_you_mean
+from harness.core.errors import NoResults, Problem, StoreError, did_you_mean
 from harness.core.files import file_lock
 from harness.store.read.runs import ClientReader, MetricPoint, RunSummary, StoredRun
 from harness.store.read.tables import TableReader
@@ -202,9 +202,7 @@ def open_existing_store(uri: str | None = None) -> Store:
     address = uri or default_uri()
     path = Path(address.removeprefix("sqlite:///").partition("?")[0])
     if address.startswith("sqlite:///") and not path.is_file():
-        raise InputError(
-            Problem(f"no results yet: {path} does not exist", hint="run a sweep first")
-        )
+        raise NoResults(Problem(f"no results yet: {path} does not exist", hint="run a sweep first"))
     return open_store(uri=uri)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,12 @@ grid:
 expect:
   - {metric: test/accuracy, value: 0.5, tolerance: 0.1, source: nobody}
 """
+TUNED = """\
+name: tuned
+trial: {dataset: digits, model: mlp, optimizer: sgd, lr: 0.1}
+search: {trials: 1, space: {lr: {low: 0.1, high: 1}}}
+"""
+IMAGES = FILE.replace("digits", "mnist")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +96,7 @@ def test_comparing_downloads_nothing(
     downloads: list[Path] = []
     monkeypatch.setattr(MNISTFamily, "_download", lambda self, folder: downloads.append(folder))
     monkeypatch.setenv("HARNESS_DATA", str(project / "nothing"))
-    (project / "images.yaml").write_text(FILE.replace("digits", "mnist"))
+    (project / "images.yaml").write_text(IMAGES)
 
     assert main(["images.yaml"]) == 0
 
@@ -179,6 +186,14 @@ def test_a_table_shows_20_configs_by_default(
         (["grid", "--baseline", "adan"], "did you mean 'adam'"),
         (["grid", "--section", "pared"], "did you mean 'paired'"),
         (["grid", "--join"], "--join needs two"),
+        (
+            ["grid", "grid", "--join"],
+            "--join needs two experiments or two stores; grid was named 2",
+        ),
+        (
+            ["a.yaml", "from-file", "--join"],
+            "--join needs two experiments or two stores; from-file",
+        ),
         (["grid", "--store", "sqlite:////nowhere/mlflow.db"], "does not exist"),
     ],
 )
@@ -190,6 +205,57 @@ def test_bad_questions_end_with_2(
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        (FILE, "sweep"),
+        (IMAGES, "sweep"),
+        (TUNED, "search"),
+    ],
+    ids=["sweep", "data not here", "search"],
+)
+@pytest.mark.parametrize("store", [True, False], ids=["store", "no store"])
+def test_a_file_that_was_never_run_says_how_to_run_it(
+    project: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    command: str,
+    store: bool,
+) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "nothing"))
+    if not store:
+        monkeypatch.chdir(tmp_path)
+    file = tmp_path / "never run.yaml"
+    file.write_text(text.replace("name: from-file", "name: grids"))
+
+    assert main([str(file)]) == 2
+
+    message = capsys.readouterr().err
+    assert f"error: {file}: not run yet: no " in message
+    assert f"run it first: python -m harness.{command} '{file}'" in message
+    assert "--join" not in message
+
+
+def test_a_run_counts_once_however_often_it_is_named(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By name twice, by name and by file, and in a copy of its store that went on."""
+    database = f"sqlite:///{project}/mlruns/mlflow.db"
+    copy = tmp_path / "mlruns" / "mlflow.db"
+    shutil.copytree(project / "mlruns", copy.parent)
+    add(open_store(tmp_path), "grid", [trial_run(0.5, lr=7.0)], begin=10_000)
+    for named, trials in (
+        (["grid", "grid", "from-file"], 36 + 3),
+        (["from-file", "a.yaml", "grid"], 36 + 3),
+        (["a.yaml", "grid", "a.yaml"], 36 + 3),
+        (["grid", "--store", database, "--store", f"sqlite:///{copy}"], 36 + 1),
+    ):
+        assert main([*named, "--join", "--by", "experiment"]) == 0
+        assert f"{trials} trials" in capsys.readouterr().out, named
 
 
 def test_without_a_store_nothing_is_created(

@@ -22,7 +22,7 @@ from harness.report.html import html
 from harness.report.markup import latex, markdown
 from harness.report.section import Report, Section, build_report, choose_sections, sections
 from harness.report.terminal import terminal
-from harness.store.names import TAG_POINT_NUMBER
+from harness.store.names import TAG_POINT_NUMBER, TAG_ROLE, TAG_STUDY, TUNED
 from tests.report_support import (
     FORMULA,
     POOR,
@@ -287,6 +287,32 @@ def test_a_search_ranks_its_winners_and_describes_its_points() -> None:
     assert [curve.configs for curve in report.record("budget").curves] == [24, 24]
     assert not report.record("best_of_each").rates_differ
     assert "about the 48 points that the search tried" in terminal([report])
+
+
+@pytest.mark.parametrize(
+    ("study", "fields", "settings"),
+    [
+        ("sgd", {}, "lr 0.1"),
+        ("sgd batch_size=32", {"batch_size": 32}, "lr 0.1"),
+        ("batch_size=32", {"batch_size": 32}, "lr 0.1, sgd"),
+        ("lr=0.1 sgd", {}, ""),
+        ("all", {}, "lr 0.1, sgd"),
+    ],
+)
+def test_a_studys_settings_do_not_repeat_its_name(
+    study: str, fields: dict[str, Any], settings: str
+) -> None:
+    tags = {TAG_STUDY: study, TAG_ROLE: TUNED}
+    other = {TAG_STUDY: "other", TAG_ROLE: TUNED}
+    mine = seeds([0.9, 0.8], lr=0.1, optimizer="sgd", tags=tags, **fields)
+    report = whole_report(
+        results(*mine, *seeds([0.7, 0.6], lr=7.0, optimizer="adam", batch_size=64, tags=other))
+    )
+
+    (leader,) = report.record("verdict").standings[0].leaders
+    first = report.record("seeds").contenders[0]
+    for of in (leader, first):
+        assert (of.name, of.settings) == (study, settings)
 
 
 def test_nothing_tuned_has_no_best_learning_rates() -> None:

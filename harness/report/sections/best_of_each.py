@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analysis.comparison import STUDY, Comparison
+from harness.analysis.comparison import Comparison
+from harness.analysis.configs import STUDY
 from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task
 from harness.report.config_table import ConfigRow, config_columns, config_rows
 from harness.report.section import Section

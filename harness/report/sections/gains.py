@@ -12,7 +12,7 @@ from harness.analysis.comparison import TASK, Comparison
 from harness.analysis.resolution import differences, mean_difference, noise_of, resolution_of
 from harness.analysis.statistics import Interval, bootstrap
 from harness.core.records import Outcome
-from harness.core.text import join_with_and
+from harness.core.text import join_with_and, plural
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns
 from harness.report.formatting import bracketed, decimals_for, signed, significant
 from harness.report.section import Section
@@ -83,7 +83,7 @@ def blocks(gains: Gains) -> tuple[Block, ...]:
             f"The search found nothing better than the default of {join_with_and(default_won)}."
         )
     if unfinished := sum(study.unfinished for study in gains.studies):
-        notes.append(f"Not done, and left out of the means: {unfinished} trials.")
+        notes.append(f"Not done, and left out of the means: {plural(unfinished, 'trial')}.")
     return (Paragraph(INTRO), *tables, *map(Paragraph, notes))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.analysis.comparison import Comparison
+from harness.analysis.configs import settings_of
 from harness.analysis.statistics import Summary, summarise_values
 from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task, columns, with_task
@@ -43,8 +44,7 @@ def record(comparison: Comparison) -> Seeds | None:
     if tournament is None:
         return None
     generator = comparison.generator("seeds")
-    known = (*tournament.contend_by, *tournament.task_fields)
-    shown = [name for name in comparison.shown if name not in known]
+    shown = [name for name in comparison.shown if name not in tournament.task_fields]
     contenders = []
     for (task, name), entry in tournament.entries.items():
         config = entry.config
@@ -53,7 +53,7 @@ def record(comparison: Comparison) -> Seeds | None:
             ContenderSeeds(
                 task=task,
                 name=name,
-                settings=describe({field: config.labels[field] for field in shown}),
+                settings=describe(settings_of(config.labels, shown, tournament.contend_by)),
                 config_id=config.config_id,
                 summary=summarise_values(done.tolist(), generator, tournament.resolution),
                 trials=config.trials,

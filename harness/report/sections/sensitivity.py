@@ -9,8 +9,8 @@ from math import isfinite
 
 import numpy as np
 
-from harness.analysis.comparison import STUDY, Comparison
-from harness.analysis.configs import name_of
+from harness.analysis.comparison import Comparison
+from harness.analysis.configs import STUDY, name_of
 from harness.analysis.sensitivity import KEPT, FinalScores, Sensitivity, sensitivity
 from harness.analysis.tournament import varying_task_fields
 from harness.core.metrics import FINAL

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
+from harness.analysis.configs import settings_of
 from harness.analysis.contenders import Improvement
 from harness.analysis.headline import FEWEST_SEEDS, Evidence, Headline, headline
 from harness.analysis.ranking import ConfigGroup
@@ -160,7 +161,7 @@ def _standing(task: str, comparison: Comparison) -> TaskStanding:
 def _leader(group: ConfigGroup, comparison: Comparison) -> Leader:
     best = group.best
     name = {field: best.labels[field] for field in comparison.contend_by}
-    settings = {field: best.labels[field] for field in comparison.shown if field not in name}
+    settings = settings_of(best.labels, comparison.shown, comparison.contend_by)
     return Leader(describe(name), describe(settings), best.config_id, best.mean, best.sd, best.n)
 
 

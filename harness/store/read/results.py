@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from harness.core.errors import InputError, Problem, StoreError, did_you_mean
+from harness.core.errors import NoResults, Problem, StoreError, did_you_mean
 from harness.core.metrics import (
     BEST,
     BEST_EPOCH,
@@ -94,7 +94,7 @@ def read_results(store: Store, experiment: str, goal: Goal | None = None) -> Res
 
     goal: what trials are selected on, by default the goal of the newest sweep or study. The best
     epochs of trials that ran under another goal are taken from their histories.
-    Raises InputError if there is no such experiment or it has no trials, StoreError if the store
+    Raises NoResults if there is no such experiment or it has no trials, StoreError if the store
     cannot be read.
     """
     find = store.client.get_experiment_by_name
@@ -102,10 +102,10 @@ def read_results(store: Store, experiment: str, goal: Goal | None = None) -> Res
     if stored is None or stored.lifecycle_stage != "active":
         known = experiment_names(store)
         hint = did_you_mean(experiment, known) if known else "the store has no experiments yet"
-        raise InputError(Problem(f"no experiment is named {experiment!r}", hint=hint))
+        raise NoResults(Problem(f"no experiment is named {experiment!r}", hint=hint))
     results = results_table(experiment, store.runs(stored.experiment_id))
     if results is None:
-        raise InputError(f"experiment {experiment!r} has no trials yet: run its sweep first")
+        raise NoResults(f"experiment {experiment!r} has no trials yet: run its sweep first")
     details = RunDetails(store, results.parent_id)
     goal = goal or Goal(results.metric, results.direction, results.target)
     return replace(

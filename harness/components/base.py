@@ -27,8 +27,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.core.errors import InputError
-
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -90,7 +88,8 @@ class LazyInputs(Protocol):
 class Examples:
     """Inputs and their targets, before preprocessing.
 
-    inputs: [N, …], uint8 for images and float32 for tables; or `LazyInputs`.
+    inputs: [N, …], uint8 for images; float64 for tables, which are rounded to float32 once they are
+        prepared (float32 is taken as it is); or `LazyInputs`.
     targets: [N] int64 class numbers, or [N, targets] float32 for a regression.
     """
 
@@ -173,26 +172,6 @@ class Imputer:
     columns: tuple[str, ...]
     categories: tuple[tuple[int, int], ...] = ()
 
-    def fit(self, train: Tensor) -> Tensor:
-        """Returns the fill value of each column, [features], of `train`, [N, features].
-
-        Raises InputError if a column has no known value.
-        """
-        import torch
-
-        unknown = train.isnan().all(0)
-        if unknown.any():
-            names = [self.columns[i] for i in unknown.nonzero().flatten().tolist()]
-            raise InputError(f"no value to impute from in the training split: {', '.join(names)}")
-        if self.strategy == "mean":
-            fill = train.double().nanmean(0).float()
-        else:  # Column by column: torch's quantile takes at most 16 million values.
-            fill = torch.stack([column.nanquantile(0.5) for column in train.T])
-        for start, stop in self.categories:
-            fill[start:stop] = 0
-            fill[start + int(torch.nansum(train[:, start:stop], 0).argmax())] = 1
-        return fill
-
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
@@ -200,12 +179,14 @@ class TableColumns:
 
     numeric: columns that are read as numbers, in the order of the inputs.
     categorical: the columns that follow, each with its categories, which are one-hot encoded.
+    text: categorical columns that are read as they are written, so that 007 and 7 are two.
     header: True if such a table always begins with a header line; otherwise it may.
     separator, decimal: the CSV dialect.
     """
 
     numeric: tuple[str, ...]
     categorical: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    text: tuple[str, ...] = ()
     header: bool = False
     separator: str = ","
     decimal: str = "."
@@ -306,7 +287,8 @@ class Component:
     tiny: sets of options that the contract tests run. They should be small and fast, and together
         reach every branch.
     revision: raised when the component changes so that the same options give other numbers. Above
-        1 it is a part of the id of the component's trials.
+        1 it is a part of the id of the component's trials. A function, `(options) → revision`,
+        where other numbers come with some options only.
     """
 
     kind: ClassVar[str]
@@ -315,7 +297,7 @@ class Component:
     reference: str
     options: type[Options] = Options
     tiny: tuple[Mapping[str, Any], ...] = field(default=({},))
-    revision: int = 1
+    revision: int | Callable[[Any], int] = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,9 +82,9 @@ class Choice(Generic[ComponentT]):
             at_default = getattr(self.options, name) == info.get_default(call_default_factory=True)
             if extra.get("not_in_id") or (extra.get("not_in_id_at_default") and at_default):
                 del identity[name]
-        if self.component.revision > 1:
-            identity["revision"] = self.component.revision
-        return identity
+        revision = self.component.revision
+        number = revision(self.options) if callable(revision) else revision
+        return identity | ({"revision": number} if number > 1 else {})
 
     def changed(self) -> dict[str, Any]:
         """Returns the options that differ from their defaults."""

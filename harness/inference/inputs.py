@@ -93,11 +93,15 @@ def _read_table(path: Path, raw: RawData) -> FileInputs:
         raise InputError(Problem(f"has an empty cell in column {frame.columns[column]!r}", where))
     try:
         # Copied, as torch takes no columns in reverse order.
-        values = dataframes.encode_inputs(frame, columns) if columns else frame.to_numpy().copy()
+        if columns is not None:
+            file = dataframes.CSVFile(path, columns.separator, columns.decimal)
+            values = dataframes.encode_inputs(frame, columns, file.text)
+        else:
+            values = frame.to_numpy().copy()
     except InputError as error:
         raise InputError([Problem(p.what, str(path), p.hint) for p in error.problems]) from error
     names = tuple(f"{path.name}:{line}" for line in lines)
-    return FileInputs(names, torch.tensor(values, dtype=torch.float32))
+    return FileInputs(names, torch.tensor(values, dtype=torch.float64))
 
 
 def _row_lines(path: Path, n: int) -> Sequence[int]:
@@ -140,7 +144,8 @@ def _read_numbers(
         cell = cells.iloc[row + skipped, positions[column]]
         where = f"{path}:{row + skipped + 1}"
         raise InputError(Problem(f"column {positions[column] + 1} is no number: {cell!r}", where))
-    frame = numbers.iloc[skipped:, positions]
+    # Python's own conversion is exact, whatever the version of pandas.
+    frame = cells.iloc[skipped:, positions].astype(object).astype(float)
     frame.columns = columns.names if columns is not None else [p + 1 for p in positions]
     return frame, range(skipped + 1, len(cells) + 1)
 

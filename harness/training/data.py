@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Subset
@@ -18,6 +20,7 @@ from harness.components.base import (
     RawData,
     SplitRule,
 )
+from harness.components.shared.column_statistics import StandardScaler, fill_values, to_float32
 from harness.components.shared.splitting import training_size, validation_size
 from harness.core.errors import HarnessError
 from harness.core.seeding import generator, split_random_state
@@ -29,6 +32,9 @@ from harness.training.batch_sources import (
     SubsetSource,
 )
 from harness.training.shared_data import cached
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CACHED_DATASETS = 2
 """Loaded data sets that stay in memory between trials."""
@@ -202,54 +208,39 @@ def _take(examples: Examples, indices: Tensor) -> Examples:
 
 
 def _preprocess(raw: RawData, splits: Mapping[str, Examples]) -> Mapping[str, Examples]:
-    """Fills in missing values (NaN) and standardises features, both fitted on the training split.
+    """Returns splits of images and of float32 tables as they are, unless the data set says more.
 
-    Raises InputError if a column has no value in the training split.
+    Tables are computed in float64: missing values (NaN) are filled in, features are standardised,
+    both fitted on the training split, and the result is rounded to float32.
+    Raises InputError if a column has no value in the training split, or values that float32 cannot
+    represent.
     """
-    if raw.imputer is not None:
-        fill = raw.imputer.fit(_features(splits["train"]))
-        splits = _map_features(lambda inputs: inputs.where(~inputs.isnan(), fill), splits)
-    return standardise(splits) if raw.standardise else splits
-
-
-def standardise(splits: Mapping[str, Examples]) -> Mapping[str, Examples]:
-    """Standardises the features of all splits, fitted on the training split."""
-    return _map_features(StandardScaler.fit(_features(splits["train"])), splits)
-
-
-def _map_features(
-    function: Callable[[Tensor], Tensor], splits: Mapping[str, Examples]
-) -> Mapping[str, Examples]:
+    changed = raw.standardise or raw.imputer is not None
+    if not changed and getattr(splits["train"].inputs, "dtype", None) != torch.float64:
+        return splits
+    prepare = _table_preparation(raw, _features(splits["train"]))
     return {
-        name: replace(examples, inputs=function(_features(examples)))
+        name: replace(examples, inputs=torch.from_numpy(prepare(_features(examples))))
         for name, examples in splits.items()
     }
 
 
-@dataclass(frozen=True, slots=True)
-class StandardScaler:
-    """scikit-learn's StandardScaler: (x − mean) / deviation, for each feature.
-
-    mean, deviation: [features] float64; the population's deviation, 1 for a constant feature.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    @classmethod
-    def fit(cls, inputs: Tensor) -> StandardScaler:
-        """inputs: [N, features] of the training split."""
-        exact = inputs.double()
-        mean, deviation = exact.mean(0), exact.std(0, correction=0)
-        # The deviation of a constant feature may be a rounding error instead of 0.
-        smallest = 10 * torch.finfo(torch.float64).eps * mean.abs().clamp(min=1)
-        return cls(mean, torch.where(deviation > smallest, deviation, 1.0))
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        return ((inputs.double() - self.mean) / self.deviation).float()
-
-
-def _features(examples: Examples) -> Tensor:
+def _features(examples: Examples) -> NDArray[Any]:
+    """Returns the inputs as float64."""
     if not isinstance(examples.inputs, Tensor):
         raise HarnessError("a data set that is read from disk by example cannot be standardised")
-    return examples.inputs
+    return examples.inputs.double().numpy()
+
+
+def _table_preparation(raw: RawData, train: NDArray[Any]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Returns the function from a split's inputs to its prepared inputs. train: [N, features]."""
+    names = raw.columns.inputs if raw.columns else tuple(map(str, range(1, train.shape[1] + 1)))
+    fill = None if raw.imputer is None else fill_values(raw.imputer, train)
+
+    def filled(inputs: NDArray[Any]) -> NDArray[Any]:
+        return inputs if fill is None else np.where(np.isnan(inputs), fill, inputs)
+
+    scaler = StandardScaler.fit(filled(train))
+    if raw.standardise:
+        return lambda inputs: to_float32(scaler(filled(inputs)), names)
+    return lambda inputs: to_float32(filled(inputs), names, scaler.original_deviation)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.components.base import Imputer, Task
+from harness.components.base import Task
 from harness.components.datasets import csv
 from harness.core.errors import InputError
 from harness.training.batch_sources import BatchSource, InMemorySource
@@ -182,30 +182,6 @@ def test_other_separators_and_decimal_points(tmp_path) -> None:
 def test_a_changed_table_is_read_again(tmp_path) -> None:
     assert len(table(tmp_path, "x,kind\n1,a\n2,b\n").train) == 2
     assert len(table(tmp_path, "x,kind\n1,a\n2,b\n3,b\n").train) == 3
-
-
-@pytest.mark.parametrize("by", ["mean", "median"])
-def test_imputation_is_scikit_learns(by) -> None:
-    from sklearn.impute import SimpleImputer
-
-    inputs = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-    inputs[torch.rand(50, 4, generator=torch.Generator().manual_seed(1)) < 0.3] = torch.nan
-    fill = Imputer(by, tuple("abcd")).fit(inputs)
-    reference = SimpleImputer(strategy=by).fit(inputs.double().numpy()).statistics_
-    assert np.allclose(fill, reference, rtol=1e-6)
-
-
-def test_a_missing_category_becomes_the_most_frequent() -> None:
-    nan = torch.nan
-    train = torch.tensor([[1, 0, 5], [0, 1, 6], [0, 1, 7], [nan, nan, nan]])
-    fill = Imputer("mean", ("a", "b", "c"), categories=((0, 2),)).fit(train)
-    assert fill.tolist() == [0, 1, 6]
-
-
-def test_a_column_without_a_known_value_cannot_be_imputed() -> None:
-    train = torch.tensor([[1.0, torch.nan], [2.0, torch.nan]])
-    with pytest.raises(InputError, match=r"training split: b$"):
-        Imputer("mean", ("a", "b")).fit(train)
 
 
 def test_what_is_filled_in_comes_from_the_training_split_alone(tmp_path) -> None:

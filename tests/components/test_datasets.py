@@ -62,8 +62,8 @@ def test_loads_what_it_describes(dataset, given, synthetic_root, data_root) -> N
         lazy = not isinstance(examples.inputs, torch.Tensor)
         inputs = torch.stack(list(map(examples.inputs.__getitem__, range(len(examples)))))
         assert lazy or torch.equal(inputs, examples.inputs)
-        assert inputs.dtype == (torch.uint8 if info.is_image else torch.float32)
-        ready = raw.prepare(inputs) if raw.prepare else inputs
+        assert inputs.dtype in ([torch.uint8] if info.is_image else [torch.float64, torch.float32])
+        ready = raw.prepare(inputs) if raw.prepare else inputs.float()
         assert ready.dtype == torch.float32
         assert ready.shape == (len(examples), *info.shape)
         if info.task is Task.REGRESSION:
@@ -142,7 +142,7 @@ def test_toy_tables_are_scikit_learns(name) -> None:
     bunch = loader(scaled=False) if name == "diabetes" else loader()
     dataset = registered(Dataset)[name]
     raw = dataset.load(dataset.options(), Path("nowhere"))
-    assert torch.equal(tensor_inputs(raw.train), torch.tensor(bunch.data, dtype=torch.float32))
+    assert torch.equal(tensor_inputs(raw.train), torch.tensor(bunch.data, dtype=torch.float64))
     assert raw.train.targets.flatten().tolist() == bunch.target.tolist()
     assert raw.split == SplitRule(test_fraction=0.2, seed=0, stratify=False)
     assert raw.standardise
@@ -182,7 +182,7 @@ def test_housing_is_scikit_learns(housing) -> None:
         data_home=housing / "sklearn", download_if_missing=False, return_X_y=True
     )
     raw = california_housing.load(california_housing.CaliforniaHousingOptions(), housing)
-    assert torch.equal(tensor_inputs(raw.train), torch.tensor(inputs, dtype=torch.float32))
+    assert torch.equal(tensor_inputs(raw.train), torch.tensor(inputs, dtype=torch.float64))
     assert torch.equal(raw.train.targets[:, 0], torch.tensor(targets, dtype=torch.float32))
 
 

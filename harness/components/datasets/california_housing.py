@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.components.base import DataInfo, Dataset, RawData, TableColumns, Task, not_in_id
 from harness.components.shared.data_files import FileVersion, download_missing
 from harness.components.shared.splitting import SPLITTING, training_size
-from harness.components.shared.tables import TableOptions, table_examples
+from harness.components.shared.tables import TableOptions, revision, table_examples
 from harness.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -123,5 +123,6 @@ COMPONENTS = (
         fingerprint=fingerprint,
         load=load,
         imports=SPLITTING,
+        revision=revision,
     ),
 )

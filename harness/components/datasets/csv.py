@@ -19,8 +19,10 @@ from harness.components.base import (
     TableColumns,
     not_in_id,
 )
-from harness.components.shared import dataframes
+from harness.components.shared import dataframes, tables
+from harness.components.shared.column_statistics import StandardScaler, check_targets, to_float32
 from harness.components.shared.data_files import FileVersion, missing_file, sha256
+from harness.components.shared.dataframes import CSVFile
 from harness.components.shared.splitting import SPLITTING, training_size
 from harness.components.shared.tables import ClassTableOptions, sklearn_data_folder, table_examples
 from harness.core.errors import InputError, Problem
@@ -54,12 +56,19 @@ class CSVOptions(ClassTableOptions):
 
 @dataclass(frozen=True, slots=True)
 class EncodedTable:
-    """inputs: [N, features] float32, NaN where missing. targets: [N] int64 or [N, 1] float32."""
+    """inputs: [N, features] float64, NaN where missing. targets: [N] int64 or [N, 1] float64."""
 
     info: DataInfo
     columns: TableColumns
     inputs: NDArray[Any]
     targets: NDArray[Any]
+
+
+def revision(options: CSVOptions) -> int:
+    """Since revision 2, labels are read as they are written, and gaps are filled in float64."""
+    as_text = options.categorical or options.task == "classification"
+    filled = options.missing in ("mean", "median")
+    return 2 if as_text or filled else tables.revision(options)
 
 
 def info(options: CSVOptions, root: Path) -> DataInfo:
@@ -104,18 +113,23 @@ def _read(version: FileVersion, options: CSVOptions) -> EncodedTable:
     The caller adds the line of the experiment file.
     """
     path = version.path
+    file = CSVFile(path, options.separator, options.decimal)
     try:
-        frame = dataframes.read_csv(path, options.separator, options.decimal)
-        return _encode(frame, options)
+        return _encode(file, options)
     except InputError as error:
         problems = []
+        separator = file.likely_separator()
         for problem in error.problems:
             what = problem.what if str(path) in problem.what else f"{path}: {problem.what}"
-            problems.append(Problem(f"dataset csv: {what}", hint=problem.hint))
+            hint = f"set separator: {separator!r}" if separator else problem.hint
+            problems.append(Problem(f"dataset csv: {what}", hint=hint))
         raise InputError(problems) from error
 
 
-def _encode(frame: pd.DataFrame, options: CSVOptions) -> EncodedTable:
+def _encode(file: CSVFile, options: CSVOptions) -> EncodedTable:
+    import numpy as np
+
+    frame = file.read(options.categorical)
     if not options.target:
         names = ", ".join(frame.columns)
         raise InputError(Problem("target is not set", hint=f"the columns are: {names}"))
@@ -128,13 +142,20 @@ def _encode(frame: pd.DataFrame, options: CSVOptions) -> EncodedTable:
     )
     if problems:
         raise InputError(problems)
+    target = options.target
+    frame[target] = dataframes.read_target(frame[target], options.task, file.text)
     frame = _without_missing(frame.drop(columns=list(options.ignore)), options)
-    task, targets, classes = dataframes.encode_target(frame[options.target], options.task)
+    task, targets, classes = dataframes.encode_target(frame[target], options.task, file.text)
+    if not classes:
+        check_targets(targets, target)
     if options.stratify and not task.is_classification:
         raise InputError("stratify: a regression has no classes")
-    features = frame.drop(columns=options.target)
+    features = frame.drop(columns=target)
     columns = dataframes.describe_columns(features, options.numeric, options.categorical)
-    inputs = dataframes.encode_inputs(features, columns)
+    inputs = dataframes.encode_inputs(features, columns, file.text)
+    if not options.standardise and not np.isnan(inputs).any():
+        deviation = StandardScaler.fit(inputs).original_deviation
+        to_float32(inputs, columns.inputs, deviation)
     of_rows = [classes[number] for number in targets] if classes else [""] * len(targets)
     examples = training_size(options.split_rule(), Counter(of_rows))
     data_info = DataInfo(task, (len(columns.inputs),), classes, examples=examples)
@@ -157,7 +178,8 @@ def _without_missing(frame: pd.DataFrame, options: CSVOptions) -> pd.DataFrame:
         raise InputError(
             Problem(
                 f"of {len(frame)} rows, values are missing in: {columns}",
-                hint=f"set `missing` to {ways}, or leave columns out with `ignore`",
+                hint=f"set `missing` to {ways}, or leave columns out with `ignore`; where NA or "
+                "None is a label, list the column in `categorical`, or set task: classification",
             )
         )
     return frame
@@ -180,6 +202,7 @@ COMPONENTS = (
         info=info,
         fingerprint=fingerprint,
         load=load,
+        revision=revision,
         imports=SPLITTING,
     ),
 )

@@ -16,6 +16,7 @@ from harness.components.shared.splitting import SPLITTING, training_size
 from harness.components.shared.tables import (
     ClassTableOptions,
     TableOptions,
+    revision,
     sklearn_files,
     table_examples,
 )
@@ -50,7 +51,14 @@ def toy_table(
             columns=TableColumns(tuple(map(str, table.feature_names))),
         )
 
-    return Dataset(info=info, fingerprint=fingerprint, load=load, imports=SPLITTING, **fields)
+    return Dataset(
+        info=info,
+        fingerprint=fingerprint,
+        load=load,
+        imports=SPLITTING,
+        revision=revision,
+        **fields,
+    )
 
 
 COMPONENTS = (

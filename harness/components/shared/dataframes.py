@@ -6,8 +6,11 @@ computed later, on the training split alone.
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -22,37 +25,77 @@ MAX_CATEGORIES: Final = 100
 """A text column with more distinct values is probably a name or a date, and is refused."""
 MAX_CLASSES: Final = 20
 """A target of whole numbers with more distinct values is a quantity, not a class."""
+SEPARATORS: Final = (",", ";", "\t", "|")
+EXACT_INTEGERS: Final = 2**53
+"""Some larger whole numbers have no float64."""
+
+_WHOLE = re.compile(r"\s*[-+]?\d+\s*")
+_PADDED = re.compile(r"\s*[-+]?0\d")
+_DRESSED = re.compile(r"[-+]?[$€£]?\s?(\d{1,3}([,.'_\s]\d{3})+|\d+)([.,]\d+)?\s?[$€£%]?")
+"""A number in another notation, such as 12,000 or 5 %."""
+
+Texts = Callable[[str], "pd.Series[Any]"]
+"""Returns a column as it is written in the file."""
 
 
-def read_csv(
-    path: Path, separator: str, decimal: str, text_columns: Sequence[str] = ()
-) -> pd.DataFrame:
-    """Reads a table with a header line.
+@dataclass(frozen=True, slots=True)
+class CSVFile:
+    """A table with a header line. separator, decimal: its dialect."""
 
-    text_columns: columns that stay text.
-    Raises InputError if pandas cannot read the file.
-    """
-    import pandas as pd
+    path: Path
+    separator: str = ","
+    decimal: str = "."
 
-    try:
-        with warnings.catch_warnings():
-            # A row longer than the header line would lose its last values.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                path,
-                sep=separator,
-                decimal=decimal,
-                index_col=False,
-                low_memory=False,
-                dtype=dict.fromkeys(text_columns, str),
-            )
-    except pd.errors.ParserWarning as error:
-        raise InputError(f"{path} has rows with more columns than its first line names") from error
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors.
-        raise InputError(f"{path} cannot be read as a table: {error}") from error
-    if frame.empty:
-        raise InputError(f"{path} has no rows")
-    return frame.rename(columns=str)
+    def read(self, text: Sequence[str] = ()) -> pd.DataFrame:
+        """Returns the table. Numbers are the float64 nearest to their decimals.
+
+        text: columns that are read as they are written.
+        Raises InputError if pandas cannot read the file.
+        """
+        # Only pandas before 3.1 needs the option.
+        frame = self._read(low_memory=False, float_precision="round_trip")
+        if frame.empty:
+            raise InputError(f"{self.path} has no rows")
+        for name in frame.columns.intersection(list(text)):
+            frame[name] = self.text(name)
+        return frame
+
+    def text(self, name: str) -> pd.Series[Any]:
+        """Returns a column as it is written. Only an empty cell is missing."""
+        position = self._read(nrows=0).columns.get_loc(name)
+        frame = self._read(usecols=[position], dtype=str, keep_default_na=False, na_values=[""])
+        return frame.iloc[:, 0].astype(object).rename(name)
+
+    def _read(self, **options: Any) -> pd.DataFrame:
+        import pandas as pd
+
+        path = self.path
+        try:
+            with warnings.catch_warnings():
+                # A row longer than the header line would lose its last values.
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                warnings.filterwarnings("ignore", "The 'float_precision' argument")
+                frame: pd.DataFrame = pd.read_csv(
+                    path, sep=self.separator, decimal=self.decimal, index_col=False, **options
+                )
+        except pd.errors.ParserWarning as error:
+            raise InputError(
+                f"{path} has rows with more columns than its first line names"
+            ) from error
+        except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors.
+            raise InputError(f"{path} cannot be read as a table: {error}") from error
+        return frame.rename(columns=str)
+
+    def likely_separator(self) -> str:
+        """Returns the separator that the file seems to have in place of its own, or ""."""
+        try:
+            with self.path.open(encoding="utf-8", errors="replace") as file:
+                header = file.readline()
+        except OSError:
+            return ""
+        counts = {other: header.count(other) for other in SEPARATORS if other != self.separator}
+        best = max(counts, key=lambda other: counts[other])
+        return best if self.separator not in header and counts[best] else ""
 
 
 def check_columns(frame: pd.DataFrame, target: str, **columns_of: Sequence[str]) -> list[Problem]:
@@ -86,43 +129,76 @@ def describe_columns(
         if name in numeric or name in categorical:
             return name in numeric
         column = frame[name]
-        return types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
+        if types.is_bool_dtype(column):
+            return False
+        # Whole numbers beyond 64 bits are read as text.
+        return types.is_numeric_dtype(column) or all(map(_is_number, column.dropna().unique()))
 
     numbers = tuple(name for name in frame.columns if is_number(name))
-    others = [name for name in frame.columns if name not in numbers]
-    counts = {name: frame[name].nunique() for name in others if name not in categorical}
+    labels = {
+        name: tuple(sorted({str(value) for value in frame[name].dropna().astype(object)}))
+        for name in frame.columns
+        if name not in numbers
+    }
     problems = [
+        problem
+        for name, of_column in labels.items()
+        for problem in check_labels(name, of_column, declared=name in categorical)
+    ]
+    problems += [
         Problem(
-            f"column {name!r} is not numeric and has {count} different values",
+            f"column {name!r} is not numeric and has {len(of_column)} different values",
             hint="leave it out with `ignore`, or list it in `categorical` to encode them all",
         )
-        for name, count in counts.items()
-        if count > MAX_CATEGORIES
+        for name, of_column in labels.items()
+        if name not in categorical and len(of_column) > MAX_CATEGORIES
     ]
     if problems:
         raise InputError(problems)
-    categories = []
-    for name in others:
-        known = frame[name].dropna().astype(object)
-        categories.append((name, tuple(sorted({str(value) for value in known}))))
-    columns = TableColumns(numbers, tuple(categories), header=True)
+    columns = TableColumns(numbers, tuple(labels.items()), text=tuple(categorical), header=True)
     if not columns.inputs:
         raise InputError("no column is left to learn from")
     return columns
 
 
-def encode_inputs(frame: pd.DataFrame, columns: TableColumns) -> NDArray[Any]:
-    """Returns [N, features] float32: numbers, then one-hot categories; NaN where missing."""
+def check_labels(name: str, labels: Collection[str], declared: bool) -> list[Problem]:
+    """Returns why the distinct values of a column of text may not be what they seem.
+
+    declared: whether the user says that the column has categories.
+    """
+    where = f"column {name!r}"
+    stripped = Counter(label.strip() for label in labels)
+    for label in labels:
+        if label != label.strip() and (stripped[label.strip()] > 1 or not label.strip()):
+            what = f"{where} has blanks around a label: {label!r}"
+            return [Problem(what, hint="remove them in the file")]
+    if declared:
+        return []
+    numbers = [label for label in labels if _is_number(label)]
+    dressed = [x for x in labels if x not in numbers and _DRESSED.fullmatch(x.strip())]
+    rest = [label for label in labels if label not in numbers]
+    ways = "leave the column out with `ignore`, or list it in `categorical` to encode all values"
+    if dressed:
+        what = f"{where} has {dressed[0]!r}, a number in another notation"
+        return [Problem(what, hint=f"write digits and `decimal` alone (12000, 0.5), {ways}")]
+    if rest and len(numbers) > len(rest):
+        what = f"{where} has numbers, and {rest[0]!r} among them"
+        return [Problem(what, hint=f"leave such cells empty and set `missing`, {ways}")]
+    return []
+
+
+def encode_inputs(frame: pd.DataFrame, columns: TableColumns, texts: Texts) -> NDArray[Any]:
+    """Returns [N, features] float64: numbers, then one-hot categories; NaN where missing."""
     import numpy as np
 
-    parts = [_as_numbers(frame[name])[:, None] for name in columns.numeric]
+    parts = [as_numbers(frame[name], texts)[:, None] for name in columns.numeric]
     for name, categories in columns.categorical:
         values = frame[name].astype(object)
         labels = np.array([str(value) for value in values], dtype=object)
-        encoded = (labels[:, None] == np.array(categories, dtype=object)).astype(np.float32)
+        encoded = (labels[:, None] == np.array(categories, dtype=object)).astype(np.float64)
         encoded[values.isna().to_numpy()] = np.nan
         parts.append(encoded)
-    return np.concatenate(parts, axis=1, dtype=np.float32)
+    return np.concatenate(parts, axis=1, dtype=np.float64)
 
 
 def read_matching(path: Path, columns: TableColumns) -> pd.DataFrame:
@@ -131,8 +207,8 @@ def read_matching(path: Path, columns: TableColumns) -> pd.DataFrame:
     Other columns are ignored. Raises InputError for missing columns and for categories that
     `columns` does not have.
     """
-    text_columns = tuple(name for name, _ in columns.categorical)
-    frame = read_csv(path, columns.separator, columns.decimal, text_columns)
+    file = CSVFile(path, columns.separator, columns.decimal)
+    frame = file.read(columns.text)
     absent = [name for name in columns.names if name not in frame.columns]
     if absent:
         raise InputError(
@@ -143,9 +219,11 @@ def read_matching(path: Path, columns: TableColumns) -> pd.DataFrame:
         )
     problems: list[Problem] = []
     for name, categories in columns.categorical:
+        decimal = None if name in columns.text else columns.decimal
+        if decimal is not None:
+            frame[name] = file.text(name).where(frame[name].notna())
         matches = {
-            value: _matching_category(value, categories, columns.decimal)
-            for value in frame[name].dropna()
+            value: _matching_category(value, categories, decimal) for value in frame[name].dropna()
         }
         problems += [
             Problem(
@@ -162,14 +240,14 @@ def read_matching(path: Path, columns: TableColumns) -> pd.DataFrame:
     return frame[list(columns.names)]
 
 
-def _matching_category(text: str, categories: Sequence[str], decimal: str) -> str | None:
-    """Returns the category that a cell's text means.
+def _matching_category(text: str, categories: Sequence[str], decimal: str | None) -> str | None:
+    """Returns the category that a cell's text means. decimal: None for a column of text.
 
     Categories that pandas read as numbers or booleans are spelt as pandas prints them: "3.0",
     "True".
     """
-    if text in categories:
-        return text
+    if text in categories or decimal is None:
+        return text if text in categories else None
 
     def meaning(spelling: str) -> float | str:
         try:
@@ -181,23 +259,52 @@ def _matching_category(text: str, categories: Sequence[str], decimal: str) -> st
     return next((category for category in categories if meaning(category) == value), None)
 
 
+def read_target(
+    column: pd.Series[Any], task: Literal["auto", "classification", "regression"], texts: Texts
+) -> pd.Series[Any]:
+    """Returns a target as it is meant: classes that are no plain numbers as they are written.
+
+    column: as pandas reads it. With the task "classification", only an empty cell is missing. With
+    "auto", numbers with leading zeros are labels if there are few of them.
+    """
+    from pandas.api import types
+
+    if task == "regression" or (task == "auto" and not _has_classes(column)):
+        return column
+    if task == "auto" and not types.is_numeric_dtype(column):
+        return column
+    text = texts(str(column.name))
+    known = text if task == "classification" else text.where(column.notna())
+    if types.is_numeric_dtype(column) and known.notna().equals(column.notna()):
+        return known if known.dropna().str.match(_PADDED).any() else column
+    return known
+
+
 def encode_target(
-    column: pd.Series[Any], task: Literal["auto", "classification", "regression"]
+    column: pd.Series[Any],
+    task: Literal["auto", "classification", "regression"],
+    texts: Texts,
 ) -> tuple[Task, NDArray[Any], tuple[str, ...]]:
     """Returns the task, the target as numbers, and the names of the classes.
 
-    The numbers are [N] int64, in the order of the sorted classes, or [N, 1] float32.
+    The numbers are [N] int64, in the order of the sorted classes, or [N, 1] float64.
 
     task: "auto" treats text, booleans and up to 20 distinct whole numbers as classes.
-    Raises InputError if there is only one class.
+    Raises InputError if there is only one class, or a label is not what it seems.
     """
     import numpy as np
     from pandas.api import types
 
     if task == "regression" or (task == "auto" and not _has_classes(column)):
-        return Task.REGRESSION, _as_numbers(column)[:, None].astype(np.float32), ()
-    if types.is_numeric_dtype(column) and (column == column.round()).all():
-        column = column.astype("int64") if not types.is_bool_dtype(column) else column
+        return Task.REGRESSION, as_numbers(column, texts)[:, None], ()
+    if types.is_numeric_dtype(column):
+        if not types.is_bool_dtype(column) and (column == column.round()).all():
+            column = column.astype("int64")
+    else:
+        declared = task == "classification" or bool(column.astype(str).str.match(_PADDED).any())
+        problems = check_labels(str(column.name), sorted(map(str, column.unique())), declared)
+        if problems:
+            raise InputError(problems)
     levels = sorted(column.unique(), key=None if types.is_numeric_dtype(column) else str)
     if len(levels) < 2:
         raise InputError(f"target {column.name!r} has only one class: {levels[0]}")
@@ -214,11 +321,23 @@ def _has_classes(column: pd.Series[Any]) -> bool:
 
     if types.is_bool_dtype(column) or not types.is_numeric_dtype(column):
         return True
-    return column.nunique() <= MAX_CLASSES and bool((column == column.round()).all())
+    known = column.dropna()
+    return known.nunique() <= MAX_CLASSES and bool((known == known.round()).all())
 
 
-def _as_numbers(column: pd.Series[Any]) -> NDArray[Any]:
-    """Returns a column as [N] float64, NaN where missing. Raises InputError for text and inf."""
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return "_" not in str(value)
+
+
+def as_numbers(column: pd.Series[Any], texts: Texts) -> NDArray[Any]:
+    """Returns a column as [N] float64, NaN where missing.
+
+    Raises InputError for text, infinity, and whole numbers that float64 cannot represent.
+    """
     import numpy as np
     import pandas as pd
 
@@ -230,4 +349,12 @@ def _as_numbers(column: pd.Series[Any]) -> NDArray[Any]:
             f"column {column.name!r}: {column.iloc[row]!r} in row {column.index[row] + 1} "
             f"is not a finite number ({int(invalid.sum())} such values)"
         )
+    large = column.index[np.abs(values) >= EXACT_INTEGERS]
+    if len(large):
+        for row, text in texts(str(column.name)).loc[large].items():
+            if _WHOLE.fullmatch(text) and int(text) != int(float(text)):
+                what = f"column {column.name!r}: {text} in row {row + 1} has too many digits"
+                hint = "it is rounded as a 64-bit float; leave the column out with `ignore`, "
+                hint += "or list it in `categorical` if it is a label"
+                raise InputError(Problem(what, hint=hint))
     return values

@@ -29,6 +29,11 @@ class ClassTableOptions(TableOptions, StratifiedSplitOptions):
     """Options of a classification of a table's rows."""
 
 
+def revision(options: TableOptions) -> int:
+    """Features are standardised in float64 since revision 2, not as rounded to float32."""
+    return 2 if options.standardise else 1
+
+
 def table_examples(info: DataInfo, inputs: NDArray[Any], targets: NDArray[Any]) -> Examples:
     """Returns a table as tensors.
 
@@ -36,7 +41,7 @@ def table_examples(info: DataInfo, inputs: NDArray[Any], targets: NDArray[Any]) 
     """
     import torch
 
-    features = torch.tensor(inputs, dtype=torch.float32)
+    features = torch.tensor(inputs, dtype=torch.float64)
     if info.task.is_classification:
         return Examples(features, torch.tensor(targets, dtype=torch.int64))
     values = torch.tensor(targets, dtype=torch.float32)

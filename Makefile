@@ -42,7 +42,7 @@ compare: $(READY) ## compare the trials of EXPERIMENT
 	@$(BIN)/python -m harness.compare $(EXPERIMENT) $(ARGS)
 
 ui: $(READY) ## serve MLflow's UI on 127.0.0.1 (PORT=5000)
-	@$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlruns/mlflow.db}" $(ARGS)
+	@$(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --backend-store-uri "$$($(BIN)/python -m harness.store.uris)" $(ARGS)
 
 doctor: $(READY) ## examine the set-up and the store (ARGS=--fix repairs)
 	@$(BIN)/python -m harness.doctor $(ARGS)

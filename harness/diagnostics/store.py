@@ -25,9 +25,11 @@ from harness.store import health, names
 from harness.store.coordination.leases import expired_leases
 from harness.store.coordination.processes import is_dead
 from harness.store.coordination.stale_runs import orphaned_folders, remove_orphaned_folders
+from harness.store.creation import count_runs, rebuild
 from harness.store.read.runs import StoredRun
 from harness.store.read.tables import TableReader
 from harness.store.store import Store, open_existing_store
+from harness.store.uris import database_of, default_uri, sqlite_uri
 
 MAX_EXAMPLES: Final = 3
 """How many of many similar faults are named."""
@@ -52,9 +54,27 @@ def examine_store(uri: str | None, experiments: Sequence[str], wait: bool) -> It
             raise
         return iter([note("store", error.problems[0].what)])
     except StoreError as error:
-        return iter([wrong("store", str(error))])
+        return iter([_unopened(uri, error)])
     require_known(experiments, ids, "no experiment is named")
     return _examine(store, ids, experiments or sorted(ids), wait)
+
+
+def _unopened(uri: str | None, error: StoreError) -> Finding:
+    """Explains a store that cannot be opened. A half-made one without runs can be made anew."""
+    database = database_of(uri or default_uri())
+    runs = None if database is None else count_runs(database)
+    if database is None or runs is None:
+        return wrong("store", str(error))
+    what = f"{database} cannot be opened ({error})"
+    if runs:
+        text = f"{what}, and has {plural(runs, 'run')}: copy it, then try mlflow db upgrade"
+        return wrong("store", f"{text} {sqlite_uri(database)}, or restore an earlier copy")
+
+    def rebuild_store() -> str:
+        return f"{database} made anew; the old file is {rebuild(database).name}"
+
+    text = f"{what}: a process was killed while it made the store, which has no runs"
+    return wrong("store", text, rebuild_store)
 
 
 def _examine(

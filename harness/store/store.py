@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.core.errors import NoResults, Problem, StoreError, did_you_mean
-from harness.core.files import file_lock
+from harness.store.creation import artifacts_of, count_runs, create_if_missing, opening_lock
 from harness.store.read.runs import ClientReader, MetricPoint, RunSummary, StoredRun
 from harness.store.read.tables import TableReader
 from harness.store.retry import describe_error, with_retries
-from harness.store.uris import database_of, default_uri, redact, scheme, store_folder
+from harness.store.uris import (
+    database_of,
+    default_uri,
+    redact,
+    scheme,
+    sqlite_uri,
+    store_folder,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,8 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOCK_SECONDS = 120.0
-"""How long to wait for another process that is opening the store."""
 ANSWER_SECONDS = 5
 """How long a server may take for its first answer."""
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
@@ -61,8 +66,8 @@ class Store:
 
     @property
     def label(self) -> str:
-        """The address without its secrets."""
-        return redact(self.uri)
+        """The address without its secrets, or a file's path where the address would be quoted."""
+        return str(self.database) if self.database and "%" in self.uri else redact(self.uri)
 
     def experiment(self, name: str, create: bool = True) -> str:
         """Returns the id of the experiment of this name.
@@ -200,8 +205,8 @@ def open_existing_store(uri: str | None = None) -> Store:
     """Opens a store for reading: `uri`, or the default one. Unlike `open_store`, raises InputError
     if its file does not exist."""
     address = uri or default_uri()
-    path = Path(address.removeprefix("sqlite:///").partition("?")[0])
-    if address.startswith("sqlite:///") and not path.is_file():
+    path = database_of(address)
+    if path is not None and not path.is_file():
         raise NoResults(Problem(f"no results yet: {path} does not exist", hint="run a sweep first"))
     return open_store(uri=uri)
 
@@ -243,20 +248,22 @@ def _open_database(uri: str) -> Store:
     path = database_of(uri)
     if path is None:
         raise StoreError(f"{uri}: a store needs a file, as in sqlite:///mlruns/mlflow.db")
-    lock = path.with_name(path.name + ".lock")
+    if "%" in uri and "?" not in uri:
+        uri = sqlite_uri(path)
     try:
-        # Two processes that create the tables at once break each other.
-        with file_lock(lock, LOCK_SECONDS):
+        with opening_lock(path):
+            create_if_missing(path)
             # With a write-ahead log, others can read while a run is written.
             with closing(sqlite3.connect(path, timeout=20)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
             client = _connect(uri)
-    except TimeoutError:
-        raise StoreError(f"another process has been opening the store too long: {lock}") from None
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"cannot open the store {path}: {error}") from error
-    artifacts = (path.parent / "artifacts").as_uri()
-    return Store(uri, client, home=path.parent, database=path, artifacts=artifacts)
+    except StoreError as error:
+        if count_runs(path) == 0:
+            raise StoreError(f"{error}; python -m harness.doctor says how to mend it") from None
+        raise
+    return Store(uri, client, home=path.parent, database=path, artifacts=artifacts_of(path))
 
 
 def _open_server(uri: str, home: Path) -> Store:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from harness.core.records import Outcome
 from harness.store import names
 from harness.store.coordination.processes import is_dead, no_active_writers
+from harness.store.creation import UNFINISHED
 from harness.store.read.runs import search_runs
 from harness.store.read.tables import TableReader
 from harness.store.retry import with_retries
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _RUN_FOLDER = re.compile(r"[0-9a-f]{32}")
 _WRITTEN_FIRST = re.compile(r"provenance\.json|traceback\.txt|\..*\.partial")
 """The files that are written before their run."""
-_NOT_DATABASES = ("-wal", "-shm", "-journal", ".lock")
+_NOT_DATABASES = ("-wal", "-shm", "-journal", ".lock", UNFINISHED)
 """Ends of the names of what SQLite and the store keep beside a database."""
 
 

@@ -16,13 +16,14 @@ from harness.execution.experiment_checkpoints import ExperimentCheckpoints
 from harness.execution.queue import make_task
 from harness.execution.run_task import run
 from harness.experiment.plan import PlannedTrial
-from harness.experiment.trial import Trial, make_trial_id
+from harness.experiment.trial import Fingerprint, Trial, make_trial_id
 
 
 def planned(trial: Trial, fingerprint: str = "digits") -> PlannedTrial:
     """A trial as a plan has it."""
-    trial_id = make_trial_id(trial.identity(), fingerprint)
-    return PlannedTrial(trial, trial_id, "config", "a trial", {}, fingerprint)
+    data = Fingerprint(fingerprint)
+    trial_id = make_trial_id(trial.identity(), data)
+    return PlannedTrial(trial, trial_id, "config", "a trial", {}, data)
 
 
 def task(trial: Trial, root: Path, checkpoints: ExperimentCheckpoints) -> TrainingTask:

@@ -9,7 +9,7 @@ from typing import Any
 from mlflow.entities import Metric, Param, RunTag
 
 from harness.core.text import format_value
-from harness.experiment.trial import make_config_id, make_trial_id
+from harness.experiment.trial import Fingerprint, make_config_id, make_trial_id
 from harness.store import names
 from harness.store.read.results import Results, results_table
 from harness.store.read.runs import StoredRun
@@ -30,15 +30,20 @@ def trial_run(
     name: str | None = None,
     tags: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
+    data: str = "",
+    weights: str = "",
     **fields: Any,
 ) -> StoredRun:
     """A trial's run. score, test: the accuracy on val and test at the best epoch; the last epoch's
-    is 0.01 lower. fields: of the trial."""
+    is 0.01 lower. data, weights: the checksums of what it was trained on. fields: of the trial."""
     trial = make_trial(**fields)
     identity = trial.identity()
-    trial_id = make_trial_id(identity, "")
+    fingerprint = Fingerprint(data, weights)
+    trial_id = make_trial_id(identity, fingerprint)
     stored_tags = {names.TAG_KIND: names.TRIAL, names.TAG_TRIAL: json.dumps(trial.resolved())}
     stored_tags |= {names.TAG_METRIC: METRIC, names.TAG_DIRECTION: "max", "mlflow.parentRunId": "p"}
+    if weights:
+        stored_tags[names.TAG_WEIGHTS] = names.short_checksum(weights)
     if outcome is not None:
         stored_tags[names.TAG_OUTCOME] = outcome
     values = {METRIC: score, "test/accuracy": test}
@@ -51,8 +56,9 @@ def trial_run(
         name=name or f"{label} seed={trial.seed}",
         status=status,
         started=started,
+        data=names.short_checksum(data),
         params=flat
-        | {names.PARAM_TRIAL: trial_id, names.PARAM_CONFIG: make_config_id(identity, "")},
+        | {names.PARAM_TRIAL: trial_id, names.PARAM_CONFIG: make_config_id(identity, fingerprint)},
         metrics=scalars | dict(metrics or {}),
         tags=stored_tags | dict(tags or {}),
     )

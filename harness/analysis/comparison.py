@@ -16,14 +16,15 @@ from harness.analysis.expectations import PublishedFigure, check
 from harness.analysis.ranking import ConfigGroup, Score, best_of_each, choose_score, rank
 from harness.analysis.resolution import resolution_of, resolve_table
 from harness.analysis.trials import Condition, matching, natural, require_matching
+from harness.analysis.versions import Version, separate_versions
 from harness.core.errors import InputError, require_known
 from harness.experiment.plan import Plan
-from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
+from harness.store.names import PARAM_CONFIG, PARAM_TRIAL, short_checksum
 from harness.store.read.results import Results
 from harness.store.read.run_details import JoinedRunDetails, RunDetails
 
 TASK = "dataset"
-"""Trials of different data sets are never ranked against each other."""
+"""Trials of different data sets, or versions of one, are never ranked against each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class Question:
         among them by the same seeds that they were trained on.
     expect: published figures, in place of those of the newest sweep.
     baseline: the contender that all others are compared with; by default all pairs are compared.
+    data: the checksum of its data set by the id of each of the file's trials; None without a file.
     """
 
     metric: str | None = None
@@ -52,6 +54,7 @@ class Question:
     tuning: bool = True
     expect: Sequence[Mapping[str, Any]] | None = None
     baseline: str | None = None
+    data: Mapping[str, str] | None = None
 
     def of_plan(self, plan: Plan) -> Question:
         """Returns the same question, asked of the trials and published figures of a file. For a
@@ -62,6 +65,7 @@ class Question:
             seeds=Counter(planned.config_id for planned in plan.trials),
             tuning=plan.experiment.search is not None,
             expect=tuple(asdict(figure) for figure in plan.experiment.expect),
+            data={of.trial_id: short_checksum(of.fingerprint.data) for of in plan.trials},
         )
 
 
@@ -79,7 +83,9 @@ class Comparison:
     contenders: what the verdict speaks of: the best config of each combination of `contend_by`. By
         default, of each optimizer, or of each config if all have the same optimizer. For a search,
         of each study: its winner may have any options.
-    expectations: published figures, checked on all trials, whatever `where` is.
+    expectations: published figures, checked on all trials of the current data, whatever `where`
+        is.
+    versions: of data sets and weights of which the store has several (see `analysis.versions`).
     unplanned: how many trials in the store the file does not ask for; they are left out.
     missing: how many trials of the file are not in the store.
     filtered: how many trials do not meet `where`.
@@ -106,6 +112,7 @@ class Comparison:
     fields: tuple[str, ...]
     target: float | None
     details: RunDetails | JoinedRunDetails | None
+    versions: tuple[Version, ...]
     tuning: Comparison | None = None
 
     @property
@@ -126,6 +133,24 @@ class Comparison:
 def compare(results: Results, question: Question) -> Comparison:
     """Answers a question. Raises InputError for a field, value or metric that no trial has."""
     results = replace(results, trials=resolve_table(results.trials, results.scalars))
+    planned, tried, *_ = _split_trials(results, question)
+    compared = results.trials.index.isin([*planned.index, *tried.index])
+    found = separate_versions(
+        results.trials,
+        results.fields,
+        pd.Series(compared, results.trials.index),
+        question.data,
+    )
+    separated = replace(results, trials=found.trials)
+    return _compare(separated, question, found.current, found.versions)
+
+
+def _compare(
+    results: Results,
+    question: Question,
+    current: pd.Series[bool],
+    versions: tuple[Version, ...] = (),
+) -> Comparison:
     planned, tried, unplanned, missing = _split_trials(results, question)
     trials = require_matching(planned, results.fields, question.where)
     score = choose_score(results.scalars, results.metric, results.direction, question.metric)
@@ -151,7 +176,9 @@ def compare(results: Results, question: Question) -> Comparison:
         groups=best_of_each(configs, by),
         contenders=best_of_each(configs, contend_by),
         contend_by=contend_by,
-        expectations=_expectations(expect, planned, results, question.seeds),
+        expectations=_expectations(
+            expect, planned[current[planned.index]], results, question.seeds
+        ),
         unplanned=unplanned,
         missing=missing,
         filtered=len(planned) - len(trials),
@@ -159,7 +186,8 @@ def compare(results: Results, question: Question) -> Comparison:
         fields=results.fields,
         target=results.target,
         details=results.details,
-        tuning=_tuning(results, tried, question),
+        versions=versions,
+        tuning=_tuning(results, tried, question, current),
     )
 
 
@@ -183,22 +211,26 @@ def _split_trials(
     is_planned = results.trials[PARAM_TRIAL].isin(wanted)
     planned, tried = results.trials[is_planned], results.trials[points & ~is_planned]
     if planned.empty:
+        same_data = results.trials["data"].isin(list((question.data or {}).values())).any()
         raise InputError(
             f"none of the {len(wanted)} trials of the file is in the store; experiment "
-            f"{results.experiment!r} holds {len(results.trials)} others: run the sweep, or give "
-            "the experiment's name in place of its file"
+            f"{results.experiment!r} holds {len(results.trials)} others"
+            f"{'' if same_data or not question.data else ', none on the data as they are now'}: "
+            "run the sweep, or give the experiment's name in place of its file"
         )
     others = len(results.trials) - len(planned) - len(tried)
     return planned, tried, others, len(wanted) - len(planned)
 
 
-def _tuning(results: Results, tried: pd.DataFrame, question: Question) -> Comparison | None:
+def _tuning(
+    results: Results, tried: pd.DataFrame, question: Question, current: pd.Series[bool]
+) -> Comparison | None:
     """Compares a search's points among themselves."""
     selected = matching(tried, question.where)
     if selected.empty:
         return None
     of_points = replace(question, planned=None, tuning=False, expect=(), baseline=None)
-    return compare(replace(results, trials=selected), of_points)
+    return _compare(replace(results, trials=selected), of_points, current)
 
 
 def _ranked(
@@ -230,6 +262,8 @@ def _expectations(
     """
     if not expect:
         return ()
+    if trials.empty:
+        return tuple(check(expected, trials, {}, {}) for expected in expect)
     score = choose_score(results.scalars, results.metric, results.direction)
     configs, _ = _ranked(trials, results.fields, score)
     order = {config.config_id: place for place, config in enumerate(configs)}

@@ -25,6 +25,8 @@ STUDY = "study"
 """Label of a search's trials: the study that asked for them, or that they were retrained for."""
 SELF_EXPLANATORY = (*MAIN_COMPONENTS, STUDY, "experiment")
 """Fields whose values need no field name beside them: "adam", but "lr 0.1"."""
+VERSION_MARK = " @ "
+"""Stands between a data set and the version of its data (see `analysis.versions`)."""
 _NOT_OF_A_CONFIG = {PARAM_TRIAL, PARAM_CONFIG, *NOT_IN_CONFIG_ID}
 
 
@@ -127,11 +129,12 @@ def label_configs(trials: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
     names = {name for name in fields if "." not in name and name not in _NOT_OF_A_CONFIG}
     ordered = [name for name in MAIN_FIELDS if name in names] + sorted(names - set(MAIN_FIELDS))
     return pd.DataFrame(
-        {name: _labels(configs, fields, name) for name in ordered}, index=configs.index
+        {name: component_labels(configs, fields, name) for name in ordered}, index=configs.index
     )
 
 
-def _labels(configs: pd.DataFrame, fields: Sequence[str], field: str) -> list[str]:
+def component_labels(configs: pd.DataFrame, fields: Sequence[str], field: str) -> list[str]:
+    """Returns a field's text for each row, with the options in which its rows differ."""
     names = configs[field].astype(str).to_numpy(dtype=object)
     options = [name for name in fields if name.startswith(f"{field}.")]
     texts = {option: configs[option].astype(str).to_numpy(dtype=object) for option in options}
@@ -146,7 +149,9 @@ def _labels(configs: pd.DataFrame, fields: Sequence[str], field: str) -> list[st
             for option in differing[name]
             if texts[option][place] != ABSENT
         ]
-        labels.append(f"{name}({', '.join(shown)})" if shown else name)
+        component, at, version = name.partition(VERSION_MARK)
+        options_text = f"({', '.join(shown)})" if shown else ""
+        labels.append(f"{component}{options_text}{at}{version}")
     return labels
 
 

@@ -19,7 +19,9 @@ from harness.experiment.grid import Axis, FieldValue, Grid, Indices
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
     DECLARATIONS,
+    NO_FINGERPRINT,
     Choice,
+    Fingerprint,
     Trial,
     config_identity,
     field_identity,
@@ -38,7 +40,7 @@ class PlannedTrial:
 
     name: for people, from what varies ("mlp adam lr=0.01 cosine seed=0").
     axes: the value of each grid axis as its canonical text.
-    fingerprint: checksum of the data set and of any weights file, a part of both ids.
+    fingerprint: of what it is to be trained on, a part of both ids.
     """
 
     trial: Trial
@@ -46,7 +48,7 @@ class PlannedTrial:
     config_id: str
     name: str
     axes: Mapping[str, str]
-    fingerprint: str = ""
+    fingerprint: Fingerprint = NO_FINGERPRINT
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +109,11 @@ def make_plan(experiment: Experiment, data_root: Path | None = None) -> Plan:
     return Plan(experiment, tuple(trials.values()), tuple(skipped))
 
 
-def _fingerprints(grid: Grid, data_root: Path) -> dict[tuple[FieldValue, FieldValue], str]:
+def _fingerprints(grid: Grid, data_root: Path) -> dict[tuple[FieldValue, FieldValue], Fingerprint]:
     """Returns the checksum of the files of each data set and model that occur together."""
     errors: dict[Any, None] = {}
     checksums: dict[FieldValue, str] = {}
-    fingerprints: dict[tuple[FieldValue, FieldValue], str] = {}
+    fingerprints: dict[tuple[FieldValue, FieldValue], Fingerprint] = {}
     for dataset, model in grid.distinct(["dataset", "model"]):
         for value, roots in ((dataset, (data_root,)), (model, ())):
             if value in checksums:
@@ -122,8 +124,7 @@ def _fingerprints(grid: Grid, data_root: Path) -> dict[tuple[FieldValue, FieldVa
             except InputError as error:
                 checksums[value] = ""
                 errors |= dict.fromkeys((type(error), problem) for problem in error.problems)
-        parts = (checksums[dataset], checksums[model])
-        fingerprints[dataset, model] = "+".join(filter(None, parts))
+        fingerprints[dataset, model] = Fingerprint(checksums[dataset], checksums[model])
     if errors:
         kind = next(iter(errors))[0]
         raise kind([problem for _, problem in errors])

@@ -111,6 +111,23 @@ class Choice(Generic[ComponentT]):
         return cls(component, component.options.model_validate(options))
 
 
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The SHA-256 of the bytes that a trial reads; as text, what stands for them in its ids.
+
+    data: of the data set. weights: of the file of pretrained weights; "" if the model has none.
+    """
+
+    data: str = ""
+    weights: str = ""
+
+    def __str__(self) -> str:
+        return "+".join(filter(None, (self.data, self.weights)))
+
+
+NO_FINGERPRINT: Final = Fingerprint()
+
+
 class Role(Enum):
     """What a trial field decides."""
 
@@ -256,11 +273,10 @@ class Trial:
         """Returns what the trial's id is made of, by field (see `field_identity`)."""
         return {name: field_identity(name, getattr(self, name)) for name in TRIAL_FIELDS}
 
-    def fingerprint(self, data_root: Path) -> str:
-        """Returns the checksum of the data set and of any weights file, a part of both ids."""
+    def fingerprint(self, data_root: Path) -> Fingerprint:
+        """Returns the checksums of the data set and of any weights file, as they are now."""
         data = self.dataset.component.fingerprint(self.dataset.options, data_root)
-        weights = self.model.component.fingerprint(self.model.options)
-        return "+".join(filter(None, (data, weights)))
+        return Fingerprint(data, self.model.component.fingerprint(self.model.options))
 
     def flat(self) -> dict[str, str]:
         """Returns every field and option as one canonical text each: {"model": "mlp",
@@ -375,29 +391,28 @@ def id_part(name: str, value: Any) -> str:
     return f'"{name}":{written}'
 
 
-def make_id(parts: Iterable[str], fingerprint: str) -> str:
+def make_id(parts: Iterable[str], fingerprint: Fingerprint) -> str:
     """Returns 16 hex digits of a hash of an identity, given as its parts in alphabetical order.
 
-    fingerprint: checksum of the data set and of any weights file. Paths, times and the order of a
-        grid have no part in the id.
+    Paths, times and the order of a grid have no part in the id.
     """
-    data = json.dumps(fingerprint)
+    data = json.dumps(str(fingerprint))
     trial = ",".join(parts)
     content = f'{{"data":{data},"semantics":{SEMANTICS_VERSION},"trial":{{{trial}}}}}'
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def make_trial_id(identity: Mapping[str, Any], fingerprint: str) -> str:
+def make_trial_id(identity: Mapping[str, Any], fingerprint: Fingerprint) -> str:
     """Returns the id of a trial from its `identity()`."""
     return make_id([id_part(name, identity[name]) for name in sorted(identity)], fingerprint)
 
 
-def make_config_id(identity: Mapping[str, Any], fingerprint: str) -> str:
+def make_config_id(identity: Mapping[str, Any], fingerprint: Fingerprint) -> str:
     """Returns the id that trials share which differ in the seed alone."""
     return make_trial_id(config_identity(identity), fingerprint)
 
 
-def make_lineage_id(identity: Mapping[str, Any], fingerprint: str) -> str:
+def make_lineage_id(identity: Mapping[str, Any], fingerprint: Fingerprint) -> str:
     """Returns the id that trials share which differ in `epochs` alone. They are the same training
     until the shorter one ends, unless a schedule depends on the length of the whole."""
     shared = {name: value for name, value in identity.items() if name not in NOT_IN_LINEAGE_ID}

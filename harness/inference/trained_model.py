@@ -117,7 +117,9 @@ def find_run(store: Store, reference: str) -> TrainedRun:
 
 
 def _best_run(store: Store, experiment: str) -> TrainedRun:
-    """Returns the experiment's best run by its selection metric, among those with weights."""
+    """Returns the experiment's best run by its selection metric, among those with weights that were
+    trained on the newest data."""
+    from harness.analysis.versions import separate_versions
     from harness.store.read.results import read_results
 
     results = read_results(store, experiment)
@@ -125,8 +127,10 @@ def _best_run(store: Store, experiment: str) -> TrainedRun:
     if trials.empty:
         problem = f"no run of {experiment!r} has weights stored"
         raise InputError(Problem(problem, hint=_list_with_weights(results)))
-    datasets = (json.loads(resolved or "{}").get("dataset") for resolved in trials["trial"])
-    if len({json.dumps(dataset, sort_keys=True) for dataset in datasets}) > 1:
+    found = separate_versions(trials, results.fields)
+    trials = found.trials[found.current]
+    options = [name for name in results.fields if name.startswith("dataset.")]
+    if len(trials.drop_duplicates(["dataset", *options])) > 1:
         problem = f"{experiment!r} has models of several data sets, which no score ranks"
         raise InputError(Problem(f"{problem}: give a run", hint=_list_with_weights(results)))
     column = BEST + results.metric

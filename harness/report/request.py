@@ -183,6 +183,9 @@ def _joined(requests: Sequence[Request]) -> Request:
     if all(trial_ids is not None for trial_ids in planned):
         every = {trial_id for trial_ids in planned for trial_id in trial_ids or ()}
         question = replace(question, planned=every)
+    data = [request.question.data for request in requests]
+    of_files = {key: checksum for of in data for key, checksum in (of or {}).items()}
+    question = replace(question, data=None if None in data else of_files)
     distinct: list[Request] = []
     counted: set[str] = set()
     for request in requests:

@@ -16,6 +16,8 @@ TAG_TRIAL: Final = "harness.trial"
 TAG_IDS: Final = "harness.ids"
 """The params `trial_id` and `config_id`, set when the run is created: a process that is killed
 before it wrote the params leaves a run whose trial is known."""
+TAG_WEIGHTS: Final = "harness.weights"
+"""The checksum of the file of pretrained weights (`short_checksum`); absent without one."""
 TAG_METRIC: Final = "harness.metric"
 """The experiment's selection metric, "val/accuracy"; on parents and children."""
 TAG_DIRECTION: Final = "harness.direction"
@@ -91,7 +93,14 @@ TAG_ARTIFACTS: Final = "harness.artifacts"
 ARTIFACTS_COMPLETE: Final = "complete"
 WEIGHTS_FILE: Final = "weights/state_dict.pt"
 PROVENANCE_FILE: Final = "provenance.json"
+DIGEST_CHARACTERS: Final = 32
+"""Characters of a SHA-256 that are stored: MLflow's column of digests holds 36."""
 PARAM_TRIAL: Final = "trial_id"
 PARAM_CONFIG: Final = "config_id"
 ABSENT: Final = "-"
 """Value of a param on a run whose component lacks the option, so that all runs share the keys."""
+
+
+def short_checksum(sha256: str) -> str:
+    """Returns the part of a SHA-256 that a run holds, as its data set's digest or in a tag."""
+    return sha256[:DIGEST_CHARACTERS]

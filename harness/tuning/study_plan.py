@@ -153,7 +153,7 @@ class StudyPlan:
         search = self.search
         content = [
             self.base.trial.identity(),
-            self.base.fingerprint,
+            str(self.base.fingerprint),
             [(d.field, str(d)) for d in self.dimensions],
             [(o.metric, o.direction) for o in search.objectives],
             [str(search.sampler), str(search.pruner), search.seed, list(search.seeds)],

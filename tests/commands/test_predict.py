@@ -85,7 +85,7 @@ def trained(store: Store, experiment_id: str, score: float, **fields: Any) -> No
     final = {f"final/{name}": value for name, value in ended.final.items()}
     tags = {TAG_ARTIFACTS: "complete"}
     run = trial_run(score, tags=tags, name=f"seed={trial.seed}", **fields)
-    fingerprint = trial.dataset.component.fingerprint(trial.dataset.options, Path())
+    fingerprint = trial.fingerprint(Path())
     ids = {"trial_id": make_trial_id(trial.identity(), fingerprint)}
     run = replace(run, metrics=run.metrics | final, params=run.params | ids)
     run_id = add(store, experiment_id, run)

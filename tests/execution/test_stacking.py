@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from harness.execution.stacking import plan_stacks
 from harness.experiment.plan import PlannedTrial
-from harness.experiment.trial import STACKABLE_FIELDS, TRIAL_FIELDS, Choice, Trial
+from harness.experiment.trial import STACKABLE_FIELDS, TRIAL_FIELDS, Choice, Fingerprint, Trial
 from tests.support import make_trial
 
 
 def planned(*trials: Trial, fingerprint: str = "f") -> list[PlannedTrial]:
     return [
-        PlannedTrial(trial, f"{fingerprint}{i}", "c", f"trial {i}", {}, fingerprint)
+        PlannedTrial(trial, f"{fingerprint}{i}", "c", f"trial {i}", {}, Fingerprint(fingerprint))
         for i, trial in enumerate(trials)
     ]
 

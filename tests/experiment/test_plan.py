@@ -17,7 +17,7 @@ from harness.components.registry import components, find
 from harness.core.errors import DataMissing, Problem
 from harness.experiment.loading import load
 from harness.experiment.plan import Plan, make_plan
-from harness.experiment.trial import Trial, make_config_id, make_trial_id
+from harness.experiment.trial import Fingerprint, Trial, make_config_id, make_trial_id
 from tests.support import find_component
 
 MakePlan = Callable[..., Plan]
@@ -132,7 +132,7 @@ def test_ids_stay_what_they_were(plan_text: MakePlan) -> None:
     """A change of these ids makes every stored trial run again: raise SEMANTICS_VERSION if that is
     meant, else correct the defaults."""
     planned = plan_text(FILE).trials[0]
-    assert planned.fingerprint == "f" * 64
+    assert planned.fingerprint == Fingerprint("f" * 64)
     assert (planned.trial_id, planned.config_id) == GOLDEN
 
 

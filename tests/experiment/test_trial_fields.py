@@ -46,11 +46,11 @@ def test_roles() -> None:
 
 def test_a_config_leaves_out_the_seed_and_a_lineage_the_epochs() -> None:
     def ids(**fields: int) -> tuple[str, str, str]:
-        identity = make_trial(**fields).identity()
+        identity, data = make_trial(**fields).identity(), trial.Fingerprint("f")
         return (
-            trial.make_trial_id(identity, "f"),
-            trial.make_config_id(identity, "f"),
-            trial.make_lineage_id(identity, "f"),
+            trial.make_trial_id(identity, data),
+            trial.make_config_id(identity, data),
+            trial.make_lineage_id(identity, data),
         )
 
     first, seed, longer = ids(seed=0, epochs=1), ids(seed=1, epochs=1), ids(seed=0, epochs=2)

@@ -48,6 +48,7 @@ def make_plan(
             config_id=f"{number + 256:016x}",
             name=names[number] if names else f"trial {number}",
             axes={},
+            fingerprint=trial.fingerprint(Path()),
         )
         for number, trial in enumerate(trials)
     )

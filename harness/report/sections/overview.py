@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.cost import mixed_configs
+from harness.analysis.versions import UNKNOWN, Version
 from harness.core.text import plural
 from harness.report.blocks import Paragraph
 from harness.report.section import Section, points_tried
@@ -18,6 +21,7 @@ class Overview:
 
     losses_differ: whether the score is a loss, and configs have different losses.
     mixed: configs whose trials ran on devices of more than one model.
+    versions: of data sets and weights that the store has in several versions.
     """
 
     experiment: str
@@ -38,6 +42,7 @@ class Overview:
     saw_test: bool
     losses_differ: bool
     mixed: int
+    versions: tuple[Version, ...]
 
 
 def record(comparison: Comparison) -> Overview:
@@ -62,6 +67,7 @@ def record(comparison: Comparison) -> Overview:
         saw_test=score.saw_test,
         losses_differ=score.metric.endswith("/loss") and len(losses) > 1,
         mixed=mixed_configs(comparison.trials),
+        versions=comparison.versions,
     )
 
 
@@ -71,7 +77,7 @@ def blocks(overview: Overview) -> tuple[Paragraph, ...]:
         f"{plural(overview.trials, 'trial')} ({ended}) of {plural(overview.configs, 'config')}, "
         f"{plural(overview.seeds, 'seed')}."
     )
-    cautions = []
+    cautions = list(_versions(overview.versions))
     if overview.saw_test:
         cautions.append(
             f"Selected on the test split ({overview.metric} at the {overview.epoch} epoch): these "
@@ -92,6 +98,26 @@ def blocks(overview: Overview) -> tuple[Paragraph, ...]:
         Paragraph(_ranked_on(overview)),
         *(Paragraph(text, "caution") for text in cautions),
     )
+
+
+def _versions(versions: Sequence[Version]) -> Iterator[str]:
+    """Names the versions of each data set and each model's weights, and which is current."""
+    for (field, name), of in groupby(versions, key=lambda version: (version.field, version.name)):
+        several = list(of)
+        what = "data" if field == "dataset" else "weights"
+        listed = ", ".join(
+            f"{version.version} ({plural(version.trials, 'trial')}"
+            f"{', current' if version.current else ''})"
+            for version in several
+        )
+        text = f"The {what} of {name} changed: {listed}."
+        if len(several) > 1:
+            text += " Different versions are different tasks."
+        if not any(version.current for version in several):
+            text += " None is what the file names now."
+        if any(version.version == UNKNOWN for version in several):
+            text += f" For {UNKNOWN}, the store does not say which {what} it was."
+        yield text
 
 
 def _left_out(overview: Overview) -> list[str]:

@@ -53,6 +53,8 @@ class Results:
         `outcome` is a `records.Outcome` or "running".
         `tuning` says whether a search trained it in order to choose; `study` and `role` say what it
         is to a search (see `names.TAG_ROLE`), and are empty if it is nothing.
+        `data` and `weights` are the checksums of the data set and of pretrained weights, "" if the
+        store does not have them.
         `started` is UTC. `trial` is the resolved trial as JSON.
         `artifacts` is empty if no figures and weights were stored.
     fields: the columns that say what a trial was: every field and option, and its ids.
@@ -314,6 +316,8 @@ def _run_columns(run: StoredRun, experiment: str) -> dict[str, Any]:
         "parent_id": tags.get("mlflow.parentRunId"),
         "experiment": experiment,
         "started": run.started,
+        "data": run.data,
+        "weights": tags.get(names.TAG_WEIGHTS, ""),
         "outcome": outcome(run.status, tags),
         "tuning": names.TAG_POINT_NUMBER in tags,
         "study": tags.get(names.TAG_STUDY, ""),

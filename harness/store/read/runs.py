@@ -69,13 +69,15 @@ class RunSummary:
 class StoredRun:
     """One run with its params, its summary metrics (no histories) and the harness's tags.
 
-    started: milliseconds since 1970, UTC.
+    started: milliseconds since 1970, UTC. data: the digest of its data set; "" if it has none. The
+    digests of several, which another program may have logged, are joined by "+".
     """
 
     run_id: str
     name: str
     status: str
     started: int
+    data: str = ""
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -173,11 +175,13 @@ def _summary(run: Run, trial_id: str) -> RunSummary:
 
 def _stored_run(run: Run) -> StoredRun:
     tags = run.data.tags.items()
+    inputs = run.inputs.dataset_inputs if run.inputs else []
     return StoredRun(
         run_id=run.info.run_id,
         name=run.info.run_name or "",
         status=run.info.status,
         started=run.info.start_time or 0,
+        data="+".join(sorted({used.dataset.digest for used in inputs})),
         params=run.data.params,
         metrics={
             name: value

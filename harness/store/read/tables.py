@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.metrics import BEST
@@ -57,7 +57,7 @@ class TableReader:
     def runs(self, experiment_id: str) -> list[StoredRun]:
         """See `ClientReader`."""
         with self._connect() as connection:
-            connection.execute("BEGIN")  # All four queries see the same moment.
+            connection.execute("BEGIN")  # All queries see the same moment.
             values = (int(experiment_id),)
             runs = {row[0]: StoredRun(*row) for row in connection.execute(_RUNS, values)}
             for run_id, key, value in connection.execute(_PARAMS, values):
@@ -66,6 +66,10 @@ class TableReader:
                 runs[run_id].metrics[key] = value
             for run_id, key, value in connection.execute(_TAGS, values):
                 runs[run_id].tags[key] = value
+            digests = connection.execute(_DIGESTS, values).fetchall()
+        for run_id, digest in digests:
+            run = runs[run_id]
+            runs[run_id] = replace(run, data=f"{run.data}+{digest}" if run.data else digest)
         return list(runs.values())
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str]) -> list[MetricPoint]:
@@ -160,6 +164,13 @@ WHERE {_OF_EXPERIMENT} AND NOT m.is_nan AND (
 _TAGS = f"""
 SELECT t.run_uuid, t.key, t.value FROM runs r JOIN tags t ON t.run_uuid = r.run_uuid
 WHERE {_OF_EXPERIMENT} AND ({" OR ".join(f"t.key LIKE '{prefix}%'" for prefix in TAG_PREFIXES)})
+"""  # noqa: S608
+_DIGESTS = f"""
+SELECT DISTINCT r.run_uuid, d.digest FROM runs r
+JOIN inputs i ON i.destination_id = r.run_uuid
+    AND i.destination_type = 'RUN' AND i.source_type = 'DATASET'
+JOIN datasets d ON d.dataset_uuid = i.source_id
+WHERE {_OF_EXPERIMENT} ORDER BY d.digest
 """  # noqa: S608
 # One pass in the order of an index: a join of the table with itself takes minutes of a large store.
 REPEATED_ROWS = """

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from harness.core import paths
 from harness.experiment.plan import Plan, PlannedTrial
-from harness.experiment.trial import COMPONENT_FIELDS, Choice
-from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
+from harness.experiment.trial import COMPONENT_FIELDS
+from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL, short_checksum
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
-
-DIGEST_CHARACTERS: Final = 32
-"""Characters of the SHA-256 that are stored as the digest: MLflow's column holds 36."""
 
 
 class ParamTable:
@@ -44,30 +40,16 @@ class ParamTable:
         return values | {PARAM_TRIAL: planned.trial_id, PARAM_CONFIG: planned.config_id}
 
 
-class DatasetInputs:
-    """Fingerprints and MLflow inputs of data sets. Each data set is read once."""
+def dataset_input(planned: PlannedTrial) -> DatasetInput:
+    """Returns what MLflow's `log_inputs` takes. The digest is of the planned data: a worker trains
+    on no other."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    def __init__(self) -> None:
-        self._fingerprints: dict[Choice[Any], str] = {}
-
-    def fingerprint(self, planned: PlannedTrial) -> str:
-        """Returns the SHA-256 of the trial's data. Raises DataMissing if its files are gone."""
-        choice = planned.trial.dataset
-        if choice not in self._fingerprints:
-            self._fingerprints[choice] = choice.component.fingerprint(
-                choice.options, paths.data_root()
-            )
-        return self._fingerprints[choice]
-
-    def input(self, planned: PlannedTrial) -> DatasetInput:
-        """Returns what MLflow's `log_inputs` takes."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        choice = planned.trial.dataset
-        dataset = Dataset(
-            name=choice.label[:500],
-            digest=self.fingerprint(planned)[:DIGEST_CHARACTERS],
-            source_type="code",
-            source=json.dumps({"tags": choice.identity()}),
-        )
-        return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+    choice = planned.trial.dataset
+    dataset = Dataset(
+        name=choice.label[:500],
+        digest=short_checksum(planned.fingerprint.data),
+        source_type="code",
+        source=json.dumps({"tags": choice.identity()}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])

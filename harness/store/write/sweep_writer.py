@@ -24,7 +24,7 @@ from harness.store.coordination.stale_runs import clean_up_after_dead_processes
 from harness.store.provenance import Moment
 from harness.store.store import Store
 from harness.store.write.backend import ClientBackend
-from harness.store.write.inputs import DatasetInputs, ParamTable
+from harness.store.write.inputs import ParamTable, dataset_input
 from harness.store.write.outbox import Outbox
 from harness.store.write.parent import ParentRun, common_tags, folder_of
 from harness.store.write.sql_backend import Backend, SqlBackend
@@ -69,7 +69,6 @@ class SweepWriter:
         self.backend: Backend = SqlBackend.of(store) or ClientBackend(store)
         self._tags = common_tags(plan, goal) | {names.TAG_KIND: names.TRIAL}
         self._params = ParamTable(plan)
-        self._datasets = DatasetInputs()
         self._parents: dict[str, ParentRun] = {}
         self._open: dict[str, tuple[TrialRun, ParentRun]] = {}
         self._ended: set[str] = set()
@@ -246,7 +245,9 @@ class SweepWriter:
         tags |= {
             names.TAG_SEARCH_PREFIX + key: format_value(value) for key, value in search.items()
         }
-        dataset = self._datasets.input(planned)
+        if weights := planned.fingerprint.weights:
+            tags[names.TAG_WEIGHTS] = names.short_checksum(weights)
+        dataset = dataset_input(planned)
         log = RunLog(self.backend, self.experiment_id, planned.name, tags, at.utc, dataset)
         log.params(self._params.of(planned))
         if planned.trial_id in self._earlier and not self.is_finished(planned):
@@ -258,8 +259,7 @@ class SweepWriter:
 
     def _end(self, planned: PlannedTrial, ended: Ended, at: Moment) -> None:
         run, parent = self._open[planned.trial_id]
-        fingerprint = self._datasets.fingerprint(planned)
-        run.end(ended, at, self._artifact_tags(run, ended), folder_of(self._plan), fingerprint)
+        run.end(ended, at, self._artifact_tags(run, ended), folder_of(self._plan))
         del self._open[planned.trial_id]
         self._ended.add(planned.trial_id)
         parent.outcomes[ended.outcome] += 1

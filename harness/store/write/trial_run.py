@@ -179,12 +179,10 @@ class TrialRun:
                 for examples, loss in zip(record.examples, record.losses, strict=True):
                     self.log.metrics({BATCH_LOSS: loss}, examples, at.utc)
 
-    def end(
-        self, ended: Ended, at: Moment, tags: Mapping[str, str], folder: Path, fingerprint: str
-    ) -> None:
+    def end(self, ended: Ended, at: Moment, tags: Mapping[str, str], folder: Path) -> None:
         """Adds the last record, and closes the run.
 
-        tags: further tags. folder: the experiment file's. fingerprint: of the trial's data set.
+        tags: further tags. folder: the experiment file's.
         """
         if ended.outcome in FINISHED:  # The best epoch of half a trial is not a result.
             summary = summarise_trial(self.history, ended.final, self.goal)
@@ -195,7 +193,8 @@ class TrialRun:
             "trial": self.planned.trial.resolved(),
             "trial_id": self.planned.trial_id,
             "config_id": self.planned.config_id,
-            "dataset_sha256": fingerprint,
+            "dataset_sha256": self.planned.fingerprint.data,
+            "weights_sha256": self.planned.fingerprint.weights,
             "streams": stream_seeds(self.planned.trial.seed),
             "streams_rule": SEEDING_RULE,
             "facts": dict(self._metadata),

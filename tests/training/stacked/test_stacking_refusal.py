@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.execution.stacking import plan_stacks
 from harness.experiment.plan import PlannedTrial
-from harness.experiment.trial import Choice, Trial
+from harness.experiment.trial import Choice, Fingerprint, Trial
 from harness.training.stacked.compatibility import stacking_refusal
 from tests.support import make_trial
 
@@ -56,7 +56,7 @@ def test_reasons_found_in_the_layers(between: Any, reason: str | None, data_root
 def test_trials_of_a_refused_model_train_one_by_one(data_root: Path) -> None:
     trials = [trial_of(lambda: nn.GRU(4, 4), seed=0), make_trial(seed=0)]
     planned = [
-        PlannedTrial(replace(one, seed=seed), f"{i}{seed}", "c", "t", {}, "f")
+        PlannedTrial(replace(one, seed=seed), f"{i}{seed}", "c", "t", {}, Fingerprint("f"))
         for i, one in enumerate(trials)
         for seed in (0, 1)
     ]

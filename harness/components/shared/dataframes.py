@@ -219,11 +219,11 @@ def read_matching(path: Path, columns: TableColumns) -> pd.DataFrame:
         )
     problems: list[Problem] = []
     for name, categories in columns.categorical:
-        decimal = None if name in columns.text else columns.decimal
-        if decimal is not None:
+        if name not in columns.text:
             frame[name] = file.text(name).where(frame[name].notna())
         matches = {
-            value: _matching_category(value, categories, decimal) for value in frame[name].dropna()
+            value: _matching_category(value, categories, columns.decimal)
+            for value in frame[name].dropna()
         }
         problems += [
             Problem(
@@ -240,16 +240,18 @@ def read_matching(path: Path, columns: TableColumns) -> pd.DataFrame:
     return frame[list(columns.names)]
 
 
-def _matching_category(text: str, categories: Sequence[str], decimal: str | None) -> str | None:
-    """Returns the category that a cell's text means. decimal: None for a column of text.
+def _matching_category(text: str, categories: Sequence[str], decimal: str) -> str | None:
+    """Returns the category that a cell's text means. Numbers with leading zeros are text.
 
     Categories that pandas read as numbers or booleans are spelt as pandas prints them: "3.0",
     "True".
     """
-    if text in categories or decimal is None:
-        return text if text in categories else None
+    if text in categories:
+        return text
 
     def meaning(spelling: str) -> float | str:
+        if _PADDED.match(spelling):
+            return spelling
         try:
             return float(spelling.replace(decimal, "."))
         except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,9 +86,6 @@ def _main(argv: Sequence[str]) -> int:
 
     requests = read_requests(arguments)
     text = render(requests, arguments.format, arguments.section)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A character that the terminal's encoding lacks becomes a question mark.
-        sys.stdout.reconfigure(errors="replace")
     sys.stdout.write(text)
     if arguments.html is not None:
         write_html(requests, arguments.html)

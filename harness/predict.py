@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import re
 import sys
 from collections.abc import Sequence
@@ -59,9 +58,6 @@ def _main(argv: Sequence[str]) -> int:
     from harness.inference.trained_model import TrainedModel, find_run
     from harness.store.store import open_existing_store
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A character that the terminal's encoding lacks becomes a question mark, not an error.
-        sys.stdout.reconfigure(errors="replace")
     store = open_existing_store()
     run = find_run(store, arguments.run)
     print(f"{run.name} of {run.experiment} (run {run.run_id})")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from math import isfinite, nan
+from pathlib import Path
 from textwrap import indent
 
 from harness.core.errors import HarnessError, InputError
@@ -23,6 +25,7 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
 
     argv: the command's arguments; None takes those of the process.
     """
+    _accept_any_text()
     try:
         return command(sys.argv[1:] if argv is None else argv)
     except HarnessError as error:
@@ -38,6 +41,15 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
         # The reader has closed the pipe (`| head`); the flush at exit must not fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+
+
+def _accept_any_text() -> None:
+    """Lets standard output take any text: a character that its encoding lacks becomes a question
+    mark, not an error that ends a finished sweep. Output that is closed is discarded."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the exit
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def add_training_flags(parser: argparse.ArgumentParser, fuse: str, workers: str = "") -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 
 from pydantic_core import to_jsonable_python
 
@@ -17,9 +18,19 @@ change it."""
 COUNTS = ("trials", "diverged", "failed", "interrupted", "running")
 
 
-def json_text(reports: Iterable[Report]) -> str:
+def json_for_stdout(reports: Sequence[Report]) -> str:
+    """Returns JSON for standard output, without the characters that its encoding lacks."""
+    text = json_text(reports)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json_text(reports, escape=True)
+    return text
+
+
+def json_text(reports: Iterable[Report], escape: bool = False) -> str:
     """Returns `{"schema": …, "experiments": [{"experiment": …, section: record, …}]}`. A missing
-    value is null, never NaN."""
+    value is null, never NaN. escape: write ASCII alone."""
     experiments = [
         {"experiment": report.experiment}
         | {section.name: record for section, record in report.parts}
@@ -27,7 +38,7 @@ def json_text(reports: Iterable[Report]) -> str:
     ]
     whole = {"schema": SCHEMA, "experiments": experiments}
     plain = to_jsonable_python(whole, inf_nan_mode="null")
-    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(plain, indent=2, ensure_ascii=escape, allow_nan=False) + "\n"
 
 
 def csv(reports: Iterable[Report]) -> str:

@@ -20,7 +20,7 @@ from harness.core.text import distinct_parts
 from harness.experiment.loading import load
 from harness.experiment.plan import Plan, make_plan
 from harness.experiment.reading.yaml import parse
-from harness.report.data_formats import csv, json_text
+from harness.report.data_formats import csv, json_for_stdout
 from harness.report.markup import latex, markdown
 from harness.report.section import build_report, choose_sections, sections
 from harness.report.terminal import for_stdout
@@ -35,7 +35,7 @@ FORMATS = {
     "markdown": markdown,
     "latex": latex,
     "csv": csv,
-    "json": json_text,
+    "json": json_for_stdout,
 }
 FOR_PEOPLE = ("table", "markdown", "latex")
 

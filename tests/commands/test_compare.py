@@ -358,6 +358,20 @@ def test_conditions_are_read_as_in_an_experiment_file() -> None:
         conditions(["=3"])
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_loses_no_character_whatever_the_encoding(
+    project: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(
+        sys, "stdout", io.TextIOWrapper(written, encoding=encoding, write_through=True)
+    )
+    assert main(["grid", "--format", "json", "--section", "verdict"]) == 0
+    (experiment,) = json.loads(written.getvalue().decode(encoding))["experiments"]
+    (standing,) = experiment["verdict"]["standings"]
+    assert "0.9803 ± 0.0015" in standing["sentence"]
+
+
 def test_output_that_a_terminal_cannot_encode_is_no_error(project: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "harness.compare", "grid"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -300,6 +301,20 @@ def test_help_imports_nothing_heavy(module: str) -> None:
         "assert not found, found\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_finished_sweep_is_no_failure_where_the_output_is_not_utf_8(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+
+    assert sweep.main(["small.yaml", "epochs=1", "--executor", "inline"]) == 0
+
+    sys.stdout.flush()
+    text = written.getvalue().decode("ascii")
+    assert "6 trials (6 done)" in " ".join(text.split())
+    assert "Next: `make ui` shows every run" in text
 
 
 def test_the_best_epoch_of_a_training_metric_is_one_that_was_evaluated(

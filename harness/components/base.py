@@ -88,8 +88,9 @@ class LazyInputs(Protocol):
 class Examples:
     """Inputs and their targets, before preprocessing.
 
-    inputs: [N, …], uint8 for images; float64 for tables, which are rounded to float32 once they are
-        prepared (float32 is taken as it is); or `LazyInputs`.
+    inputs: [N, …], uint8 for images, or float32 for those of more than 8 bits; float64 for tables,
+        which are rounded to float32 once they are prepared (float32 is taken as it is); or
+        `LazyInputs`.
     targets: [N] int64 class numbers, or [N, targets] float32 for a regression.
     """
 
@@ -102,7 +103,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class ImageTransform:
-    """Converts stored uint8 images to model inputs. It is deterministic.
+    """Converts stored images to model inputs. It is deterministic.
 
     In this order: scale to [0, 1], resize, repeat a single channel, subtract `mean`, divide by
     `std`.
@@ -120,11 +121,11 @@ class ImageTransform:
     maximum: float = 255.0
 
     def __call__(self, images: Tensor) -> Tensor:
-        """images: [B, C, H, W] uint8, on any device. Returns [B, C', H', W'] float32."""
+        """images: [B, C, H, W] as stored, on any device. Returns [B, C', H', W'] float32."""
         import torch
         from torch.nn import functional
 
-        batch = images.to(torch.float32).div_(self.maximum)
+        batch = images.to(torch.float32, copy=True).div_(self.maximum)
         if self.size is not None and tuple(batch.shape[-2:]) != self.size:
             batch = functional.interpolate(
                 batch, self.size, mode="bilinear", align_corners=False, antialias=True

@@ -7,6 +7,10 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class HarnessError(Exception):
@@ -49,21 +53,30 @@ class InputError(HarnessError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-@contextmanager
-def all_problems() -> Iterator[Callable[..., None]]:
-    """Yields a function that calls another and notes its InputError. Raises those of all calls, as
-    one InputError, at the end of the block."""
-    problems: list[Problem] = []
+class Attempt:
+    """Calls functions, and notes the problems of an InputError. problems: those of all calls."""
 
-    def attempt(function: Callable[..., object], *arguments: object, **options: object) -> None:
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def __call__(
+        self, function: Callable[P, T], *arguments: P.args, **options: P.kwargs
+    ) -> T | None:
+        """Returns what the function returns, or None if it raises InputError."""
         try:
-            function(*arguments, **options)
+            return function(*arguments, **options)
         except InputError as error:
-            problems.extend(error.problems)
+            self.problems += error.problems
+            return None
 
+
+@contextmanager
+def all_problems() -> Iterator[Attempt]:
+    """Raises one InputError, at the end of the block, with the problems of all attempts in it."""
+    attempt = Attempt()
     yield attempt
-    if problems:
-        raise InputError(problems)
+    if attempt.problems:
+        raise InputError(attempt.problems)
 
 
 class DataMissing(InputError):

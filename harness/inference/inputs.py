@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.components.base import RawData, TableColumns
 from harness.components.shared import dataframes
+from harness.components.shared.image_files import read_pixels
 from harness.core.errors import InputError, Problem, did_you_mean
 
 if TYPE_CHECKING:
@@ -50,22 +51,18 @@ def read_inputs(paths: Sequence[Path], raw: RawData) -> FileInputs:
 
 def _read_image(path: Path, raw: RawData) -> FileInputs:
     """Reads an image in the data set's channels and size. Other proportions are cropped."""
-    import numpy as np
     import torch
-    from PIL import Image, ImageOps
 
     channels, height, width = raw.train.inputs[0].shape
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError and others
-        what = f"is no image that can be read: {error}" if path.exists() else "does not exist"
+        pixels = read_pixels(path, channels, (width, height))
+    except InputError as error:
+        reason = str(error).removeprefix(f"{path} cannot be read: ")
+        what = f"is no image that can be read: {reason}" if path.exists() else "does not exist"
         raise InputError(Problem(what, where=str(path))) from error
-    image = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
-    pixels = torch.from_numpy(np.array(image, dtype=np.float32)).reshape(height, width, channels)
     # White is 255 in a file; in the data set it is what its preparation says.
     white = raw.prepare.maximum if raw.prepare is not None else 255.0
-    return FileInputs((path.name,), pixels.permute(2, 0, 1)[None] * (white / 255))
+    return FileInputs((path.name,), torch.from_numpy(pixels).float()[None] * (white / 255))
 
 
 def _read_table(path: Path, raw: RawData) -> FileInputs:

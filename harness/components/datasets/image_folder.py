@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,12 +24,12 @@ from harness.components.base import (
     not_in_id,
 )
 from harness.components.shared.data_files import combined_sha256, missing_file
+from harness.components.shared.image_files import ImageFile, examine_all, read_pixels
 from harness.components.shared.images import ImageOptions, Shape, image_info
 from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions, training_size
-from harness.core.errors import InputError
+from harness.core.errors import InputError, all_problems
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor
 
 SUFFIXES: Final = frozenset(
@@ -73,36 +74,32 @@ class FolderListing:
 
 @dataclass(frozen=True, slots=True)
 class FolderImages(LazyInputs):
-    """Images that are decoded when needed. fit: resize and crop those of another size."""
+    """Images that are decoded when needed.
+
+    fit: resize and crop those of another size. is_deep: some image has more than 8 bits a channel.
+    """
 
     paths: tuple[Path, ...]
     shape: Shape
     fit: bool
+    is_deep: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        """Returns an image [C, H, W] uint8: with the EXIF rotation applied, converted and fitted.
+        """Returns an image [C, H, W], uint8 or, if is_deep, float32.
 
         Raises InputError that names a file that cannot be read, or has another size and is not
         fitted.
         """
-        import numpy as np
         import torch
-        from PIL import Image, ImageOps
 
         path, (channels, height, width) = self.paths[index], self.shape
-        image = _open(path, "L" if channels == 1 else "RGB")
-        if image.size != (width, height):
-            if not self.fit:
-                raise InputError(
-                    f"dataset image_folder: {path} has {image.width}×{image.height} pixels, the "
-                    f"first image {width}×{height}: set size"
-                )
-            image = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
-        return pixels.reshape(height, width, channels).permute(2, 0, 1).contiguous()
+        pixels = read_pixels(path, channels, (width, height) if self.fit else None)
+        if pixels.shape != self.shape:
+            raise _wrong_size(path, pixels.shape, self.shape)
+        return torch.from_numpy(pixels.astype("float32" if self.is_deep else "uint8", copy=False))
 
 
 def info(options: ImageFolderOptions, root: Path) -> DataInfo:
@@ -111,19 +108,31 @@ def info(options: ImageFolderOptions, root: Path) -> DataInfo:
 
 
 def fingerprint(options: ImageFolderOptions, root: Path) -> str:
-    base = _base(options, root)
-    paths = scan(options, root).paths
-    return combined_sha256({path.relative_to(base).as_posix(): path for path in paths})
+    """Raises InputError with every image that cannot be read, or has another size and is not
+    fitted."""
+    base, folder = _base(options, root), scan(options, root)
+    images = _examine(options, folder)
+    digest = combined_sha256({path.relative_to(base).as_posix(): path for path in folder.paths})
+    if any(image.is_revised for image in images):
+        digest = hashlib.sha256(f"{digest} revised".encode()).hexdigest()
+    return digest
 
 
 def load(options: ImageFolderOptions, root: Path) -> RawData:
     folder = scan(options, root)
+    images = _examine(options, folder)
     shape = _shape(options, folder)
-    lazy = len(folder.paths) * prod(shape) > options.memory_gb * 1e9
+    is_deep = any(image.is_deep for image in images)
+    size = len(folder.paths) * prod(shape) * (4 if is_deep else 1)
+    lazy = size > options.memory_gb * 1e9
+
+    def examples(listing: Listing) -> Examples:
+        return _examples(listing, shape, options.size is not None, is_deep, lazy)
+
     return RawData(
         _describe(options, folder, shape),
-        _examples(folder.train, options, shape, lazy),
-        _examples(folder.test, options, shape, lazy) if folder.test else None,
+        examples(folder.train),
+        examples(folder.test) if folder.test else None,
         split=None if folder.test else options.split_rule(),
         prepare=ImageTransform(options.mean, options.std),
     )
@@ -159,16 +168,6 @@ def scan(options: ImageFolderOptions, root: Path) -> FolderListing:
         )
     test_images = _listing(test, classes, may_be_empty=True) if test else None
     return FolderListing(classes, _listing(train, classes), test_images)
-
-
-def _open(path: Path, mode: str) -> Image.Image:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert(mode)
-    except Exception as error:  # Decoders raise OSError, SyntaxError, ValueError and others.
-        raise InputError(f"dataset image_folder: {path} cannot be read: {error}") from error
 
 
 def _base(options: ImageFolderOptions, root: Path) -> Path:
@@ -208,16 +207,39 @@ def _shape(options: ImageFolderOptions, folder: FolderListing) -> Shape:
     """Returns the shape that images are decoded to: by `size`, or that of the first image."""
     if options.size:
         return (options.channels, options.size, options.size)
-    width, height = _open(folder.paths[0], "L").size
+    try:
+        _, height, width = read_pixels(folder.paths[0], options.channels).shape
+    except InputError:
+        examine_all(folder.paths)  # It names all files that cannot be read.
+        raise
     return (options.channels, height, width)
 
 
-def _examples(listing: Listing, options: ImageFolderOptions, shape: Shape, lazy: bool) -> Examples:
+def _examine(options: ImageFolderOptions, folder: FolderListing) -> list[ImageFile]:
+    """Raises InputError with every image that cannot be read, or has another size and is not
+    fitted."""
+    images = examine_all(folder.paths)
+    if options.size is None:
+        shape = _shape(options, folder)
+        with all_problems() as attempt:
+            for path, image in zip(folder.paths, images, strict=True):
+                if image.size != shape[:0:-1]:
+                    attempt(FolderImages((path,), shape, fit=False).__getitem__, 0)
+    return images
+
+
+def _wrong_size(path: Path, shape: Sequence[int], expected: Shape) -> InputError:
+    return InputError(
+        f"dataset image_folder: {path} has {shape[2]}×{shape[1]} pixels, the first image "
+        f"{expected[2]}×{expected[1]}: set size"
+    )
+
+
+def _examples(listing: Listing, shape: Shape, fit: bool, is_deep: bool, lazy: bool) -> Examples:
     import torch
 
     labels = torch.tensor([number for _, number in listing], dtype=torch.int64)
-    paths = tuple(path for path, _ in listing)
-    inputs: Any = FolderImages(paths, shape, fit=options.size is not None)
+    inputs: Any = FolderImages(tuple(path for path, _ in listing), shape, fit, is_deep)
     if not lazy:
         # Pillow releases the interpreter lock while it decodes.
         with ThreadPoolExecutor() as threads:

@@ -61,7 +61,7 @@ def _main(argv: Sequence[str]) -> int:
     from harness.core.errors import InputError, Problem
     from harness.core.paths import data_root
     from harness.experiment.loading import load
-    from harness.experiment.plan import make_plan
+    from harness.experiment.plan import plan_bases
     from harness.tuning.report import listing
     from harness.tuning.study_plan import plan_studies
 
@@ -76,7 +76,7 @@ def _main(argv: Sequence[str]) -> int:
                     hint="add one, as docs/search.md shows, or run python -m harness.sweep",
                 )
             )
-        plan = make_plan(experiment, data_root())
+        plan = plan_bases(experiment, data_root())
         plans = plan_studies(plan, experiment.search, data_root())
     if arguments.dry_run:
         sys.stdout.write(listing(experiment.name, experiment.search, plans))

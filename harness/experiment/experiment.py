@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import floor
 from pathlib import Path
@@ -111,6 +111,8 @@ class Search:
     per: the fields of which each value has a study of its own.
     space: components first, then their options, then all other fields. The axes of the grid that
         are neither in `per` nor the seed are dimensions too.
+    only_searched: the fields that must be given and that only the space gives. The trials of the
+        grid hold one of its values in their place.
     trials, minutes: the budget of each study; at most one of them is None, for no limit.
     patience: how many points without a better one end a study; None for no such limit.
     seeds: those that each point is trained on; its value is their mean.
@@ -119,6 +121,7 @@ class Search:
 
     per: tuple[str, ...]
     space: tuple[Dimension, ...]
+    only_searched: tuple[str, ...] = ()
     known: tuple[KnownPoint, ...]
     trials: int | None
     minutes: float | None
@@ -130,6 +133,22 @@ class Search:
     seed: int
     retrain_seeds: int
     storage: str
+
+    def varied(self, condition: Mapping[str, Any]) -> list[str]:
+        """Returns the fields of a condition in which the points of a study may differ."""
+        names = {dimension.field for dimension in self.space}
+        roots = {name.partition(".")[0] for name in names}
+        return [
+            name
+            for name, wanted in condition.items()
+            if name in names
+            or name.partition(".")[0] in names
+            or (name in roots and any(isinstance(w, Mapping) for w in (wanted, *_items(wanted))))
+        ]
+
+
+def _items(wanted: Any) -> Sequence[Any]:
+    return wanted if isinstance(wanted, (list, tuple)) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from harness.core import paths
 from harness.core.errors import InputError
 from harness.core.metrics import BEST, FINAL
 from harness.experiment.experiment import Expectation, Experiment
-from harness.experiment.fields import ExpectFields, FileFields, SkipFields
-from harness.experiment.grid import FieldValue, Grid, SkipRule, enumerate_grid
+from harness.experiment.fields import ExpectFields, FileFields
+from harness.experiment.grid import FieldValue, Grid, enumerate_grid
 from harness.experiment.reading.components import (
     DataInfos,
     check_condition,
@@ -28,6 +28,7 @@ from harness.experiment.reading.components import (
 )
 from harness.experiment.reading.file import ExperimentFile, read_file
 from harness.experiment.reading.hints import LOSS
+from harness.experiment.reading.rules import check_rules, read_rules
 from harness.experiment.reading.search import read_search
 from harness.experiment.reading.trial_fields import (
     ReadFields,
@@ -36,7 +37,7 @@ from harness.experiment.reading.trial_fields import (
     read_fields,
 )
 from harness.experiment.reading.validation import (
-    shown,
+    read_list,
     validate,
     validate_entries,
     validate_mapping,
@@ -57,10 +58,13 @@ def load(
     file = read_file(Path(path), overrides)
     top = _top_level(file)
     read = read_fields(file, read_entries(file), data_root or paths.data_root())
-    grid, rules = _grid(file, read)
+    placed_rules = read_rules(file, read)
+    rules = tuple(rule for rule, _ in placed_rules)
+    grid, counts = enumerate_grid(make_axes(read), read.fields, rules)
     _check_combinations(grid, read.infos, file)
     expectations = _expectations(file, read)
     search = read_search(file, read)
+    check_rules(file, read, placed_rules, grid, counts, search)
     file.raise_problems()
     if read.selection is None:
         raise InputError("metric: no metric is registered for this data set's task")
@@ -95,50 +99,11 @@ def _top_level(file: ExperimentFile) -> dict[str, Any]:
     return values
 
 
-def _grid(file: ExperimentFile, read: ReadFields) -> tuple[Grid, tuple[SkipRule, ...]]:
-    """Returns the grid without what skip rules leave out. Reports rules that match nothing."""
-    placed = _skip_rules(file, read)
-    rules = tuple(rule for rule, _ in placed)
-    grid, counts = enumerate_grid(make_axes(read), read.fields, rules)
-    for (rule, keys), count in zip(placed, counts, strict=True):
-        if count == 0 and not _may_match_nothing(rule, file, read):
-            hint = "correct it, or take it out"
-            file.report(keys, "matches no combination of the grid", hint)
-    if not grid.combinations and not file.has_problems:
-        file.report_text(("skip",), "every combination is skipped: nothing is left to run")
-    return grid, rules
-
-
-def _may_match_nothing(rule: SkipRule, file: ExperimentFile, read: ReadFields) -> bool:
-    """Whether an override narrowed a field of the rule, or a field of it has another problem, which
-    says more."""
-    roots = {name.partition(".")[0] for name in rule.when}
-    return any(
-        file.overridden(root)
-        or any(
-            not value.valid and not value.problems for value in read.fields[root].values.values()
-        )
-        for root in roots
-    )
-
-
-def _skip_rules(file: ExperimentFile, read: ReadFields) -> list[tuple[SkipRule, Keys]]:
-    """Returns the valid skip rules, each with its place."""
-    chosen = read.chosen()
-    rules = []
-    for position, item in enumerate(_items(file, "skip")):
-        keys: Keys = ("skip", position)
-        values = validate_mapping(SkipFields, item, keys, file)
-        if values is not None and check_condition(values["when"], (*keys, "when"), chosen, file):
-            rules.append((SkipRule(values["when"], values["because"]), keys))
-    return rules
-
-
 def _expectations(file: ExperimentFile, read: ReadFields) -> tuple[Expectation, ...]:
     """Returns the published figures that are valid."""
     chosen, recorded = read.chosen(), read.always_recorded()
     expectations = []
-    for position, item in enumerate(_items(file, "expect")):
+    for position, item in enumerate(read_list(file, "expect")):
         keys: Keys = ("expect", position)
         values = validate_mapping(ExpectFields, item, keys, file)
         if values is None:
@@ -156,14 +121,6 @@ def _expectations(file: ExperimentFile, read: ReadFields) -> tuple[Expectation, 
         if valid and selection is not None:
             expectations.append(Expectation(**values))
     return tuple(expectations)
-
-
-def _items(file: ExperimentFile, name: str) -> list[Any]:
-    value = file.values.get(name)
-    if value is None or isinstance(value, list):
-        return value or []
-    file.report((name,), f"must be a list, given {shown(value)}")
-    return []
 
 
 Values = tuple[FieldValue, ...]

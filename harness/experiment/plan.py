@@ -7,15 +7,15 @@ planning ten thousand trials takes a fraction of a second.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from harness.core import paths
-from harness.core.errors import InputError
+from harness.core.errors import InputError, Problem
 from harness.core.text import format_value
 from harness.experiment.experiment import Experiment
-from harness.experiment.grid import Axis, FieldValue, Grid, Indices
+from harness.experiment.grid import Axis, FieldValue, Grid, Indices, enumerate_grid
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
     DECLARATIONS,
@@ -72,8 +72,38 @@ def make_plan(experiment: Experiment, data_root: Path | None = None) -> Plan:
     """Returns all trials of an experiment in grid order, and the combinations left out.
 
     Reads the checksums of the data sets under `data_root` (the data folder by default).
-    Raises InputError (`DataMissing`) naming every file that is wanted and absent.
+    Raises InputError where only a search gives the trials a field, or where every combination is
+    skipped, and `DataMissing` naming every file that is wanted and absent.
     """
+    search, where = experiment.search, str(experiment.path)
+    hint = "give it in trial or in grid, or run python -m harness.search"
+    missing = [
+        Problem(f"{name} is missing: only search.space gives it", where, hint)
+        for name in (search.only_searched if search else ())
+    ]
+    if missing:
+        raise InputError(missing)
+    if not experiment.grid.combinations:
+        raise InputError(Problem("every combination is skipped: nothing is left to run", where))
+    return _make_plan(experiment, data_root)
+
+
+def plan_bases(experiment: Experiment, data_root: Path | None = None) -> Plan:
+    """Returns the trials that the studies of a search may start from: those of the grid, and those
+    that a rule leaves out only for a value that the points replace. Raises `DataMissing`."""
+    plan, search = _make_plan(experiment, data_root), experiment.search
+    if search is None:
+        return plan
+    rules = tuple(rule for rule in experiment.skip if not search.varied(rule.when))
+    if len(rules) == len(experiment.skip):
+        return plan
+    grid, _ = enumerate_grid(experiment.grid.axes, experiment.grid.fields, rules)
+    more = _make_plan(replace(experiment, grid=grid, skip=rules), data_root).trials
+    trials = {planned.trial_id: planned for planned in (*plan.trials, *more)}
+    return replace(plan, trials=tuple(trials.values()))
+
+
+def _make_plan(experiment: Experiment, data_root: Path | None) -> Plan:
     grid = experiment.grid
     fingerprints = _fingerprints(grid, data_root or paths.data_root())
     fields = sorted(grid.fields.items())

@@ -18,7 +18,7 @@ from harness.core.errors import DataMissing, InputError, NoResults, Problem
 from harness.core.paths import data_root
 from harness.core.text import distinct_parts
 from harness.experiment.loading import load
-from harness.experiment.plan import Plan, make_plan
+from harness.experiment.plan import Plan, make_plan, plan_bases
 from harness.experiment.reading.yaml import parse
 from harness.report.data_formats import csv, json_for_stdout
 from harness.report.markup import latex, markdown
@@ -129,7 +129,8 @@ def _experiment(name_or_file: str) -> Asked:
         command = "sweep" if experiment.search is None else "search"
         asked = Asked(experiment.name, name_or_file, command)
         try:
-            return replace(asked, plan=make_plan(experiment, data_root()))
+            plan = plan_bases if experiment.search else make_plan
+            return replace(asked, plan=plan(experiment, data_root()))
         except DataMissing as error:
             print(
                 f"note: comparing all trials of {experiment.name!r}, not only those that "

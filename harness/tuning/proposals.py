@@ -12,7 +12,14 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.core.seeding import stream_seed
 from harness.experiment.trial import Trial
 from harness.tuning.attributes import LEFT_OUT, TRIALS, is_counted
-from harness.tuning.samplers import FixedSampler, encode, make_sampler, random_sampler, suggest
+from harness.tuning.samplers import (
+    FixedSampler,
+    encode,
+    make_sampler,
+    random_sampler,
+    round_value,
+    suggest,
+)
 from harness.tuning.study_plan import Point, StudyPlan, applies, with_fields
 
 MAX_LEFT_OUT_OF_SAMPLER: Final = 10
@@ -59,7 +66,12 @@ class Proposals:
 
     def untried(self, trials: Sequence[FrozenTrial]) -> list[Point]:
         """Returns the points of a finite space that the rules allow and no trial stands for."""
-        tried = {frozenset(t.params.items()) for t in trials if TRIALS in t.user_attrs}
+        tried = {
+            # An earlier version stored 0.30000000000000004 for 0.3.
+            frozenset((f, round_value(t.distributions[f], v)) for f, v in t.params.items())
+            for t in trials
+            if TRIALS in t.user_attrs
+        }
         return [
             point
             for point in self._plan.allowed_points

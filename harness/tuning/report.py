@@ -42,7 +42,8 @@ def listing(name: str, search: Search, studies: Sequence[StudyPlan]) -> str:
     for study in studies:
         lines.append(f"study {study.label} [{study.key}]")
         lines += [f"  {dimension.field}: {dimension}" for dimension in study.dimensions]
-        lines.append(f"  default: {study.describe(study.default)}")
+        default = "none: its values are not given" if search.only_searched else "left out by a rule"
+        lines.append(f"  default: {study.describe(study.default) if study.default else default}")
     seeds = ", ".join(map(str, search.seeds))
     lines.append(
         f"each point trains with seed {seeds}; winners and defaults train again with "

@@ -90,7 +90,7 @@ class StudyPlan:
             return tuple(self._completed(point) for point in points if point)
         own = self._values_of(self.base.trial)
         inside = all(d.contains(own[d.field]) for d in self.dimensions if d.field in own)
-        return (own,) if own and inside else ()
+        return (own,) if own and inside and not self.search.only_searched else ()
 
     def _completed(self, point: Point) -> Point:
         """Returns a point with the base trial's values for the fields that it leaves out."""
@@ -98,21 +98,23 @@ class StudyPlan:
             trial = self.trial(point)
         except InvalidPoint:
             return point  # The study rejects it when it asks for it, and says why.
-        own = self._values_of(trial)
-        inside = {d.field: own[d.field] for d in self.applying(trial) if d.contains(own[d.field])}
-        return inside | dict(point)
+        own, placeholders = self._values_of(trial), self.search.only_searched
+        given = [d for d in self.applying(trial) if d.field.partition(".")[0] not in placeholders]
+        return {d.field: own[d.field] for d in given if d.contains(own[d.field])} | dict(point)
 
     def _values_of(self, trial: Trial) -> Point:
         return {d.field: field_value(trial, d.field) for d in self.applying(trial)}
 
     @cached_property
-    def default(self) -> Trial:
+    def default(self) -> Trial | None:
         """The trial to compare the tuned one with: that of the first known point that the rules
-        allow, else the base."""
-        for point in self.known_points:
+        allow, else the base. None where the base lacks a value or the rules leave it out."""
+        missing = set(self.search.only_searched)
+        for point in (*self.known_points, {}):
             with suppress(InvalidPoint):
-                return self.trial(point)
-        return self.base.trial
+                if missing <= set(point):
+                    return self.trial(point)
+        return None
 
     @cached_property
     def is_listable(self) -> bool:
@@ -217,7 +219,7 @@ def plan_studies(plan: Plan, search: Search, data_root: Path) -> tuple[StudyPlan
     )
     if search.sampler.name == "grid" and search.trials is not None:
         for study in studies:
-            size = prod(len(grid_values(dimension)) for dimension in study.dimensions)
+            size = prod(dimension.size or 0 for dimension in study.dimensions)
             if search.trials > size:
                 raise InputError(
                     f"search: the grid of study {study.label!r} has {format_value(size)} points, "

@@ -178,6 +178,7 @@ def test_a_known_point_that_a_rule_leaves_out_is_no_default(
 ) -> None:
     known = "  known: [{optimizer: sgd, scheduler: step}, {optimizer: sgd, scheduler: constant}]\n"
     plan = plan_of(workspace, data_root, RULE + known)
+    assert plan.default is not None
     assert (plan.default.optimizer.name, plan.default.scheduler.name) == ("sgd", "constant")
     first, *_ = search_all(open_study(plan))
     assert (first.optimizer.name, first.scheduler.name) == ("sgd", "constant")

@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from harness import search
 from harness.experiment.loading import load
-from harness.experiment.plan import make_plan
+from harness.experiment.plan import plan_bases
 from harness.tuning.study_plan import StudyPlan, plan_studies
 
 FILE = """\
@@ -59,7 +59,7 @@ def start(path: Path, *arguments: str) -> subprocess.Popen[str]:
 def plans(path: Path, data_root: Path) -> tuple[StudyPlan, ...]:
     experiment = load(path)
     assert experiment.search is not None
-    return plan_studies(make_plan(experiment, data_root), experiment.search, data_root)
+    return plan_studies(plan_bases(experiment, data_root), experiment.search, data_root)
 
 
 def stored(folder: Path) -> dict[str, optuna.Study]:

@@ -27,12 +27,13 @@ from harness.experiment.fields import (
     WILCOXON_MIN_PAIRS,
     SearchFields,
     is_known,
+    split,
 )
 from harness.experiment.reading.components import Selection, check_condition, resolve
 from harness.experiment.reading.file import ExperimentFile
 from harness.experiment.reading.hints import field_hint, metric_hint
 from harness.experiment.reading.search_space import SpaceReader
-from harness.experiment.reading.trial_fields import ReadFields
+from harness.experiment.reading.trial_fields import MAX_COMBINATIONS, ReadFields
 from harness.experiment.reading.validation import (
     INVALID,
     option_messages,
@@ -40,7 +41,7 @@ from harness.experiment.reading.validation import (
     validate_entries,
 )
 from harness.experiment.reading.yaml import Keys
-from harness.experiment.trial import COMPONENT_FIELDS, NOT_IN_CONFIG_ID
+from harness.experiment.trial import COMPONENT_FIELDS, NOT_IN_CONFIG_ID, Choice
 
 DEFAULT_TRIALS: Final = 20
 
@@ -75,6 +76,7 @@ class _SearchBlock:
         search = Search(
             per=self.values["per"],
             space=dimensions,
+            only_searched=self.read.entries.only_searched(),
             known=self.known({dimension.field: dimension for dimension in dimensions}),
             trials=DEFAULT_TRIALS if trials is None and minutes is None else trials,
             minutes=minutes,
@@ -142,8 +144,22 @@ class _SearchBlock:
             }
             if not point:
                 self.report(keys, "gives no value to a field that is searched")
+            self.check_known_options(keys, point, where)
             points.append(KnownPoint(where, point))
         return tuple(points)
+
+    def check_known_options(
+        self, keys: Keys, point: Mapping[str, Any], where: Mapping[str, Any]
+    ) -> None:
+        """Reports options that the components of a known point do not have."""
+        for name in point:
+            root, option = split(name)
+            choice = point.get(root)
+            if option and isinstance(where.get(root), str):
+                choice = self.reader.value(root, where[root], ("search", *keys, root))
+            known = choice.component.options.model_fields if isinstance(choice, Choice) else ()
+            if option and isinstance(choice, Choice) and option not in known:
+                self.report((*keys, name), f"{choice.name} has no option {option!r}")
 
     def known_value(
         self, dimensions: Mapping[str, Dimension], name: str, value: Any, keys: Keys
@@ -226,3 +242,6 @@ class _SearchBlock:
         if search.trials is not None and None not in counts.values() and search.trials > size:
             rule = f"the grid has {size} points, fewer than the {search.trials} trials"
             self.report(("sampler",), rule, f"set trials: {size}")
+        elif size > MAX_COMBINATIONS:
+            rule = f"the grid has {size} points; at most {MAX_COMBINATIONS} are allowed"
+            self.report(("sampler",), rule, "use random, or wider steps")

@@ -93,30 +93,24 @@ class SpaceReader:
             return False
         if not option:
             return True
-        chosen = self.read.chosen()[root]
-        if not check_option(name, chosen, keys, self.file):
+        if not check_option(name, self.read.chosen()[root], keys, self.file):
             return False
-        has_owners = bool(self._owners(root, option))
+        has_owners = bool(self.read.owners(root, option))
         # An override may have narrowed the components to those without the option.
         if not has_owners and not self.file.overridden(root):
+            searched = [reference.component for reference in self.read.searched.get(root, ())]
+            chosen = searched or self.read.chosen()[root]
             names = ", ".join(dict.fromkeys(component.name for component in chosen))
-            kind = SINGULAR[COMPONENT_FIELDS[root]]
-            self.file.report(keys, f"no {kind} of this file has an option {option!r}: {names}")
+            where = "search.space" if searched else "this file"
+            rule = f"no {SINGULAR[COMPONENT_FIELDS[root]]} of {where} has an option {option!r}"
+            self.file.report(keys, f"{rule}: {names}")
         return has_owners
 
-    def _owners(self, root: str, option: str) -> list[ComponentReference]:
-        """Returns the components of this file that have an option."""
-        return [
-            reference
-            for reference in self.read.components[root].references.values()
-            if reference is not None and option in reference.component.options.model_fields
-        ]
-
     def _option(self, root: str, option: str, value: Any, keys: Keys) -> Any:
-        """Validates the value with every component of the file that has the option."""
+        """Validates the value with every component that a search may choose with the option."""
         validated = INVALID
         fixed = self.read.entries.fixed_options(root)
-        for owner in self._owners(root, option):
+        for owner in self.read.owners(root, option):
             known = owner.component.options.model_fields
             apart = {n: entry for n, entry in fixed.items() if n in known}
             apart[option] = Entry(value, keys)
@@ -203,5 +197,5 @@ class SpaceReader:
         root, option = split(name)
         if not option:
             return json_types(TrialFields, root)
-        owners = self._owners(root, option)
+        owners = self.read.owners(root, option)
         return set().union(*(json_types(owner.component.options, option) for owner in owners))

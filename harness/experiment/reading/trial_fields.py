@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -53,6 +54,10 @@ class TrialEntries:
         """Whether the file says anything of a field."""
         return name in self.fixed or name in self.axes
 
+    def only_searched(self) -> tuple[str, ...]:
+        """Returns the fields that only the search space gives."""
+        return tuple(name for name, entry in self.fixed.items() if entry.keys[0] == "search")
+
     def fixed_options(self, root: str) -> dict[str, Entry]:
         """Returns the options given apart from their component, as `trial: {optimizer.eps: …}`."""
         parts = ((split(name), entry) for name, entry in self.fixed.items())
@@ -79,14 +84,32 @@ def read_entries(file: ExperimentFile) -> TrialEntries:
             _read_axis(file, entries, name, values)
     for name, info in TrialFields.model_fields.items():
         if info.is_required() and not entries.names(name):
-            file.report_text(("trial",), f"{name} is missing: give it in trial or in grid")
-            entries.fixed[name] = Entry(INVALID, ("trial",))
+            entries.fixed[name] = _only_searched(file, name) or Entry(INVALID, ("trial",))
+            if entries.fixed[name].value is INVALID:
+                file.report_text(("trial",), f"{name} is missing: give it in trial or in grid")
     count = prod(len(values) for values in entries.axes.values())
     if count > MAX_COMBINATIONS:
         rule = f"has {count} combinations; at most {MAX_COMBINATIONS} are allowed"
         file.report(("grid",), rule)
         file.raise_problems()
     return entries
+
+
+def _only_searched(file: ExperimentFile, name: str) -> Entry | None:
+    """Returns the first value that the search space gives a field; None where it gives none."""
+    keys: Keys = ("search", "space", name)
+    match searched_space(file).get(name):
+        case [first, *_]:
+            return Entry(first, (*keys, 0))
+        case {"low": low}:
+            return Entry(low, (*keys, "low"))
+    return None
+
+
+def searched_space(file: ExperimentFile) -> Mapping[str, Any]:
+    """Returns what a file has under `search.space`, not validated."""
+    space = file.section("search").get("space")
+    return space if isinstance(space, Mapping) else {}
 
 
 def _read_axis(file: ExperimentFile, entries: TrialEntries, name: str, values: Any) -> None:
@@ -134,6 +157,7 @@ class ReadFields:
 
     fields: in the order of their declaration.
     components: of the fields that hold a component.
+    searched: the components that the search space lists, by field.
     infos: the metadata of each data set.
     selection: the metric that trials are selected on; None where a problem is reported instead.
     """
@@ -141,19 +165,24 @@ class ReadFields:
     entries: TrialEntries
     fields: Mapping[str, GridField]
     components: Mapping[str, NamedComponents]
+    searched: Mapping[str, Sequence[ComponentReference]]
     infos: DataInfos
     selection: Selection | None
 
     def chosen(self) -> Chosen:
-        """Returns the components that are valid in some combination."""
+        """Returns the components that are valid in some combination, or in the search space."""
+        values = {name: self.fields[name].values.values() for name in COMPONENT_FIELDS}
         return {
-            name: [
-                value.value.component
-                for value in self.fields[name].values.values()
-                if isinstance(value.value, Choice)
-            ]
+            name: [v.value.component for v in values[name] if isinstance(v.value, Choice)]
+            + [reference.component for reference in self.searched.get(name, ())]
             for name in COMPONENT_FIELDS
         }
+
+    def owners(self, root: str, option: str) -> list[ComponentReference]:
+        """Returns the components with an option that a search may choose for a field."""
+        named = self.components[root].references.values()
+        candidates = self.searched.get(root) or filter(None, named)
+        return [c for c in candidates if option in c.component.options.model_fields]
 
     def always_recorded(self) -> frozenset[str]:
         """Returns the measures that every trial records at each evaluation."""
@@ -180,9 +209,19 @@ def read_fields(file: ExperimentFile, entries: TrialEntries, data_root: Path) ->
     fields["loss"] = builder.component_field("loss", named["loss"])
     selection = select(file, infos, fields["val_fraction"])
     fields["metrics"] = resolve_metrics(fields.get("metrics"), dataset, infos, selection, file)
-    return ReadFields(
-        entries, {name: fields[name] for name in TRIAL_FIELDS}, named, infos, selection
-    )
+    ordered = {name: fields[name] for name in TRIAL_FIELDS}
+    return ReadFields(entries, ordered, named, _searched_components(file), infos, selection)
+
+
+def _searched_components(file: ExperimentFile) -> dict[str, list[ComponentReference]]:
+    """Returns the components that the search space lists. Reports those that do not exist."""
+    searched = {}
+    for name, values in searched_space(file).items():
+        if name in COMPONENT_FIELDS and isinstance(values, list):
+            places: list[Keys] = [("search", "space", name, i) for i in range(len(values))]
+            found = map(partial(find_component, name, file=file), values, places)
+            searched[name] = list(filter(None, found))
+    return searched
 
 
 @dataclass(slots=True)

@@ -107,6 +107,15 @@ def validate_mapping(
     return validated if valid else None
 
 
+def read_list(file: ExperimentFile, name: str) -> list[Any]:
+    """Returns a list of the top level; an empty one after reporting that it is none."""
+    value = file.values.get(name)
+    if value is None or isinstance(value, list):
+        return value or []
+    file.report((name,), f"must be a list, given {shown(value)}")
+    return []
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A broken rule. at: the path from the validated value to the part that is wrong."""

@@ -29,6 +29,7 @@ from harness.store.retry import with_retries
 from harness.store.store import open_store
 from harness.store.write.background import BackgroundWriter
 from harness.store.write.sweep_writer import SweepWriter, finish
+from harness.tuning.attributes import UNMEASURED
 from harness.tuning.report import (
     announcement,
     describe_stacking,
@@ -104,7 +105,8 @@ def _tune(session: Session, studies: Sequence[TuningStudy]) -> int:
             if lost := sum(study.recover_lost() for study in studies):
                 session.say([f"retrying {plural(lost, 'point')} of a process that died"])
         _write_figures(session, runs, studies)
-    return sum(study.outcome_counts()["failed"] for study in studies)
+    counts = [study.outcome_counts() for study in studies]
+    return sum(count["failed"] + count[UNMEASURED] for count in counts)
 
 
 def _train_points(

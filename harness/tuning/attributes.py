@@ -15,6 +15,8 @@ SECONDS: Final = "seconds"
 """Seconds of training, where the budget is one of time."""
 OUTCOME: Final = "outcome"
 """How a point without a value ended."""
+UNMEASURED: Final = "without a value"
+"""The outcome of a point whose trial is done but lacks an objective's value."""
 RETRY_OF: Final = "retry_of"
 """The number of the lost point that this one repeats."""
 RETRIES: Final = "retries"
@@ -27,6 +29,9 @@ TRIALS: Final = "trial_ids"
 # User attributes of a study.
 EXHAUSTED: Final = "exhausted"
 """Why the study has no point left, and under which rules."""
+
+FIRST_STEP: Final = "first_step"
+"""The step of Optuna that the first epoch is; in studies without it 1, else 0."""
 
 
 def is_counted(optuna_trial: FrozenTrial) -> bool:

@@ -115,6 +115,10 @@ def outcome_lines(search: Search, studies: Sequence[TuningStudy]) -> list[str]:
             described = study.plan.describe(study.trial_of(best))
             value = format_score(best.values[0])
             line += f"; best {metric} {value} at {described} (#{best.number})"
+        elif study.n_asked():
+            line += f"; no point has a value of {metric}, so that there is no winner"
+        if barred := study.n_barred():
+            line += f"; {plural(barred, 'point')} cannot win, as a skip rule was added after it"
         if why := study.exhausted():
             line += f"; ended early: {why}"
         lines.append(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.core.metrics import EVALUATION, TRAIN_SECONDS, Goal, best_epoch
 from harness.core.records import FINISHED, Ended, Measured, Outcome, Record, Started
@@ -40,6 +40,12 @@ class TrialResult:
                 self.history.append(record)
             case Ended():
                 self.outcome, self.reason = record.outcome, record.reason
+
+    def until(self, epoch: int | None) -> TrialResult:
+        """Returns the result as it was after an epoch; all of it where that is None."""
+        if epoch is None:
+            return self
+        return replace(self, history=[m for m in self.history if m.epoch <= epoch])
 
     @property
     def seconds(self) -> float:

@@ -23,6 +23,7 @@ from harness.execution.queue import CHECK_SECONDS, make_task
 from harness.execution.stacking import AUTO_STACK_SIZE, plan_stacks
 from harness.experiment.experiment import Search
 from harness.experiment.plan import PlannedTrial
+from harness.tuning.attributes import UNMEASURED
 from harness.tuning.results import TrialResult
 from harness.tuning.samplers import points_per_round
 from harness.tuning.study import SearchPoint, TuningStudy
@@ -174,22 +175,34 @@ class SearchLoop:
             self._training[trial_id] = point, TrialResult()
             self._ready.append(point)
             return
-        records: list[Record] = [*result.history, Ended(result.outcome or Outcome.DONE, {})]
+        for measured in result.history:
+            if self._is_pruned_after(point, measured):
+                point.pruned_at = measured.epoch
+                break
+        result = result.until(point.pruned_at)
+        end = _pruned_end(point) if point.pruned_at else Ended(result.outcome or Outcome.DONE, {})
+        records: list[Record] = [*result.history, end]
         self._known += [SearchEvent(point.current, record, None) for record in records]
-        self._add_result(point, result)
+        if point.pruned_at is None:
+            self._add_result(point, result)
+        else:
+            self._close_pruned(point, result)
 
     def _report(self, point: SearchPoint, measured: Measured) -> None:
         """Reports an epoch to the pruner, and stops the trial if the pruner says so."""
+        if self._is_pruned_after(point, measured):
+            point.pruned_at = measured.epoch
+            self.executor.cancel(point.current.trial_id)
+
+    def _is_pruned_after(self, point: SearchPoint, measured: Measured) -> bool:
+        """Reports an epoch to the pruner. Returns whether it stops the point."""
         if point.study.search.pruner.name in ("none", WILCOXON):
-            return
+            return False
         value = measured.values.get(self.goal.metric)
         is_last = measured.epoch >= point.current.trial.epochs
         if measured.epoch == 0 or value is None or is_last:
-            return  # The untrained model says nothing, and the last epoch's value is the trial's.
-        point.report(value, measured.epoch)
-        if point.should_prune():
-            point.pruned_at = measured.epoch
-            self.executor.cancel(point.current.trial_id)
+            return False  # The untrained model says nothing; the last value is the trial's own.
+        return point.report_epoch(measured.epoch, value)
 
     def _end(self, point: SearchPoint, result: TrialResult) -> None:
         trial_id = point.current.trial_id
@@ -197,8 +210,7 @@ class SearchLoop:
         if point.pruned_at is not None:
             if self.checkpoints:
                 self.checkpoints.delete(point.current)
-            point.seconds += result.seconds
-            point.study.tell(point, TrialState.PRUNED, "pruned")
+            self._close_pruned(point, result)
         elif not (
             result.reason.startswith(WORKER_DIED) and point.study.retry(point, result.reason)
         ):
@@ -206,6 +218,10 @@ class SearchLoop:
             self._add_result(point, result)
         for waiting in self._waiting.pop(trial_id, ()):
             self._advance(waiting)
+
+    def _close_pruned(self, point: SearchPoint, result: TrialResult) -> None:
+        point.seconds += result.seconds
+        point.study.tell(point, TrialState.PRUNED, "pruned")
 
     def _add_result(self, point: SearchPoint, result: TrialResult) -> None:
         """Adds one seed's result to a point, and trains the next seed or closes the point."""
@@ -217,7 +233,8 @@ class SearchLoop:
             study.tell(point, TrialState.PRUNED, "diverged")
             return
         if result.outcome is not Outcome.DONE or values is None:
-            study.tell(point, TrialState.FAIL, "failed")
+            failed = result.outcome is not Outcome.DONE
+            study.tell(point, TrialState.FAIL, "failed" if failed else UNMEASURED)
             return
         point.values.append(values)
         point.seed_index += 1
@@ -237,8 +254,10 @@ def _as_pruned(point: SearchPoint, record: Record) -> Record | None:
     trained before it could be stopped."""
     if point.pruned_at is None:
         return record
-    if not isinstance(record, Ended):
-        return None
+    return _pruned_end(point) if isinstance(record, Ended) else None
+
+
+def _pruned_end(point: SearchPoint) -> Ended:
     reason = f"pruned after epoch {point.pruned_at} by {point.study.search.pruner.name}"
     return Ended(Outcome.INTERRUPTED, {}, reason=reason, pruned_at=point.pruned_at)
 

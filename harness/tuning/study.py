@@ -25,6 +25,7 @@ from harness.experiment.trial import Trial
 from harness.store.coordination.processes import process_tag
 from harness.tuning.attributes import (
     EXHAUSTED,
+    FIRST_STEP,
     KNOWN,
     LEFT_OUT,
     OUTCOME,
@@ -33,6 +34,7 @@ from harness.tuning.attributes import (
     SECONDS,
     TRIALS,
     UNCOUNTED,
+    UNMEASURED,
     is_counted,
     seconds_of,
 )
@@ -95,8 +97,13 @@ class SearchPoint:
         """Whether a worker died that trained the point before."""
         return int(self.optuna_trial.user_attrs.get(RETRIES, 0)) > 0
 
+    def report_epoch(self, epoch: int, value: float) -> bool:
+        """Reports the value after an epoch to the pruner. Returns whether it stops the point."""
+        self.report(value, self.study.step_of(epoch))
+        return self.should_prune()
+
     def report(self, value: float, step: int) -> None:
-        """Reports the value after an epoch, or after a seed, to the pruner."""
+        """Reports a value to the pruner."""
         with suppress(UpdateFinishedTrialError):  # Another machine has taken the point over.
             self.optuna_trial.report(value, step)
 
@@ -117,6 +124,7 @@ class TuningStudy:
         self._storage = storage.storage
         self.shared = storage.shared
         self._cached_trials: list[FrozenTrial] | None = None
+        self._allowed: dict[int, bool] = {}
         self._spent_by_ended = 0, 0.0, 0
         self._sign = -1 if plan.search.objectives[0].direction == "max" else 1
         directions: list[Literal["minimize", "maximize"]] = [
@@ -134,6 +142,7 @@ class TuningStudy:
         self._proposals = Proposals(plan, self.optuna_study)
         self._exhausted = self._stored_exhaustion()
         self._waits_until = 0.0
+        self._first_step = self._read_first_step()
         self._stale_points = StalePoints(self.optuna_study)
         self._enqueue_known_points()
 
@@ -217,6 +226,10 @@ class TuningStudy:
         """Returns why the study has no point left; empty where it may have some."""
         return "" if self._has_queued_points() else self._exhausted
 
+    def step_of(self, epoch: int) -> int:
+        """Returns the step of Optuna that stands for an epoch; Optuna counts steps from 0."""
+        return epoch - 1 + self._first_step
+
     def planned_trials(self) -> Iterator[PlannedTrial]:
         """Yields the trials of all points so far."""
         for optuna_trial in self._trials():
@@ -262,8 +275,9 @@ class TuningStudy:
         return True
 
     def best(self) -> FrozenTrial | None:
-        """Returns the best complete point by the first objective; the earliest of equals."""
-        complete = [t for t in self._trials() if t.state is TrialState.COMPLETE]
+        """Returns the best complete point that the rules allow, by the first objective; the
+        earliest of equals."""
+        complete = [t for t in self._trials() if self._may_win(t)]
         return min(complete, key=lambda t: (self._sign * t.values[0], t.number), default=None)
 
     def tuned(self) -> Trial | None:
@@ -272,8 +286,13 @@ class TuningStudy:
         return None if best is None else self.trial_of(best)
 
     def pareto_front(self) -> list[FrozenTrial]:
-        """Returns the complete points that no other point dominates."""
-        return sorted(self.optuna_study.best_trials, key=lambda trial: trial.number)
+        """Returns the complete points that the rules allow and no other such point dominates."""
+        allowed = [t for t in self._trials() if self._may_win(t)]
+        signs = [-1 if o.direction == "max" else 1 for o in self.search.objectives]
+        losses = {t.number: [s * v for s, v in zip(signs, t.values, strict=True)] for t in allowed}
+        return [
+            t for t in allowed if not any(dominates(o, losses[t.number]) for o in losses.values())
+        ]
 
     def trial_of(self, optuna_trial: FrozenTrial) -> Trial:
         """Returns the trial of a stored point. Raises InvalidPoint where it has none any more."""
@@ -281,8 +300,8 @@ class TuningStudy:
         return self.plan.trial({f: decode(self._dimensions[f], value) for f, value in stored})
 
     def outcome_counts(self) -> Mapping[str, int]:
-        """Counts the points of the budget by outcome: done, pruned, diverged, failed, running."""
-        counts = dict.fromkeys(("done", "pruned", "diverged", "failed", "running"), 0)
+        """Counts the points of the budget by outcome: done, pruned, diverged, failed, …"""
+        counts = dict.fromkeys(("done", "pruned", "diverged", "failed", UNMEASURED, "running"), 0)
         for optuna_trial in self._trials():
             if is_counted(optuna_trial):
                 outcome = optuna_trial.user_attrs.get(OUTCOME, "failed")
@@ -360,6 +379,12 @@ class TuningStudy:
             stored = {"rules": self.plan.rules, "why": self._exhausted}
             self.optuna_study.set_user_attr(EXHAUSTED, stored)
 
+    def _read_first_step(self) -> int:
+        """Returns the step of the first epoch: 0, or 1 in a study that an earlier version began."""
+        if FIRST_STEP not in self.optuna_study.user_attrs and not self._trials():
+            self.optuna_study.set_user_attr(FIRST_STEP, 0)
+        return int(self.optuna_study.user_attrs.get(FIRST_STEP, 1))
+
     def _stored_exhaustion(self) -> str:
         """Returns why an earlier process found no point left under the same rules."""
         stored = self.optuna_study.user_attrs.get(EXHAUSTED, {})
@@ -399,11 +424,30 @@ class TuningStudy:
             if not is_counted(trial) or trial.state is TrialState.RUNNING:
                 continue
             n_since += 1
-            if trial.state is TrialState.COMPLETE:
+            if self._may_win(trial):
                 value = self._sign * trial.values[0]
                 if best is None or value < best:
                     best, n_since = value, 0
         return n_since
+
+    def _may_win(self, optuna_trial: FrozenTrial) -> bool:
+        """Whether a point is complete, and no rule that was added after it leaves it out."""
+        if optuna_trial.state is not TrialState.COMPLETE:
+            return False
+        number = optuna_trial.number
+        if number not in self._allowed:
+            try:
+                self.trial_of(optuna_trial)
+            except InvalidPoint:
+                self._allowed[number] = False
+            else:
+                self._allowed[number] = True
+        return self._allowed[number]
+
+    def n_barred(self) -> int:
+        """Returns how many complete points a rule leaves out that was added after them."""
+        complete = [t for t in self._trials() if t.state is TrialState.COMPLETE]
+        return sum(not self._may_win(trial) for trial in complete)
 
     def _enqueue_known_points(self) -> None:
         if self.search.sampler.name == "grid":
@@ -449,3 +493,9 @@ class TuningStudy:
             or (other.number < optuna_trial.number and other.user_attrs.get(RETRY_OF) == lost)
             for other in self._trials()
         )
+
+
+def dominates(losses: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether one point is at least as good in every objective, and better in one."""
+    pairs = list(zip(losses, others, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

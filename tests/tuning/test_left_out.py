@@ -239,3 +239,59 @@ def test_a_search_with_left_out_points_ends_with_winners(
     n_points = len(stored(project)["all"].trials)
     assert run(path, "search.retrain_seeds=0") == 0
     assert len(stored(project)["all"].trials) == n_points
+
+
+def rule_of(trial: Trial) -> SkipRule:
+    return SkipRule({"optimizer": trial.optimizer.name, "lr": trial.lr}, "added later")
+
+
+@given(
+    st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=5, max_size=5),
+    st.sets(st.integers(0, 4)),
+    st.lists(st.integers(1, 3), min_size=5, max_size=5),
+)
+@settings(max_examples=15)
+def test_the_winner_is_the_best_point_that_the_rules_allow(
+    data_root: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    values: list[float],
+    barred: set[int],
+    costs: list[int],
+) -> None:
+    """Against sorted lists; so is the Pareto front."""
+    folder = tmp_path_factory.mktemp("winner")
+    (folder / "experiments").mkdir()
+    content = RULE.replace("trials: 12", "trials: 5\n  also: [parameters]")
+    plan = plan_of(folder, data_root, content, "random")
+    storage = InMemoryStorage()
+    study, trials = open_study(plan, storage), []
+    for value, cost in zip(values, costs, strict=True):
+        point = study.ask()
+        assert point is not None
+        trials.append(point.current.trial)
+        point.values = [[value, cost]]
+        study.tell(point, TrialState.COMPLETE, "done")
+    rules = tuple(rule_of(trials[number]) for number in barred)
+    later = open_study(replace(plan, skip=(*plan.skip, *rules)), storage)
+    allowed = [n for n in range(5) if n not in barred]
+    counted = [t for t in later.optuna_study.trials if "uncounted" not in t.user_attrs]
+    best = later.best()
+    numbers = [counted[n].number for n in allowed]
+    assert (best and best.number) == (
+        counted[min(allowed, key=lambda n: (-values[n], n))].number if allowed else None
+    )
+    assert (later.tuned() is None) == (not allowed)
+    front = [
+        counted[n].number
+        for n in allowed
+        if not any(
+            (values[m] >= values[n] and costs[m] <= costs[n])
+            and (values[m], costs[m]) != (values[n], costs[n])
+            for m in allowed
+        )
+    ]
+    assert [trial.number for trial in later.pareto_front()] == front
+    assert set(front) <= set(numbers)
+    assert later.n_barred() == len(barred)
+    lines = outcome_lines(plan.search, [later])
+    assert ("cannot win" in lines[0]) == bool(barred)

@@ -15,12 +15,14 @@ import pytest
 from rich.cells import cell_len
 
 from harness.analysis.comparison import Question, compare
+from harness.components.optimizers.torch_optim import OTHERS, REGISTERED, UNSUPPORTED
 from harness.core.errors import InputError
 from harness.report.blocks import ReportTable
 from harness.report.data_formats import csv, json_text
 from harness.report.html import html
 from harness.report.markup import latex, markdown
 from harness.report.section import Report, Section, build_report, choose_sections, sections
+from harness.report.sections.budget import DEFAULT_LR
 from harness.report.terminal import terminal
 from harness.store.names import TAG_POINT_NUMBER, TAG_ROLE, TAG_STUDY, TUNED
 from tests.report_support import (
@@ -313,6 +315,49 @@ def test_a_studys_settings_do_not_repeat_its_name(
     first = report.record("seeds").contenders[0]
     for of in (leader, first):
         assert (of.name, of.settings) == (study, settings)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ["sgd", "adam"],
+        [{"name": "sgd", "weight_decay": 0.1}, {"name": "sgd", "weight_decay": 0.2}],
+        [{"name": "adam", "eps": 1e-8}, {"name": "adam", "eps": 1e-3}, "sgd"],
+    ],
+)
+@pytest.mark.parametrize("batch_sizes", [(16,), (16, 32)])
+def test_the_default_of_a_budget_has_torchs_rate_whatever_else_varies(
+    choices: list[Any], batch_sizes: tuple[int, ...]
+) -> None:
+    """A rate ten times torch's is better by .1, a larger batch worse by .2, and a schedule best."""
+    runs = []
+    for choice, batch_size in product(choices, batch_sizes):
+        torchs = DEFAULT_LR[choice if isinstance(choice, str) else choice["name"]]
+        for better, lr in enumerate((torchs, 10 * torchs)):
+            score = 0.7 + 0.1 * better - 0.2 * batch_sizes.index(batch_size)
+            fields = {"optimizer": choice, "lr": lr, "batch_size": batch_size}
+            runs += seeds([score, score], **fields)
+            for scheduler in ("cosine", {"name": "constant", "warmup_epochs": 2.0}):
+                runs += seeds([0.9, 0.9], scheduler=scheduler, **fields)
+
+    curves = section_record(results(*runs), "budget").curves
+
+    assert len(curves) == len(choices)
+    for curve in curves:
+        assert (curve.default, curve.tuned) == (pytest.approx(0.7), pytest.approx(0.9))
+
+
+def test_the_default_rates_are_torchs() -> None:
+    import inspect
+
+    import torch
+
+    names = {**{n: n for n in OTHERS}, **{cls.lower(): cls for cls in REGISTERED}}
+    names |= dict.fromkeys(("momentum", "nesterov"), "SGD")
+    for name, cls in names.items():
+        if name not in UNSUPPORTED:
+            torchs = inspect.signature(getattr(torch.optim, cls)).parameters["lr"].default
+            assert DEFAULT_LR[name] == torchs, name
 
 
 def test_nothing_tuned_has_no_best_learning_rates() -> None:

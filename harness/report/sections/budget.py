@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,10 +18,11 @@ from harness.report.formatting import MISSING, decimals_for, signed, significant
 from harness.report.section import Section, about_points, points_tried
 
 ESTIMATOR = "expected maximum of k configs drawn without replacement (Tang et al., 2020)"
-DEFAULT_LR = dict.fromkeys(("sgd", "momentum", "nesterov", "adam", "adamw", "radam"), 1e-3) | {
-    "rmsprop": 1e-2,
-    "adagrad": 1e-2,
-    "nadam": 2e-3,
+DEFAULT_LR = {
+    **dict.fromkeys(("sgd", "momentum", "nesterov", "adam", "adamw", "radam"), 1e-3),
+    **dict.fromkeys(("rmsprop", "adagrad", "ASGD", "Adafactor", "Rprop"), 1e-2),
+    **dict.fromkeys(("nadam", "Adamax"), 2e-3),
+    "Adadelta": 1.0,
 }
 """The learning rates that the optimizers of `torch.optim` use by default."""
 MOST_CONFIGS = 200
@@ -33,8 +35,9 @@ FEWEST = 2
 class BudgetCurve:
     """expected: for k = 1 … configs with a value. unfinished: configs without a value, left out.
 
-    default: the score at torch's default learning rate without a schedule; tuned: of the best
-    config. Both are on the metric that chooses configs; None if the grid does not have it.
+    default: the score at torch's default learning rate without a schedule, at the best of whatever
+        else varies; None if the grid does not have it. tuned: of the best config. Both are on the
+        metric that chooses configs.
     """
 
     task: str
@@ -79,7 +82,8 @@ def record(comparison: Comparison) -> Budget | None:
 def blocks(budget: Budget) -> tuple[Block, ...]:
     intro = (
         f"{budget.metric} of the best of k configs: {budget.estimator}, over configs' means. "
-        "Default: torch's own learning rate, without a schedule."
+        "Default: torch's own learning rate, without a schedule, at the best of whatever else "
+        "varies."
     )
     notes = []
     if any(curve.unfinished for curve in budget.curves):
@@ -129,11 +133,7 @@ def expected_best(values: Sequence[float], direction: str = "max") -> NDArray[np
 def _curve(task: str, contender: str, configs: Sequence[Config], direction: str) -> BudgetCurve:
     means = [config.mean for config in configs if config.mean is not None]
     defaults = [
-        config.mean
-        for config in configs
-        if config.mean is not None
-        and config.labels.get("scheduler") == "constant"
-        and float(config.labels["lr"]) == DEFAULT_LR.get(config.labels["optimizer"])
+        config.mean for config in configs if config.mean is not None and _is_default(config)
     ]
     best = max if direction == "max" else min
     return BudgetCurve(
@@ -145,6 +145,16 @@ def _curve(task: str, contender: str, configs: Sequence[Config], direction: str)
         default=best(defaults) if defaults else None,
         tuned=best(means),
     )
+
+
+def _is_default(config: Config) -> bool:
+    """Whether a config has torch's learning rate and no schedule or warm-up, whatever its other
+    options. A label has the options that differ: "sgd(weight_decay=0.1)"."""
+    optimizer = config.labels["optimizer"].partition("(")[0]
+    scheduler, _, options = config.labels.get("scheduler", "").partition("(")
+    warmup = re.search(r"warmup_epochs=([^,)]+)", options)
+    constant = scheduler == "constant" and (warmup is None or float(warmup[1]) == 0)
+    return constant and float(config.labels["lr"]) == DEFAULT_LR.get(optimizer)
 
 
 def _table(task: str, curves: Sequence[BudgetCurve]) -> ReportTable:

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from harness.core.metrics import BEST, FINAL
+from harness.core.metrics import BEST, FINAL, Direction
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DOUBLE = 2.0**-42
 """Relative resolution of numbers in double precision, 1,024 units in the last place: a measure such
@@ -89,6 +92,13 @@ def mean_difference(values: NDArray[np.float64], noise: float) -> float | None:
 def exceeds(a: float, b: float, resolution: float = DOUBLE) -> bool:
     """Whether a is above b by more than rounding."""
     return a > b and (not isfinite(a - b) or a - b > resolution * max(abs(a), abs(b)))
+
+
+def earliest_best(values: Sequence[float], direction: Direction) -> int | None:
+    """Returns the place of the best value, of equals the first; None if there is none."""
+    resolved = resolve(values, resolution_of(values)).tolist()
+    best = max if direction == "max" else min
+    return resolved.index(best(resolved)) if resolved else None
 
 
 def power_of_two(sizes: ArrayLike) -> NDArray[np.float64]:

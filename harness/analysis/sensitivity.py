@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 
 from harness.analysis.ranking import Edge, lr_edge
+from harness.analysis.resolution import exceeds, resolve
 from harness.analysis.statistics import Interval, bootstrap
 from harness.core.metrics import Direction
 
@@ -116,8 +117,12 @@ def sensitivity(
     sign = 1 if direction == "max" else -1
     by_lr = _best_of_each(finals, sign)
     alive = {lr: of.mean for lr, of in by_lr.items() if of.mean is not None and not of.has_diverged}
+    alive = dict(zip(alive, resolve(list(alive.values())).tolist(), strict=True))
     best = max(alive, key=lambda lr: (sign * alive[lr], -lr), default=None)
-    gain = 0.0 if best is None or untrained is None else sign * (alive[best] - untrained)
+    gain = 0.0
+    if best is not None and untrained is not None:
+        gained = exceeds(sign * alive[best], sign * untrained)
+        gain = sign * (alive[best] - untrained) if gained else 0.0
     rates = []
     for lr, of in sorted(by_lr.items()):
         kept = None
@@ -154,20 +159,19 @@ def sensitivity(
 def _best_of_each(finals: Sequence[FinalScores], sign: int) -> dict[float, FinalScores]:
     """Returns, for each learning rate, the config that diverges least and then scores best."""
 
-    def key(of: FinalScores) -> tuple[float, float]:
-        return of.divergence, np.inf if of.mean is None else -sign * of.mean
-
-    best: dict[float, FinalScores] = {}
-    for of in finals:
-        if of.lr not in best or key(of) < key(best[of.lr]):
-            best[of.lr] = of
-    return best
+    means = resolve([-sign * np.inf if of.mean is None else of.mean for of in finals])
+    keys = [(of.divergence, -sign * mean) for of, mean in zip(finals, means, strict=True)]
+    best: dict[float, int] = {}
+    for place, of in enumerate(finals):
+        if of.lr not in best or keys[place] < keys[best[of.lr]]:
+            best[of.lr] = place
+    return {lr: finals[place] for lr, place in best.items()}
 
 
 def _regime(lr: float, best: float | None, kept: float | None) -> Regime:
     if kept is None or best is None:
         return "unknown"
-    if kept >= KEPT:
+    if not exceeds(KEPT, kept):
         return "good"
     return "too low" if lr < best else "too high"
 

@@ -18,6 +18,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.analysis.resolution import earliest_best, resolve
 from harness.core.text import plural
 from harness.experiment.experiment import Search
 from harness.experiment.plan import PlannedTrial
@@ -126,7 +127,6 @@ class TuningStudy:
         self._cached_trials: list[FrozenTrial] | None = None
         self._allowed: dict[int, bool] = {}
         self._spent_by_ended = 0, 0.0, 0
-        self._sign = -1 if plan.search.objectives[0].direction == "max" else 1
         directions: list[Literal["minimize", "maximize"]] = [
             "maximize" if o.direction == "max" else "minimize" for o in plan.search.objectives
         ]
@@ -277,8 +277,7 @@ class TuningStudy:
     def best(self) -> FrozenTrial | None:
         """Returns the best complete point that the rules allow, by the first objective; the
         earliest of equals."""
-        complete = [t for t in self._trials() if self._may_win(t)]
-        return min(complete, key=lambda t: (self._sign * t.values[0], t.number), default=None)
+        return self._best_of(self._trials())
 
     def tuned(self) -> Trial | None:
         """Returns the trial of the best point; None where no point is complete."""
@@ -288,10 +287,15 @@ class TuningStudy:
     def pareto_front(self) -> list[FrozenTrial]:
         """Returns the complete points that the rules allow and no other such point dominates."""
         allowed = [t for t in self._trials() if self._may_win(t)]
-        signs = [-1 if o.direction == "max" else 1 for o in self.search.objectives]
-        losses = {t.number: [s * v for s, v in zip(signs, t.values, strict=True)] for t in allowed}
+        columns = [
+            (-1 if objective.direction == "max" else 1) * resolve([t.values[i] for t in allowed])
+            for i, objective in enumerate(self.search.objectives)
+        ]
+        losses = list(zip(*columns, strict=True))
         return [
-            t for t in allowed if not any(dominates(o, losses[t.number]) for o in losses.values())
+            trial
+            for trial, own in zip(allowed, losses, strict=True)
+            if not any(dominates(other, own) for other in losses)
         ]
 
     def trial_of(self, optuna_trial: FrozenTrial) -> Trial:
@@ -418,17 +422,15 @@ class TuningStudy:
 
     def _n_since_best(self) -> int:
         """Returns how many finished points followed the last that was better than all before it."""
-        best: float | None = None
-        n_since = 0
-        for trial in self._trials():
-            if not is_counted(trial) or trial.state is TrialState.RUNNING:
-                continue
-            n_since += 1
-            if self._may_win(trial):
-                value = self._sign * trial.values[0]
-                if best is None or value < best:
-                    best, n_since = value, 0
-        return n_since
+        ended = [t for t in self._trials() if is_counted(t) and t.state is not TrialState.RUNNING]
+        best = self._best_of(ended)
+        return sum(best is None or trial.number > best.number for trial in ended)
+
+    def _best_of(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+        complete = [trial for trial in trials if self._may_win(trial)]
+        values = [trial.values[0] for trial in complete]
+        place = earliest_best(values, self.search.objectives[0].direction)
+        return None if place is None else complete[place]
 
     def _may_win(self, optuna_trial: FrozenTrial) -> bool:
         """Whether a point is complete, and no rule that was added after it leaves it out."""

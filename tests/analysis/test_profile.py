@@ -175,3 +175,12 @@ def test_profiles_only_rise_and_end_at_what_was_reached(rows: list[list[float]])
 
 def test_score_of_an_empty_hit_list_is_zero() -> None:
     assert list(score_of(np.array([[MISS, MISS]]))) == [0.0]
+
+
+@given(st.permutations([1.1, 1.3, 1.7, 2.9, 3.3]))
+def test_equal_profiles_share_the_score_and_the_lead(ratios: list[float]) -> None:
+    """Each is fastest on five of ten tasks, and as slow as the other elsewhere."""
+    ones = [1.0] * 5
+    a, b = algoperf_scores(table({"a": [*ratios, *ones], "b": [*ones, *sorted(ratios)]}))
+    assert a.score == b.score
+    assert a.lead == b.lead

@@ -121,12 +121,13 @@ def expected_best(values: Sequence[float], direction: str = "max") -> NDArray[np
         return -expected_best((-data).tolist())
     n = data.size
     best = np.empty(n)
+    below_best = (data[-1:] - data)[::-1]  # Equal values have an expected best that equals them.
     # Of all subsets of k, the share whose largest is the i-th is C(i − 1, k − 1) / C(n, k): k / n
     # for the largest, and falling from there by a ratio that needs no factorial.
     for k in range(1, n + 1):
         below = np.arange(n - 1, k - 1, -1)
         weights = np.cumprod(np.concatenate(([k / n], (below - k + 1) / below)))
-        best[k - 1] = weights @ data[::-1][: weights.size]
+        best[k - 1] = data[-1] - weights @ below_best[: weights.size]
     return best
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.comparison import Comparison
@@ -11,6 +12,7 @@ from harness.analysis.headline import FEWEST_SEEDS, Evidence, Headline, headline
 from harness.analysis.ranking import ConfigGroup
 from harness.analysis.statistics import ALPHA
 from harness.analysis.tournament import MOST_CONTENDERS, make_tournament
+from harness.analysis.two_leaders import Reason, TwoLeaders, two_leaders
 from harness.core.errors import InputError
 from harness.core.text import join_with_and, plural
 from harness.report.blocks import Paragraph
@@ -52,7 +54,8 @@ class TaskStanding:
 @dataclass(frozen=True, slots=True)
 class Verdicts:
     """headline, sentence: over all tasks; None and empty if nothing competes.
-    standings: one for each data set."""
+    standings: one for each data set.
+    differing: data sets on which others lead, and why; `reason` says it in a sentence."""
 
     metric: str
     by: tuple[str, ...]
@@ -60,14 +63,19 @@ class Verdicts:
     headline: Headline | None
     sentence: str
     standings: tuple[TaskStanding, ...]
+    differing: tuple[TwoLeaders, ...]
+    reason: str
 
 
 def record(comparison: Comparison) -> Verdicts:
     standings = tuple(_standing(task, comparison) for task in comparison.tasks)
     tournament, baseline = make_tournament(comparison), comparison.question.baseline
+    differing: tuple[TwoLeaders, ...] = ()
     if tournament is not None:
         over_all = headline(tournament, comparison.generator("headline"), baseline)
         sentence, compared_on = _over_all_tasks(over_all, tournament.metric), tournament.metric
+        if over_all.improvement is not None and _is_ahead(over_all.improvement):
+            differing = two_leaders(comparison, tournament, over_all.improvement.first)
     elif baseline is None:
         over_all, sentence, compared_on = None, "", ""
     else:
@@ -77,11 +85,13 @@ def record(comparison: Comparison) -> Verdicts:
             "choose others with --by"
         )
     metric, by = comparison.score.metric, comparison.contend_by
-    return Verdicts(metric, by, compared_on, over_all, sentence, standings)
+    reason = _reason_for_two(differing, metric, compared_on)
+    return Verdicts(metric, by, compared_on, over_all, sentence, standings, differing, reason)
 
 
 def blocks(verdicts: Verdicts) -> tuple[Paragraph, ...]:
-    sentences = [verdicts.sentence, *(standing.sentence for standing in verdicts.standings)]
+    standings = [standing.sentence for standing in verdicts.standings]
+    sentences = [verdicts.sentence, *standings, verdicts.reason]
     return tuple(Paragraph(sentence, "claim") for sentence in sentences if sentence)
 
 
@@ -90,17 +100,54 @@ def _over_all_tasks(over_all: Headline, metric: str) -> str:
     beats, pair = over_all.finding == "beats", over_all.improvement
     sentences = [] if beats else [f"Insufficient data: {_reason(over_all)}."]
     if pair is not None:
-        level = pair.better == 0.5 and not pair.won
-        found = f"{pair.first} {'beats' if beats else 'is ahead of'} {pair.second} on {pair.won} of"
-        found = f"{pair.first} and {pair.second} are level on" if level else found
         better = f"P(better) {probability(pair.better, pair.interval)}, n = {pair.seeds} ({metric})"
-        sentences.append(f"{found} {plural(pair.tasks, 'task')}, {better}.")
+        sentences.append(f"{_found(pair, beats)} {plural(pair.tasks, 'task')}, {better}.")
         if over_all.undecided:
             undecided = " or ".join(over_all.undecided)
             sentences.append(f"{pair.first} is not shown to beat {undecided}.")
     if over_all.left_out:
         left_out = plural(over_all.left_out, "task")
         sentences.append(f"{left_out} left out: not every contender finished.")
+    return " ".join(sentences)
+
+
+def _is_ahead(pair: Improvement) -> bool:
+    return pair.better > 0.5 and pair.won > 0
+
+
+def _found(pair: Improvement, beats: bool) -> str:
+    """ "adam is ahead of sgd on 2 of". Nobody is ahead who wins no more than half of the seeds."""
+    if beats or _is_ahead(pair):
+        return f"{pair.first} {'beats' if beats else 'is ahead of'} {pair.second} on {pair.won} of"
+    if pair.better == 0.5 and not pair.won:
+        return f"{pair.first} and {pair.second} are level on"
+    return (
+        f"Neither {pair.first} nor {pair.second} is ahead: {pair.first} has the better mean on "
+        f"{pair.won} of"
+    )
+
+
+def _reason_for_two(differing: Sequence[TwoLeaders], metric: str, compared_on: str) -> str:
+    """Says why the verdict names two contenders, one sentence for each reason."""
+    tasks: dict[tuple[str, str, Reason], list[str]] = {}
+    for two in differing:
+        tasks.setdefault((two.leader, two.ahead, two.reason), []).append(two.task)
+    sentences = []
+    for (leader, ahead, reason), names in tasks.items():
+        on = f" on {join_with_and(names)}" if all(names) else ""
+        sentences.append(
+            {
+                "absent": f"{leader} leads{on}, where {ahead} has no score.",
+                "split": f"{leader} leads{on} by {metric}, which chose the configs, and {ahead} by "
+                f"{compared_on}, which chose nothing and therefore decides.",
+                "divergence": f"{leader} leads{on}, although {ahead} is ahead where both finished, "
+                "because fewer of its trials diverged.",
+                "tasks": f"{leader} leads{on} because the best config there is its own, and "
+                f"{ahead} is ahead because it is better over all tasks.",
+                "seeds": f"{leader} leads{on} by the mean of all its seeds, and {ahead} is ahead "
+                "on the seeds that both have.",
+            }[reason]
+        )
     return " ".join(sentences)
 
 

@@ -261,6 +261,17 @@ def not_in_id(default: Any, description: str) -> Any:
     return Field(default, description=description, json_schema_extra={"not_in_id": True})
 
 
+def file_option(default: Any, description: str) -> Any:
+    """A pydantic field that names a file or a folder of the user. It is no part of a trial's id.
+
+    A relative path is looked for beside the experiment file first. If it is there, the option holds
+    its absolute path.
+    """
+    return Field(
+        default, description=description, json_schema_extra={"not_in_id": True, "file": True}
+    )
+
+
 def new_option(default: Any, description: str, **limits: Any) -> Any:
     """A pydantic field for an option that a component got after its first release.
 

@@ -129,7 +129,9 @@ def _options(kind: str) -> dict[str, list[Schema]]:
         template = f"#/$defs/{kind}.{component.name}.{{model}}"
         for option, value in _generated(component.options, template)[0].items():
             bare = {
-                k: v for k, v in value.items() if k not in {"default", "description", "not_in_id"}
+                k: v
+                for k, v in value.items()
+                if k not in {"default", "description", "not_in_id", "file"}
             }
             if bare not in options.setdefault(option, []):
                 options[option].append(bare)

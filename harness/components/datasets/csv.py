@@ -17,7 +17,7 @@ from harness.components.base import (
     Names,
     RawData,
     TableColumns,
-    not_in_id,
+    file_option,
 )
 from harness.components.shared import dataframes, tables
 from harness.components.shared.column_statistics import StandardScaler, check_targets, to_float32
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 
 class CSVOptions(ClassTableOptions):
-    path: str = not_in_id(
-        "", "the file, absolute or below the data folder; its first line names the columns"
+    path: str = file_option(
+        "",
+        "the file, absolute, beside the experiment file, or below the data folder; its first line "
+        "names the columns",
     )
     target: str = Field("", description="the column to predict")
     numeric: Names = Field((), description="columns to read as numbers; the others by their type")

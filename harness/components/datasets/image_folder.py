@@ -21,6 +21,7 @@ from harness.components.base import (
     LazyInputs,
     RawData,
     SplitRule,
+    file_option,
     not_in_id,
 )
 from harness.components.shared.data_files import combined_sha256, missing_file
@@ -41,7 +42,9 @@ SPLIT_NAMES: Final = frozenset({"train", "test", "val", "valid", "validation"})
 class ImageFolderOptions(ImageOptions, StratifiedSplitOptions):
     """The split options apply to a folder without test/."""
 
-    path: str = not_in_id("images", "the folder, absolute or below the data folder")
+    path: str = file_option(
+        "images", "the folder, absolute, beside the experiment file, or below the data folder"
+    )
     size: int | None = Field(
         None,
         ge=1,

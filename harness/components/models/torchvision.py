@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from harness.components.base import DataInfo, Model, Options, not_in_id
+from harness.components.base import DataInfo, Model, Options, file_option
 from harness.components.shared.data_files import sha256
 from harness.components.shared.layers import build_on_meta
 from harness.components.shared.pretrained import cached_file, load_weights, local_file
@@ -26,7 +26,7 @@ class TorchvisionModelOptions(Options):
     """A single image channel is always repeated to three."""
 
     arch: str = Field("resnet18", description="name in torchvision.models.list_models()")
-    weights: str | None = not_in_id(
+    weights: str | None = file_option(
         None,
         "initial weights: torchvision's name (IMAGENET1K_V1, DEFAULT), downloaded once, or a path "
         "of a state dict; null draws them. An output layer of another size starts at random",

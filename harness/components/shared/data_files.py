@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import hashlib
 import os
@@ -97,6 +98,28 @@ def combined_sha256(files: Mapping[str, Path]) -> str:
     return digest.hexdigest()
 
 
+def beside(folder: Path, file: str) -> Path:
+    """Returns the absolute path of a user's file that is named relative to a folder."""
+    return Path(os.path.abspath(folder / Path(file).expanduser()))
+
+
+def nearest_path(path: Path) -> Path | None:
+    """Returns the existing path that is spelled most like one that does not exist, if any is."""
+    found = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        if not (found / part).exists():
+            try:
+                names = {name.lower(): name for name in os.listdir(found)}
+            except OSError:
+                return None
+            matches = difflib.get_close_matches(part.lower(), names, n=1, cutoff=0.7)
+            if not matches:
+                return None
+            part = names[matches[0]]
+        found /= part
+    return found
+
+
 def missing_file(dataset: str, file: str, root: Path, reason: str = "") -> DataMissing:
     """Returns the error for a file that does not exist.
 
@@ -104,9 +127,11 @@ def missing_file(dataset: str, file: str, root: Path, reason: str = "") -> DataM
     """
     path = root / Path(file).expanduser()
     if Path(file).expanduser().is_absolute():
-        hint = f"a relative path is looked for below {root}"
+        hint = f"a relative path is looked for beside the experiment file, then below {root}"
     else:
         hint = f"put {file} below {root}, or set HARNESS_DATA to the folder that contains it"
+    if near := nearest_path(path):
+        hint = f"did you mean {near}? {hint}"
     reason = f", and {reason}" if reason else ""
     return DataMissing(Problem(f"dataset {dataset}: {path} does not exist{reason}", hint=hint))
 

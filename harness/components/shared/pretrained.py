@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.components.shared.data_files import offline_reason, sha256
+from harness.components.shared.data_files import nearest_path, offline_reason, sha256
 from harness.core.errors import DataMissing, InputError, Problem
+from harness.core.paths import data_root
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,14 +20,20 @@ AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def local_file(path: str) -> Path:
-    """Returns the path of a user's weights file, relative to the working directory.
+    """Returns the path of a user's weights file, relative to the working directory or else to the
+    data folder.
 
     Raises InputError if it does not exist.
     """
     file = Path(path).expanduser().resolve()
-    if not file.is_file():
-        raise InputError(Problem(f"model.weights: no file {path!r}", hint=f"expected: {file}"))
-    return file
+    for found in (file, data_root() / Path(path).expanduser()):
+        if found.is_file():
+            return found
+    near = nearest_path(file)
+    suggestion = f"did you mean {near}? " if near else ""
+    raise InputError(
+        Problem(f"model.weights: no file {path!r}", hint=f"{suggestion}expected: {file}")
+    )
 
 
 def cached_file(url: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from math import prod
@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from harness.components.base import DataInfo, Loss
 from harness.components.registry import components
-from harness.core.errors import InputError, Problem
+from harness.core.errors import DataMissing, InputError, Problem
 from harness.core.text import format_value
 from harness.experiment.fields import TrialFields, is_known, split
 from harness.experiment.grid import REPORTED, Axis, FieldValue, GridField, Indices
@@ -30,6 +30,7 @@ from harness.experiment.reading.components import (
 )
 from harness.experiment.reading.file import ExperimentFile, dotted
 from harness.experiment.reading.hints import LOSS, field_hint, value_hint
+from harness.experiment.reading.user_files import locate, suggest_beside
 from harness.experiment.reading.validation import INVALID, shown
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.trial import (
@@ -290,7 +291,8 @@ class _FieldBuilder:
         problems: list[tuple[Keys, str, str]] = []
         choice = make_choice(reference, options, lambda *problem: problems.append(problem))
         if choice is not None:
-            return FieldValue(choice, choice.resolved(), reference.keys)
+            found = replace(choice, options=locate(choice.options, self.file))
+            return FieldValue(found, choice.resolved(), reference.keys)
         apart = [entry.keys for entry in options.values()]
         later = []
         for problem in problems:
@@ -339,6 +341,8 @@ def _data_infos(
             infos[value] = value.value.component.info(value.value.options, data_root)
         except InputError as error:
             for problem in error.problems:
+                if isinstance(error, DataMissing):
+                    problem = suggest_beside(problem, value.value.options, file)
                 file.report_error(_place(file, value, problem), InputError(problem))
     return infos
 

@@ -1,0 +1,37 @@
+"""Files that an experiment file names: they are looked for beside it first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from harness.components.base import Options
+from harness.components.shared.data_files import beside, nearest_path
+from harness.core.errors import Problem
+from harness.experiment.reading.file import ExperimentFile
+
+
+def _file_options(options: Options) -> dict[str, str]:
+    """Returns the relative paths among the options that name a user's file."""
+    paths = {}
+    for name, info in type(options).model_fields.items():
+        extra = info.json_schema_extra
+        path = getattr(options, name)
+        if isinstance(extra, dict) and extra.get("file") and path:
+            paths[name] = str(path)
+    return {name: path for name, path in paths.items() if not Path(path).expanduser().is_absolute()}
+
+
+def locate(options: Options, file: ExperimentFile) -> Options:
+    """Returns the options with absolute paths for the files that lie beside the experiment file."""
+    places = {name: beside(file.path.parent, path) for name, path in _file_options(options).items()}
+    found = {name: str(place) for name, place in places.items() if place.exists()}
+    return options.model_copy(update=found) if found else options
+
+
+def suggest_beside(problem: Problem, options: Options, file: ExperimentFile) -> Problem:
+    """Adds the file beside the experiment file whose name is most like that of a missing one."""
+    for path in _file_options(options).values():
+        if near := nearest_path(beside(file.path.parent, path)):
+            return replace(problem, hint=f"did you mean {near}? {problem.hint}")
+    return problem

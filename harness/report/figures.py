@@ -93,7 +93,11 @@ class CriticalDifferenceDiagram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeatMap:
-    """values [row][column]; None is an empty cell. higher: whether higher is better."""
+    """values [row][column]; None is an empty cell. higher: whether higher is better.
+
+    note: what a value is. details: [row][column], what each value is, such as "mean of 5 seeds".
+    best, partial: cells as (row, column): those that are framed, and those with a "*".
+    """
 
     title: str
     x: str
@@ -102,9 +106,19 @@ class HeatMap:
     rows: tuple[str, ...]
     values: tuple[tuple[float | None, ...], ...]
     higher: bool
+    note: str = ""
+    details: tuple[tuple[str, ...], ...] = ()
+    best: frozenset[tuple[int, int]] = frozenset()
+    partial: frozenset[tuple[int, int]] = frozenset()
+
+    def star(self, row: int, column: int) -> str:
+        return "*" if (row, column) in self.partial else ""
 
     def table(self) -> ReportTable:
-        cells = [tuple(map(_cell, values)) for values in self.values]
+        cells = [
+            tuple(_cell(value) + self.star(i, j) for j, value in enumerate(values))
+            for i, values in enumerate(self.values)
+        ]
         rows = tuple((name, *row) for name, row in zip(self.rows, cells, strict=True))
         return ReportTable(columns(self.y, numeric=self.columns), rows)
 
@@ -122,12 +136,14 @@ class ParallelCoordinates:
     """One line for each config over all axes, the last of which is the score.
 
     lines: positions on each axis, 0 to 1, the worst config first. texts: the same as text.
+    note: what a line is.
     """
 
     title: str
     axes: tuple[ParallelAxis, ...]
     lines: tuple[tuple[float, ...], ...]
     texts: tuple[tuple[str, ...], ...]
+    note: str = ""
 
     def table(self) -> ReportTable:
         return ReportTable(columns(*(axis.name for axis in self.axes)), self.texts[::-1])

@@ -183,7 +183,7 @@ def critical_differences(chart: figures.CriticalDifferenceDiagram) -> Markup:
 
 
 def heat_map(chart: figures.HeatMap) -> Markup:
-    """Each cell has a shade and a number; the best one is framed."""
+    """Each cell has a shade and a number; the best ones are framed."""
     left = min(_width(chart.rows) + 14, 190)
     wide = (WIDTH - left - 6) / max(len(chart.columns), 1)
     high, top = 26.0, 44.0
@@ -193,7 +193,6 @@ def heat_map(chart: figures.HeatMap) -> Markup:
     low, top_value = (min(known), max(known)) if known else (0.0, 1.0)
     largest = max(map(abs, known), default=0.0)
     decimals = max(2 - floor(log10(largest)), 0) if largest else 2
-    best = (top_value if chart.higher else low) if known else None
     for j, column in enumerate(chart.columns):
         canvas.text(left + wide * (j + 0.5), 36, column, "tick", "middle")
     for i, (row, line) in enumerate(zip(chart.rows, chart.values, strict=True)):
@@ -201,18 +200,20 @@ def heat_map(chart: figures.HeatMap) -> Markup:
         for j, value in enumerate(line):
             x, y = left + wide * j, top + high * i
             title = f"{row}, {chart.x} {chart.columns[j]}"
+            detail = f", {chart.details[i][j]}" if chart.details else ""
             if value is None:
-                canvas.rect(x, y, wide - 2, high - 2, "cell none", f"{title}: none")
+                canvas.rect(x, y, wide - 2, high - 2, "cell none", f"{title}: none{detail}")
                 canvas.text(x + wide / 2 - 1, y + 17, "–", "tick", "middle")
                 continue
             part = (value - low) / ((top_value - low) or 1)
             shade = round((part if chart.higher else 1 - part) * (SHADES - 1))
-            kind = f"cell h{shade}" + (" best" if value == best else "")
-            canvas.rect(x, y, wide - 2, high - 2, kind, f"{title}: {value:.6g}")
+            kind = f"cell h{shade}" + (" best" if (i, j) in chart.best else "")
+            canvas.rect(x, y, wide - 2, high - 2, kind, f"{title}: {value:.6g}{detail}")
             ink = "on-dark" if shade >= SHADES // 2 else "on-light"
             text = f"{value:.{decimals}f}"
             if value and (decimals > MOST_DECIMALS or not float(text) or abs(value) >= HUGE):
                 text = tick_text(value, abs(value) / 10)
+            text += chart.star(i, j)
             canvas.text(x + wide / 2 - 1, y + 17, text, f"tick {ink}", "middle")
     return canvas.svg()
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.components.base import RawData
 from harness.components.datasets import csv
 from harness.core.errors import InputError
+from harness.experiment.trial import Choice
 from harness.inference.inputs import read_inputs
 from tests.components.synthetic_data import tensor_inputs
 
@@ -184,3 +185,27 @@ def test_new_rows_are_read_as_the_table_was(tmp_path) -> None:
     new.write_text("code,n\n7,9007199254740993\n")
     with pytest.raises(InputError, match="too many digits"):
         read_inputs([new], raw)
+
+
+@pytest.mark.parametrize(
+    ("options", "revision"),
+    [
+        ({"standardise": False}, None),
+        ({}, 2),
+        ({"standardise": False, "categorical": ["x"]}, 2),
+        ({"standardise": False, "task": "classification"}, 2),
+        ({"standardise": False, "missing": "median"}, 2),
+        ({"standardise": False, "missing": "drop"}, None),
+    ],
+)
+def test_only_trials_whose_numbers_changed_have_new_ids(options, revision) -> None:
+    choice = Choice.of("datasets", {"name": "csv", "path": "t.csv", "target": "y", **options})
+    assert choice.identity().get("revision") == revision
+
+
+@pytest.mark.parametrize(
+    "name", ["iris", "wine", "breast_cancer", "diabetes", "california_housing"]
+)
+def test_a_table_that_is_not_standardised_keeps_its_ids(name) -> None:
+    assert "revision" not in Choice.of("datasets", {"name": name, "standardise": False}).identity()
+    assert Choice.of("datasets", {"name": name}).identity()["revision"] == 2

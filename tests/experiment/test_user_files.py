@@ -126,6 +126,8 @@ def test_a_mistyped_path_suggests_the_nearest(
         plan_of(folders, CSV.format(written))
     (problem,) = caught.value.problems
     assert problem.where == f"{folders[0] / 'mine.yaml'}:3"
+    assert str(folders[0] / Path(written)) in problem.what
+    assert str(folders[1] / Path(written)) in problem.what
     assert f"did you mean {tmp_path / folder / there}?" in problem.hint
 
 

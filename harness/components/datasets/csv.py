@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -158,8 +157,10 @@ def _encode(file: CSVFile, options: CSVOptions) -> EncodedTable:
     if not options.standardise and not np.isnan(inputs).any():
         deviation = StandardScaler.fit(inputs).original_deviation
         to_float32(inputs, columns.inputs, deviation)
-    of_rows = [classes[number] for number in targets] if classes else [""] * len(targets)
-    examples = training_size(options.split_rule(), Counter(of_rows))
+    counts = {"": len(targets)}
+    if classes:
+        counts = dict(zip(classes, np.bincount(targets).tolist(), strict=True))
+    examples = training_size(options.split_rule(), counts)
     data_info = DataInfo(task, (len(columns.inputs),), classes, examples=examples)
     return EncodedTable(data_info, columns, inputs, targets)
 

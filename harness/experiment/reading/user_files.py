@@ -30,8 +30,11 @@ def locate(options: Options, file: ExperimentFile) -> Options:
 
 
 def suggest_beside(problem: Problem, options: Options, file: ExperimentFile) -> Problem:
-    """Adds the file beside the experiment file whose name is most like that of a missing one."""
+    """Adds where a missing file was looked for first, and the file there of the nearest name."""
     for path in _file_options(options).values():
-        if near := nearest_path(beside(file.path.parent, path)):
-            return replace(problem, hint=f"did you mean {near}? {problem.hint}")
+        place = beside(file.path.parent, path)
+        near = nearest_path(place)
+        hint = f"did you mean {near}? {problem.hint}" if near else problem.hint
+        what = f"{problem.what}, nor does {place}"
+        return replace(problem, what=what, hint=hint)
     return problem

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isclose
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
+from harness.analysis.resolution import differences, noise_of
+from harness.analysis.statistics import standard_deviation
 from harness.analysis.trials import matching
 from harness.core.metrics import BEST, FINAL
 from harness.core.records import FINISHED, Outcome
@@ -95,9 +97,9 @@ def check(
     figure = replace(
         figure,
         mean=mean,
-        sd=float(over_seeds.std(ddof=1)) if len(over_seeds) > 1 else None,
+        sd=standard_deviation(np.array(over_seeds, dtype=float)) if len(over_seeds) > 1 else None,
         n=len(over_seeds),
-        difference=mean - figure.value,
+        difference=float(differences([mean], [figure.value])[0]),
         config_id=config_id,
         missing=max(wanted.get(config_id, 0) - len(ours), 0),
     )
@@ -109,9 +111,8 @@ def check(
 
 def judge(mean: float, value: float, tolerance: float) -> Finding:
     """Returns "reproduced" if the mean lies within the tolerance, its ends included."""
-    distance = abs(mean - value)
     # .97 − .96 is a little more than .01 in binary.
-    within = distance <= tolerance or isclose(distance, tolerance, rel_tol=1e-9)
+    within = abs(mean - value) <= tolerance + noise_of([mean, value])
     return "reproduced" if within else "off"
 
 

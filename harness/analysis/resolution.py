@@ -116,19 +116,18 @@ def resolve_table(trials: pd.DataFrame, scalars: Sequence[str]) -> pd.DataFrame:
 
 def _merge(values: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns each value [n] as the lowest one from which it differs by rounding alone."""
-    order = np.argsort(values, kind="stable")
-    ordered, allowed = values[order], noise[order]
+    distinct, place_of = np.unique(values, return_inverse=True)
+    allowed = np.zeros(distinct.size)
+    np.maximum.at(allowed, place_of, noise)
     with np.errstate(over="ignore"):
-        close = np.diff(ordered) <= np.maximum(allowed[1:], allowed[:-1])
+        close = np.diff(distinct) <= np.maximum(allowed[1:], allowed[:-1])
     if not close.any():
         return values
-    merged, lowest = ordered.copy(), 0
-    for place in range(1, len(ordered)):
-        apart = ordered[place] - ordered[lowest]
+    lowest = 0
+    for place in range(1, distinct.size):
+        apart = distinct[place] - distinct[lowest]
         if apart <= max(allowed[place], allowed[lowest]):
-            merged[place] = ordered[lowest]
+            distinct[place] = distinct[lowest]
         else:
             lowest = place
-    result = np.empty_like(values)
-    result[order] = merged
-    return result
+    return distinct[place_of]

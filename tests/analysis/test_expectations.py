@@ -146,3 +146,16 @@ def test_without_a_value_the_answer_is_insufficient_data(
     assert checked.finding == "insufficient data"
     assert checked.mean is None
     assert (checked.candidates, checked.trials, checked.diverged) == counts
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-14, 1.0, 1e12])
+@pytest.mark.parametrize(
+    ("apart", "tolerance", "finding"),
+    [(0, 0.0, "reproduced"), (1, 0.01, "reproduced"), (2, 0.01, "off"), (1, 0.0, "off")],
+)
+def test_a_tolerance_is_met_at_any_size(
+    scale: float, apart: int, tolerance: float, finding: str
+) -> None:
+    """Means that differ from the figure by the order of a sum alone do not differ."""
+    mean = (0.1 + 0.2 + 0.3) / 3 + apart / 100
+    assert judge(mean * scale, 0.2 * scale, tolerance * scale) == finding

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 POLL_SECONDS = 0.02
+QUIET_SECONDS = 30.0
+"""How long a process waits for a lock before it says so."""
 _logger = logging.getLogger(__name__)
 
 
@@ -94,18 +96,48 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def file_lock(path: Path, timeout: float | None = None) -> Iterator[None]:
+def file_lock(path: Path, timeout: float | None = None, tell: bool = True) -> Iterator[None]:
     """Holds an exclusive lock on a file, which is created, with its folder, if it does not exist.
 
-    timeout: seconds to wait for another process; None waits for as long as it takes. Raises
+    timeout: seconds to wait for another process; None waits for as long as it takes. A wait of more
+    than `QUIET_SECONDS` is told as a warning, unless `tell` is False. Raises
     TimeoutError if another process still holds the lock, OSError if the file cannot be opened.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=-1 if timeout is None else timeout, thread_local=False)
-    with lock.acquire(poll_interval=POLL_SECONDS):
+    lock = FileLock(path, thread_local=False)
+    quiet = QUIET_SECONDS if timeout is None else min(timeout, QUIET_SECONDS)
+    try:
+        lock.acquire(quiet, poll_interval=POLL_SECONDS)
+    except Timeout:
+        if timeout is not None and timeout <= quiet:
+            raise
+        if tell:
+            _logger.warning("waiting for %s, which holds %s", _holder(path), path)
+        lock.acquire(-1 if timeout is None else timeout - quiet, poll_interval=POLL_SECONDS)
+    try:
         yield
+    finally:
+        lock.release()
+
+
+def lock_holders(path: Path) -> list[int]:
+    """Returns the other processes of this machine that hold locks on a file, as far as Linux says:
+    on other systems, and of other containers, none."""
+    holders = set()
+    with suppress(OSError):
+        inode = str(path.stat().st_ino)
+        for line in Path("/proc/locks").read_text().splitlines():
+            # "1: POSIX ADVISORY WRITE 1234 08:01:5678 0 EOF"; with "->" for a process that waits.
+            _, *fields = line.split()
+            if fields[0] != "->" and fields[4].rpartition(":")[2] == inode:
+                holders.add(int(fields[3]))
+    return sorted(pid for pid in holders if pid > 0 and pid != os.getpid())
+
+
+def _holder(path: Path) -> str:
+    return " or ".join(f"process {pid}" for pid in lock_holders(path)) or "another process"
 
 
 def try_lock(path: Path) -> BaseFileLock | None:

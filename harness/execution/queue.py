@@ -80,6 +80,7 @@ def execute(
     claim: Callable[[PlannedTrial], Claim] = lambda _: Claim.GRANTED,
     stacks: Stacks | None = None,
     checkpoints: ExperimentCheckpoints | None = None,
+    waiting: Callable[[int], None] = lambda _: None,
 ) -> Generator[TrialEvent | None]:
     """Trains `trials`, yielding each record with its trial. Yields None when a second has passed
     without a record, so that the caller can do other work.
@@ -87,7 +88,8 @@ def execute(
     test_outputs: whether records carry weights and outputs. claim: called before a trial starts. A
     trial that another process holds waits until that process has trained it, or is gone. stacks:
     which trials train as stacks. checkpoints: of the experiment; without them an interrupted trial
-    starts again from the beginning.
+    starts again from the beginning. waiting: called every second with the number of trials that
+    other processes hold, while there is nothing else to do.
 
     The executor gets only tasks that it has room for, so that an interruption leaves the rest
     untouched, and a trial that waits for its device holds up none on another. While the caller
@@ -104,6 +106,7 @@ def execute(
                 yield from _train_until_an_end(queue, executor, interrupts)
             else:
                 interrupts.check()
+                waiting(len(queue.claimed_elsewhere))
                 time.sleep(HELD_SECONDS)
                 queue.retry()
             yield from _start_tasks(queue, executor, make)

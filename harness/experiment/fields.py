@@ -217,7 +217,7 @@ class FileFields(Fields):
 
     name: str = Field(
         "",
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9._ -]*$",
+        pattern=r"^\w[\w. -]*$",
         max_length=100,
         description="name of the experiment, in MLflow too: letters, digits, - _ . and spaces, the "
         "first a letter, a digit or _; by default the file's name without its suffix",

@@ -20,7 +20,7 @@ from harness.core.metrics import Goal
 from harness.core.paths import data_root
 from harness.core.process import Interrupts
 from harness.core.records import FINISHED, Ended
-from harness.core.text import plural
+from harness.core.text import join_with_and, plural
 from harness.experiment.experiment import Experiment, Search
 from harness.report.html import attach_report
 from harness.runner.sweep import Session, compare, open_executor, release
@@ -38,7 +38,7 @@ from harness.tuning.report import (
 )
 from harness.tuning.results import TrialResult, find_stored_result, tag_stored_runs
 from harness.tuning.search_loop import FindResult, SearchLoop, require_own_clocks, stack_limit
-from harness.tuning.storage import Heartbeat, open_storage
+from harness.tuning.storage import Heartbeat, open_storage, trainers
 from harness.tuning.study import TuningStudy
 from harness.tuning.study_plan import StudyPlan, plan_retraining, search_plan
 
@@ -64,7 +64,7 @@ def run(
     plan = search_plan(experiment, plans, search)
     session = Session(Console(), store, plan, arguments)
     where = arguments.storage or search.storage
-    with open_storage(where, store.home, experiment.name) as opened:
+    with open_storage(where, store.home, store.journal(experiment.name)) as opened:
         studies = [TuningStudy(opened, plan, experiment.name) for plan in plans]
         lost = sum(study.recover_lost() for study in studies)
         session.say(announcement(experiment.name, search, studies, lost, opened.label))
@@ -85,7 +85,7 @@ def _tune(session: Session, studies: Sequence[TuningStudy]) -> int:
     """Trains until every study has spent its budget. Returns how many points failed."""
     seeds = len(studies[0].search.seeds)
     remaining = {study.plan.label: (study.remaining() or 0) * seeds for study in studies}
-    plan = session.plan
+    plan, waited_for = session.plan, list[str]()
     with (
         Interrupts() as interrupts,
         SweepWriter(session.store, plan, plan.experiment.goal, studies=remaining) as runs,
@@ -101,6 +101,10 @@ def _tune(session: Session, studies: Sequence[TuningStudy]) -> int:
                 break
             # Other processes train the last points; those of a process that dies are retried.
             interrupts.check()
+            others = trainers([study.optuna_study for study in studies])
+            if others and others != waited_for:
+                waited_for = others
+                session.say([f"waiting for points of {join_with_and(others)}"])
             time.sleep(POLL_SECONDS)
             if lost := sum(study.recover_lost() for study in studies):
                 session.say([f"retrying {plural(lost, 'point')} of a process that died"])

@@ -33,6 +33,7 @@ from harness.execution.queue import execute, stacks_of
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store.coordination.claims import Claims
+from harness.store.coordination.waiting import Waiting
 from harness.store.read.runs import RunSummary
 from harness.store.store import Store, latest_runs_without_mlflow, open_store
 from harness.store.write.background import BackgroundWriter
@@ -174,6 +175,7 @@ class Session:
         checkpoints.release_finished(finished)
         stacks, lines = stacks_of(todo, self.arguments.fuse, executor.slots, checkpoints)
         self.say(lines)
+        waiting = Waiting(self.store, self.experiment_id, lambda line: self.say([line]))
         with (
             nullcontext() if executor.is_local else rare_garbage_collection(),
             Claims(self.store, self.experiment_id, latest) as claims,
@@ -193,6 +195,7 @@ class Session:
                     claim=claims.take,
                     stacks=stacks,
                     checkpoints=checkpoints,
+                    waiting=waiting.look,
                 )
             ) as events,
         ):

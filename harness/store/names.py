@@ -88,6 +88,9 @@ TAG_HEARTBEAT: Final = "harness.lease"
 TAG_CLAIMS_PREFIX: Final = "harness.claims."
 """Prefix, on a parent: ids of the trials that its process has claimed, separated by spaces."""
 
+TAG_IDENTITY: Final = "harness.identity"
+"""On an experiment: a random name, by which its files beside the store are known."""
+
 TAG_ARTIFACTS: Final = "harness.artifacts"
 """`ARTIFACTS_COMPLETE`, or what is missing, and why; absent if the run stored none."""
 ARTIFACTS_COMPLETE: Final = "complete"

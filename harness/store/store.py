@@ -9,16 +9,24 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.core.errors import NoResults, Problem, StoreError, did_you_mean
 from harness.store.creation import artifacts_of, count_runs, create_if_missing, opening_lock
+from harness.store.identity import (
+    has_experiment,
+    identity_of,
+    is_of_earlier_version,
+    new_identity,
+    owns_numbered_folders,
+)
 from harness.store.read.runs import ClientReader, MetricPoint, RunSummary, StoredRun
 from harness.store.read.tables import TableReader
 from harness.store.retry import describe_error, with_retries
 from harness.store.uris import (
+    DEFAULT_FILE,
     database_of,
     default_uri,
     redact,
@@ -63,6 +71,7 @@ class Store:
     home: Path
     database: Path | None
     artifacts: str | None
+    _folders: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def label(self) -> str:
@@ -150,6 +159,21 @@ class Store:
         """The file by whose locks the processes that write an experiment see each other."""
         return self.claims_folder / f"{self._folder(experiment_id)}.writers"
 
+    def journal(self, experiment: str) -> str:
+        """Returns the name of the journal of an experiment's studies. The experiment is created if
+        it does not exist."""
+        read = f"read {self.label}"
+        found = with_retries(read, self.client.get_experiment, self.experiment(experiment))
+        if is_of_earlier_version(found):  # Which shared one journal by name.
+            default = self.home / DEFAULT_FILE
+            if self.database is not None:
+                is_ours = owns_numbered_folders(self.database)
+            else:
+                is_ours = not has_experiment(default, experiment)
+            if is_ours:
+                return experiment
+        return f"{experiment}-{identity_of(found)}"
+
     def _read(self, query: Callable[[TableReader | ClientReader], T]) -> T:
         if self.database is not None:
             # The tables of another MLflow release are left to MLflow, which is slower.
@@ -158,17 +182,29 @@ class Store:
         return query(ClientReader(self))
 
     def _folder(self, experiment_id: str) -> str:
-        name = re.sub(r"[^\w-]", "_", experiment_id)
-        if self.database is None:
-            # Two servers may both have an experiment 1.
-            name = f"{hashlib.sha256(self.label.encode()).hexdigest()[:12]}-{name}"
-        return name
+        """Returns the name of an experiment's files, which no other store's experiment has."""
+        if experiment_id not in self._folders:
+            read = f"read {self.label}"
+            experiment = with_retries(read, self.client.get_experiment, experiment_id)
+            number = re.sub(r"[^\w-]", "_", experiment_id)
+            name = None
+            if is_of_earlier_version(experiment):
+                name = self._folder_of_earlier_version(number)
+            self._folders[experiment_id] = name or f"{number}-{identity_of(experiment)}"
+        return self._folders[experiment_id]
+
+    def _folder_of_earlier_version(self, number: str) -> str | None:
+        if self.database is not None:
+            return number if owns_numbered_folders(self.database) else None
+        name = f"{hashlib.sha256(self.label.encode()).hexdigest()[:12]}-{number}"
+        return name if (self.claims_folder / name).exists() else None
 
     def _create(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
+        create = self.client.create_experiment
         try:
-            return str(self.client.create_experiment(name, artifact_location=self.artifacts))
+            return str(create(name, artifact_location=self.artifacts, tags=new_identity()))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 message = f"cannot create the experiment {name!r}: {describe_error(error)}"
@@ -207,7 +243,11 @@ def open_existing_store(uri: str | None = None) -> Store:
     address = uri or default_uri()
     path = database_of(address)
     if path is not None and not path.is_file():
-        raise NoResults(Problem(f"no results yet: {path} does not exist", hint="run a sweep first"))
+        hint = (
+            "run a sweep first; for another project's results, run this in its folder, or set "
+            "MLFLOW_TRACKING_URI to its store (sqlite:////…/mlruns/mlflow.db)"
+        )
+        raise NoResults(Problem(f"no results yet: {path} does not exist", hint=hint))
     return open_store(uri=uri)
 
 
@@ -248,7 +288,7 @@ def _open_database(uri: str) -> Store:
     path = database_of(uri)
     if path is None:
         raise StoreError(f"{uri}: a store needs a file, as in sqlite:///mlruns/mlflow.db")
-    if "%" in uri and "?" not in uri:
+    if "?" not in uri:  # MLflow keeps connections by address, also when the folder changes.
         uri = sqlite_uri(path)
     try:
         with opening_lock(path):

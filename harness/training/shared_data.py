@@ -52,7 +52,7 @@ class SharedCache:
         with torch.serialization.safe_globals([*_SAFE_CLASSES, *classes]):
             with suppress(OSError):
                 return cast("T", _map(path))
-            with file_lock(path.with_suffix(".lock")):
+            with file_lock(path.with_suffix(".lock"), tell=False):
                 with suppress(OSError):
                     return cast("T", _map(path))
                 content = make()

@@ -24,7 +24,12 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.core.errors import HarnessError, StoreError
 from harness.core.files import file_lock
 from harness.store.coordination.leases import LEASE_SECONDS, LeaseMonitor, RenewalThread
-from harness.store.coordination.processes import is_dead, is_on_this_host, process_tag
+from harness.store.coordination.processes import (
+    describe,
+    is_dead,
+    is_on_this_host,
+    process_tag,
+)
 from harness.store.retry import describe_error
 from harness.store.uris import redact
 
@@ -53,17 +58,17 @@ class StudyStorage:
 
 
 @contextmanager
-def open_storage(where: str, home: Path, experiment: str) -> Iterator[StudyStorage]:
+def open_storage(where: str, home: Path, name: str) -> Iterator[StudyStorage]:
     """Opens the storage at `where`: a URL, or a journal's path.
 
-    Where it is empty, opens the experiment's own journal under `home`. Raises StoreError where the
+    Where it is empty, opens the journal of this name under `home`. Raises StoreError where the
     storage cannot be opened, and HarnessError where another search is using the journal.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" in where:
         yield StudyStorage(_database(where), redact(where), shared=True)
         return
-    path = Path(where) if where else home / FOLDER / f"{experiment}.journal"
+    path = Path(where) if where else home / FOLDER / f"{name}.journal"
     with ExitStack() as lock:
         try:
             # Against other searches. It ends with the process that holds it.
@@ -155,6 +160,12 @@ class Heartbeat:
         self._counter += 1
         for study in self._studies:
             study.set_user_attr(LEASE + process_tag(), self._counter)
+
+
+def trainers(studies: Sequence[optuna.Study]) -> list[str]:
+    """Returns the processes that train the running points, as people may look for them."""
+    running = (t for study in studies for t in study.get_trials(False, (TrialState.RUNNING,)))
+    return sorted({describe(trial.user_attrs.get(OWNER, "")) for trial in running})
 
 
 class StalePoints:

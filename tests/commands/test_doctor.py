@@ -248,7 +248,7 @@ def test_the_newest_of_several_finished_runs_counts(
 def test_trials_in_the_outbox_are_reported(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    box = Outbox(store.outbox("1"))
+    box = Outbox(store.outbox(store.experiment("mine")))
     box.put("aa", [(done()[-1], Moment.now())])
     code, output = examine(capsys, "--fix")
     assert code == 1, "only the sweep can write them"

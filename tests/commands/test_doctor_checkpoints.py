@@ -27,10 +27,10 @@ def plan() -> Plan:
 
 
 def write_checkpoints(
-    store: Store, number: int, *names: str, age: float = 0.0, experiment_id: str = "1"
+    store: Store, number: int, *names: str, age: float = 0.0, experiment: Path | None = None
 ) -> Path:
     """Writes checkpoints of the plan's n-th trial, `age` seconds old. Returns their folder."""
-    folder = store.checkpoints(experiment_id) / "lineage" / f"{number:016x}"
+    folder = (experiment or store.checkpoints("1")) / "lineage" / f"{number:016x}"
     for name in names:
         write_checksummed(folder / name, {"epoch": 1})
         os.utime(folder / name, (time.time() - age, time.time() - age))
@@ -129,7 +129,8 @@ def test_folders_of_unknown_experiments_are_reported_with_their_size(
     store: Store, plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(store, plan, {0: done()})
-    strange: Any = write_checkpoints(store, 0, HALF, age=OLD_SECONDS, experiment_id="77")
+    unknown = store.checkpoints("1").with_name("77-of-another")
+    strange: Any = write_checkpoints(store, 0, HALF, age=OLD_SECONDS, experiment=unknown)
     (strange / "large.pt").write_bytes(bytes(3 << 20))
     (strange / "large.pt").rename(strange / "large.damaged")
     code, output = examine(capsys, "--fix")

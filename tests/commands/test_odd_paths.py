@@ -6,13 +6,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from urllib.request import Request, urlopen
 
 import pytest
 
 from harness import compare, doctor, predict, sweep
+from harness.core.errors import InputError
+from harness.experiment.loading import load
+from harness.store.store import Store
 from tests.execution.servers import mlflow_server
 from tests.store.test_uris import ODD_NAMES
+from tests.stored import add, seeds, sweep_run
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = """
@@ -97,3 +102,40 @@ def test_make_ui_asks_the_harness_for_the_address() -> None:
     command = ["make", "--dry-run", "ui"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert '"$(.venv/bin/python -m harness.store.uris)"' in shown
+
+
+@pytest.mark.parametrize("command", [compare, doctor, predict])
+def test_a_command_outside_the_project_says_how_to_name_its_store(
+    command: ModuleType,
+    store: Store,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    add(store, "Été 2", [sweep_run(), *seeds([0.5, 0.6])], begin=1)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    assert command.main(["Été 2"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "run this in its folder, or set MLFLOW_TRACKING_URI to its store" in told
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    arguments = {compare: ["Été 2"], doctor: ["--only", "store", "Été 2"]}.get(command)
+    if arguments:  # Nothing has weights to predict with.
+        assert command.main(arguments) in (0, 1)
+        assert "Été 2" in capsys.readouterr().out
+    assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("name", ["Été 2", "наука", "実験", "a.b-c_d"])
+def test_names_have_letters_of_any_script(name: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(f"name: {name}\n{EXPERIMENT.partition('tiny')[2]}")
+    assert load(tmp_path / "x.yaml").name == name
+    (tmp_path / f"{name}.yaml").write_text(EXPERIMENT.replace("name: tiny", ""))
+    assert load(tmp_path / f"{name}.yaml").name == name
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a/b", "(x)", "a?", "x\u202e"])
+def test_other_names_are_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(f"name: '{name}'\n{EXPERIMENT.partition('tiny')[2]}")
+    with pytest.raises(InputError, match="letters, digits, - _"):
+        load(tmp_path / "x.yaml")

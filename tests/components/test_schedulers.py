@@ -21,7 +21,7 @@ from harness.components.base import (
     TimeScheduleOptions,
 )
 from harness.experiment.trial import Choice
-from tests.support import registered
+from tests.support import make_trial, registered
 
 STEPS = 100
 BASE = 0.3
@@ -347,12 +347,55 @@ plateau_options = st.fixed_dictionaries(
 observed = st.lists(st.sampled_from([-1.0, 0.0, 0.5, 0.95, 1.0, 1.05, 2.0]), max_size=STEPS)
 
 
+class SignedPlateau(lr_scheduler.ReduceLROnPlateau):
+    """torch's, except that a relative threshold of a negative best value lies beyond it."""
+
+    def _is_better(self, value: float, best: float) -> bool:
+        if self.threshold_mode == "rel" and -float("inf") < best < 0:
+            distance = best - value if self.mode == "min" else value - best
+            return bool(distance > -best * self.threshold)
+        return bool(super()._is_better(value, best))
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("value", [-1000.0, -1.0, -1e-9, 0.0, 1e-9, 1.0])
+def test_a_metric_that_stands_still_lowers_the_rate_whatever_its_sign(
+    mode: str, value: float
+) -> None:
+    schedule = plateau(mode=mode, patience=1, factor=0.5)
+    for _ in range(3):
+        schedule.step(value)
+    assert schedule.lr(1.0) == 0.5
+    better = value - max(abs(value), 1.0) if mode == "min" else value + max(abs(value), 1.0)
+    schedule.step(better)
+    schedule.step(better)
+    assert schedule.lr(1.0) == 0.5, "an improvement starts the count again"
+
+
+@pytest.mark.parametrize(
+    ("options", "revised"),
+    [
+        ({}, False),
+        ({"metric": "val/accuracy", "mode": "max"}, False),
+        ({"metric": "val/r2", "mode": "max"}, True),
+        ({"metric": "train/r2", "mode": "max"}, True),
+        ({"metric": "val/r2", "mode": "max", "threshold_mode": "abs"}, False),
+        ({"metric": "val/r2", "mode": "max", "threshold": 0.0}, False),
+    ],
+)
+def test_only_trials_of_a_metric_that_may_be_negative_have_new_ids(
+    options: dict[str, object], revised: bool
+) -> None:
+    trial = make_trial(scheduler={"name": "plateau", **options})
+    assert ("revision" in str(trial.identity())) == revised
+
+
 @untimed
 @given(options=plateau_options, values=observed)
 def test_plateau_equals_torch(options, values) -> None:
     ours = plateau(**options)
     optimizer = torch_optimizer()
-    theirs = lr_scheduler.ReduceLROnPlateau(optimizer, **options)
+    theirs = SignedPlateau(optimizer, **options)
     for value in values:
         ours.step(value)
         theirs.step(value)

@@ -203,7 +203,7 @@ def test_pending_outputs_of_an_interrupted_sweep_compete_in_the_next(
 ) -> None:
     plan = make_plan([planned.trial for planned in trials()], artifacts="best")
     interrupted(store, {0: 0.9, 2: 0.4})
-    assert len(list((workspace / "mlruns" / "spool" / "1").iterdir())) == 2
+    assert len(list((workspace / "mlruns" / "spool").glob("*/*"))) == 2
     assert set(artifacts(store).values()) == {None}
     write(store, plan, {n: with_evidence(plan.trials[n], 0.6) for n in (1, 3)})
     assert artifacts(store) == {

@@ -91,7 +91,7 @@ def test_nothing_is_removed_while_another_process_writes(store: Store, killed: l
 def test_a_writer_of_a_new_experiment_is_noticed(store: Store, killed: list[Path]) -> None:
     with no_active_writers(store.claims_folder) as is_alone:
         assert is_alone()
-        newcomer = ActiveWriter(store.writers_file("99"))
+        newcomer = ActiveWriter(store.writers_file(store.experiment("new")))
         assert not is_alone()
     newcomer.leave()
 

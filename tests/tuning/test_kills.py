@@ -16,18 +16,23 @@ from optuna.trial import TrialState
 
 from harness.store import names
 from harness.store.store import open_store
-from tests.tuning.tuning_support import FILE, counted, run, start, stored, write
+from tests.tuning.tuning_support import FILE, counted, journal_of, run, start, stored, write
 
 DEADLINE = 400.0
 BUSY_AFTER = 0.3
 """Seconds from its start after which a worker trains for sure."""
 
 
-def kill_after_some_writes(process: subprocess.Popen[str], journal: Path, delay: float) -> bool:
+def kill_after_some_writes(process: subprocess.Popen[str], project: Path, delay: float) -> bool:
     """Kills a search `delay` seconds after its journal grew. Returns False where it had ended."""
-    size = journal.stat().st_size if journal.is_file() else 0
+
+    def size() -> int:
+        journal = journal_of(project)
+        return journal.stat().st_size if journal.is_file() else 0
+
+    before = size()
     deadline = time.monotonic() + DEADLINE
-    while not journal.is_file() or journal.stat().st_size == size:
+    while size() == before:
         assert time.monotonic() < deadline, "the search never began"
         if process.poll() is not None:
             return False
@@ -65,12 +70,11 @@ def test_a_search_killed_ten_times_ends_as_if_it_had_not_been(
         "retrain_seeds: 2", "retrain_seeds: 0"
     )
     path = write(project, content)
-    journal = project / "mlruns" / "studies" / "small.journal"
     chance = random.Random(workers)
     kills = 0
     for _ in range(30):
         process = start(path, "--workers", str(workers))
-        kills += kill_after_some_writes(process, journal, chance.uniform(0, 0.12))
+        kills += kill_after_some_writes(process, project, chance.uniform(0, 0.12))
         if kills == 10:
             break
     assert kills == 10, "the search ended before it was killed ten times"
@@ -140,7 +144,7 @@ def _workers(pid: int) -> list[psutil.Process]:
 
 def _is_training(project: Path) -> bool:
     """Whether a point has been asked for."""
-    journal = project / "mlruns" / "studies" / "small.journal"
+    journal = journal_of(project)
     return journal.is_file() and b"trial_ids" in journal.read_bytes()
 
 
@@ -151,7 +155,7 @@ def test_points_lost_between_two_writes_are_tried_again(project: Path) -> None:
     path = write(project, content.replace("trials: 4", "trials: 3"))
     assert run(path, "search.retrain_seeds=0") == 0
     expected = points(stored(project)["momentum"])
-    journal = project / "mlruns" / "studies" / "small.journal"
+    journal = journal_of(project)
     lines = journal.read_bytes().splitlines(keepends=True)
     for kept in random.Random(0).sample(range(1, len(lines)), 5):
         journal.write_bytes(b"".join(lines[:kept]))

@@ -62,10 +62,15 @@ def plans(path: Path, data_root: Path) -> tuple[StudyPlan, ...]:
     return plan_studies(plan_bases(experiment, data_root), experiment.search, data_root)
 
 
+def journal_of(folder: Path) -> Path:
+    """Returns the journal of `small`; a path where nothing is before the search has made it."""
+    studies = folder / "mlruns" / "studies"
+    return next(studies.glob("small*.journal"), studies / "small.journal")
+
+
 def stored(folder: Path) -> dict[str, optuna.Study]:
     """Returns the studies of the journal of `small`, by label."""
-    journal = folder / "mlruns" / "studies" / "small.journal"
-    storage = JournalStorage(JournalFileBackend(str(journal)))
+    storage = JournalStorage(JournalFileBackend(str(journal_of(folder))))
     names = [study.study_name for study in storage.get_all_studies()]
     return {
         name.partition("/")[2].partition(" [")[0]: optuna.load_study(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import inf
+from math import inf, isinf
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -13,14 +13,18 @@ from harness.components.base import MetricScheduleOptions, Scheduler
 
 class PlateauOptions(MetricScheduleOptions):
     """As torch's ReduceLROnPlateau. It counts evaluations, including those during the warm-up,
-    but not that of the untrained model. `metric` must be one that the experiment records."""
+    but not that of the untrained model. `metric` must be one that the experiment records.
+
+    A relative threshold of a negative best value is a fraction of its size. torch's has the wrong
+    sign there, so that values that stand still count as improvements and the rate never falls.
+    """
 
     mode: Literal["min", "max"] = Field("min", description="whether smaller or larger is better")
     factor: float = Field(0.1, gt=0, lt=1, description="factor of each reduction")
     patience: int = Field(10, ge=0, description="tolerated evaluations without improvement")
     threshold: float = Field(1e-4, ge=0, description="smallest change that is an improvement")
     threshold_mode: Literal["rel", "abs"] = Field(
-        "rel", description="rel: the threshold is a fraction of the best value"
+        "rel", description="rel: the threshold is a fraction of the best value's size"
     )
     cooldown: int = Field(0, ge=0, description="evaluations after a reduction that do not count")
     min_lr: float = Field(0.0, ge=0, description="lower bound of the learning rate")
@@ -70,7 +74,8 @@ class Plateau:
         options, best = self._options, self._best
         sign = -1.0 if options.mode == "min" else 1.0
         if options.threshold_mode == "rel":
-            threshold = best * (1.0 + sign * options.threshold)
+            outwards = sign if best >= 0 or isinf(best) else -sign
+            threshold = best * (1.0 + outwards * options.threshold)
         else:
             threshold = best + sign * options.threshold
         return value < threshold if options.mode == "min" else value > threshold
@@ -96,12 +101,19 @@ class Plateau:
         self._drops = int(state["drops"])
 
 
+def _revision(options: PlateauOptions) -> int:
+    """Returns 2 where a relative threshold may be of a negative value, which gave other numbers."""
+    is_relative = options.threshold_mode == "rel" and options.threshold > 0
+    return 2 if is_relative and options.metric.endswith("/r2") else 1
+
+
 COMPONENTS = (
     Scheduler(
         name="plateau",
         description="reduces lr when a metric has stopped improving, as ReduceLROnPlateau",
         reference="https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ReduceLROnPlateau.html",
         options=PlateauOptions,
+        revision=_revision,
         tiny=(
             {"patience": 0},
             {"metric": "train/accuracy", "mode": "max", "threshold_mode": "abs", "cooldown": 1},

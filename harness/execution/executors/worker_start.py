@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from harness.core.files import try_lock
@@ -88,7 +89,7 @@ def prepare(threads: int, imports: Sequence[str] = ()) -> None:
 
         _context(imports)
         _socket_folder()
-        with _threads_in_environment(threads):
+        with _threads_in_environment(threads), without_main():
             forkserver.ensure_running()
 
 
@@ -108,7 +109,7 @@ def start(
     process = context.Process(  # type: ignore[attr-defined]
         target=work, args=arguments, daemon=False
     )
-    with _threads_in_environment(threads):
+    with _threads_in_environment(threads), without_main():
         process.start()
     theirs.close()
     return process, ours
@@ -133,6 +134,20 @@ def _socket_folder() -> Path:
     current = multiprocessing.process.current_process()
     current._config["tempdir"] = str(folder.path)  # type: ignore[attr-defined]
     return folder.path
+
+
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Lets children that start meanwhile not import the main module, from which they need nothing.
+
+    A script without an `if __name__ == "__main__"` would start its sweep again in each of them.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

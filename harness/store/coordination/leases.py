@@ -140,7 +140,9 @@ class Lease:
 
         Raises StoreError; HarnessError if another machine took this process for dead.
         """
-        parents = {run.info.run_id: run for run in _parents(self._store, self._experiment_id)}
+        parents = {
+            run.info.run_id: run for run in running_parents(self._store, self._experiment_id)
+        }
         if self.run_id not in parents:
             raise HarnessError(
                 f"this sweep's run {self.run_id} was closed by somebody else, as happens to one "
@@ -190,7 +192,7 @@ def parents_elsewhere(store: Store, experiment_id: str) -> dict[str, Run]:
     """Returns the running parent runs of processes on other hosts, which a lease judges, by id."""
     return {
         run.info.run_id: run
-        for run in _parents(store, experiment_id)
+        for run in running_parents(store, experiment_id)
         if names.TAG_HEARTBEAT in run.data.tags
         and not is_on_this_host(run.data.tags.get(names.TAG_PROCESS, ""))
     }
@@ -222,7 +224,8 @@ def _close_with_children(store: Store, experiment_id: str, parent: Run, supersed
     _logger.warning("took over the trials of run %s: %s", parent_id, reason)
 
 
-def _parents(store: Store, experiment_id: str) -> list[Run]:
+def running_parents(store: Store, experiment_id: str) -> list[Run]:
+    """Returns the parent runs that have not ended, of all processes."""
     return running_runs(store, experiment_id, f"tags.`{names.TAG_KIND}` != '{names.TRIAL}'")
 
 

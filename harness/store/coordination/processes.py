@@ -43,6 +43,14 @@ def is_on_this_host(tag: str) -> bool:
     return identity is not None and identity["host"] == _host()
 
 
+def describe(tag: str) -> str:
+    """Returns "process 123 on HOST" for a `process_tag`, as people may look for it."""
+    identity = _parse(tag)
+    if identity is None:
+        return "an unknown process"
+    return f"process {identity['pid']} on {str(identity['host']).partition('/')[0]}"
+
+
 class ActiveWriter:
     """Announces that this process writes an experiment, until `leave` or until the process ends.
 

@@ -6,6 +6,7 @@ Every problem is collected and all are reported at once; nothing runs on a file 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from harness.components.shared.splitting import validation_size
 from harness.core import paths
 from harness.core.errors import InputError
 from harness.core.metrics import BEST, FINAL
+from harness.experiment.batches import single_example_problem
 from harness.experiment.experiment import Expectation, Experiment
 from harness.experiment.fields import ExpectFields, FileFields
 from harness.experiment.grid import FieldValue, Grid, enumerate_grid
@@ -139,6 +141,7 @@ def _check_combinations(grid: Grid, infos: DataInfos, file: ExperimentFile) -> N
         ("metrics", "dataset"): _check_metrics,
         ("augment", "dataset"): _check_augmentation,
         ("val_fraction", "dataset"): _check_val_fraction,
+        ("model", "batch_size", "val_fraction", "dataset"): _check_batches,
         ("scheduler", "metrics", "val_fraction"): _check_scheduler,
     }
     for names, check in checks.items():
@@ -175,6 +178,26 @@ def _check_val_fraction(values: Values, infos: DataInfos, file: ExperimentFile) 
         validation_size(examples, fraction.value)
     except InputError as error:
         file.report_error(fraction.keys, error)
+
+
+def _check_batches(values: Values, infos: DataInfos, file: ExperimentFile) -> None:
+    """A search's own models and batch sizes are checked for each of its points."""
+    model, batch_size, fraction, dataset = values
+    info = infos[dataset]
+    searched = {str(name).partition(".")[0] for name in _search_space(file)}
+    if info.examples is None or searched & {"model", "batch_size"}:
+        return
+    with suppress(InputError):  # No training examples: reported by itself.
+        n = info.examples - validation_size(info.examples, fraction.value)
+        problem = single_example_problem(model.value, info, n, batch_size.value)
+        if problem is not None:
+            file.report(batch_size.keys, problem.what, problem.hint)
+
+
+def _search_space(file: ExperimentFile) -> Iterable[object]:
+    search = file.values.get("search")
+    space = search.get("space") if isinstance(search, Mapping) else None
+    return space if isinstance(space, Mapping) else ()
 
 
 def _check_scheduler(values: Values, _infos: DataInfos, file: ExperimentFile) -> None:

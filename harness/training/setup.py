@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from harness.components.base import Horizon, LossFunction, Metric
 from harness.components.registry import components, find
+from harness.core.errors import InputError
 from harness.core.seeding import stream_seed
+from harness.experiment.batches import single_example_problem
 from harness.experiment.trial import Trial
 from harness.training import device as devices
 from harness.training.data import Splits, load_splits
@@ -35,6 +37,9 @@ class TrainingContext(ABC):
     examples_dim: ClassVar[int]
 
     def __init__(self, trial: Trial, device: torch.device, data: Splits, model: nn.Module) -> None:
+        problem = single_example_problem(trial.model, data.info, len(data.train), trial.batch_size)
+        if problem is not None:
+            raise InputError(problem)
         self.trial = trial
         self.device = device
         self.parameter_count = sum(p.numel() for p in model.parameters())

@@ -20,9 +20,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.components.shared.splitting import validation_size
 from harness.core.errors import HarnessError, InputError
 from harness.core.seeding import stream_seed
 from harness.core.text import format_value
+from harness.experiment.batches import single_example_problem
 from harness.experiment.experiment import (
     CategoricalDimension,
     Dimension,
@@ -175,7 +177,18 @@ class StudyPlan:
         for rule in self.skip:
             if matches(rule.when, trial):
                 raise InvalidPoint(f"skipped: {rule.because}")
+        if any(name.partition(".")[0] in ("model", "batch_size") for name in point):
+            self._check_batches(trial)
         return trial
+
+    def _check_batches(self, trial: Trial) -> None:
+        """Raises InvalidPoint for a batch of one example on which the model cannot train."""
+        info = trial.dataset.component.info(trial.dataset.options, self.data_root)
+        if info.examples is not None:
+            n = info.examples - validation_size(info.examples, trial.val_fraction)
+            problem = single_example_problem(trial.model, info, n, trial.batch_size)
+            if problem is not None:
+                raise InvalidPoint(problem.what)
 
     def planned_trials(self, trial: Trial, seeds: Sequence[int], name: str) -> list[PlannedTrial]:
         """Plans a trial on each of the seeds. name: for people; the seed is added to it."""

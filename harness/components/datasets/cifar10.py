@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
 from harness.components.base import DataInfo, Dataset, Examples, RawData
-from harness.components.shared.data_files import combined_sha256, download_missing
+from harness.components.shared.data_files import FileVersion, combined_sha256, download_missing
 from harness.components.shared.images import (
     Deviations,
     DownloadOptions,
@@ -57,7 +60,8 @@ class CIFAR10Options(ImageOptions, DownloadOptions):
 
 
 def info(options: CIFAR10Options, root: Path) -> DataInfo:
-    return image_info("cifar10", options, SHAPE, CLASSES)
+    described = image_info("cifar10", options, SHAPE, CLASSES)
+    return replace(described, examples=_size(options, root))
 
 
 def fingerprint(options: CIFAR10Options, root: Path) -> str:
@@ -83,6 +87,19 @@ def _files(options: CIFAR10Options, root: Path) -> dict[str, Path]:
     names = (*TRAIN, *TEST)
     download_missing("cifar10", names, root, _download, options.download)
     return {name: root / name for name in names}
+
+
+def _size(options: CIFAR10Options, root: Path) -> int | None:
+    """Returns the number of training examples; None if their files are not there to be read."""
+    with suppress(InputError, OSError):
+        n = sum(_count(FileVersion.of(root / name)) for name in TRAIN)
+        return min(n, options.limit or n)
+    return None
+
+
+@lru_cache
+def _count(version: FileVersion) -> int:
+    return len(_read(version.path)[1])
 
 
 def _download(folder: Path) -> None:

@@ -19,9 +19,9 @@ from harness.experiment.plan import PlannedTrial
 from harness.experiment.trial import Fingerprint, Trial, make_trial_id
 
 
-def planned(trial: Trial, fingerprint: str = "digits") -> PlannedTrial:
-    """A trial as a plan has it."""
-    data = Fingerprint(fingerprint)
+def planned(trial: Trial, fingerprint: str = "") -> PlannedTrial:
+    """A trial as a plan has it. fingerprint: of other data than it has now."""
+    data = Fingerprint(fingerprint) if fingerprint else trial.fingerprint(Path())
     trial_id = make_trial_id(trial.identity(), data)
     return PlannedTrial(trial, trial_id, "config", "a trial", {}, data)
 

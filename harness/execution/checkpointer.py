@@ -169,7 +169,9 @@ class _Checkpointer:
         self.policy.record_write(time.monotonic() - began)
 
     def _train_alone(self, state: Mapping[str, Any] | None = None) -> Items:
-        setup = TrainingSetup(self.task.trial, self.task.data_root, self._device)
+        task = self.task
+        planned = task.fingerprint
+        setup = TrainingSetup(task.trial, task.data_root, self._device, planned=planned)
         resumed = None if state is None else restore(setup, state)
         items = train(setup, self.task.test_outputs, self.policy, resumed)
         key = self.task.key
@@ -179,7 +181,8 @@ class _Checkpointer:
         task = self.task
         device = self._device or resolve(task.trial.device)
         try:
-            stack = Stack(tuple(trials.items()), task.data_root, device)
+            all_trials = tuple(trials.items())
+            stack = Stack(all_trials, task.data_root, device, planned=task.fingerprint)
             resumed = restore(stack, state)
         except ValueError as error:
             raise UnusableCheckpoint(str(error)) from error

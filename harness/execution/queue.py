@@ -132,6 +132,7 @@ def make_task(
         test_outputs,
         speedup_file=speedup_file,
         checkpoints=checkpoints.for_task(trials, folder) if checkpoints else None,
+        fingerprint=trials[0].fingerprint,  # Those of a stack have one data set and one model.
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import HarnessError
-from harness.core.records import Ended, Measured, Outcome, Record, Started
+from harness.core.records import FINISHED, Ended, Measured, Outcome, Record, Started
 from harness.execution.checkpoint_folder import CheckpointFolder, CheckpointWriteError
 from harness.execution.executors.base import CANCELLED, TOLD_TO_STOP, Event, TrainingTask
 
@@ -143,14 +143,14 @@ def _build_within_memory(task: TrainingTask, device: torch.device) -> Stack:
     from harness.training import resources
     from harness.training.stacked.stack import Stack
 
-    trial = task.trial
+    trial, trials = task.trial, tuple(task.trials.items())
     augment = [choice.resolved() for choice in trial.augment]
     size = trial.model.resolved(), trial.dataset.resolved(), trial.batch_size, trial.precision
     key = f"{size} {augment}"
     if _max_trials.get(key, 0) >= len(task.trials):
-        return Stack(tuple(task.trials.items()), task.data_root, device)
+        return Stack(trials, task.data_root, device, planned=task.fingerprint)
     limit = resources.memory_limit(device)
-    stack = Stack(tuple(task.trials.items()), task.data_root, device, limit)
+    stack = Stack(trials, task.data_root, device, limit, task.fingerprint)
     _max_trials[key] = max(1, limit // stack.bytes_per_trial())
     if _max_trials[key] < len(task.trials):
         raise resources.TooLarge(_max_trials[key])
@@ -188,12 +188,15 @@ def run(task: TrainingTask) -> Iterator[Record]:
     torch is imported here and not before, so that a sweep with nothing to do is quick.
     """
     from harness.execution.checkpointer import train_with_checkpoints
+    from harness.training.data import check_streamed
 
     try:
         for event in train_with_checkpoints(task):
             record = event.record
             if isinstance(record, Started):
                 record = Started({**record.metadata, "exclusive": task.exclusive})
+            elif isinstance(record, Ended) and record.outcome in FINISHED:
+                check_streamed(task.trial, task.data_root, task.fingerprint.data)
             yield record
     except Exception as error:  # noqa: BLE001 - whatever a model or a library raises
         yield failure(error, task)

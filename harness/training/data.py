@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -31,10 +31,13 @@ from harness.training.batch_sources import (
     StreamingSource,
     SubsetSource,
 )
+from harness.training.planned_files import load_planned
 from harness.training.shared_data import cached
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 CACHED_DATASETS = 2
 """Loaded data sets that stay in memory between trials."""
@@ -57,13 +60,22 @@ class Splits:
         return {"test": self.test} if self.val is None else {"val": self.val, "test": self.test}
 
 
-def load_splits(trial: Trial, data_root: Path, device: torch.device) -> Splits:
+def load_splits(trial: Trial, data_root: Path, device: torch.device, checksum: str = "") -> Splits:
     """Returns the splits of a trial's data set on its device; equal splits are shared by trials.
 
-    Raises DataMissing if a file is missing, InputError if a split would be empty.
+    checksum: of the data set, as planned; "" accepts any. Raises DataMissing if a file is missing,
+    DataChanged if the data are others, InputError if a split would be empty.
     """
-    seed = trial.seed if _depends_on_seed(trial, data_root) else None
-    return _splits(trial.dataset, data_root, trial.val_fraction, seed, device)
+    check_streamed(trial, data_root, checksum)
+    seed = trial.seed if _depends_on_seed(trial, data_root, checksum) else None
+    return _splits(trial.dataset, data_root, trial.val_fraction, seed, device, checksum)
+
+
+def check_streamed(trial: Trial, data_root: Path, checksum: str) -> None:
+    """Checks examples that are read from disk during training: the files must be as planned before
+    and after it. Raises DataChanged."""
+    if checksum and not is_in_memory(load_dataset(trial.dataset, data_root, checksum)):
+        _load_planned(trial.dataset, data_root, checksum, lambda: None)
 
 
 def prepare_unseen(
@@ -87,25 +99,38 @@ def clear_caches() -> None:
     load_dataset.cache_clear()
 
 
-def _depends_on_seed(trial: Trial, data_root: Path) -> bool:
+def _depends_on_seed(trial: Trial, data_root: Path, checksum: str = "") -> bool:
     """Whether another seed gives other splits; if not, all seeds share them."""
-    rule = load_dataset(trial.dataset, data_root).split
+    rule = load_dataset(trial.dataset, data_root, checksum).split
     return trial.val_fraction > 0 or (rule is not None and rule.seed is None)
 
 
 @lru_cache(maxsize=CACHED_DATASETS)
-def load_dataset(choice: Choice[Dataset], data_root: Path) -> RawData:
-    """Returns a data set as it was read, not split or preprocessed."""
+def load_dataset(choice: Choice[Dataset], data_root: Path, checksum: str = "") -> RawData:
+    """Returns a data set as it was read, not split or preprocessed. checksum: see `load_splits`."""
+
+    def load() -> RawData:
+        return choice.component.load(choice.options, data_root)
+
     return cached(
-        dataset_key(choice, data_root),
-        lambda: choice.component.load(choice.options, data_root),
+        dataset_key(choice, data_root, checksum),
+        lambda: _load_planned(choice, data_root, checksum, load),
         is_in_memory,
     )
 
 
-def dataset_key(choice: Choice[Dataset], data_root: Path) -> str:
+def _load_planned(
+    choice: Choice[Dataset], data_root: Path, checksum: str, load: Callable[[], T]
+) -> T:
+    def found() -> str:
+        return choice.component.fingerprint(choice.options, data_root)
+
+    return load_planned(f"dataset {choice.name}", checksum, found, load)
+
+
+def dataset_key(choice: Choice[Dataset], data_root: Path, checksum: str = "") -> str:
     """Returns the key under which processes share a loaded data set."""
-    return f"{choice.resolved()} {data_root}"
+    return f"{choice.resolved()} {data_root} {checksum}"
 
 
 def is_in_memory(raw: RawData) -> bool:
@@ -121,10 +146,11 @@ def _splits(
     val_fraction: float,
     seed: int | None,
     device: torch.device,
+    checksum: str,
 ) -> Splits:
-    raw = load_dataset(choice, data_root)
+    raw = load_dataset(choice, data_root, checksum)
     if val_fraction and _differs_in_indices(raw):
-        whole = _splits(choice, data_root, 0.0, None, device)
+        whole = _splits(choice, data_root, 0.0, None, device, checksum)
         if isinstance(whole.train, InMemorySource):
             indices = validation_split(len(whole.train), val_fraction, seed)
             train, val = (SubsetSource.of(whole.train, chosen) for chosen in indices)
@@ -137,7 +163,7 @@ def _splits(
 
     if device.type != "cpu":
         return make()
-    key = f"{dataset_key(choice, data_root)} {val_fraction} {seed}"
+    key = f"{dataset_key(choice, data_root, checksum)} {val_fraction} {seed}"
     return cached(key, make, _all_in_memory, classes=(Splits, InMemorySource))
 
 

@@ -15,10 +15,11 @@ from harness.components.registry import components, find
 from harness.core.errors import InputError
 from harness.core.seeding import stream_seed
 from harness.experiment.batches import single_example_problem
-from harness.experiment.trial import Trial
+from harness.experiment.trial import NO_FINGERPRINT, Fingerprint, Trial
 from harness.training import device as devices
 from harness.training.data import Splits, load_splits
 from harness.training.learning_rate import LearningRate
+from harness.training.planned_files import load_planned
 
 
 class TrainingContext(ABC):
@@ -79,8 +80,8 @@ class TrainingContext(ABC):
 class TrainingSetup(TrainingContext):
     """All that a single trial trains with, on a device (by default the trial's own).
 
-    data: its splits, if they are already loaded. Raises InputError if the device or a file is
-    missing.
+    data: its splits, if they are already loaded. planned: the checksums of what it reads. Raises
+    InputError if the device or a file is missing, DataChanged if a file is not the planned one.
     """
 
     checkpoint_format = 1
@@ -92,11 +93,12 @@ class TrainingSetup(TrainingContext):
         data_root: Path,
         device: torch.device | None = None,
         data: Splits | None = None,
+        planned: Fingerprint = NO_FINGERPRINT,
     ) -> None:
         device = device or devices.resolve(trial.device)
         devices.configure(device)
-        self.data = data or load_splits(trial, data_root, device)
-        self.model = initial_model(trial, self.data).to(device)
+        self.data = data or load_splits(trial, data_root, device, planned.data)
+        self.model = initial_model(trial, self.data, planned.weights).to(device)
         super().__init__(trial, device, self.data, self.model)
         if device.type == "cpu" and trial.model.component.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -117,12 +119,21 @@ class TrainingSetup(TrainingContext):
         self.learning_rate.load(state["learning_rate"])
 
 
-def initial_model(trial: Trial, data: Splits) -> nn.Module:
-    """Returns the untrained model on the CPU: its weights depend on the seed, not on the device."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(trial.seed, "init"))
-        outputs = trial.loss.component.outputs(data.info)
-        return trial.model.component.build(trial.model.options, data.info, outputs)
+def initial_model(trial: Trial, data: Splits, checksum: str = "") -> nn.Module:
+    """Returns the untrained model on the CPU: its weights depend on the seed, not on the device.
+
+    checksum: of its file of pretrained weights, as planned; "" accepts any.
+    """
+    model, options = trial.model.component, trial.model.options
+
+    def build() -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(trial.seed, "init"))
+            outputs = trial.loss.component.outputs(data.info)
+            return model.build(options, data.info, outputs)
+
+    name = f"model {trial.model.name}"
+    return load_planned(name, checksum, lambda: model.fingerprint(options), build)
 
 
 def _applicable_metrics(data: Splits) -> dict[str, Metric]:

@@ -194,7 +194,8 @@ class StudyPlan:
         """Plans a trial on each of the seeds. name: for people; the seed is added to it."""
         fingerprint = self.base.fingerprint
         if trial.model != self.base.trial.model:  # The data set is the base's.
-            fingerprint = trial.fingerprint(self.data_root)
+            weights = trial.model.component.fingerprint(trial.model.options)
+            fingerprint = replace(fingerprint, weights=weights)
         identity = trial.identity()
         config_id = make_config_id(identity, fingerprint)
         planned = []

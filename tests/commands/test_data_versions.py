@@ -11,6 +11,7 @@ import pytest
 
 from harness import compare, sweep
 from harness.components.shared.data_files import sha256
+from harness.execution import queue
 from harness.store.read.results import read_results
 from harness.store.read.runs import ClientReader
 from harness.store.store import open_store
@@ -111,3 +112,35 @@ def test_joined_by_name_equal_bytes_compete_and_others_do_not(
         tasks.setdefault(row["task"], set()).add(row["fields"]["experiment"])
     assert tasks.pop(f"csv @ {old}") == {"mine", "copied"}
     assert list(tasks.values()) == [{"mine"}]
+
+
+def test_a_file_that_changes_after_planning_fails_its_trials_and_nothing_else(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two workers, and a file that is replaced once the first trial was handed out."""
+    monkeypatch.setenv("HARNESS_DATA", str(workspace))
+    (workspace / "t.csv").write_text(table(flip=False))
+    planned = sha256(workspace / "t.csv")
+    (workspace / "e.yaml").write_text(FILE.format(path="t.csv"))
+    make = queue.make_task
+
+    def replacing(*arguments: Any) -> Any:
+        (workspace / "t.csv").write_text(table(flip=True))
+        return make(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "make_task", replacing)
+        code = sweep.main(["e.yaml", "--workers", "2", "--fuse", "off", "--no-compare"])
+
+    assert code == 1
+    store = open_store(workspace)
+    trials = read_results(store, "mine").trials
+    assert set(trials["outcome"]) == {"failed"}
+    assert all("t.csv changed after the trial was planned" in why for why in trials["reason"])
+    assert set(trials["data"]) == {planned[:32]}
+    path = store.client.download_artifacts(trials["run_id"].iloc[0], "provenance.json")
+    assert json.loads(Path(path).read_text())["dataset_sha256"] == planned
+    assert sweep.main(["e.yaml", "--executor", "inline", "--no-compare"]) == 0
+    capsys.readouterr()
+    assert compare.main(["e.yaml"]) == 0
+    assert "4 trials (4 done)" in capsys.readouterr().out

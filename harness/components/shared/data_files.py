@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import os
 import socket
+import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +24,10 @@ from harness.core.errors import DataMissing, InputError, Problem
 CONNECT_SECONDS: Final = 30.0
 """Timeout for a server that does not answer; the system's own is minutes."""
 
+TIME_RESOLUTION_NS: Final = 100_000_000
+"""The coarsest step of a file's times, with room to spare: 10 ms on Linux."""
+
+_seen: ContextVar[set[FileVersion] | None] = ContextVar("_seen", default=None)
 _offline_reason: ContextVar[str] = ContextVar("_offline_reason", default="")
 
 
@@ -50,12 +55,34 @@ class FileVersion:
 
     path: Path
     size: int
+    inode: int
     mtime_ns: int
+    ctime_ns: int
 
     @classmethod
     def of(cls, path: Path) -> FileVersion:
         stat = path.stat()
-        return cls(path, stat.st_size, stat.st_mtime_ns)
+        version = cls(path, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
+        seen = _seen.get()
+        if seen is not None:
+            seen.add(version)
+        return version
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a later change of the file changes its times: their resolution is coarse."""
+        return time.time_ns() - max(self.mtime_ns, self.ctime_ns) > TIME_RESOLUTION_NS
+
+
+@contextmanager
+def files_seen() -> Iterator[set[FileVersion]]:
+    """Yields the versions of files that `FileVersion.of` sees within the block."""
+    seen: set[FileVersion] = set()
+    token = _seen.set(seen)
+    try:
+        yield seen
+    finally:
+        _seen.reset(token)
 
 
 def open_unzipped(path: Path) -> IO[bytes]:
@@ -65,7 +92,8 @@ def open_unzipped(path: Path) -> IO[bytes]:
 
 def sha256(path: Path) -> str:
     """Returns the SHA-256 (hex) of a file's content, decompressed if its name ends in .gz."""
-    return _sha256(FileVersion.of(path))
+    version = FileVersion.of(path)
+    return _sha256(version) if version.is_settled else _sha256.__wrapped__(version)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from harness.core.records import Ended, Outcome, Record
 from harness.execution.checkpoint_folder import CheckpointFolder, Position
 from harness.execution.experiment_checkpoints import TaskCheckpoints
-from harness.experiment.trial import Trial
+from harness.experiment.trial import NO_FINGERPRINT, Fingerprint, Trial
 
 if TYPE_CHECKING:
     from harness.training.checkpoint import CheckpointPolicy
@@ -29,7 +29,8 @@ class TrainingTask:
     trials: by id; with Ray a single one. test_outputs: whether `Ended` carries weights and test
     outputs. speedup_file: a file of measured speedups, if the executor is to measure first whether
     the stack is faster than its trials one by one. checkpoints: where the trials keep them;
-    without, an interrupted trial starts again.
+    without, an interrupted trial starts again. fingerprint: of what they were planned on; trials
+    that find other data or weights fail.
 
     The executor sets `device`, the device slot that it chose (None leaves the choice to the trial's
     own field), and `exclusive`, whether no other task trains on that device at the same time, so
@@ -43,6 +44,7 @@ class TrainingTask:
     device: str | None = None
     speedup_file: Path | None = None
     checkpoints: TaskCheckpoints | None = None
+    fingerprint: Fingerprint = NO_FINGERPRINT
 
     @property
     def key(self) -> str:

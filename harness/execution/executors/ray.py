@@ -168,11 +168,12 @@ class RayExecutor:
         put once. The node reads a data set that is not in memory itself."""
         from harness.training.data import dataset_key, is_in_memory, load_dataset
 
-        key = dataset_key(task.trial.dataset, task.data_root)
+        source = task.trial.dataset, task.data_root, task.fingerprint.data
+        key = dataset_key(*source)
         if key not in self._datasets:
             raw: RawData | None = None
             with suppress(Exception):  # The task fails the same way, and says why.
-                raw = load_dataset(task.trial.dataset, task.data_root)
+                raw = load_dataset(*source)
             is_sent = raw is not None and is_in_memory(raw)
             self._datasets[key] = self._ray.put(raw if is_sent else None)
         return key, self._datasets[key]

@@ -90,14 +90,16 @@ class StackedSplits:
 
 
 def load_stacked_splits(
-    trial: Trial, seeds: Sequence[int], data_root: Path, device: torch.device
+    trial: Trial, seeds: Sequence[int], data_root: Path, device: torch.device, checksum: str = ""
 ) -> StackedSplits:
     """Returns the splits of a trial's data set for several seeds.
 
-    Raises Unstackable if they are not in the device's memory or differ in size, and what
-    `training.data.load_splits` raises.
+    checksum: as for `load_splits`. Raises Unstackable if they are not in the device's memory or
+    differ in size, and what `training.data.load_splits` raises.
     """
-    by_seed = [load_splits(replace(trial, seed=seed), data_root, device) for seed in seeds]
+    by_seed = [
+        load_splits(replace(trial, seed=seed), data_root, device, checksum) for seed in seeds
+    ]
     train = _join([splits.train for splits in by_seed])
     evaluated = {
         name: _join([splits.evaluated()[name] for splits in by_seed])

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from harness.core.records import Outcome
 from harness.core.seeding import generator
-from harness.experiment.trial import DEVICE_FIELDS, STACKABLE_FIELDS, TRIAL_FIELDS, Trial
+from harness.experiment.trial import (
+    DEVICE_FIELDS,
+    NO_FINGERPRINT,
+    STACKABLE_FIELDS,
+    TRIAL_FIELDS,
+    Fingerprint,
+    Trial,
+)
 from harness.training import device as devices
 from harness.training.evaluation import ModelOutputs
 from harness.training.learning_rate import LearningRate
@@ -99,7 +106,8 @@ class Stack(TrainingContext):
     """Trials that train together. It is built once, and then sized, measured and trained.
 
     trials: with their keys, alike but for `STACKABLE_FIELDS`. memory_limit: the bytes that it may
-    take; it is checked before the rows of parameters are allocated. None for no limit.
+    take; it is checked before the rows of parameters are allocated. None for no limit. planned: the
+    checksums of what it reads.
 
     active: the trials that still train. keys: those of all trials that have a row, in order.
     outputs: the latest outputs of each split. final_metadata: metadata that is known only
@@ -122,20 +130,22 @@ class Stack(TrainingContext):
         data_root: Path,
         device: torch.device,
         memory_limit: int | None = None,
+        planned: Fingerprint = NO_FINGERPRINT,
     ) -> None:
         devices.configure(device)
         first = trials[0][1]
         _check_alike([trial for _, trial in trials])
         self.trials = tuple(trials)
         self.seeds = list(dict.fromkeys(trial.seed for _, trial in trials))
-        self.data = load_stacked_splits(first, self.seeds, data_root, device)
-        self._model = initial_model(first, self.data.by_seed[0])
+        self.data = load_stacked_splits(first, self.seeds, data_root, device, planned.data)
+        self._model = initial_model(first, self.data.by_seed[0], planned.weights)
         super().__init__(first, device, self.data.by_seed[0], self._model)
         if memory_limit is not None:
             self._check_rows(memory_limit)
         models = {first.seed: self._model}
         for seed in self.seeds[1:]:
-            models[seed] = initial_model(replace(first, seed=seed), self.data.by_seed[0])
+            seeded = replace(first, seed=seed)
+            models[seed] = initial_model(seeded, self.data.by_seed[0], planned.weights)
         order = order_by_rule([trial for _, trial in trials], self._model)
         self.active = [
             StackedTrial(key, trial, LearningRate(trial.scheduler, trial.lr, self.horizon), index)

@@ -13,7 +13,7 @@ from harness.core.errors import InputError, Problem, did_you_mean
 from harness.core.metrics import BEST, BEST_EPOCH, FINAL
 from harness.core.records import Outcome
 from harness.core.text import format_score
-from harness.store.names import PARAM_TRIAL, TAG_ARTIFACTS, TAG_METRIC, TAG_SUPERSEDED, TAG_TRIAL
+from harness.store.names import PARAM_TRIAL, TAG_ARTIFACTS, TAG_METRIC, TAG_SUPERSEDED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +92,7 @@ def find_run(store: Store, reference: str) -> TrainedRun:
     It is the id of a run or a trial, the beginning of either, or an experiment's name, which stands
     for its best run that has weights. Raises InputError where it names no run, or several.
     """
-    from harness.store.read.results import experiment_names, find_trials
+    from harness.store.read.results import experiment_names, find_trials, stored_trial
 
     experiments = experiment_names(store)
     if reference in experiments:
@@ -113,7 +113,8 @@ def find_run(store: Store, reference: str) -> TrainedRun:
     experiment, run = (with_weights or candidates)[-1]
     info, data, tags = run.info, run.data, run.data.tags
     ids = info.run_id, info.run_name or info.run_id, data.params.get(PARAM_TRIAL, "")
-    return TrainedRun(experiment, *ids, tags.get(TAG_TRIAL), data.metrics, tags.get(TAG_METRIC, ""))
+    trial = stored_trial(store, run)
+    return TrainedRun(experiment, *ids, trial, data.metrics, tags.get(TAG_METRIC, ""))
 
 
 def _best_run(store: Store, experiment: str) -> TrainedRun:

@@ -22,6 +22,7 @@ from harness.store.identity import (
     new_identity,
     owns_numbered_folders,
 )
+from harness.store.long_values import longest_tag, restore, shorten
 from harness.store.read.runs import ClientReader, MetricPoint, RunSummary, StoredRun
 from harness.store.read.tables import TableReader
 from harness.store.retry import describe_error, with_retries
@@ -114,7 +115,7 @@ class Store:
 
     def runs(self, experiment_id: str) -> list[StoredRun]:
         """Returns all runs of an experiment that are not deleted, the oldest first."""
-        return self._read(lambda reader: reader.runs(experiment_id))
+        return list(restore(self, self._read(lambda reader: reader.runs(experiment_id))))
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str]) -> list[MetricPoint]:
         """Returns all points of these metrics of these runs, in any order."""
@@ -126,12 +127,15 @@ class Store:
 
     def set_tag(self, run_id: str, name: str, value: str) -> None:
         """Writes a tag of a run, which may have ended."""
-        with_retries("write to a run", self.client.set_tag, run_id, name, value)
+        short, files = shorten({name: value}, longest_tag())
+        for path, text in files.items():
+            self.attach(run_id, path, text)
+        with_retries("write to a run", self.client.set_tag, run_id, name, short[name])
 
     def attach(self, run_id: str, name: str, text: str) -> None:
         """Stores `text` as the file `name` of a run, which may have ended, in place of an earlier
         one."""
-        with_retries("store the report", self.client.log_text, run_id, text, name)
+        with_retries("store a run's file", self.client.log_text, run_id, text, name)
 
     def pending_outputs(self, experiment_id: str) -> Path:
         """The folder of trial outputs whose artifacts are stored when their sweep ends."""

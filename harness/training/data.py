@@ -146,7 +146,7 @@ def _splits(
     val_fraction: float,
     seed: int | None,
     device: torch.device,
-    checksum: str,
+    checksum: str = "",
 ) -> Splits:
     raw = load_dataset(choice, data_root, checksum)
     if val_fraction and _differs_in_indices(raw):

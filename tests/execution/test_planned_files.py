@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -67,9 +68,9 @@ def other_bytes(path: Path) -> bytes:
     if path.suffix == ".png":
         other = path.with_name("other")
         write_image(other.with_suffix(".png"), seed=99)
-        content = other.with_suffix(".png").read_bytes()
+        image = other.with_suffix(".png").read_bytes()
         other.with_suffix(".png").unlink()
-        return content
+        return image
     content = bytearray(path.read_bytes())
     place = len(content) - 2 if path.suffix == ".csv" else len(content) - 1
     content[place] = ord("b") if path.suffix == ".csv" else content[place] ^ 1
@@ -212,7 +213,7 @@ def test_a_swap_while_the_file_is_loaded_is_noticed(tmp_path: Path) -> None:
 
 def test_a_file_that_is_swapped_and_put_back_is_read_again(tmp_path: Path) -> None:
     trial, file = csv_trial(tmp_path)
-    loads = []
+    loads: list[Any] = []
 
     def swapping(load: Callable[[], Any]) -> Any:
         before = file.read_bytes()
@@ -246,12 +247,13 @@ def test_unchanged_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.Mon
     trial, _ = csv_trial(tmp_path)
     time.sleep(2 * data_files.TIME_RESOLUTION_NS / 1e9)
     hashed = []
-    digest = data_files.hashlib.file_digest
-    monkeypatch.setattr(
-        data_files.hashlib,
-        "file_digest",
-        lambda file, kind: hashed.append(file) or digest(file, kind),
-    )
+    digest = hashlib.file_digest
+
+    def counting(file: Any, kind: str) -> Any:
+        hashed.append(file)
+        return digest(file, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", counting)
     checksum = trial.fingerprint(tmp_path).data
 
     for seed in range(10):

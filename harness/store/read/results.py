@@ -26,9 +26,10 @@ from harness.experiment.experiment import Expectation
 from harness.experiment.trial import COMPONENT_LIST_FIELDS, MAIN_FIELDS, config_identity
 from harness.store import names
 from harness.store.coordination.processes import is_dead
+from harness.store.long_values import restore
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 from harness.store.read.run_details import JoinedRunDetails, RunDetails
-from harness.store.read.runs import StoredRun, experiment_titles, search_runs
+from harness.store.read.runs import StoredRun, experiment_titles, search_runs, stored_run
 from harness.store.retry import with_retries
 from harness.store.store import Store
 
@@ -235,6 +236,12 @@ def find_trials(store: Store, reference: str) -> list[tuple[str, Run]]:
         matches = f"{field} LIKE '{prefix}%' AND tags.`{names.TAG_KIND}` = '{names.TRIAL}'"
         runs.update((run.info.run_id, run) for run in search_runs(store, list(titles), matches))
     return [(titles[run.info.experiment_id], run) for run in runs.values()]
+
+
+def stored_trial(store: Store, run: Run) -> str | None:
+    """Returns the resolved trial of a trial's run as JSON; None if the run does not say."""
+    (whole,) = restore(store, [stored_run(run)])
+    return whole.tags.get(names.TAG_TRIAL)
 
 
 def outcome(status: str, tags: Mapping[str, str]) -> str:

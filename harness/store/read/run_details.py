@@ -18,9 +18,9 @@ import pandas as pd
 from harness.core.errors import StoreError
 from harness.core.records import Measured
 from harness.store.names import PROVENANCE_FILE, TAG_STACK_SIZE, WEIGHTS_FILE
+from harness.store.read.run_files import read_text
 from harness.store.retry import with_retries
 from harness.store.store import Store
-from harness.store.uris import local_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,14 +56,8 @@ class RunDetails:
         Returns None if there is none or it cannot be read: a report must not fail for it.
         """
         try:
-            folder = local_path(self.store.run(run_id).info.artifact_uri)
-            if folder is None:
-                download = self.store.client.download_artifacts
-                path = Path(with_retries("read a run's file", download, run_id, name))
-            else:
-                path = folder / name
-            with path.open(encoding="utf-8", errors="replace") as file:
-                return file.read(LONGEST_FILE)
+            artifacts = self.store.run(run_id).info.artifact_uri
+            return read_text(self.store, run_id, artifacts, name, LONGEST_FILE)
         except (StoreError, OSError, ValueError) as error:
             _logger.debug("%s of run %s: %s", name, run_id, error)
             return None

@@ -69,14 +69,16 @@ class RunSummary:
 class StoredRun:
     """One run with its params, its summary metrics (no histories) and the harness's tags.
 
-    started: milliseconds since 1970, UTC. data: the digest of its data set; "" if it has none. The
-    digests of several, which another program may have logged, are joined by "+".
+    started: milliseconds since 1970, UTC. artifacts: the URI of its files. data: the digest of its
+    data set; "" if it has none. The digests of several, which another program may have logged, are
+    joined by "+".
     """
 
     run_id: str
     name: str
     status: str
     started: int
+    artifacts: str = ""
     data: str = ""
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -118,7 +120,7 @@ class ClientReader:
 
     def runs(self, experiment_id: str) -> list[StoredRun]:
         """Returns all runs that are not deleted, the oldest first."""
-        return [_stored_run(run) for run in search_runs(self.store, [experiment_id])]
+        return [stored_run(run) for run in search_runs(self.store, [experiment_id])]
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str]) -> list[MetricPoint]:
         """Returns all points of these metrics of these runs, in any order. Sends the request from
@@ -173,7 +175,8 @@ def _summary(run: Run, trial_id: str) -> RunSummary:
     )
 
 
-def _stored_run(run: Run) -> StoredRun:
+def stored_run(run: Run) -> StoredRun:
+    """Returns an MLflow run as plain data."""
     tags = run.data.tags.items()
     inputs = run.inputs.dataset_inputs if run.inputs else []
     return StoredRun(
@@ -181,6 +184,7 @@ def _stored_run(run: Run) -> StoredRun:
         name=run.info.run_name or "",
         status=run.info.status,
         started=run.info.start_time or 0,
+        artifacts=run.info.artifact_uri or "",
         data="+".join(sorted({used.dataset.digest for used in inputs})),
         params=run.data.params,
         metrics={

@@ -147,7 +147,8 @@ WHERE runs.experiment_id = :experiment AND runs.lifecycle_stage = 'active'
 """  # noqa: S608 - made of this package's constants
 _OF_EXPERIMENT = "r.experiment_id = ? AND r.lifecycle_stage = 'active'"
 _RUNS = f"""
-SELECT r.run_uuid, COALESCE(r.name, ''), r.status, COALESCE(r.start_time, 0) FROM runs r
+SELECT r.run_uuid, COALESCE(r.name, ''), r.status, COALESCE(r.start_time, 0),
+    COALESCE(r.artifact_uri, '') FROM runs r
 WHERE {_OF_EXPERIMENT} ORDER BY r.start_time, r.run_uuid
 """  # noqa: S608
 _PARAMS = f"""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import COMPONENT_FIELDS
@@ -50,6 +52,18 @@ def dataset_input(planned: PlannedTrial) -> DatasetInput:
         name=choice.label[:500],
         digest=short_checksum(planned.fingerprint.data),
         source_type="code",
-        source=json.dumps({"tags": choice.identity()}),
+        source=_source(choice.identity()),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+def _source(identity: Mapping[str, Any]) -> str:
+    """Returns the data set's options as MLflow stores them; their checksum where they are longer
+    than it allows. The run's own record has them whole."""
+    from mlflow.utils.validation import MAX_DATASET_SOURCE_SIZE
+
+    source = json.dumps({"tags": dict(identity)})
+    if len(source) > MAX_DATASET_SOURCE_SIZE:
+        checksum = hashlib.sha256(source.encode()).hexdigest()
+        source = json.dumps({"tags": {"name": identity["name"], "options_sha256": checksum}})
+    return source

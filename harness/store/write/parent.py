@@ -17,6 +17,7 @@ from harness.experiment.plan import Plan
 from harness.store import names
 from harness.store.coordination.leases import Lease
 from harness.store.coordination.processes import process_tag
+from harness.store.long_values import shorten
 from harness.store.provenance import process_provenance
 from harness.store.retry import with_retries
 from harness.store.store import Store
@@ -132,6 +133,8 @@ def code(text: str) -> str:
 
 def _describe_experiment(store: Store, experiment_id: str, plan: Plan) -> None:
     """Makes the UI open the experiment as one of training runs, with its metric first."""
+    from mlflow.utils.validation import MAX_EXPERIMENT_TAG_VAL_LENGTH
+
     experiment = plan.experiment
     tags = {
         "mlflow.experimentKind": "custom_model_development",
@@ -142,6 +145,7 @@ def _describe_experiment(store: Store, experiment_id: str, plan: Plan) -> None:
     }
     if experiment.description:
         tags["mlflow.note.content"] = html.escape(experiment.description)
-    for name, value in tags.items():
+    short, _ = shorten(tags, MAX_EXPERIMENT_TAG_VAL_LENGTH)
+    for name, value in short.items():
         set_tag = store.client.set_experiment_tag
         with_retries("describe the experiment", set_tag, experiment_id, name, value)

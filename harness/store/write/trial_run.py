@@ -17,6 +17,7 @@ from harness.core.seeding import SEEDING_RULE, stream_seeds
 from harness.core.text import format_value
 from harness.experiment.plan import PlannedTrial
 from harness.store import names
+from harness.store.long_values import longest_param, longest_tag, shorten
 from harness.store.provenance import Moment, process_provenance, utc
 from harness.store.retry import with_retries
 from harness.store.uris import redact
@@ -26,8 +27,8 @@ from harness.store.write.sql_backend import Backend
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
-MAX_TAG_LENGTH: Final = 8000
-"""MLflow cuts longer tags without a word; half a JSON text is worse than none."""
+LONGEST_NAME: Final = 250
+"""Characters of MLflow's column of run names, which are for people."""
 
 STATUS: Final[Mapping[Outcome, str]] = {
     Outcome.DONE: "FINISHED",
@@ -61,6 +62,8 @@ class RunLog:
     """One run of the store. Metrics, params and tags are buffered until `flush` or `end` hands them
     to the backend.
 
+    Values that are longer than MLflow allows become files of the run (see `store.long_values`).
+
     dataset: the run's MLflow input. Each value carries the time at which it was logged, so that a
     call that is tried again writes nothing twice. Methods that reach the store raise StoreError.
     Not thread-safe.
@@ -81,9 +84,12 @@ class RunLog:
         self._params: dict[str, str] = {}
         self._tags: dict[str, str] = {}
         at = Moment.now().utc if started is None else started
-        created = backend.create(NewRun(experiment_id, name, _without_long(tags), at, dataset))
+        short, files = shorten(tags, longest_tag())
+        shown = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+        created = backend.create(NewRun(experiment_id, shown, short, at, dataset))
         self.run_id = created.run_id
         self._artifacts = created.artifacts
+        self._store_long(files)
 
     def metrics(self, values: Mapping[str, float], step: int, at: int | None = None) -> None:
         """Logs metrics at a step. at: milliseconds since 1970, by default now.
@@ -99,10 +105,14 @@ class RunLog:
                 self._points.append((name, float(value), moment, step))
 
     def params(self, values: Mapping[str, str]) -> None:
-        self._params.update(values)
+        short, files = shorten(values, longest_param())
+        self._store_long(files)
+        self._params.update(short)
 
     def tags(self, values: Mapping[str, str]) -> None:
-        self._tags.update(_without_long(values))
+        short, files = shorten(values, longest_tag())
+        self._store_long(files)
+        self._tags.update(short)
 
     def flush(self) -> None:
         """Writes the buffered metrics, params and tags to the backend."""
@@ -124,14 +134,14 @@ class RunLog:
             _write_files(Path(folder), contents)
             with_retries("store a run's files", repository.log_artifacts, folder)
 
+    def _store_long(self, files: Contents) -> None:
+        if files:
+            self.files(files)
+
     def end(self, status: str, end: int | None = None) -> None:
         """Flushes, then closes the run. status: "FINISHED", "FAILED" or "KILLED"."""
         self.flush()
         self._backend.end(self.run_id, status, Moment.now().utc if end is None else end)
-
-
-def _without_long(tags: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in tags.items() if len(value) <= MAX_TAG_LENGTH}
 
 
 def _write_files(home: Path, contents: Contents) -> None:

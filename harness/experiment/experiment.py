@@ -94,7 +94,7 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A sampler or a pruner with its options, all defaults filled in."""
+    """A sampler or a pruner with its options. Options that are absent are left to Optuna."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -80,10 +80,17 @@ class ExpectFields(Fields):
 
 
 class TPE(Options):
-    n_startup_trials: int = Field(10, ge=0, description="random points before the model is used")
-    multivariate: bool = Field(False, description="model the fields together")
-    group: bool = Field(
-        False, description="with `multivariate`: a model for each conditional part of the space"
+    """Options that are None are left to Optuna."""
+
+    n_startup_trials: int | None = Field(
+        None, ge=0, description="random points before the model is used"
+    )
+    multivariate: bool | None = Field(None, description="model the fields together")
+    group: bool | None = Field(
+        None, description="with `multivariate`: a model for each conditional part of the space"
+    )
+    constant_liar: bool | None = Field(
+        None, description="count points that still train as poor ones, to draw away from them"
     )
 
 

@@ -64,6 +64,12 @@ def announcement(
         f"{name}: {n_studies} ({labels}), {_budget(search)}; {methods}",
         f"the studies are stored in {storage}",
     ]
+    earlier = [study for study in studies if study.begun_earlier]
+    if earlier:
+        lines.append(
+            f"{plural(len(earlier), 'study', 'studies')} of an earlier version: "
+            f"continuing with sampler {earlier[0].search.sampler}"
+        )
     asked = sum(study.n_asked() for study in studies)
     if asked:
         remaining = [study.remaining() for study in studies]

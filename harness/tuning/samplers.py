@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from math import exp, log
-from typing import Any
+from typing import Any, Final
 
 import optuna
 from optuna import pruners, samplers
@@ -33,6 +34,8 @@ from harness.experiment.ranges import at_step, count_steps, nearest_step, round_
 from harness.experiment.trial import value_label
 from harness.tuning.study_plan import StudyPlan
 
+WARN: Final = "warn_independent_sampling"
+"""The option of samplers that warns of fields which do not apply to every point."""
 _SAMPLERS: Mapping[str, Callable[..., samplers.BaseSampler]] = {
     "tpe": samplers.TPESampler,
     "random": samplers.RandomSampler,
@@ -91,13 +94,18 @@ def make_sampler(study: StudyPlan, ordinal: int) -> samplers.BaseSampler:
             return RoundingSampler(
                 QuasiRandomSampler(fields, ordinal, options["sequence"], constant)
             )
-        case "gp" | "cmaes":
-            options["warn_independent_sampling"] = False
-        case "tpe" if options["multivariate"]:
-            options["warn_independent_sampling"] = False
+    kind = _SAMPLERS[search.sampler.name]
+    if optuna_default(kind, WARN) is True:  # Newer versions warn of the argument itself.
+        options[WARN] = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return RoundingSampler(_SAMPLERS[search.sampler.name](seed=seed, **options))
+        return RoundingSampler(kind(seed=seed, **options))
+
+
+def optuna_default(kind: Callable[..., Any], option: str) -> Any:
+    """Returns the default that the installed Optuna gives an option; None where it has none."""
+    parameter = inspect.signature(kind).parameters.get(option)
+    return None if parameter is None else parameter.default
 
 
 def random_sampler(seed: int, ordinal: int = 0) -> samplers.BaseSampler:
@@ -113,7 +121,8 @@ def points_per_round(study: StudyPlan) -> int | None:
     options = study.search.sampler.options
     match study.search.sampler.name:
         case "tpe" | "gp":
-            return max(1, int(options["n_startup_trials"]))
+            default = optuna_default(_SAMPLERS[study.search.sampler.name], "n_startup_trials")
+            return max(1, int(options.get("n_startup_trials", default)))
         case "nsga2":
             return int(options["population_size"])
         case "cmaes":

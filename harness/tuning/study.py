@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.analysis.resolution import earliest_best, resolve
@@ -119,6 +120,11 @@ class TuningStudy:
     """A study of the search. Not thread-safe; other processes may write to the same storage."""
 
     def __init__(self, storage: StudyStorage, plan: StudyPlan, experiment: str) -> None:
+        self.begun_earlier = plan.earlier is not None and _is_stored(
+            storage.storage, _name(experiment, plan.earlier), unless=_name(experiment, plan)
+        )
+        if plan.earlier is not None and self.begun_earlier:
+            plan = plan.earlier
         self.plan = plan
         self.search: Search = plan.search
         self._dimensions = {dimension.field: dimension for dimension in plan.dimensions}
@@ -133,7 +139,7 @@ class TuningStudy:
         searched = self._dimensions.get("epochs")
         epochs = [plan.base.trial.epochs, *(limits(searched) if searched else ())]
         self.optuna_study = optuna.create_study(
-            study_name=f"{experiment}/{plan.label} [{plan.key}]",
+            study_name=_name(experiment, plan),
             storage=storage.storage,
             directions=directions,
             pruner=make_pruner(self.search, int(max(epochs))),
@@ -495,6 +501,16 @@ class TuningStudy:
             or (other.number < optuna_trial.number and other.user_attrs.get(RETRY_OF) == lost)
             for other in self._trials()
         )
+
+
+def _name(experiment: str, plan: StudyPlan) -> str:
+    return f"{experiment}/{plan.label} [{plan.key}]"
+
+
+def _is_stored(storage: BaseStorage, name: str, unless: str) -> bool:
+    """Whether a storage has a study of this name, and none of the other name."""
+    names = {study.study_name for study in storage.get_all_studies()}
+    return name in names and unless not in names
 
 
 def dominates(losses: Sequence[float], others: Sequence[float]) -> bool:

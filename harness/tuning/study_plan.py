@@ -29,6 +29,7 @@ from harness.experiment.experiment import (
     CategoricalDimension,
     Dimension,
     Experiment,
+    Method,
     Search,
 )
 from harness.experiment.grid import Axis, SkipRule, matches
@@ -52,6 +53,12 @@ SEEDS = 1_000_000
 
 MAX_LISTED = 10_000
 """The largest space whose points are listed to see which ones can be trained."""
+
+EARLIER_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "tpe": {"n_startup_trials": 10, "multivariate": False, "group": False},
+    "cmaes": {"n_startup_trials": 1, "sigma0": None},
+}
+"""The options that version 1.0 gave to samplers where the file gave none. Keys have them."""
 
 Point = Mapping[str, Any]
 """A value for each searched field that applies, as `Trial` takes it."""
@@ -163,6 +170,17 @@ class StudyPlan:
             [str(search.sampler), str(search.pruner), search.seed, list(search.seeds)],
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+    @cached_property
+    def earlier(self) -> StudyPlan | None:
+        """The plan as version 1.0 made it, which set options that are left to Optuna now; None
+        where that is the same plan."""
+        sampler = self.search.sampler
+        if sampler.name not in EARLIER_OPTIONS or "constant_liar" in sampler.options:
+            return None
+        options = {**EARLIER_OPTIONS[sampler.name], **sampler.options}
+        plan = replace(self, search=replace(self.search, sampler=Method(sampler.name, options)))
+        return None if plan.key == self.key else plan
 
     def applying(self, trial: Trial) -> Iterator[Dimension]:
         """Yields the dimensions that apply to a trial with these components."""

@@ -212,7 +212,7 @@ def drawn(name: str, space: list[Dimension], seed: int, points: int) -> list[flo
 
 def make_search(sampler: str, space: list[Dimension], seed: int) -> Search:
     startup = {"n_startup_trials": 2} if sampler in ("tpe", "gp", "cmaes") else {}
-    options = SAMPLERS[sampler].model_validate(startup).model_dump()
+    options = SAMPLERS[sampler].model_validate(startup).model_dump(exclude_none=True)
     return Search(
         per=(),
         space=tuple(space),

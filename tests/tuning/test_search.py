@@ -182,6 +182,21 @@ def test_a_diverged_trial_ranks_worst_and_no_value_is_invented(project: Path) ->
     assert first.user_attrs["outcome"] == "diverged"
 
 
+@quick
+def test_a_search_that_measured_nothing_ends_with_a_report(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = FILE.replace("dataset: iris, model: {name: mlp, hidden: [4]}, lr: 0.01", DIVERGING)
+    content = content.replace("low: 1e-3, high: 1,", "low: 1e11, high: 1e12,")
+    path = write(project, content.replace("val_fraction", "lr: 1e12, val_fraction"))
+    assert search.main([str(path), "--workers", "1", "search.trials=2"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("2 diverged; no point has a value of val/r2") == 2
+    assert "Tuned against default" in out
+    for asked in ("small", str(path)):
+        assert compare.main([asked]) == 0
+
+
 DIVERGING = "dataset: diabetes, model: {name: mlp, hidden: [4]}"
 
 

@@ -206,7 +206,7 @@ class _SearchBlock:
             self.report(keys, f"no {what} {shown(name)}", did_you_mean(str(name), methods))
             return Method("")
         try:
-            return Method(name, methods[name].model_validate(options).model_dump())
+            return Method(name, methods[name].model_validate(options).model_dump(exclude_none=True))
         except ValidationError as error:
             for message in option_messages(error, methods[name], f"{what} {name!r}"):
                 self.report((what, *message.at), message.rule, message.hint)
@@ -229,7 +229,7 @@ class _SearchBlock:
         sampler = search.sampler
         if sampler.name == "cmaes" and len(search.objectives) > 1:
             self.report(("sampler",), "cmaes takes one objective", "use nsga2 or tpe")
-        if sampler.options.get("group") and not sampler.options["multivariate"]:
+        if sampler.options.get("group") and not sampler.options.get("multivariate"):
             self.report(("sampler", "group"), "needs multivariate: true")
         if sampler.name != "grid":
             return

@@ -74,10 +74,10 @@ def blocks(rates: LearningRateSensitivity) -> tuple[Block, ...]:
         reason = rates.insufficient or "no contender has two learning rates"
         return (Paragraph(f"Insufficient data: {reason}."),)
     intro = Paragraph(
-        f"{rates.metric} after the last epoch, at the best of whatever else varies. A good lr "
-        f"keeps {KEPT:.0%} of the best lr's gain over the untrained net; too low and too high lie "
-        "below and above the best; diverged: half of the trials or more. Sensitivity: the mean "
-        "share of the gain that is lost over the grid; 0 is none."
+        f"Mean {rates.metric} over seeds after the last epoch, at the best of whatever else "
+        f"varies. A good lr keeps {KEPT:.0%} of the best lr's gain over the untrained net; too low "
+        "and too high lie below and above the best; diverged: half of the trials or more. "
+        "Sensitivity: the mean share of the gain that is lost over the grid; 0 is none."
     )
     unknown = any(group.untrained is None for group in rates.groups)
     return (

@@ -175,14 +175,16 @@ class _Groups:
 
     def versions(self, is_current: pd.Series[bool]) -> list[Version]:
         """Describes the versions of each group that has several, or none that is current."""
+        count = self._checksums.groupby(self._group).transform("nunique")
+        told = (count > 1) | ~is_current.groupby(self._group).transform("all")
+        if not told.any():
+            return []
         labels = pd.Series(
             component_labels(self._trials, self._fields, self._field), self._trials.index
         )
         texts, found = self._versions(), []
-        for _, of_group in self._trials.groupby(self._group, sort=False):
+        for _, of_group in self._trials[told].groupby(self._group[told], sort=False):
             place = of_group.index
-            if self._checksums[place].nunique() == 1 and is_current[place].all():
-                continue
             by_version = of_group.groupby(texts[place], sort=False)
             for version, of in sorted(by_version, key=lambda each: each[1]["started"].max()):
                 found.append(

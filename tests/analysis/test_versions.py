@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from harness.analysis.comparison import Comparison, Question, compare
 from harness.analysis.tournament import make_tournament
 from harness.analysis.trials import join
-from harness.store.names import TAG_POINT_NUMBER, TAG_ROLE, TAG_STUDY, TUNED, short_checksum
+from harness.report.sections import gains
+from harness.store.names import (
+    DEFAULT,
+    TAG_POINT_NUMBER,
+    TAG_ROLE,
+    TAG_STUDY,
+    TUNED,
+    short_checksum,
+)
 from harness.store.read.runs import StoredRun
 from tests.stored import results, seeds, trial_run
 
@@ -204,6 +212,28 @@ def test_a_searchs_points_and_pairs_keep_versions_apart() -> None:
     assert found.tuning is not None
     assert set(found.tuning.tasks) == set(found.tasks)
     assert {config.n for config in found.tuning.configs} == {3}
+
+
+def test_a_tuned_config_is_paired_with_the_default_of_its_own_data() -> None:
+    """Seeds, studies and rates are the same on both versions: only the data differ."""
+    runs = [
+        csv_run(
+            score, data, seed=seed, lr=lr, started=place, tags={TAG_STUDY: "sgd", TAG_ROLE: role}
+        )
+        for place, (data, shift) in enumerate(((OLD, 0.5), (NEW, 0.0)))
+        for role, lr, score in ((TUNED, 0.3, 0.3 + shift), (DEFAULT, 0.1, 0.2 + shift))
+        for seed in (7, 8)
+    ]
+
+    found = gains.record(compare(results(*runs), Question()))
+
+    assert found is not None
+    assert [study.task for study in found.studies] == ["csv @ a1a1a1a1", "csv @ b2b2b2b2"]
+    by_study = [(g.n, g.default, g.tuned) for study in found.studies for g in study.gains]
+    assert by_study == [
+        (2, pytest.approx(0.7), pytest.approx(0.8)),
+        (2, pytest.approx(0.2), pytest.approx(0.3)),
+    ]
 
 
 RUNS = st.lists(

@@ -140,13 +140,23 @@ def test_a_value_far_beyond_the_training_split_is_refused(far) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [[16777216, 16777217], [1e39, 2e39], [1e20, 2e20], [1e-30, 2e-30], [1e6, 1e6 + 0.1]]
+    "values",
+    [
+        [16777216, 16777217],
+        [16777216, 16777217, 0],
+        [1e39, 2e39],
+        [1e20, 2e20],
+        [1e-30, 2e-30],
+        [1e6, 1e6 + 0.1],
+    ],
 )
 def test_targets_whose_errors_float32_cannot_square_are_refused(values) -> None:
     with pytest.raises(InputError, match="column 'price'"):
         check_targets(np.array(values, dtype=np.float64)[:, None], "price")
 
 
-@pytest.mark.parametrize("values", [[1e-6, 2e-6], [2000, 2020], [2e5, 3e5], [0.1, 0.1], [5e-8, 1]])
+@pytest.mark.parametrize(
+    "values", [[1e-6, 2e-6], [2000, 2020], [2e5, 3e5], [0.1, 0.1], [1, 123456789], [5e-8, 1]]
+)
 def test_ordinary_targets_are_accepted(values) -> None:
     check_targets(np.array(values, dtype=np.float64)[:, None], "price")

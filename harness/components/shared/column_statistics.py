@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SQUARES: Final = (1e-16, 1e19)
 """Float32 has the squares of numbers between these, and of their thousandth parts."""
+EXACT_INTEGERS: Final = 2**53
+"""Some larger whole numbers have no float64."""
 LARGEST_ROUNDING: Final = 1e-3
 """The largest error of rounding to float32 that is accepted, in standard deviations of a column."""
 
@@ -132,9 +134,8 @@ def to_float32(
     values: NDArray[Any],
     columns: Sequence[str],
     deviation: NDArray[Any] | None = None,
-    hint: str = "",
 ) -> NDArray[Any]:
-    """Returns values [N, columns] float64 rounded to float32.
+    """Returns inputs [N, columns] float64 rounded to float32.
 
     deviation: of each column in the training split; None for standardised values, which are only
         too large where a value is far beyond all of the training split.
@@ -145,36 +146,55 @@ def to_float32(
 
     with np.errstate(over="ignore", under="ignore"):
         rounded = values.astype(np.float32)
-        lost = np.isinf(rounded)
-        if deviation is not None:
-            error = np.abs(rounded - values)
-            counted = (values == np.round(values)) & (np.abs(values) < 2**53)
-            lost |= (error > 0) & counted
-            lost |= error > LARGEST_ROUNDING * np.where(deviation > 0, deviation, np.inf)
-            lost |= (rounded == 0) & (values != 0) & (deviation == 0)
-    if not lost.any():
-        return rounded
-    way = "set standardise: true, or " if deviation is not None else ""
-    way += "leave the column out, or give it in another unit or without its offset"
-    raise InputError(
-        [
-            Problem(
-                f"column {columns[column]!r}: float32 cannot represent "
-                f"{format_value(float(values[lost[:, column].argmax(), column]))} closely enough",
-                hint=hint or way,
-            )
-            for column in np.flatnonzero(lost.any(axis=0)).tolist()
-        ]
-    )
+    lost = np.isinf(rounded)
+    way = "leave the column out, or give it in another unit or without its offset"
+    if deviation is not None:
+        way = f"set standardise: true, or {way}"
+        whole = (values == np.round(values)) & (np.abs(values) < EXACT_INTEGERS)
+        lost |= whole & (rounded != values)
+        lost |= _counts(rounded, values, deviation)
+    _refuse(lost, values, columns, way)
+    return rounded
+
+
+def _counts(rounded: NDArray[Any], values: NDArray[Any], deviation: NDArray[Any]) -> NDArray[Any]:
+    """Whether the error of rounding a value counts beside its column's deviation."""
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = np.abs(rounded - values)
+    counts = error > LARGEST_ROUNDING * np.where(deviation > 0, deviation, np.inf)
+    lost: NDArray[Any] = counts | ((rounded == 0) & (values != 0) & (deviation == 0))
+    return lost
+
+
+def _refuse(lost: NDArray[Any], values: NDArray[Any], columns: Sequence[str], way: str) -> None:
+    """Raises InputError that names each column with a lost value, and the first such value."""
+    import numpy as np
+
+    problems = []
+    for column in np.flatnonzero(lost.any(axis=0)).tolist():
+        value = format_value(float(values[lost[:, column].argmax(), column]))
+        what = f"column {columns[column]!r}: float32 cannot represent {value} closely enough"
+        problems.append(Problem(what, hint=way))
+    if problems:
+        raise InputError(problems)
 
 
 def check_targets(targets: NDArray[Any], name: str) -> None:
-    """Raises InputError for targets [N, 1] float64 that float32 cannot represent, or the squares of
-    their errors."""
+    """Raises InputError for targets [N, 1] float64 that float32 cannot represent or tell apart, or
+    the squares of whose errors it cannot represent."""
     import numpy as np
 
     way = "give the target in another unit, or without its offset"
-    to_float32(targets, [name], StandardScaler.fit(targets).original_deviation, way)
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = targets.astype(np.float32)
+    lost = np.isinf(rounded)
+    lost |= _counts(rounded, targets, StandardScaler.fit(targets).original_deviation)
+    whole = bool((targets == np.round(targets)).all())
+    if whole and np.unique(rounded).size < np.unique(targets).size:
+        lost |= rounded != targets
+    _refuse(lost, targets, [name], way)
     low, high = SQUARES
     spread = float(np.ptp(targets))
     if 0 < spread < low or np.abs(targets).max() > high:

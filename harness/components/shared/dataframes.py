@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from harness.components.base import TableColumns, Task
+from harness.components.shared.column_statistics import EXACT_INTEGERS
 from harness.core.errors import InputError, Problem, did_you_mean
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ MAX_CATEGORIES: Final = 100
 MAX_CLASSES: Final = 20
 """A target of whole numbers with more distinct values is a quantity, not a class."""
 SEPARATORS: Final = (",", ";", "\t", "|")
-EXACT_INTEGERS: Final = 2**53
-"""Some larger whole numbers have no float64."""
 
 _WHOLE = re.compile(r"\s*[-+]?\d+\s*")
 _PADDED = re.compile(r"\s*[-+]?0\d")

@@ -55,6 +55,12 @@ def test_the_default_is_what_the_file_says_or_the_first_known_point(
     assert [plan.default and plan.default.lr for plan in (sgd, momentum)] == [0.2, 0.5]
 
 
+def test_a_described_value_is_the_value_that_is_trained(workspace: Path, data_root: Path) -> None:
+    sgd, _ = plans(write(workspace), data_root)
+    for lr in (0.0123456789, 1000.25, 0.1 + 0.2):
+        assert sgd.describe(sgd.trial({"lr": lr})) == f"lr={lr!r}"
+
+
 def test_a_default_outside_the_space_is_no_known_point(workspace: Path, data_root: Path) -> None:
     sgd, _ = plans(write(workspace, FILE.replace("lr: 0.01,", "lr: 5.0,")), data_root)
     assert sgd.known_points == ()

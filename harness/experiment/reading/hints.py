@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any, Final
 
 from harness.components.registry import components
@@ -103,15 +104,22 @@ def value_hint(value: Any, *, number: bool = False) -> str:
 
     number: the field takes a number.
     """
-    if isinstance(value, Mapping) and {"low", "high"} & set(value):
+    if isinstance(value, Mapping) and {"low", "high", "min", "max"} & set(value):
         return _RANGE
     if isinstance(value, list):
         return "several values belong in `grid:`"
     if number and isinstance(value, float) and value.is_integer():
         return f"write it as {int(value)}"
     if number and isinstance(value, str):
-        try:
+        if _is_number(value):
             return f"write it as {format_value(float(value))}"
-        except ValueError:
-            return ""
+        if all(map(_is_number, value.split(","))):
+            return f"write several values as a list: [{value}]"
     return ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return isfinite(float(text))
+    except ValueError:
+        return False

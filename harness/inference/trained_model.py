@@ -13,7 +13,13 @@ from harness.core.errors import InputError, Problem, did_you_mean
 from harness.core.metrics import BEST, BEST_EPOCH, FINAL
 from harness.core.records import Outcome
 from harness.core.text import format_score
-from harness.store.names import PARAM_TRIAL, TAG_ARTIFACTS, TAG_METRIC, TAG_SUPERSEDED
+from harness.store.names import (
+    PARAM_TRIAL,
+    TAG_ARTIFACTS,
+    TAG_METRIC,
+    TAG_SUPERSEDED,
+    short_checksum,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +39,7 @@ MAX_LISTED = 8
 class TrainedRun:
     """A trial's run. Raises InputError where the run does not say what was trained.
 
-    stored_trial: the trial as JSON.
+    data: the digest of its data set, "" if the run names none. stored_trial: the trial as JSON.
     metrics: the run's scalars, NaN where it has none. selection: the metric that its experiment
     selects on.
     """
@@ -42,6 +48,7 @@ class TrainedRun:
     run_id: str
     name: str
     trial_id: str
+    data: str
     stored_trial: str | None
     metrics: Mapping[str, float]
     selection: str
@@ -93,6 +100,7 @@ def find_run(store: Store, reference: str) -> TrainedRun:
     for its best run that has weights. Raises InputError where it names no run, or several.
     """
     from harness.store.read.results import experiment_names, find_trials, stored_trial
+    from harness.store.read.runs import data_digest
 
     experiments = experiment_names(store)
     if reference in experiments:
@@ -112,7 +120,8 @@ def find_run(store: Store, reference: str) -> TrainedRun:
     with_weights = [match for match in candidates if TAG_ARTIFACTS in match[1].data.tags]
     experiment, run = (with_weights or candidates)[-1]
     info, data, tags = run.info, run.data, run.data.tags
-    ids = info.run_id, info.run_name or info.run_id, data.params.get(PARAM_TRIAL, "")
+    name, trial_id = info.run_name or info.run_id, data.params.get(PARAM_TRIAL, "")
+    ids = info.run_id, name, trial_id, data_digest(run)
     trial = stored_trial(store, run)
     return TrainedRun(experiment, *ids, trial, data.metrics, tags.get(TAG_METRIC, ""))
 
@@ -140,7 +149,7 @@ def _best_run(store: Store, experiment: str) -> TrainedRun:
         trials = trials.sort_values(column, ascending=ascending, kind="stable", na_position="last")
     row = trials.iloc[0]
     metrics = {name: float(row[name]) for name in results.scalars}
-    ids = row["run_id"], row["run_name"], row["trial_id"]
+    ids = row["run_id"], row["run_name"], row["trial_id"], row["data"]
     return TrainedRun(experiment, *ids, row["trial"], metrics, results.metric)
 
 
@@ -186,7 +195,7 @@ class TrainedModel:
         """
         from pydantic import ValidationError
 
-        from harness.experiment.trial import Trial, make_trial_id
+        from harness.experiment.trial import Trial
         from harness.training.device import resolve
         from harness.training.setup import TrainingSetup
 
@@ -203,8 +212,10 @@ class TrainedModel:
         except RuntimeError as error:
             problem = f"the weights of run {run.run_id} do not fit its model"
             raise InputError(Problem(problem, hint=str(error).replace("\n", " "))) from error
-        trial_id = make_trial_id(trial.identity(), trial.fingerprint(data_root))
-        return cls(run, setup, data_root, same_data=trial_id == run.trial_id)
+        # Not by the trial's id, which a later version may give another form. A run that names no
+        # data set is given the benefit of the doubt: its scores are compared all the same.
+        digest = short_checksum(trial.fingerprint(data_root).data)
+        return cls(run, setup, data_root, same_data=run.data in ("", digest))
 
     @property
     def raw(self) -> RawData:

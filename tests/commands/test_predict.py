@@ -20,7 +20,9 @@ from sklearn.datasets import load_diabetes, load_digits
 
 from harness.core.metrics import BEST_EPOCH
 from harness.core.records import Ended
+from harness.experiment import trial
 from harness.experiment.trial import make_trial_id
+from harness.inference.trained_model import TrainedModel, find_run
 from harness.predict import main
 from harness.store.artifacts.trial_files import write_weights
 from harness.store.names import TAG_ARTIFACTS, TAG_SUPERSEDED, WEIGHTS_FILE
@@ -120,6 +122,19 @@ def test_the_test_split_scores_as_at_training(
     right = sum(row["true"] == row["predicted"] for row in found) / len(found)
     assert right == pytest.approx(run.data.metrics["final/test/accuracy"])
     assert Image.open(tmp_path / "gallery.png").width > 500
+
+
+@pytest.mark.parametrize("reference", ["digits", "run"])
+def test_the_same_data_is_known_by_its_checksum_not_by_the_trials_id(
+    reference: str, store: Store, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later version may give a trial another id."""
+    run_id = run_of(store, "digits", 1).info.run_id
+    run = find_run(store, run_id if reference == "run" else reference)
+    monkeypatch.setattr(trial, "REVISED_VALUES", {("precision", "fp32"): "fp32 revised"})
+    assert TrainedModel.rebuild(run, run.load_weights(store), data_root, "cpu").same_data
+    other = replace(run, data="0" * 32)
+    assert not TrainedModel.rebuild(other, run.load_weights(store), data_root, "cpu").same_data
 
 
 def test_an_experiment_means_its_best_run_with_weights(

@@ -175,17 +175,22 @@ def _summary(run: Run, trial_id: str) -> RunSummary:
     )
 
 
+def data_digest(run: Run) -> str:
+    """Returns the digest of a run's data set, as `StoredRun.data`."""
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    return "+".join(sorted({used.dataset.digest for used in inputs}))
+
+
 def stored_run(run: Run) -> StoredRun:
     """Returns an MLflow run as plain data."""
     tags = run.data.tags.items()
-    inputs = run.inputs.dataset_inputs if run.inputs else []
     return StoredRun(
         run_id=run.info.run_id,
         name=run.info.run_name or "",
         status=run.info.status,
         started=run.info.start_time or 0,
         artifacts=run.info.artifact_uri or "",
-        data="+".join(sorted({used.dataset.digest for used in inputs})),
+        data=data_digest(run),
         params=run.data.params,
         metrics={
             name: value

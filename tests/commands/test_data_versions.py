@@ -114,6 +114,7 @@ def test_joined_by_name_equal_bytes_compete_and_others_do_not(
     assert list(tasks.values()) == [{"mine"}]
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_after_planning_fails_its_trials_and_nothing_else(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ def assert_commands_stay_in(project: Path, capsys: pytest.CaptureFixture[str]) -
     assert list((project / "mlruns" / "artifacts").glob("*/artifacts/provenance.json"))
 
 
+@pytest.mark.slow
 def test_a_project_of_any_name_keeps_all_of_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,6 +48,7 @@ def examine(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
     return code, " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_doctor_makes_a_half_made_store_anew(
     half_made: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from sqlalchemy.pool import NullPool
 
 from harness.store import names
 from harness.store.store import open_store
@@ -52,8 +54,10 @@ def n_asked(url: str) -> int:
 
 
 def studies(url: str) -> list[optuna.Study]:
-    names = optuna.get_all_study_names(url)
-    return [optuna.load_study(study_name=name, storage=url) for name in names]
+    """Returns all studies. No connection stays open: the server would soon take no more."""
+    storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+    names = optuna.get_all_study_names(storage)
+    return [optuna.load_study(study_name=name, storage=storage) for name in names]
 
 
 def wait_for(points: int, url: str, *processes: subprocess.Popen[str]) -> None:

@@ -55,9 +55,11 @@ def fill(study: TuningStudy, points: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [set(names) for n in range(4) for names in itertools.combinations(OPTIONS, n)], ids=str
+    "given", [names for n in range(4) for names in itertools.combinations(OPTIONS, n)], ids=str
 )
-def test_tpe_has_optunas_own_defaults(workspace: Path, data_root: Path, given: set[str]) -> None:
+def test_tpe_has_optunas_own_defaults(
+    workspace: Path, data_root: Path, given: tuple[str, ...]
+) -> None:
     options = {name: OPTIONS[name] for name in given}
     fields = "".join(f", {name}: {str(value).lower()}" for name, value in options.items())
     plan = plan_of(workspace, data_root, f"{{name: tpe{fields}}}")

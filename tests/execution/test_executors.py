@@ -110,6 +110,7 @@ def test_closing_forgets_everything_and_may_be_repeated(
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 def test_executors_measure_the_same(data_root: Path) -> None:
     """To the last bit, in any order, with any number of workers: threads are equal, and nothing
     depends on what ran before a trial or beside it."""

@@ -65,6 +65,7 @@ def test_memory_that_no_machine_has_fails_the_trial_alone(data_root: Path) -> No
     assert found["next"].outcome is Outcome.DONE
 
 
+@pytest.mark.slow
 def test_a_worker_out_of_memory_frees_it(worker: ProcessExecutor, data_root: Path) -> None:
     """The limit is set on the live worker, so that the heavy trial fails when it has allocated some
     of the memory that it needs."""
@@ -174,6 +175,7 @@ def test_a_killed_parent_leaves_no_worker_and_no_shared_data(workspace: Path) ->
     assert not [folder for folder in folders if folder.exists()]
 
 
+@pytest.mark.slow
 def test_two_first_starts_at_once_run_each_trial_once(workspace: Path) -> None:
     """One schema, one experiment, and no trial twice."""
     (workspace / "shared.yaml").write_text(FILE)

@@ -104,6 +104,7 @@ def swept(workspace: Path, uri: str | None, monkeypatch: pytest.MonkeyPatch) -> 
     return dict(results(uri or f"sqlite:///{workspace}/mlruns/mlflow.db", "small"))
 
 
+@pytest.mark.slow
 def test_a_server_holds_what_a_file_holds(
     workspace: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

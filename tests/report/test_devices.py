@@ -106,6 +106,7 @@ def test_two_machines_of_which_each_says_cpu_are_two_devices(store: Store) -> No
     assert devices[1].slower == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_joined_stores_keep_their_curves(tmp_path: Path) -> None:
     """Each run's history is read from its own store."""
     found = []

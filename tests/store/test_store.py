@@ -26,6 +26,7 @@ print(number, store.latest_runs(number), "torch" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_processes_that_open_a_fresh_store_at_once_agree_quietly_and_without_torch(
     tmp_path: Path,
 ) -> None:

@@ -51,6 +51,7 @@ def test_every_study_gets_its_budget_and_every_trial_its_run(project: Path) -> N
     assert "0" not in fresh, "winners train on seeds that did not choose them"
 
 
+@pytest.mark.slow
 def test_a_study_stores_its_figures_with_its_parent_run(project: Path) -> None:
     assert run(write(project)) == 0
     store = open_store()

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.components.base import DataInfo, Dataset, RawData, TableColumns, Task, not_in_id
-from harness.components.shared.data_files import FileVersion, download_missing
+from harness.components.shared.data_files import cached_by_file, download_missing
 from harness.components.shared.splitting import SPLITTING, training_size
 from harness.components.shared.tables import TableOptions, revision, table_examples
 from harness.core.errors import InputError
@@ -74,13 +73,13 @@ def _download(folder: Path) -> None:
 
 def _content(options: CaliforniaHousingOptions, root: Path) -> bytes:
     download_missing("california_housing", [FILE], root, _download, options.download)
-    return _verified(FileVersion.of(root / FILE))
+    return _verified(root / FILE)
 
 
-@lru_cache(maxsize=1)
-def _verified(version: FileVersion) -> bytes:
+@cached_by_file(maxsize=1)
+def _verified(path: Path) -> bytes:
     """Returns the table's bytes. Raises InputError if they are not those of the real data set."""
-    path, length = version.path, ROWS * COLUMNS * 8
+    length = ROWS * COLUMNS * 8
     try:
         # The pickle ends with the array's bytes and a STOP byte.
         content = zlib.decompress(path.read_bytes())[-1 - length : -1]

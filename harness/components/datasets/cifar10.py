@@ -9,14 +9,13 @@ import pickle
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
 from harness.components.base import DataInfo, Dataset, Examples, RawData
-from harness.components.shared.data_files import FileVersion, combined_sha256, download_missing
+from harness.components.shared.data_files import cached_by_file, combined_sha256, download_missing
 from harness.components.shared.images import (
     Deviations,
     DownloadOptions,
@@ -69,7 +68,7 @@ def fingerprint(options: CIFAR10Options, root: Path) -> str:
     files = _files(options, root)
     with all_problems() as attempt:
         for path in files.values():
-            attempt(_read, path)
+            attempt(_count, path)
     return combined_sha256(files)
 
 
@@ -92,14 +91,15 @@ def _files(options: CIFAR10Options, root: Path) -> dict[str, Path]:
 def _size(options: CIFAR10Options, root: Path) -> int | None:
     """Returns the number of training examples; None if their files are not there to be read."""
     with suppress(InputError, OSError):
-        n = sum(_count(FileVersion.of(root / name)) for name in TRAIN)
+        n = sum(_count(root / name) for name in TRAIN)
         return min(n, options.limit or n)
     return None
 
 
-@lru_cache
-def _count(version: FileVersion) -> int:
-    return len(_read(version.path)[1])
+@cached_by_file()
+def _count(path: Path) -> int:
+    """Returns the number of examples of a batch file. Raises InputError if it is none."""
+    return len(_read(path)[1])
 
 
 def _download(folder: Path) -> None:

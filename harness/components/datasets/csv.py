@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -20,7 +19,7 @@ from harness.components.base import (
 )
 from harness.components.shared import dataframes, tables
 from harness.components.shared.column_statistics import StandardScaler, check_targets, to_float32
-from harness.components.shared.data_files import FileVersion, missing_file, sha256
+from harness.components.shared.data_files import cached_by_file, missing_file, sha256
 from harness.components.shared.dataframes import CSVFile
 from harness.components.shared.splitting import SPLITTING, training_size
 from harness.components.shared.tables import ClassTableOptions, sklearn_data_folder, table_examples
@@ -104,16 +103,15 @@ def _file(options: CSVOptions, root: Path) -> Path:
 
 
 def _table(options: CSVOptions, root: Path) -> EncodedTable:
-    return _read(FileVersion.of(_file(options, root)), options)
+    return _read(_file(options, root), options)
 
 
-@lru_cache(maxsize=2)
-def _read(version: FileVersion, options: CSVOptions) -> EncodedTable:
+@cached_by_file(maxsize=2)
+def _read(path: Path, options: CSVOptions) -> EncodedTable:
     """Raises InputError that names the file, with all problems of the first step that fails.
 
     The caller adds the line of the experiment file.
     """
-    path = version.path
     file = CSVFile(path, options.separator, options.decimal)
     try:
         return _encode(file, options)

@@ -19,7 +19,12 @@ from typing import IO, Final
 from pydantic import Field
 
 from harness.components.base import DataInfo, Dataset, Examples, RawData
-from harness.components.shared.data_files import combined_sha256, download_missing, read_unzipped
+from harness.components.shared.data_files import (
+    cached_by_file,
+    combined_sha256,
+    download_missing,
+    read_unzipped,
+)
 from harness.components.shared.images import (
     Deviations,
     DownloadOptions,
@@ -148,30 +153,43 @@ class MNISTFamily:
         """Raises InputError with every file that is damaged, or of another split than its pair."""
         with all_problems() as attempt:
             for name, file in files.items():
-                attempt(read_idx, file, SHAPE[1:] if "images" in name else (), limit=1)
+                attempt(count_items, file, SHAPE[1:] if "images" in name else ())
         with all_problems() as attempt:
             for images, labels in (FILES[:2], FILES[2:]):
-                attempt(self._read, files[images], files[labels], limit=1)
+                attempt(self._labels, files[images], files[labels])
 
     def _examples(self, images: Path, labels: Path, limit: int | None) -> Examples:
         import torch
 
-        pixels, targets = self._read(images, labels, limit)
+        targets = bytearray(self._labels(images, labels)[:limit])
+        pixels, _ = read_idx(images, SHAPE[1:], limit)
         inputs = torch.frombuffer(pixels, dtype=torch.uint8).view(-1, *SHAPE)
         return Examples(inputs, torch.frombuffer(targets, dtype=torch.uint8).long())
 
-    def _read(self, images: Path, labels: Path, limit: int | None) -> tuple[bytearray, bytearray]:
-        """Returns the first `limit` images and labels. All labels are checked: the first ones of
-        another split would fit."""
-        pixels, n = read_idx(images, SHAPE[1:], limit)
-        targets, n_labels = read_idx(labels, ())
-        if n != n_labels:
+    def _labels(self, images: Path, labels: Path) -> bytes:
+        """Returns all labels. Raises InputError if they are not those of the images: the first ones
+        of another split would fit."""
+        n, targets = count_items(images, SHAPE[1:]), read_labels(labels)
+        if n != len(targets):
             raise InputError(
-                f"{images} has {n} images, {labels} {n_labels} labels: they are of different splits"
+                f"{images} has {n} images, {labels} {len(targets)} labels: they are of different "
+                "splits"
             )
         if max(targets) >= len(self.classes):
             raise InputError(f"{labels} has a label above {len(self.classes) - 1}")
-        return pixels, targets[:limit]
+        return targets
+
+
+@cached_by_file()
+def count_items(path: Path, shape: tuple[int, ...]) -> int:
+    """Returns how many items an idx file has. Raises as `read_idx` does."""
+    return read_idx(path, shape, limit=1)[1]
+
+
+@cached_by_file()
+def read_labels(path: Path) -> bytes:
+    """Returns the labels of an idx file. Raises as `read_idx` does."""
+    return bytes(read_idx(path, ())[0])
 
 
 def read_idx(path: Path, shape: tuple[int, ...], limit: int | None = None) -> tuple[bytearray, int]:

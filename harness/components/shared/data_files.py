@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Final, cast
+from typing import IO, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from harness.core.errors import DataMissing, InputError, Problem
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CONNECT_SECONDS: Final = 30.0
 """Timeout for a server that does not answer; the system's own is minutes."""
@@ -85,15 +88,36 @@ def files_seen() -> Iterator[set[FileVersion]]:
         _seen.reset(token)
 
 
+def cached_by_file(
+    maxsize: int = 32,
+) -> Callable[[Callable[Concatenate[Path, P], T]], Callable[Concatenate[Path, P], T]]:
+    """A decorator for functions of a file: a result is kept as long as the file does not change.
+
+    A file that was just written is read each time, as its times may not tell its next change.
+    """
+
+    def decorate(
+        read: Callable[Concatenate[Path, P], T],
+    ) -> Callable[Concatenate[Path, P], T]:
+        @lru_cache(maxsize)
+        def kept(version: FileVersion, *args: P.args, **kwargs: P.kwargs) -> T:
+            return read(version.path, *args, **kwargs)
+
+        @wraps(read)
+        def cached(path: Path, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            version = FileVersion.of(path)
+            if version.is_settled:
+                return kept(version, *args, **kwargs)  # type: ignore[arg-type]
+            return read(path, *args, **kwargs)
+
+        return cached
+
+    return decorate
+
+
 def open_unzipped(path: Path) -> IO[bytes]:
     """Opens a file for reading bytes. A file whose name ends in .gz is decompressed."""
     return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
-
-
-def sha256(path: Path) -> str:
-    """Returns the SHA-256 (hex) of a file's content, decompressed if its name ends in .gz."""
-    version = FileVersion.of(path)
-    return _sha256(version) if version.is_settled else _sha256.__wrapped__(version)
 
 
 @contextmanager
@@ -109,9 +133,10 @@ def read_unzipped(path: Path) -> Iterator[IO[bytes]]:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-@lru_cache(maxsize=65536)
-def _sha256(version: FileVersion) -> str:
-    with read_unzipped(version.path) as file:
+@cached_by_file(maxsize=65536)
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 (hex) of a file's content, decompressed if its name ends in .gz."""
+    with read_unzipped(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 

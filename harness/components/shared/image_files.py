@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.components.shared.data_files import FileVersion
+from harness.components.shared.data_files import cached_by_file
 from harness.core.errors import InputError, all_problems
 
 if TYPE_CHECKING:
@@ -72,15 +71,14 @@ def examine_all(paths: Sequence[Path]) -> list[ImageFile]:
 
 def _examine_path(path: Path) -> ImageFile:
     try:
-        version = FileVersion.of(path)
+        return _examine(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    return _examine(version)
 
 
-@lru_cache(maxsize=65536)
-def _examine(version: FileVersion) -> ImageFile:
-    return _read_header(version.path) or _decode(version.path, 3)[1]
+@cached_by_file(maxsize=65536)
+def _examine(path: Path) -> ImageFile:
+    return _read_header(path) or _decode(path, 3)[1]
 
 
 def _read_header(path: Path) -> ImageFile | None:

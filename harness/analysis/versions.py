@@ -97,9 +97,9 @@ def _inferred(
     of it, or that of its trial in a file."""
     known = trials[trials[column] != ""].groupby(PARAM_CONFIG)[column]
     of_config = known.first()[known.nunique() == 1]
-    ids = zip(trials[PARAM_CONFIG], trials[PARAM_TRIAL], strict=True)
-    inferred = [of_config.get(config) or (by_trial or {}).get(trial, "") for config, trial in ids]
-    return trials[column].where(trials[column] != "", inferred)
+    inferred = trials[PARAM_CONFIG].map(dict(of_config)).astype(object)
+    inferred = inferred.where(inferred.notna(), trials[PARAM_TRIAL].map(by_trial or {}))
+    return trials[column].where(trials[column] != "", inferred.where(inferred.notna(), ""))
 
 
 def _separate_configs(trials: pd.DataFrame, column: str) -> None:

@@ -173,14 +173,13 @@ def check_labels(name: str, labels: Collection[str], declared: bool) -> list[Pro
             return [Problem(what, hint="remove them in the file")]
     if declared:
         return []
-    numbers = [label for label in labels if _is_number(label)]
-    dressed = [x for x in labels if x not in numbers and _DRESSED.fullmatch(x.strip())]
-    rest = [label for label in labels if label not in numbers]
+    rest = [label for label in labels if not _is_number(label)]
+    dressed = [label for label in rest if _DRESSED.fullmatch(label.strip())]
     ways = "leave the column out with `ignore`, or list it in `categorical` to encode all values"
     if dressed:
         what = f"{where} has {dressed[0]!r}, a number in another notation"
         return [Problem(what, hint=f"write digits and `decimal` alone (12000, 0.5), {ways}")]
-    if rest and len(numbers) > len(rest):
+    if rest and len(labels) > 2 * len(rest):
         what = f"{where} has numbers, and {rest[0]!r} among them"
         return [Problem(what, hint=f"leave such cells empty and set `missing`, {ways}")]
     return []

@@ -51,8 +51,8 @@ def shorten(values: Mapping[str, str], longest: int) -> tuple[dict[str, str], di
         if name.startswith("mlflow."):
             short[name] = value[: longest - 1] + "…"
         else:
-            path = f"{FOLDER}/{hashlib.sha256(value.encode()).hexdigest()}.txt"
-            short[name], files[path] = path, value
+            short[name] = _path_of(value)
+            files[short[name]] = value
     return short, files
 
 
@@ -95,8 +95,11 @@ def read_value(store: Store, run_id: str, artifacts: str, path: str) -> str | No
         value = read_text(store, run_id, artifacts, path)
     except (StoreError, OSError, ValueError):
         return None
-    checksum = hashlib.sha256(value.encode()).hexdigest()
-    return value if path == f"{FOLDER}/{checksum}.txt" else None
+    return value if path == _path_of(value) else None
+
+
+def _path_of(value: str) -> str:
+    return f"{FOLDER}/{hashlib.sha256(value.encode()).hexdigest()}.txt"
 
 
 def _trial_of_provenance(store: Store, run: StoredRun) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Final
 
 import optuna
@@ -72,11 +73,13 @@ class Proposals:
             for t in trials
             if TRIALS in t.user_attrs
         }
-        return [
-            point
-            for point in self._plan.allowed_points
-            if frozenset(self._encoded(point).items()) not in tried
-        ]
+        return [point for stored, point in self._allowed if stored not in tried]
+
+    @cached_property
+    def _allowed(self) -> list[tuple[frozenset[tuple[str, object]], Point]]:
+        """The points that the rules allow, each as Optuna stores it and as a trial takes it."""
+        points = self._plan.allowed_points
+        return [(frozenset(self._encoded(point).items()), point) for point in points]
 
     def _sampler(
         self, trials: Sequence[FrozenTrial], earlier: Sequence[FrozenTrial], n_left_out: int

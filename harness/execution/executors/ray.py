@@ -27,7 +27,7 @@ MAX_ATTEMPTS = 3
 
 
 @dataclass(slots=True)
-class _RunningTask:
+class _RayTask:
     """A task in the cluster.
 
     stream: yields references to its records. seen: how many measurements were handed on.
@@ -78,7 +78,7 @@ class RayExecutor:
         self._nodes = len(self._live_nodes())
         self._remote = self._ray.remote(_records)
         self._datasets: dict[str, Any] = {}
-        self._running: dict[str, _RunningTask] = {}
+        self._running: dict[str, _RayTask] = {}
         self._ready: deque[Event] = deque()
 
     @property
@@ -104,7 +104,7 @@ class RayExecutor:
         on_gpu = self._wants_gpu(task.trial.device)
         device = "cuda:0" if on_gpu else task.device  # Ray shows a task no GPU but its own.
         task = replace(task, exclusive=self._is_exclusive(on_gpu), device=device)
-        self._running[task.key] = _RunningTask(task, self._start(task, on_gpu), on_gpu)
+        self._running[task.key] = _RayTask(task, self._start(task, on_gpu), on_gpu)
 
     def next(self, timeout: float | None = None) -> Event | None:
         while not self._ready:
@@ -178,7 +178,7 @@ class RayExecutor:
             self._datasets[key] = self._ray.put(raw if is_sent else None)
         return key, self._datasets[key]
 
-    def _take(self, running: _RunningTask) -> None:
+    def _take(self, running: _RayTask) -> None:
         """Takes the next record of a task, or starts the task again if its process or node died."""
         try:
             record: Record = self._ray.get(next(running.stream))
@@ -200,7 +200,7 @@ class RayExecutor:
         if isinstance(record, Ended):
             del self._running[running.task.key]
 
-    def _retry(self, running: _RunningTask, why: str) -> None:
+    def _retry(self, running: _RayTask, why: str) -> None:
         if running.attempts >= MAX_ATTEMPTS:
             self._fail(running, f"its process or node died {MAX_ATTEMPTS} times ({why})")
             return
@@ -208,7 +208,7 @@ class RayExecutor:
         running.skip = running.seen
         running.stream = self._start(running.task, running.on_gpu)
 
-    def _fail(self, running: _RunningTask, reason: str) -> None:
+    def _fail(self, running: _RayTask, reason: str) -> None:
         del self._running[running.task.key]
         self._ready.append(Event(running.task.key, Ended(Outcome.FAILED, {}, reason)))
 

@@ -52,17 +52,30 @@ class DataInfo:
     """What is known of a data set before it is loaded. Models and losses are built from it.
 
     shape: of one preprocessed example: (features,) or (channels, height, width).
-    classes: the names of the classes, in the order of their numbers; empty for a regression.
+    class_names: of the classes, in the order of their numbers; empty for a regression.
     targets: the number of values that a regression predicts; 1 for a classification.
     examples: those to train on, with the validation examples that `val_fraction` takes from them;
         None if their number is known only after loading.
+    outputs: how many values the model must return for each example, as the loss wants; 0 until a
+        model is built.
     """
 
     task: Task
     shape: tuple[int, ...]
-    classes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     targets: int = 1
     examples: int | None = None
+    outputs: int = 0
+
+    @property
+    def classes(self) -> int:
+        """The number of classes; 0 for a regression."""
+        return len(self.class_names)
+
+    @property
+    def channels(self) -> int:
+        """The channels of an image; 0 for other examples."""
+        return self.shape[0] if self.is_image else 0
 
     @property
     def is_image(self) -> bool:

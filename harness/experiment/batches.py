@@ -52,7 +52,7 @@ def _refusing_layer(model: Choice[Model], info: DataInfo, batch_size: int) -> st
     """
     import torch
 
-    outputs = max(info.targets, len(info.classes))
+    outputs = max(info.targets, info.classes)
     names: list[str] = []
     try:
         network = build_on_meta(lambda: model.component.build(model.options, info, outputs))

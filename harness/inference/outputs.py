@@ -99,8 +99,8 @@ def _predictions(model: TrainedModel, outputs: Tensor, targets: Tensor | None) -
 
     info = model.raw.info
     if targets is None:
-        shape = (len(outputs),) if info.classes else (len(outputs), info.targets)
-        targets = torch.zeros(shape, dtype=torch.int64 if info.classes else torch.float32)
+        shape = (len(outputs),) if info.class_names else (len(outputs), info.targets)
+        targets = torch.zeros(shape, dtype=torch.int64 if info.class_names else torch.float32)
     inputs = torch.empty(0)
     return predictions(info, TestOutputs({}, outputs.cpu(), targets.cpu(), inputs))
 

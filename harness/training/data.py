@@ -88,7 +88,9 @@ def prepare_unseen(
     raw = load_dataset(trial.dataset, data_root)
     seed = trial.seed if _depends_on_seed(trial, data_root) else None
     train = _split(raw, trial.val_fraction, seed)["train"]
-    shape, kind = ((), torch.int64) if raw.info.classes else ((raw.info.targets,), torch.float32)
+    shape, kind = (
+        ((), torch.int64) if raw.info.class_names else ((raw.info.targets,), torch.float32)
+    )
     examples = Examples(inputs, torch.zeros((len(inputs), *shape), dtype=kind))
     return _source(raw, _preprocess(raw, {"train": train, "test": examples})["test"], device)
 
@@ -200,8 +202,8 @@ def _test_split(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
     rule = raw.split or SplitRule()
     counts = {"": len(raw.train)}
     if rule.stratify:
-        sizes = raw.train.targets.bincount(minlength=len(raw.info.classes)).tolist()
-        counts = dict(zip(raw.info.classes, sizes, strict=True))
+        sizes = raw.train.targets.bincount(minlength=raw.info.classes).tolist()
+        counts = dict(zip(raw.info.class_names, sizes, strict=True))
     training_size(rule, counts)
     if rule.test_fraction == 0:
         return raw.train, raw.train

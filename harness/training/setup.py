@@ -141,5 +141,5 @@ def _applicable_metrics(data: Splits) -> dict[str, Metric]:
     return {
         name: metric
         for name, metric in metrics.items()
-        if data.info.task in metric.tasks and len(data.info.classes) >= metric.min_classes
+        if data.info.task in metric.tasks and data.info.classes >= metric.min_classes
     }

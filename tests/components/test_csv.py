@@ -47,7 +47,7 @@ def test_columns_are_encoded_by_their_type(tmp_path) -> None:
         [28, 4, 0, 1, 1, 0],
     ]
     assert raw.info.task is Task.BINARY
-    assert raw.info.classes == ("cat", "dog")
+    assert raw.info.class_names == ("cat", "dog")
     assert raw.train.targets.tolist() == [0, 1, 1]
 
 
@@ -95,7 +95,7 @@ def test_the_task_is_read_off_the_target(values, options, task, classes, tmp_pat
     text = "x,kind\n" + "".join(f"{n},{value}\n" for n, value in enumerate(values))
     raw = table(tmp_path, text, **options)
     assert raw.info.task is task
-    assert raw.info.classes == classes
+    assert raw.info.class_names == classes
     if classes and "true" not in values:
         assert [classes[t] for t in raw.train.targets] == values
     if not classes:

@@ -72,7 +72,7 @@ def test_labels_are_what_is_written(cells: list[str], of_target: bool, tmp_path:
         if {cell.lower() for cell in cells} == {"true"}:
             return
         raw = table(tmp_path, text, task="classification", test_fraction=0.0)
-        found = [raw.info.classes[number] for number in raw.train.targets]
+        found = [raw.info.class_names[number] for number in raw.train.targets]
     else:
         raw = table(tmp_path, column(*cells), categorical=["x"], test_fraction=0.0)
         assert raw.columns is not None
@@ -83,9 +83,9 @@ def test_labels_are_what_is_written(cells: list[str], of_target: bool, tmp_path:
 
 def test_leading_zeros_make_labels_of_a_target(tmp_path) -> None:
     text = "x,y\n" + "".join(f"{n},{label}\n" for n, label in enumerate(["007", "7", "12"] * 2))
-    assert table(tmp_path, text).info.classes == ("007", "12", "7")
+    assert table(tmp_path, text).info.class_names == ("007", "12", "7")
     padded = table(tmp_path, text.replace(",7\n", ",007\n").replace("12", "012"))
-    assert padded.info.classes == ("007", "012")
+    assert padded.info.class_names == ("007", "012")
 
 
 def test_an_empty_cell_is_missing_in_a_column_of_text(tmp_path) -> None:

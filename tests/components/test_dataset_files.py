@@ -115,7 +115,7 @@ def test_idx_files_read_as_torchvision_reads_them(folder, synthetic_root) -> Non
         assert torch.equal(tensor_inputs(examples).squeeze(1), reference.data)
         assert torch.equal(examples.targets, reference.targets)
     if folder != "MNIST":
-        assert list(raw.info.classes) == reference.classes
+        assert list(raw.info.class_names) == reference.classes
 
 
 def test_packed_files_are_the_same_data(synthetic_root, tmp_path) -> None:

@@ -72,8 +72,8 @@ def test_loads_what_it_describes(dataset, given, synthetic_root, data_root) -> N
         else:
             assert examples.targets.dtype == torch.int64
             assert examples.targets.shape == (len(examples),)
-            assert set(examples.targets.tolist()) <= set(range(len(info.classes)))
-            assert (info.task is Task.BINARY) == (len(info.classes) == 2)
+            assert set(examples.targets.tolist()) <= set(range(info.classes))
+            assert (info.task is Task.BINARY) == (info.classes == 2)
     again = dataset.load(options, root)
     assert torch.equal(again.train.targets, raw.train.targets)
     assert dataset.fingerprint(options, root) == checksum
@@ -147,7 +147,7 @@ def test_toy_tables_are_scikit_learns(name) -> None:
     assert raw.split == SplitRule(test_fraction=0.2, seed=0, stratify=False)
     assert raw.standardise
     if name != "diabetes":
-        assert list(raw.info.classes) == list(bunch.target_names)
+        assert list(raw.info.class_names) == list(bunch.target_names)
 
 
 def test_a_regression_cannot_be_stratified() -> None:

@@ -37,7 +37,7 @@ def test_a_folder_of_classes_is_cut(tmp_path) -> None:
     (tmp_path / "cat" / "notes.txt").write_text("no image")
     (tmp_path / ".hidden").mkdir()
     raw = image_folder.load(folder_options(tmp_path, stratify=True), tmp_path)
-    assert raw.info.classes == ("cat", "dog", "owl")
+    assert raw.info.class_names == ("cat", "dog", "owl")
     assert raw.info.shape == (3, 7, 9)
     assert raw.split == SplitRule(0.2, 0, stratify=True)
     assert raw.train.targets.tolist() == [0] * 5 + [1] * 5 + [2] * 5

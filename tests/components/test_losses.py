@@ -40,7 +40,7 @@ def outputs_and_targets(choice: Choice[Loss], task: Task) -> tuple[torch.Tensor,
     if task is Task.REGRESSION:
         targets = torch.randn(EXAMPLES, info.targets, generator=generator, dtype=torch.float64)
     else:
-        targets = torch.randint(len(info.classes), (EXAMPLES,), generator=generator)
+        targets = torch.randint(info.classes, (EXAMPLES,), generator=generator)
     return outputs, targets
 
 

@@ -105,7 +105,7 @@ COMPONENTS = (
         tiny=({}, {"label_smoothing": 0.1}),
         tasks=CLASSIFICATION,
         default_for=frozenset({Task.MULTICLASS}),
-        outputs=lambda info: len(info.classes),
+        outputs=lambda info: info.classes,
         build=build_cross_entropy,
     ),
     Loss(
@@ -113,7 +113,7 @@ COMPONENTS = (
         description="negative log-likelihood of the log-softmax of the logits, in two steps",
         reference="https://docs.pytorch.org/docs/stable/generated/torch.nn.NLLLoss.html",
         tasks=CLASSIFICATION,
-        outputs=lambda info: len(info.classes),
+        outputs=lambda info: info.classes,
         build=build_nll,
     ),
     Loss(
@@ -121,7 +121,7 @@ COMPONENTS = (
         description="softmax before a cross-entropy that applies its own: a mistake, to measure it",
         reference="https://docs.pytorch.org/docs/stable/generated/torch.nn.CrossEntropyLoss.html",
         tasks=CLASSIFICATION,
-        outputs=lambda info: len(info.classes),
+        outputs=lambda info: info.classes,
         build=build_softmax_twice,
     ),
     Loss(
@@ -138,7 +138,7 @@ COMPONENTS = (
         description="max(0, −y·z) with y = ±1; for several classes, the sum over one-vs-rest",
         reference="Rosenblatt, Psychological Review 65 (1958); scikit-learn's Perceptron",
         tasks=CLASSIFICATION,
-        outputs=lambda info: 1 if info.task is Task.BINARY else len(info.classes),
+        outputs=lambda info: 1 if info.task is Task.BINARY else info.classes,
         build=build_perceptron,
     ),
 )

@@ -213,7 +213,7 @@ def _all_metrics() -> Mapping[str, Metric]:
 
 def _fits(metric: Metric, info: DataInfo) -> bool:
     """Whether a metric is defined for a data set."""
-    enough = info.task is Task.REGRESSION or len(info.classes) >= metric.min_classes
+    enough = info.task is Task.REGRESSION or info.classes >= metric.min_classes
     return info.task in metric.tasks and enough
 
 
@@ -283,7 +283,7 @@ def check_fit(
         return True
     rule = f"metric {metric.name!r} does not fit a {info.task} data set"
     if info.task in metric.tasks:
-        classes = len(info.classes)
+        classes = info.classes
         rule = f"metric {metric.name!r} needs {metric.min_classes} classes, but "
         rule += f"the data set has {classes}"
     allowed = [prefix + name for name, other in _all_metrics().items() if _fits(other, info)]

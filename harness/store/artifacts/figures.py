@@ -124,10 +124,10 @@ def predictions(info: DataInfo, test_outputs: TestOutputs) -> Predictions:
     outputs = test_outputs.outputs.float().numpy()
     targets = test_outputs.targets.numpy()
     if not info.task.is_classification:
-        return Predictions(targets, outputs, None, info.classes)
+        return Predictions(targets, outputs, None, info.class_names)
     probabilities = class_probabilities(outputs)
     # A tie of one logit at 0 goes to class 0, as in the metrics; argmax does the same.
-    return Predictions(targets, probabilities.argmax(axis=1), probabilities, info.classes)
+    return Predictions(targets, probabilities.argmax(axis=1), probabilities, info.class_names)
 
 
 def class_probabilities(logits: Floats) -> Floats:

@@ -161,7 +161,7 @@ def _give_inside(module: nn.Module, layer: int) -> None:
 def build(trial: Trial, dtype: torch.dtype, info: DataInfo = IMAGES) -> nn.Module:
     torch.manual_seed(trial.seed)
     component = trial.model.component
-    return component.build(trial.model.options, info, len(info.classes)).to(dtype)
+    return component.build(trial.model.options, info, info.classes).to(dtype)
 
 
 def batch(seed: int, step: int, dtype: torch.dtype, size: int = BATCH) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -19,6 +18,7 @@ from harness.analysis.trials import Condition, matching, natural, require_matchi
 from harness.analysis.versions import Version, separate_versions
 from harness.core.errors import InputError, require_known
 from harness.experiment.plan import Plan
+from harness.experiment.plan_summary import PlanSummary
 from harness.store.names import PARAM_CONFIG, PARAM_TRIAL, short_checksum
 from harness.store.read.results import Results
 from harness.store.read.run_details import JoinedRunDetails, RunDetails
@@ -56,16 +56,17 @@ class Question:
     baseline: str | None = None
     data: Mapping[str, str] | None = None
 
-    def of_plan(self, plan: Plan) -> Question:
+    def of_plan(self, plan: Plan | PlanSummary) -> Question:
         """Returns the same question, asked of the trials and published figures of a file. For a
         search, the question also includes the points that it tried."""
+        summary = plan if isinstance(plan, PlanSummary) else PlanSummary.of(plan)
         return replace(
             self,
-            planned={planned.trial_id for planned in plan.trials},
-            seeds=Counter(planned.config_id for planned in plan.trials),
-            tuning=plan.experiment.search is not None,
-            expect=tuple(asdict(figure) for figure in plan.experiment.expect),
-            data={of.trial_id: short_checksum(of.fingerprint.data) for of in plan.trials},
+            planned=set(summary.data),
+            seeds=summary.seeds,
+            tuning=summary.is_search,
+            expect=tuple(asdict(figure) for figure in summary.expect),
+            data={trial: short_checksum(sha256) for trial, sha256 in summary.data.items()},
         )
 
 

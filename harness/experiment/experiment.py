@@ -173,6 +173,7 @@ class Experiment:
 
     metric: what trials are selected on ("val/accuracy"), by default that of the data set's task.
     search: the `search:` block; None if there is none.
+    sha256: the checksum of the file. overrides: what the command line changed of it.
     grid: each field's values and its combinations, from which the plan is made.
     """
 
@@ -187,6 +188,8 @@ class Experiment:
     search: Search | None
     expect: tuple[Expectation, ...]
     artifacts: Artifacts
+    sha256: str = ""
+    overrides: tuple[str, ...] = ()
     grid: Grid = field(default_factory=Grid, repr=False, compare=False)
 
     @property

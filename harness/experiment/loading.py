@@ -15,7 +15,7 @@ from harness.components.base import Metric
 from harness.components.registry import find
 from harness.components.shared.splitting import validation_size
 from harness.core import paths
-from harness.core.errors import InputError
+from harness.core.errors import HarnessError, InputError
 from harness.core.metrics import BEST, FINAL
 from harness.experiment.batches import single_example_problem
 from harness.experiment.experiment import Expectation, Experiment
@@ -47,17 +47,33 @@ from harness.experiment.reading.validation import (
 from harness.experiment.reading.yaml import Keys
 
 
+class NamesCode(HarnessError):
+    """A file names code, which is not to run: it cannot be planned.
+
+    name: of the experiment. is_search: whether the file has a `search:` block. sha256: of the file.
+    """
+
+    def __init__(self, name: str, is_search: bool, sha256: str) -> None:
+        super().__init__("the file names code")
+        self.name, self.is_search, self.sha256 = name, is_search, sha256
+
+
 def load(
     path: str | PathLike[str],
     overrides: Iterable[str] = (),
     data_root: Path | None = None,
+    run_code: bool = True,
 ) -> Experiment:
     """Reads the experiment that a file describes, with `key=value` overrides applied.
 
     data_root: where data sets are described from; the data folder by default.
+    run_code: whether the code that the file names may run. If not, raises NamesCode for it.
     Raises InputError with every problem, each with its file and line or its override.
     """
-    file = read_file(Path(path), overrides)
+    given = tuple(overrides)
+    file = read_file(Path(path), given)
+    if not run_code and file.values.get("code"):
+        raise _names_code(file)
     top = _top_level(file)
     read = read_fields(file, read_entries(file), data_root or paths.data_root())
     placed_rules = read_rules(file, read)
@@ -82,8 +98,17 @@ def load(
         search=search,
         expect=expectations,
         artifacts=top["artifacts"],
+        sha256=file.sha256,
+        overrides=given,
         grid=grid,
     )
+
+
+def _names_code(file: ExperimentFile) -> NamesCode:
+    """Raises InputError if the fields of the file itself are not valid."""
+    name = _top_level(file)["name"]
+    file.raise_problems()
+    return NamesCode(name, file.values.get("search") is not None, file.sha256)
 
 
 def _top_level(file: ExperimentFile) -> dict[str, Any]:

@@ -14,17 +14,20 @@ from typing import Any
 from harness.analysis.comparison import Question
 from harness.analysis.trials import join
 from harness.components.shared.data_files import offline
-from harness.core.errors import DataMissing, InputError, NoResults, Problem
+from harness.core.errors import DataMissing, InputError, NoResults, Problem, StoreError
 from harness.core.paths import data_root
-from harness.core.text import distinct_parts
-from harness.experiment.loading import load
-from harness.experiment.plan import Plan, make_plan, plan_bases
+from harness.core.text import distinct_parts, join_with_and
+from harness.experiment.loading import NamesCode, load
+from harness.experiment.plan import make_plan, plan_bases
+from harness.experiment.plan_summary import PlanSummary
 from harness.experiment.reading.yaml import parse
+from harness.report.blocks import clean
 from harness.report.data_formats import csv, json_for_stdout
 from harness.report.markup import latex, markdown
 from harness.report.section import build_report, choose_sections, sections
 from harness.report.terminal import for_stdout
 from harness.store.read.results import Results, experiment_names, read_results
+from harness.store.read.stored_plans import last_plan
 from harness.store.store import Store, open_existing_store
 
 DEFAULT_TOP = 20
@@ -56,12 +59,14 @@ class Asked:
 
     file: where it was read from; "" if its name was given. command: what runs the file.
     plan: of the file; None if its data is not available, or if the name was given.
+    sha256: of a file that names code: its plan is in the store. "" for any other.
     """
 
     name: str
     file: str = ""
     command: str = ""
-    plan: Plan | None = None
+    plan: PlanSummary | None = None
+    sha256: str = ""
 
 
 def read_requests(arguments: argparse.Namespace) -> list[Request]:
@@ -125,17 +130,20 @@ def _experiment(name_or_file: str) -> Asked:
     if not name_or_file.endswith(SUFFIXES):
         return Asked(name_or_file)
     with offline("comparing downloads nothing"):
-        experiment = load(name_or_file)
+        try:
+            experiment = load(name_or_file, run_code=False)
+        except NamesCode as found:
+            command = "search" if found.is_search else "sweep"
+            return Asked(found.name, name_or_file, command, sha256=found.sha256)
         command = "sweep" if experiment.search is None else "search"
         asked = Asked(experiment.name, name_or_file, command)
         try:
             plan = plan_bases if experiment.search else make_plan
-            return replace(asked, plan=plan(experiment, data_root()))
+            return replace(asked, plan=PlanSummary.of(plan(experiment, data_root())))
         except DataMissing as error:
-            print(
-                f"note: comparing all trials of {experiment.name!r}, not only those that "
-                f"{name_or_file} asks for now: its data is needed to tell them apart: {error}",
-                file=sys.stderr,
+            _note(
+                f"comparing all trials of {experiment.name!r}, not only those that {name_or_file} "
+                f"asks for now: its data is needed to tell them apart: {error}"
             )
             return asked
 
@@ -165,15 +173,41 @@ def _read(
             raise InputError("the store has no experiments yet: run a sweep first")
         for asked in every:
             label = f"{asked.name} @ {store_name}" if len(stores) > 1 else asked.name
-            plan = asked.plan
+            plan = _stored_plan(store, asked) if asked.sha256 else asked.plan
             with _says_to_run(asked):
-                goal = plan.experiment.goal if plan else None
-                results = read_results(store, asked.name, goal)
+                results = read_results(store, asked.name, plan.goal if plan else None)
             wanted = question.of_plan(plan) if plan else question
-            if plan and plan.experiment.search is not None:
+            if plan and plan.is_search:
                 # A search's file does not list the points that it tried, nor their winners.
                 wanted = replace(wanted, planned=None, seeds=None)
             yield Request(label, results, wanted)
+
+
+def _stored_plan(store: Store, asked: Asked) -> PlanSummary | None:
+    """Returns the plan that the last sweep of a file stored, and says where it may not be that of
+    the file as it is now. Comparing does not run the code that the file names."""
+    try:
+        stored = last_plan(store, asked.name, asked.sha256)
+        reason = "the store has no plan of it"
+    except StoreError as error:
+        stored, reason = None, clean(str(error))
+    if stored is None:
+        _note(f"comparing all trials of {asked.name!r}: {asked.file} names code, and {reason}")
+        return None
+    summary, differences = stored.summary, list[str]()
+    if summary.sha256 != asked.sha256:
+        of = "" if summary.file == Path(asked.file).name else f", of {clean(summary.file)}"
+        differences.append(f"the file has changed since{of}")
+    if summary.overrides:
+        differences.append(f"it was run with {clean(' '.join(summary.overrides))}")
+    if differences:
+        planned = f"the trials that the {asked.command} of {stored.started} planned"
+        _note(f"comparing {planned}: {join_with_and(differences)}")
+    return summary
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def _joined(requests: Sequence[Request]) -> Request:

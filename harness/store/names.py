@@ -24,6 +24,10 @@ TAG_DIRECTION: Final = "harness.direction"
 TAG_TARGET: Final = "harness.target"
 TAG_EXPECT: Final = "harness.expect"
 """On a parent: the experiment's `expect:` list as JSON."""
+TAG_PLAN: Final = "harness.plan"
+"""On a parent that has a `PLAN_FILE`: the checksum of the experiment file, and after it
+`OVERRIDDEN` if the command line changed what the file says."""
+OVERRIDDEN: Final = " overridden"
 
 # How a trial ended.
 TAG_OUTCOME: Final = "harness.outcome"
@@ -95,6 +99,8 @@ TAG_ARTIFACTS: Final = "harness.artifacts"
 """`ARTIFACTS_COMPLETE`, or what is missing, and why; absent if the run stored none."""
 ARTIFACTS_COMPLETE: Final = "complete"
 WEIGHTS_FILE: Final = "weights/state_dict.pt"
+PLAN_FILE: Final = "plan.json"
+"""On a parent: the trials that its experiment file asked for (`PlanSummary`)."""
 PROVENANCE_FILE: Final = "provenance.json"
 DIGEST_CHARACTERS: Final = 32
 """Characters of a SHA-256 that are stored: MLflow's column of digests holds 36."""

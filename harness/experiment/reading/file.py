@@ -30,12 +30,14 @@ class ExperimentFile:
     """An experiment file and the problems found in it.
 
     values: the top-level mapping, with plain values throughout.
+    sha256: the file's checksum.
     overrides: the text of each override, by the place that it set.
     """
 
     path: Path
     values: dict[str, Any]
     lines: dict[Keys, int] = field(default_factory=dict)
+    sha256: str = ""
     overrides: dict[Keys, str] = field(default_factory=dict)
     _problems: dict[Problem, tuple[int, int]] = field(default_factory=dict)
 
@@ -127,7 +129,7 @@ def read_file(path: Path, overrides: Iterable[str]) -> ExperimentFile:
         raise InputError(Problem("is empty", where=str(path)))
     if not isinstance(parsed.values, dict):
         raise InputError(Problem("must be a mapping of fields", where=f"{path}:1"))
-    file = ExperimentFile(path, parsed.values, dict(parsed.lines))
+    file = ExperimentFile(path, parsed.values, dict(parsed.lines), parsed.sha256)
     for override in overrides:
         try:
             _apply(file, override)

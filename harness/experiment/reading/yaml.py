@@ -12,7 +12,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -51,10 +52,12 @@ class ParsedYaml:
 
     values: None, bool, int, float, str, list and dict (str keys) only.
     lines: the line (from 1) of each mapping entry's key and of each list item.
+    sha256: the checksum of the file that it was read from; "" if it was read from none.
     """
 
     values: Any
     lines: Mapping[Keys, int]
+    sha256: str = ""
 
 
 def read(path: Path) -> ParsedYaml:
@@ -70,7 +73,7 @@ def read(path: Path) -> ParsedYaml:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         _refuse("is not UTF-8 text", str(path), content.count(b"\n", 0, error.start) + 1)
-    return parse(text, str(path))
+    return replace(parse(text, str(path)), sha256=sha256(content).hexdigest())
 
 
 def parse(text: str, source: str) -> ParsedYaml:

@@ -14,6 +14,7 @@ from harness.core.metrics import BEST, Goal
 from harness.core.records import Outcome
 from harness.core.text import format_value, plural
 from harness.experiment.plan import Plan
+from harness.experiment.plan_summary import PlanSummary
 from harness.store import names
 from harness.store.coordination.leases import Lease
 from harness.store.coordination.processes import process_tag
@@ -31,7 +32,7 @@ class ParentRun:
 
     kind: `names.SWEEP` or `names.STUDY`. trials: how many are to be trained. title: in place of
     the kind in the run's name. outcomes: how many of its trials ended, by outcome. The experiment
-    file and the provenance of this process are stored with the run.
+    file, its plan and the provenance of this process are stored with the run.
     """
 
     def __init__(
@@ -45,16 +46,18 @@ class ParentRun:
         title: str = "",
     ) -> None:
         _describe_experiment(store, experiment_id, plan)
+        summary = PlanSummary.of(plan)
         tags = common_tags(plan, goal) | {
             names.TAG_KIND: kind,
             names.TAG_HEARTBEAT: "0",
+            names.TAG_PLAN: summary.sha256 + (names.OVERRIDDEN if summary.overrides else ""),
             names.TAG_EXPECT: json.dumps([asdict(figure) for figure in plan.experiment.expect]),
             "mlflow.note.content": parent_note(plan, kind, trials),
         }
         now = f"{datetime.now().astimezone():%Y-%m-%d %H:%M}"
         name = f"{title or kind} {now} ({plural(trials, 'trial')})"
         self._log = RunLog(ClientBackend(store), experiment_id, name, tags)
-        self._log.files(_parent_files(plan))
+        self._log.files(_parent_files(plan, summary))
         self.run_id = self._log.run_id
         self.lease = Lease(store, experiment_id, self.run_id)
         self.outcomes: Counter[Outcome] = Counter()
@@ -66,9 +69,9 @@ class ParentRun:
         self._log.end(status or ("FAILED" if self.outcomes[Outcome.FAILED] else "FINISHED"))
 
 
-def _parent_files(plan: Plan) -> Contents:
+def _parent_files(plan: Plan, summary: PlanSummary) -> Contents:
     provenance = process_provenance(folder_of(plan))
-    texts = provenance.diffs()
+    texts = provenance.diffs() | {names.PLAN_FILE: summary.to_json()}
     if plan.experiment.path.is_file():
         texts["experiment.yaml"] = plan.experiment.path.read_text(encoding="utf-8")
     # The address of a search's storage, for one, may contain a password.

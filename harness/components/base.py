@@ -314,6 +314,8 @@ class Component:
     revision: raised when the component changes so that the same options give other numbers. Above
         1 it is a part of the id of the component's trials. A function, `(options) → revision`,
         where other numbers come with some options only.
+    code: the identity of the user's code that it comes from, a part of that id too; "" for a
+        component of the harness or of a plugin.
     """
 
     kind: ClassVar[str]
@@ -323,6 +325,7 @@ class Component:
     options: type[Options] = Options
     tiny: tuple[Mapping[str, Any], ...] = field(default=({},))
     revision: int | Callable[[Any], int] = 1
+    code: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

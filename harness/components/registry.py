@@ -1,4 +1,5 @@
-"""The registry of components: the modules of `harness/components/<kind>/`, and plugins.
+"""The registry of components: the modules of `harness/components/<kind>/`, plugins, and the code
+that an experiment file names.
 
 A plugin is an installed package with an entry point in the group `harness.components`. The entry
 point names a module with a tuple `COMPONENTS`.
@@ -8,12 +9,23 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
 
 from harness.components.base import KINDS, Component
+from harness.components.code.adapters import make_component
+from harness.components.code.source import (
+    UserCode,
+    declared,
+    entry_of,
+    find_object,
+    identity_of,
+    is_file,
+)
 from harness.core.errors import InputError, Problem, did_you_mean
 
 ENTRY_POINT_GROUP = "harness.components"
@@ -25,29 +37,75 @@ class UnknownComponent(InputError):
     """No component of this kind has this name."""
 
 
+_active: UserCode | None = None
+"""The code that the experiment file in hand names. Each process has its own."""
+
+
+def activate(code: UserCode | None, reload: bool = False) -> None:
+    """Makes the code that an experiment names known in this process, in place of another's.
+
+    reload: load it again if its files have changed.
+    """
+    global _active
+    if reload or code != _active:
+        _active = code
+        components.cache_clear()
+        find.cache_clear()
+
+
+def active_code() -> UserCode | None:
+    return _active
+
+
+def refer(kind: str, name: str) -> None:
+    """Allows `find` to load what a file names by its place, as "my_net.py:Net"."""
+    if ":" in name and _active is not None:
+        activate(replace(_active, references=_active.references | {(kind, name)}))
+
+
 @cache
 def components(kind: str) -> Mapping[str, Component]:
-    """Returns all registered components of a kind by name, in alphabetical order.
+    """Returns all registered components of a kind by name, in alphabetical order, those of the
+    active code included.
 
-    Raises InputError if two have the same name.
+    Raises InputError if two have the same name, and if the active code cannot be loaded.
     """
-    registered: dict[str, Component] = {}
-    for module in _modules(kind):
-        for component in getattr(module, "COMPONENTS", ()):
-            if not isinstance(component, KINDS[kind]):
-                continue
-            if component.name in registered:
-                raise InputError(
-                    f"two {kind} are registered as {component.name!r}, "
-                    f"the second by {module.__name__}"
-                )
-            registered[component.name] = component
+    if _active is None or not _active.entries:
+        return _installed(kind)
+    registered = dict(_installed(kind))
+    for entry, module in _active.modules():
+        identity = identity_of(_active.folder, entry)
+        for mark, target in declared(module):
+            if mark.kind == kind:
+                details = dict(mark.details)
+                component = make_component(kind, mark.name, target, identity, details)
+                _register(registered, component, entry)
     return dict(sorted(registered.items()))
 
 
 @cache
+def _installed(kind: str) -> Mapping[str, Component]:
+    """Returns the components of the harness and of plugins."""
+    registered: dict[str, Component] = {}
+    for module in _modules(kind):
+        for component in getattr(module, "COMPONENTS", ()):
+            if isinstance(component, KINDS[kind]):
+                _register(registered, component, module.__name__)
+    return dict(sorted(registered.items()))
+
+
+def _register(registered: dict[str, Component], component: Component, origin: str) -> None:
+    if component.name in registered:
+        kind = component.kind
+        raise InputError(f"two {kind} are registered as {component.name!r}, the second by {origin}")
+    registered[component.name] = component
+
+
+@cache
 def find(kind: str, name: str) -> Component:
-    """Returns the component of this kind and name.
+    """Returns the component of this kind and name. A name with a colon refers to code: of the
+    user's, "my_net.py:Net", or of a package, "package.module:Net". Only such code is loaded as the
+    experiment file in hand names (see `refer`).
 
     Raises UnknownComponent, with the closest match, if there is none.
     """
@@ -59,8 +117,26 @@ def find(kind: str, name: str) -> Component:
         component = resolve(name) if resolve else None
         if isinstance(component, KINDS[kind]):
             return component
-    hint = did_you_mean(name, registered)
+    if _active is not None and (kind, name) in _active.references:
+        target = find_object(_active.folder, name)
+        return make_component(kind, name, target, identity_of(_active.folder, entry_of(name)))
+    hint = _own_code_hint(name) or did_you_mean(name, registered)
     raise UnknownComponent(Problem(f"{SINGULAR[kind]}: no {name!r} is registered", hint=hint))
+
+
+def _own_code_hint(name: str) -> str:
+    """Returns how a name that looks like a place in Python code is written; "" for another."""
+    place = re.fullmatch(r"([\w./-]+?)(?:\.py)?[.:]+(\w+)", name)
+    if place is None:
+        return ""
+    module, target = place.groups()
+    file = module.replace(".", "/")
+    return f'to use your own file, write "{file}.py:{target}"; of a package, "{module}:{target}"'
+
+
+def object_name(name: str) -> str:
+    """Returns a component's name without the path of its file: "Net" of "nets/my_net.py:Net"."""
+    return name.rpartition(":")[2] if is_file(entry_of(name)) else name
 
 
 def resolves(kind: str) -> bool:

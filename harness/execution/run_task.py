@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from harness.components.code.source import line_of
+from harness.components.registry import active_code
 from harness.core.errors import HarnessError
 from harness.core.records import FINISHED, Ended, Measured, Outcome, Record, Started
 from harness.execution.checkpoint_folder import CheckpointFolder, CheckpointWriteError
@@ -58,6 +60,11 @@ def events(task: TrainingTask, cancelled: Collection[str] = frozenset()) -> Iter
     is first tried as a stack. No event is yielded before that epoch is over, so that no trial
     starts twice. If a checkpoint of a stack cannot be written, all its trials fail.
     """
+    try:
+        _ = task.trial  # The code that its components come from is loaded now.
+    except HarnessError as error:
+        yield from (Event(key, failure(error, task)) for key in task.trials)
+        return
     if not task.is_stack:
         for record in _run_single(task, cancelled):
             yield Event(task.key, record)
@@ -212,6 +219,9 @@ def failure(error: Exception, task: TrainingTask) -> Ended:
         return Ended(Outcome.FAILED, {}, reason=str(error))
     trace = "".join(traceback.format_exception(error))
     reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    code = active_code()
+    if code is not None and (place := line_of(error, code.folder)):
+        reason = f"{place}: {reason}"
     if is_out_of_memory(error):
         reason = f"out of memory on {task.device or task.trial.device}: {reason}"
     traceback.clear_frames(error.__traceback__)

@@ -8,6 +8,7 @@ from math import floor
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from harness.components.code.source import UserCode
 from harness.core.metrics import TRAIN_SECONDS, Direction, Goal
 from harness.core.text import format_value
 from harness.experiment.grid import Axis, Grid, SkipRule
@@ -174,6 +175,7 @@ class Experiment:
     metric: what trials are selected on ("val/accuracy"), by default that of the data set's task.
     search: the `search:` block; None if there is none.
     sha256: the checksum of the file. overrides: what the command line changed of it.
+    code: the user's code that the file names; None if it was not read from a file.
     grid: each field's values and its combinations, from which the plan is made.
     """
 
@@ -190,6 +192,7 @@ class Experiment:
     artifacts: Artifacts
     sha256: str = ""
     overrides: tuple[str, ...] = ()
+    code: UserCode | None = None
     grid: Grid = field(default_factory=Grid, repr=False, compare=False)
 
     @property

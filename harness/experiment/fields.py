@@ -230,6 +230,12 @@ class FileFields(Fields):
         "first a letter, a digit or _; by default the file's name without its suffix",
     )
     description: str = Field("", description="the purpose of the experiment, which reports show")
+    code: str | list[str] = Field(
+        [],
+        description="Python files beside this one, and installed modules, whose decorated classes "
+        "and functions are components. They are run",
+        examples=["my_net.py", ["my_net.py", "my_package.optimizers"]],
+    )
     trial: dict[str, Any] = Field({}, description="trial fields that all trials share")
     grid: dict[str, Any] = Field(
         {}, description="the axes: trial fields, each with a list of values"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from harness.components.base import Metric
-from harness.components.registry import find
+from harness.components.registry import active_code, find
 from harness.components.shared.splitting import validation_size
 from harness.core import paths
 from harness.core.errors import HarnessError, InputError
@@ -28,7 +28,7 @@ from harness.experiment.reading.components import (
     check_fit,
     resolve,
 )
-from harness.experiment.reading.file import ExperimentFile, read_file
+from harness.experiment.reading.file import ExperimentFile, apply_overrides, load_code, read_file
 from harness.experiment.reading.hints import LOSS
 from harness.experiment.reading.rules import check_rules, read_rules
 from harness.experiment.reading.search import read_search
@@ -71,9 +71,11 @@ def load(
     Raises InputError with every problem, each with its file and line or its override.
     """
     given = tuple(overrides)
-    file = read_file(Path(path), given)
+    file = read_file(Path(path))
     if not run_code and file.values.get("code"):
         raise _names_code(file)
+    load_code(file)
+    apply_overrides(file, given)
     top = _top_level(file)
     read = read_fields(file, read_entries(file), data_root or paths.data_root())
     placed_rules = read_rules(file, read)
@@ -100,6 +102,7 @@ def load(
         artifacts=top["artifacts"],
         sha256=file.sha256,
         overrides=given,
+        code=active_code(),
         grid=grid,
     )
 

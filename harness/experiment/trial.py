@@ -29,7 +29,9 @@ from harness.components.base import (
     Options,
     Scheduler,
 )
-from harness.components.registry import find
+from harness.components.code.source import UserCode
+from harness.components.registry import activate, active_code, find, object_name
+from harness.core.errors import InputError
 from harness.core.text import format_value
 
 SEMANTICS_VERSION = 1
@@ -63,7 +65,7 @@ class Choice(Generic[ComponentT]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the name and the options: the other process looks its own component up."""
-        return Choice.of, (self.component.kind, self.resolved())
+        return _find_choice, (self.component.kind, self.resolved(), self.component.code)
 
     @property
     def name(self) -> str:
@@ -84,15 +86,21 @@ class Choice(Generic[ComponentT]):
                 del identity[name]
         revision = self.component.revision
         number = revision(self.options) if callable(revision) else revision
-        return identity | ({"revision": number} if number > 1 else {})
+        if number > 1:
+            identity["revision"] = number
+        if self.component.code:
+            # A file can be moved: its path is no part of the id.
+            identity |= {"name": object_name(self.name), "code": self.component.code}
+        return identity
 
     def changed(self) -> dict[str, Any]:
-        """Returns the options that differ from their defaults."""
-        return {
+        """Returns the options that differ from their defaults, or have none."""
+        changed = {
             name: getattr(self.options, name)
             for name, info in type(self.options).model_fields.items()
             if getattr(self.options, name) != info.get_default(call_default_factory=True)
         }
+        return changed | (self.options.model_extra or {})
 
     @property
     def label(self) -> str:
@@ -265,6 +273,12 @@ class Trial:
         not_searched="it changes nothing about the training",
     )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the user's code that is active before the components that may come from it:
+        another process activates it as it reads the code, and then finds the components."""
+        values = {name: getattr(self, name) for name in TRIAL_FIELDS}
+        return _unpickle, (_ActiveCode(active_code()), values)
+
     def resolved(self) -> dict[str, Any]:
         """Returns every field and option as JSON-able values; `of` reads them back."""
         return {name: plain(getattr(self, name)) for name in TRIAL_FIELDS}
@@ -305,6 +319,28 @@ class Trial:
         return cls(**values)
 
 
+@dataclass(frozen=True, slots=True)
+class _ActiveCode:
+    """The user's code of a pickled trial. Unpickling it activates it."""
+
+    code: UserCode | None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return activate, (self.code,)
+
+
+def _unpickle(_code: None, values: Mapping[str, Any]) -> Trial:
+    return Trial(**values)
+
+
+def _find_choice(kind: str, resolved: Mapping[str, Any], code: str) -> Choice[Any]:
+    """Returns a pickled choice. Raises InputError if its code is not what it was then."""
+    choice = Choice.of(kind, resolved)
+    if choice.component.code != code:
+        raise InputError(f"the code of {choice.name} has changed since the trial was planned")
+    return choice
+
+
 def plain(value: Any) -> Any:
     """Returns a field's value in JSON-able form."""
     if isinstance(value, Choice):
@@ -319,6 +355,8 @@ def field_identity(name: str, value: Any) -> Any:
         return value.identity()
     if isinstance(value, tuple):
         return [field_identity(name, item) for item in value]
+    if name == "metrics" and (code := find("metrics", value).code):
+        return {"name": object_name(value), "code": code}
     return REVISED_VALUES.get((name, value), value)
 
 

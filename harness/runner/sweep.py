@@ -14,6 +14,7 @@ from rich.console import Console
 
 from harness.cli.flags import OK, SOME_FAILED
 from harness.cli.progress import ProgressState, progress_display
+from harness.components.registry import activate
 from harness.core.errors import InputError
 from harness.core.paths import data_root
 from harness.core.process import Interrupts, rare_garbage_collection
@@ -168,6 +169,9 @@ class Session:
 
         latest: the store's latest runs when `todo` was chosen. rerun: ignore checkpoints.
         """
+        activate(
+            self.plan.experiment.code
+        )  # Another file may have been read since the plan was made.
         progress = ProgressState(len(todo), self.plan.experiment.goal)
         self.say([f"training: {executor.description}"])
         checkpoints = self.checkpoints(fresh=rerun)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -20,6 +21,29 @@ CANCELLED: Final = Ended(Outcome.INTERRUPTED, {}, "cancelled")
 """The last record of a trial that is no longer wanted."""
 TOLD_TO_STOP: Final = Ended(Outcome.INTERRUPTED, {}, "told to stop")
 """The last record of a trial that was asked to stop and has written a checkpoint."""
+
+
+class _SentTrials(Mapping[str, Trial]):
+    """Trials from another process, unpickled when they are first asked for: an error in the code
+    that they come from is then an error of their task, and not of the worker."""
+
+    def __init__(self, keys: tuple[str, ...], pickled: bytes) -> None:
+        self._keys, self._pickled = keys, pickled
+        self._trials: dict[str, Trial] | None = None
+
+    def __getitem__(self, key: str) -> Trial:
+        if self._trials is None:
+            self._trials = pickle.loads(self._pickled)  # noqa: S301 - the parent has sent it
+        return self._trials[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _SentTrials, (self._keys, self._pickled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +69,13 @@ class TrainingTask:
     speedup_file: Path | None = None
     checkpoints: TaskCheckpoints | None = None
     fingerprint: Fingerprint = NO_FINGERPRINT
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        sent = self.trials
+        if not isinstance(sent, _SentTrials):
+            sent = _SentTrials(tuple(sent), pickle.dumps(dict(sent), pickle.HIGHEST_PROTOCOL))
+        others = [getattr(self, f.name) for f in fields(self) if f.name != "trials"]
+        return TrainingTask, (sent, *others)
 
     @property
     def key(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from harness.components.base import Component, DataInfo, Loss, Metric, Model, Task
-from harness.components.registry import SINGULAR, components, find
+from harness.components.registry import SINGULAR, components, find, refer
 from harness.core.errors import InputError, did_you_mean
 from harness.core.metrics import Direction
 from harness.experiment.fields import (
@@ -74,6 +74,7 @@ def find_component(
         file.report(keys, f"{rule}, given {shown(value)}", hint)
         return None
     try:
+        refer(kind, name)
         return ComponentReference(find(kind, name), options, keys)
     except InputError as error:
         place = (*keys, "name") if isinstance(value, Mapping) else keys
@@ -140,10 +141,12 @@ def check_option(field: str, chosen: Iterable[Component], keys: Keys, file: Expe
     kind = COMPONENT_KINDS[root]
     candidates = [*components(kind).values(), *chosen]
     known = {name for component in candidates for name in component.options.model_fields}
-    if option not in known:
+    takes_any = any(c.options.model_config.get("extra") == "allow" for c in candidates)
+    if option not in known and not takes_any:
         rule = f"no {SINGULAR[kind]} has an option {option!r}"
         file.report(keys, rule, did_you_mean(option, known))
-    return option in known
+        return False
+    return True
 
 
 def check_condition(
@@ -264,6 +267,7 @@ def resolve(
 
 def _find(name: str, keys: Keys, file: ExperimentFile, prefix: str = "") -> Metric | None:
     try:
+        refer("metrics", name)
         return cast("Metric", find("metrics", name))
     except InputError:
         known = [prefix + known for known in (*_all_metrics(), *([LOSS] if prefix else []))]

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.components.registry import components
+from harness.components.base import KINDS
+from harness.components.code.source import UserCode, load_module
+from harness.components.registry import activate, components
 from harness.core.errors import InputError, Problem, did_you_mean
 from harness.experiment.fields import COMPONENT_KINDS, FileFields, is_known, json_types, split
 from harness.experiment.reading import yaml
@@ -118,25 +120,53 @@ def dotted(keys: Keys) -> str:
     return text
 
 
-def read_file(path: Path, overrides: Iterable[str]) -> ExperimentFile:
-    """Reads an experiment file and applies overrides, the last of equal keys winning.
-
-    Reports every override that cannot be read or names no field. Raises InputError for a file that
-    is not a YAML mapping.
-    """
+def read_file(path: Path) -> ExperimentFile:
+    """Reads an experiment file. Raises InputError for a file that is not a YAML mapping."""
     parsed = yaml.read(path)
     if parsed.values is None:
         raise InputError(Problem("is empty", where=str(path)))
     if not isinstance(parsed.values, dict):
         raise InputError(Problem("must be a mapping of fields", where=f"{path}:1"))
-    file = ExperimentFile(path, parsed.values, dict(parsed.lines), parsed.sha256)
+    return ExperimentFile(path, parsed.values, dict(parsed.lines), parsed.sha256)
+
+
+def apply_overrides(file: ExperimentFile, overrides: Iterable[str]) -> None:
+    """Applies overrides to a file, the last of equal keys winning.
+
+    Reports every override that cannot be read or names no field.
+    """
     for override in overrides:
         try:
             _apply(file, override)
         except InputError as error:
             problems = [Problem(p.what, f"override {override!r}", p.hint) for p in error.problems]
             file.report_error((), InputError(problems))
-    return file
+
+
+def load_code(file: ExperimentFile) -> None:
+    """Runs the code that the file names after `code:`, so that its components are known.
+
+    Raises InputError if it cannot be run: nothing else of the file could be understood.
+    """
+    named = file.values.get("code") or []
+    entries = [named] if isinstance(named, str) else named
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        return  # Validation reports it.
+    code = UserCode(file.path.resolve().parent, tuple(entries))
+    for position, entry in enumerate(entries):
+        place: Keys = ("code",) if isinstance(named, str) else ("code", position)
+        try:
+            load_module(code.folder, entry)
+        except InputError as error:
+            file.report_error(place, error)
+    file.raise_problems()
+    activate(code, reload=True)
+    try:
+        for kind in KINDS:
+            components(kind)
+    except InputError as error:
+        file.report_error(("code",), error)
+        file.raise_problems()
 
 
 def _apply(file: ExperimentFile, override: str) -> None:

@@ -1,0 +1,204 @@
+"""Makes components of a user's classes and functions, as they are.
+
+Each adapter says what an object of its kind must be, which parameters the harness fills, and how it
+is called. What does not fit is an InputError that says what was expected.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.components.base import (
+    Augmentation,
+    AugmentationFunction,
+    Component,
+    DataInfo,
+    Loss,
+    LossFunction,
+    Metric,
+    Model,
+    Optimizer,
+    Options,
+    Task,
+)
+from harness.components.code.signatures import Signature, arguments, read_signature
+from harness.components.code.source import place_of
+from harness.core.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Adapter = Callable[[str, Any, Mapping[str, Any]], Component]
+
+OPTIMIZER_FILLED: Final = ("params", "named_parameters", "lr", "foreach", "fused", "capturable")
+"""Parameters of an optimizer that are not its options."""
+
+
+def make_component(
+    kind: str, name: str, target: Any, identity: str, details: Mapping[str, Any] | None = None
+) -> Component:
+    """Returns the component that a class or a function is.
+
+    name: what the experiment file writes. identity: of the code that it comes from. details: what
+    its decorator says of it. Raises InputError if it cannot be a component of this kind.
+    """
+    if kind not in ADAPTERS:
+        raise InputError(Problem(f"{name}: code of one's own cannot be one of the {kind} yet"))
+    if not callable(target):
+        raise InputError(Problem(f"{name} is {target!r}, and not a class or a function"))
+    component = ADAPTERS[kind](name, target, details or {})
+    return replace(component, code=identity)
+
+
+def _common(name: str, target: Any, signature: Signature) -> dict[str, Any]:
+    first_line = (inspect.getdoc(target) or "").partition("\n")[0]
+    return {
+        "name": name,
+        "description": first_line or f"`{getattr(target, '__qualname__', name)}`",
+        "reference": "",
+        "options": signature.options,
+    }
+
+
+def _model(name: str, target: Any, details: Mapping[str, Any]) -> Model:
+    signature = read_signature(target, name, placeholders=True)
+
+    def build(options: Options, info: DataInfo, outputs: int) -> nn.Module:
+        from torch import nn
+
+        described = replace(info, outputs=outputs)
+        module = target(**arguments(signature, options, described))
+        if not isinstance(module, nn.Module):
+            wrong = f"{name} returned {_kind_of(module)}, and not a torch.nn.Module"
+            raise InputError(Problem(wrong, where=place_of(target)))
+        return module
+
+    return Model(build=build, **_common(name, target, signature), **details)
+
+
+def _optimizer(name: str, target: Any, details: Mapping[str, Any]) -> Optimizer:
+    signature = read_signature(target, name, filled=OPTIMIZER_FILLED)
+    takes_lr = "lr" in inspect.signature(target).parameters
+
+    def build(
+        options: Options, parameters: Iterable[nn.Parameter], lr: float
+    ) -> torch.optim.Optimizer:
+        import torch
+
+        rate = {"lr": lr} if takes_lr else {}
+        optimizer = target(parameters, **rate, **arguments(signature, options))
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            wrong = f"{name} returned {_kind_of(optimizer)}, and not a torch.optim.Optimizer"
+            raise InputError(Problem(wrong, where=place_of(target)))
+        return optimizer
+
+    return Optimizer(build=build, **_common(name, target, signature), **details)
+
+
+def _loss(name: str, target: Any, details: Mapping[str, Any]) -> Loss:
+    """A class (torch's way) is built with its options; a function takes them at each call."""
+    filled = ("reduction", *(() if inspect.isclass(target) else _first_two(name, target)))
+    signature = read_signature(target, name, filled=filled)
+    reduction = {"reduction": "none"} if "reduction" in inspect.signature(target).parameters else {}
+
+    def build(options: Options) -> LossFunction:
+        given = arguments(signature, options) | reduction
+        function: Any = target(**given) if inspect.isclass(target) else partial(target, **given)
+
+        def loss(logits: Tensor, targets: Tensor) -> Tensor:
+            return _of_each_example(name, function(logits, targets), len(targets), place_of(target))
+
+        return loss
+
+    outputs = details.get("outputs")
+    return Loss(
+        build=build,
+        outputs=_loss_outputs if outputs is None else lambda _info: int(outputs),
+        tasks=frozenset(Task),
+        **_common(name, target, signature),
+    )
+
+
+def _loss_outputs(info: DataInfo) -> int:
+    """Returns one logit for each class, or one output for each value of a regression."""
+    return info.classes or info.targets
+
+
+def _of_each_example(name: str, values: Tensor, examples: int, place: str) -> Tensor:
+    """Returns the loss of each example, [B]; the mean over further dimensions.
+
+    Raises InputError for a loss that returns anything else.
+    """
+    if values.ndim == 0 or len(values) != examples:
+        shape = "a single number" if values.ndim == 0 else f"the shape {tuple(values.shape)}"
+        raise InputError(
+            Problem(
+                f"loss {name} returned {shape} for {examples} examples",
+                where=place,
+                hint="a loss returns one value for each example, as torch's do with "
+                "reduction='none'",
+            )
+        )
+    return values if values.ndim == 1 else values.flatten(1).mean(1)
+
+
+def _metric(name: str, target: Any, details: Mapping[str, Any]) -> Metric:
+    signature = read_signature(target, name, filled=_first_two(name, target))
+    if signature.options.model_fields:
+        names = ", ".join(signature.options.model_fields)
+        raise InputError(Problem(f"metric {name} has options ({names}): metrics have none"))
+
+    def compute(outputs: Tensor, targets: Tensor) -> float:
+        try:
+            return float(target(outputs, targets))
+        except (TypeError, ValueError, RuntimeError) as error:
+            problem = Problem(f"metric {name} returned no number: {error}", where=place_of(target))
+            raise InputError(problem) from error
+
+    given = {"direction": "max", "unit": "", "tasks": frozenset(Task), **details}
+    return Metric(compute=compute, **_common(name, target, signature), **given)
+
+
+def _augmentation(name: str, target: Any, details: Mapping[str, Any]) -> Augmentation:
+    signature = read_signature(target, name, filled=_first_two(name, target))
+
+    def build(options: Options) -> AugmentationFunction:
+        given = arguments(signature, options)
+
+        def augmentation(batch: Tensor, generator: torch.Generator) -> Tensor:
+            changed: Tensor = target(batch, generator, **given)
+            if changed.shape != batch.shape:
+                shapes = f"{tuple(changed.shape)} from {tuple(batch.shape)}"
+                wrong = f"augmentation {name} changed the shape of a batch: {shapes}"
+                raise InputError(Problem(wrong, where=place_of(target)))
+            return changed
+
+        return augmentation
+
+    return Augmentation(build=build, **_common(name, target, signature), **details)
+
+
+def _first_two(name: str, target: Any) -> tuple[str, str]:
+    """Returns the names of the parameters that take a batch: the first two."""
+    names = list(inspect.signature(target).parameters)
+    if len(names) < 2:
+        raise InputError(Problem(f"{name} must take two tensors, and takes {len(names)}"))
+    return names[0], names[1]
+
+
+def _kind_of(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
+ADAPTERS: Final[Mapping[str, Adapter]] = {
+    "models": _model,
+    "optimizers": _optimizer,
+    "losses": _loss,
+    "metrics": _metric,
+    "augmentations": _augmentation,
+}

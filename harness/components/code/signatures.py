@@ -1,0 +1,206 @@
+"""Options of a component from the signature of a class or a function.
+
+Each parameter becomes an option with its type, its default and, from the docstring, its
+description. `Annotated[float, Field(gt=0)]` sets limits. Parameters that the harness fills itself
+(the parameters of a model, the learning rate, what is known of the data) are no options.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, create_model
+from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
+
+from harness.components.base import DataInfo, Options
+from harness.core.errors import InputError, Problem
+
+PLACEHOLDERS: Final = ("features", "classes", "outputs", "channels", "shape")
+"""Names that stand for what the data set says: "$features" is `DataInfo.features`."""
+PLACEHOLDER_PATTERN: Final = rf"^\$({'|'.join(PLACEHOLDERS)})$"
+
+Placeholder = Annotated[str, StringConstraints(pattern=PLACEHOLDER_PATTERN)]
+LISTS: Final = Field(strict=False)
+"""A tuple that takes a list: files have no tuples."""
+PLAIN: Final = (bool, int, float, str, type(None))
+RESERVED: Final = "name"
+"""A component's own name stands under this key, beside its options."""
+
+
+class OpenOptions(Options):
+    """Options of a component that also takes keyword arguments of any other name."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a class or a function takes.
+
+    options: its options, a class of pydantic fields. takes_data: the parameters that take the
+    `DataInfo`.
+    """
+
+    options: type[Options]
+    takes_data: tuple[str, ...]
+
+
+def read_signature(
+    of: Callable[..., Any], name: str, filled: Collection[str] = (), placeholders: bool = False
+) -> Signature:
+    """Returns what a class or a function takes.
+
+    filled: parameters that the caller fills. placeholders: whether "$features" and the like may
+    stand for a value. Raises InputError for a parameter that no option can set.
+    """
+    hints, descriptions = _hints(of), _descriptions(of)
+    fields: dict[str, Any] = {}
+    takes_data: list[str] = []
+    base: type[Options] = Options
+    for parameter in parameters(of, name).values():
+        hint = hints.get(parameter.name, parameter.empty)
+        if parameter.kind is parameter.VAR_KEYWORD:
+            base = OpenOptions
+        elif parameter.kind is parameter.VAR_POSITIONAL or parameter.name in filled:
+            continue
+        elif _is_data_info(hint, parameter.annotation):
+            takes_data.append(parameter.name)
+        elif _can_be_set(parameter, name) and _is_plain(parameter.default):
+            description = descriptions.get(parameter.name, "")
+            fields[parameter.name] = _field(parameter, hint, description, placeholders)
+    with warnings.catch_warnings():
+        # A parameter may have the name of a method of pydantic's models, as `copy`.
+        warnings.simplefilter("ignore", UserWarning)
+        options = create_model(f"{_camel(name)}Options", __base__=base, **fields)
+    return Signature(options, tuple(takes_data))
+
+
+def parameters(of: Callable[..., Any], name: str) -> Mapping[str, inspect.Parameter]:
+    """Returns the parameters of a class or a function. Raises InputError if they are unknown."""
+    try:
+        return inspect.signature(of).parameters
+    except (TypeError, ValueError) as error:
+        raise InputError(Problem(f"{name}: its parameters cannot be read: {error}")) from error
+
+
+def option_values(options: Options) -> dict[str, Any]:
+    """Returns the values of options by name, those of no declared name included."""
+    declared = {name: getattr(options, name) for name in type(options).model_fields}
+    return declared | (options.model_extra or {})
+
+
+def arguments(
+    signature: Signature, options: Options, info: DataInfo | None = None
+) -> dict[str, Any]:
+    """Returns the keyword arguments of a call: the options, and the `DataInfo` if it is wanted."""
+    values = option_values(options)
+    if info is None:
+        return values
+    filled = {name: substitute(value, info) for name, value in values.items()}
+    return filled | dict.fromkeys(signature.takes_data, info)
+
+
+def substitute(value: Any, info: DataInfo) -> Any:
+    """Returns a value with placeholders replaced by what is known of the data set."""
+    if isinstance(value, str) and re.match(PLACEHOLDER_PATTERN, value):
+        return getattr(info, value[1:])
+    if isinstance(value, (list, tuple)):
+        return type(value)(substitute(item, info) for item in value)
+    return value
+
+
+def _can_be_set(parameter: inspect.Parameter, name: str) -> bool:
+    """Whether an option can set a parameter. Raises InputError if nothing else does either."""
+    positional = parameter.kind is parameter.POSITIONAL_ONLY
+    if not positional and parameter.name != RESERVED and not parameter.name.startswith("_"):
+        return True
+    if parameter.default is parameter.empty:
+        reason = "is given by position only" if positional else "has a name that no option can have"
+        rule = f"{name}: parameter {parameter.name!r} {reason}"
+        raise InputError(Problem(rule, hint="give it a default, or write a function around it"))
+    return False
+
+
+def _field(
+    parameter: inspect.Parameter, hint: Any, description: str, placeholders: bool
+) -> tuple[Any, FieldInfo]:
+    annotation = _type(hint, parameter.default)
+    if placeholders and annotation is not Any:
+        annotation = Union[annotation, Placeholder]  # noqa: UP007 - built at run time
+    default = ... if parameter.default is parameter.empty else parameter.default
+    return annotation, Field(default, description=description)
+
+
+def _type(hint: Any, default: Any) -> Any:
+    """Returns the type of an option: its annotation, else that of its default, else any."""
+    if hint is not inspect.Parameter.empty:
+        return _lenient(hint)
+    types = {bool: bool, int: int | float, float: float, str: str}
+    return types.get(type(default), Any)
+
+
+def _lenient(hint: Any) -> Any:
+    """Returns a type that a file can write. Lists stand for tuples. What a file cannot write, as a
+    tensor or a function, is left out of a union; else any value is passed on as it is."""
+    members = get_args(hint)
+    if get_origin(hint) is Annotated:
+        return Annotated[_lenient(members[0]), *members[1:]]
+    if get_origin(hint) in (Union, UnionType):
+        known = [member for member in map(_lenient, members) if member is not Any]
+        return Union[tuple(known)] if known else Any  # noqa: UP007 - built at run time
+    if get_origin(hint) is tuple:
+        items: Any = tuple(m if m is ... else _lenient(m) for m in members)
+        return Annotated[tuple[items], LISTS]
+    try:
+        TypeAdapter(hint).json_schema()
+    except PydanticUserError:
+        return Any
+    return hint
+
+
+def _hints(of: Callable[..., Any]) -> Mapping[str, Any]:
+    """Returns the annotations of parameters, those that can be evaluated."""
+    target = of.__init__ if inspect.isclass(of) else of
+    try:
+        return typing.get_type_hints(target, include_extras=True)
+    except Exception:  # noqa: BLE001 - an annotation may name what exists only for type checkers
+        annotations = getattr(target, "__annotations__", {})
+        return {name: hint for name, hint in annotations.items() if not isinstance(hint, str)}
+
+
+def _descriptions(of: Callable[..., Any]) -> dict[str, str]:
+    """Returns what a docstring says of each parameter: "width: units of the hidden layer"."""
+    text = inspect.getdoc(of) or ""
+    if inspect.isclass(of):
+        text += "\n" + (inspect.getdoc(of.__init__) or "")
+    pattern = r"^[ \t]*(\w+)(?:[ \t]*\([^)\n]*\))?[ \t]*:[ \t]+(\S.*)$"
+    return {match[1]: match[2].strip() for match in re.finditer(pattern, text, re.MULTILINE)}
+
+
+def _is_data_info(hint: Any, annotation: Any) -> bool:
+    """Whether a parameter takes the `DataInfo`, its annotation written as text or not."""
+    plain = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    written = annotation.strip("'\"") if isinstance(annotation, str) else ""
+    return plain is DataInfo or written.rpartition(".")[2] == DataInfo.__name__
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a file can write a value, or there is none. A parameter with another default, as a
+    class of layers, keeps it."""
+    if value is inspect.Parameter.empty:
+        return True
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return isinstance(value, PLAIN)
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in re.findall(r"\w+", name)) or "Own"

@@ -152,12 +152,14 @@ class ConfigGroup:
     edge: whether the best learning rate is the lowest, the highest or the only one of those; a
         better one may then lie outside.
     tied: how many other configs of the group have the same rank.
+    configs: how many configs the best was chosen among.
     """
 
     best: Config
     tried: tuple[str, ...]
     edge: Edge
     tied: int
+    configs: int
 
 
 def best_of_each(ranked: Sequence[Config], by: Sequence[str]) -> tuple[ConfigGroup, ...]:
@@ -174,7 +176,8 @@ def best_of_each(ranked: Sequence[Config], by: Sequence[str]) -> tuple[ConfigGro
     for first, *others in groups.values():
         tried = tuple(sorted({c.labels["lr"] for c in (first, *others)}, key=float))
         tied = sum(config.rank == first.rank for config in others)
-        best.append(ConfigGroup(first, tried, lr_edge(first.labels["lr"], tried), tied))
+        edge = lr_edge(first.labels["lr"], tried)
+        best.append(ConfigGroup(first, tried, edge, tied, 1 + len(others)))
     return tuple(best)
 
 

@@ -112,6 +112,8 @@ class Search:
     per: the fields of which each value has a study of its own.
     space: components first, then their options, then all other fields. The axes of the grid that
         are neither in `per` nor the seed are dimensions too.
+    sub_grid_axes: the axes of the grid that are searched, where the grid is a list: a point must
+        stand in one of its sub-grids.
     only_searched: the fields that must be given and that only the space gives. The trials of the
         grid hold one of its values in their place.
     trials, minutes: the budget of each study; at most one of them is None, for no limit.
@@ -122,6 +124,7 @@ class Search:
 
     per: tuple[str, ...]
     space: tuple[Dimension, ...]
+    sub_grid_axes: tuple[str, ...] = ()
     only_searched: tuple[str, ...] = ()
     known: tuple[KnownPoint, ...]
     trials: int | None

@@ -237,8 +237,10 @@ class FileFields(Fields):
         examples=["my_net.py", ["my_net.py", "my_package.optimizers"]],
     )
     trial: dict[str, Any] = Field({}, description="trial fields that all trials share")
-    grid: dict[str, Any] = Field(
-        {}, description="the axes: trial fields, each with a list of values"
+    grid: dict[str, Any] | list[dict[str, Any]] = Field(
+        {},
+        description="the axes: trial fields, each with a list of values; or a list of such "
+        "mappings, each a grid of its own",
     )
     skip: list[Any] = Field([], description="combinations to leave out, each with a reason")
     metric: str = Field(

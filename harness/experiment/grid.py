@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from harness.experiment.reading.yaml import Keys
 
 Indices = tuple[int, ...]
-"""Positions on the axes: a combination, or the part of it that one field depends on."""
+"""Positions on the axes: a combination, or the part of it that one field depends on. A position
+after the last value means that the combination's sub-grid does not have the axis."""
+
+SubGrids = tuple[tuple[range, ...], ...]
+"""The positions of each sub-grid on each axis. A grid that is one mapping has one sub-grid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +92,14 @@ class GridField:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The combinations of the axes.
+    """The combinations of the axes: the product of each sub-grid's values, one after another.
 
     combinations: those that are trials, in grid order, the last axis varying fastest.
     skipped: those left out, each with the position of the first rule that leaves it out.
     """
 
     axes: tuple[Axis, ...] = ()
+    parts: SubGrids = ((),)
     fields: Mapping[str, GridField] = field(default_factory=dict)
     combinations: tuple[Indices, ...] = ()
     skipped: tuple[tuple[Indices, int], ...] = ()
@@ -120,14 +125,17 @@ def _picker(axes: tuple[int, ...]) -> Callable[[Indices], Indices]:
 
 
 def enumerate_grid(
-    axes: tuple[Axis, ...], fields: Mapping[str, GridField], rules: Sequence[SkipRule]
+    axes: tuple[Axis, ...],
+    parts: SubGrids,
+    fields: Mapping[str, GridField],
+    rules: Sequence[SkipRule],
 ) -> tuple[Grid, tuple[int, ...]]:
     """Returns the grid, and how many combinations each skip rule matches."""
     tests = [_test(rule, fields) for rule in rules]
     counts: Counter[int] = Counter()
     combinations: list[Indices] = []
     skipped: list[tuple[Indices, int]] = []
-    for combination in product(*(range(len(axis.values)) for axis in axes)):
+    for combination in chain.from_iterable(product(*part) for part in parts):
         matched = [
             number
             for number, test in enumerate(tests)
@@ -138,7 +146,7 @@ def enumerate_grid(
             skipped.append((combination, matched[0]))
         else:
             combinations.append(combination)
-    grid = Grid(axes, fields, tuple(combinations), tuple(skipped))
+    grid = Grid(axes, parts, fields, tuple(combinations), tuple(skipped))
     return grid, tuple(counts[number] for number in range(len(rules)))
 
 

@@ -34,6 +34,7 @@ from harness.experiment.reading.rules import check_rules, read_rules
 from harness.experiment.reading.search import read_search
 from harness.experiment.reading.trial_fields import (
     ReadFields,
+    distinct_values,
     make_axes,
     read_entries,
     read_fields,
@@ -80,7 +81,8 @@ def load(
     read = read_fields(file, read_entries(file), data_root or paths.data_root())
     placed_rules = read_rules(file, read)
     rules = tuple(rule for rule, _ in placed_rules)
-    grid, counts = enumerate_grid(make_axes(read), read.fields, rules)
+    axes, parts = make_axes(read), read.entries.parts()
+    grid, counts = enumerate_grid(axes, parts, read.fields, rules)
     _check_combinations(grid, read.infos, file)
     expectations = _expectations(file, read)
     search = read_search(file, read)
@@ -92,7 +94,7 @@ def load(
         name=top["name"],
         path=Path(path),
         description=top["description"].strip(),
-        axes=grid.axes,
+        axes=distinct_values(grid.axes),
         skip=rules,
         metric=read.selection.metric,
         direction=read.selection.direction,
@@ -115,12 +117,12 @@ def _names_code(file: ExperimentFile) -> NamesCode:
 
 
 def _top_level(file: ExperimentFile) -> dict[str, Any]:
-    """Validates the fields of the file itself. `metric`, which depends on the trials, and the
-    lists are read elsewhere."""
+    """Validates the fields of the file itself. `metric`, which depends on the trials, the grid and
+    the lists are read elsewhere."""
     entries = {
         name: value
         for name, value in file.values.items()
-        if value is not None and name not in {"metric", "skip", "expect"}
+        if value is not None and name not in {"grid", "metric", "skip", "expect"}
     }
     values = {name: info.default for name, info in FileFields.model_fields.items()}
     values |= validate_entries(FileFields, entries, (), file)

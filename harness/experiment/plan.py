@@ -39,7 +39,7 @@ class PlannedTrial:
     """A trial of the plan.
 
     name: for people, from what varies ("mlp adam lr=0.01 cosine seed=0").
-    axes: the value of each grid axis as its canonical text.
+    axes: the value of each axis of its grid as its canonical text.
     fingerprint: of what it is to be trained on, a part of both ids.
     """
 
@@ -97,7 +97,8 @@ def plan_bases(experiment: Experiment, data_root: Path | None = None) -> Plan:
     rules = tuple(rule for rule in experiment.skip if not search.varied(rule.when))
     if len(rules) == len(experiment.skip):
         return plan
-    grid, _ = enumerate_grid(experiment.grid.axes, experiment.grid.fields, rules)
+    of = experiment.grid
+    grid, _ = enumerate_grid(of.axes, of.parts, of.fields, rules)
     more = _make_plan(replace(experiment, grid=grid, skip=rules), data_root).trials
     trials = {planned.trial_id: planned for planned in (*plan.trials, *more)}
     return replace(plan, trials=tuple(trials.values()))
@@ -116,7 +117,7 @@ def _make_plan(experiment: Experiment, data_root: Path | None) -> Plan:
 
     def axis_texts(combination: Indices) -> dict[str, str]:
         positions = zip(labels.items(), combination, strict=True)
-        return {name: texts[position] for (name, texts), position in positions}
+        return {name: texts[at] for (name, texts), at in positions if at < len(texts)}
 
     trials: dict[str, PlannedTrial] = {}
     skipped = [

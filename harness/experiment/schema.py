@@ -53,13 +53,16 @@ def schema() -> Schema:
     definitions |= {f"field.{name}": value for name, value in _trial_values().items()}
     properties = _properties(FileFields)
     properties["trial"] |= _section(lambda value: value)
-    properties["grid"] |= _section(_axis)
+    definitions["axes"] = _section(_axis)
+    axes = {"$ref": "#/$defs/axes"}
+    several = {"type": "array", "items": axes, "minItems": 1}
+    properties["grid"]["anyOf"] = [axes, several, {"type": "null"}]
     definitions["condition"] = _section(_condition)
     condition = {"$ref": "#/$defs/condition"}
     properties["skip"]["items"] = _object(SkipFields, when=condition)
     properties["expect"]["items"] = _object(ExpectFields, where=condition)
     properties["search"]["anyOf"] = [_object(SearchFields), {"type": "null"}]
-    for name in ("trial", "grid", "skip", "expect"):  # an empty section counts as absent
+    for name in ("trial", "skip", "expect"):  # an empty section counts as absent
         properties[name]["type"] = [properties[name]["type"], "null"]
     return {
         "$schema": DIALECT,

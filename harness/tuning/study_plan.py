@@ -44,6 +44,7 @@ from harness.experiment.trial import (
     value_label,
 )
 from harness.store import names
+from harness.tuning.sub_grids import SubGridPoints
 
 ALL = "all"
 """The label of the only study of a search without `per`."""
@@ -75,6 +76,7 @@ class StudyPlan:
     label: the study's values of the fields in `per`, as text.
     base: the trial whose fields the points replace.
     dimensions: the dimensions of the space that apply to at least one of its trials.
+    sub_grids: which points stand in the grid, where that is a list; else None.
     """
 
     label: str
@@ -83,6 +85,7 @@ class StudyPlan:
     search: Search
     skip: tuple[SkipRule, ...]
     data_root: Path
+    sub_grids: SubGridPoints | None = None
 
     @cached_property
     def known_points(self) -> tuple[Point, ...]:
@@ -195,6 +198,8 @@ class StudyPlan:
         for rule in self.skip:
             if matches(rule.when, trial):
                 raise InvalidPoint(f"skipped: {rule.because}")
+        if self.sub_grids is not None and not self.sub_grids.hold(trial):
+            raise InvalidPoint("no grid of the list has these values together")
         if any(name.partition(".")[0] in ("model", "batch_size") for name in point):
             self._check_batches(trial)
         return trial
@@ -234,21 +239,20 @@ def plan_studies(plan: Plan, search: Search, data_root: Path) -> tuple[StudyPlan
 
     Raises InputError where a study's grid is smaller than its budget.
     """
-    bases: dict[tuple[tuple[str, str], ...], PlannedTrial] = {}
+    axes = {axis.field for axis in plan.experiment.axes}
+    per = [name for name in search.per if name in axes]
+    members: dict[tuple[tuple[str, str], ...], list[PlannedTrial]] = {}
     for planned in plan.trials:
-        where = tuple((name, planned.axes[name]) for name in search.per if name in planned.axes)
-        bases.setdefault(where, planned)
-    studies = tuple(
-        StudyPlan(
-            label=" ".join(v if f in COMPONENT_FIELDS else f"{f}={v}" for f, v in where) or ALL,
-            base=base,
-            dimensions=_applying_dimensions(base.trial, search.space),
-            search=search,
-            skip=plan.experiment.skip,
-            data_root=data_root,
-        )
-        for where, base in bases.items()
-    )
+        members.setdefault(tuple(_per_values(planned, per)), []).append(planned)
+    studies = []
+    for where, (base, *others) in members.items():
+        dimensions, points = _applying_dimensions(base.trial, search.space), None
+        if search.sub_grid_axes:
+            points = SubGridPoints(search, [planned.trial for planned in (base, *others)])
+            dimensions = tuple(filter(None, map(points.narrowed, dimensions)))
+        label = " ".join(v if f in COMPONENT_FIELDS else f"{f}={v}" for f, v in where) or ALL
+        skip = plan.experiment.skip
+        studies.append(StudyPlan(label, base, dimensions, search, skip, data_root, points))
     if search.sampler.name == "grid" and search.trials is not None:
         for study in studies:
             size = prod(dimension.size or 0 for dimension in study.dimensions)
@@ -258,7 +262,18 @@ def plan_studies(plan: Plan, search: Search, data_root: Path) -> tuple[StudyPlan
                     f"fewer than its {search.trials} trials: set search.trials={size}, or widen "
                     "the space"
                 )
-    return studies
+    return tuple(studies)
+
+
+def _per_values(planned: PlannedTrial, per: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yields the text of a trial's value of each field in `per`: of its own where its sub-grid does
+    not name the field. An option that is not given has none."""
+    for name in per:
+        if name in planned.axes:
+            yield name, planned.axes[name]
+        elif "." not in name:
+            value = getattr(planned.trial, name)
+            yield name, value.label if isinstance(value, Choice) else value_label(value)
 
 
 def search_plan(experiment: Experiment, studies: Sequence[StudyPlan], search: Search) -> Plan:

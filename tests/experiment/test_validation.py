@@ -186,7 +186,7 @@ def test_equal_numbers_written_apart_are_one_value(problems: Problems) -> None:
         ("metric: accuracy", "metric: must be a split and a metric", "did you mean 'val/accuracy'"),
         ("metric: val/r2", "metric 'r2' does not fit a multiclass data set", "allowed: val/acc"),
         ("metric: 3", "metric: must be a split and a metric, given 3", ""),
-        ("grid: [1]", "grid: must be a mapping, given [1]", ""),
+        ("grid: [1]", "grid[0]: must be a mapping of axes, given 1", ""),
         ("skip: {a: 1}", "skip: must be a list", ""),
         ("skip: [x]", "skip[0]: must be a mapping, given 'x'", ""),
         ("search: {trails: 3}", "search.trails: unknown field", "did you mean 'trials'?"),

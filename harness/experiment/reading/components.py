@@ -20,7 +20,7 @@ from harness.experiment.fields import (
     is_known,
     split,
 )
-from harness.experiment.grid import REPORTED, FieldValue, GridField
+from harness.experiment.grid import REPORTED, FieldValue, GridField, Indices
 from harness.experiment.reading.file import ExperimentFile, dotted
 from harness.experiment.reading.hints import LOSS, field_hint, metric_hint, value_hint
 from harness.experiment.reading.validation import INVALID, option_messages, shown, validate
@@ -302,14 +302,15 @@ def resolve_metrics(
     infos: DataInfos,
     selection: Selection | None,
     file: ExperimentFile,
-) -> GridField:
+) -> dict[Indices, FieldValue]:
     """Returns the metrics recorded at each evaluation: those that the file lists, or else those of
-    the data set's task; and always the selection metric.
+    the data set's task; and always the selection metric. They stand by position on the axes of
+    the list, or else of the data set.
 
     The names are sorted, as their order is no part of a trial.
     """
     always = [] if selection is None or selection.component is None else [selection.name]
-    values = {}
+    values: dict[Indices, FieldValue] = {}
     names: Iterable[str]
     keys: Keys = ("trial", "metrics")
     for indices, value in (listed or dataset).values.items():
@@ -322,7 +323,7 @@ def resolve_metrics(
             continue
         recorded = tuple(sorted({*names, *always}))
         values[indices] = FieldValue(recorded, list(recorded), keys)
-    return GridField("metrics", (listed or dataset).axes, values)
+    return values
 
 
 def _names_are_valid(names: FieldValue, file: ExperimentFile) -> bool:

@@ -5,12 +5,13 @@
 lr=0.01                        one value: `trial.lr`, in place of a grid axis
 lr=[0.01,0.1]                  a list: the grid axis, in place of `trial.lr`
 model.hidden=[32]              an option of whatever component is chosen
-trial.epochs=1  grid.seed=[0]  an entry of one section
+trial.epochs=1  grid.seed=[0]  an entry of one section; grid.0.seed=[0]: of the first sub-grid
 search.trials=5  name=x        any other field of the file
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.components.base import KINDS
 from harness.components.code.source import UserCode, load_module
 from harness.components.registry import activate, components
 from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.text import plural
 from harness.experiment.fields import COMPONENT_KINDS, FileFields, is_known, json_types, split
 from harness.experiment.reading import yaml
 from harness.experiment.reading.hints import field_hint
@@ -45,8 +47,26 @@ class ExperimentFile:
 
     def section(self, name: str) -> dict[str, Any]:
         """Returns the mapping under a top-level key; empty where there is none."""
-        value = self.values.get(name)
+        return self.mapping((name,))
+
+    def mapping(self, place: Keys) -> dict[str, Any]:
+        """Returns the mapping at a place; empty where there is none."""
+        value: Any = self.values
+        for key in place:
+            held = isinstance(value, list) or (isinstance(value, dict) and key in value)
+            value = value[key] if held else None
         return value if isinstance(value, dict) else {}
+
+    def grids(self) -> list[tuple[Keys, dict[str, Any]]]:
+        """Returns the sub-grids, each with its place: those of the list under `grid`, or the one
+        mapping there, empty where there is none."""
+        grid = self.values.get("grid")
+        if not isinstance(grid, list):
+            return [(("grid",), self.section("grid"))]
+        places: list[tuple[Keys, dict[str, Any]]] = [
+            (("grid", i), item) for i, item in enumerate(grid) if isinstance(item, dict)
+        ]
+        return places or [(("grid",), {})]
 
     def holds(self, keys: Keys) -> bool:
         """Whether the file or an override gives a value at exactly this place."""
@@ -63,7 +83,7 @@ class ExperimentFile:
     def overridden(self, name: str) -> bool:
         """Whether an override set this trial field, an option of it, or its whole section."""
         return any(
-            len(keys) == 1 or split(str(keys[1]))[0] == name
+            len(keys) == 1 or isinstance(keys[-1], int) or split(str(keys[-1]))[0] == name
             for keys in self.overrides
             if keys[0] in {"trial", "grid"}
         )
@@ -175,12 +195,11 @@ def _apply(file: ExperimentFile, override: str) -> None:
     if not equals or not key:
         raise InputError("must be key=value")
     value = yaml.parse(text, "").values
-    root = split(key)[0]
+    root, name = split(re.sub(r"^grid\[(\d+)\]", r"grid.\1", key))
     if root in {"trial", "grid"}:
-        section, _, name = key.partition(".")
-        if name:
-            _drop_option(file, section, name)
-        _set(file, (section, name) if name else (section,), value, override)
+        for place, entry in _sections(file, root, name) if name else [((root,), "")]:
+            _drop_option(file, place, entry)
+            _set(file, (*place, entry) if entry else place, value, override)
     elif root in FileFields.model_fields:
         _set(file, tuple(key.split(".")), value, override)
     elif is_known(key):
@@ -197,12 +216,32 @@ def _set_trial_field(file: ExperimentFile, name: str, value: Any, override: str)
         not _takes_list(file, name)
         or (bool(value) and all(isinstance(item, list) for item in value))
     )
-    section, other = ("grid", "trial") if is_axis else ("trial", "grid")
-    for either in (section, other):
-        _drop_option(file, either, name)
-    file.section(other).pop(name, None)
-    file.forget((other, name))
-    _set(file, (section, name), value, override)
+    grids = [place for place, _ in file.grids()]
+    places, others = (grids, [("trial",)]) if is_axis else ([("trial",)], grids)
+    for place in (*places, *others):
+        _drop_option(file, place, name)
+    for place in others:
+        file.mapping(place).pop(name, None)
+        file.forget((*place, name))
+    for place in places:
+        _set(file, (*place, name), value, override)
+
+
+def _sections(file: ExperimentFile, root: str, name: str) -> list[tuple[Keys, str]]:
+    """Returns the mappings that `trial.NAME`, `grid.NAME` or `grid.0.NAME` is about, with the name
+    within them. `grid.NAME` sets the axis in each sub-grid of a list."""
+    if root == "trial":
+        return [(("trial",), name)]
+    number, _, entry = name.partition(".")
+    if not number.removeprefix("-").isdecimal():
+        return [(place, name) for place, _ in file.grids()]
+    places, count = [place for place, _ in file.grids()], len(file.values.get("grid") or ())
+    if places == [("grid",)]:
+        raise InputError(Problem("the file has one grid, not a list", hint=f"write grid.{entry}"))
+    if not 0 <= int(number) < count:
+        hint = f"allowed: grid.0 … grid.{count - 1}"
+        raise InputError(Problem(f"grid.{number}: the file has {plural(count, 'grid')}", hint=hint))
+    return [(("grid", int(number)), entry)]
 
 
 def _takes_list(file: ExperimentFile, name: str) -> bool:
@@ -211,8 +250,9 @@ def _takes_list(file: ExperimentFile, name: str) -> bool:
     root, option = split(name)
     if not option:
         return root in LIST_FIELDS
-    fixed, axis = file.section("trial").get(root), file.section("grid").get(root)
-    items = [fixed, *(axis if isinstance(axis, list) else [])]
+    axes = [grid.get(root) for _, grid in file.grids()]
+    listed = [item for axis in axes if isinstance(axis, list) for item in axis]
+    items = [file.section("trial").get(root), *listed]
     names = [item.get("name") if isinstance(item, dict) else item for item in items]
     known = components(COMPONENT_KINDS[root])
     chosen = [known[name] for name in names if isinstance(name, str) and name in known]
@@ -220,27 +260,30 @@ def _takes_list(file: ExperimentFile, name: str) -> bool:
     return any("array" in json_types(options, option) for options in owners)
 
 
-def _drop_option(file: ExperimentFile, section: str, name: str) -> None:
-    """Removes an option from the components that a section names, since an override sets it."""
+def _drop_option(file: ExperimentFile, place: Keys, name: str) -> None:
+    """Removes an option from the components that `trial` or a grid names, since an override sets
+    it."""
     root, option = split(name)
-    content = file.section(section)
+    content = file.mapping(place)
     if not option or root not in content:
         return
-    chosen = content[root] if section == "grid" else [content[root]]
+    is_grid = place[0] == "grid"
+    chosen = content[root] if is_grid else [content[root]]
     for position, component in enumerate(chosen if isinstance(chosen, list) else []):
         if isinstance(component, dict) and option in component:
             del component[option]
-            place: Keys = (position,) if section == "grid" else ()
-            file.forget((section, root, *place, option))
+            file.forget((*place, root, *((position,) if is_grid else ()), option))
 
 
 def _set(file: ExperimentFile, keys: Keys, value: Any, override: str) -> None:
     """Sets the value at `keys`, creating the mappings around it."""
     parent: Any = file.values
     for depth, key in enumerate(keys[:-1]):
-        if parent.get(key) is None:
+        if isinstance(parent, dict) and parent.get(key) is None:
             parent[key] = {}
         parent = parent[key]
+        if isinstance(parent, list) and isinstance(keys[depth + 1], int):
+            continue
         if not isinstance(parent, dict):
             raise InputError(
                 f"{'.'.join(map(str, keys[: depth + 1]))} is not a mapping in the file"

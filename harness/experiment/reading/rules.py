@@ -74,7 +74,8 @@ def _leaves_out_points(rule: SkipRule, grid: Grid, search: Search | None) -> boo
     if not all(_may_match(name, rule.when[name], dimensions) for name in searched):
         return False
     fixed = {name: wanted for name, wanted in rule.when.items() if name not in searched}
-    return bool(enumerate_grid(grid.axes, grid.fields, [SkipRule(fixed, "")])[1][0])
+    rules = [SkipRule(fixed, "")]
+    return bool(enumerate_grid(grid.axes, grid.parts, grid.fields, rules)[1][0])
 
 
 def _may_match(name: str, wanted: Any, dimensions: Mapping[str, Dimension]) -> bool:

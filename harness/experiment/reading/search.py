@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ from harness.experiment.fields import (
     is_known,
     split,
 )
-from harness.experiment.reading.components import Selection, check_condition, resolve
+from harness.experiment.reading.components import Entry, Selection, check_condition, resolve
 from harness.experiment.reading.file import ExperimentFile
 from harness.experiment.reading.hints import field_hint, metric_hint
 from harness.experiment.reading.search_space import SpaceReader
@@ -72,16 +73,17 @@ class _SearchBlock:
         self.check_per()
         dimensions = self.dimensions()
         trials, minutes = self.values["trials"], self.values["minutes"]
-        seeds = self.read.fields["seed"].values.values()
+        several = len(self.read.entries.grids) > 1
         search = Search(
             per=self.values["per"],
             space=dimensions,
+            sub_grid_axes=tuple(self.searched_axes()) if several else (),
             only_searched=self.read.entries.only_searched(),
             known=self.known({dimension.field: dimension for dimension in dimensions}),
             trials=DEFAULT_TRIALS if trials is None and minutes is None else trials,
             minutes=minutes,
             patience=self.values["patience"],
-            seeds=tuple(seed.value for seed in seeds if seed.valid),
+            seeds=self.seeds(),
             objectives=self.objectives(selection),
             sampler=self.method("sampler", SAMPLERS),
             pruner=self.method("pruner", PRUNERS),
@@ -112,13 +114,12 @@ class _SearchBlock:
 
     def dimensions(self) -> tuple[Dimension, ...]:
         """Returns what `space` names, and the axes of the grid that nothing else names."""
-        space = self.values["space"]
-        dimensions: dict[str, Dimension | None] = {
-            name: self.reader.axis(name, entries)
-            for name, entries in self.read.entries.axes.items()
-            if name not in {*self.values["per"], *NOT_IN_CONFIG_ID, *space}
-        }
-        for name, value in space.items():
+        dimensions: dict[str, Dimension | None] = {}
+        for name, entries in self.searched_axes().items():
+            if axis := self.reader.axis(name, entries):  # several sub-grids may hold the same value
+                values = {repr(value): value for value in axis.values}
+                dimensions[name] = replace(axis, values=tuple(values.values()))
+        for name, value in self.values["space"].items():
             dimensions[name] = self.reader.dimension(name, value, ("search", "space", name))
         if not dimensions and not self.file.has_problems:
             self.report(("space",), "names nothing to search")
@@ -127,6 +128,27 @@ class _SearchBlock:
         return tuple(
             sorted(valid, key=lambda d: (d.field not in COMPONENT_FIELDS, "." not in d.field))
         )
+
+    def searched_axes(self) -> dict[str, list[Entry]]:
+        """Returns the axes of the grid that are searched, with what sub-grids without one have."""
+        entries = self.read.entries
+        others = {*self.values["per"], *NOT_IN_CONFIG_ID, *self.values["space"]}
+        return {
+            name: [*axis, *([entries.elsewhere[name]] if name in entries.elsewhere else [])]
+            for name, axis in entries.axes.items()
+            if name not in others
+        }
+
+    def seeds(self) -> tuple[int, ...]:
+        """Returns the seeds of each point. Reports sub-grids that differ in them."""
+        field = self.read.fields["seed"]
+        of_grids = [[field.of(at) for at in product(*part)] for part in self.read.entries.parts()]
+        seeds = [tuple(dict.fromkeys(c.value for c in cells if c.valid)) for cells in of_grids]
+        for cells, given in zip(of_grids, seeds, strict=True):
+            if set(given) != set(seeds[0]) and all(cell.valid for cell in cells):
+                rule = "a search trains each point on the same seeds, and these are others than "
+                self.file.report(cells[0].keys, rule + f"the first grid's: {shown(seeds[0])}")
+        return seeds[0]
 
     def known(self, dimensions: Mapping[str, Dimension]) -> tuple[KnownPoint, ...]:
         points = []

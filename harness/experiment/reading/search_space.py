@@ -70,7 +70,8 @@ class SpaceReader:
 
     def axis(self, name: str, entries: list[Entry]) -> CategoricalDimension | None:
         """Returns an axis of the grid as a dimension; None after reporting an invalid value."""
-        values = [self.value(name, entry.value, entry.keys) for entry in entries]
+        given = [entry for entry in entries if entry.value is not INVALID]
+        values = [self.value(name, entry.value, entry.keys) for entry in given]
         return None if INVALID in values else CategoricalDimension(name, tuple(values))
 
     def value(self, name: str, value: Any, keys: Keys) -> Any:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from math import prod
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from harness.components.base import DataInfo, Loss
 from harness.components.registry import components
 from harness.core.errors import DataMissing, InputError, Problem
 from harness.core.text import format_value
 from harness.experiment.fields import TrialFields, is_known, split
-from harness.experiment.grid import REPORTED, Axis, FieldValue, GridField, Indices
+from harness.experiment.grid import REPORTED, Axis, FieldValue, GridField, Indices, SubGrids
 from harness.experiment.reading.components import (
     Chosen,
     ComponentReference,
@@ -42,14 +42,47 @@ from harness.experiment.trial import (
 )
 
 MAX_COMBINATIONS: Final = 100_000
+BY_TASK: Final = {name for name, declared in DECLARATIONS.items() if declared.by_task}
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class TrialEntries:
-    """What a file gives for the trials, by field. fixed: one value. axes: several, in order."""
+    """What a file gives for the trials, by field.
+
+    fixed: one value. axes: several, in order, those of all sub-grids one after another.
+    grids: the positions of each sub-grid on the axes that it has.
+    elsewhere: the value, for the sub-grids without it, of an axis that only others have. It is
+        absent for options, and for fields whose default is that of the data set's task.
+    """
 
     fixed: dict[str, Entry] = field(default_factory=dict)
     axes: dict[str, list[Entry]] = field(default_factory=dict)
+    grids: list[dict[str, range]] = field(default_factory=list)
+    elsewhere: dict[str, Entry] = field(default_factory=dict)
+
+    def parts(self) -> SubGrids:
+        """Returns the positions of each sub-grid on each axis."""
+        return tuple(
+            tuple(self._positions(name, grid) for name in self.axes) for grid in self.grids
+        )
+
+    def combinations(self, axes: Sequence[int]) -> Iterable[Indices]:
+        """Returns the positions on some axes that occur together in a sub-grid."""
+        names = list(self.axes)
+        products = (
+            product(*(self._positions(names[axis], grid) for axis in axes)) for grid in self.grids
+        )
+        return dict.fromkeys(chain.from_iterable(products))
+
+    def _positions(self, name: str, grid: Mapping[str, range]) -> range:
+        after = len(self.axes[name])
+        return grid.get(name, range(after, after + 1))
+
+    def in_every_grid(self, name: str) -> bool:
+        """Whether each sub-grid has the axis."""
+        return all(name in grid for grid in self.grids)
 
     def names(self, name: str) -> bool:
         """Whether the file says anything of a field."""
@@ -57,7 +90,8 @@ class TrialEntries:
 
     def only_searched(self) -> tuple[str, ...]:
         """Returns the fields that only the search space gives."""
-        return tuple(name for name, entry in self.fixed.items() if entry.keys[0] == "search")
+        given = {**self.elsewhere, **self.fixed}
+        return tuple(name for name, entry in given.items() if entry.keys[0] == "search")
 
     def fixed_options(self, root: str) -> dict[str, Entry]:
         """Returns the options given apart from their component, as `trial: {optimizer.eps: …}`."""
@@ -76,24 +110,62 @@ def read_entries(file: ExperimentFile) -> TrialEntries:
     Raises InputError where the grid is too large to be meant.
     """
     entries = TrialEntries()
-    by_task = {name for name, declared in DECLARATIONS.items() if declared.by_task}
     for name, value in file.section("trial").items():
-        if (value is not None or name not in by_task) and _exists(file, name, ("trial", name)):
+        if (value is not None or name not in BY_TASK) and _exists(file, name, ("trial", name)):
             entries.fixed[name] = Entry(value, ("trial", name))
-    for name, values in file.section("grid").items():
-        if _exists(file, name, ("grid", name)):
-            _read_axis(file, entries, name, values)
+    grid_is_valid = _check_grid(file)
+    for place, grid in file.grids():
+        entries.grids.append({})
+        for name, values in grid.items():
+            if _exists(file, name, (*place, name)):
+                _read_axis(file, entries, (*place, name), values)
     for name, info in TrialFields.model_fields.items():
         if info.is_required() and not entries.names(name):
             entries.fixed[name] = _only_searched(file, name) or Entry(INVALID, ("trial",))
-            if entries.fixed[name].value is INVALID:
+            if entries.fixed[name].value is INVALID and grid_is_valid:
                 file.report_text(("trial",), f"{name} is missing: give it in trial or in grid")
-    count = prod(len(values) for values in entries.axes.values())
+        elif (
+            name in entries.axes
+            and name not in {*BY_TASK, *entries.elsewhere}
+            and not entries.in_every_grid(name)
+        ):
+            entries.elsewhere[name] = _elsewhere(file, entries, name)
+    count = sum(prod(map(len, grid.values())) for grid in entries.grids)
     if count > MAX_COMBINATIONS:
         rule = f"has {count} combinations; at most {MAX_COMBINATIONS} are allowed"
         file.report(("grid",), rule)
         file.raise_problems()
     return entries
+
+
+def _check_grid(file: ExperimentFile) -> bool:
+    """Whether `grid` is a mapping, or a list of mappings. Reports it otherwise."""
+    grid = file.values.get("grid")
+    if grid is not None and not isinstance(grid, (dict, list)):
+        rule = f"must be a mapping of axes, or a list of such mappings, given {shown(grid)}"
+        file.report(("grid",), rule)
+        return False
+    if grid == []:
+        file.report(("grid",), "must not be an empty list", "list a mapping of axes, or remove it")
+        return False
+    items = enumerate(grid) if isinstance(grid, list) else ()
+    others = [(place, item) for place, item in items if not isinstance(item, dict)]
+    for place, item in others:
+        file.report(("grid", place), f"must be a mapping of axes, given {shown(item)}")
+    return not others
+
+
+def _elsewhere(file: ExperimentFile, entries: TrialEntries, name: str) -> Entry:
+    """Returns what a field is in the sub-grids that do not name it, though others do."""
+    info = TrialFields.model_fields[name]
+    if not info.is_required():
+        return Entry(info.default, ("trial", name))
+    if searched := _only_searched(file, name):
+        return searched
+    for (place, _), grid in zip(file.grids(), entries.grids, strict=True):
+        if name not in grid:
+            file.report(place, f"{name} is missing", f"give it in {dotted(place)} too, or in trial")
+    return Entry(INVALID, ("grid",))
 
 
 def _only_searched(file: ExperimentFile, name: str) -> Entry | None:
@@ -113,21 +185,26 @@ def searched_space(file: ExperimentFile) -> Mapping[str, Any]:
     return space if isinstance(space, Mapping) else {}
 
 
-def _read_axis(file: ExperimentFile, entries: TrialEntries, name: str, values: Any) -> None:
-    keys: Keys = ("grid", name)
+def _read_axis(file: ExperimentFile, entries: TrialEntries, keys: Keys, values: Any) -> None:
+    name = str(keys[-1])
     if not isinstance(values, list):
-        hint = value_hint(values) or "a single value belongs in trial"
+        single = "a single value belongs in trial" if len(keys) == 2 else "put it in brackets"
+        hint = value_hint(values) or single
         file.report(keys, f"an axis must be a list, given {shown(values)}", hint)
     elif name in entries.fixed:
         place = file.where(("trial", name))
         file.report(keys, f"is set in trial too ({place})", "keep one of the two")
     elif not values:
         file.report(keys, "an axis must not be empty", "list its values, or remove the axis")
+    given = [Entry(INVALID, keys)] if name in TRIAL_FIELDS else []
     if isinstance(values, list) and values:
-        entries.fixed.pop(name, None)
-        entries.axes[name] = [Entry(value, (*keys, i)) for i, value in enumerate(values)]
-    elif name in TRIAL_FIELDS:
-        entries.fixed.setdefault(name, Entry(INVALID, keys))
+        given = [Entry(value, (*keys, i)) for i, value in enumerate(values)]
+    if given:
+        if name in entries.fixed:
+            entries.elsewhere[name] = entries.fixed.pop(name)
+        axis = entries.axes.setdefault(name, [])
+        entries.grids[-1][name] = range(len(axis), len(axis) + len(given))
+        axis += given
 
 
 def _exists(file: ExperimentFile, name: str, keys: Keys) -> bool:
@@ -204,12 +281,26 @@ def read_fields(file: ExperimentFile, entries: TrialEntries, data_root: Path) ->
         fields[name] = builder.component_field(name, components_of_field)
     dataset = fields["dataset"]
     infos = _data_infos(file, dataset, data_root)
-    named["loss"] = (
-        builder.named("loss") if entries.names("loss") else _default_losses(dataset, infos)
+    named["loss"] = NamedComponents(
+        *builder.with_default(
+            "loss",
+            lambda: builder.named("loss").references,
+            lambda: _default_losses(dataset, infos),
+            dataset.axes,
+        )
     )
     fields["loss"] = builder.component_field("loss", named["loss"])
     selection = select(file, infos, fields["val_fraction"])
-    fields["metrics"] = resolve_metrics(fields.get("metrics"), dataset, infos, selection, file)
+    listed = fields.get("metrics")
+    fields["metrics"] = GridField(
+        "metrics",
+        *builder.with_default(
+            "metrics",
+            lambda: resolve_metrics(listed, dataset, infos, selection, file),
+            lambda: resolve_metrics(None, dataset, infos, selection, file),
+            dataset.axes,
+        ),
+    )
     ordered = {name: fields[name] for name in TRIAL_FIELDS}
     return ReadFields(entries, ordered, named, _searched_components(file), infos, selection)
 
@@ -236,9 +327,33 @@ class _FieldBuilder:
         """Returns what the file gives for a field, or its default, by the position on its axis."""
         if name in self.entries.axes:
             position = list(self.entries.axes).index(name)
-            return (position,), {(i,): entry for i, entry in enumerate(self.entries.axes[name])}
+            given = dict(enumerate(self.entries.axes[name]))
+            if name in self.entries.elsewhere:
+                given[len(given)] = self.entries.elsewhere[name]
+            return (position,), {(i,): entry for i, entry in given.items()}
         default = Entry(TrialFields.model_fields[name].default, ("trial", name))
         return (), {(): self.entries.fixed.get(name, default)}
+
+    def with_default(
+        self,
+        name: str,
+        given: Callable[[], Mapping[Indices, T]],
+        default: Callable[[], Mapping[Indices, T]],
+        default_axes: Indices,
+    ) -> tuple[Indices, Mapping[Indices, T]]:
+        """Returns the axes of a field whose default is the task's, and its content by position on
+        them: what the file gives, and the default in the sub-grids where it gives nothing."""
+        if not self.entries.names(name):
+            return default_axes, default()
+        axes = self.sources(name)[0]
+        if self.entries.in_every_grid(name) or name in self.entries.fixed:
+            return axes, given()
+        of_given, of_default = given(), default()
+        axes = (*axes, *default_axes)
+        places = self.entries.combinations(axes)
+        return axes, {
+            at: of_given[at[:1]] if at[:1] in of_given else of_default[at[1:]] for at in places
+        }
 
     def plain_field(self, name: str) -> GridField:
         """Builds a field that holds no component, or a list of them."""
@@ -271,13 +386,16 @@ class _FieldBuilder:
         varied = self.entries.option_axes(name)
         of_axis = list(self.entries.axes.values())
         values: dict[Indices, FieldValue] = {}
-        for start, reference in named.references.items():
-            for rest in product(*(range(len(of_axis[axis])) for axis in varied.values())):
-                options = dict(fixed)
-                for (option, axis), index in zip(varied.items(), rest, strict=True):
+        axes = (*named.axes, *varied.values())
+        for indices in self.entries.combinations(axes):
+            options = dict(fixed)
+            rest = indices[len(named.axes) :]
+            for (option, axis), index in zip(varied.items(), rest, strict=True):
+                if index < len(of_axis[axis]):
                     options[option] = of_axis[axis][index]
-                values[(*start, *rest)] = self.component_value(reference, options)
-        built = GridField(name, (*named.axes, *varied.values()), values)
+            reference = named.references[indices[: len(named.axes)]]
+            values[indices] = self.component_value(reference, options)
+        built = GridField(name, axes, values)
         self.refuse_duplicates(built)
         return built
 
@@ -306,21 +424,23 @@ class _FieldBuilder:
         return FieldValue(None, plain, reference.keys, valid=False, problems=tuple(later))
 
     def refuse_duplicates(self, of_grid: GridField) -> None:
-        """Reports two values of one of the field's axes that make the same trial."""
+        """Reports two values of one of the field's axes that make the same trial of a sub-grid."""
         names = list(self.entries.axes)
         for place, name in enumerate(names[axis] for axis in of_grid.axes):
             if split(name)[0] != of_grid.name:
                 continue  # the data set's axis, on which the task's default depends
+            entries = self.entries.axes[name]
             seen: dict[Any, int] = {}
             for indices, value in of_grid.values.items():
-                if not value.valid:
+                if not value.valid or indices[place] == len(entries):
                     continue
                 rest = (indices[:place], indices[place + 1 :])
-                first = seen.setdefault((*rest, value.value), indices[place])
+                keys = entries[indices[place]].keys
+                first = seen.setdefault((keys[:-1], *rest, value.value), indices[place])
                 if first != indices[place]:
-                    earlier = dotted(self.entries.axes[name][first].keys)
+                    earlier = dotted(entries[first].keys)
                     rule = f"{_short(value, name)} is given twice, first as {earlier}"
-                    self.file.report(self.entries.axes[name][indices[place]].keys, rule)
+                    self.file.report(keys, rule)
 
 
 def _short(value: FieldValue, name: str) -> str:
@@ -353,13 +473,16 @@ def _place(file: ExperimentFile, dataset: FieldValue, problem: Problem) -> Keys:
     for option in type(dataset.value.options).model_fields:
         if f": {option}: " in f": {problem.what}":
             apart = f"dataset.{option}"
-            for keys in ((*dataset.keys, option), ("grid", apart), ("trial", apart)):
+            grids = [(*place, apart) for place, _ in file.grids()]
+            for keys in ((*dataset.keys, option), *grids, ("trial", apart)):
                 if file.holds(keys):
                     return keys
     return dataset.keys
 
 
-def _default_losses(dataset: GridField, infos: DataInfos) -> NamedComponents:
+def _default_losses(
+    dataset: GridField, infos: DataInfos
+) -> dict[Indices, ComponentReference | None]:
     """Returns the default loss of each data set's task."""
     losses = cast("Mapping[str, Loss]", components("losses")).values()
     references: dict[Indices, ComponentReference | None] = {}
@@ -368,14 +491,23 @@ def _default_losses(dataset: GridField, infos: DataInfos) -> NamedComponents:
         if value in infos:
             default = next(loss for loss in losses if infos[value].task in loss.default_for)
             references[indices] = ComponentReference(default, {}, ("trial", "loss"))
-    return NamedComponents(dataset.axes, references)
+    return references
 
 
 def make_axes(read: ReadFields) -> tuple[Axis, ...]:
-    """Returns the axes with their validated values: a component's without options given apart."""
+    """Returns the axes with their validated values, those of all sub-grids one after another: a
+    component's without options given apart."""
     return tuple(
         Axis(name, tuple(_axis_values(read, name, position)))
         for position, name in enumerate(read.entries.axes)
+    )
+
+
+def distinct_values(axes: Iterable[Axis]) -> tuple[Axis, ...]:
+    """Returns the axes with each value once, in whichever sub-grids it stands."""
+    return tuple(
+        Axis(axis.field, tuple({repr(value): value for value in axis.values}.values()))
+        for axis in axes
     )
 
 

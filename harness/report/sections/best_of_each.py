@@ -21,12 +21,13 @@ IN_GRID = {"": "inside", "lowest": "bottom", "highest": "top", "only": "only"}
 @dataclass(frozen=True, slots=True)
 class Best:
     """The best config of a group (see `analysis.ranking.ConfigGroup`). tried: the group's learning
-    rates."""
+    rates. configs: how many the best was chosen among."""
 
     row: ConfigRow
     tried: tuple[str, ...]
     edge: str
     tied: int
+    configs: int
 
     @property
     def task(self) -> str:
@@ -59,7 +60,7 @@ def record(comparison: Comparison) -> BestOfEach | None:
         metric=comparison.score.metric,
         test=comparison.score.test,
         groups=tuple(
-            Best(row, group.tried, group.edge, group.tied)
+            Best(row, group.tried, group.edge, group.tied, group.configs)
             for row, group in zip(rows, groups, strict=True)
         ),
         # The winners and defaults of a search do not show where its space ends.
@@ -76,6 +77,13 @@ def blocks(best: BestOfEach) -> tuple[Block, ...]:
     if any(group.tied for group in best.groups):
         notes.append(
             f"= beside n: other configs of the same {' and '.join(best.by)} score as well."
+        )
+    unequal = [of for of in by_task(best.groups).values() if len({one.configs for one in of}) > 1]
+    if unequal:
+        counts = [one.configs for of in unequal for one in of]
+        notes.append(
+            f"Each was chosen among {min(counts)} to {max(counts)} configs: the best of more is "
+            "better by chance alone. `--section budget` compares the best of equally many."
         )
     intro = f"The best of each {' and '.join(best.by)}, chosen on {best.metric}{test}."
     return (Paragraph(intro), *tables, *map(Paragraph, notes))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.analysis.comparison import Comparison
+from harness.core.text import plural
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import BarChart, Figure
 from harness.report.section import Section, about_points, points_tried
@@ -48,13 +50,14 @@ class Interaction:
 class Importance:
     """axes, interactions: the largest first. n: configs. explained: the share of the variance
     explained for configs that the forest was not fitted on (out of bag); if it is low, the other
-    shares say little."""
+    shares say little. missing: combinations of the axes' values that have no score."""
 
     task: str
     n: int
     explained: float
     axes: tuple[AxisEffect, ...]
     interactions: tuple[Interaction, ...]
+    missing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,20 @@ def blocks(axes: AxisImportance) -> tuple[Block, ...]:
     notes = []
     if axes.left_out:
         notes.append(Paragraph(f"Without a score, and left out: {axes.left_out} configs."))
+    notes += [Paragraph(text, "caution") for text in _gaps(axes)]
     return (*about_points(axes.tried), Paragraph(intro), *map(_table, axes.tasks), *notes)
+
+
+def _gaps(axes: AxisImportance) -> Iterator[str]:
+    """Yields a caution for each task whose configs are not a product. A search draws its points,
+    and leaves no gaps on purpose."""
+    for of in axes.tasks if axes.tried == 0 else ():
+        if of.missing:
+            task = f" of {of.task}" if of.task else ""
+            yield (
+                f"{plural(of.missing, 'combination')} of these axes{task} without a score: the "
+                "shares of axes that do not vary independently cannot be told apart."
+            )
 
 
 def figures(axes: AxisImportance) -> tuple[Figure, ...]:
@@ -143,6 +159,7 @@ def importance(
     target = np.asarray(scores, dtype=float)
     if target.size < FEWEST or np.ptp(target) == 0 or axes.shape[1] == 0:
         return None
+    missing = prod(axes.nunique()) - target.size
     if target.size > MOST:
         drawn = np.sort(generator.choice(target.size, MOST, replace=False))
         target, axes = target[drawn], axes.iloc[drawn]
@@ -175,6 +192,7 @@ def importance(
         explained=float(forest.oob_score_),
         axes=tuple(AxisEffect(name, min(effects[name], 1.0)) for name in ordered),
         interactions=tuple(sorted(interactions, key=lambda both: -both.share)),
+        missing=missing,
     )
 
 

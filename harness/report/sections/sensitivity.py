@@ -29,6 +29,10 @@ enough to read its score."""
 MOST_GROUPS = 60
 MOST_RATES = 30
 """Most learning rates that a table lists; a figure shows more."""
+OTHER_RATES = (
+    "The contenders were tried at different learning rates: each sensitivity is over a contender's "
+    "own rates, and they cannot be compared with each other."
+)
 UNKNOWN = "Insufficient data for regimes where the untrained net's score is not known."
 
 
@@ -80,12 +84,18 @@ def blocks(rates: LearningRateSensitivity) -> tuple[Block, ...]:
         "Sensitivity: the mean share of the gain that is lost over the grid; 0 is none."
     )
     unknown = any(group.untrained is None for group in rates.groups)
+    differ = rates.tried == 0 and any(map(_tried_differ, by_task(rates.groups).values()))
+    cautions = [text for text, said in ((UNKNOWN, unknown), (OTHER_RATES, differ)) if said]
     return (
         *about_points(rates.tried),
         intro,
-        *([Paragraph(UNKNOWN, "caution")] if unknown else []),
+        *(Paragraph(text, "caution") for text in cautions),
         *(table for task, of in by_task(rates.groups).items() for table in _tables(task, of)),
     )
+
+
+def _tried_differ(groups: Sequence[Sensitivity]) -> bool:
+    return len({tuple(rate.lr for rate in group.rates) for group in groups}) > 1
 
 
 def figures(rates: LearningRateSensitivity) -> tuple[Figure, ...]:

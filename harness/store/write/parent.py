@@ -113,7 +113,9 @@ def parent_note(plan: Plan, kind: str, trials: int) -> str:
         lines.insert(0, html.escape(experiment.description))
     if experiment.axes:
         axes = (f"{code(axis.field)} ({len(axis.values)})" for axis in experiment.axes)
-        lines.append(f"Axes: {' × '.join(axes)}.")
+        several = len(experiment.grid.parts)
+        grids = f", in {several} grids that each have some of the values" if several > 1 else ""
+        lines.append(f"Axes: {' × '.join(axes)}{grids}.")
     if plan.skipped:
         reasons = sorted({skip.because for skip in plan.skipped})
         lines.append(

@@ -124,6 +124,14 @@ def find(kind: str, name: str) -> Component:
     raise UnknownComponent(Problem(f"{SINGULAR[kind]}: no {name!r} is registered", hint=hint))
 
 
+def named_components(kind: str) -> Mapping[str, Component]:
+    """Returns the registered components of a kind, and those that the experiment file in hand names
+    by their place."""
+    references = _active.references if _active is not None else ()
+    placed = {name: find(kind, name) for of, name in sorted(references) if of == kind}
+    return {**components(kind), **placed}
+
+
 def _own_code_hint(name: str) -> str:
     """Returns how a name that looks like a place in Python code is written; "" for another."""
     place = re.fullmatch(r"([\w./-]+?)(?:\.py)?[.:]+(\w+)", name)

@@ -2,6 +2,7 @@
 
     python -m harness.experiment.schema                     prints it
     python -m harness.experiment.schema --write [PATH]      writes it (experiments/schema.json)
+    python -m harness.experiment.schema mine.yaml …         with the components of its own code
 
 The schema derives from the declared fields and the registered components. An editor finds it by the
 first line of a file: `# yaml-language-server: $schema=schema.json`. It holds no rules across fields
@@ -21,7 +22,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from harness.components.base import KINDS, Component
-from harness.components.registry import components, resolves
+from harness.components.registry import named_components, resolves
+from harness.core.errors import HarnessError
 from harness.experiment.fields import (
     COMPONENT_KINDS,
     ExpectFields,
@@ -30,6 +32,7 @@ from harness.experiment.fields import (
     SkipFields,
     TrialFields,
 )
+from harness.experiment.loading import load
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
     COMPONENT_LIST_FIELDS,
@@ -42,7 +45,9 @@ Schema = dict[str, Any]
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 DEFAULT_PATH: Final = Path("experiments/schema.json")
 CLASS_NAME: Final = "^[A-Z][A-Za-z0-9_]*$"
-"""A kind that takes names beyond the registered ones takes names of classes."""
+"""A kind that resolves names beyond the registered ones takes names of classes."""
+REFERENCE: Final = "^[^:]+:[A-Za-z_][A-Za-z0-9_.]*$"
+"""Code is named by its place: "my_net.py:Net"."""
 
 
 def schema() -> Schema:
@@ -81,15 +86,15 @@ def text() -> str:
 
 def _kind(kind: str) -> Schema:
     """Returns a definition for each component of a kind, and one for any of them."""
-    known = components(kind)
+    known = named_components(kind)
     definitions: Schema = {}
     for component in known.values():
         definitions |= _component(component)
     members: list[Schema] = [{"enum": list(known)}] if known else [{"type": "string"}]
     members += [{"$ref": f"#/$defs/{kind}.{name}"} for name in known]
-    if resolves(kind):
-        name = {"type": "string", "pattern": CLASS_NAME}
-        members += [name, {"type": "object", "properties": {"name": name}, "required": ["name"]}]
+    other = f"{REFERENCE}|{CLASS_NAME}" if resolves(kind) else REFERENCE
+    name = {"type": "string", "pattern": other}
+    members += [name, {"type": "object", "properties": {"name": name}, "required": ["name"]}]
     return definitions | {kind: {"anyOf": members}}
 
 
@@ -116,7 +121,7 @@ def _trial_values() -> Schema:
             values[name] |= {"anyOf": [{"const": NO_AUGMENTATION}, component, several]}
         else:
             values[name] |= component
-    metric_names = {"enum": list(components("metrics"))}
+    metric_names = {"enum": list(named_components("metrics"))}
     values["metrics"]["anyOf"][0]["items"] = metric_names
     for name, kind in COMPONENT_FIELDS.items():
         for option, choices in _options(kind).items():
@@ -128,7 +133,7 @@ def _options(kind: str) -> dict[str, list[Schema]]:
     """Returns every option of the components of a kind, with each distinct schema that it has.
     Defaults and descriptions are left out, as they differ between components."""
     options: dict[str, list[Schema]] = {}
-    for component in components(kind).values():
+    for component in named_components(kind).values():
         template = f"#/$defs/{kind}.{component.name}.{{model}}"
         for option, value in _generated(component.options, template)[0].items():
             bare = {
@@ -206,7 +211,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         const=DEFAULT_PATH,
         help=f"write it to a file ({DEFAULT_PATH} by default) instead of printing it",
     )
-    path: Path | None = parser.parse_args(argv).write
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, nargs="?", help="an experiment file; its code runs"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.file is not None:
+            load(arguments.file)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    path: Path | None = arguments.write
     if path is None:
         sys.stdout.write(text())
     else:

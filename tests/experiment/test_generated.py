@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from checks import field_tables
+from harness.components.registry import activate
 from harness.experiment import schema
 from harness.experiment.reading import yaml
 from tests.experiment.experiment_support import Load
@@ -59,6 +60,37 @@ def test_every_experiment_fits_the_schema(validator: Draft202012Validator, path:
     assert not faults
     first = path.read_text(encoding="utf-8").splitlines()[0]
     assert first == "# yaml-language-server: $schema=schema.json"
+
+
+def test_the_schema_of_a_file_has_the_components_of_its_code(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import harness\n@harness.model\ndef net(width: int = 1): ...\n"
+        "def other(depth: int = 1): ...\n"
+    )
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "code: net.py\ntrial: {dataset: iris, lr: 0.1, optimizer: sgd}\n"
+        'grid: {model: [net, "net.py:other"]}\n'
+    )
+    assert schema.main([str(path), "--write", str(tmp_path / "schema.json")]) == 0
+    made = Draft202012Validator(json.loads((tmp_path / "schema.json").read_text()))
+    content = yaml.read(path).values
+    assert made.is_valid(content)
+    for model in ({"name": "net", "width": 2}, {"name": "net.py:other", "depth": 2}):
+        assert made.is_valid(content | {"grid": {"model": [model]}})
+    wrong: list[dict[str, Any]] = [{"name": "net", "width": "2"}, {"name": "net", "depth": 2}]
+    for model in wrong:
+        assert not made.is_valid(content | {"grid": {"model": [model]}})
+    activate(None)
+
+
+def test_the_schema_of_a_file_that_is_wrong_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("code: nowhere.py\n")
+    assert schema.main([str(path)]) == 2
+    assert "no file nowhere.py" in capsys.readouterr().err
 
 
 GOOD: dict[str, Any] = {"trial": {"dataset": "digits", "model": "mlp", "optimizer": "sgd", "lr": 1}}

@@ -11,8 +11,8 @@ from harness.cli.flags import OK, add_training_flags, check_training_flags, run_
 
 EPILOG = """\
 key=value overrides any field of the file: search.trials=5, trial.epochs=1, search.sampler=random.
-exit codes: 0 all done; 1 a trial failed; 2 bad input, nothing was run; 130 interrupted: run the
-same command again to continue.
+exit codes: 0 all done; 1 a trial failed (with --fail-fast: the others may not have trained); 2 bad
+input, nothing was run; 130 interrupted: run the same command again to continue.
 """
 
 

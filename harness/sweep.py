@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 key=value overrides any field of the file: trial.epochs=1, grid.seed=[0,1], lr=0.01.
-exit codes: 0 all done; 1 a trial failed; 2 bad input, nothing was run; 130 interrupted: run the
-same command again to continue.
+exit codes: 0 all done; 1 a trial failed (with --fail-fast: the others may not have trained); 2 bad
+input, nothing was run; 130 interrupted: run the same command again to continue.
 """
 
 

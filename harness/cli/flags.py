@@ -12,7 +12,7 @@ from pathlib import Path
 from textwrap import indent
 
 from harness.core.errors import HarnessError, InputError
-from harness.core.process import INTERRUPTED
+from harness.core.process import INTERRUPTED, Stopped
 
 OK = 0
 SOME_FAILED = 1
@@ -34,6 +34,9 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
             text = f"{len(error.problems)} problems\n{indent(text, '  ')}"
         print(f"error: {text}", file=sys.stderr)
         return error.exit_code
+    except Stopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        return SOME_FAILED
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
@@ -91,6 +94,11 @@ def add_training_flags(parser: argparse.ArgumentParser, fuse: str, workers: str 
         default="off",
         metavar="auto|off|K",
         help=fuse,
+    )
+    parser.add_argument(
+        "--fail-fast",
+        action="store_true",
+        help="stop at the first trial that fails, as Ctrl-C would; the exit code is 1",
     )
     parser.add_argument(
         "--checkpoint-every",

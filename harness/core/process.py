@@ -27,6 +27,10 @@ class Interrupted(KeyboardInterrupt):
     """The user or the system asked the process to stop. Its text is the signal's name."""
 
 
+class Stopped(Interrupted):
+    """The process stops itself, as a signal would stop it. Its text says why, for the user."""
+
+
 class Interrupts:
     """Handles SIGINT and SIGTERM while entered, in the main thread only.
 
@@ -41,7 +45,8 @@ class Interrupts:
         self._previous_handlers: dict[int, Any] = {}
         self._deferring = False
         self._pending = False
-        self._received: str | None = None
+        self._signalled = False
+        self._reason: Interrupted | None = None
         self._request_stop: Callable[[], bool] | None = None
 
     def __enter__(self) -> Interrupts:
@@ -58,8 +63,14 @@ class Interrupts:
 
     def check(self) -> None:
         """Raises Interrupted if a signal was received, even if Python dropped the exception."""
-        if self._received is not None:
-            raise Interrupted(self._received)
+        if self._reason is not None:
+            raise self._reason
+
+    def stop(self, reason: str) -> None:
+        """Interrupts the process as a signal would: the `deferred` block that calls this ends with
+        `Stopped`. One signal changes nothing from then on, and a second ends the process."""
+        if self._reason is None:
+            self._reason, self._pending = Stopped(reason), True
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -87,13 +98,16 @@ class Interrupts:
         self.check()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if self._received is not None:
+        if self._signalled:
             os._exit(INTERRUPTED)
-        self._received = signal.Signals(number).name
+        self._signalled = True
+        if self._reason is not None:
+            return  # The process stops itself already.
+        self._reason = Interrupted(signal.Signals(number).name)
         if self._deferring:
             self._pending = True
         elif self._request_stop is None or not self._request_stop():
-            raise Interrupted(self._received)
+            raise self._reason
 
     def _unraisable(self, dropped: sys.UnraisableHookArgs) -> None:
         """Reports dropped exceptions, except Interrupted, which `check` raises again."""

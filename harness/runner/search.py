@@ -156,6 +156,8 @@ def _train_points(
                 release(runs.stored(), checkpoints)
             progress.add(event.planned, event.record)
             display.show(progress, event.planned, event.record)
+            if event.search is not None:
+                session.stop_at_failure(progress, event.planned, event.record, interrupts)
 
 
 def _result_finder(session: Session, search: Search, shared: bool) -> FindResult:

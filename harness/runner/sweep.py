@@ -18,7 +18,7 @@ from harness.components.registry import activate
 from harness.core.errors import InputError
 from harness.core.paths import data_root
 from harness.core.process import Interrupts, rare_garbage_collection
-from harness.core.records import FINISHED, NOT_REPEATED, Outcome
+from harness.core.records import FINISHED, NOT_REPEATED, Ended, Outcome, Record
 from harness.core.text import plural
 from harness.execution.devices import (
     available_cores,
@@ -216,11 +216,33 @@ class Session:
                 writer.record(planned, record, self.search_tags.get(planned.trial_id))
                 progress.add(planned, record)
                 display.show(progress, planned, record)
+                self.stop_at_failure(progress, planned, record, interrupts)
         self.say(progress.resumptions())
         if elsewhere := len(todo) - progress.total:
             self.say([f"{plural(elsewhere, 'trial')} trained by another process in the meantime"])
         self.say(filter(None, [writer.cost()]))
         return progress.outcomes[Outcome.FAILED]
+
+    def stop_at_failure(
+        self,
+        progress: ProgressState,
+        planned: PlannedTrial,
+        record: Record,
+        interrupts: Interrupts,
+    ) -> None:
+        """With `--fail-fast`, interrupts training at a trial that failed."""
+        if not self.arguments.fail_fast or not isinstance(record, Ended):
+            return
+        if record.outcome is Outcome.FAILED:
+            # A search trains a point that failed no more.
+            again = (
+                ", and with --retry-failed this one too" if "retry_failed" in self.arguments else ""
+            )
+            interrupts.stop(
+                f"stopped at the first failure: {planned.name}: {record.reason}\n"
+                f"    {progress.ended} of {plural(progress.total, 'trial')} ended; "
+                f"the same command trains the others{again}"
+            )
 
 
 def release(

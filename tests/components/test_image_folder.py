@@ -67,7 +67,7 @@ def test_a_validation_folder_is_not_taken_for_a_class(tmp_path) -> None:
 def test_train_may_be_a_class_among_others(tmp_path) -> None:
     for name in ("car", "train"):
         write_image(tmp_path / name / "a.png")
-    assert image_folder.info(folder_options(tmp_path), tmp_path).classes == ("car", "train")
+    assert image_folder.info(folder_options(tmp_path), tmp_path).class_names == ("car", "train")
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.core.process import Interrupted, Interrupts
+from harness.core.process import Interrupted, Interrupts, Stopped
 
 
 class Finalised:
@@ -71,3 +71,21 @@ def test_handlers_and_hooks_are_restored() -> None:
     with Interrupts():
         assert signal.getsignal(signal.SIGINT) != before[0]
     assert (signal.getsignal(signal.SIGINT), sys.unraisablehook) == before
+
+
+def test_a_process_that_stops_itself_ends_the_deferred_block_first(interrupts: Interrupts) -> None:
+    done = []
+
+    def work() -> None:
+        with interrupts.deferred():
+            interrupts.stop("the first failure")
+            interrupts.stop("a second reason")
+            done.append("block")
+        done.append("never")
+
+    with pytest.raises(Stopped, match="the first failure"):
+        work()
+    assert done == ["block"]
+    os.kill(os.getpid(), signal.SIGINT)  # One Ctrl-C does not cut what is written at the end.
+    with pytest.raises(Stopped):
+        interrupts.check()

@@ -17,7 +17,7 @@ This page has three parts: what a data set provides, the options, and the kinds 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from itertools import accumulate, pairwise
@@ -36,15 +36,25 @@ if TYPE_CHECKING:
 
 
 class Task(StrEnum):
-    """What is learned. A classification of two classes is `BINARY`."""
+    """What is learned.
+
+    MULTICLASS, BINARY: one class of several, or of two. ORDINAL: one class, and the classes have an
+    order. MULTILABEL: any number of labels. REGRESSION: numbers. COUNT: whole numbers from 0 on.
+    AUTOENCODING: the input itself.
+    """
 
     MULTICLASS = "multiclass"
     BINARY = "binary"
+    ORDINAL = "ordinal"
+    MULTILABEL = "multilabel"
     REGRESSION = "regression"
+    COUNT = "count"
+    AUTOENCODING = "autoencoding"
 
     @property
     def is_classification(self) -> bool:
-        return self is not Task.REGRESSION
+        """Whether each example has one class: its target is the number of a class."""
+        return self in (Task.MULTICLASS, Task.BINARY, Task.ORDINAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +62,10 @@ class DataInfo:
     """What is known of a data set before it is loaded. Models and losses are built from it.
 
     shape: of one preprocessed example: (features,) or (channels, height, width).
-    class_names: of the classes, in the order of their numbers; empty for a regression.
-    targets: the number of values that a regression predicts; 1 for a classification.
+    class_names: of the classes or labels, in the order of their numbers; empty where there are
+        none.
+    targets: the number of values of an example's target: 1 for a class, the number of labels, of a
+        regression's values, or of the features of an autoencoder's input.
     examples: those to train on, with the validation examples that `val_fraction` takes from them;
         None if their number is known only after loading.
     outputs: how many values the model must return for each example, as the loss wants; 0 until a
@@ -69,8 +81,22 @@ class DataInfo:
 
     @property
     def classes(self) -> int:
-        """The number of classes; 0 for a regression."""
+        """The number of classes or labels; 0 where there are none."""
         return len(self.class_names)
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """The shape of an example's target."""
+        return () if self.task.is_classification else (self.targets,)
+
+    def for_task(self, task: str) -> DataInfo:
+        """Returns the same data for an autoencoder if `task` is "autoencoding"; else as they are.
+
+        task: an option of a data set.
+        """
+        if task != Task.AUTOENCODING:
+            return self
+        return replace(self, task=Task.AUTOENCODING, class_names=(), targets=self.features)
 
     @property
     def channels(self) -> int:
@@ -104,7 +130,8 @@ class Examples:
     inputs: [N, …], uint8 for images, or float32 for those of more than 8 bits; float64 for tables,
         which are rounded to float32 once they are prepared (float32 is taken as it is); or
         `LazyInputs`.
-    targets: [N] int64 class numbers, or [N, targets] float32 for a regression.
+    targets: [N] int64 class numbers, or [N, targets] float32: values of a regression, or 1 for
+        each label that an example has and else 0. Those of an autoencoder are not read.
     """
 
     inputs: Tensor | LazyInputs
@@ -474,6 +501,9 @@ class Dataset(Component):
 LossFunction = Callable[["Tensor", "Tensor"], "Tensor"]
 """(logits [B, outputs], targets [B] int64 or [B, T] float32) → the loss of each example, [B]."""
 
+Prediction = Callable[["Tensor"], "Tensor"]
+"""(what a model returns, […, outputs]) → what the metrics of its task take, […, O]."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Loss(Component):
@@ -482,6 +512,8 @@ class Loss(Component):
     tasks: the tasks that it fits.
     outputs: `(info)` → how many logits the model must return.
     build: `(options) → LossFunction`.
+    predict: makes what the metrics of the task take (see `Metric.compute`) of what the model
+        returns, as the counts of their logarithms; None if they are the same.
     default_for: the tasks whose default it is.
     """
 
@@ -489,6 +521,7 @@ class Loss(Component):
     tasks: frozenset[Task]
     outputs: Callable[[DataInfo], int]
     build: Callable[[Any], LossFunction]
+    predict: Prediction | None = None
     default_for: frozenset[Task] = frozenset()
 
 
@@ -499,9 +532,11 @@ class Metric(Component):
     tasks: the tasks that it fits.
     direction: whether larger or smaller is better.
     unit: "fraction", "target²", …
-    compute: `(outputs [N, O] float32 logits, targets [N] int64 or [N, T] float32)` → a number;
-        NaN if it is undefined, without examples, and for outputs that are not finite. Both are on
-        any device. With one logit for two classes, class 1 is predicted where it is above 0.
+    compute: `(outputs [N, O] float32, targets [N] int64 or [N, T] float32)` → a number; NaN if it
+        is undefined, without examples, and for outputs that are not finite. Both are on any device.
+        Outputs are a logit for each class or label, or the values of a regression. With one logit
+        for two classes, class 1 is predicted where it is above 0; so is each label. The predicted
+        one of ordered classes is their median.
     stacked: the same for K models at once, `(outputs [K, N, O], targets [K, N] or [K, N, T])` →
         [K] float64 on the CPU; None if K calls of `compute` are as fast.
     min_classes: the fewest classes for which it says anything (top-5: 6).

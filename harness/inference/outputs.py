@@ -12,9 +12,8 @@ from harness.core.text import format_csv, format_score
 from harness.inference.trained_model import TrainedModel
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from harness.store.artifacts.figures import Predictions
+    from harness.training.evaluation import ModelOutputs
 
 MAX_IMAGES = 32
 """How many images the gallery shows."""
@@ -29,6 +28,7 @@ def predict_test(folder: Path, model: TrainedModel) -> Iterator[str]:
 
     Yields lines for people.
     """
+    from harness.components.base import Task
     from harness.store.artifacts.figures import draw, predicted_over_true
     from harness.store.artifacts.trial_files import write_predictions
     from harness.training.evaluation import compute_metrics
@@ -36,13 +36,13 @@ def predict_test(folder: Path, model: TrainedModel) -> Iterator[str]:
     scores = model.predict_test()
     yield f"test split: {len(scores.targets)} examples"
     yield from _metric_lines(compute_metrics("test", scores, model.setup.all_metrics), model)
-    predictions = _predictions(model, scores.outputs, scores.targets)
+    predictions = _predictions(model, scores)
     _make_folder(folder)
     write_predictions(folder / "predictions.csv", predictions)
     yield f"predictions: {folder / 'predictions.csv'}"
     if model.raw.info.is_image:
         yield f"gallery:     {_draw_test_gallery(folder, model, predictions)}"
-    elif not model.raw.info.task.is_classification:
+    elif predictions.probabilities is None and model.raw.info.task is not Task.AUTOENCODING:
         for scatter in predicted_over_true(model.run.name, predictions):
             path = folder / f"predicted_over_true_{scatter.name}.png"
             draw(scatter).savefig(path, dpi=120)
@@ -55,23 +55,25 @@ def predict_files(folder: Path, model: TrainedModel, paths: Sequence[Path]) -> I
     Yields lines for people. Raises InputError with every file that the model cannot read.
     """
     from harness.inference.inputs import read_inputs
+    from harness.store.artifacts.trial_files import prediction_columns
 
     files = read_inputs(paths, model.raw)
     images = files.inputs.clone() if model.raw.info.is_image else None
-    predictions = _predictions(model, model.predict(files.inputs), None)
-    header, rows = _file_rows(files.names, predictions)
-    for name, *values in rows[:MAX_LINES]:
-        if predictions.probabilities is None:
-            yield f"{name}: " + ", ".join(f"{value:.6g}" for value in values)
-        else:
-            yield f"{name}: {values[0]} ({values[1]:.3f})"
-    if len(rows) > MAX_LINES:
-        yield f"… and {len(rows) - MAX_LINES} more"
+    predictions = _predictions(model, model.predict(files.inputs))
+    columns = prediction_columns(predictions, targets_known=False)
+    lines = [_line(predictions, row, columns) for row in range(min(len(files.names), MAX_LINES))]
+    for name, line in zip(files.names, lines, strict=False):
+        yield f"{name}: {line}"
+    if len(files.names) > MAX_LINES:
+        yield f"… and {len(files.names) - MAX_LINES} more"
     _make_folder(folder)
-    (folder / "predictions.csv").write_text(format_csv(header, rows), encoding="utf-8")
+    rows = zip(files.names, *columns.values(), strict=True)
+    text = format_csv(["input", *columns], rows)
+    (folder / "predictions.csv").write_text(text, encoding="utf-8")
     yield f"predictions: {folder / 'predictions.csv'}"
     if images is not None:
-        shown = [(images[i].numpy(), f"{row[1]}", None) for i, row in enumerate(rows[:MAX_IMAGES])]
+        captions = [_line(predictions, row, columns) for row in range(len(images[:MAX_IMAGES]))]
+        shown = [(images[i].numpy(), text, None) for i, text in enumerate(captions)]
         yield f"gallery:     {_draw_gallery(folder, model.run.name, shown)}"
 
 
@@ -90,32 +92,32 @@ def _metric_lines(metrics: Mapping[str, float], model: TrainedModel) -> Iterator
         yield "note: the data on this machine differs from the data that this run was trained on"
 
 
-def _predictions(model: TrainedModel, outputs: Tensor, targets: Tensor | None) -> Predictions:
-    """targets: None where they are unknown; the record then holds zeros."""
+def _predictions(model: TrainedModel, scores: ModelOutputs) -> Predictions:
     import torch
 
     from harness.core.records import TestOutputs
     from harness.store.artifacts.figures import predictions
 
-    info = model.raw.info
-    if targets is None:
-        shape = (len(outputs),) if info.class_names else (len(outputs), info.targets)
-        targets = torch.zeros(shape, dtype=torch.int64 if info.class_names else torch.float32)
-    inputs = torch.empty(0)
-    return predictions(info, TestOutputs({}, outputs.cpu(), targets.cpu(), inputs))
+    outputs = TestOutputs({}, scores.outputs.cpu(), scores.targets.cpu(), torch.empty(0))
+    return predictions(model.raw.info, outputs)
 
 
-def _file_rows(names: Sequence[str], predictions: Predictions) -> tuple[list[str], list[Any]]:
-    """Returns the header and the rows of the table of predictions on files."""
-    predicted, probabilities = predictions.predicted, predictions.probabilities
+def _line(predictions: Predictions, row: int, columns: Mapping[str, Sequence[object]]) -> str:
+    """Returns what is predicted of an example, for people."""
+    from harness.components.base import Task
+
+    probabilities = predictions.probabilities
+    if predictions.task is Task.AUTOENCODING:
+        return f"error {columns['error'][row]:.6g}"
     if probabilities is None:
-        n_targets = predicted.shape[1]
-        numbered = [f"predicted_{i + 1}" for i in range(n_targets)]
-        header = ["input", *(["predicted"] if n_targets == 1 else numbered)]
-        return header, [(n, *values) for n, values in zip(names, predicted.tolist(), strict=True)]
-    pairs = zip(names, predicted.tolist(), probabilities.max(axis=1).tolist(), strict=True)
-    rows = [(name, predictions.classes[number], round(p, 6)) for name, number, p in pairs]
-    return ["input", "predicted", "probability"], rows
+        return ", ".join(f"{value:.6g}" for value in predictions.predicted[row].tolist())
+    if predictions.task is Task.MULTILABEL:
+        of_labels = zip(
+            predictions.classes, predictions.predicted[row], probabilities[row], strict=True
+        )
+        return ", ".join(f"{name} ({p:.3f})" for name, has, p in of_labels if has) or "none"
+    number = predictions.predicted[row]
+    return f"{predictions.classes[number]} ({probabilities[row, number]:.3f})"
 
 
 def _make_folder(folder: Path) -> None:
@@ -126,28 +128,46 @@ def _make_folder(folder: Path) -> None:
 
 
 def _draw_test_gallery(folder: Path, model: TrainedModel, predictions: Predictions) -> Path:
-    """Draws test images with their predicted classes, mistakes first."""
+    """Draws test images with what is predicted of them, mistakes first."""
     import torch
 
+    from harness.store.artifacts.trial_files import prediction_columns
     from harness.training.batch_sources import InMemorySource, StreamingSource
 
-    correct = predictions.true == predictions.predicted
+    ranks = _errors(predictions) if predictions.probabilities is None else predictions.right
     # False sorts before True; equals stay in the split's order.
-    order = correct.argsort(kind="stable")[:MAX_IMAGES].tolist()
+    order = ranks.argsort(kind="stable")[:MAX_IMAGES].tolist()
     source = model.setup.data.test
     if isinstance(source, InMemorySource):
         images = source.stored[order].cpu()
     else:
         assert isinstance(source, StreamingSource)  # noqa: S101 - there are two kinds
         images = torch.stack([source.inputs[index] for index in order])
-    shown = []
-    for index, image in zip(order, images, strict=True):
-        caption = predictions.classes[predictions.predicted[index]]
-        if not correct[index]:
-            caption += f" (true: {predictions.classes[predictions.true[index]]})"
-        shown.append((image.numpy(), caption, bool(correct[index])))
-    mistakes = f"{int((~correct).sum())} mistakes on {len(predictions)} test images"
-    return _draw_gallery(folder, f"{model.run.name}\n{mistakes}, mistakes first", shown)
+    captions: list[tuple[str, bool | None]]
+    if predictions.probabilities is None:
+        columns = prediction_columns(predictions)
+        captions = [(_line(predictions, index, columns), None) for index in order]
+        subtitle = f"{len(predictions)} test images, the largest errors first"
+    else:
+        captions = [_caption(predictions, index) for index in order]
+        mistakes = int((~predictions.right).sum())
+        subtitle = f"{mistakes} mistakes on {len(predictions)} test images, mistakes first"
+    shown = [(image.numpy(), *of) for image, of in zip(images, captions, strict=True)]
+    return _draw_gallery(folder, f"{model.run.name}\n{subtitle}", shown)
+
+
+def _errors(predictions: Predictions) -> Any:
+    """Returns the negative of the mean squared error of each example, [N]."""
+    return -((predictions.predicted - predictions.true) ** 2).mean(axis=1)
+
+
+def _caption(predictions: Predictions, index: int) -> tuple[str, bool | None]:
+    """Returns what is predicted of an example, and whether it is right."""
+    caption = predictions.names(predictions.predicted[index])
+    is_right = bool(predictions.right[index])
+    if not is_right:
+        caption += f" (true: {predictions.names(predictions.true[index])})"
+    return caption, is_right
 
 
 def _draw_gallery(folder: Path, title: str, shown: Sequence[tuple[Any, str, bool | None]]) -> Path:
@@ -156,7 +176,13 @@ def _draw_gallery(folder: Path, title: str, shown: Sequence[tuple[Any, str, bool
 
     from matplotlib.figure import Figure
 
-    from harness.store.artifacts.figures import BLUE, NAME_CHARACTERS, ORANGE, plain
+    from harness.store.artifacts.figures import (
+        BLUE,
+        NAME_CHARACTERS,
+        ORANGE,
+        image_pixels,
+        plain,
+    )
 
     n_columns = min(8, len(shown))
     n_rows = ceil(len(shown) / n_columns)
@@ -169,8 +195,7 @@ def _draw_gallery(folder: Path, title: str, shown: Sequence[tuple[Any, str, bool
     for axes, (image, caption, correct) in zip(grid, shown, strict=False):
         mark, colour = marks[correct]
         pixels = image.astype("float64") / max(float(image.max()), 1.0)  # in [0, 1]
-        pixels = pixels[0] if len(pixels) == 1 else pixels[:3].transpose(1, 2, 0)
-        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
+        axes.imshow(image_pixels(pixels), cmap="gray", vmin=0, vmax=1)
         axes.set_title(mark + plain(caption, NAME_CHARACTERS), fontsize=8, color=colour)
     path = folder / "gallery.png"
     figure.savefig(path, dpi=120)

@@ -228,12 +228,13 @@ class TrainedModel:
         """Returns the outputs on the test split, which has the same examples as in training."""
         return self._outputs(self.setup.data.test)
 
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Returns the outputs [N, O] for inputs [N, …], given as the data set stores its own."""
+    def predict(self, inputs: Tensor) -> ModelOutputs:
+        """Returns the outputs for inputs [N, …], given as the data set stores its own. Targets are
+        all 0, or an autoencoder's inputs."""
         from harness.training.data import prepare_unseen
 
         source = prepare_unseen(self.setup.trial, self.data_root, self.setup.device, inputs)
-        return self._outputs(source).outputs.cpu()
+        return self._outputs(source)
 
     def _outputs(self, source: BatchSource) -> ModelOutputs:
         from harness.training.evaluation import evaluate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,10 +23,13 @@ Batch = tuple[Tensor, Tensor]
 
 
 class BatchSource(Protocol):
-    """The examples of one split on a device."""
+    """The examples of one split on a device.
+
+    targets: None for an autoencoder: those of a batch are its prepared inputs.
+    """
 
     @property
-    def targets(self) -> Tensor: ...
+    def targets(self) -> Tensor | None: ...
 
     def __len__(self) -> int: ...
 
@@ -52,14 +55,18 @@ class InMemorySource:
     """
 
     inputs: Tensor
-    targets: Tensor
+    targets: Tensor | None
     stored: Tensor
     prepare: ImageTransform | None
     device: torch.device
 
     @classmethod
     def of(
-        cls, inputs: Tensor, targets: Tensor, prepare: ImageTransform | None, device: torch.device
+        cls,
+        inputs: Tensor,
+        targets: Tensor | None,
+        prepare: ImageTransform | None,
+        device: torch.device,
     ) -> InMemorySource:
         """Moves examples to `device`; they stay on the CPU if they take more than half of the
         device's free memory."""
@@ -68,24 +75,25 @@ class InMemorySource:
             home = torch.device("cpu")
         moved = inputs.to(home)
         if prepare is not None and _prepared_bytes(moved, prepare) <= PREPARE_ONCE_BYTES:
-            return cls(_prepare_all(moved, prepare), targets.to(home), inputs, None, device)
-        return cls(moved, targets.to(home), inputs, prepare, device)
+            moved, prepare = _prepare_all(moved, prepare), None
+        return cls(moved, None if targets is None else targets.to(home), inputs, prepare, device)
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.inputs)
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        chosen: Sequence[slice | Tensor]
         if order is None:
-            pairs: Iterator[Batch] = zip(
-                self.inputs.split(size), self.targets.split(size), strict=True
-            )
+            chosen = [slice(start, start + size) for start in range(0, len(self), size)]
         else:
-            indices = order.to(self.inputs.device).split(size)
-            pairs = ((self.inputs[chosen], self.targets[chosen]) for chosen in indices)
-        for inputs, targets in pairs:
-            moved = inputs.to(self.device)
+            chosen = order.to(self.inputs.device).split(size)
+        for indices in chosen:
+            moved = self.inputs[indices].to(self.device)
             ready = self.prepare(moved) if self.prepare is not None else moved
-            yield ready, targets.to(self.device)
+            if self.targets is None:
+                yield ready, reconstructed(ready)
+            else:
+                yield ready, self.targets[indices].to(self.device)
 
     def first(self, n: int) -> Tensor:
         return self.stored[:n].clone()
@@ -100,11 +108,13 @@ class SubsetSource:
 
     source: InMemorySource
     indices: Tensor
-    targets: Tensor
+    targets: Tensor | None
 
     @classmethod
     def of(cls, source: InMemorySource, indices: Tensor) -> SubsetSource:
-        return cls(source, indices, source.targets[indices.to(source.targets.device)])
+        targets = source.targets
+        chosen = None if targets is None else targets[indices.to(targets.device)]
+        return cls(source, indices, chosen)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -121,12 +131,12 @@ class StreamingSource:
     """Examples that a DataLoader reads from disk, in the same order as from memory."""
 
     inputs: LazyInputs
-    targets: Tensor
+    targets: Tensor | None
     prepare: ImageTransform | None
     device: torch.device
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.inputs)
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
         from torch.utils.data import DataLoader
@@ -144,10 +154,19 @@ class StreamingSource:
         for inputs, chosen in zip(loader, indices.split(size), strict=True):
             moved = inputs.to(self.device, non_blocking=True)
             ready = self.prepare(moved) if self.prepare is not None else moved
-            yield ready, self.targets[chosen].to(self.device)
+            if self.targets is None:
+                yield ready, reconstructed(ready)
+            else:
+                yield ready, self.targets[chosen].to(self.device)
 
     def first(self, n: int) -> Tensor:
         return torch.stack([self.inputs[i] for i in range(min(n, len(self)))])
+
+
+def reconstructed(inputs: Tensor) -> Tensor:
+    """Returns an autoencoder's targets [B, features] of its prepared inputs: a copy, as an
+    augmentation may change the inputs in place."""
+    return inputs.flatten(1).clone()
 
 
 def _prepare_all(inputs: Tensor, prepare: ImageTransform) -> Tensor:

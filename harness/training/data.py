@@ -19,6 +19,7 @@ from harness.components.base import (
     Examples,
     RawData,
     SplitRule,
+    Task,
 )
 from harness.components.shared.column_statistics import StandardScaler, fill_values, to_float32
 from harness.components.shared.splitting import training_size, validation_size
@@ -88,10 +89,10 @@ def prepare_unseen(
     raw = load_dataset(trial.dataset, data_root)
     seed = trial.seed if _depends_on_seed(trial, data_root) else None
     train = _split(raw, trial.val_fraction, seed)["train"]
-    shape, kind = (
-        ((), torch.int64) if raw.info.class_names else ((raw.info.targets,), torch.float32)
-    )
-    examples = Examples(inputs, torch.zeros((len(inputs), *shape), dtype=kind))
+    kind = torch.int64 if raw.info.task.is_classification else torch.float32
+    shape = (len(inputs), *raw.info.target_shape)
+    # Stays small where nobody reads it: an autoencoder's targets are its inputs.
+    examples = Examples(inputs, torch.zeros((), dtype=kind).expand(shape))
     return _source(raw, _preprocess(raw, {"train": train, "test": examples})["test"], device)
 
 
@@ -182,9 +183,10 @@ def _all_in_memory(splits: Splits) -> bool:
 
 
 def _source(raw: RawData, examples: Examples, device: torch.device) -> BatchSource:
+    targets = None if raw.info.task is Task.AUTOENCODING else examples.targets
     if isinstance(examples.inputs, Tensor):
-        return InMemorySource.of(examples.inputs, examples.targets, raw.prepare, device)
-    return StreamingSource(examples.inputs, examples.targets, raw.prepare, device)
+        return InMemorySource.of(examples.inputs, targets, raw.prepare, device)
+    return StreamingSource(examples.inputs, targets, raw.prepare, device)
 
 
 def _split(raw: RawData, val_fraction: float, seed: int | None) -> dict[str, Examples]:
@@ -203,7 +205,8 @@ def _test_split(raw: RawData, seed: int | None) -> tuple[Examples, Examples]:
     counts = {"": len(raw.train)}
     if rule.stratify:
         sizes = raw.train.targets.bincount(minlength=raw.info.classes).tolist()
-        counts = dict(zip(raw.info.class_names, sizes, strict=True))
+        names = raw.info.class_names or map(str, range(len(sizes)))  # An autoencoder has none.
+        counts = dict(zip(names, sizes, strict=True))
     training_size(rule, counts)
     if rule.test_fraction == 0:
         return raw.train, raw.train

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from harness.components.base import Metric
 from harness.training.batch_sources import BatchSource
-from harness.training.setup import TrainingSetup
+from harness.training.setup import TrainingContext, TrainingSetup
 
 
 class ModelOutputs(NamedTuple):
     """A model's outputs [N, O] in float32 on N examples, their losses [N], and targets [N] or
-    [N, T]; for the models of a stack [K, N, …]."""
+    [N, T]; for the models of a stack [K, N, …]. Outputs of a batch are as the model returns them;
+    those of a split are as metrics take them (see `Loss.predict`)."""
 
     outputs: Tensor
     losses: Tensor
@@ -26,6 +27,12 @@ class ModelOutputs(NamedTuple):
 def concatenate(batches: Sequence[ModelOutputs], dim: int = 0) -> ModelOutputs:
     """Returns the outputs of all batches. dim: that of the examples."""
     return ModelOutputs(*(torch.cat(tensors, dim) for tensors in zip(*batches, strict=True)))
+
+
+def predictions(batches: Sequence[ModelOutputs], context: TrainingContext) -> ModelOutputs:
+    """Returns the outputs of all batches, as metrics take them."""
+    joined = concatenate(batches, context.examples_dim)
+    return joined._replace(outputs=context.predict(joined.outputs))
 
 
 def mean_loss(losses: Tensor) -> Tensor:
@@ -47,7 +54,7 @@ def evaluate(setup: TrainingSetup, source: BatchSource) -> ModelOutputs:
             logits = setup.model(inputs).float()
             batches.append(ModelOutputs(logits, setup.loss(logits, targets), targets))
     setup.model.train()
-    return concatenate(batches)
+    return predictions(batches, setup)
 
 
 def compute_metrics(

@@ -24,19 +24,17 @@ from harness.training.checkpoint import (
 from harness.training.evaluation import (
     ModelOutputs,
     compute_metrics,
-    concatenate,
     evaluate,
     mean_loss,
+    predictions,
 )
 from harness.training.learning_rate import LearningRate
 from harness.training.resources import ResourceMeter
-from harness.training.setup import TrainingContext, TrainingSetup
+from harness.training.setup import STORED_INPUTS, TrainingContext, TrainingSetup
 
 FINITE_CHECK_BATCHES = 200
 """Within an epoch the loss is checked every this many batches: a diverged trial of long epochs
 stops early, and the loop does not wait for the device at every batch."""
-STORED_INPUTS = 64
-"""Test inputs that are stored with a trial's test outputs."""
 
 
 class Diverged(Exception):
@@ -149,7 +147,7 @@ def _train_epoch(
                 set_random_states(setup.device, augmenting, states)
                 meter.start()
     meter.train_seconds += meter.lap()
-    trained = concatenate(partial.batches)
+    trained = predictions(partial.batches, setup)
     if trial.log_every:
         means = [float(mean_loss(batch.losses)) for batch in partial.batches[:: trial.log_every]]
         yield batch_losses(trial, epoch, len(order), means)
@@ -234,7 +232,7 @@ def _test_outputs(setup: TrainingSetup, test: ModelOutputs) -> TestOutputs:
     }
     return TestOutputs(
         state_dict=weights,
-        outputs=test.outputs.cpu(),
-        targets=test.targets.cpu(),
+        outputs=test.outputs[: setup.stored_outputs].cpu(),
+        targets=test.targets[: setup.stored_outputs].cpu(),
         inputs=setup.data.test.first(STORED_INPUTS),
     )

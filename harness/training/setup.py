@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from harness.components.base import Horizon, LossFunction, Metric
+from harness.components.base import Horizon, LossFunction, Metric, Task
 from harness.components.registry import components, find
 from harness.core.errors import InputError
 from harness.core.seeding import stream_seed
@@ -21,6 +21,9 @@ from harness.training.data import Splits, load_splits
 from harness.training.learning_rate import LearningRate
 from harness.training.planned_files import load_planned
 
+STORED_INPUTS = 64
+"""Test inputs that are stored with a trial's test outputs."""
+
 
 class TrainingContext(ABC):
     """What a single trial and a stack of trials need alike.
@@ -28,7 +31,8 @@ class TrainingContext(ABC):
     trial: the first of a stack. metrics: computed at each evaluation. all_metrics: every registered
     metric that is defined for this data, computed at the end. autocast: the context for forward
     passes in training, at the trial's precision; it can be entered again. examples: the size of
-    each split. parameter_count: of one trial's model.
+    each split. parameter_count: of one trial's model. stored_outputs: how many of the test outputs
+    are stored; None for all. Those of an autoencoder are as many values as the data.
 
     checkpoint_format: raised when older checkpoints can no longer be read. examples_dim: the
     dimension of a batch's outputs that counts examples.
@@ -52,6 +56,8 @@ class TrainingContext(ABC):
         evaluated = data.evaluated().items()
         self.examples = {"train": len(data.train)} | {k: len(v) for k, v in evaluated}
         self.steps_per_epoch = -(-len(data.train) // trial.batch_size)
+        is_autoencoder = data.info.task is Task.AUTOENCODING
+        self.stored_outputs = STORED_INPUTS if is_autoencoder else None
         self.horizon = Horizon(trial.epochs, self.steps_per_epoch)
 
     @abstractmethod
@@ -69,6 +75,13 @@ class TrainingContext(ABC):
             "parameters": self.parameter_count,
             "examples": self.examples,
         }
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Returns what metrics take, […, O], of what models return for the examples of a split."""
+        if outputs.ndim > self.examples_dim + 2:
+            outputs = outputs.flatten(self.examples_dim + 1)
+        predict = self.trial.loss.component.predict
+        return outputs if predict is None else predict(outputs)
 
     def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         """Applies the trial's augmentations to a batch, one after another."""

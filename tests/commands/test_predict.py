@@ -457,13 +457,15 @@ def test_all_bad_files_are_reported_at_once(
 
 def test_class_names_cannot_act_as_formulas(tmp_path: Path) -> None:
     from harness.core.text import format_csv
-    from harness.inference.outputs import _file_rows
     from harness.store.artifacts.figures import Predictions
+    from harness.store.artifacts.trial_files import prediction_columns
 
     found = Predictions(np.zeros(1), np.zeros(1, int), np.ones((1, 1)), ("=cmd()",))
 
-    assert "'=cmd()" in format_csv(*_file_rows(["=x.png"], found))
-    assert "'=x.png" in format_csv(*_file_rows(["=x.png"], found))
+    columns = prediction_columns(found, targets_known=False)
+    text = format_csv(["input", *columns], [("=x.png", *(c[0] for c in columns.values()))])
+    assert "'=cmd()" in text
+    assert "'=x.png" in text
 
 
 def test_help_needs_no_heavy_library() -> None:

@@ -66,14 +66,20 @@ def test_loads_what_it_describes(dataset, given, synthetic_root, data_root) -> N
         ready = raw.prepare(inputs) if raw.prepare else inputs.float()
         assert ready.dtype == torch.float32
         assert ready.shape == (len(examples), *info.shape)
-        if info.task is Task.REGRESSION:
+        if info.task is Task.AUTOENCODING:
+            assert info.targets == info.features
+        elif not info.task.is_classification:
             assert examples.targets.dtype == torch.float32
             assert examples.targets.shape == (len(examples), info.targets)
+            assert (info.task is Task.MULTILABEL) == (info.classes == info.targets)
+            if info.task is Task.MULTILABEL:
+                assert set(examples.targets.unique().tolist()) <= {0, 1}
         else:
             assert examples.targets.dtype == torch.int64
             assert examples.targets.shape == (len(examples),)
             assert set(examples.targets.tolist()) <= set(range(info.classes))
-            assert (info.task is Task.BINARY) == (info.classes == 2)
+            is_binary = info.classes == 2 and info.task is not Task.ORDINAL
+            assert (info.task is Task.BINARY) == is_binary
     again = dataset.load(options, root)
     assert torch.equal(again.train.targets, raw.train.targets)
     assert dataset.fingerprint(options, root) == checksum

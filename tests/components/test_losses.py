@@ -11,13 +11,18 @@ from torch.nn import functional
 
 from harness.components.base import DataInfo, Loss, Task
 from harness.components.losses.classification import FEW_CLASSES, MANY_EXAMPLES
+from harness.components.shared.metrics import median_classes
 from harness.experiment.trial import Choice
 from tests.support import registered
 
 INFOS = {
     Task.MULTICLASS: DataInfo(Task.MULTICLASS, (6,), ("a", "b", "c", "d")),
     Task.BINARY: DataInfo(Task.BINARY, (6,), ("no", "yes")),
+    Task.ORDINAL: DataInfo(Task.ORDINAL, (6,), ("low", "middle", "high", "top")),
+    Task.MULTILABEL: DataInfo(Task.MULTILABEL, (6,), ("a", "b", "c"), targets=3),
     Task.REGRESSION: DataInfo(Task.REGRESSION, (6,), targets=3),
+    Task.COUNT: DataInfo(Task.COUNT, (6,), targets=3),
+    Task.AUTOENCODING: DataInfo(Task.REGRESSION, (6,), ("a", "b")).for_task("autoencoding"),
 }
 EXAMPLES = 5
 
@@ -37,10 +42,13 @@ def outputs_and_targets(choice: Choice[Loss], task: Task) -> tuple[torch.Tensor,
     info = INFOS[task]
     width = choice.component.outputs(info)
     outputs = 2 * torch.randn(EXAMPLES, width, generator=generator, dtype=torch.float64)
-    if task is Task.REGRESSION:
-        targets = torch.randn(EXAMPLES, info.targets, generator=generator, dtype=torch.float64)
-    else:
-        targets = torch.randint(info.classes, (EXAMPLES,), generator=generator)
+    if task.is_classification:
+        return outputs, torch.randint(info.classes, (EXAMPLES,), generator=generator)
+    targets = torch.randn(EXAMPLES, info.targets, generator=generator, dtype=torch.float64)
+    if task is Task.MULTILABEL:
+        targets = (targets > 0).double()
+    elif task is Task.COUNT:
+        targets = (3 * targets).abs().floor()
     return outputs, targets
 
 
@@ -97,7 +105,7 @@ def test_float32_as_training_gives_it(choice, task) -> None:
     loss = choice.component.build(choice.options)
     outputs, targets = outputs_and_targets(choice, task)
     expected = loss(outputs, targets)
-    targets = targets.float() if task is Task.REGRESSION else targets
+    targets = targets if task.is_classification else targets.float()
     single = loss(outputs.float(), targets)
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), expected, rtol=1e-5, atol=1e-6)
@@ -259,7 +267,104 @@ def test_options_out_of_range_are_refused(name, options) -> None:
         ("perceptron", Task.MULTICLASS, 4),
         ("perceptron", Task.BINARY, 1),
         ("mse", Task.REGRESSION, 3),
+        ("mse", Task.AUTOENCODING, 6),
+        ("bce", Task.MULTILABEL, 3),
+        ("cross_entropy", Task.ORDINAL, 4),
+        ("corn", Task.ORDINAL, 3),
+        ("coral", Task.ORDINAL, 3),
+        ("poisson", Task.COUNT, 3),
     ],
 )
 def test_says_how_many_outputs_it_wants(name, task, wanted) -> None:
     assert choose(name).component.outputs(INFOS[task]) == wanted
+
+
+# Labels, ordered classes, counts and reconstructions
+
+
+def test_bce_of_labels_is_torchs() -> None:
+    outputs, targets = outputs_and_targets(choose("bce"), Task.MULTILABEL)
+    expected = functional.binary_cross_entropy_with_logits(outputs, targets)
+    torch.testing.assert_close(make("bce")(outputs, targets).mean(), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1, 2, 3), (6, 1)])
+def test_an_autoencoder_may_return_its_inputs_shape(shape) -> None:
+    outputs, targets = outputs_and_targets(choose("mse"), Task.AUTOENCODING)
+    shaped = outputs.view(EXAMPLES, *shape)
+    torch.testing.assert_close(make("mse")(shaped, targets), make("mse")(outputs, targets))
+
+
+def probabilities(name: str, logits: torch.Tensor) -> torch.Tensor:
+    predict = choose(name).component.predict
+    assert predict is not None
+    return predict(logits).exp()
+
+
+@pytest.mark.parametrize("name", ["corn", "coral"])
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_ordered_classes_have_probabilities_whatever_the_logits(name, classes) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(3, 50, classes - 1, generator=generator)
+    logits[0, 0], logits[0, 1] = 90.0, -90.0
+    found = probabilities(name, logits)
+    assert found.shape == (3, 50, classes)
+    assert (found >= 0).all()
+    torch.testing.assert_close(found.sum(-1), torch.ones(3, 50))
+
+
+def test_corn_is_the_likelihood_of_its_probabilities() -> None:
+    outputs, targets = outputs_and_targets(choose("corn"), Task.ORDINAL)
+    expected = -probabilities("corn", outputs).log().gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(make("corn")(outputs, targets), expected)
+
+
+def test_corn_and_coral_by_hand() -> None:
+    """Class 1 of 3: above 0 and not above 1. For class 0, CORN asks for one border."""
+    logits = torch.tensor([[0.5, -1.0], [0.5, -1.0]], dtype=torch.float64)
+    below, above = math.log1p(math.exp(0.5)), math.log1p(math.exp(-0.5))
+    not_second = math.log1p(math.exp(-1.0))
+    targets = torch.tensor([1, 0])
+    corn = [above + not_second, below]
+    coral = [above + not_second, below + not_second]
+    torch.testing.assert_close(make("corn")(logits, targets), torch.tensor(corn).double())
+    torch.testing.assert_close(make("coral")(logits, targets), torch.tensor(coral).double())
+
+
+def test_corals_median_counts_the_logits_above_zero_in_any_order() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(200, 4, generator=generator)
+    found = median_classes(probabilities("coral", logits).log().unsqueeze(0))[0]
+    assert found.tolist() == (logits > 0).sum(1).tolist()
+
+
+def test_two_ordered_classes_cost_what_two_classes_do() -> None:
+    z, targets = torch.tensor([[-1.5], [0.3], [4.0]]), torch.tensor([0, 1, 0])
+    for name in ("corn", "coral"):
+        torch.testing.assert_close(make(name)(z, targets), make("bce")(z, targets))
+
+
+def test_poisson_is_torchs_distribution() -> None:
+    outputs, targets = outputs_and_targets(choose("poisson"), Task.COUNT)
+    expected = -torch.distributions.Poisson(outputs.exp()).log_prob(targets).mean(1)
+    torch.testing.assert_close(make("poisson")(outputs, targets), expected)
+
+
+@pytest.mark.parametrize("dispersion", [0.05, 1.0, 7.0])
+def test_negative_binomial_is_scipys_distribution(dispersion) -> None:
+    from scipy.stats import nbinom
+
+    outputs, targets = outputs_and_targets(choose("negative_binomial"), Task.COUNT)
+    mean, size = outputs.exp().numpy(), 1 / dispersion
+    expected = -nbinom.logpmf(targets.numpy(), size, size / (size + mean)).mean(1)
+    found = make("negative_binomial", dispersion=dispersion)(outputs, targets)
+    torch.testing.assert_close(found, torch.from_numpy(expected))
+
+
+def test_counts_are_predicted_by_their_expectation() -> None:
+    for name in ("poisson", "negative_binomial"):
+        predict = choose(name).component.predict
+        assert predict is not None
+        torch.testing.assert_close(
+            predict(torch.tensor([[0.0, 1.0]])).log(), torch.tensor([[0.0, 1]])
+        )

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from sklearn import metrics as reference
 
 from harness.components.base import Metric, Task
+from harness.components.metrics import regression
 from harness.components.metrics.classification import confusion_matrices
 from harness.components.metrics.roc_auc import log_odds
-from harness.components.shared.metrics import predicted_classes
+from harness.components.shared.metrics import median_classes, predicted_classes
 from tests.support import registered
 
 METRICS = registered(Metric)
@@ -44,6 +45,38 @@ def regressions(draw):
     values = st.floats(-100, 100, width=32)
     both = draw(st.lists(values, min_size=2 * n * targets, max_size=2 * n * targets))
     return torch.tensor(both).float().reshape(2, n, targets).unbind()
+
+
+@st.composite
+def labellings(draw):
+    """Logits and labels, [N, L] each."""
+    labels = draw(st.integers(1, 4))
+    n = draw(st.integers(1, 20))
+    logits = draw(st.lists(st.integers(-3, 3), min_size=n * labels, max_size=n * labels))
+    true = draw(st.lists(st.booleans(), min_size=n * labels, max_size=n * labels))
+    return (torch.tensor(values).float().reshape(n, labels) for values in (logits, true))
+
+
+@st.composite
+def counts(draw):
+    """Expected counts above 0 and counts, [N, T] each."""
+    targets = draw(st.integers(1, 3))
+    n = draw(st.integers(1, 20))
+    expected = st.floats(0.125, 100, width=32)
+    both = [
+        draw(st.lists(of, min_size=n * targets, max_size=n * targets))
+        for of in (expected, st.integers(0, 50))
+    ]
+    return (torch.tensor(values).float().reshape(n, targets) for values in both)
+
+
+def cases_of(metric: Metric) -> st.SearchStrategy[tuple[torch.Tensor, torch.Tensor]]:
+    """Outputs and targets of a task of the metric's."""
+    if metric.tasks & {Task.MULTICLASS, Task.ORDINAL}:
+        return classifications(fewest=6 if metric.name == "top5" else 1)
+    if Task.MULTILABEL in metric.tasks:
+        return labellings()
+    return regressions() if Task.REGRESSION in metric.tasks else counts()
 
 
 def predicted(outputs: torch.Tensor) -> np.ndarray:
@@ -186,22 +219,28 @@ def test_targets_of_another_shape_are_refused_not_broadcast(name) -> None:
 @pytest.mark.parametrize("name", METRICS)
 @pytest.mark.parametrize("outputs", [torch.zeros(0, 6), torch.full((3, 6), torch.nan)])
 def test_nan_without_examples_and_for_outputs_that_are_not_finite(name, outputs) -> None:
-    regression = Task.REGRESSION in METRICS[name].tasks
-    targets = torch.zeros(len(outputs), 6) if regression else torch.zeros(len(outputs)).long()
+    of_classes = any(task.is_classification for task in METRICS[name].tasks)
+    targets = torch.zeros(len(outputs)).long() if of_classes else torch.zeros(len(outputs), 6)
     assert math.isnan(measure(name, outputs, targets))
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_a_perfect_prediction_is_better_than_one_that_is_always_wrong(name) -> None:
+PAIRS = [(name, task) for name, metric in METRICS.items() for task in sorted(metric.tasks)]
+
+
+@pytest.mark.parametrize(("name", "task"), PAIRS)
+def test_a_perfect_prediction_is_better_than_one_that_is_always_wrong(name, task) -> None:
     """Directions are right: a perfect prediction against one that is always wrong."""
     metric = METRICS[name]
-    if Task.REGRESSION in metric.tasks:
-        targets = torch.arange(12.0)[:, None]
-        perfect, wrong = targets, -targets
-    else:
+    if task.is_classification:
         targets = torch.arange(12) % 6
-        perfect = torch.nn.functional.one_hot(targets, 6).float()
-        wrong = -perfect
+        perfect = 5 * torch.nn.functional.one_hot(targets, 6).float()
+        wrong = perfect.flip(1)
+    elif task is Task.MULTILABEL:
+        targets = (torch.arange(12)[:, None] % torch.tensor([2, 3]) == 0).float()
+        perfect, wrong = 2 * targets - 1, 1 - 2 * targets
+    else:
+        targets = torch.arange(1.0, 12)[:, None]
+        perfect, wrong = targets, 50 * targets.flip(0)
     sign = 1 if metric.direction == "max" else -1
     assert sign * metric.compute(perfect, targets) > sign * metric.compute(wrong, targets)
 
@@ -214,9 +253,109 @@ def test_each_task_has_metrics_it_records_by_default() -> None:
     assert defaults == {
         Task.MULTICLASS: {"accuracy"},
         Task.BINARY: {"accuracy"},
+        Task.ORDINAL: {"qwk", "rank_mae"},
+        Task.MULTILABEL: {"mean_average_precision", "micro_f1"},
         Task.REGRESSION: {"r2", "rmse"},
+        Task.COUNT: {"mae", "rmse"},
+        Task.AUTOENCODING: {"mae", "mse"},
     }
     assert all(metric.default_for <= metric.tasks for metric in METRICS.values())
+
+
+# Labels
+
+
+@SETTINGS
+@given(labellings())
+def test_metrics_of_labels_are_scikit_learns(case) -> None:
+    outputs, targets = case
+    true, found = targets.numpy(), (outputs > 0).numpy()
+    if true.shape[1] == 1:  # scikit-learn takes one column as two classes.
+        true, found = (np.concatenate([values, values], 1) for values in (true, found))
+        outputs, targets = outputs.repeat(1, 2), targets.repeat(1, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        macro = reference.precision_recall_fscore_support(
+            true, found, average="macro", zero_division=0
+        )
+        expected = {
+            **dict(zip(("precision", "recall", "f1"), macro, strict=False)),
+            "micro_f1": reference.f1_score(true, found, average="micro", zero_division=0),
+            "subset_accuracy": reference.accuracy_score(true, found),
+            "label_accuracy": 1 - reference.hamming_loss(true, found),
+            "mean_average_precision": np.mean(
+                [
+                    reference.average_precision_score(t, s)
+                    for t, s in zip(true.T, outputs.T, strict=True)
+                ]
+            ),
+            "roc_auc": np.mean(
+                [one_auc(targets[:, c] > 0, outputs[:, c]) for c in range(true.shape[1])]
+            ),
+        }
+    for name, value in expected.items():
+        assert measure(name, outputs, targets) == pytest.approx(value, nan_ok=True), name
+
+
+def test_every_metric_of_labels_is_compared() -> None:
+    names = {name for name, metric in METRICS.items() if Task.MULTILABEL in metric.tasks}
+    assert names == {
+        *("precision", "recall", "f1", "micro_f1", "subset_accuracy", "label_accuracy"),
+        *("mean_average_precision", "roc_auc"),
+    }
+
+
+# Ordered classes and counts
+
+
+@SETTINGS
+@given(classifications(fewest=2))
+def test_metrics_of_ranks_are_scikit_learns(case) -> None:
+    outputs, targets = case
+    below = outputs.double().softmax(1).cumsum(1)[:, :-1].numpy()
+    ranks = (below < 0.5 - 1e-6).sum(1)
+    labels = range(outputs.shape[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kappa = reference.cohen_kappa_score(targets, ranks, labels=labels, weights="quadratic")
+    assert measure("qwk", outputs, targets) == pytest.approx(kappa, nan_ok=True, abs=1e-12)
+    mae = reference.mean_absolute_error(targets, ranks)
+    assert measure("rank_mae", outputs, targets) == pytest.approx(mae)
+    accuracy = reference.accuracy_score(targets, ranks)
+    assert measure("rank_accuracy", outputs, targets) == pytest.approx(accuracy)
+
+
+def test_the_median_of_ordered_classes_need_not_be_the_likeliest() -> None:
+    logits = torch.tensor([[0.4, 0.3, 0.3], [0.5, 0.0, 0.5], [0.1, 0.1, 0.8]]).log()
+    assert median_classes(logits[None])[0].tolist() == [1, 0, 2]
+
+
+@SETTINGS
+@given(counts())
+def test_poisson_deviance_is_scikit_learns(case) -> None:
+    outputs, targets = case
+    each = [
+        reference.mean_poisson_deviance(t, o)
+        for t, o in zip(targets.double().T, outputs.double().T, strict=True)
+    ]
+    assert measure("poisson_deviance", outputs, targets) == pytest.approx(np.mean(each), abs=1e-9)
+
+
+def test_poisson_deviance_is_undefined_for_expected_counts_of_zero_or_less() -> None:
+    targets = torch.ones(2, 1)
+    for expected in (0.0, -1.0):
+        outputs = torch.tensor([[expected], [1.0]])
+        assert math.isnan(measure("poisson_deviance", outputs, targets))
+
+
+@pytest.mark.parametrize("name", ["mae", "mse"])
+def test_errors_of_many_values_are_summed_in_parts(name, monkeypatch) -> None:
+    outputs, targets = torch.randn(2, 3, 11, 4)
+    metric = METRICS[name].stacked
+    assert metric is not None
+    expected = metric(outputs, targets)
+    monkeypatch.setattr(regression, "AT_ONCE", 50)
+    torch.testing.assert_close(metric(outputs, targets), expected)
 
 
 # What metrics share
@@ -268,10 +407,7 @@ def test_stacked_agrees_with_compute(name, data) -> None:
     metric = METRICS[name]
     if metric.stacked is None:
         pytest.skip("computed model by model")
-    if Task.REGRESSION in metric.tasks:
-        outputs, targets = data.draw(regressions())
-    else:
-        outputs, targets = data.draw(classifications(fewest=6 if name == "top5" else 1))
+    outputs, targets = data.draw(cases_of(metric))
     places = torch.randperm(len(targets), generator=torch.Generator().manual_seed(len(targets)))
     many = torch.stack([outputs, outputs[places], torch.full_like(outputs, torch.nan)])
     wanted = torch.stack([targets, targets, targets])

@@ -133,7 +133,7 @@ def test_image_grid_marks_right_and_wrong_predictions(
     assert record.captions[wrong] == (
         f"class {found.predicted[wrong]} (true: class {found.true[wrong]})"
     )
-    assert f"the first 24 of 40 test images, {sum(record.right)} right" in record.title
+    assert f"the first 24 of 40 test images, {record.right.count(True)} right" in record.title
 
 
 def test_image_grid_of_few_images() -> None:

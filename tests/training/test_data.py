@@ -77,6 +77,8 @@ def test_seeds_share_their_examples_and_see_what_a_copy_would_hold(
     assert copied.val is not None
     for one, other in ((second.train, copied.train), (second.val, copied.val)):
         assert len(one) == len(other)
+        assert one.targets is not None
+        assert other.targets is not None
         assert torch.equal(one.targets, other.targets)
         assert torch.equal(one.first(5), other.first(5))
         for order in (None, torch.randperm(len(one))):
@@ -95,6 +97,7 @@ def test_a_null_split_seed_follows_the_trials_seed(data_root: Path) -> None:
 
 def test_stratified_splits_keep_the_classes_proportions(data_root: Path) -> None:
     data = cut(data_root, dataset={**IRIS, "stratify": True, "test_fraction": 0.2})
+    assert data.test.targets is not None
     assert torch.bincount(data.test.targets).tolist() == [10, 10, 10]
 
 

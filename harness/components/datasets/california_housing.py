@@ -46,7 +46,8 @@ class CaliforniaHousingOptions(TableOptions):
 
 def info(options: CaliforniaHousingOptions, root: Path) -> DataInfo:
     examples = training_size(options.split_rule(), {"": ROWS})
-    return DataInfo(Task.REGRESSION, (COLUMNS - 1,), examples=examples)
+    described = DataInfo(Task.REGRESSION, (COLUMNS - 1,), examples=examples)
+    return described.for_task(options.task)
 
 
 def fingerprint(options: CaliforniaHousingOptions, root: Path) -> str:

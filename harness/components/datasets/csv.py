@@ -15,28 +15,48 @@ from harness.components.base import (
     Names,
     RawData,
     TableColumns,
+    Task,
     file_option,
+    new_option,
 )
 from harness.components.shared import dataframes, tables
-from harness.components.shared.column_statistics import StandardScaler, check_targets, to_float32
+from harness.components.shared.column_statistics import StandardScaler, to_float32
 from harness.components.shared.data_files import cached_by_file, missing_file, sha256
 from harness.components.shared.dataframes import CSVFile
-from harness.components.shared.splitting import SPLITTING, training_size
-from harness.components.shared.tables import ClassTableOptions, sklearn_data_folder, table_examples
+from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions, training_size
+from harness.components.shared.tables import (
+    StandardiseOptions,
+    sklearn_data_folder,
+    table_examples,
+)
+from harness.components.shared.targets import Targets, encode_targets, read_targets
 from harness.core.errors import InputError, Problem
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+CSVTask = Literal[
+    "auto",
+    "classification",
+    "ordinal",
+    "multilabel",
+    "regression",
+    "count",
+    "autoencoding",
+]
 
-class CSVOptions(ClassTableOptions):
+
+class CSVOptions(StandardiseOptions, StratifiedSplitOptions):
     path: str = file_option(
         "",
         "the file, absolute, beside the experiment file, or below the data folder; its first line "
         "names the columns",
     )
-    target: str = Field("", description="the column to predict")
+    target: str | Names = Field(
+        "",
+        description="the column to predict, or a list: of numbers, or of 0 and 1 for labels",
+    )
     numeric: Names = Field((), description="columns to read as numbers; the others by their type")
     categorical: Names = Field(
         (), description="columns of categories, one-hot encoded; the others by their type"
@@ -44,8 +64,13 @@ class CSVOptions(ClassTableOptions):
     ignore: Names = Field((), description="columns to leave out")
     separator: str = Field(",", min_length=1, max_length=1, description="between columns")
     decimal: str = Field(".", min_length=1, max_length=1, description="the decimal point")
-    task: Literal["auto", "classification", "regression"] = Field(
-        "auto", description="auto: text, booleans and up to 20 distinct whole numbers are classes"
+    task: CSVTask = Field(
+        "auto",
+        description="auto: text, booleans and up to 20 distinct whole numbers are classes, and "
+        "several targets of 0 and 1 are labels. autoencoding: to reconstruct the inputs",
+    )
+    order: Names = new_option(
+        (), "the classes of task: ordinal, from the lowest to the highest; by default as numbers"
     )
     missing: Literal["error", "drop", "mean", "median"] = Field(
         "error",
@@ -53,10 +78,16 @@ class CSVOptions(ClassTableOptions):
         "or median (categories: with the most frequent)",
     )
 
+    def targets(self) -> tuple[str, ...]:
+        """Returns the columns to predict."""
+        if isinstance(self.target, str):
+            return (self.target,) if self.target else ()
+        return self.target
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedTable:
-    """inputs: [N, features] float64, NaN where missing. targets: [N] int64 or [N, 1] float64."""
+    """inputs: [N, features] float64, NaN where missing. targets: [N] int64 or [N, T] float64."""
 
     info: DataInfo
     columns: TableColumns
@@ -129,38 +160,58 @@ def _encode(file: CSVFile, options: CSVOptions) -> EncodedTable:
     import numpy as np
 
     frame = file.read(options.categorical)
-    if not options.target:
-        names = ", ".join(frame.columns)
-        raise InputError(Problem("target is not set", hint=f"the columns are: {names}"))
+    names = options.targets()
+    if not names and options.task != "autoencoding":
+        listed = ", ".join(frame.columns)
+        raise InputError(Problem("target is not set", hint=f"the columns are: {listed}"))
     problems = dataframes.check_columns(
         frame,
-        options.target,
+        names,
         numeric=options.numeric,
         categorical=options.categorical,
         ignore=options.ignore,
     )
     if problems:
         raise InputError(problems)
-    target = options.target
-    frame[target] = dataframes.read_target(frame[target], options.task, file.text)
+    read_targets(frame, names, options.task, file.text)
     frame = _without_missing(frame.drop(columns=list(options.ignore)), options)
-    task, targets, classes = dataframes.encode_target(frame[target], options.task, file.text)
-    if not classes:
-        check_targets(targets, target)
-    if options.stratify and not task.is_classification:
-        raise InputError("stratify: a regression has no classes")
-    features = frame.drop(columns=target)
+    targets = _targets(frame, options, file)
+    features = frame.drop(columns=list(names))
     columns = dataframes.describe_columns(features, options.numeric, options.categorical)
     inputs = dataframes.encode_inputs(features, columns, file.text)
     if not options.standardise and not np.isnan(inputs).any():
         deviation = StandardScaler.fit(inputs).original_deviation
         to_float32(inputs, columns.inputs, deviation)
-    counts = {"": len(targets)}
-    if classes:
-        counts = dict(zip(classes, np.bincount(targets).tolist(), strict=True))
+    counts = {"": len(inputs)}
+    if targets.task.is_classification:
+        counts = dict(zip(targets.class_names, np.bincount(targets.values).tolist(), strict=False))
     examples = training_size(options.split_rule(), counts)
-    data_info = DataInfo(task, (len(columns.inputs),), classes, examples=examples)
-    return EncodedTable(data_info, columns, inputs, targets)
+    data_info = DataInfo(
+        targets.task,
+        (len(columns.inputs),),
+        targets.class_names,
+        targets=1 if targets.values.ndim == 1 else targets.values.shape[1],
+        examples=examples,
+    ).for_task(options.task)
+    return EncodedTable(data_info, columns, inputs, targets.values)
+
+
+def _targets(frame: pd.DataFrame, options: CSVOptions, file: CSVFile) -> Targets:
+    """Returns the targets; an autoencoder's are its inputs, so that its columns serve to stratify
+    alone."""
+    import numpy as np
+
+    task: str = options.task
+    if task == "autoencoding":
+        if not options.stratify or not options.targets():
+            return Targets(Task.REGRESSION, np.zeros((len(frame), 1)))
+        task = "classification"
+    targets = encode_targets(frame, options.targets(), task, options.order, file.text)
+    if options.stratify and not targets.task.is_classification:
+        several = targets.task is Task.MULTILABEL
+        of = "an example has several labels" if several else f"a {targets.task} has no classes"
+        raise InputError(f"stratify: {of}")
+    return targets
 
 
 def _without_missing(frame: pd.DataFrame, options: CSVOptions) -> pd.DataFrame:
@@ -171,7 +222,7 @@ def _without_missing(frame: pd.DataFrame, options: CSVOptions) -> pd.DataFrame:
             raise InputError("missing: drop leaves no row")
         return frame
     # The imputer fills inputs, but not the target.
-    names = frame.columns if options.missing == "error" else [options.target]
+    names = frame.columns if options.missing == "error" else list(options.targets())
     counts = frame[names].isna().sum()
     if counts.any():
         columns = ", ".join(f"{name} ({count})" for name, count in counts.items() if count)
@@ -199,6 +250,9 @@ COMPONENTS = (
             IRIS,
             {**IRIS, "target": "150", "categorical": ["virginica"]},
             {**IRIS, "ignore": ["150"], "missing": "mean"},
+            {**IRIS, "task": "ordinal"},
+            {**IRIS, "target": ["setosa", "4"]},
+            {**IRIS, "task": "autoencoding", "stratify": True},
         ),
         info=info,
         fingerprint=fingerprint,

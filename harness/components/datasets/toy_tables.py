@@ -32,7 +32,8 @@ def toy_table(
     """
 
     def info(options: TableOptions, root: Path) -> DataInfo:
-        return replace(data_info, examples=training_size(options.split_rule(), counts))
+        size = training_size(options.split_rule(), counts)
+        return replace(data_info, examples=size).for_task(options.task)
 
     def fingerprint(options: TableOptions, root: Path) -> str:
         return combined_sha256(sklearn_files(*files))

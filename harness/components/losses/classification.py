@@ -1,4 +1,5 @@
-"""Losses of a classification: cross-entropies, and Rosenblatt's perceptron criterion."""
+"""Losses of a classification: cross-entropies, also of labels, and Rosenblatt's perceptron
+criterion."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CLASSIFICATION: Final = frozenset({Task.MULTICLASS, Task.BINARY})
+LIKELIHOOD: Final = CLASSIFICATION | {Task.ORDINAL}
 FEW_CLASSES, MANY_EXAMPLES = 16, 512
 """With fewer classes than this, and at least as many examples, torch's softmax takes a quarter of
 the time on a CPU if examples are contiguous in memory: few classes fill no vector register."""
@@ -69,7 +71,11 @@ def build_bce(options: Options) -> LossFunction:
     from torch.nn import functional
 
     def bce(logits: Tensor, targets: Tensor) -> Tensor:
-        """logits: [B, 1], the logit of class 1. targets: [B] int64. Returns [B]."""
+        """logits: [B, 1], the logit of class 1, or [B, labels]. targets: [B] int64, or [B, labels]
+        float32. Returns [B]."""
+        if targets.ndim == 2:
+            each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+            return each.mean(dim=1)
         logit = logits.squeeze(1)
         return functional.binary_cross_entropy_with_logits(
             logit, targets.to(logit.dtype), reduction="none"
@@ -103,7 +109,7 @@ COMPONENTS = (
         reference="Szegedy et al., CVPR 2016 (label smoothing)",
         options=CrossEntropyOptions,
         tiny=({}, {"label_smoothing": 0.1}),
-        tasks=CLASSIFICATION,
+        tasks=LIKELIHOOD,
         default_for=frozenset({Task.MULTICLASS}),
         outputs=lambda info: info.classes,
         build=build_cross_entropy,
@@ -112,7 +118,7 @@ COMPONENTS = (
         name="nll",
         description="negative log-likelihood of the log-softmax of the logits, in two steps",
         reference="https://docs.pytorch.org/docs/stable/generated/torch.nn.NLLLoss.html",
-        tasks=CLASSIFICATION,
+        tasks=LIKELIHOOD,
         outputs=lambda info: info.classes,
         build=build_nll,
     ),
@@ -126,11 +132,11 @@ COMPONENTS = (
     ),
     Loss(
         name="bce",
-        description="binary cross-entropy of the sigmoid of a single logit",
+        description="binary cross-entropy of the sigmoid of a single logit; mean over labels",
         reference="Bishop, Pattern Recognition and Machine Learning (2006), 4.3.2",
-        tasks=frozenset({Task.BINARY}),
-        default_for=frozenset({Task.BINARY}),
-        outputs=lambda _info: 1,
+        tasks=frozenset({Task.BINARY, Task.MULTILABEL}),
+        default_for=frozenset({Task.BINARY, Task.MULTILABEL}),
+        outputs=lambda info: info.targets,
         build=build_bce,
     ),
     Loss(

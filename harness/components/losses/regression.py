@@ -1,4 +1,4 @@
-"""Losses of a regression: squared, absolute and Huber's error.
+"""Losses of a regression and of an autoencoder: squared, absolute and Huber's error.
 
 Each returns one value for each example: the mean over its targets.
 """
@@ -6,7 +6,7 @@ Each returns one value for each example: the mean over its targets.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ from harness.components.base import Loss, LossFunction, Options, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+VALUES: Final = frozenset({Task.REGRESSION, Task.COUNT, Task.AUTOENCODING})
 
 
 class HuberOptions(Options):
@@ -29,8 +31,8 @@ def build(function: str, options: Options) -> LossFunction:
     error = partial(getattr(functional, function), reduction="none", **options.model_dump())
 
     def loss(predictions: Tensor, targets: Tensor) -> Tensor:
-        """predictions, targets: [B, T]. Returns [B]."""
-        errors: Tensor = error(predictions, targets)
+        """predictions: [B, T], or of any shape of T values. targets: [B, T]. Returns [B]."""
+        errors: Tensor = error(predictions.flatten(1), targets)
         return errors.mean(dim=1)
 
     return loss
@@ -41,8 +43,8 @@ COMPONENTS = (
         name="mse",
         description="squared error, (prediction − target)²; mean over an example's targets",
         reference="Legendre, Nouvelles méthodes pour la détermination des orbites (1805)",
-        tasks=frozenset({Task.REGRESSION}),
-        default_for=frozenset({Task.REGRESSION}),
+        tasks=VALUES,
+        default_for=frozenset({Task.REGRESSION, Task.AUTOENCODING}),
         outputs=lambda info: info.targets,
         build=partial(build, "mse_loss"),
     ),
@@ -50,7 +52,7 @@ COMPONENTS = (
         name="l1",
         description="absolute error, |prediction − target|; mean over an example's targets",
         reference="Boscovich, De litteraria expeditione (1757)",
-        tasks=frozenset({Task.REGRESSION}),
+        tasks=VALUES,
         outputs=lambda info: info.targets,
         build=partial(build, "l1_loss"),
     ),
@@ -60,7 +62,7 @@ COMPONENTS = (
         reference="Huber, Annals of Mathematical Statistics 35 (1964)",
         options=HuberOptions,
         tiny=({}, {"delta": 0.5}),
-        tasks=frozenset({Task.REGRESSION}),
+        tasks=VALUES,
         outputs=lambda info: info.targets,
         build=partial(build, "huber_loss"),
     ),

@@ -1,8 +1,8 @@
 """Metrics of predicted classes: accuracy, top-5 accuracy, and precision, recall and F1.
 
-The last three are macro-averaged: the mean over classes. As in scikit-learn with
+The last three are macro-averaged: the mean over classes, or over labels. As in scikit-learn with
 `zero_division=0`, a class that is neither in the targets nor predicted is left out of the mean, and
-0/0 counts as 0.
+0/0 counts as 0; no label is left out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.components.base import Task
-from harness.components.shared.metrics import nan_unless_finite, predicted_classes, stacked_metric
+from harness.components.shared.metrics import (
+    label_counts,
+    nan_unless_finite,
+    predicted_classes,
+    stacked_metric,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,12 +65,16 @@ def confusion_matrices(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def _macro_averages(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns precision, recall and F1, [K] float64 each, on the CPU."""
-    matrix = confusion_matrices(outputs, targets).double()
-    correct, predicted, true = matrix.diagonal(0, 1, 2), matrix.sum(1), matrix.sum(2)
+    if targets.ndim == outputs.ndim:
+        correct, predicted, true = label_counts(outputs, targets)
+    else:
+        matrix = confusion_matrices(outputs, targets).double()
+        correct, predicted, true = matrix.diagonal(0, 1, 2), matrix.sum(1), matrix.sum(2)
     # Where a divisor is 0, so is the number of correct predictions.
     precision, recall = correct / predicted.clamp(min=1), correct / true.clamp(min=1)
     f1 = 2 * correct / (predicted + true).clamp(min=1)
-    classes = (predicted + true > 0).sum(1)
+    counted = (predicted + true > 0) | (targets.ndim == outputs.ndim)
+    classes = counted.sum(1)
     return precision.sum(1) / classes, recall.sum(1) / classes, f1.sum(1) / classes
 
 
@@ -93,7 +102,7 @@ COMPONENTS = (
             metric,
             description=description,
             reference="Sokolova and Lapalme, Information Processing and Management 45 (2009)",
-            tasks=frozenset({Task.MULTICLASS, Task.BINARY}),
+            tasks=frozenset({Task.MULTICLASS, Task.BINARY, Task.MULTILABEL}),
             direction="max",
             unit="fraction",
         )

@@ -1,9 +1,10 @@
-"""Metrics of a regression: mean absolute and squared errors, and R²."""
+"""Metrics of a regression, of counts and of an autoencoder: mean errors, R² and a deviance."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.components.base import Task
 from harness.components.shared.metrics import nan_unless_finite, stacked_metric
@@ -11,13 +12,17 @@ from harness.components.shared.metrics import nan_unless_finite, stacked_metric
 if TYPE_CHECKING:
     from torch import Tensor
 
+VALUES: Final = frozenset({Task.REGRESSION, Task.COUNT})
+AT_ONCE: Final = 1 << 24
+"""The errors of more values, as those of an autoencoder's images, are summed a part at a time."""
+
 
 def mae(outputs: Tensor, targets: Tensor) -> Tensor:
-    return nan_unless_finite(_errors(outputs, targets).abs().mean((1, 2)), outputs)
+    return nan_unless_finite(_mean(outputs, targets, lambda error: error.abs()), outputs)
 
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
-    return nan_unless_finite(_errors(outputs, targets).square().mean((1, 2)), outputs)
+    return nan_unless_finite(_mean(outputs, targets, lambda error: error.square()), outputs)
 
 
 def rmse(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -36,6 +41,30 @@ def r2(outputs: Tensor, targets: Tensor) -> Tensor:
     return nan_unless_finite(torch.where(constant, nan, r_squared), outputs)
 
 
+def poisson_deviance(outputs: Tensor, targets: Tensor) -> Tensor:
+    """2 (t log(t / μ) − t + μ); NaN unless all predicted counts μ are above 0."""
+    import torch
+
+    errors, predicted = _errors(outputs, targets), outputs.detach().cpu().double()
+    counts = targets.cpu().double()
+    deviance = 2 * (torch.xlogy(counts, counts / predicted) + errors).mean((1, 2))
+    return torch.where((predicted > 0).flatten(1).all(1), deviance, nan)
+
+
+def _mean(outputs: Tensor, targets: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """Returns the mean over all examples and targets of a function of their errors, [K]."""
+    import torch
+
+    if outputs.numel() <= AT_ONCE:
+        return of(_errors(outputs, targets)).mean((1, 2))
+    size = max(1, AT_ONCE // outputs[:, :1].numel())
+    parts = zip(outputs.split(size, 1), targets.split(size, 1), strict=True)
+    total = torch.zeros(len(outputs), dtype=torch.float64)
+    for part in parts:
+        total += of(_errors(*part)).sum((1, 2))
+    return total / outputs[0].numel()
+
+
 def _errors(outputs: Tensor, targets: Tensor) -> Tensor:
     """Returns outputs − targets, [K, N, T] float64 on the CPU.
 
@@ -52,7 +81,8 @@ COMPONENTS = (
         mae,
         description="mean of |prediction − target|",
         reference="https://scikit-learn.org/stable/modules/model_evaluation.html#mean-absolute-error",
-        tasks=frozenset({Task.REGRESSION}),
+        tasks=VALUES | {Task.AUTOENCODING},
+        default_for=frozenset({Task.COUNT, Task.AUTOENCODING}),
         direction="min",
         unit="target",
     ),
@@ -60,7 +90,8 @@ COMPONENTS = (
         mse,
         description="mean of (prediction − target)²",
         reference="https://scikit-learn.org/stable/modules/model_evaluation.html#mean-squared-error",
-        tasks=frozenset({Task.REGRESSION}),
+        tasks=VALUES | {Task.AUTOENCODING},
+        default_for=frozenset({Task.AUTOENCODING}),
         direction="min",
         unit="target²",
     ),
@@ -68,8 +99,8 @@ COMPONENTS = (
         rmse,
         description="√ of the mean of (prediction − target)² of each target; mean over targets",
         reference="https://scikit-learn.org/stable/modules/model_evaluation.html#mean-squared-error",
-        tasks=frozenset({Task.REGRESSION}),
-        default_for=frozenset({Task.REGRESSION}),
+        tasks=VALUES,
+        default_for=VALUES,
         direction="min",
         unit="target",
     ),
@@ -77,9 +108,17 @@ COMPONENTS = (
         r2,
         description="fraction of the targets' variance that is explained; mean over targets",
         reference="https://scikit-learn.org/stable/modules/model_evaluation.html#r2-score",
-        tasks=frozenset({Task.REGRESSION}),
+        tasks=VALUES,
         default_for=frozenset({Task.REGRESSION}),
         direction="max",
         unit="fraction",
+    ),
+    stacked_metric(
+        poisson_deviance,
+        description="twice what the likelihood of the counts lacks of the largest possible; mean",
+        reference="https://scikit-learn.org/stable/modules/model_evaluation.html#mean-tweedie-deviance",
+        tasks=frozenset({Task.COUNT}),
+        direction="min",
+        unit="nats",
     ),
 )

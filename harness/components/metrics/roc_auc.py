@@ -17,16 +17,18 @@ SMALL: Final = 1e-280
 
 
 def roc_auc(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The area for class 1 of two; of more classes, the mean over one-vs-rest.
+    """The area for class 1 of two; of more classes or of labels, the mean over one-vs-rest.
 
     NaN if a class has no examples, or all of them.
     """
     import torch
 
-    classes = targets.cpu().numpy()
+    of_labels = targets.ndim == outputs.ndim
     areas = [
-        _mean_area(log_odds(logits).numpy(), true)
-        for logits, true in zip(outputs, classes, strict=True)
+        _mean_area_of_labels(logits.detach().cpu().numpy(), true)
+        if of_labels
+        else _mean_area(log_odds(logits).numpy(), true)
+        for logits, true in zip(outputs, targets.cpu().numpy(), strict=True)
     ]
     return nan_unless_finite(torch.tensor(areas, dtype=torch.float64), outputs)
 
@@ -67,6 +69,12 @@ def _mean_area(scores: NDArray[Any], classes: NDArray[Any]) -> float:
     return sum(areas) / len(areas)
 
 
+def _mean_area_of_labels(scores: NDArray[Any], labels: NDArray[Any]) -> float:
+    """scores, labels: [N, L]."""
+    areas = [_area(*of_label) for of_label in zip(scores.T, labels.T > 0, strict=True)]
+    return sum(areas) / len(areas)
+
+
 def _area(scores: NDArray[Any], positive: NDArray[Any]) -> float:
     """Returns the Mann–Whitney statistic: how often a positive example scores above a negative one.
 
@@ -91,9 +99,9 @@ COMPONENTS = (
     stacked_metric(
         roc_auc,
         description="probability that an example of a class scores above one of the rest; mean "
-        "over classes",
+        "over classes or labels",
         reference="Hanley and McNeil, Radiology 143 (1982)",
-        tasks=frozenset({Task.MULTICLASS, Task.BINARY}),
+        tasks=frozenset({Task.MULTICLASS, Task.BINARY, Task.MULTILABEL}),
         direction="max",
         unit="fraction",
     ),

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from harness.components.base import TableColumns, Task
+from harness.components.base import TableColumns
 from harness.components.shared.column_statistics import EXACT_INTEGERS
 from harness.core.errors import InputError, Problem, did_you_mean
 
@@ -24,12 +24,10 @@ if TYPE_CHECKING:
 
 MAX_CATEGORIES: Final = 100
 """A text column with more distinct values is probably a name or a date, and is refused."""
-MAX_CLASSES: Final = 20
-"""A target of whole numbers with more distinct values is a quantity, not a class."""
 SEPARATORS: Final = (",", ";", "\t", "|")
 
 _WHOLE = re.compile(r"\s*[-+]?\d+\s*")
-_PADDED = re.compile(r"\s*[-+]?0\d")
+PADDED = re.compile(r"\s*[-+]?0\d")
 _DRESSED = re.compile(r"[-+]?[$€£]?\s?(\d{1,3}([,.'_\s]\d{3})+|\d+)([.,]\d+)?\s?[$€£%]?")
 """A number in another notation, such as 12,000 or 5 %."""
 
@@ -97,18 +95,20 @@ class CSVFile:
         return best if self.separator not in header and counts[best] else ""
 
 
-def check_columns(frame: pd.DataFrame, target: str, **columns_of: Sequence[str]) -> list[Problem]:
+def check_columns(
+    frame: pd.DataFrame, targets: Sequence[str], **columns_of: Sequence[str]
+) -> list[Problem]:
     """Returns the problems of columns that options name: they do not exist, or are named twice.
 
     columns_of: the columns that each option names.
     """
     problems = [
         Problem(f"{option}: no column {name!r}", hint=did_you_mean(name, frame.columns))
-        for option, names in (("target", (target,)), *columns_of.items())
+        for option, names in (("target", targets), *columns_of.items())
         for name in names
         if name not in frame.columns
     ]
-    named = [target, *(name for names in columns_of.values() for name in names)]
+    named = [*targets, *(name for names in columns_of.values() for name in names)]
     repeated = sorted({name for name in named if named.count(name) > 1})
     return problems + [Problem(f"column {name!r} is named twice") for name in repeated]
 
@@ -248,7 +248,7 @@ def _matching_category(text: str, categories: Sequence[str], decimal: str) -> st
         return text
 
     def meaning(spelling: str) -> float | str:
-        if _PADDED.match(spelling):
+        if PADDED.match(spelling):
             return spelling
         try:
             return float(spelling.replace(decimal, "."))
@@ -257,72 +257,6 @@ def _matching_category(text: str, categories: Sequence[str], decimal: str) -> st
 
     value = meaning(text)
     return next((category for category in categories if meaning(category) == value), None)
-
-
-def read_target(
-    column: pd.Series[Any], task: Literal["auto", "classification", "regression"], texts: Texts
-) -> pd.Series[Any]:
-    """Returns a target as it is meant: classes that are no plain numbers as they are written.
-
-    column: as pandas reads it. With the task "classification", only an empty cell is missing. With
-    "auto", numbers with leading zeros are labels if there are few of them.
-    """
-    from pandas.api import types
-
-    if task == "regression" or (task == "auto" and not _has_classes(column)):
-        return column
-    if task == "auto" and not types.is_numeric_dtype(column):
-        return column
-    text = texts(str(column.name))
-    known = text if task == "classification" else text.where(column.notna())
-    if types.is_numeric_dtype(column) and known.notna().equals(column.notna()):
-        return known if known.dropna().str.match(_PADDED).any() else column
-    return known
-
-
-def encode_target(
-    column: pd.Series[Any],
-    task: Literal["auto", "classification", "regression"],
-    texts: Texts,
-) -> tuple[Task, NDArray[Any], tuple[str, ...]]:
-    """Returns the task, the target as numbers, and the names of the classes.
-
-    The numbers are [N] int64, in the order of the sorted classes, or [N, 1] float64.
-
-    task: "auto" treats text, booleans and up to 20 distinct whole numbers as classes.
-    Raises InputError if there is only one class, or a label is not what it seems.
-    """
-    import numpy as np
-    from pandas.api import types
-
-    if task == "regression" or (task == "auto" and not _has_classes(column)):
-        return Task.REGRESSION, as_numbers(column, texts)[:, None], ()
-    if types.is_numeric_dtype(column):
-        if not types.is_bool_dtype(column) and (column == column.round()).all():
-            column = column.astype("int64")
-    else:
-        declared = task == "classification" or bool(column.astype(str).str.match(_PADDED).any())
-        problems = check_labels(str(column.name), sorted(map(str, column.unique())), declared)
-        if problems:
-            raise InputError(problems)
-    levels = sorted(column.unique(), key=None if types.is_numeric_dtype(column) else str)
-    if len(levels) < 2:
-        raise InputError(f"target {column.name!r} has only one class: {levels[0]}")
-    numbers = {level: number for number, level in enumerate(levels)}
-    return (
-        Task.BINARY if len(levels) == 2 else Task.MULTICLASS,
-        column.map(numbers).to_numpy(dtype=np.int64),
-        tuple(str(level) for level in levels),
-    )
-
-
-def _has_classes(column: pd.Series[Any]) -> bool:
-    from pandas.api import types
-
-    if types.is_bool_dtype(column) or not types.is_numeric_dtype(column):
-        return True
-    known = column.dropna()
-    return known.nunique() <= MAX_CLASSES and bool((known == known.round()).all())
 
 
 def _is_number(value: object) -> bool:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from harness.components.base import DataInfo, ImageTransform, Numbers, Options, Task, not_in_id
+from harness.components.base import (
+    DataInfo,
+    ImageTransform,
+    Numbers,
+    Options,
+    Task,
+    new_option,
+    not_in_id,
+)
 from harness.core.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -20,6 +28,8 @@ Deviations = Annotated[
 """Type of an option for one to three standard deviations."""
 Shape = tuple[int, int, int]
 """Channels, height, width."""
+AutoOrAutoencoding = Literal["auto", "autoencoding"]
+AUTOENCODING = "auto: to predict the data set's own target; autoencoding: to reconstruct the input"
 
 
 class ImageOptions(Options):
@@ -33,6 +43,7 @@ class ImageOptions(Options):
     )
     mean: Means = Field((0.5,), description="subtracted from each channel, or from all")
     std: Deviations = Field((0.5,), description="divides each channel, or all")
+    task: AutoOrAutoencoding = new_option("auto", AUTOENCODING)
 
 
 class DownloadOptions(Options):
@@ -46,7 +57,7 @@ class DownloadOptions(Options):
 def image_info(
     dataset: str, options: ImageOptions, stored: Shape, classes: tuple[str, ...]
 ) -> DataInfo:
-    """Returns the DataInfo of a classification of images.
+    """Returns the DataInfo of a classification of images, or of their reconstruction.
 
     stored: the shape of the stored images.
     Raises InputError if mean or std do not match the number of channels.
@@ -61,7 +72,7 @@ def image_info(
         raise InputError(problems)
     height, width = (options.size, options.size) if options.size else stored[1:]
     task = Task.BINARY if len(classes) == 2 else Task.MULTICLASS
-    return DataInfo(task, (channels, height, width), classes)
+    return DataInfo(task, (channels, height, width), classes).for_task(options.task)
 
 
 def image_transform(options: ImageOptions, maximum: float = 255.0) -> ImageTransform:

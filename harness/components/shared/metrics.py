@@ -50,3 +50,27 @@ def predicted_classes(outputs: Tensor) -> Tensor:
         return (outputs[..., 0] > 0).long()
     indices: Tensor = outputs.max(dim=-1).indices  # On a CPU, argmax takes twice as long.
     return indices
+
+
+def label_counts(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns how many examples have each label and are predicted to, are predicted to, and have
+    it: [K, L] float64 each, on the CPU.
+
+    outputs: logits [K, N, L]; a label is predicted where its logit is above 0. targets: [K, N, L].
+    """
+    predicted, true = outputs > 0, targets > 0
+    counts = ((predicted & true).sum(1), predicted.sum(1), true.sum(1))
+    correct, of_predicted, of_true = (count.cpu().double() for count in counts)
+    return correct, of_predicted, of_true
+
+
+def median_classes(outputs: Tensor) -> Tensor:
+    """Returns the medians of ordered classes, [K, N] int64 on the CPU: the first class that an
+    example is at least as likely to lie in or below as above.
+
+    outputs: logits [K, N, C].
+    """
+    probabilities = outputs.detach().cpu().double().softmax(-1)
+    not_above = probabilities.cumsum(-1)[..., :-1]
+    # The logarithms of probabilities are rounded to float32; a tie is the lower class.
+    return (not_above < 0.5 - 1e-6).sum(-1)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from harness.components.base import DataInfo, Examples
+from harness.components.base import DataInfo, Examples, Task, new_option
+from harness.components.shared.images import AUTOENCODING, AutoOrAutoencoding
 from harness.components.shared.splitting import SplitOptions, StratifiedSplitOptions
 from harness.core.errors import DataMissing
 
@@ -17,19 +18,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class TableOptions(SplitOptions):
-    """Options of a regression on a table."""
+class StandardiseOptions(SplitOptions):
+    """Options of any table."""
 
     standardise: bool = Field(
         True, description="standardise each feature with the training split's mean and deviation"
     )
 
 
+class TableOptions(StandardiseOptions):
+    """Options of a regression on a table."""
+
+    task: AutoOrAutoencoding = new_option("auto", AUTOENCODING)
+
+
 class ClassTableOptions(TableOptions, StratifiedSplitOptions):
     """Options of a classification of a table's rows."""
 
 
-def revision(options: TableOptions) -> int:
+def revision(options: StandardiseOptions) -> int:
     """Features are standardised in float64 since revision 2, not as rounded to float32."""
     return 2 if options.standardise else 1
 
@@ -37,12 +44,14 @@ def revision(options: TableOptions) -> int:
 def table_examples(info: DataInfo, inputs: NDArray[Any], targets: NDArray[Any]) -> Examples:
     """Returns a table as tensors.
 
-    inputs: [N, features]. targets: [N] class numbers, or [N] or [N, T] values.
+    inputs: [N, features]. targets: [N] class numbers, or [N] or [N, T] values; of an autoencoder,
+    what the split may stratify by.
     """
     import torch
 
     features = torch.tensor(inputs, dtype=torch.float64)
-    if info.task.is_classification:
+    of_classes = info.task is Task.AUTOENCODING and targets.dtype.kind == "i"
+    if info.task.is_classification or of_classes:
         return Examples(features, torch.tensor(targets, dtype=torch.int64))
     values = torch.tensor(targets, dtype=torch.float32)
     return Examples(features, values.reshape(len(features), -1))

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from harness.components.base import Component, DataInfo, Loss, Metric, Model, Task
+from harness.components.base import Component, DataInfo, Loss, Metric, Model
 from harness.components.registry import SINGULAR, components, find, refer
 from harness.core.errors import InputError, did_you_mean
 from harness.core.metrics import Direction
@@ -216,8 +216,7 @@ def _all_metrics() -> Mapping[str, Metric]:
 
 def _fits(metric: Metric, info: DataInfo) -> bool:
     """Whether a metric is defined for a data set."""
-    enough = info.task is Task.REGRESSION or info.classes >= metric.min_classes
-    return info.task in metric.tasks and enough
+    return info.task in metric.tasks and info.classes >= metric.min_classes
 
 
 def _defaults(info: DataInfo) -> list[str]:

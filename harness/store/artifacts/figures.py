@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.components.base import DataInfo
+from harness.components.base import DataInfo, Task
+from harness.components.shared.metrics import median_classes
 from harness.core.records import Measured, TestOutputs
 
 if TYPE_CHECKING:
@@ -39,21 +40,36 @@ MARKED_POINTS = 30
 class Predictions:
     """Predictions on the test split.
 
-    true, predicted: [N] class numbers, or [N, T] values of a regression. probabilities: [N, C] of
-    each class, None for a regression. classes: names by number.
+    true, predicted: [N] class numbers, [N, L] labels (0 or 1), or [N, T] values of a regression.
+    probabilities: [N, C] of each class or label, None for a regression. classes: names by number,
+    of classes or labels.
     """
 
     true: NDArray[Any]
     predicted: NDArray[Any]
     probabilities: Floats | None
     classes: tuple[str, ...]
+    task: Task = Task.MULTICLASS
 
     def __len__(self) -> int:
         return len(self.true)
 
     @property
     def accuracy(self) -> float:
-        return float(np.mean(self.true == self.predicted))
+        return float(np.mean(self.right))
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the class, or all labels, of each example are predicted: [N]."""
+        right: NDArray[np.bool_] = (self.true == self.predicted).reshape(len(self), -1).all(axis=1)
+        return right
+
+    def names(self, number: Any) -> str:
+        """Returns the name of a class, or the names of the labels of an example, [L]."""
+        if self.task is not Task.MULTILABEL:
+            return self.classes[int(number)]
+        chosen = [name for name, has in zip(self.classes, number, strict=True) if has]
+        return ", ".join(chosen) or "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,27 +123,37 @@ class ImageGrid:
     """Images with their predictions.
 
     images: [n, H, W] or [n, H, W, 3], in [0, 1]. captions: "predicted (true)". right: whether each
-    prediction is right.
+    prediction is right; None for an image that is none.
     """
 
     title: str
     images: Floats
     captions: tuple[str, ...]
-    right: tuple[bool, ...]
+    right: tuple[bool | None, ...]
 
 
 FigureData = EpochCurves | ConfusionMatrix | RocCurves | PredictedOverTrue | ImageGrid
 
 
 def predictions(info: DataInfo, test_outputs: TestOutputs) -> Predictions:
-    """Returns predictions from test outputs: logits of classes, or values of a regression."""
-    outputs = test_outputs.outputs.float().numpy()
+    """Returns predictions from test outputs: logits of classes or labels, or values of a
+    regression."""
+    task, names = info.task, info.class_names
+    outputs = test_outputs.outputs.float()
     targets = test_outputs.targets.numpy()
-    if not info.task.is_classification:
-        return Predictions(targets, outputs, None, info.class_names)
-    probabilities = class_probabilities(outputs)
+    if task is Task.MULTILABEL:
+        labels = (outputs > 0).numpy().astype(np.int64)
+        shares = outputs.double().sigmoid().numpy()
+        return Predictions(targets.astype(np.int64), labels, shares, names, task)
+    if not task.is_classification:
+        return Predictions(targets, outputs.numpy(), None, names, task)
+    probabilities = class_probabilities(outputs.numpy())
+    if task is Task.ORDINAL:
+        medians = median_classes(outputs.unsqueeze(0))[0].numpy()
+        return Predictions(targets, medians, probabilities, names, task)
     # A tie of one logit at 0 goes to class 0, as in the metrics; argmax does the same.
-    return Predictions(targets, probabilities.argmax(axis=1), probabilities, info.class_names)
+    predicted = probabilities.argmax(axis=1)
+    return Predictions(targets, predicted, probabilities, names, task)
 
 
 def class_probabilities(logits: Floats) -> Floats:
@@ -172,7 +198,7 @@ def confusion_matrix(name: str, predictions: Predictions) -> ConfusionMatrix:
 
 
 def roc_curves(name: str, predictions: Predictions) -> RocCurves | None:
-    """Returns the curve of each class against the rest, or of class 1 of two.
+    """Returns the curve of each class or label against the rest, or of class 1 of two.
 
     Classes without both positive and negative examples have no curve; returns None if none has one.
     Of many classes, those with the smallest area are shown.
@@ -181,10 +207,12 @@ def roc_curves(name: str, predictions: Predictions) -> RocCurves | None:
 
     assert predictions.probabilities is not None  # noqa: S101 - a classification has them
     count = len(predictions.classes)
-    numbers: Iterable[int] = range(count) if count > 2 else (1,)
+    of_labels = predictions.task is Task.MULTILABEL
+    numbers: Iterable[int] = range(count) if count > 2 or of_labels else (1,)
     drawn = []
     for number in numbers:
-        positive = predictions.true == number
+        true = predictions.true
+        positive = true[:, number] == 1 if of_labels else true == number
         if 0 < positive.sum() < len(positive):
             scores = predictions.probabilities[:, number]
             x, y, _ = roc_curve(positive, scores, drop_intermediate=False)
@@ -220,19 +248,42 @@ def image_grid(name: str, predictions: Predictions, inputs: NDArray[np.uint8]) -
 
     inputs: [n, C, H, W], one or three channels.
     """
-    images = inputs[:GALLERY_IMAGES].astype(np.float64)
-    images /= images.max(initial=1.0)  # Data sets differ in the value that means white.
-    images = images[:, 0] if images.shape[1] == 1 else images[:, :3].transpose(0, 2, 3, 1)
+    images: Floats = inputs[:GALLERY_IMAGES].astype(np.float64)
+    images = images / images.max(initial=1.0)  # Data sets differ in the value that means white.
+    images = image_pixels(images)
     images = images[: len(predictions)]
     true, predicted = predictions.true[: len(images)], predictions.predicted[: len(images)]
-    right = tuple((true == predicted).tolist())
-    names = predictions.classes
+    right = tuple(predictions.right[: len(images)].tolist())
+    names = predictions.names
     captions = tuple(
-        names[guess] if guess == label else f"{names[guess]} (true: {names[label]})"
-        for label, guess in zip(true, predicted, strict=True)
+        names(guess) if is_right else f"{names(guess)} (true: {names(label)})"
+        for label, guess, is_right in zip(true, predicted, right, strict=True)
     )
     title = f"{name}\nthe first {len(images)} of {len(predictions)} test images, {sum(right)} right"
     return ImageGrid(title, images, captions, right)
+
+
+def image_pixels(images: Floats) -> Floats:
+    """Returns images […, C, H, W] as they are drawn: […, H, W, 3], or […, H, W] of the first
+    channel where there are fewer than three."""
+    if images.shape[-3] < 3:
+        return images[..., 0, :, :]
+    return np.moveaxis(images[..., :3, :, :], -3, -1)
+
+
+def reconstructions(name: str, outputs: TestOutputs, shape: tuple[int, ...]) -> ImageGrid:
+    """Returns the first test images, as the model gets them, each with its reconstruction.
+
+    shape: (channels, height, width).
+    """
+    count = min(GALLERY_IMAGES // 2, len(outputs.targets))
+    pairs = np.stack([outputs.targets[:count].numpy(), outputs.outputs[:count].numpy()], axis=1)
+    images: Floats = pairs.reshape(2 * count, *shape).astype(np.float64)
+    low, high = images[::2].min(), images[::2].max()
+    images = ((images - low) / max(high - low, 1e-9)).clip(0, 1)
+    images = image_pixels(images)
+    title = f"{name}\nthe first {count} test images, each beside its reconstruction"
+    return ImageGrid(title, images, ("input", "output") * count, (None,) * (2 * count))
 
 
 def draw(record: FigureData) -> Figure:
@@ -329,8 +380,8 @@ def _image_grid(record: ImageGrid) -> Figure:
     shown = zip(grid, record.images, record.captions, record.right, strict=False)
     for axes, image, caption, right in shown:
         axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-        mark, colour = ("✓", BLUE) if right else ("✗", ORANGE)
-        axes.set_title(f"{mark} {plain(caption, NAME_CHARACTERS)}", fontsize=8, color=colour)
+        mark, colour = {True: ("✓ ", BLUE), False: ("✗ ", ORANGE), None: ("", "black")}[right]
+        axes.set_title(f"{mark}{plain(caption, NAME_CHARACTERS)}", fontsize=8, color=colour)
     return figure
 
 

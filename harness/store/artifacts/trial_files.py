@@ -7,13 +7,15 @@ import logging
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.components.base import DataInfo
+import numpy as np
+
+from harness.components.base import DataInfo, Task
 from harness.core import paths
 from harness.core.errors import StoreError
 from harness.core.records import TestOutputs
@@ -53,7 +55,8 @@ def store_artifacts(store: Store, planned: PlannedTrial, outputs: TrialOutputs) 
         folder = Path(name)
         attempt("weights", lambda: write_weights(folder, test_outputs))
         csv = folder / "predictions.csv"
-        attempt("predictions", lambda: write_predictions(csv, predictions(info, test_outputs)))
+        if info.task is not Task.AUTOENCODING:  # As many values as the data have; some are stored.
+            attempt("predictions", lambda: write_predictions(csv, predictions(info, test_outputs)))
         attempt("figures", lambda: draw_figures(folder / "figures", planned.name, info, outputs))
         upload = store.client.log_artifacts
         with_retries("store a run's files", upload, outputs.run_id, str(folder))
@@ -78,23 +81,39 @@ def write_weights(folder: Path, test_outputs: TestOutputs) -> None:
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Writes a CSV file with a row for each test example, safe to open in a spreadsheet."""
-    pairs = zip(predictions.true.tolist(), predictions.predicted.tolist(), strict=True)
-    rows: list[list[object]]
+    columns = prediction_columns(predictions)
+    header = ["example", *columns]
+    rows = zip(range(len(predictions)), *columns.values(), strict=True)
+    path.write_text(format_csv(header, rows), encoding="utf-8")
+
+
+def prediction_columns(
+    predictions: Predictions, targets_known: bool = True
+) -> dict[str, Sequence[object]]:
+    """Returns the columns of a table of predictions by their names: true and predicted values, and
+    probabilities. targets_known: whether there is a true value."""
+    task, true, predicted = predictions.task, predictions.true, predictions.predicted
+    pairs = {"true": true, "predicted": predicted} if targets_known else {"predicted": predicted}
+    if task is Task.AUTOENCODING:
+        return {"error": np.square(predicted - true).mean(axis=1).tolist()}
     if predictions.probabilities is None:
-        targets = predictions.true.shape[1]
-        ends = [f"_{number + 1}" for number in range(targets)] if targets > 1 else [""]
-        header = [f"{kind}{end}" for kind in ("true", "predicted") for end in ends]
-        rows = [[*true, *predicted] for true, predicted in pairs]
+        numbers = range(predicted.shape[1])
+        ends = [f"_{number + 1}" for number in numbers] if len(numbers) > 1 else [""]
+    elif task is Task.MULTILABEL:
+        ends = [f"_{name}" for name in predictions.classes]
+        pairs["probability"] = predictions.probabilities.round(6)
     else:
-        header = ["true", "predicted", "probability"]
-        highest = predictions.probabilities.max(axis=1).tolist()
-        names = predictions.classes
-        rows = [
-            [names[true], names[predicted], round(probability, 6)]
-            for (true, predicted), probability in zip(pairs, highest, strict=True)
-        ]
-    numbered = ([example, *row] for example, row in enumerate(rows))
-    path.write_text(format_csv(["example", *header], numbered), encoding="utf-8")
+        chosen = np.take_along_axis(predictions.probabilities, predicted[:, None], axis=1)
+        names: dict[str, Sequence[object]] = {
+            kind: [predictions.classes[number] for number in numbers.tolist()]
+            for kind, numbers in pairs.items()
+        }
+        return names | {"probability": [round(share, 6) for share in chosen[:, 0].tolist()]}
+    return {
+        f"{kind}{end}": values[:, place].tolist()
+        for kind, values in pairs.items()
+        for place, end in enumerate(ends)
+    }
 
 
 def draw_figures(folder: Path, name: str, info: DataInfo, outputs: TrialOutputs) -> None:
@@ -169,12 +188,18 @@ def _figures(name: str, info: DataInfo, outputs: TrialOutputs) -> Iterator[tuple
     """Yields each figure's data with the name of its file."""
     for quantity, curves in figures.epoch_curves(name, outputs.history).items():
         yield re.sub(r"[^\w-]", "_", quantity), curves
+    if info.task is Task.AUTOENCODING:
+        if info.is_image and len(outputs.test_outputs.targets):
+            shown = figures.reconstructions(name, outputs.test_outputs, info.shape)
+            yield "reconstructions", shown
+        return
     test_predictions = predictions(info, outputs.test_outputs)
-    if not info.task.is_classification:
+    if test_predictions.probabilities is None:
         for target in figures.predicted_over_true(name, test_predictions):
             yield f"predicted_over_true_{target.name}", target
         return
-    yield "confusion_matrix", figures.confusion_matrix(name, test_predictions)
+    if info.task is not Task.MULTILABEL:  # Its examples have several classes, or none.
+        yield "confusion_matrix", figures.confusion_matrix(name, test_predictions)
     roc = figures.roc_curves(name, test_predictions)
     if roc is not None:
         yield "roc", roc

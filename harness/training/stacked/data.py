@@ -12,7 +12,13 @@ from torch import Tensor
 from harness.components.base import ImageTransform
 from harness.core.seeding import generator
 from harness.experiment.trial import Trial
-from harness.training.batch_sources import Batch, BatchSource, InMemorySource, SubsetSource
+from harness.training.batch_sources import (
+    Batch,
+    BatchSource,
+    InMemorySource,
+    SubsetSource,
+    reconstructed,
+)
 from harness.training.data import Splits, load_splits
 from harness.training.stacked.modules.forward_pass import SharedInputs, Unstackable
 
@@ -21,19 +27,20 @@ from harness.training.stacked.modules.forward_pass import SharedInputs, Unstacka
 class StackedSplit:
     """One split of all trials of a stack.
 
-    inputs [M, …], targets [M] or [M, T]: the examples of all seeds, on the device. prepare: applied
-    to each batch of inputs. indices: int64 [V, N], the examples of each of V versions of the split;
-    None if there is one version, with all examples. versions: the version of each seed.
+    inputs [M, …], targets [M] or [M, T]: the examples of all seeds, on the device; targets are None
+    for an autoencoder. prepare: applied to each batch of inputs. indices: int64 [V, N], the
+    examples of each of V versions of the split; None if there is one version, with all examples.
+    versions: the version of each seed.
     """
 
     inputs: Tensor
-    targets: Tensor
+    targets: Tensor | None
     prepare: ImageTransform | None
     indices: Tensor | None
     versions: tuple[int, ...]
 
     def __len__(self) -> int:
-        return len(self.targets) if self.indices is None else self.indices.shape[1]
+        return len(self.inputs) if self.indices is None else self.indices.shape[1]
 
     def gather(self, indices: Tensor) -> Batch:
         """Returns inputs [S, B, …] and targets [S, B, …] of examples [S, B]."""
@@ -41,7 +48,10 @@ class StackedSplit:
         inputs = self.inputs.index_select(0, flat)
         if self.prepare is not None:
             inputs = self.prepare(inputs)
-        targets = self.targets.index_select(0, flat)
+        if self.targets is None:
+            targets = reconstructed(inputs)
+        else:
+            targets = self.targets.index_select(0, flat)
         return (
             inputs.view(*indices.shape, *inputs.shape[1:]),
             targets.view(*indices.shape, *targets.shape[1:]),
@@ -125,7 +135,8 @@ def _join(sources: Sequence[BatchSource]) -> StackedSplit:
     if len(sizes) > 1:
         raise Unstackable(f"the splits of its seeds differ in size: {sorted(sizes)}")
     inputs = torch.cat([source.inputs for source in distinct])
-    targets = torch.cat([source.targets for source in distinct])
+    known = [source.targets for source in distinct if source.targets is not None]
+    targets = torch.cat(known) if known else None
     indices = torch.arange(len(inputs), device=inputs.device).view(len(distinct), -1)
     return StackedSplit(inputs, targets, first.prepare, indices, versions)
 

@@ -18,9 +18,10 @@ from harness.training.checkpoint import (
     ResumePoint,
     capture,
 )
-from harness.training.evaluation import ModelOutputs, concatenate, mean_loss
-from harness.training.loop import STORED_INPUTS, batch_losses, is_evaluated, progress
+from harness.training.evaluation import ModelOutputs, mean_loss, predictions
+from harness.training.loop import batch_losses, is_evaluated, progress
 from harness.training.resources import ResourceMeter
+from harness.training.setup import STORED_INPUTS
 from harness.training.stacked.cuda_graph import recorder_for
 from harness.training.stacked.data import StackedSplit
 from harness.training.stacked.stack import Stack, StackedTrial
@@ -132,7 +133,7 @@ def _train_epoch(
                 meter.start()
     meter.train_seconds += meter.lap()
     stack.final_metadata |= runner.metadata
-    trained = concatenate(partial.batches, dim=1)
+    trained = predictions(partial.batches, stack)
     yield from _batch_losses(stack, epoch, trained.losses)
     is_finite = trained.losses.isfinite().all(1).tolist()
     for trial in stack.active:
@@ -182,7 +183,7 @@ def _outputs(stack: Stack, split: StackedSplit) -> ModelOutputs:
             targets = shared.expand(wanted)
             logits = stack.network.forward(inputs, shared, None).float()
             batches.append(ModelOutputs(logits, stack.losses(logits, targets), targets))
-        return concatenate(batches, dim=1)
+        return predictions(batches, stack)
 
 
 def _measure(
@@ -240,7 +241,7 @@ def _test_outputs(stack: Stack, trial: StackedTrial) -> TestOutputs:
     return TestOutputs(
         state_dict=stack.network.state_dict(trial.index),
         # Copies: pickling a view of one trial would pickle the tensors of the whole stack.
-        outputs=logits[trial.index].cpu().clone(),
-        targets=targets[trial.index].cpu().clone(),
+        outputs=logits[trial.index][: stack.stored_outputs].cpu().clone(),
+        targets=targets[trial.index][: stack.stored_outputs].cpu().clone(),
         inputs=stack.data.by_seed[int(stack.seed_indices[trial.index])].test.first(STORED_INPUTS),
     )

@@ -10,6 +10,40 @@ from harness.experiment.trial import COMPONENT_FIELDS, Trial
 
 ComponentT = TypeVar("ComponentT", bound=Component)
 
+TASKS: dict[str, dict[str, Any]] = {
+    "labels": {
+        "dataset": {"name": "generated_labels", "examples": 120},
+        "loss": "bce",
+        "metrics": ["mean_average_precision", "micro_f1"],
+    },
+    "ordered classes": {
+        "dataset": {"name": "generated_ranks", "examples": 120},
+        "loss": "corn",
+        "metrics": ["qwk", "rank_mae"],
+    },
+    "ordered classes by coral": {
+        "dataset": {"name": "generated_ranks", "examples": 120},
+        "loss": "coral",
+        "metrics": ["qwk"],
+    },
+    "counts": {
+        "dataset": {"name": "generated_counts", "examples": 120},
+        "loss": "poisson",
+        "metrics": ["mae", "rmse"],
+    },
+    "autoencoder of images": {
+        "dataset": {"name": "digits", "task": "autoencoding", "limit": 200},
+        "loss": "mse",
+        "metrics": ["mse"],
+    },
+    "autoencoder of a table": {
+        "dataset": {"name": "iris", "task": "autoencoding", "stratify": True},
+        "loss": "l1",
+        "metrics": ["mae"],
+    },
+}
+"""Fields of small trials of the tasks that are neither a classification nor a regression."""
+
 
 def registered(kind: type[ComponentT]) -> dict[str, ComponentT]:
     """The registered components of a class, such as `Metric`, by name."""

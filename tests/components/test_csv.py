@@ -174,6 +174,100 @@ def test_an_absolute_path_is_not_looked_for_elsewhere(tmp_path) -> None:
     assert "put " not in str(caught.value)
 
 
+SHOP = """\
+size,red,sale,grade,visits,price
+1,0,True,low,0,1.5
+2,1,False,high,3,2
+3,1,True,mid,12,0
+4,0,True,low,1,7.25
+"""
+
+
+def shop(tmp_path: Path, **options):
+    return table(tmp_path, SHOP, **{"ignore": [], **options})
+
+
+@pytest.mark.parametrize("task", ["auto", "multilabel"])
+def test_several_columns_of_0_and_1_are_labels(tmp_path, task) -> None:
+    ignore = ["grade", "visits", "price"]
+    raw = shop(tmp_path, target=["red", "sale"], ignore=ignore, task=task)
+    assert raw.info.task is Task.MULTILABEL
+    assert (raw.info.class_names, raw.info.targets) == (("red", "sale"), 2)
+    assert raw.train.targets.tolist() == [[0, 1], [1, 0], [1, 1], [0, 1]]
+    assert raw.train.targets.dtype == torch.float32
+    assert raw.info.shape == (1,)
+
+
+def test_several_columns_of_numbers_are_a_regression(tmp_path) -> None:
+    raw = shop(tmp_path, target=["visits", "price"], ignore=["grade"])
+    assert (raw.info.task, raw.info.targets) == (Task.REGRESSION, 2)
+    assert raw.train.targets.tolist() == [[0, 1.5], [3, 2], [12, 0], [1, 7.25]]
+
+
+def test_counts(tmp_path) -> None:
+    raw = shop(tmp_path, target="visits", task="count", ignore=["grade"])
+    assert (raw.info.task, raw.train.targets.tolist()) == (Task.COUNT, [[0], [3], [12], [1]])
+
+
+def test_ordered_classes_have_the_order_that_is_given(tmp_path) -> None:
+    order = ["low", "mid", "high", "top"]
+    raw = shop(tmp_path, target="grade", task="ordinal", order=order)
+    assert (raw.info.task, raw.info.class_names) == (Task.ORDINAL, tuple(order))
+    assert raw.train.targets.tolist() == [0, 2, 1, 0]
+
+
+def test_ordered_classes_that_are_numbers_need_no_order(tmp_path) -> None:
+    raw = shop(tmp_path, target="visits", task="ordinal", ignore=["grade"])
+    assert raw.info.class_names == ("0", "1", "3", "12")
+    assert raw.train.targets.tolist() == [0, 2, 3, 1]
+
+
+@pytest.mark.parametrize("given", [{"target": ""}, {"target": "grade", "stratify": True}])
+def test_an_autoencoder_needs_no_target(tmp_path, given) -> None:
+    text = SHOP + "5,1,True,high,4,4\n6,1,False,mid,4,4\n"
+    raw = table(tmp_path, text, task="autoencoding", test_fraction=0.5, **given)
+    inputs = ["size", "red", "visits", "price", "sale=False", "sale=True"]
+    grades = [] if given["target"] else ["grade=high", "grade=low", "grade=mid"]
+    assert raw.columns is not None
+    assert sorted(raw.columns.inputs) == sorted(inputs + grades)
+    assert raw.info.shape == (len(inputs + grades),)
+    assert raw.info.task is Task.AUTOENCODING
+    assert (raw.info.targets, raw.info.classes) == (raw.info.features, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": ["red", "price"], "task": "multilabel"}, "'price' has '1.5': a label is 0"),
+        ({"target": ["red", "grade"], "task": "multilabel"}, "'grade' has 'low': a label is"),
+        ({"target": ["red", "grade"]}, "column 'grade': 'low' in row 1 is not a finite number"),
+        ({"target": ["red", "sale"], "task": "classification"}, "classification has one target"),
+        ({"target": ["red", "sale"], "task": "ordinal"}, "task: ordinal has one target"),
+        ({"target": ["red", "sale"], "stratify": True}, "an example has several labels"),
+        ({"target": ["red", "red"]}, "column 'red' is named twice"),
+        ({"target": ["red", "sal"]}, "target: no column 'sal'"),
+        ({"target": []}, "target is not set"),
+        ({"target": "price", "task": "count"}, r"'price': 1.5 in row 1 is no count"),
+        ({"target": "size", "task": "count", "stratify": True}, "a count has no classes"),
+        ({"target": "grade", "task": "ordinal"}, r"(?s)order is not set.*order: \[high, low, mid"),
+        (
+            {"target": "grade", "task": "ordinal", "order": ["low", "mi", "high"]},
+            "'mid' is missing",
+        ),
+        ({"target": "grade", "task": "ordinal", "order": ["low", "low"]}, "'low' is given twice"),
+        ({"target": "grade", "order": ["low", "mid", "high"]}, "only the classes of task: ordinal"),
+    ],
+)
+def test_targets_that_do_not_fit_the_task_are_refused(tmp_path, options, message) -> None:
+    with pytest.raises(InputError, match=message):
+        shop(tmp_path, **options)
+
+
+def test_a_count_below_zero_is_refused(tmp_path) -> None:
+    with pytest.raises(InputError, match="'y': -1 in row 2 is no count"):
+        table(tmp_path, "x,y\n1,2\n2,-1\n", target="y", task="count")
+
+
 def test_other_separators_and_decimal_points(tmp_path) -> None:
     raw = table(tmp_path, "x;kind\n1,5;a\n2,5;b\n", separator=";", decimal=",")
     assert raw.train.inputs.tolist() == [[1.5], [2.5]]

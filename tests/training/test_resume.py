@@ -22,7 +22,7 @@ from harness.training.loop import train
 from harness.training.setup import TrainingSetup
 from tests.components.synthetic_data import write_images
 from tests.resume_support import assert_same, comparable
-from tests.support import make_trial
+from tests.support import TASKS, make_trial
 
 CUTS = ((1, 3), (2, 0))
 """Inside an epoch, and between two epochs."""
@@ -63,6 +63,10 @@ TRIALS: dict[str, dict[str, Any]] = {
         "model": {"name": "mlp", "hidden": [8]},
         "lr": 0.001,
     },
+    "labels": {**TASKS["labels"], "batch_size": 32},
+    "ordered classes": {**TASKS["ordered classes"], "batch_size": 32},
+    "counts": {**TASKS["counts"], "batch_size": 32},
+    "autoencoder": {**TASKS["autoencoder of images"], "augment": ["noise"], "batch_size": 32},
 }
 
 

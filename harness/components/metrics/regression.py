@@ -82,7 +82,7 @@ COMPONENTS = (
         description="mean of |prediction − target|",
         reference="https://scikit-learn.org/stable/modules/model_evaluation.html#mean-absolute-error",
         tasks=VALUES | {Task.AUTOENCODING},
-        default_for=frozenset({Task.COUNT, Task.AUTOENCODING}),
+        default_for=frozenset({Task.COUNT}),
         direction="min",
         unit="target",
     ),

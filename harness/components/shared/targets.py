@@ -74,7 +74,7 @@ def _labels(columns: Sequence[pd.Series[Any]]) -> Targets:
 
     problems = [
         Problem(
-            f"column {column.name!r} has {wrong!r}: a label is 0 or 1",
+            f"column {column.name!r} has {str(wrong)!r}: a label is 0 or 1",
             hint="for numbers set task: regression",
         )
         for column in columns

@@ -193,8 +193,13 @@ def check_data(
     if isinstance(component, Loss) and info.task not in component.tasks:
         losses = cast("Mapping[str, Loss]", components("losses")).items()
         fitting = ", ".join(name for name, loss in losses if info.task in loss.tasks)
-        rule = f"loss {choice.name!r} does not fit a {info.task} data set"
+        rule = f"loss {choice.name!r} does not fit {_a_data_set(info)}"
         file.report(keys, rule, f"allowed: {fitting}")
+
+
+def _a_data_set(info: DataInfo) -> str:
+    article = "an" if info.task[0] in "aeiou" else "a"
+    return f"{article} {info.task} data set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +289,7 @@ def check_fit(
     """
     if _fits(metric, info):
         return True
-    rule = f"metric {metric.name!r} does not fit a {info.task} data set"
+    rule = f"metric {metric.name!r} does not fit {_a_data_set(info)}"
     if info.task in metric.tasks:
         classes = info.classes
         rule = f"metric {metric.name!r} needs {metric.min_classes} classes, but "

@@ -17,7 +17,7 @@ from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint
 from harness.training.loop import train
 from harness.training.setup import TrainingSetup
-from tests.support import make_trial
+from tests.support import TASKS, make_trial
 from tests.training.stacked.stacked_support import train_records
 from tests.training.stacked.test_stacking_refusal import trial_of
 
@@ -45,7 +45,7 @@ def grid(**fields: Any) -> list[Trial]:
     rates = {"sgd": 0.1, "momentum": 0.05, "nesterov": 0.05, "adam": 0.01, "adamw": 0.01}
     rates["rmsprop"] = 0.003
     return [
-        make_trial(optimizer=name, lr=lr, seed=seed, **fields)
+        make_trial(**{"optimizer": name, "lr": lr, "seed": seed, **fields})
         for seed in (0, 1)
         for name, lr in rates.items()
     ]
@@ -86,6 +86,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "by batch": {"scheduler": {"name": "cosine", "by": "batch", "warmup_epochs": 0.5}},
     "smoothed": {"loss": {"name": "cross_entropy", "label_smoothing": 0.1}},
     "batches of all": {"batch_size": 4096},
+    **{name: {**fields, "optimizer": "adam"} for name, fields in TASKS.items()},
     "convolutions": {"model": {"name": "bn_cnn", "first": 2, "second": 2}, "epochs": 1},
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.components.base import KINDS, Component
+from harness.components.base import KINDS, Component, Task
 from harness.components.registry import SINGULAR, components, find
 from harness.experiment.trial import Choice
 
@@ -76,6 +76,25 @@ def test_the_examples_of_the_documentation_are_components() -> None:
         assert component.name not in components(component.kind), "write about another one"
         for options in component.tiny:
             component.options.model_validate(options)
+
+
+def test_the_page_of_tasks_has_all_losses_and_metrics() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "tasks.md"
+    rows = [line.split("|")[1:-1] for line in page.read_text().splitlines() if "|" in line][2:]
+    tasks = [re.findall(r"`(\w+)`", row[0])[0] for row in rows]
+    assert tasks == [str(task) for task in (Task.MULTICLASS, Task.BINARY, *list(Task)[2:])]
+    for task, (_, _, losses, metrics) in zip(tasks, rows, strict=True):
+        for kind, cell in (("losses", losses), ("metrics", metrics)):
+            first, _, others = cell.replace("those of `multiclass`", OF_CLASSES).partition(";")
+            every: Any = components(kind).values()
+            fitting = [component for component in every if task in component.tasks]
+            defaults = sorted(c.name for c in fitting if task in c.default_for)
+            assert re.findall(r"`(\w+)`", first) == defaults
+            rest = sorted(c.name for c in fitting if c.name not in defaults)
+            assert sorted(re.findall(r"`(\w+)`", others)) == rest
+
+
+OF_CLASSES = "`cross_entropy`, `nll`, `perceptron`, `softmax_twice`"
 
 
 def test_the_list_of_components_needs_no_heavy_library() -> None:

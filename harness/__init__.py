@@ -13,8 +13,21 @@ if TYPE_CHECKING:
     from harness.components.decorators import model as model
     from harness.components.decorators import optimizer as optimizer
     from harness.components.decorators import scheduler as scheduler
+    from harness.components.decorators import training_loop as training_loop
+    from harness.components.trial_context import TrialContext as TrialContext
 
-DECORATORS = ("augmentation", "dataset", "loss", "metric", "model", "optimizer", "scheduler")
+DECORATORS = (
+    "augmentation",
+    "dataset",
+    "loss",
+    "metric",
+    "model",
+    "optimizer",
+    "scheduler",
+    "training_loop",
+)
+RECORDS = {"DataInfo": "base", "TrialContext": "trial_context"}
+"""What the harness passes to a user's code, by the module that has it."""
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +36,6 @@ def __getattr__(name: str) -> Any:
 
     if name in DECORATORS:
         return getattr(import_module("harness.components.decorators"), name)
-    if name == "DataInfo":
-        return import_module("harness.components.base").DataInfo
+    if name in RECORDS:
+        return getattr(import_module(f"harness.components.{RECORDS[name]}"), name)
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -2,7 +2,8 @@
 
 A component is one file in `harness/components/<kind>/`. The file declares a class of options, a
 function that builds the component, and a frozen record of its kind (`Model`, `Optimizer`,
-`Scheduler`, `Dataset`, `Loss`, `Metric` or `Augmentation`) in the tuple `COMPONENTS`:
+`Scheduler`, `Dataset`, `Loss`, `Metric`, `Augmentation` or `TrainingLoop`) in the tuple
+`COMPONENTS`:
 
     COMPONENTS = (Scheduler(name="step", options=StepOptions, build=build, …),)
 
@@ -16,20 +17,22 @@ This page has three parts: what a data set provides, the options, and the kinds 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from itertools import accumulate, pairwise
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from harness.components.trial_context import TrialContext
 
 
 # ---------------------------------------------------------------- what a data set provides
@@ -568,6 +571,55 @@ class Augmentation(Component):
     build: Callable[[Any], AugmentationFunction]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingLoop(Component):
+    """A whole training of a user's own.
+
+    run: `(options, trial)` → an iterator that yields a mapping of metrics after each epoch. The
+        harness seeds torch, numpy and random before it is called.
+    place: where it is defined, "my_gan.py:12"; "" for the harness's own training.
+    """
+
+    kind = "training_loops"
+    run: Callable[[Any, TrialContext], Iterator[Any]]
+    place: str = ""
+
+
 KINDS: Mapping[str, type[Component]] = {
-    cls.kind: cls for cls in (Model, Optimizer, Scheduler, Dataset, Loss, Metric, Augmentation)
+    cls.kind: cls
+    for cls in (
+        Model,
+        Optimizer,
+        Scheduler,
+        Dataset,
+        Loss,
+        Metric,
+        Augmentation,
+        TrainingLoop,
+    )
 }
+
+NONE: Final = "none"
+"""The name of a component that stands for no component: of a trial whose training loop needs no
+data set, model or optimizer; and of the training loop of all other trials."""
+
+
+def _refuse_use(*_: Any) -> Any:
+    raise TypeError("there is no component to use")
+
+
+_ABSENT: Mapping[str, Any] = {
+    "name": NONE,
+    "description": "none: only a training loop does without",
+    "reference": "",
+}
+ABSENT: Mapping[str, Component] = {
+    component.kind: component
+    for component in (
+        Dataset(**_ABSENT, info=_refuse_use, fingerprint=lambda *_: "", load=_refuse_use),
+        Model(**_ABSENT, build=_refuse_use),
+        Optimizer(**_ABSENT, build=_refuse_use),
+        Loss(**_ABSENT, tasks=frozenset(), outputs=_refuse_use, build=_refuse_use),
+    )
+}
+"""What stands for no component, by kind. No list of components has them."""

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
 
-from harness.components.base import KINDS, Component
+from harness.components.base import ABSENT, KINDS, NONE, Component
 from harness.components.code.adapters import make_component
 from harness.components.code.source import (
     UserCode,
@@ -29,8 +29,10 @@ from harness.components.code.source import (
 from harness.core.errors import InputError, Problem, did_you_mean
 
 ENTRY_POINT_GROUP = "harness.components"
-SINGULAR = {kind: cls.__name__.lower() for kind, cls in KINDS.items()}
-"""{"models": "model", …}."""
+SINGULAR = {
+    kind: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower() for kind, cls in KINDS.items()
+}
+"""{"models": "model", "training_loops": "training_loop", …}."""
 
 
 class UnknownComponent(InputError):
@@ -112,6 +114,8 @@ def find(kind: str, name: str) -> Component:
     registered = components(kind)
     if name in registered:
         return registered[name]
+    if name == NONE and kind in ABSENT:
+        return ABSENT[kind]
     for module in _modules(kind):
         resolve: Callable[[str], Component | None] | None = getattr(module, "resolve", None)
         component = resolve(name) if resolve else None

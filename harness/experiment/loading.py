@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from harness.components.base import Metric
 from harness.components.registry import active_code, find
@@ -19,7 +19,7 @@ from harness.core.errors import HarnessError, InputError
 from harness.core.metrics import BEST, FINAL
 from harness.experiment.batches import single_example_problem
 from harness.experiment.experiment import Expectation, Experiment
-from harness.experiment.fields import ExpectFields, FileFields
+from harness.experiment.fields import ExpectFields, FileFields, TrialFields
 from harness.experiment.grid import FieldValue, Grid, enumerate_grid
 from harness.experiment.reading.components import (
     DataInfos,
@@ -46,6 +46,7 @@ from harness.experiment.reading.validation import (
     validate_mapping,
 )
 from harness.experiment.reading.yaml import Keys
+from harness.experiment.trial import is_absent
 
 
 class NamesCode(HarnessError):
@@ -156,6 +157,8 @@ def _expectations(file: ExperimentFile, read: ReadFields) -> tuple[Expectation, 
 
 
 Values = tuple[FieldValue, ...]
+REQUIRED: Final = tuple(n for n, info in TrialFields.model_fields.items() if info.is_required())
+"""Trial fields that the harness's own training must be given."""
 
 
 def _check_combinations(grid: Grid, infos: DataInfos, file: ExperimentFile) -> None:
@@ -165,6 +168,7 @@ def _check_combinations(grid: Grid, infos: DataInfos, file: ExperimentFile) -> N
         for (value,) in grid.distinct([name]):
             for problem in value.problems:
                 file.report(*problem)
+    _check_absences(grid, file)
     checks: Mapping[tuple[str, ...], Callable[[Values, DataInfos, ExperimentFile], None]] = {
         ("model", "dataset"): _check_choice,
         ("loss", "dataset"): _check_choice,
@@ -179,6 +183,23 @@ def _check_combinations(grid: Grid, infos: DataInfos, file: ExperimentFile) -> N
             described = "dataset" not in names or values[-1] in infos
             if described and all(value.valid for value in values):
                 check(values, infos, file)
+
+
+def _check_absences(grid: Grid, file: ExperimentFile) -> None:
+    """Reports trials that the harness is to train itself without one of the fields that this
+    takes, and models that are to be built for no data set."""
+    for name in REQUIRED:
+        if any(is_absent(name, value.value) for value in grid.fields[name].values.values()):
+            for loop, value in grid.distinct(["training_loop", name]):
+                if is_absent("training_loop", loop.value) and is_absent(name, value.value):
+                    rule = f"{name} is missing: only a training_loop does without"
+                    file.report_text(value.keys, rule, "give it in trial or in grid")
+    if file.has_problems:
+        return
+    for dataset, model in grid.distinct(["dataset", "model"]):
+        lacks_data = is_absent("dataset", dataset.value)
+        if lacks_data and model.valid and not is_absent("model", model.value):
+            file.report(model.keys, "is built for a data set, and none is named", "name a dataset")
 
 
 def _check_choice(values: Values, infos: DataInfos, file: ExperimentFile) -> None:

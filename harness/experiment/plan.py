@@ -27,6 +27,8 @@ from harness.experiment.trial import (
     field_identity,
     field_label,
     id_part,
+    is_absent,
+    is_left_out,
     make_id,
 )
 
@@ -112,6 +114,7 @@ def _make_plan(experiment: Experiment, data_root: Path | None) -> Plan:
         value: id_part(name, field_identity(name, value.value))
         for name, field in fields
         for value in field.values.values()
+        if not is_left_out(name, value.value)
     }
     labels = {axis.field: _axis_labels(axis) for axis in grid.axes}
 
@@ -127,7 +130,7 @@ def _make_plan(experiment: Experiment, data_root: Path | None) -> Plan:
     for combination in grid.combinations:
         values = {name: field.of(combination) for name, field in fields}
         fingerprint = fingerprints[values["dataset"], values["model"]]
-        parts = {name: id_parts[value] for name, value in values.items()}
+        parts = {name: id_parts[value] for name, value in values.items() if value in id_parts}
         trial_id = make_id(parts.values(), fingerprint)
         texts = axis_texts(combination)
         if trial_id in trials:
@@ -183,7 +186,12 @@ def _choice_label(choice: Choice[Any], others: Sequence[Choice[Any]]) -> str:
 
 def _trial_name(texts: Mapping[str, str], trial: Trial) -> str:
     """Returns what sets a trial apart in its experiment: "mlp adam lr=0.01 seed=0"."""
-    varied = texts or {name: field_label(name, getattr(trial, name)) for name in NAMED_WITHOUT_AXES}
+    fields = {name: getattr(trial, name) for name in NAMED_WITHOUT_AXES}
+    varied = texts or {
+        name: field_label(name, value)
+        for name, value in fields.items()
+        if not is_absent(name, value)
+    }
     return " ".join(
         text if name in COMPONENT_FIELDS else f"{name}={text}" for name, text in varied.items()
     )

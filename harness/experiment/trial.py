@@ -19,6 +19,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from harness.components.base import (
+    NONE,
     Augmentation,
     Component,
     Dataset,
@@ -28,6 +29,7 @@ from harness.components.base import (
     Optimizer,
     Options,
     Scheduler,
+    TrainingLoop,
 )
 from harness.components.code.source import UserCode
 from harness.components.registry import activate, active_code, find, object_name
@@ -46,6 +48,8 @@ REVISED_VALUES: Final[Mapping[tuple[str, Any], Any]] = {
 value give other numbers than in an earlier version."""
 
 NO_AUGMENTATION: Final = "none"
+NO_LR: Final = 0.0
+"""The learning rate of a trial that has none, as its training loop needs none."""
 
 Precision = Literal["fp32", "bf16"]
 
@@ -158,6 +162,8 @@ class Declaration:
     stackable: the trials of one stack may differ in this field.
     names_trial: the field is part of a trial's name where the grid has no axes.
     not_searched: why a search must not vary the field; empty where it may.
+    new: the field came after version 1.0. A trial that has its default is described without it, in
+        its id and in the store, so that what is stored stays the same trial.
     """
 
     role: Role
@@ -166,6 +172,7 @@ class Declaration:
     stackable: bool
     names_trial: bool
     not_searched: str
+    new: bool
 
 
 def declare(
@@ -177,6 +184,7 @@ def declare(
     stackable: bool = False,
     names_trial: bool = False,
     not_searched: str = "",
+    new: bool = False,
     **limits: Any,
 ) -> Any:
     """Declares a field of `Trial`.
@@ -184,7 +192,7 @@ def declare(
     limits: further arguments of pydantic's `Field` (gt, le, …).
     """
     info = Field(None if by_task else default, description=description, **limits)
-    declaration = Declaration(role, info, by_task, stackable, names_trial, not_searched)
+    declaration = Declaration(role, info, by_task, stackable, names_trial, not_searched, new)
     return field(metadata={"declaration": declaration})
 
 
@@ -213,6 +221,14 @@ class Trial:
         Role.SETTING,
         "what training minimises; by default that of the data set's task",
         by_task=True,
+    )
+    training_loop: Choice[TrainingLoop] = declare(
+        Role.METHOD,
+        "a whole training of one's own, in place of the harness's; a trial with one may do without "
+        "dataset, model, optimizer and lr",
+        NONE,
+        names_trial=True,
+        new=True,
     )
     seed: int = declare(
         Role.SEED,
@@ -273,6 +289,16 @@ class Trial:
         not_searched="it changes nothing about the training",
     )
 
+    @property
+    def has_own_loop(self) -> bool:
+        """Whether a training loop of a user's own trains it, and not the harness."""
+        return self.training_loop.name != NONE
+
+    def described(self) -> dict[str, Any]:
+        """Returns all fields by name, but for new ones at their default."""
+        fields = {name: getattr(self, name) for name in TRIAL_FIELDS}
+        return {name: value for name, value in fields.items() if not is_left_out(name, value)}
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the user's code that is active before the components that may come from it:
         another process activates it as it reads the code, and then finds the components."""
@@ -281,11 +307,11 @@ class Trial:
 
     def resolved(self) -> dict[str, Any]:
         """Returns every field and option as JSON-able values; `of` reads them back."""
-        return {name: plain(getattr(self, name)) for name in TRIAL_FIELDS}
+        return {name: plain(value) for name, value in self.described().items()}
 
     def identity(self) -> dict[str, Any]:
         """Returns what the trial's id is made of, by field (see `field_identity`)."""
-        return {name: field_identity(name, getattr(self, name)) for name in TRIAL_FIELDS}
+        return {name: field_identity(name, value) for name, value in self.described().items()}
 
     def fingerprint(self, data_root: Path) -> Fingerprint:
         """Returns the checksums of the data set and of any weights file, as they are now."""
@@ -296,8 +322,7 @@ class Trial:
         """Returns every field and option as one canonical text each: {"model": "mlp",
         "model.hidden": "[24, 24]", "lr": "0.001", …}."""
         flat: dict[str, str] = {}
-        for name in TRIAL_FIELDS:
-            value = getattr(self, name)
+        for name, value in self.described().items():
             if isinstance(value, Choice):
                 flat[name] = value.name
                 options = value.options.model_dump(mode="json")
@@ -309,7 +334,7 @@ class Trial:
     @classmethod
     def of(cls, resolved: Mapping[str, Any]) -> Trial:
         """Builds a trial from what `resolved` returns. Raises as `Choice.of` does."""
-        values = dict(resolved)
+        values = {**NEW_FIELDS, **resolved}
         for name, kind in COMPONENT_FIELDS.items():
             values[name] = Choice.of(kind, values[name])
         for name, kind in COMPONENT_LIST_FIELDS.items():
@@ -348,6 +373,16 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
+def is_left_out(name: str, value: Any) -> bool:
+    """Whether a field is new and has its default, so that nothing describes it."""
+    return name in NEW_FIELDS and plain(value) == NEW_FIELDS[name]
+
+
+def is_absent(name: str, value: Any) -> bool:
+    """Whether a field says that the trial has no such component, or no learning rate."""
+    return value.name == NONE if isinstance(value, Choice) else name == "lr" and value == NO_LR
+
+
 def field_identity(name: str, value: Any) -> Any:
     """Returns what stands for the value of a trial field in the trial's id, as a JSON-able value:
     the value itself, without paths and new options at their default."""
@@ -384,6 +419,14 @@ COMPONENT_LIST_FIELDS: Final[Mapping[str, str]] = {
     name: kind for name in LIST_FIELDS if (kind := _component_kind(get_args(_PLAIN_TYPES[name])[0]))
 }
 """Trial fields that hold a list of components, and their kind."""
+
+
+NEW_FIELDS: Final[Mapping[str, Any]] = {
+    name: {"name": declared.info.default} if name in COMPONENT_FIELDS else declared.info.default
+    for name, declared in DECLARATIONS.items()
+    if declared.new
+}
+"""Trial fields that came after version 1.0, with their defaults in JSON-able form."""
 
 
 def fields_with(*roles: Role) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ def test_components() -> None:
         "model": "models",
         "optimizer": "optimizers",
         "scheduler": "schedulers",
+        "training_loop": "training_loops",
         "loss": "losses",
     }
     assert trial.COMPONENT_LIST_FIELDS == {"augment": "augmentations"}
@@ -37,9 +38,10 @@ def test_required_fields_and_defaults_by_task() -> None:
 
 def test_roles() -> None:
     assert trial.TASK_FIELDS == ("dataset", "model")
-    assert trial.METHOD_FIELDS == ("optimizer", "lr", "scheduler")
-    assert trial.MAIN_FIELDS == ("dataset", "model", "optimizer", "lr", "scheduler")
-    assert trial.MAIN_COMPONENTS == ("dataset", "model", "optimizer", "scheduler")
+    assert trial.METHOD_FIELDS == ("optimizer", "lr", "scheduler", "training_loop")
+    components = ("dataset", "model", "optimizer", "scheduler", "training_loop")
+    assert (*components[:3], "lr", *components[3:]) == trial.MAIN_FIELDS
+    assert components == trial.MAIN_COMPONENTS
     assert {"optimizer", "lr", "scheduler", "seed", "grad_clip"} == trial.STACKABLE_FIELDS
     assert trial.DEVICE_FIELDS == ("device",)
 

@@ -24,14 +24,17 @@ from harness.components.base import (
     Optimizer,
     Options,
     Task,
+    TrainingLoop,
 )
-from harness.components.code.signatures import Signature, arguments, read_signature
+from harness.components.code.signatures import Signature, arguments, parameters, read_signature
 from harness.components.code.source import place_of
 from harness.core.errors import InputError, Problem
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from harness.components.trial_context import TrialContext
 
 Adapter = Callable[[str, Any, Mapping[str, Any]], Component]
 
@@ -183,6 +186,22 @@ def _augmentation(name: str, target: Any, details: Mapping[str, Any]) -> Augment
     return Augmentation(build=build, **_common(name, target, signature), **details)
 
 
+def _training_loop(name: str, target: Any, details: Mapping[str, Any]) -> TrainingLoop:
+    first = next(iter(parameters(target, name).values()), None)
+    if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
+        hint = "write it as (trial: harness.TrialContext, …)"
+        wrong = f"training_loop {name} must take the trial as its first parameter"
+        raise InputError(Problem(wrong, where=place_of(target), hint=hint))
+    signature = read_signature(target, name, filled=(first.name,))
+
+    def run(options: Options, trial: TrialContext) -> Any:
+        wanted = dict.fromkeys(signature.takes_data, trial.data)
+        return target(trial, **arguments(signature, options), **wanted)
+
+    place = place_of(target)
+    return TrainingLoop(run=run, place=place, **_common(name, target, signature), **details)
+
+
 def _first_two(name: str, target: Any) -> tuple[str, str]:
     """Returns the names of the parameters that take a batch: the first two."""
     names = list(inspect.signature(target).parameters)
@@ -201,4 +220,5 @@ ADAPTERS: Final[Mapping[str, Adapter]] = {
     "losses": _loss,
     "metrics": _metric,
     "augmentations": _augmentation,
+    "training_loops": _training_loop,
 }

@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from harness.components.base import DataInfo, Loss
+from harness.components.base import ABSENT, NONE, DataInfo, Loss
 from harness.components.registry import components
 from harness.core.errors import DataMissing, InputError, Problem
 from harness.core.text import format_value
@@ -36,12 +36,16 @@ from harness.experiment.reading.yaml import Keys
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
     DECLARATIONS,
+    NO_LR,
     TRIAL_FIELDS,
     Choice,
+    is_absent,
     plain,
 )
 
 MAX_COMBINATIONS: Final = 100_000
+NOTHING: Final = object()
+"""Stands for a component or a learning rate that the file does not give, as it need not."""
 BY_TASK: Final = {name for name, declared in DECLARATIONS.items() if declared.by_task}
 
 T = TypeVar("T")
@@ -119,9 +123,11 @@ def read_entries(file: ExperimentFile) -> TrialEntries:
         for name, values in grid.items():
             if _exists(file, name, (*place, name)):
                 _read_axis(file, entries, (*place, name), values)
+    may_lack = _chooses_loop(file, entries)
     for name, info in TrialFields.model_fields.items():
         if info.is_required() and not entries.names(name):
-            entries.fixed[name] = _only_searched(file, name) or Entry(INVALID, ("trial",))
+            absent = NOTHING if may_lack else INVALID
+            entries.fixed[name] = _only_searched(file, name) or Entry(absent, ("trial",))
             if entries.fixed[name].value is INVALID and grid_is_valid:
                 file.report_text(("trial",), f"{name} is missing: give it in trial or in grid")
         elif (
@@ -136,6 +142,11 @@ def read_entries(file: ExperimentFile) -> TrialEntries:
         file.report(("grid",), rule)
         file.raise_problems()
     return entries
+
+
+def _chooses_loop(file: ExperimentFile, entries: TrialEntries) -> bool:
+    """Whether some trial may have a training loop of its own, which needs nothing else."""
+    return entries.names("training_loop") or "training_loop" in searched_space(file)
 
 
 def _check_grid(file: ExperimentFile) -> bool:
@@ -162,6 +173,8 @@ def _elsewhere(file: ExperimentFile, entries: TrialEntries, name: str) -> Entry:
         return Entry(info.default, ("trial", name))
     if searched := _only_searched(file, name):
         return searched
+    if _chooses_loop(file, entries):
+        return Entry(NOTHING, ("trial", name))
     for (place, _), grid in zip(file.grids(), entries.grids, strict=True):
         if name not in grid:
             file.report(place, f"{name} is missing", f"give it in {dotted(place)} too, or in trial")
@@ -366,6 +379,8 @@ class _FieldBuilder:
     def plain_value(self, name: str, entry: Entry) -> FieldValue:
         if entry.value is INVALID:
             return REPORTED
+        if entry.value is NOTHING:
+            return FieldValue(NO_LR, NO_LR, entry.keys)
         value = read_value(name, entry.value, entry.keys, self.file)
         return REPORTED if value is INVALID else FieldValue(value, plain(value), entry.keys)
 
@@ -375,7 +390,9 @@ class _FieldBuilder:
         references = {
             indices: None
             if entry.value is INVALID
-            else find_component(name, entry.value, entry.keys, self.file)
+            else find_component(
+                name, NONE if entry.value is NOTHING else entry.value, entry.keys, self.file
+            )
             for indices, entry in sources.items()
         }
         return NamedComponents(axes, references)
@@ -455,7 +472,7 @@ def _data_infos(
 ) -> dict[FieldValue, DataInfo]:
     infos: dict[FieldValue, DataInfo] = {}
     for value in dataset.values.values():
-        if not value.valid:
+        if not value.valid or is_absent("dataset", value.value):
             continue
         try:
             infos[value] = value.value.component.info(value.value.options, data_root)
@@ -488,7 +505,9 @@ def _default_losses(
     references: dict[Indices, ComponentReference | None] = {}
     for indices, value in dataset.values.items():
         references[indices] = None
-        if value in infos:
+        if value.valid and is_absent("dataset", value.value):
+            references[indices] = ComponentReference(ABSENT["losses"], {}, ("trial", "loss"))
+        elif value in infos:
             default = next(loss for loss in losses if infos[value].task in loss.default_for)
             references[indices] = ComponentReference(default, {}, ("trial", "loss"))
     return references

@@ -82,14 +82,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     arguments = parser().parse_intermixed_args(list(argv))
 
+    from harness.components.registry import no_code
     from harness.report.request import read_requests, render, write_html
 
-    requests = read_requests(arguments)
-    text = render(requests, arguments.format, arguments.section)
-    sys.stdout.write(text)
-    if arguments.html is not None:
-        write_html(requests, arguments.html)
-        print(f"report: {arguments.html}", file=sys.stderr)
+    with no_code():
+        requests = read_requests(arguments)
+        sys.stdout.write(render(requests, arguments.format, arguments.section))
+        if arguments.html is not None:
+            write_html(requests, arguments.html)
+            print(f"report: {arguments.html}", file=sys.stderr)
     return OK
 
 

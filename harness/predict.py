@@ -40,6 +40,13 @@ def parser() -> argparse.ArgumentParser:
         help="folder for the predictions (default: predictions/<run>)",
     )
     parser.add_argument(
+        "--experiment",
+        type=Path,
+        metavar="FILE",
+        help="the experiment file that names the run's code, if it was trained with code of yours: "
+        "it is run if it is what the run was trained with",
+    )
+    parser.add_argument(
         "--device", default="auto", help="predict on auto, cpu, cuda, cuda:N or mps"
     )
     return parser
@@ -55,6 +62,7 @@ def _main(argv: Sequence[str]) -> int:
 
     from harness.core.paths import data_root, project_root
     from harness.inference.outputs import predict_files, predict_test
+    from harness.inference.trained_code import use_code
     from harness.inference.trained_model import TrainedModel, find_run
     from harness.store.store import open_existing_store
 
@@ -64,6 +72,7 @@ def _main(argv: Sequence[str]) -> int:
     if run.ranked:
         last = run.resolved["epochs"]
         print(f"this run ranks by {run.ranked}; its weights are from the last epoch, {last}")
+    use_code(store, run, arguments.experiment)
     weights = run.load_weights(store)
     model = TrainedModel.rebuild(run, weights, data_root(), arguments.device)
     folder = arguments.output

@@ -79,6 +79,8 @@ def _main(argv: Sequence[str]) -> int:
         plan = plan_bases(experiment, data_root())
         plans = plan_studies(plan, experiment.search, data_root())
     if arguments.dry_run:
+        if experiment.source.identities:
+            print(f"code that a search runs: {experiment.source.describe()}")
         sys.stdout.write(listing(experiment.name, experiment.search, plans))
         return OK
 

@@ -99,6 +99,8 @@ def listing(plan: Plan, fuse: int | str = "off") -> str:
         lines += grouping.without_refused(
             lambda trial: stacking_refusal(trial, data_root())
         ).lines()
+    if plan.experiment.source.identities:
+        lines.append(f"code that a sweep runs: {plan.experiment.source.describe()}")
     configs = len({planned.config_id for planned in plan.trials})
     lines.append(
         f"{plan.experiment.name}: {plural(len(plan.trials), 'trial')} of "

@@ -1,8 +1,10 @@
-"""Versions of data: what was trained on different bytes belongs to different tasks.
+"""Versions of data and of code: what was trained on different bytes belongs to different tasks, and
+what was trained by different code is never averaged.
 
 A data set is known by its checksum, not by its name or path; so are pretrained weights, which are a
-part of the model. Where the compared trials saw several versions, the field's value names each:
-"csv @ 3fa2c1d0". All groups follow from the values of fields, and so keep versions apart.
+part of the model. A component of a user's own is known by the identity of its code. Where the
+compared trials saw several versions, the field's value names each: "csv @ 3fa2c1d0". All groups
+follow from the values of fields, and so keep versions apart.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from harness.analysis.configs import VERSION_MARK, component_labels
 from harness.components.registry import UnknownComponent, find
 from harness.experiment.trial import COMPONENT_FIELDS
 from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
+from harness.store.read.code_versions import read_codes
 
 CHECKSUM_COLUMNS = {"dataset": "data", "model": "weights"}
 """The column of checksums of what a field's component reads, by field."""
@@ -28,15 +31,18 @@ DIGITS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """One of several versions of a data set, or of a model's pretrained weights.
+    """One of several versions of a data set, of a model's pretrained weights, or of a component's
+    code.
 
-    field: "dataset" or "model". name: of the data set or model, without the version.
+    of: what has versions: "data", "weights" or "code".
+    field: of the trial, as "dataset" or "model". name: of its component, without the version.
     version: the first digits of its checksum, or `UNKNOWN`.
     trials: how many the store has. newest: when the last of them started, in ISO 8601.
     current: whether it is that of the experiment's file or, where none was given, of the newest
         runs.
     """
 
+    of: str
     field: str
     name: str
     version: str
@@ -52,7 +58,7 @@ class VersionedTrials:
     trials: as in `Results.trials`, where each version has a field value and config ids of its own.
         Options that are paths have one value for each version.
     current: whether a trial was trained on the current version of its data set and its weights.
-    versions: of each data set and model that has several, or none that is current.
+    versions: of each component that has several, or none that is current.
     """
 
     trials: pd.DataFrame
@@ -81,13 +87,35 @@ def separate_versions(
         _separate_configs(trials, column)
     for field, column in CHECKSUM_COLUMNS.items():
         _unify_paths(trials, fields, field)
-        groups = _Groups(trials, fields, field)
+        groups = _Groups(trials, fields, field, column, trials[column])
         of_file = None if data is None or column != "data" else set(data.values())
         is_current = groups.is_current(of_file)
         versions += groups.versions(is_current)
         current &= is_current
         trials[field] = groups.named(compared)
+    planned = trials[PARAM_TRIAL].isin(list(data or ()))
+    for field, identities in _codes(trials).items():
+        groups = _Groups(trials, fields, field, "code", identities)
+        is_current = groups.is_newest(planned)
+        versions += groups.versions(is_current)
+        current &= is_current
+        trials[field] = groups.named(compared)
     return VersionedTrials(trials, current, tuple(versions))
+
+
+def _codes(trials: pd.DataFrame) -> dict[str, pd.Series[Any]]:
+    """Returns the identities of the code of each field's components, by the fields that have any:
+    "" for a trial whose component is not a user's own."""
+    by_field: dict[str, dict[str, str]] = {}
+    for text in trials["code"].unique() if "code" in trials else ():
+        for field, codes in read_codes(text).items():
+            if field in trials.columns:
+                joined = "+".join(code for _, code in sorted(codes.items()))
+                by_field.setdefault(field, {})[text] = joined
+    return {
+        field: trials["code"].map(codes).fillna("").astype(object)
+        for field, codes in by_field.items()
+    }
 
 
 def _inferred(
@@ -150,9 +178,16 @@ def _options(fields: Sequence[str], field: str) -> list[str]:
 class _Groups:
     """The trials by the component of one field and its options: each group may have versions."""
 
-    def __init__(self, trials: pd.DataFrame, fields: Sequence[str], field: str) -> None:
+    def __init__(
+        self,
+        trials: pd.DataFrame,
+        fields: Sequence[str],
+        field: str,
+        of: str,
+        checksums: pd.Series[Any],
+    ) -> None:
         self._field, self._trials = field, trials
-        self._checksums = trials[CHECKSUM_COLUMNS[field]]
+        self._of, self._checksums = of, checksums
         self._fields = fields
         keys = trials[[field, *_options(fields, field)]].astype(str)
         self._group = keys.groupby(list(keys.columns), sort=False).ngroup()
@@ -169,8 +204,14 @@ class _Groups:
         run."""
         if checksums is not None:
             return self._checksums.isin(list(checksums))
-        newest = self._checksums.loc[self._trials["started"].sort_values(kind="stable").index]
-        of_group = newest.groupby(self._group).transform("last")
+        return self.is_newest(pd.Series(False, self._trials.index))
+
+    def is_newest(self, preferred: pd.Series[bool]) -> pd.Series[bool]:
+        """Whether each trial's version is that of its group's newest run, or of the newest of its
+        `preferred` ones where it has any."""
+        order = self._trials[["started"]].assign(preferred=preferred)
+        places = order.sort_values(["preferred", "started"], kind="stable").index
+        of_group = self._checksums.loc[places].groupby(self._group).transform("last")
         return self._checksums == of_group.reindex(self._checksums.index)
 
     def versions(self, is_current: pd.Series[bool]) -> list[Version]:
@@ -189,6 +230,7 @@ class _Groups:
             for version, of in sorted(by_version, key=lambda each: each[1]["started"].max()):
                 found.append(
                     Version(
+                        of=self._of,
                         field=self._field,
                         name=labels[place[0]],
                         version=str(version),

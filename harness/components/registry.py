@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
@@ -26,7 +27,7 @@ from harness.components.code.source import (
     identity_of,
     is_file,
 )
-from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.errors import HarnessError, InputError, Problem, did_you_mean
 
 ENTRY_POINT_GROUP = "harness.components"
 SINGULAR = {
@@ -37,6 +38,10 @@ SINGULAR = {
 
 class UnknownComponent(InputError):
     """No component of this kind has this name."""
+
+
+class CodeNotRun(HarnessError):
+    """A file names code where none may run."""
 
 
 _active: UserCode | None = None
@@ -59,10 +64,25 @@ def active_code() -> UserCode | None:
     return _active
 
 
+@contextmanager
+def no_code() -> Iterator[None]:
+    """While entered, no code of a user's is known, and none is loaded."""
+    before = _active
+    activate(None)
+    try:
+        yield
+    finally:
+        activate(before)
+
+
 def refer(kind: str, name: str) -> None:
-    """Allows `find` to load what a file names by its place, as "my_net.py:Net"."""
-    if ":" in name and _active is not None:
-        activate(replace(_active, references=_active.references | {(kind, name)}))
+    """Allows `find` to load what a file names by its place, as "my_net.py:Net". Raises CodeNotRun
+    where no code may be loaded."""
+    if ":" not in name or _find_own(kind, name) is not None:
+        return
+    if _active is None:
+        raise CodeNotRun(f"{name} is code, which is not run here")
+    activate(replace(_active, references=_active.references | {(kind, name)}))
 
 
 @cache
@@ -116,11 +136,9 @@ def find(kind: str, name: str) -> Component:
         return registered[name]
     if name == NONE and kind in ABSENT:
         return ABSENT[kind]
-    for module in _modules(kind):
-        resolve: Callable[[str], Component | None] | None = getattr(module, "resolve", None)
-        component = resolve(name) if resolve else None
-        if isinstance(component, KINDS[kind]):
-            return component
+    own = _find_own(kind, name)
+    if own is not None:
+        return own
     if _active is not None and (kind, name) in _active.references:
         target = find_object(_active.folder, name)
         return make_component(kind, name, target, identity_of(_active.folder, entry_of(name)))
@@ -144,6 +162,17 @@ def _own_code_hint(name: str) -> str:
     module, target = place.groups()
     file = module.replace(".", "/")
     return f'to use your own file, write "{file}.py:{target}"; of a package, "{module}:{target}"'
+
+
+def _find_own(kind: str, name: str) -> Component | None:
+    """Returns what a module of the harness or of a plugin knows by a name that is not registered,
+    as "torchvision:resnet18"."""
+    for module in _modules(kind):
+        resolve: Callable[[str], Component | None] | None = getattr(module, "resolve", None)
+        component = resolve(name) if resolve else None
+        if isinstance(component, KINDS[kind]):
+            return component
+    return None
 
 
 def object_name(name: str) -> str:

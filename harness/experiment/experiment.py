@@ -8,6 +8,7 @@ from math import floor
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from harness.components.code.snapshot import NO_CODE, CodeSnapshot
 from harness.components.code.source import UserCode
 from harness.core.metrics import TRAIN_SECONDS, Direction, Goal
 from harness.core.text import format_value
@@ -179,6 +180,7 @@ class Experiment:
     search: the `search:` block; None if there is none.
     sha256: the checksum of the file. overrides: what the command line changed of it.
     code: the user's code that the file names; None if it was not read from a file.
+    source: the source of that code, as it was run.
     grid: each field's values and its combinations, from which the plan is made.
     """
 
@@ -196,6 +198,7 @@ class Experiment:
     sha256: str = ""
     overrides: tuple[str, ...] = ()
     code: UserCode | None = None
+    source: CodeSnapshot = NO_CODE
     grid: Grid = field(default_factory=Grid, repr=False, compare=False)
 
     @property

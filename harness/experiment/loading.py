@@ -5,14 +5,16 @@ Every problem is collected and all are reported at once; nothing runs on a file 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, cast
 
 from harness.components.base import Metric
-from harness.components.registry import active_code, find
+from harness.components.code.snapshot import CodeSnapshot
+from harness.components.code.source import entry_of
+from harness.components.registry import CodeNotRun, active_code, find, no_code
 from harness.components.shared.splitting import validation_size
 from harness.core import paths
 from harness.core.errors import HarnessError, InputError
@@ -28,7 +30,14 @@ from harness.experiment.reading.components import (
     check_fit,
     resolve,
 )
-from harness.experiment.reading.file import ExperimentFile, apply_overrides, load_code, read_file
+from harness.experiment.reading.file import (
+    ExperimentFile,
+    apply_overrides,
+    code_entries,
+    load_code,
+    possible_references,
+    read_file,
+)
 from harness.experiment.reading.hints import LOSS
 from harness.experiment.reading.rules import check_rules, read_rules
 from harness.experiment.reading.search import read_search
@@ -53,11 +62,15 @@ class NamesCode(HarnessError):
     """A file names code, which is not to run: it cannot be planned.
 
     name: of the experiment. is_search: whether the file has a `search:` block. sha256: of the file.
+    entries: the files and modules that it may name.
     """
 
-    def __init__(self, name: str, is_search: bool, sha256: str) -> None:
+    def __init__(
+        self, name: str, is_search: bool, sha256: str, entries: Collection[str] = ()
+    ) -> None:
         super().__init__("the file names code")
         self.name, self.is_search, self.sha256 = name, is_search, sha256
+        self.entries = entries
 
 
 def load(
@@ -74,10 +87,23 @@ def load(
     """
     given = tuple(overrides)
     file = read_file(Path(path))
-    if not run_code and file.values.get("code"):
-        raise _names_code(file)
-    load_code(file)
-    apply_overrides(file, given)
+    if run_code:
+        load_code(file)
+        apply_overrides(file, given)
+        return _read_experiment(file, given, data_root)
+    try:
+        with no_code():
+            if file.values.get("code"):
+                raise CodeNotRun("the file has code: …")
+            apply_overrides(file, given)
+            return _read_experiment(file, given, data_root)
+    except CodeNotRun:
+        raise _names_code(file) from None
+
+
+def _read_experiment(
+    file: ExperimentFile, overrides: tuple[str, ...], data_root: Path | None
+) -> Experiment:
     top = _top_level(file)
     read = read_fields(file, read_entries(file), data_root or paths.data_root())
     placed_rules = read_rules(file, read)
@@ -93,7 +119,7 @@ def load(
         raise InputError("metric: no metric is registered for this data set's task")
     return Experiment(
         name=top["name"],
-        path=Path(path),
+        path=file.path,
         description=top["description"].strip(),
         axes=distinct_values(grid.axes),
         skip=rules,
@@ -104,8 +130,9 @@ def load(
         expect=expectations,
         artifacts=top["artifacts"],
         sha256=file.sha256,
-        overrides=given,
+        overrides=overrides,
         code=active_code(),
+        source=CodeSnapshot.of(active_code()),
         grid=grid,
     )
 
@@ -114,7 +141,9 @@ def _names_code(file: ExperimentFile) -> NamesCode:
     """Raises InputError if the fields of the file itself are not valid."""
     name = _top_level(file)["name"]
     file.raise_problems()
-    return NamesCode(name, file.values.get("search") is not None, file.sha256)
+    is_search = file.values.get("search") is not None
+    entries = {*code_entries(file), *map(entry_of, possible_references(file))}
+    return NamesCode(name, is_search, file.sha256, entries)
 
 
 def _top_level(file: ExperimentFile) -> dict[str, Any]:

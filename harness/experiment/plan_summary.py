@@ -28,6 +28,7 @@ class PlanSummary(BaseModel):
     file, sha256, overrides: the experiment file's name, its checksum, and what the command line
         changed of it.
     is_search: whether the file has a `search:` block.
+    code: the identity of each file and module of a user's code that the experiment file names.
     trials: the ids of trials, by the checksum of their data set and by their config's id.
     """
 
@@ -42,6 +43,7 @@ class PlanSummary(BaseModel):
     target: float | None
     is_search: bool
     expect: tuple[Expectation, ...]
+    code: Mapping[ShortText, Id] = {}
     trials: Mapping[ShortText, Mapping[Id, list[Id]]]
 
     @classmethod
@@ -61,6 +63,7 @@ class PlanSummary(BaseModel):
             target=experiment.target,
             is_search=experiment.search is not None,
             expect=experiment.expect,
+            code=experiment.source.identities,
             trials=trials,
         )
 

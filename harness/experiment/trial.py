@@ -305,6 +305,18 @@ class Trial:
         values = {name: getattr(self, name) for name in TRIAL_FIELDS}
         return _unpickle, (_ActiveCode(active_code()), values)
 
+    def codes(self) -> dict[str, dict[str, str]]:
+        """Returns the identity of the user's code that components come from, by the trial's field
+        and the component's name; empty if there is no such component."""
+        codes: dict[str, dict[str, str]] = {}
+        for name, kind in KIND_OF_FIELD.items():
+            value = getattr(self, name)
+            for item in value if isinstance(value, tuple) else (value,):
+                component = item.component if isinstance(item, Choice) else find(kind, item)
+                if component.code:
+                    codes.setdefault(name, {})[component.name] = component.code
+        return codes
+
     def resolved(self) -> dict[str, Any]:
         """Returns every field and option as JSON-able values; `of` reads them back."""
         return {name: plain(value) for name, value in self.described().items()}
@@ -419,6 +431,12 @@ COMPONENT_LIST_FIELDS: Final[Mapping[str, str]] = {
     name: kind for name in LIST_FIELDS if (kind := _component_kind(get_args(_PLAIN_TYPES[name])[0]))
 }
 """Trial fields that hold a list of components, and their kind."""
+KIND_OF_FIELD: Final[Mapping[str, str]] = {
+    **COMPONENT_FIELDS,
+    **COMPONENT_LIST_FIELDS,
+    "metrics": "metrics",
+}
+"""The kind of component that a trial field names, in whatever way."""
 
 
 NEW_FIELDS: Final[Mapping[str, Any]] = {

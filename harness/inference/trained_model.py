@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from harness.core.text import format_score
 from harness.store.names import (
     PARAM_TRIAL,
     TAG_ARTIFACTS,
+    TAG_CODE,
     TAG_METRIC,
     TAG_SUPERSEDED,
     short_checksum,
@@ -41,7 +42,8 @@ class TrainedRun:
 
     data: the digest of its data set, "" if the run names none. stored_trial: the trial as JSON.
     metrics: the run's scalars, NaN where it has none. selection: the metric that its experiment
-    selects on.
+    selects on. code: the identities of the user's code that it was trained with, as `Trial.codes`.
+    parent_id: the run of its sweep.
     """
 
     experiment: str
@@ -52,6 +54,8 @@ class TrainedRun:
     stored_trial: str | None
     metrics: Mapping[str, float]
     selection: str
+    code: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    parent_id: str = ""
 
     def __post_init__(self) -> None:
         if not self.stored_trial:
@@ -99,6 +103,7 @@ def find_run(store: Store, reference: str) -> TrainedRun:
     It is the id of a run or a trial, the beginning of either, or an experiment's name, which stands
     for its best run that has weights. Raises InputError where it names no run, or several.
     """
+    from harness.store.read.code_versions import read_codes
     from harness.store.read.results import experiment_names, find_trials, stored_trial
     from harness.store.read.runs import data_digest
 
@@ -123,13 +128,16 @@ def find_run(store: Store, reference: str) -> TrainedRun:
     name, trial_id = info.run_name or info.run_id, data.params.get(PARAM_TRIAL, "")
     ids = info.run_id, name, trial_id, data_digest(run)
     trial = stored_trial(store, run)
-    return TrainedRun(experiment, *ids, trial, data.metrics, tags.get(TAG_METRIC, ""))
+    code, parent_id = read_codes(tags.get(TAG_CODE, "")), tags.get("mlflow.parentRunId", "")
+    selection = tags.get(TAG_METRIC, "")
+    return TrainedRun(experiment, *ids, trial, data.metrics, selection, code, parent_id)
 
 
 def _best_run(store: Store, experiment: str) -> TrainedRun:
     """Returns the experiment's best run by its selection metric, among those with weights that were
     trained on the newest data."""
     from harness.analysis.versions import separate_versions
+    from harness.store.read.code_versions import read_codes
     from harness.store.read.results import read_results
 
     results = read_results(store, experiment)
@@ -150,7 +158,8 @@ def _best_run(store: Store, experiment: str) -> TrainedRun:
     row = trials.iloc[0]
     metrics = {name: float(row[name]) for name in results.scalars}
     ids = row["run_id"], row["run_name"], row["trial_id"], row["data"]
-    return TrainedRun(experiment, *ids, row["trial"], metrics, results.metric)
+    code, parent_id = read_codes(row["code"]), row["parent_id"] or ""
+    return TrainedRun(experiment, *ids, row["trial"], metrics, results.metric, code, parent_id)
 
 
 def _with_weights(results: Results) -> Any:
@@ -206,6 +215,8 @@ class TrainedModel:
                 f"run {run.run_id} was stored by a version whose trials this one cannot rebuild: "
                 f"{error}"
             ) from error
+        if trial.codes() != run.code:
+            raise InputError(f"run {run.run_id} was trained with other code than it names")
         setup = TrainingSetup(trial, data_root, resolve(device))
         try:
             setup.model.load_state_dict(weights)

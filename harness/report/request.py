@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.analysis.comparison import Question
 from harness.analysis.trials import join
+from harness.components.code.source import identity_of
 from harness.components.shared.data_files import offline
 from harness.core.errors import DataMissing, InputError, NoResults, Problem, StoreError
 from harness.core.paths import data_root
@@ -59,14 +60,14 @@ class Asked:
 
     file: where it was read from; "" if its name was given. command: what runs the file.
     plan: of the file; None if its data is not available, or if the name was given.
-    sha256: of a file that names code: its plan is in the store. "" for any other.
+    code: of a file that names code: its plan is in the store. None for any other.
     """
 
     name: str
     file: str = ""
     command: str = ""
     plan: PlanSummary | None = None
-    sha256: str = ""
+    code: NamesCode | None = None
 
 
 def read_requests(arguments: argparse.Namespace) -> list[Request]:
@@ -134,7 +135,7 @@ def _experiment(name_or_file: str) -> Asked:
             experiment = load(name_or_file, run_code=False)
         except NamesCode as found:
             command = "search" if found.is_search else "sweep"
-            return Asked(found.name, name_or_file, command, sha256=found.sha256)
+            return Asked(found.name, name_or_file, command, code=found)
         command = "sweep" if experiment.search is None else "search"
         asked = Asked(experiment.name, name_or_file, command)
         try:
@@ -173,7 +174,7 @@ def _read(
             raise InputError("the store has no experiments yet: run a sweep first")
         for asked in every:
             label = f"{asked.name} @ {store_name}" if len(stores) > 1 else asked.name
-            plan = _stored_plan(store, asked) if asked.sha256 else asked.plan
+            plan = _stored_plan(store, asked, asked.code) if asked.code else asked.plan
             with _says_to_run(asked):
                 results = read_results(store, asked.name, plan.goal if plan else None)
             wanted = question.of_plan(plan) if plan else question
@@ -183,27 +184,39 @@ def _read(
             yield Request(label, results, wanted)
 
 
-def _stored_plan(store: Store, asked: Asked) -> PlanSummary | None:
+def _stored_plan(store: Store, asked: Asked, code: NamesCode) -> PlanSummary | None:
     """Returns the plan that the last sweep of a file stored, and says where it may not be that of
     the file as it is now. Comparing does not run the code that the file names."""
     try:
-        stored = last_plan(store, asked.name, asked.sha256)
+        stored = last_plan(store, asked.name, code.sha256)
         reason = "the store has no plan of it"
     except StoreError as error:
         stored, reason = None, clean(str(error))
     if stored is None:
         _note(f"comparing all trials of {asked.name!r}: {asked.file} names code, and {reason}")
         return None
-    summary, differences = stored.summary, list[str]()
-    if summary.sha256 != asked.sha256:
-        of = "" if summary.file == Path(asked.file).name else f", of {clean(summary.file)}"
-        differences.append(f"the file has changed since{of}")
+    summary = stored.summary
+    differences = [*_changed_files(summary, code, Path(asked.file))]
     if summary.overrides:
         differences.append(f"it was run with {clean(' '.join(summary.overrides))}")
     if differences:
         planned = f"the trials that the {asked.command} of {stored.started} planned"
         _note(f"comparing {planned}: {join_with_and(differences)}")
     return summary
+
+
+def _changed_files(summary: PlanSummary, code: NamesCode, file: Path) -> Iterator[str]:
+    """Yields what has changed since a plan was stored. Code is read, and not run."""
+    if summary.sha256 != code.sha256:
+        of = "" if summary.file == file.name else f", {clean(summary.file)},"
+        yield f"its file{of} has changed since"
+    for entry in sorted(summary.code.keys() & code.entries):
+        try:
+            identity = identity_of(file.resolve().parent, entry)
+        except InputError:
+            identity = ""
+        if identity != summary.code[entry]:
+            yield f"the code of {entry} has changed since"
 
 
 def _note(text: str) -> None:

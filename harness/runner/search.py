@@ -63,6 +63,7 @@ def run(
     store = open_store()
     plan = search_plan(experiment, plans, search)
     session = Session(Console(), store, plan, arguments)
+    session.say(session.describe_code())
     where = arguments.storage or search.storage
     with open_storage(where, store.home, store.journal(experiment.name)) as opened:
         studies = [TuningStudy(opened, plan, experiment.name) for plan in plans]

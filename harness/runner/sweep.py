@@ -35,6 +35,7 @@ from harness.experiment.plan import Plan, PlannedTrial
 from harness.experiment.trial import Trial
 from harness.store.coordination.claims import Claims
 from harness.store.coordination.waiting import Waiting
+from harness.store.read.code_versions import count_runs_of_other_code
 from harness.store.read.runs import RunSummary
 from harness.store.store import Store, latest_runs_without_mlflow, open_store
 from harness.store.write.background import BackgroundWriter
@@ -55,6 +56,7 @@ def run(plan: Plan, arguments: argparse.Namespace) -> int:
     session.write_outbox()
     latest = session.latest_runs()
     todo, stored = _to_train(plan, latest, arguments)
+    session.say(session.describe_code())
     session.say(_announcement(plan, todo, stored))
     failed = stored.get(Outcome.FAILED, 0)
     if todo:
@@ -132,6 +134,21 @@ class Session:
     def latest_runs(self) -> dict[str, RunSummary]:
         """Returns the latest run of each of the experiment's trials, by trial id."""
         return self.store.latest_runs(self.experiment_id)
+
+    def describe_code(self) -> list[str]:
+        """Returns which code of the user's runs, and which stored runs are of other code."""
+        plan = self.plan
+        if not plan.experiment.source.identities:
+            return []
+        changed = count_runs_of_other_code(self.store, self.experiment_id, plan.trials)
+        return [
+            f"running code: {plan.experiment.source.describe()}",
+            *(
+                f"the code of `{name}` changed since {plural(count, 'run')}: "
+                f"{'they are' if count > 1 else 'it is'} kept, and not compared"
+                for name, count in changed.items()
+            ),
+        ]
 
     def checkpoints(self, fresh: bool = False) -> ExperimentCheckpoints:
         """Returns the experiment's checkpoints. fresh: trials start from the beginning."""

@@ -62,9 +62,14 @@ def file_identity(path: Path) -> str:
 
     Raises SyntaxError and OSError for a file that cannot be read as Python.
     """
+    return file_sources(path).identity()
+
+
+def file_sources(path: Path) -> Sources:
+    """Returns the code that a Python file uses, itself included. Raises as `file_identity`."""
     sources = Sources(path.parent)
     sources.add("", path)
-    return sources.identity()
+    return sources
 
 
 def package_identity(module: str) -> str:
@@ -72,11 +77,16 @@ def package_identity(module: str) -> str:
 
     Raises ModuleNotFoundError if there is none.
     """
+    return package_sources(module).identity()
+
+
+def package_sources(module: str) -> Sources:
+    """Returns the code of a module that can be imported. Raises as `package_identity`."""
     sources = Sources(None)
     if sources.find(module.partition(".")[0]) is None:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
     sources.follow(module)
-    return sources.identity()
+    return sources
 
 
 @dataclass(slots=True)

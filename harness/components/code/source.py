@@ -21,7 +21,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from harness.components.code.identity import file_identity, is_installed, package_identity
+from harness.components.code.identity import (
+    Sources,
+    file_sources,
+    is_installed,
+    package_sources,
+)
 from harness.core.errors import InputError, Problem, did_you_mean
 
 MARK: Final = "__harness_component__"
@@ -42,6 +47,12 @@ class UserCode:
     folder: Path
     entries: tuple[str, ...] = ()
     references: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All files and modules that the experiment file names, in whatever way."""
+        referred = sorted(entry_of(name) for _, name in self.references)
+        return tuple(dict.fromkeys((*self.entries, *referred)))
 
     def modules(self) -> Iterator[tuple[str, ModuleType]]:
         """Yields each entry and its module. Raises InputError if one cannot be loaded."""
@@ -82,10 +93,15 @@ def entry_of(reference: str) -> str:
 
 def identity_of(folder: Path, entry: str) -> str:
     """Returns the identity of an entry's code. Raises InputError if it cannot be read."""
+    return sources_of(folder, entry).identity()
+
+
+def sources_of(folder: Path, entry: str) -> Sources:
+    """Returns the code that an entry leads to. Raises InputError if it cannot be read."""
     try:
         if is_file(entry):
-            return file_identity(_path(folder, entry))
-        return package_identity(entry)
+            return file_sources(_path(folder, entry))
+        return package_sources(entry)
     except ModuleNotFoundError as error:
         raise InputError(Problem(f"code: {error}", hint=INSTALL)) from error
     except SyntaxError as error:

@@ -163,6 +163,28 @@ def apply_overrides(file: ExperimentFile, overrides: Iterable[str]) -> None:
             file.report_error((), InputError(problems))
 
 
+def code_entries(file: ExperimentFile) -> tuple[str, ...]:
+    """Returns the files and modules after `code:`; those that are not text are left out."""
+    named = file.values.get("code") or []
+    entries = named if isinstance(named, list) else [named]
+    return tuple(entry for entry in entries if isinstance(entry, str))
+
+
+def possible_references(file: ExperimentFile) -> frozenset[str]:
+    """Returns every text of the file that may name code by its place, as "my_net.py:Net"."""
+    found: set[str] = set()
+    waiting: list[Any] = [file.values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str) and ":" in value:
+            found.add(value)
+    return frozenset(found)
+
+
 def load_code(file: ExperimentFile) -> None:
     """Runs the code that the file names after `code:`, so that its components are known.
 

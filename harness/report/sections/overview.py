@@ -101,10 +101,10 @@ def blocks(overview: Overview) -> tuple[Paragraph, ...]:
 
 
 def _versions(versions: Sequence[Version]) -> Iterator[str]:
-    """Names the versions of each data set and each model's weights, and which is current."""
-    for (field, name), of in groupby(versions, key=lambda version: (version.field, version.name)):
+    """Names the versions of each data set, each model's weights and each component's code, and
+    which is current."""
+    for (what, name), of in groupby(versions, key=lambda version: (version.of, version.name)):
         several = list(of)
-        what = "data" if field == "dataset" else "weights"
         listed = ", ".join(
             f"{version.version} ({plural(version.trials, 'trial')}"
             f"{', current' if version.current else ''})"
@@ -112,7 +112,11 @@ def _versions(versions: Sequence[Version]) -> Iterator[str]:
         )
         text = f"The {what} of {name} changed: {listed}."
         if len(several) > 1:
-            text += " Different versions are different tasks."
+            text += (
+                " Runs of different versions are never averaged."
+                if what == "code"
+                else " Different versions are different tasks."
+            )
         if not any(version.current for version in several):
             text += " None is what the file names now."
         if any(version.version == UNKNOWN for version in several):

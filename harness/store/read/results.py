@@ -55,7 +55,8 @@ class Results:
         `tuning` says whether a search trained it in order to choose; `study` and `role` say what it
         is to a search (see `names.TAG_ROLE`), and are empty if it is nothing.
         `data` and `weights` are the checksums of the data set and of pretrained weights, "" if the
-        store does not have them.
+        store does not have them. `code` is the identity of the user's code that components come
+        from, as JSON (`names.TAG_CODE`); "" if none does.
         `started` is UTC. `trial` is the resolved trial as JSON.
         `artifacts` is empty if no figures and weights were stored.
     fields: the columns that say what a trial was: every field and option, and its ids.
@@ -325,6 +326,7 @@ def _run_columns(run: StoredRun, experiment: str) -> dict[str, Any]:
         "started": run.started,
         "data": run.data,
         "weights": tags.get(names.TAG_WEIGHTS, ""),
+        "code": tags.get(names.TAG_CODE, ""),
         "outcome": outcome(run.status, tags),
         "tuning": names.TAG_POINT_NUMBER in tags,
         "study": tags.get(names.TAG_STUDY, ""),

@@ -32,7 +32,8 @@ class ParentRun:
 
     kind: `names.SWEEP` or `names.STUDY`. trials: how many are to be trained. title: in place of
     the kind in the run's name. outcomes: how many of its trials ended, by outcome. The experiment
-    file, its plan and the provenance of this process are stored with the run.
+    file, its plan, the source of the code that it names, and the provenance of this process are
+    stored with the run.
     """
 
     def __init__(
@@ -72,6 +73,9 @@ class ParentRun:
 def _parent_files(plan: Plan, summary: PlanSummary) -> Contents:
     provenance = process_provenance(folder_of(plan))
     texts = provenance.diffs() | {names.PLAN_FILE: summary.to_json()}
+    source = plan.experiment.source
+    if source.identities:
+        texts[names.CODE_FILE] = source.to_json(redact)
     if plan.experiment.path.is_file():
         texts["experiment.yaml"] = plan.experiment.path.read_text(encoding="utf-8")
     # The address of a search's storage, for one, may contain a password.

@@ -247,6 +247,8 @@ class SweepWriter:
         }
         if weights := planned.fingerprint.weights:
             tags[names.TAG_WEIGHTS] = names.short_checksum(weights)
+        if codes := planned.trial.codes():
+            tags[names.TAG_CODE] = json.dumps(codes)
         dataset = dataset_input(planned)
         log = RunLog(self.backend, self.experiment_id, planned.name, tags, at.utc, dataset)
         log.params(self._params.of(planned))

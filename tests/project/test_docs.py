@@ -30,7 +30,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_example_experiments_load(page: Path, tmp_path: Path) -> None:
-    blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+    text = page.read_text()
+    for file, code in re.findall(r"`([\w/]+\.py)`.*?:\n\n```python\n(.*?)```", text, re.DOTALL):
+        (tmp_path / file).write_text(code)
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     for number, block in enumerate(blocks):
         if re.search(r"^name:", block, re.MULTILINE) and "…" not in block:
             path = tmp_path / f"example{number}.yaml"

@@ -31,7 +31,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_example_experiments_load(page: Path, tmp_path: Path) -> None:
     text = page.read_text()
-    for file, code in re.findall(r"`([\w/]+\.py)`.*?:\n\n```python\n(.*?)```", text, re.DOTALL):
+    for file, code in re.findall(r"`(\w+\.py)`[^\n]*:\n\n```python\n(.*?)```", text, re.DOTALL):
         (tmp_path / file).write_text(code)
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     for number, block in enumerate(blocks):

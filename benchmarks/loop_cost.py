@@ -67,9 +67,9 @@ def train_bare(parts: TrainingSetup) -> list[float]:
     for inputs, wanted in train.batches(parts.trial.batch_size, order):
         logits = parts.model(inputs)
         loss = parts.loss(logits, wanted)
-        parts.optimizer.zero_grad()
+        parts.optimizer.torch.zero_grad()
         loss.mean().backward()
-        parts.optimizer.step()
+        parts.optimizer.torch.step()
         outputs.append(logits.detach())
         losses.append(loss.detach())
         targets.append(wanted)

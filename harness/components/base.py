@@ -26,7 +26,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     import torch
@@ -379,18 +379,61 @@ class Model(Component):
     channels_last: bool = False
 
 
+def _in_one_order(kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns kinds of parameters without duplicates and in one order, so that one set of them has
+    one id."""
+    return tuple(sorted(set(kinds)))
+
+
+NoDecay = Annotated[
+    tuple[Literal["bias", "embedding", "norm"], ...],
+    Field(strict=False),
+    AfterValidator(_in_one_order),
+]
+
+
+class DecayOptions(Options):
+    """Options of an optimizer with an option `weight_decay`.
+
+    The harness itself sets the weight decay of these parameters to 0: `settings` leaves the option
+    out.
+    """
+
+    no_decay: NoDecay = new_option(
+        (), "parameters without weight decay, by kind: bias, norm (of normalisations), embedding"
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the options that the optimizer's class takes."""
+        return self.model_dump(exclude={"no_decay"})
+
+
+NamedParameter = tuple[str, "nn.Parameter"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(Component):
     """An optimizer.
 
-    build: `(options, parameters, lr) → torch.optim.Optimizer`.
+    build: `(options, named_parameters, lr) → torch.optim.Optimizer`, where `named_parameters` is
+        what `nn.Module.named_parameters` yields. torch accepts the pairs in place of parameters.
     torch_class: the name of the `torch.optim` class that it builds, with whose signature the
         contract tests compare its options; "" for an optimizer that is not in torch.
+    needs_closure: whether `step` must be given a closure that evaluates the loss again.
+    one_by_one: why its trials cannot train in a stack; "" if they can.
     """
 
     kind = "optimizers"
     torch_class: str = ""
-    build: Callable[[Any, Iterable[nn.Parameter], float], torch.optim.Optimizer]
+    needs_closure: bool = False
+    one_by_one: str = ""
+    build: Callable[[Any, Iterable[NamedParameter], float], torch.optim.Optimizer]
+
+    @property
+    def takes_any_layout(self) -> bool:
+        """Whether parameters may be channels last: others than torch's optimizers, and LBFGS,
+        often flatten them by `view`."""
+        return bool(self.torch_class) and not self.needs_closure
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,13 +82,17 @@ def plan_stacks(trials: Sequence[PlannedTrial], fuse: int | str, slots: int = 1)
     """
     max_size = fuse if isinstance(fuse, int) else AUTO_STACK_SIZE
     alike: dict[Hashable, list[PlannedTrial]] = {}
+    excluded: list[tuple[PlannedTrial, str]] = []
     key = _StackKey()
     for planned in trials:
-        alike.setdefault(key.of(planned), []).append(planned)
+        if reason := planned.trial.optimizer.component.one_by_one:
+            excluded.append((planned, f"optimizer {planned.trial.optimizer.name}: {reason}"))
+        else:
+            alike.setdefault(key.of(planned), []).append(planned)
     parts = [part for group in alike.values() for part in _divide(group, max_size, slots)]
     return StackingPlan(
         stacks=tuple(tuple(part) for part in parts if len(part) > 1),
-        singles=tuple((part[0], NONE_ALIKE) for part in parts if len(part) == 1),
+        singles=(*((part[0], NONE_ALIKE) for part in parts if len(part) == 1), *excluded),
     )
 
 
@@ -187,6 +191,7 @@ def _key(task: TrainingTask, device: torch.device) -> str:
         trial.precision,
         [choice.resolved() for choice in trial.augment],
         len(task.trials).bit_length(),
+        sorted({trial.optimizer.name for trial in task.trials.values()}),
         str(device),
         torch.get_num_threads(),
         torch.__version__,

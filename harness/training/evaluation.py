@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import isfinite
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from harness.components.base import Metric
+from harness.core.seeding import generator, stream_seed
 from harness.training.batch_sources import BatchSource
 from harness.training.setup import TrainingContext, TrainingSetup
+
+BATCH_NORM: Final = nn.modules.batchnorm._BatchNorm
+STATISTICS_BATCHES: Final = 50
+"""Batches from which batch normalisation takes its statistics anew, as the authors of schedule-free
+optimizers do."""
 
 
 class ModelOutputs(NamedTuple):
@@ -55,6 +63,42 @@ def evaluate(setup: TrainingSetup, source: BatchSource) -> ModelOutputs:
             batches.append(ModelOutputs(logits, setup.loss(logits, targets), targets))
     setup.model.train()
     return predictions(batches, setup)
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(part, BATCH_NORM) for part in model.modules())
+
+
+@contextmanager
+def evaluation_weights(setup: TrainingSetup, epoch: int) -> Iterator[None]:
+    """While entered, the model has the weights and statistics to evaluate after an epoch.
+
+    They are others than those in training where the optimizer averages them. Batch normalisation
+    then takes its statistics anew, from the first batches of the epoch as they were trained: those
+    that training has left are of the other weights.
+    """
+    with setup.optimizer.evaluation_weights():
+        norms = [part for part in setup.model.modules() if isinstance(part, BATCH_NORM)]
+        if not norms or not setup.optimizer.averages or epoch == 0:
+            yield
+            return
+        buffers = [buffer for norm in norms for buffer in norm.buffers()]
+        saved = [buffer.clone() for buffer in buffers]
+        _renew_statistics(setup, epoch)
+        yield
+        for buffer, values in zip(buffers, saved, strict=True):
+            buffer.copy_(values)
+
+
+def _renew_statistics(setup: TrainingSetup, epoch: int) -> None:
+    trial, n = setup.trial, len(setup.data.train)
+    order = torch.randperm(n, generator=generator(trial.seed, "order", epoch))
+    augmenting = generator(trial.seed, "augmentation", epoch, device=str(setup.device))
+    first = order[: STATISTICS_BATCHES * trial.batch_size]
+    batches = setup.data.train.batches(trial.batch_size, first)
+    with torch.random.fork_rng([setup.device] if setup.device.type == "cuda" else []):
+        torch.manual_seed(stream_seed(trial.seed, "dropout", epoch))
+        update_bn((setup.augment(inputs, augmenting) for inputs, _ in batches), setup.model)
 
 
 def compute_metrics(

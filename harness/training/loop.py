@@ -25,6 +25,7 @@ from harness.training.evaluation import (
     ModelOutputs,
     compute_metrics,
     evaluate,
+    evaluation_weights,
     mean_loss,
     predictions,
 )
@@ -62,22 +63,21 @@ def train(
     start = resumed or ResumePoint(0, ResourceMeter(setup.device))
     try:
         if resumed is None:
-            values, _ = _evaluate(setup, start.clock)
+            values, _ = _evaluate(setup, start.clock, 0)
             policy.evaluation_seconds = start.clock.evaluation_seconds
             values |= progress(setup, setup.learning_rate, start.clock, 0)
             yield Measured(0, values, 0)
         with policy.training():
             results = yield from _train_epochs(setup, policy, start)
         if not results:  # The trial was interrupted after its last epoch.
-            _, results = _evaluate(setup, start.clock)
+            _, results = _evaluate(setup, start.clock, setup.trial.epochs)
     except Diverged as reason:
         yield Ended(Outcome.DIVERGED, {}, reason=str(reason))
         return
-    yield Ended(
-        Outcome.DONE,
-        _final_metrics(setup, results),
-        test_outputs=_test_outputs(setup, results["test"]) if test_outputs else None,
-    )
+    with evaluation_weights(setup, setup.trial.epochs):
+        final = _final_metrics(setup, results)
+        stored = _test_outputs(setup, results["test"]) if test_outputs else None
+    yield Ended(Outcome.DONE, final, test_outputs=stored)
 
 
 def _train_epochs(
@@ -96,7 +96,7 @@ def _train_epochs(
         values = compute_metrics("train", trained, setup.metrics)
         if is_evaluated(trial, epoch):
             before = meter.evaluation_seconds
-            measured, results = _evaluate(setup, meter)
+            measured, results = _evaluate(setup, meter, epoch)
             policy.evaluation_seconds = meter.evaluation_seconds - before
             values |= measured
         values |= {THROUGHPUT: n / max(meter.train_seconds - partial.started_at, 1e-9)}
@@ -164,30 +164,32 @@ def training_step(
 ) -> tuple[Tensor, Tensor]:
     """Updates the model by one batch. Returns its logits [B, O] and losses [B], detached."""
     if step % setup.steps_per_epoch == 0 or not setup.learning_rate.constant_within_epoch:
-        lr = setup.learning_rate.at(step)
-        for group in setup.optimizer.param_groups:
-            group["lr"] = lr
-    setup.optimizer.zero_grad(set_to_none=True)
-    with setup.autocast:
-        logits = setup.model(inputs)
-    losses = setup.loss(logits.float(), targets)
-    losses.mean().backward()
-    if setup.trial.grad_clip is not None:
-        nn.utils.clip_grad_norm_(setup.model.parameters(), setup.trial.grad_clip)
-    setup.optimizer.step()
+        setup.optimizer.set_lr(setup.learning_rate.at(step))
+
+    def evaluate() -> tuple[Tensor, Tensor]:
+        with setup.autocast:
+            logits = setup.model(inputs)
+        losses = setup.loss(logits.float(), targets)
+        losses.mean().backward()
+        if setup.trial.grad_clip is not None:
+            nn.utils.clip_grad_norm_(setup.model.parameters(), setup.trial.grad_clip)
+        return logits, losses
+
+    logits, losses = setup.optimizer.step(evaluate, setup.model)
     return logits.detach().float(), losses.detach()
 
 
 def _evaluate(
-    setup: TrainingSetup, meter: ResourceMeter
+    setup: TrainingSetup, meter: ResourceMeter, epoch: int
 ) -> tuple[dict[str, float], dict[str, ModelOutputs]]:
-    """Returns the metrics and outputs of the evaluated splits. Raises Diverged."""
+    """Returns the metrics and outputs of the evaluated splits after an epoch. Raises Diverged."""
     meter.start()
     values: dict[str, float] = {}
     results = {}
-    for split, source in setup.data.evaluated().items():
-        results[split] = evaluate(setup, source)
-        values |= compute_metrics(split, results[split], setup.metrics)
+    with evaluation_weights(setup, epoch):
+        for split, source in setup.data.evaluated().items():
+            results[split] = evaluate(setup, source)
+            values |= compute_metrics(split, results[split], setup.metrics)
     meter.evaluation_seconds += meter.lap()
     for split in results:
         if not isfinite(values[f"{split}/loss"]):

@@ -19,6 +19,7 @@ from harness.experiment.trial import NO_FINGERPRINT, Fingerprint, Trial
 from harness.training import device as devices
 from harness.training.data import Splits, load_splits
 from harness.training.learning_rate import LearningRate
+from harness.training.optimizer import TrialOptimizer, undecayed_names
 from harness.training.planned_files import load_planned
 
 STORED_INPUTS = 64
@@ -113,22 +114,27 @@ class TrainingSetup(TrainingContext):
         self.data = data or load_splits(trial, data_root, device, planned.data)
         self.model = initial_model(trial, self.data, planned.weights).to(device)
         super().__init__(trial, device, self.data, self.model)
-        if device.type == "cpu" and trial.model.component.channels_last:
+        if (
+            device.type == "cpu"
+            and trial.model.component.channels_last
+            and trial.optimizer.component.takes_any_layout
+        ):
             self.model = self.model.to(memory_format=torch.channels_last)
-        choice = trial.optimizer
-        self.optimizer = choice.component.build(choice.options, self.model.parameters(), trial.lr)
+        without_decay = undecayed_names(trial.optimizer, self.model)
+        named = self.model.named_parameters()
+        self.optimizer = TrialOptimizer(trial.optimizer, named, trial.lr, without_decay)
         self.learning_rate = LearningRate(trial.scheduler, trial.lr, self.horizon)
 
     def state(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
             "learning_rate": self.learning_rate.state(),
+            **self.optimizer.state(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load(state)
         self.learning_rate.load(state["learning_rate"])
 
 

@@ -126,7 +126,11 @@ def test_what_is_missing(problems: Problems) -> None:
         ),
         ("model: 3", "model: must be a model's name, or a mapping", ""),
         ("model.hidden: 3", "model.hidden: must be a list, given 3", ""),
-        ("optimizer.momentum: 0.9", "optimizer 'sgd' has no option 'momentum'", "allowed: weight"),
+        (
+            "optimizer.momentum: 0.9",
+            "optimizer 'sgd' has no option 'momentum'",
+            "allowed: no_decay, weight",
+        ),
         ("lr.x: 0.9", "lr.x: lr has no options of its own", ""),
         ("optimizr.x: 0.9", "optimizr.x: unknown field", "did you mean 'optimizer'?"),
         ("loss: mse", "loss: loss 'mse' does not fit a multiclass data set", "allowed: cross_entr"),

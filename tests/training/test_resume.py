@@ -229,7 +229,7 @@ def finish(parts: TrainingSetup, resumed: Any = None) -> tuple[list[Any], dict[s
     records = list(train(parts, True, resumed=resumed))
     return comparable(record for record in records if not isinstance(record, Checkpoint)), {
         "model": parts.model.state_dict(),
-        "optimizer": parts.optimizer.state_dict(),
+        **parts.optimizer.state(),
     }
 
 

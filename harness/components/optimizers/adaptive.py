@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
 
-from harness.components.base import Optimizer, Options
+from harness.components.base import DecayOptions, NamedParameter, Optimizer
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 FUSED_DEVICES: Final = frozenset({"cpu", "cuda"})
 
 
-class AdagradOptions(Options):
+class AdagradOptions(DecayOptions):
     lr_decay: float = Field(
         0.0, ge=0, description="divides lr by (1 + steps × lr_decay), in addition to any scheduler"
     )
@@ -33,7 +33,7 @@ class AdagradOptions(Options):
     eps: float = Field(1e-10, ge=0, description="added to the denominator")
 
 
-class RMSpropOptions(Options):
+class RMSpropOptions(DecayOptions):
     alpha: float = Field(
         0.99, ge=0, lt=1, description="decay rate of the running average of squared gradients"
     )
@@ -45,7 +45,7 @@ class RMSpropOptions(Options):
     )
 
 
-class MomentsOptions(Options):
+class MomentsOptions(DecayOptions):
     betas: Annotated[tuple[Decay, Decay], Field(strict=False)] = Field(
         (0.9, 0.999),
         description="decay rates of the running averages of the gradient and of its square",
@@ -90,19 +90,23 @@ def fused(parameters: Sequence[Tensor]) -> Literal[True] | None:
 
 
 def build(
-    torch_class: str, options: Options, parameters: Iterable[nn.Parameter], lr: float
+    torch_class: str,
+    options: DecayOptions,
+    named_parameters: Iterable[NamedParameter],
+    lr: float,
 ) -> torch.optim.Optimizer:
     import torch
 
-    tensors = list(parameters)
-    settings = options.model_dump()
+    pairs = list(named_parameters)
+    settings = options.settings()
     if torch_class in ("Adam", "AdamW"):
-        settings["fused"] = fused(tensors)
-    optimizer: torch.optim.Optimizer = getattr(torch.optim, torch_class)(tensors, lr=lr, **settings)
+        settings["fused"] = fused([parameter for _, parameter in pairs])
+    optimizer: torch.optim.Optimizer = getattr(torch.optim, torch_class)(pairs, lr=lr, **settings)
     return optimizer
 
 
-TINY: Final = {"betas": [0.8, 0.9], "eps": 1e-6, "weight_decay": 0.1}
+TINY_DECAY: Final = {"eps": 1e-6, "weight_decay": 0.1, "no_decay": ["bias"]}
+TINY: Final = {"betas": [0.8, 0.9], **TINY_DECAY}
 
 COMPONENTS = (
     Optimizer(
@@ -124,7 +128,14 @@ COMPONENTS = (
         options=RMSpropOptions,
         tiny=(
             {},
-            {"alpha": 0.9, "eps": 1e-6, "weight_decay": 0.1, "momentum": 0.5, "centered": True},
+            {
+                "alpha": 0.9,
+                "eps": 1e-6,
+                "weight_decay": 0.1,
+                "momentum": 0.5,
+                "centered": True,
+                "no_decay": ["bias"],
+            },
         ),
         torch_class="RMSprop",
         build=partial(build, "RMSprop"),

@@ -8,14 +8,14 @@ a misspelt name of a registered optimizer is reported at once.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 from pydantic import Field, create_model, model_validator
 
-from harness.components.base import Optimizer, Options
+from harness.components.base import DecayOptions, NamedParameter, Optimizer, Options
 from harness.core.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -26,14 +26,16 @@ REGISTERED: Final = frozenset({"SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NA
 configuration has one name and one id."""
 
 UNSUPPORTED: Final = {
-    "LBFGS": "evaluates the loss several times per step, which the training loop does not support",
     "SparseAdam": "requires sparse gradients, which no model here has",
     "Muon": "supports matrices only, and every model has biases",
 }
 
-OTHERS: Final = ("ASGD", "Adadelta", "Adafactor", "Adamax", "Rprop", *UNSUPPORTED)
+OTHERS: Final = ("ASGD", "Adadelta", "Adafactor", "Adamax", "LBFGS", "Rprop", *UNSUPPORTED)
 """The other classes in torch's spelling, to correct `adadelta` without importing torch. Classes
 that later versions of torch add are included."""
+
+SEVERAL_EVALUATIONS: Final = "it evaluates the loss several times for each update"
+"""Why an optimizer with a closure does not train in a stack."""
 
 NOT_OPTIONS: Final[Mapping[str, str]] = {
     "foreach": "chooses an implementation",
@@ -75,14 +77,26 @@ def _component(name: str) -> Optimizer | None:
     base = torch.optim.Optimizer
     if not (isinstance(cls, type) and issubclass(cls, base)) or cls is base:
         return None
+
+    def build(
+        options: Options, named_parameters: Iterable[NamedParameter], lr: float
+    ) -> torch.optim.Optimizer:
+        return cls(named_parameters, lr=lr, **_settings(options))  # type: ignore[call-arg]
+
     return Optimizer(
         name=name,
         description=f"torch.optim.{name}",
         reference=f"https://docs.pytorch.org/docs/stable/generated/torch.optim.{name}.html",
         options=_options(cls),
         torch_class=name,
-        build=lambda options, parameters, lr: cls(parameters, lr=lr, **options.model_dump()),  # type: ignore[call-arg]
+        needs_closure=name == "LBFGS",
+        one_by_one=SEVERAL_EVALUATIONS if name == "LBFGS" else "",
+        build=build,
     )
+
+
+def _settings(options: Options) -> dict[str, Any]:
+    return options.settings() if isinstance(options, DecayOptions) else options.model_dump()
 
 
 def _options(cls: type[torch.optim.Optimizer]) -> type[Options]:
@@ -102,12 +116,12 @@ def _options(cls: type[torch.optim.Optimizer]) -> type[Options]:
     def accepted_by_torch(options: Options) -> Options:
         import torch
 
-        cls([torch.zeros(1, requires_grad=True)], **options.model_dump())
+        cls([torch.zeros(1, requires_grad=True)], **_settings(options))
         return options
 
     return create_model(
         f"{cls.__name__}Options",
-        __base__=Options,
+        __base__=DecayOptions if "weight_decay" in fields else Options,
         __module__=__name__,
         __validators__={"accepted_by_torch": model_validator(mode="after")(accepted_by_torch)},  # type: ignore[dict-item]
         **fields,

@@ -68,7 +68,8 @@ def train_stack(
         return
     if not stack.outputs:  # The stack was interrupted after its last epoch.
         _evaluate(stack, start.clock)
-    yield from _end_all(stack, test_outputs)
+    with stack.optimizer.evaluation_weights():
+        yield from _end_all(stack, test_outputs)
 
 
 def _train_epochs(
@@ -165,11 +166,12 @@ def _batch_losses(stack: Stack, epoch: int, losses: Tensor) -> Iterator[KeyedRec
 def _evaluate(stack: Stack, meter: ResourceMeter) -> None:
     """Measures every trial on the evaluated splits."""
     meter.start()
-    for split, examples in stack.data.evaluated.items():
-        _measure(stack, split, _outputs(stack, examples), stack.metrics)
-        for trial in stack.active:
-            if not isfinite(trial.values[f"{split}/loss"]) and not trial.reason:
-                trial.reason = f"the {split} loss was not finite"
+    with stack.optimizer.evaluation_weights():
+        for split, examples in stack.data.evaluated.items():
+            _measure(stack, split, _outputs(stack, examples), stack.metrics)
+            for trial in stack.active:
+                if not isfinite(trial.values[f"{split}/loss"]) and not trial.reason:
+                    trial.reason = f"the {split} loss was not finite"
     meter.evaluation_seconds += meter.lap()
 
 

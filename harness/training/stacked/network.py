@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -121,6 +121,16 @@ class StackedNetwork:
         self.gradient = self.gradient[indices]
         self.buffers = {name: buffer[indices] for name, buffer in self.buffers.items()}
         self._create_views()
+
+    def mask(self, excluded: Collection[str]) -> Tensor | None:
+        """Returns [P] booleans that are False for these parameters; None if there are none."""
+        if not excluded:
+            return None
+        mask = torch.ones_like(self.values[:1], dtype=torch.bool)
+        for part in self.slices:
+            if part.name in excluded:
+                part.stored(mask).fill_(False)
+        return mask[0]
 
     def state_dict(self, index: int) -> Mapping[str, Tensor]:
         """Returns one trial's parameters and buffers by the model's names, copied to the CPU."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from harness.components.base import Optimizer
 from harness.experiment.trial import Choice, Trial
 from harness.training.learning_rate import LearningRate
+from harness.training.optimizer import TrialOptimizer, undecayed_names
 from harness.training.stacked.network import StackedNetwork
 from harness.training.stacked.update_rules import UpdateRule, update_rule_for
 
@@ -31,20 +33,91 @@ class _TrialRange:
     rule: UpdateRule | None
 
 
-@dataclass(slots=True)
 class _OwnOptimizer:
-    """The torch optimizer of a trial without an update rule, on views of the trial's row."""
+    """The optimizer of a trial without an update rule, on the trial's row of the network.
 
-    parameters: list[nn.Parameter]
-    optimizer: torch.optim.Optimizer
+    Its parameters and gradients are views of the row where the views are contiguous, and copies
+    where not, as many optimizers reshape what they update.
+    """
+
+    def __init__(
+        self, trial: Trial, network: StackedNetwork, index: int, without_decay: Collection[str]
+    ) -> None:
+        self._names = [part.name for part in network.slices]
+        empty = network.values.new_empty(0)
+        self._parameters = [nn.Parameter(empty) for _ in self._names]
+        self.place(network, index)
+        named = zip(self._names, self._parameters, strict=True)
+        self._optimizer = TrialOptimizer(trial.optimizer, named, trial.lr, without_decay)
+
+    @property
+    def averages(self) -> bool:
+        """Whether it trains other weights than it evaluates."""
+        return self._optimizer.averages
+
+    def place(self, network: StackedNetwork, index: int) -> None:
+        """Continues with the values that this row of the network has now."""
+        values, gradient = network.values[index], network.gradient[index]
+        self._values = [part.of_trial(values) for part in network.slices]
+        self._gradients = [part.of_trial(gradient) for part in network.slices]
+        for parameter, value in zip(self._parameters, self._values, strict=True):
+            parameter.grad = None
+            parameter.data = value.contiguous()
+        self._own_gradients = [gradient.contiguous() for gradient in self._gradients]
+
+    def step(self, lr: float) -> None:
+        """Updates the row by its gradient."""
+        self._optimizer.set_lr(lr)
+        for i, parameter in enumerate(self._parameters):
+            own, gradient = self._own_gradients[i], self._gradients[i]
+            if own.data_ptr() != gradient.data_ptr():
+                own.copy_(gradient)
+            parameter.grad = own
+        self._optimizer.torch.step()
+        self._write()
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """While entered, the row has the weights to evaluate."""
+        with self._optimizer.evaluation_weights():
+            self._write()
+            yield
+        self._write()
+
+    def state(self) -> dict[str, Any]:
+        return self._optimizer.state()
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self._optimizer.load(state)
+
+    def _write(self) -> None:
+        """Writes into the row what is no view of it, also where the optimizer has replaced one."""
+        for parameter, value in zip(self._parameters, self._values, strict=True):
+            if parameter.data_ptr() != value.data_ptr():
+                value.copy_(parameter.detach())
+
+
+@dataclass(frozen=True, slots=True)
+class _RuleKey:
+    """What the trials of one range have in common.
+
+    rule: None for trials with optimizers of their own. without_decay: the names of parameters
+    without weight decay.
+    """
+
+    rule: type[UpdateRule] | None
+    without_decay: frozenset[str] = frozenset()
+
+    @property
+    def order(self) -> tuple[str, list[str]]:
+        return "~" if self.rule is None else self.rule.__name__, sorted(self.without_decay)
 
 
 def order_by_rule(trials: Sequence[Trial], model: nn.Module) -> list[int]:
     """Returns the trials' indices in an order that puts those of one update rule side by side."""
-    optimizers = _build_each(trials, model)
-    rules = [update_rule_for(optimizers[trial.optimizer]) for trial in trials]
-    names = ["~" if rule is None else rule.__name__ for rule in rules]
-    return sorted(range(len(trials)), key=lambda i: (names[i], trials[i].seed, i))
+    built = _build_each(trials, model)
+    order = [built[trial.optimizer].key.order for trial in trials]
+    return sorted(range(len(trials)), key=lambda i: (order[i], trials[i].seed, i))
 
 
 class StackedOptimizer:
@@ -58,15 +131,16 @@ class StackedOptimizer:
         self._ranges: list[_TrialRange] = []
         self._own: dict[int, _OwnOptimizer] = {}
         by_choice = _build_each(trials, model)
-        optimizers = [by_choice[trial.optimizer] for trial in trials]
-        rules = [update_rule_for(optimizer) for optimizer in optimizers]
-        for rule_class, group in groupby(range(len(trials)), rules.__getitem__):
+        built = [by_choice[trial.optimizer] for trial in trials]
+        for key, group in groupby(range(len(trials)), lambda i: built[i].key):
             indices, rule = list(group), None
-            if rule_class is None:
-                self._own |= {i: self._build_own(trials[i], i) for i in indices}
+            if key.rule is None:
+                self._own |= {
+                    i: _OwnOptimizer(trials[i], network, i, built[i].without_decay) for i in indices
+                }
             else:
-                options = [optimizers[i].param_groups[0] for i in indices]
-                rule = rule_class(options, network.values)
+                options = [built[i].options for i in indices]
+                rule = key.rule(options, network.values, network.mask(key.without_decay))
             self._ranges.append(_TrialRange(indices[0], indices[-1] + 1, rule))
         limits = [float("inf") if t.grad_clip is None else t.grad_clip for t in trials]
         self._max_norm = torch.tensor(limits).to(network.values).unsqueeze(1)
@@ -115,9 +189,21 @@ class StackedOptimizer:
                 part.rule.step(values[rows], gradient[rows], table)
                 continue
             for i, lr in enumerate(table.flatten().tolist(), part.start):
-                for group in self._own[i].optimizer.param_groups:
-                    group["lr"] = lr
-                self._own[i].optimizer.step()
+                self._own[i].step(lr)
+
+    @property
+    def averages(self) -> bool:
+        """Whether some trials train other weights than they evaluate."""
+        return any(own.averages for own in self._own.values())
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """While entered, the network has the weights to evaluate."""
+        with ExitStack() as entered:
+            for own in self._own.values():
+                if own.averages:
+                    entered.enter_context(own.evaluation_weights())
+            yield
 
     def select(self, indices: Tensor) -> None:
         """Continues with these trials alone (int64, ascending), after `StackedNetwork.select`."""
@@ -140,40 +226,29 @@ class StackedOptimizer:
             ranges.append(_TrialRange(pairs[0][0], pairs[-1][0] + 1, part.rule))
         self._ranges, self._own = ranges, own
         for i, trial in own.items():
-            self._set_views(trial.parameters, i)
+            trial.place(self._network, i)
 
     def state(self) -> dict[str, Any]:
         """Returns the state of each update rule, and of the optimizers of trials without one."""
         rules = [None if part.rule is None else part.rule.state() for part in self._ranges]
-        own = {i: trial.optimizer.state_dict() for i, trial in self._own.items()}
-        return {"rules": rules, "alone": own}
+        return {"rules": rules, "own": {i: trial.state() for i, trial in self._own.items()}}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Loads the state of the same trials. Raises ValueError or KeyError if they differ."""
         for part, rule_state in zip(self._ranges, state["rules"], strict=True):
             if part.rule is not None:
                 part.rule.load(rule_state)
+        # Version 1.0 stored what the optimizers tell alone.
+        if "own" in state:
+            own = state["own"]
+        else:
+            own = {i: {"optimizer": told} for i, told in state["alone"].items()}
         for i, trial in self._own.items():
-            trial.optimizer.load_state_dict(state["alone"][i])
+            trial.place(self._network, i)
+            trial.load(own[i])
 
     def _rules(self) -> list[UpdateRule]:
         return [part.rule for part in self._ranges if part.rule is not None]
-
-    def _build_own(self, trial: Trial, index: int) -> _OwnOptimizer:
-        empty = self._network.values.new_empty(0)
-        parameters = [nn.Parameter(empty) for _ in self._network.slices]
-        self._set_views(parameters, index)
-        choice = trial.optimizer
-        optimizer = choice.component.build(choice.options, parameters, trial.lr)
-        return _OwnOptimizer(parameters, optimizer)
-
-    def _set_views(self, parameters: Sequence[nn.Parameter], index: int) -> None:
-        """Makes a trial's parameters and their gradients views of its row."""
-        values, gradient = self._network.values[index], self._network.gradient[index]
-        for parameter, part in zip(parameters, self._network.slices, strict=True):
-            parameter.grad = None
-            parameter.data = part.of_trial(values)
-            parameter.grad = part.of_trial(gradient)
 
 
 class LearningRates:
@@ -211,12 +286,21 @@ class LearningRates:
             schedule.load(observed)
 
 
-def _build_each(
-    trials: Sequence[Trial], model: nn.Module
-) -> dict[Choice[Optimizer], torch.optim.Optimizer]:
-    """Builds each distinct optimizer on a model, to read its class and options; the learning rate
-    is set at each step."""
-    return {
-        choice: choice.component.build(choice.options, model.parameters(), 1.0)
-        for choice in dict.fromkeys(trial.optimizer for trial in trials)
-    }
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A distinct optimizer, built to read its class and options."""
+
+    key: _RuleKey
+    options: Mapping[str, Any]
+    without_decay: frozenset[str]
+
+
+def _build_each(trials: Sequence[Trial], model: nn.Module) -> dict[Choice[Optimizer], _Built]:
+    """Builds each distinct optimizer on a model; the learning rate is set at each step."""
+    built = {}
+    for choice in dict.fromkeys(trial.optimizer for trial in trials):
+        optimizer = choice.component.build(choice.options, model.named_parameters(), 1.0)
+        rule, without_decay = update_rule_for(optimizer), undecayed_names(choice, model)
+        key = _RuleKey(None) if rule is None else _RuleKey(rule, without_decay)
+        built[choice] = _Built(key, optimizer.param_groups[0], without_decay)
+    return built

@@ -22,14 +22,18 @@ from harness.experiment.trial import (
     Trial,
 )
 from harness.training import device as devices
-from harness.training.evaluation import ModelOutputs
+from harness.training.evaluation import ModelOutputs, has_batch_norm
 from harness.training.learning_rate import LearningRate
 from harness.training.resources import TooLarge, row_bytes, saved_tensors, step_bytes
 from harness.training.setup import TrainingContext, initial_model
 from harness.training.stacked.compatibility import verify
 from harness.training.stacked.data import load_stacked_splits
 from harness.training.stacked.modules.dropout import EpochDropoutMasks
-from harness.training.stacked.modules.forward_pass import DropoutMasks, SharedInputs
+from harness.training.stacked.modules.forward_pass import (
+    DropoutMasks,
+    SharedInputs,
+    Unstackable,
+)
 from harness.training.stacked.network import StackedNetwork
 from harness.training.stacked.optimizer import (
     Coefficients,
@@ -38,6 +42,10 @@ from harness.training.stacked.optimizer import (
     order_by_rule,
 )
 
+AVERAGED_STATISTICS = (
+    "an optimizer in it evaluates other weights than it trains, for which batch normalisation "
+    "takes its statistics anew, trial by trial"
+)
 VERIFIED_EXAMPLES = 4
 """Test examples on which the stack's outputs are compared with those of its models."""
 SIZED_TRIALS = 2
@@ -155,6 +163,8 @@ class Stack(TrainingContext):
         by_trial = [models[trial.trial.seed] for trial in self.active]
         self.network = StackedNetwork(by_trial, device)
         self.optimizer = self._new_optimizer()
+        if self.optimizer.averages and has_batch_norm(self._model):
+            raise Unstackable(AVERAGED_STATISTICS)
         seed_indices = [self.seeds.index(trial.trial.seed) for trial in self.active]
         self.seed_indices = torch.tensor(seed_indices).to(device)
         self.shared_inputs = SharedInputs.of(self.seed_indices, len(self.seeds))

@@ -27,13 +27,17 @@ class UpdateRule(ABC):
     be replayed.
 
     needs: the names of the options it reads. options: of each trial, by `torch.optim`'s names.
-    like: a tensor [·, P] of the parameters' dtype, on their device.
+    like: a tensor [·, P] of the parameters' dtype, on their device. decayed: booleans [P], where
+    weight decay applies; None for everywhere.
     """
 
     needs: ClassVar[tuple[str, ...]]
 
-    def __init__(self, options: Sequence[Mapping[str, Any]], like: Tensor) -> None:
+    def __init__(
+        self, options: Sequence[Mapping[str, Any]], like: Tensor, decayed: Tensor | None = None
+    ) -> None:
         self._device = like.device
+        self._decayed = decayed
         self._state: dict[str, Tensor] = {}
         self._exact_options = {name: _coefficient(options, name) for name in self.needs}
         self._options = {
@@ -88,8 +92,12 @@ class UpdateRule(ABC):
 
     def _add_weight_decay(self, gradient: Tensor, values: Tensor) -> None:
         """L2 regularisation: adds the penalty's gradient to the loss's."""
-        if self._decays:
-            self._add_scaled(gradient, values, self._options["weight_decay"])
+        if not self._decays:
+            return
+        decay = self._options["weight_decay"]
+        if self._decayed is not None:
+            decay = self._decayed.to(values.dtype) * decay
+        self._add_scaled(gradient, values, decay)
 
 
 class SGD(UpdateRule):
@@ -138,8 +146,10 @@ class Adam(UpdateRule):
     decoupled = False
     amsgrad = False
 
-    def __init__(self, options: Sequence[Mapping[str, Any]], like: Tensor) -> None:
-        super().__init__(options, like)
+    def __init__(
+        self, options: Sequence[Mapping[str, Any]], like: Tensor, decayed: Tensor | None = None
+    ) -> None:
+        super().__init__(options, like, decayed)
         names = ("average", "square", *(("largest",) if self.amsgrad else ()))
         shape = (len(options), like.shape[1])
         self._state = {name: like.new_zeros(shape) for name in names}
@@ -161,7 +171,9 @@ class Adam(UpdateRule):
     def step(self, values: Tensor, gradient: Tensor, coefficients: Tensor) -> None:
         step, eps, *decay = coefficients.unbind()
         if self.decoupled:
-            values.mul_(decay[0])
+            values.mul_(
+                decay[0] if self._decayed is None else torch.where(self._decayed, decay[0], 1.0)
+            )
         else:
             self._add_weight_decay(gradient, values)
         average, square, work = self._state["average"], self._state["square"], self._work

@@ -17,12 +17,14 @@ from harness.experiment.trial import Choice, Trial
 from harness.training.checkpoint import Checkpoint, restore
 from harness.training.device import autocast
 from harness.training.learning_rate import LearningRate
+from harness.training.optimizer import undecayed_names
 from harness.training.stacked.loop import KeyedRecord, train_stack
 from harness.training.stacked.modules.dropout import EpochDropoutMasks
 from harness.training.stacked.modules.forward_pass import SharedInputs
 from harness.training.stacked.network import StackedNetwork
 from harness.training.stacked.optimizer import LearningRates, StackedOptimizer, order_by_rule
 from harness.training.stacked.stack import Stack
+from harness.training.weight_decay import exclude_from_decay
 from tests.support import make_trial
 
 EPOCHS, STEPS, BATCH = 5, 10, 6
@@ -191,8 +193,12 @@ def alone(trial: Trial, dtype: torch.dtype) -> dict[str, Tensor]:
     precision = autocast(torch.device("cpu"), trial.precision)
     model = with_given_masks(build(trial, dtype))
     optimizer = trial.optimizer.component.build(
-        trial.optimizer.options, list(model.parameters()), trial.lr
+        trial.optimizer.options, model.named_parameters(), trial.lr
     )
+    excluded = undecayed_names(trial.optimizer, model)
+    if excluded:
+        apart = [parameter for name, parameter in model.named_parameters() if name in excluded]
+        exclude_from_decay(optimizer, apart, trial.optimizer.name)
     rate = rate_of(trial)
     for epoch in range(1, EPOCHS + 1):
         masks = EpochDropoutMasks([trial.seed], torch.tensor([0]), epoch, dtype)

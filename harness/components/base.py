@@ -409,6 +409,16 @@ class DecayOptions(Options):
 
 
 NamedParameter = tuple[str, "nn.Parameter"]
+OptimizerBuilder = Callable[[Any, Iterable[NamedParameter], float], "torch.optim.Optimizer"]
+"""(options, named parameters, lr) → optimizer."""
+
+
+def _never(_options: Any) -> bool:
+    return False
+
+
+def _no_reason(_options: Any) -> str:
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -419,21 +429,21 @@ class Optimizer(Component):
         what `nn.Module.named_parameters` yields. torch accepts the pairs in place of parameters.
     torch_class: the name of the `torch.optim` class that it builds, with whose signature the
         contract tests compare its options; "" for an optimizer that is not in torch.
-    needs_closure: whether `step` must be given a closure that evaluates the loss again.
-    one_by_one: why its trials cannot train in a stack; "" if they can.
+    needs_closure: `(options)` → whether `step` must be given a closure that evaluates the loss
+        again.
+    one_by_one: `(options)` → why its trials cannot train in a stack; "" if they can.
     """
 
     kind = "optimizers"
     torch_class: str = ""
-    needs_closure: bool = False
-    one_by_one: str = ""
-    build: Callable[[Any, Iterable[NamedParameter], float], torch.optim.Optimizer]
+    build: OptimizerBuilder
+    needs_closure: Callable[[Any], bool] = _never
+    one_by_one: Callable[[Any], str] = _no_reason
 
-    @property
-    def takes_any_layout(self) -> bool:
+    def takes_any_layout(self, options: Any) -> bool:
         """Whether parameters may be channels last: others than torch's optimizers, and LBFGS,
         often flatten them by `view`."""
-        return bool(self.torch_class) and not self.needs_closure
+        return bool(self.torch_class) and not self.needs_closure(options)
 
 
 @dataclass(frozen=True, slots=True)

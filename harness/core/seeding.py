@@ -8,6 +8,8 @@ batches, whatever else differs between them and in whatever order trials run.
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -53,3 +55,39 @@ def generator(seed: int, *name: str | int, device: str = "cpu") -> torch.Generat
     import torch
 
     return torch.Generator(device=device).manual_seed(stream_seed(seed, *name))
+
+
+HOST_STREAMS: Final = ("python", "numpy")
+"""Global random streams of the host, beside torch's: a user's code may draw from them."""
+
+
+def seed_host_streams(seed: int) -> None:
+    """Seeds Python's and numpy's global random numbers."""
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
+def host_random_states() -> dict[str, list[float]]:
+    """Returns the states of `HOST_STREAMS` as numbers."""
+    import numpy as np
+
+    version, words, cached = random.getstate()
+    python = [version, *words, isinstance(cached, float), cached or 0.0]
+    _, keys, *rest = np.random.get_state(legacy=True)
+    return {"python": python, "numpy": [*map(int, keys), *rest]}
+
+
+def set_host_random_states(states: Mapping[str, Sequence[float]]) -> None:
+    """Restores what `host_random_states` returned."""
+    import numpy as np
+
+    if "python" in states:
+        *numbers, is_cached, cached = states["python"]
+        version, *words = map(int, numbers)
+        random.setstate((version, tuple(words), cached if is_cached else None))
+    if "numpy" in states:
+        *numbers, cached = states["numpy"]
+        *keys, position, is_cached = map(int, numbers)
+        np.random.set_state(("MT19937", np.array(keys, np.uint32), position, is_cached, cached))

@@ -85,8 +85,9 @@ def plan_stacks(trials: Sequence[PlannedTrial], fuse: int | str, slots: int = 1)
     excluded: list[tuple[PlannedTrial, str]] = []
     key = _StackKey()
     for planned in trials:
-        if reason := planned.trial.optimizer.component.one_by_one:
-            excluded.append((planned, f"optimizer {planned.trial.optimizer.name}: {reason}"))
+        optimizer = planned.trial.optimizer
+        if reason := optimizer.component.one_by_one(optimizer.options):
+            excluded.append((planned, f"optimizer {optimizer.name}: {reason}"))
         else:
             alike.setdefault(key.of(planned), []).append(planned)
     parts = [part for group in alike.values() for part in _divide(group, max_size, slots)]

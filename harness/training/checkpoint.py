@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from harness.core.seeding import HOST_STREAMS, host_random_states, set_host_random_states
 from harness.training.evaluation import ModelOutputs, concatenate
 from harness.training.resources import ResourceMeter
 from harness.training.setup import TrainingContext
@@ -207,8 +208,11 @@ def restore(context: TrainingContext, state: Mapping[str, Any]) -> ResumePoint:
 
 def random_states(device: torch.device, augmentation: torch.Generator) -> dict[str, Tensor]:
     """Returns the states of the generators that are drawn from inside an epoch: torch's global
-    ones, which dropout uses, and that of the augmentations."""
+    ones, which dropout uses, those of Python and numpy, which a user's code may use, and that of
+    the augmentations."""
     states = {"cpu": torch.get_rng_state(), "augmentation": augmentation.get_state()}
+    host = host_random_states()
+    states |= {name: torch.tensor(state, dtype=torch.float64) for name, state in host.items()}
     if device.type == "cuda":
         states["device"] = torch.cuda.get_rng_state(device)
     elif device.type == "mps":
@@ -221,6 +225,7 @@ def set_random_states(
 ) -> None:
     """Restores what `random_states` returned."""
     torch.set_rng_state(states["cpu"].cpu())
+    set_host_random_states({n: states[n].tolist() for n in HOST_STREAMS if n in states})
     augmentation.set_state(states["augmentation"].cpu())
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["device"].cpu(), device)

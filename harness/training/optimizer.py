@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.components.base import DecayOptions, NamedParameter, Optimizer
 from harness.experiment.trial import Choice
+from harness.training.optimizer_state import load_state, stored_state
 from harness.training.weight_decay import exclude_from_decay, undecayed
 
 Evaluation = tuple[Tensor, Tensor]
 """A batch's logits [B, O] and losses [B]."""
-PLAIN: Final = (bool, int, float, str, Tensor)
 
 
 def undecayed_names(choice: Choice[Optimizer], model: nn.Module) -> frozenset[str]:
@@ -53,7 +53,7 @@ class TrialOptimizer:
         self._parameters = [parameter for _, parameter in named]
         self._lr = lr
         self._own_rates = [group.get("lr") for group in self.torch.param_groups]
-        self._needs_closure = component.needs_closure
+        self._needs_closure = component.needs_closure(choice.options)
         self._is_of_torch = type(self.torch).__module__.startswith("torch.optim.")
         self.averages = all(callable(getattr(self.torch, name, None)) for name in ("train", "eval"))
         if self.averages:
@@ -88,7 +88,7 @@ class TrialOptimizer:
     def evaluation_weights(self) -> Iterator[None]:
         """While entered, the parameters are those to evaluate. On exit they are what they were, to
         the last bit: how often a trial is evaluated does not change its training."""
-        if not self.averages:
+        if not self.averages or not self.torch.state:  # Before the first step there is no average.
             yield
             return
         trained = [parameter.detach().clone() for parameter in self._parameters]
@@ -104,19 +104,16 @@ class TrialOptimizer:
     def state(self) -> dict[str, Any]:
         """Returns what `load` needs, not copies: what the optimizer tells, and numbers and tensors
         that it keeps elsewhere, as a counter of its own."""
-        attributes = {} if self._is_of_torch else dict(_plain_attributes(self.torch))
-        state = {"optimizer": self.torch.state_dict()}
-        return state | ({"optimizer_attributes": attributes} if attributes else {})
+        if self._is_of_torch:
+            return {"optimizer": self.torch.state_dict()}
+        return stored_state(self.torch)
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Loads a state. Raises RuntimeError, ValueError or KeyError if it is of something else."""
-        self.torch.load_state_dict(state["optimizer"])
         if self._is_of_torch:
-            return
-        _restore_dtypes(self.torch, state["optimizer"])
-        for name, value in state.get("optimizer_attributes", {}).items():
-            is_tensor = isinstance(value, Tensor)
-            setattr(self.torch, name, value.to(self._parameters[0].device) if is_tensor else value)
+            self.torch.load_state_dict(state["optimizer"])
+        else:
+            load_state(self.torch, state, self._parameters[0].device)
 
 
 class _Closure:
@@ -187,29 +184,3 @@ def _assign(tensors: Iterable[Tensor], values: Iterable[Tensor]) -> None:
     with torch.no_grad():
         for tensor, value in zip(tensors, values, strict=True):
             tensor.copy_(value)
-
-
-def _plain_attributes(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, Any]]:
-    for name, value in vars(optimizer).items():
-        if isinstance(value, PLAIN) and not getattr(value, "requires_grad", False):
-            yield name, value
-
-
-def _restore_dtypes(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Gives the loaded state the dtypes that were saved: torch loads floating-point state in the
-    dtype of its parameter, and would round and count otherwise than before."""
-    for group, saved_group in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-        for parameter, key in zip(group["params"], saved_group["params"], strict=True):
-            if key in saved["state"]:
-                loaded = optimizer.state[parameter]
-                optimizer.state[parameter] = _as_saved(loaded, saved["state"][key])
-
-
-def _as_saved(loaded: Any, saved: Any) -> Any:
-    if isinstance(saved, Tensor):
-        return saved.to(loaded.device) if loaded.dtype != saved.dtype else loaded
-    if isinstance(saved, dict):
-        return {key: _as_saved(loaded[key], value) for key, value in saved.items()}
-    if type(saved) in (list, tuple):
-        return type(saved)(map(_as_saved, loaded, saved))
-    return loaded

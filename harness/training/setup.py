@@ -117,7 +117,7 @@ class TrainingSetup(TrainingContext):
         if (
             device.type == "cpu"
             and trial.model.component.channels_last
-            and trial.optimizer.component.takes_any_layout
+            and trial.optimizer.component.takes_any_layout(trial.optimizer.options)
         ):
             self.model = self.model.to(memory_format=torch.channels_last)
         without_decay = undecayed_names(trial.optimizer, self.model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ class Averaged(torch.optim.SGD):
 
 
 def chosen(cls: Any, needs_closure: bool = False) -> Choice[Optimizer]:
-    def build(_: Options, named: list[NamedParameter], lr: float) -> torch.optim.Optimizer:
+    def build(_: Options, named: Iterable[NamedParameter], lr: float) -> torch.optim.Optimizer:
         optimizer: torch.optim.Optimizer = cls([parameter for _, parameter in named], lr=lr)
         return optimizer
 
@@ -95,7 +95,7 @@ def chosen(cls: Any, needs_closure: bool = False) -> Choice[Optimizer]:
         description="",
         reference="",
         build=build,
-        needs_closure=needs_closure,
+        needs_closure=lambda _: needs_closure,
     )
     return Choice(record, Options())
 
@@ -111,7 +111,7 @@ LBFGS = Choice.of("optimizers", {"name": "LBFGS", "max_iter": 4})
 
 @pytest.mark.parametrize("model", [DROPOUT, BATCH_NORM], ids=["dropout", "batch norm"])
 @pytest.mark.parametrize("optimizer", ["LBFGS", "SAM", "Averaged"])
-def test_resumes_to_the_bit(optimizer, model, data_root: Path) -> None:
+def test_resumes_to_the_bit(optimizer: str, model: dict[str, Any], data_root: Path) -> None:
     choices = {"LBFGS": LBFGS, "SAM": chosen(SAM, True), "Averaged": chosen(Averaged)}
     check(trial_with(choices[optimizer], model=model, grad_clip=1.0, lr=0.1), data_root)
 
@@ -142,14 +142,15 @@ class Counting(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(8, 8)
-        self.register_buffer("passes", torch.zeros(()))
+        self.passes = nn.Buffer(torch.zeros(()))
         self.masks: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        self.passes += 1
+        self.passes.add_(1)
         mask = nn.functional.dropout(torch.ones(8), 0.5)
         self.masks.append(mask)
-        return self.layer(x) * mask
+        logits: Tensor = self.layer(x) * mask
+        return logits
 
 
 def steps_of(choice: Choice[Optimizer], steps: int = 3) -> tuple[Counting, list[Tensor], Tensor]:
@@ -172,7 +173,7 @@ def steps_of(choice: Choice[Optimizer], steps: int = 3) -> tuple[Counting, list[
 
 
 @pytest.mark.parametrize("choice", [LBFGS, chosen(SAM, True)], ids=["LBFGS", "SAM"])
-def test_all_evaluations_of_a_batch_see_one_mask_and_count_once(choice) -> None:
+def test_all_evaluations_of_a_batch_see_one_mask_and_count_once(choice: Choice[Optimizer]) -> None:
     model, _, after = steps_of(choice)
     plain, _, expected = steps_of(chosen(torch.optim.SGD))
     assert len(model.masks) > len(plain.masks)
@@ -202,18 +203,20 @@ def test_sam_descends_by_the_gradient_uphill() -> None:
     assert theta.item() == pytest.approx(0.85)
 
 
-def test_gradients_of_every_evaluation_are_clipped(data_root: Path, monkeypatch) -> None:
+def test_gradients_of_every_evaluation_are_clipped(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     norms = []
 
     class Watching(torch.optim.LBFGS):
-        def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
+        def step(self, closure: Any) -> Any:  # type: ignore[override]
             def watched() -> Any:
                 loss = closure()
                 gradients = [p.grad.norm() for p in self.param_groups[0]["params"]]
                 norms.append(float(torch.stack(gradients).norm()))
                 return loss
 
-            return super().step(watched)
+            return super().step(watched)  # type: ignore[no-untyped-call]
 
     trial = trial_with(chosen(Watching, True), grad_clip=0.01, lr=0.1)
     setup = TrainingSetup(trial, data_root)
@@ -224,10 +227,11 @@ def test_gradients_of_every_evaluation_are_clipped(data_root: Path, monkeypatch)
 
 
 @pytest.mark.parametrize("model", [DROPOUT, BATCH_NORM], ids=["dropout", "batch norm"])
-def test_how_often_it_is_evaluated_changes_nothing(model, data_root: Path) -> None:
+def test_how_often_it_is_evaluated_changes_nothing(model: dict[str, Any], data_root: Path) -> None:
     def last(**fields: Any) -> Any:
         trial = trial_with(chosen(Averaged), model=model, **fields)
-        return comparable(list(train(TrainingSetup(trial, data_root), True))[-1:])
+        items = train(TrainingSetup(trial, data_root), True)
+        return comparable([item for item in items if isinstance(item, Ended)])
 
     assert_same(last(eval_every=1), last(eval_every=3))
 

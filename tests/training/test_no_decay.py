@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ EMBEDDINGS = {"table.weight", "bag.weight"}
         (("bias", "norm", "embedding"), BIASES | NORMS | EMBEDDINGS),
     ],
 )
-def test_kinds_go_by_the_type_of_the_module(kinds, expected) -> None:
+def test_kinds_go_by_the_type_of_the_module(kinds: tuple[str, ...], expected: set[str]) -> None:
     assert undecayed(Every(), kinds) == expected
 
 
@@ -101,7 +102,7 @@ def driven(name: str, model: nn.Module, **options: Any) -> TrialOptimizer:
 
 
 @pytest.mark.parametrize("name", [*WITH_DECAY, *OF_TORCH])
-def test_parameter_groups_differ_in_weight_decay_alone(name) -> None:
+def test_parameter_groups_differ_in_weight_decay_alone(name: str) -> None:
     model = Every()
     groups = driven(name, model, no_decay=["bias", "norm"]).torch.param_groups
     assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
@@ -115,14 +116,15 @@ def test_parameter_groups_differ_in_weight_decay_alone(name) -> None:
 
 
 @pytest.mark.parametrize("name", [*WITH_DECAY, *OF_TORCH])
-def test_one_step_is_that_of_groups_made_by_hand(name) -> None:
+def test_one_step_is_that_of_groups_made_by_hand(name: str) -> None:
     model, other = (nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)) for _ in range(2))
     other.load_state_dict(model.state_dict())
     ours = driven(name, model, no_decay=["bias", "norm"]).torch
     kept = driven(name, other).torch
     group = {k: v for k, v in kept.param_groups[0].items() if k not in ("params", "param_names")}
     rest = [other[0].bias, other[1].weight, other[1].bias]
-    theirs = type(kept)(
+    cls: Any = type(kept)
+    theirs = cls(
         [{**group, "params": [other[0].weight]}, {**group, "params": rest, "weight_decay": 0.0}],
         lr=0.1,
     )
@@ -147,13 +149,13 @@ def test_the_id_is_that_of_before_at_the_default_and_knows_no_order() -> None:
 
 
 @pytest.mark.parametrize("value", [["biases"], "bias", ["bias", 1], [["bias"]], None])
-def test_other_kinds_are_refused(value) -> None:
+def test_other_kinds_are_refused(value: Any) -> None:
     with pytest.raises(ValidationError):
         find("optimizers", "adamw").options.model_validate({"no_decay": value})
 
 
 @pytest.mark.parametrize("name", ["Rprop", "LBFGS"])
-def test_an_optimizer_without_weight_decay_has_no_such_option(name) -> None:
+def test_an_optimizer_without_weight_decay_has_no_such_option(name: str) -> None:
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         find("optimizers", name).options.model_validate({"no_decay": ["bias"]})
 
@@ -162,7 +164,7 @@ def test_groups_without_weight_decay_are_an_error_and_not_ignored() -> None:
     class Claims(DecayOptions):
         weight_decay: float = 0.0
 
-    def build(_: Options, named: list[NamedParameter], lr: float) -> torch.optim.Optimizer:
+    def build(_: Options, named: Iterable[NamedParameter], lr: float) -> torch.optim.Optimizer:
         return torch.optim.Rprop([parameter for _, parameter in named], lr=lr)
 
     record = Optimizer(name="claims", description="", reference="", options=Claims, build=build)

@@ -7,7 +7,7 @@ is called. What does not fit is an InputError that says what was expected.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +26,8 @@ from harness.components.base import (
     Task,
     TrainingLoop,
 )
-from harness.components.code.signatures import Signature, arguments, parameters, read_signature
+from harness.components.code.optimizers import make_optimizer
+from harness.components.code.signatures import arguments, parameters, read_signature
 from harness.components.code.source import place_of
 from harness.core.errors import InputError, Problem
 
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from harness.components.trial_context import TrialContext
 
 Adapter = Callable[[str, Any, Mapping[str, Any]], Component]
-
-OPTIMIZER_FILLED: Final = ("params", "named_parameters", "lr", "foreach", "fused", "capturable")
-"""Parameters of an optimizer that are not its options."""
 
 
 def make_component(
@@ -58,13 +56,13 @@ def make_component(
     return replace(component, code=identity)
 
 
-def _common(name: str, target: Any, signature: Signature) -> dict[str, Any]:
+def _common(name: str, target: Any, options: type[Options]) -> dict[str, Any]:
     first_line = (inspect.getdoc(target) or "").partition("\n")[0]
     return {
         "name": name,
         "description": first_line or f"`{getattr(target, '__qualname__', name)}`",
         "reference": "",
-        "options": signature.options,
+        "options": options,
     }
 
 
@@ -81,26 +79,12 @@ def _model(name: str, target: Any, details: Mapping[str, Any]) -> Model:
             raise InputError(Problem(wrong, where=place_of(target)))
         return module
 
-    return Model(build=build, **_common(name, target, signature), **details)
+    return Model(build=build, **_common(name, target, signature.options), **details)
 
 
 def _optimizer(name: str, target: Any, details: Mapping[str, Any]) -> Optimizer:
-    signature = read_signature(target, name, filled=OPTIMIZER_FILLED)
-    takes_lr = "lr" in inspect.signature(target).parameters
-
-    def build(
-        options: Options, parameters: Iterable[nn.Parameter], lr: float
-    ) -> torch.optim.Optimizer:
-        import torch
-
-        rate = {"lr": lr} if takes_lr else {}
-        optimizer = target(parameters, **rate, **arguments(signature, options))
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            wrong = f"{name} returned {_kind_of(optimizer)}, and not a torch.optim.Optimizer"
-            raise InputError(Problem(wrong, where=place_of(target)))
-        return optimizer
-
-    return Optimizer(build=build, **_common(name, target, signature), **details)
+    described = _common(name, target, Options)
+    return Optimizer(**described | make_optimizer(name, target, details))
 
 
 def _loss(name: str, target: Any, details: Mapping[str, Any]) -> Loss:
@@ -123,7 +107,7 @@ def _loss(name: str, target: Any, details: Mapping[str, Any]) -> Loss:
         build=build,
         outputs=_loss_outputs if outputs is None else lambda _info: int(outputs),
         tasks=frozenset(Task),
-        **_common(name, target, signature),
+        **_common(name, target, signature.options),
     )
 
 
@@ -164,7 +148,7 @@ def _metric(name: str, target: Any, details: Mapping[str, Any]) -> Metric:
             raise InputError(problem) from error
 
     given = {"direction": "max", "unit": "", "tasks": frozenset(Task), **details}
-    return Metric(compute=compute, **_common(name, target, signature), **given)
+    return Metric(compute=compute, **_common(name, target, signature.options), **given)
 
 
 def _augmentation(name: str, target: Any, details: Mapping[str, Any]) -> Augmentation:
@@ -183,7 +167,7 @@ def _augmentation(name: str, target: Any, details: Mapping[str, Any]) -> Augment
 
         return augmentation
 
-    return Augmentation(build=build, **_common(name, target, signature), **details)
+    return Augmentation(build=build, **_common(name, target, signature.options), **details)
 
 
 def _training_loop(name: str, target: Any, details: Mapping[str, Any]) -> TrainingLoop:
@@ -199,7 +183,7 @@ def _training_loop(name: str, target: Any, details: Mapping[str, Any]) -> Traini
         return target(trial, **arguments(signature, options), **wanted)
 
     place = place_of(target)
-    return TrainingLoop(run=run, place=place, **_common(name, target, signature), **details)
+    return TrainingLoop(run=run, place=place, **_common(name, target, signature.options), **details)
 
 
 def _first_two(name: str, target: Any) -> tuple[str, str]:

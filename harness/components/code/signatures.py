@@ -108,6 +108,15 @@ def arguments(
     return filled | dict.fromkeys(signature.takes_data, info)
 
 
+def is_writable(of: Callable[..., Any], parameter: inspect.Parameter) -> bool:
+    """Whether an experiment file can write a value of a parameter's type, as far as that is
+    known: it cannot write a class, a function, or a module."""
+    hint = _hints(of).get(parameter.name, parameter.empty)
+    if hint in (parameter.empty, Any):
+        return True
+    return get_origin(hint) is not type and _lenient(hint) is not Any
+
+
 def substitute(value: Any, info: DataInfo) -> Any:
     """Returns a value with placeholders replaced by what is known of the data set."""
     if isinstance(value, str) and re.match(PLACEHOLDER_PATTERN, value):

@@ -89,9 +89,9 @@ def _component(name: str) -> Optimizer | None:
         reference=f"https://docs.pytorch.org/docs/stable/generated/torch.optim.{name}.html",
         options=_options(cls),
         torch_class=name,
-        needs_closure=name == "LBFGS",
-        one_by_one=SEVERAL_EVALUATIONS if name == "LBFGS" else "",
         build=build,
+        needs_closure=lambda _: name == "LBFGS",
+        one_by_one=lambda _: SEVERAL_EVALUATIONS if name == "LBFGS" else "",
     )
 
 

@@ -13,6 +13,7 @@ FORMATS = ("table", "markdown", "latex", "csv", "json")
 EPILOG = """\
 Reads the MLflow store and trains nothing. A FILE compares the trials that it asks for now; a NAME
 compares all trials that the experiment ever ran.
+--csv and --mlflow compare runs of another program.
 exit codes: 0 compared; 2 no such experiment, no runs, or a wrong flag.
 """
 
@@ -71,7 +72,31 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compare all experiments as one; the field `experiment` distinguishes them",
     )
+    _add_external(parser)
     return parser
+
+
+def _add_external(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags for results that another program made."""
+    group = parser.add_argument_group(
+        "results made elsewhere",
+        "Compares runs of another program: --by names the columns (of MLflow: params or tags) that "
+        "compete, and --metric the score with its direction, as acc:max or loss:min.",
+    )
+
+    def add_list(flag: str, metavar: str, text: str) -> None:
+        group.add_argument(flag, action="append", default=[], metavar=metavar, help=text)
+
+    add_list("--csv", "PATH", "read a CSV file with a row for each run (repeatable)")
+    add_list(
+        "--mlflow",
+        "NAME",
+        "read an MLflow experiment that another program wrote (repeatable); --metric acc:max takes "
+        "each run's last value, --metric best/acc:max its best one",
+    )
+    add_list("--task", "COLUMN,…", "what was learned: only runs of one task are compared")
+    group.add_argument("--seed", metavar="COLUMN", help="the seed, by which runs are paired")
+    add_list("--config", "COLUMN,…", "further settings that tell runs apart, such as lr,wd")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -164,7 +164,7 @@ def tournament_runs(
 
 
 def with_run_details(table: Results, details: StubRunDetails | None = None) -> Results:
-    return replace(table, target=0.85, details=details or StubRunDetails())  # type: ignore[arg-type]
+    return replace(table, target=0.85, details=details or StubRunDetails())
 
 
 def whole_report(table: Results, question: Any = None) -> Report:

@@ -20,11 +20,15 @@ from harness.core.errors import InputError, require_known
 from harness.experiment.plan import Plan
 from harness.experiment.plan_summary import PlanSummary
 from harness.store.names import PARAM_CONFIG, PARAM_TRIAL, short_checksum
+from harness.store.read.external.roles import External
 from harness.store.read.results import Results
-from harness.store.read.run_details import JoinedRunDetails, RunDetails
+from harness.store.read.run_details import Details
 
 TASK = "dataset"
 """Trials of different data sets, or versions of one, are never ranked against each other."""
+
+UNSEEDED = "the trials cannot be paired, as their seeds are not known"
+"""Why nothing is claimed of results without seeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +94,8 @@ class Comparison:
     unplanned: how many trials in the store the file does not ask for; they are left out.
     missing: how many trials of the file are not in the store.
     filtered: how many trials do not meet `where`.
-    fields, details: as in `Results`. target: the value of the selection metric to be reached.
+    fields, details, external: as in `Results`.
+    target: the value of the selection metric to be reached.
     tuning: the comparison of the points that a search chose by; None if there are none.
     """
 
@@ -112,9 +117,20 @@ class Comparison:
     superseded: int
     fields: tuple[str, ...]
     target: float | None
-    details: RunDetails | JoinedRunDetails | None
+    details: Details | None
     versions: tuple[Version, ...]
+    external: External | None = None
     tuning: Comparison | None = None
+
+    @property
+    def step(self) -> str:
+        """What the values of a curve belong to: another program's steps may be no epochs."""
+        return "epoch" if self.external is None else "step"
+
+    @property
+    def unseeded(self) -> bool:
+        """Whether it is not known which trials had the same seed."""
+        return self.external is not None and not self.external.seeded
 
     @property
     def exploration(self) -> Comparison:
@@ -134,6 +150,8 @@ class Comparison:
 def compare(results: Results, question: Question) -> Comparison:
     """Answers a question. Raises InputError for a field, value or metric that no trial has."""
     results = replace(results, trials=resolve_table(results.trials, results.scalars))
+    if results.external is not None:
+        question = _in_fields(question, results.external.fields)
     planned, tried, *_ = _split_trials(results, question)
     compared = results.trials.index.isin([*planned.index, *tried.index])
     found = separate_versions(
@@ -146,6 +164,14 @@ def compare(results: Results, question: Question) -> Comparison:
     return _compare(separated, question, found.current, found.versions)
 
 
+def _in_fields(question: Question, fields: Mapping[str, str]) -> Question:
+    """Returns the question with fields in place of another program's columns."""
+    by = tuple(fields.get(name, name) for name in question.by)
+    return replace(
+        question, by=by, where={fields.get(name, name): of for name, of in question.where.items()}
+    )
+
+
 def _compare(
     results: Results,
     question: Question,
@@ -154,11 +180,12 @@ def _compare(
 ) -> Comparison:
     planned, tried, unplanned, missing = _split_trials(results, question)
     trials = require_matching(planned, results.fields, question.where)
-    score = choose_score(results.scalars, results.metric, results.direction, question.metric)
+    score = _score(results, question.metric)
     trials = _with_columns(trials, [score.column, score.test_column])
     configs, varied = _ranked(trials, results.fields, score)
     require_known(question.by, configs[0].labels, "--by: no field")
-    by = question.by
+    external = results.external
+    by = question.by or (external.by if external else ())
     if not by and len({config.labels.get(STUDY) for config in configs}) > 1:
         by = (STUDY,)
     contenders_by = ("optimizer",) if "optimizer" in varied else varied
@@ -188,8 +215,14 @@ def _compare(
         target=results.target,
         details=results.details,
         versions=versions,
+        external=external,
         tuning=_tuning(results, tried, question, current),
     )
+
+
+def _score(results: Results, metric: str | None = None) -> Score:
+    epoch = results.external.epoch if results.external else "best"
+    return choose_score(results.scalars, results.metric, results.direction, metric, epoch)
 
 
 def _with_columns(trials: pd.DataFrame, names: Sequence[str | None]) -> pd.DataFrame:
@@ -265,7 +298,7 @@ def _expectations(
         return ()
     if trials.empty:
         return tuple(check(expected, trials, {}, {}) for expected in expect)
-    score = choose_score(results.scalars, results.metric, results.direction)
+    score = _score(results)
     configs, _ = _ranked(trials, results.fields, score)
     order = {config.config_id: place for place, config in enumerate(configs)}
     wanted = seeds or dict.fromkeys(order, max(config.trials for config in configs))

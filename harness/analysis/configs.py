@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from harness.experiment.trial import (
     MAIN_COMPONENTS,
     MAIN_FIELDS,
     NOT_IN_CONFIG_ID,
+    TRIAL_FIELDS,
 )
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
 
@@ -126,11 +128,17 @@ def label_configs(trials: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
     fields: the columns that describe a trial, options with dots.
     """
     configs = trials.drop_duplicates(PARAM_CONFIG).set_index(PARAM_CONFIG)
-    names = {name for name in fields if "." not in name and name not in _NOT_OF_A_CONFIG}
+    names = {name for name in fields if not _is_option(name, fields)} - _NOT_OF_A_CONFIG
     ordered = [name for name in MAIN_FIELDS if name in names] + sorted(names - set(MAIN_FIELDS))
     return pd.DataFrame(
         {name: component_labels(configs, fields, name) for name in ordered}, index=configs.index
     )
+
+
+def _is_option(name: str, fields: Collection[str]) -> bool:
+    """Whether a name with a dot is an option of a field. Other programs have fields with dots."""
+    root, dot, _ = name.partition(".")
+    return bool(dot) and root in fields
 
 
 def component_labels(configs: pd.DataFrame, fields: Sequence[str], field: str) -> list[str]:
@@ -168,11 +176,29 @@ def varying(labels: pd.DataFrame, within: str) -> tuple[str, ...]:
     return tuple(str(name) for name in values.index[values > 1])
 
 
+def learning_rate(labels: Mapping[str, str]) -> float | None:
+    """Returns a config's learning rate; None if it has none, or one that is no positive number."""
+    try:
+        rate = float(labels.get("lr", "nan"))
+    except ValueError:
+        return None
+    return rate if isfinite(rate) and rate > 0 else None
+
+
 def name_of(labels: Mapping[str, str], fields: Sequence[str]) -> str:
     """Returns the text of some fields: "digits, mlp", or "lr 0.1"."""
     return ", ".join(
-        labels[name] if name in SELF_EXPLANATORY else f"{name} {labels[name]}" for name in fields
+        labels[name] if _explains_itself(name, labels[name]) else f"{name} {labels[name]}"
+        for name in fields
     )
+
+
+def _explains_itself(field: str, value: str) -> bool:
+    """Whether a value needs no field beside it: that of a component, or a word that is the value of
+    another program's field."""
+    if field in SELF_EXPLANATORY or field in TRIAL_FIELDS:
+        return field in SELF_EXPLANATORY
+    return value[:1].isalpha() and value not in ("true", "false", "none", "nan", "inf")
 
 
 def settings_of(

@@ -10,14 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from harness.analysis.configs import Config
+from harness.analysis.configs import Config, learning_rate
 from harness.analysis.resolution import DOUBLE, resolve
 from harness.components.base import Metric
 from harness.components.registry import UnknownComponent, find
 from harness.core.errors import InputError, Problem, did_you_mean
-from harness.core.metrics import BEST, FINAL, Direction
-
-TEST = "test/"
+from harness.core.metrics import BEST, FINAL, GIVEN, Direction, test_metric
+from harness.store.read.external.roles import Epoch
 
 Edge = Literal["", "lowest", "highest", "only"]
 
@@ -28,13 +27,14 @@ class Score:
 
     metric: "val/accuracy".
     epoch: "best" reads the metric at each trial's best epoch by `selected_on`, the experiment's
-        selection metric; "final" reads it after the last epoch.
+        selection metric; "final" reads it after the last epoch; "given" reads the one value that
+        another program kept.
     test: the same measure of the test split at the same epoch; None if the metric is of the test
         split itself or the test split was not measured.
     """
 
     metric: str
-    epoch: Literal["best", "final"]
+    epoch: Epoch
     direction: Direction
     selected_on: str
     test: str | None = None
@@ -56,9 +56,7 @@ class Score:
     @property
     def saw_test(self) -> bool:
         """Whether the test split influenced which config is called best."""
-        return self.metric.startswith(TEST) or (
-            self.epoch == "best" and self.selected_on.startswith(TEST)
-        )
+        return _is_of_test(self.metric) or (self.epoch == "best" and _is_of_test(self.selected_on))
 
 
 def choose_score(
@@ -66,32 +64,39 @@ def choose_score(
     selected_on: str,
     direction: Direction,
     metric: str | None = None,
+    epoch: Epoch = "best",
 ) -> Score:
     """Returns the score for a metric, by default the selection metric at the best epoch.
 
     scalars: the names that the trials have.
     metric: "val/loss" or "final/val/loss" reads the last epoch, "best/val/loss" the best epoch by
         the selection metric.
+    epoch: of the selection metric.
 
     Raises InputError, with the closest name, if no trial has the metric or if it is not known
     which direction is better.
     """
-    epoch: Literal["best", "final"] = "best"
     chosen = selected_on
     if metric is not None and metric != selected_on:
-        epoch = "best" if metric.startswith(BEST) else "final"
+        if epoch != "given":
+            epoch = "best" if metric.startswith(BEST) else "final"
         chosen = metric.removeprefix(BEST).removeprefix(FINAL)
         if f"{epoch}/{chosen}" not in scalars:
-            known = {name.removeprefix(FINAL) for name in scalars if name.startswith(FINAL)}
+            of_runs = (name for name in scalars if name.startswith((FINAL, GIVEN)))
+            known = {name.partition("/")[2] for name in of_runs}
             raise InputError(
                 Problem(f"--metric: no trial has {metric!r}", hint=did_you_mean(metric, known))
             )
         if chosen != selected_on:
             direction = _better_direction(chosen)
-    split, _, measure = chosen.partition("/")
-    test = f"{TEST}{measure}"
+    split, slash, measure = chosen.partition("/")
+    test = test_metric(chosen) or (f"test/{measure}" if slash else "")
     has_test = split != "test" and f"{epoch}/{test}" in scalars
     return Score(chosen, epoch, direction, selected_on, test if has_test else None)
+
+
+def _is_of_test(metric: str) -> bool:
+    return metric.startswith(("test/", "test_"))
 
 
 def _better_direction(metric: str) -> Direction:
@@ -148,7 +153,7 @@ def rank(
 class ConfigGroup:
     """The best config of a group, such as all configs of one optimizer.
 
-    tried: the group's learning rates of which a trial finished.
+    tried: the group's learning rates of which a trial finished (see `configs.learning_rate`).
     edge: whether the best learning rate is the lowest, the highest or the only one of those; a
         better one may then lie outside.
     tied: how many other configs of the group have the same rank.
@@ -174,16 +179,19 @@ def best_of_each(ranked: Sequence[Config], by: Sequence[str]) -> tuple[ConfigGro
             groups[config.task, *(config.labels[name] for name in by)].append(config)
     best = []
     for first, *others in groups.values():
-        tried = tuple(sorted({c.labels["lr"] for c in (first, *others)}, key=float))
+        rates = {
+            c.labels["lr"]: learning_rate(c.labels) for c in (first, *others) if "lr" in c.labels
+        }
+        tried = tuple(sorted((lr for lr, rate in rates.items() if rate is not None), key=float))
         tied = sum(config.rank == first.rank for config in others)
-        edge = lr_edge(first.labels["lr"], tried)
+        edge = lr_edge(first.labels.get("lr", ""), tried)
         best.append(ConfigGroup(first, tried, edge, tied, 1 + len(others)))
     return tuple(best)
 
 
 def lr_edge(best: str, tried: Sequence[str]) -> Edge:
     """Returns where the best learning rate lies among those tried, which are in ascending order."""
-    if len(tried) < 2:
+    if len(tried) < 2 or best not in tried:
         return "only"
     if best == tried[0]:
         return "lowest"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.core.metrics import BEST, FINAL, Direction
+from harness.core.metrics import BEST, FINAL, GIVEN, Direction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +109,7 @@ def power_of_two(sizes: ArrayLike) -> NDArray[np.float64]:
 
 def resolve_table(trials: pd.DataFrame, scalars: Sequence[str]) -> pd.DataFrame:
     """Returns a table of trials, with the columns resolved that measure a model."""
-    measures = [name for name in scalars if name.startswith((BEST, FINAL))]
+    measures = [name for name in scalars if name.startswith((BEST, FINAL, GIVEN))]
     columns = {name: trials[name].to_numpy(dtype=float) for name in measures}
     return trials.assign(**{n: resolve(v, resolution_of(v)) for n, v in columns.items()})
 

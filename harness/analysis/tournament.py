@@ -135,10 +135,11 @@ def make_tournament(comparison: Comparison) -> Tournament | None:
 
 
 def varying_task_fields(comparison: Comparison, contend_by: Sequence[str]) -> tuple[str, ...]:
-    """Returns the fields that tell tasks apart: those that differ and do not compete."""
+    """Returns the fields that tell tasks apart: those that differ and do not compete. Of results
+    that another program made, it is said which these are."""
     return tuple(
         name
-        for name in TASK_FIELDS
+        for name in (TASK_FIELDS if comparison.external is None else (TASK,))
         if name not in contend_by
         and len({config.labels.get(name) for config in comparison.configs}) > 1
     )
@@ -150,7 +151,7 @@ def _by_seed(
     """Returns the value and the run id of each seed that finished."""
     table = trials.reindex(columns=["run_id", "seed", "outcome", column])
     if "seed" not in trials:
-        table["seed"] = range(len(table))
+        table["seed"] = trials.index  # No two runs have the same, so that none are paired.
     values: dict[int, float] = {}
     run_ids: dict[int, str] = {}
     for run_id, seed, outcome, score in table.itertuples(index=False):

@@ -86,6 +86,8 @@ def separate_versions(
     for column in CHECKSUM_COLUMNS.values():
         _separate_configs(trials, column)
     for field, column in CHECKSUM_COLUMNS.items():
+        if field not in trials:  # Trials of another program, which may have no model.
+            continue
         _unify_paths(trials, fields, field)
         groups = _Groups(trials, fields, field, column, trials[column])
         of_file = None if data is None or column != "data" else set(data.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -12,6 +13,8 @@ FINAL: Final = "final/"
 """Prefix of a metric of the last epoch's model ("final/test/accuracy")."""
 BEST: Final = "best/"
 """Prefix of a metric at the epoch with the best selection metric ("best/test/accuracy")."""
+GIVEN: Final = "given/"
+"""Prefix of a metric of which another program kept one value a run, chosen in its own way."""
 BEST_EPOCH: Final = "best/epoch"
 EPOCHS_TO_TARGET: Final = "epochs_to_target"
 EXAMPLES_TO_TARGET: Final = "examples_to_target"
@@ -35,6 +38,15 @@ NOT_SUMMARISED: Final = ("lr", *MACHINE_DEPENDENT)
 """Prefixes of the metrics that do not measure the model and get no "best/" value."""
 
 Direction = Literal["max", "min"]
+
+_OF_VALIDATION = re.compile(r"(?:val|valid|validation)(?P<measure>[/_].+)")
+
+
+def test_metric(metric: str) -> str | None:
+    """Returns the measure of the test split that a metric of the validation split goes with:
+    "test/accuracy" of "val/accuracy", "test_acc" of "val_acc"; None of any other metric."""
+    match = _OF_VALIDATION.fullmatch(metric)
+    return f"test{match['measure']}" if match else None
 
 
 @dataclass(frozen=True, slots=True)

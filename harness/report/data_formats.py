@@ -54,11 +54,15 @@ def csv(reports: Iterable[Report]) -> str:
         score = report.comparison.score
         lines.append(
             [
-                *(report.experiment, row.rank, row.config_id, row.dataset),
-                *(None if (v := row.fields.get(name)) == ABSENT else v for name in fields),
+                *(report.experiment, row.rank, row.config_id, _cell(row.dataset)),
+                *(_cell(row.fields.get(name)) for name in fields),
                 *(score.metric, score.epoch, row.mean, row.sd, row.n),
                 *(score.test, row.test_mean, row.test_sd, row.test_n),
                 *(getattr(row, name) for name in COUNTS),
             ]
         )
     return format_csv(header, lines)
+
+
+def _cell(label: str | None) -> str | None:
+    return None if label == ABSENT else label

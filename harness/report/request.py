@@ -24,6 +24,7 @@ from harness.experiment.plan_summary import PlanSummary
 from harness.experiment.reading.yaml import parse
 from harness.report.blocks import clean
 from harness.report.data_formats import csv, json_for_stdout
+from harness.report.external_request import external_results, is_external
 from harness.report.markup import latex, markdown
 from harness.report.section import build_report, choose_sections, sections
 from harness.report.terminal import for_stdout
@@ -84,6 +85,10 @@ def read_requests(arguments: argparse.Namespace) -> list[Request]:
         top=DEFAULT_TOP if short else arguments.top or None,
         baseline=arguments.baseline,
     )
+    if is_external(arguments):
+        question = replace(question, metric=None, by=())
+        made = external_results(arguments, list(question.where))
+        return [Request(results.experiment, results, question) for results in made]
     # Files are read before the store is opened, so that a mistake in one is reported first.
     experiments = [_experiment(name_or_file) for name_or_file in arguments.experiments]
     with _says_to_run(next((asked for asked in experiments if asked.file), None)):

@@ -230,9 +230,12 @@ def open_store(root: Path | None = None, uri: str | None = None) -> Store:
     if kind == "sqlite":
         return _open_database(uri)
     if kind in ("", "file"):
+        if kind == "" and Path(uri).is_file():
+            raise StoreError(f"{uri} is no address: use sqlite:///{uri}")
         raise StoreError(
             f"MLflow no longer keeps runs in plain folders ({redact(uri)}): "
-            "use sqlite:///<path of a file> or a server's http(s) address"
+            "use sqlite:///<path of a file> or a server's http(s) address\n"
+            "    `mlflow migrate-filestore` makes a file of such a folder"
         )
     if kind not in SCHEMES:
         raise StoreError(

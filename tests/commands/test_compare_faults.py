@@ -87,7 +87,7 @@ def test_poor_results_give_valid_reports(store: Path, capsys: pytest.CaptureFixt
     assert verdicts["one seed"].endswith("Insufficient data: 1 seed proves nothing.")
     assert "lr 0.1 and lr 0.2 tie" in verdicts["ties"]
     assert "which all gave the same value" in verdicts["no variance"]
-    assert verdicts["all diverged"] == "Insufficient data: no trial has a val/accuracy."
+    assert verdicts["all diverged"] == "Insufficient data: no trial has val/accuracy."
 
     assert main([*names, "--format", "csv"]) == 0
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))

@@ -50,8 +50,11 @@ def record(comparison: Comparison) -> BestOfEach | None:
     groups = comparison.groups
     if not comparison.by or len(groups) < 2:
         return None
-    if not comparison.question.by and not {"lr", "optimizer"} & set(comparison.shown):
+    if comparison.external is not None and len(groups) == len(comparison.configs):
         return None  # Nothing was tuned.
+    by_default = not comparison.question.by and comparison.external is None
+    if by_default and not {"lr", "optimizer"} & set(comparison.shown):
+        return None
     fields = dict.fromkeys((*comparison.by, *comparison.shown))
     shown = [name for name in fields if name not in ("dataset", STUDY)]
     rows = config_rows([group.best for group in groups], shown)

@@ -70,8 +70,9 @@ def record(comparison: Comparison) -> Budget | None:
         task = name_of(config.labels, tournament.task_fields)
         name = name_of(config.labels, tournament.contend_by)
         groups.setdefault((task, name), []).append(config)
+    own = comparison.external is None
     curves = [
-        _curve(task, name, groups[task, name], comparison.score.direction)
+        _curve(task, name, groups[task, name], comparison.score.direction, own)
         for task in tournament.tasks
         for name in tournament.contenders
         if sum(config.mean is not None for config in groups.get((task, name), ())) >= FEWEST
@@ -80,11 +81,12 @@ def record(comparison: Comparison) -> Budget | None:
 
 
 def blocks(budget: Budget) -> tuple[Block, ...]:
-    intro = (
-        f"{budget.metric} of the best of k configs: {budget.estimator}, over configs' means. "
-        "Default: torch's own learning rate, without a schedule, at the best of whatever else "
-        "varies."
-    )
+    intro = f"{budget.metric} of the best of k configs: {budget.estimator}, over configs' means."
+    if any(curve.default is not None for curve in budget.curves):
+        intro += (
+            " Default: torch's own learning rate, without a schedule, at the best of whatever else "
+            "varies."
+        )
     notes = []
     if any(curve.unfinished for curve in budget.curves):
         notes.append("Configs without a value (all trials diverged or failed) are left out.")
@@ -131,10 +133,13 @@ def expected_best(values: Sequence[float], direction: str = "max") -> NDArray[np
     return best
 
 
-def _curve(task: str, contender: str, configs: Sequence[Config], direction: str) -> BudgetCurve:
+def _curve(
+    task: str, contender: str, configs: Sequence[Config], direction: str, own: bool
+) -> BudgetCurve:
+    """own: whether the harness trained the configs, so that their names are torch's."""
     means = [config.mean for config in configs if config.mean is not None]
     defaults = [
-        config.mean for config in configs if config.mean is not None and _is_default(config)
+        config.mean for config in configs if config.mean is not None and own and _is_default(config)
     ]
     best = max if direction == "max" else min
     return BudgetCurve(

@@ -16,10 +16,17 @@ from harness.report.section import Section
 TRAIN_LOSS = "train/loss"
 MOST_POINTS = 200
 """Most epochs of a curve that are drawn; of more, evenly spaced ones."""
-INTRO = (
-    "Means over seeds of each contender's best config by epoch (0 is untrained); bands reach from "
-    "the lowest to the highest seed. The curve of a seed that diverged ends where it diverged."
-)
+INTRO = {
+    "epoch": (
+        "Means over seeds of each contender's best config by epoch (0 is untrained); bands reach "
+        "from the lowest to the highest seed. The curve of a seed that diverged ends where it "
+        "diverged."
+    ),
+    "step": (
+        "Means over seeds of each contender's best config by step, as the other program counted "
+        "them; bands reach from the lowest to the highest seed."
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +51,20 @@ class LearningCurve:
 
 @dataclass(frozen=True, slots=True)
 class LearningCurves:
+    """step: what a curve's points are: "epoch", or another program's "step"."""
+
     curves: tuple[LearningCurve, ...]
     insufficient: str
+    step: str = "epoch"
 
 
 def record(comparison: Comparison) -> LearningCurves | None:
     tournament = make_tournament(comparison)
-    if tournament is None or comparison.details is None:
+    if tournament is None:
         return None
+    if comparison.details is None:
+        external = comparison.external is not None
+        return LearningCurves((), "each trial has one value") if external else None
     metrics = list(dict.fromkeys((comparison.score.metric, TRAIN_LOSS)))
     history = comparison.details.histories(tournament.run_ids(), metrics)
     if history.empty:
@@ -70,12 +83,12 @@ def record(comparison: Comparison) -> LearningCurves | None:
         for metric, task, name in product(metrics, tournament.tasks, tournament.contenders)
         if (metric, task, name) in points
     )
-    return LearningCurves(curves, "")
+    return LearningCurves(curves, "", comparison.step)
 
 
 def blocks(curves: LearningCurves) -> tuple[Block, ...]:
     reason = curves.insufficient
-    return (Paragraph(f"Insufficient data: {reason}." if reason else INTRO),)
+    return (Paragraph(f"Insufficient data: {reason}." if reason else INTRO[curves.step]),)
 
 
 def figures(curves: LearningCurves) -> tuple[Figure, ...]:
@@ -87,7 +100,7 @@ def figures(curves: LearningCurves) -> tuple[Figure, ...]:
     return tuple(
         LineChart(
             title=with_task(metric, task),
-            x="epoch",
+            x=curves.step,
             y=metric,
             band="lowest to highest seed",
             lines=tuple(lines),

@@ -65,13 +65,38 @@ METHODS = {
 }
 
 
+OF_OTHERS = {
+    "source": (
+        "Another program trained these runs. What it called the contender, the task, the seed and "
+        "the metric is taken as it is."
+    ),
+    "selection": (
+        "Each contender's config is chosen on the metric that was named, and those that diverge "
+        "least come first. If it is of the validation split (val/…, val_…), the metric of the test "
+        "split is compared. The seeds that are compared are those that chose."
+    ),
+    "pairs": (
+        "Trials are paired by seed, on the word of the program that made them. Wilcoxon's "
+        "signed-rank test (1945), exact with ties; Holm's adjustment (1979) over the pairs of a "
+        "task."
+    ),
+    "divergence": (
+        "A trial whose score is NaN or infinite counts as worse than any value wherever only the "
+        "order matters, and has no value elsewhere. A score that is missing counts as failed. "
+        "Nothing is imputed."
+    ),
+}
+"""What differs for results that another program made."""
+
+
 @dataclass(frozen=True, slots=True)
 class Methods:
     notes: tuple[tuple[str, str], ...]
 
 
-def record(comparison: Comparison) -> Methods:  # noqa: ARG001 - all sections share one signature
-    return Methods(tuple(METHODS.items()))
+def record(comparison: Comparison) -> Methods:
+    notes = METHODS if comparison.external is None else METHODS | OF_OTHERS
+    return Methods(tuple(notes.items()))
 
 
 def blocks(methods: Methods) -> tuple[Block, ...]:

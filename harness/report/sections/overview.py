@@ -8,6 +8,7 @@ from itertools import groupby
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.cost import mixed_configs
+from harness.analysis.external import cautions
 from harness.analysis.versions import UNKNOWN, Version
 from harness.core.text import plural
 from harness.report.blocks import Paragraph
@@ -22,6 +23,8 @@ class Overview:
     losses_differ: whether the score is a loss, and configs have different losses.
     mixed: configs whose trials ran on devices of more than one model.
     versions: of data sets and weights that the store has in several versions.
+    step: what the trials' values belong to: "epoch" or, of another program's results, "step".
+    cautions: about results that another program made.
     """
 
     experiment: str
@@ -43,6 +46,8 @@ class Overview:
     losses_differ: bool
     mixed: int
     versions: tuple[Version, ...]
+    step: str
+    cautions: tuple[str, ...]
 
 
 def record(comparison: Comparison) -> Overview:
@@ -68,6 +73,8 @@ def record(comparison: Comparison) -> Overview:
         losses_differ=score.metric.endswith("/loss") and len(losses) > 1,
         mixed=mixed_configs(comparison.trials),
         versions=comparison.versions,
+        step=comparison.step,
+        cautions=cautions(comparison),
     )
 
 
@@ -75,20 +82,21 @@ def blocks(overview: Overview) -> tuple[Paragraph, ...]:
     ended = ", ".join(f"{n} {outcome}" for outcome, n in overview.outcomes.items() if n)
     counts = (
         f"{plural(overview.trials, 'trial')} ({ended}) of {plural(overview.configs, 'config')}, "
-        f"{plural(overview.seeds, 'seed')}."
+        f"{plural(overview.seeds, 'seed') if overview.seeds else 'seeds not known'}."
     )
-    cautions = list(_versions(overview.versions))
+    warnings = [*overview.cautions, *_versions(overview.versions)]
     if overview.saw_test:
-        cautions.append(
-            f"Selected on the test split ({overview.metric} at the {overview.epoch} epoch): these "
+        when = "" if overview.epoch == "given" else f" at the {overview.epoch} {overview.step}"
+        warnings.append(
+            f"Selected on the test split ({overview.metric}{when}): these "
             "figures do not estimate performance on new data, and the best of them are too good."
         )
     if overview.losses_differ:
-        cautions.append(
+        warnings.append(
             f"Configs have different losses: their values of {overview.metric} cannot be compared."
         )
     if overview.mixed:
-        cautions.append(
+        warnings.append(
             f"{plural(overview.mixed, 'config')} with trials on different devices (`device: auto` "
             "takes what is available): their seconds cannot be compared, and part of their spread "
             "over seeds comes from the devices."
@@ -96,7 +104,7 @@ def blocks(overview: Overview) -> tuple[Paragraph, ...]:
     return (
         Paragraph(" ".join((counts, *_left_out(overview)))),
         Paragraph(_ranked_on(overview)),
-        *(Paragraph(text, "caution") for text in cautions),
+        *(Paragraph(text, "caution") for text in warnings),
     )
 
 
@@ -140,14 +148,16 @@ def _left_out(overview: Overview) -> list[str]:
 
 def _ranked_on(overview: Overview) -> str:
     better = "higher" if overview.direction == "max" else "lower"
-    if overview.epoch == "best":
-        when, same = f"at each trial's best epoch by {overview.selected_on}", "that same epoch"
-    else:
-        when, same = "after the last epoch", "the last epoch"
+    by, step = overview.selected_on, overview.step
+    when, same = {
+        "given": (", the value that each trial has", "the same trial"),
+        "best": (f" at each trial's best {step} by {by}", f"that same {step}"),
+        "final": (f" after the last {step}", f"the last {step}"),
+    }[overview.epoch]
     test = f"; {overview.test} is of {same}" if overview.test else ""
     differs = overview.metric != overview.selected_on
     selected = f" The experiment selects on {overview.selected_on}." if differs else ""
-    return f"Ranked on {overview.metric} ({better} is better) {when}{test}.{selected}"
+    return f"Ranked on {overview.metric} ({better} is better){when}{test}.{selected}"
 
 
 SECTION = Section("overview", "", record, blocks, order=10, brief=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analysis.comparison import Comparison
+from harness.analysis.comparison import UNSEEDED, Comparison
 from harness.analysis.contenders import Pair, compare_pairs
 from harness.analysis.tournament import make_tournament
 from harness.core.text import DECIMALS
@@ -24,24 +24,29 @@ from harness.report.section import Section
 @dataclass(frozen=True, slots=True)
 class Paired:
     """direction: "max" if a higher metric is better. baseline: the contender in every pair; None
-    for all pairs."""
+    for all pairs. insufficient: why no trials are paired; empty if they are."""
 
     metric: str
     direction: str
     baseline: str | None
     pairs: tuple[Pair, ...]
+    insufficient: str = ""
 
 
 def record(comparison: Comparison) -> Paired | None:
     tournament = make_tournament(comparison)
     if tournament is None:
         return None
-    baseline = comparison.question.baseline
+    baseline, direction = comparison.question.baseline, comparison.score.direction
+    if comparison.unseeded:
+        return Paired(tournament.metric, direction, baseline, (), UNSEEDED)
     pairs = compare_pairs(tournament, comparison.generator("paired"), baseline)
-    return Paired(tournament.metric, comparison.score.direction, baseline, pairs)
+    return Paired(tournament.metric, direction, baseline, pairs)
 
 
 def blocks(paired: Paired) -> tuple[Block, ...]:
+    if paired.insufficient:
+        return (Paragraph(f"Insufficient data: {paired.insufficient}."),)
     if not paired.pairs:
         return (Paragraph("Insufficient data: no two contenders finished on one task."),)
     better = "higher" if paired.direction == "max" else "lower"

@@ -34,7 +34,7 @@ class Provenance:
 
 
 def record(comparison: Comparison) -> Provenance:
-    trials = comparison.trials
+    trials, external = comparison.trials, comparison.external
     started = [f"{moment:%Y-%m-%d %H:%M:%S}" for moment in trials["started"].dropna().sort_values()]
     exclusive = trials["exclusive"].map({True: "yes", False: "no"})
     facts = {
@@ -43,12 +43,14 @@ def record(comparison: Comparison) -> Provenance:
         "last trial started (UTC)": tuple(started[-1:]),
         "harness": _values(trials["version"]),
         "git commit": _values(trials["git_commit"]),
-        "uncommitted changes": ("yes",) if trials["git_dirty"].any() else ("no",),
+        "uncommitted changes": _uncommitted(trials["git_dirty"].dropna()),
         "host": _values(trials["host"]),
         "device": _values(trials["device_used"]),
         "processor": _values(trials["device_name"]),
         "alone on its device": _values(exclusive),
     }
+    if external is not None:
+        facts |= {name: (value,) for name, value in external.facts}
     parent = comparison.details.provenance() if comparison.details else {}
     return Provenance(
         tuple(ProvenanceFact(name, values) for name, values in facts.items() if values), parent
@@ -67,6 +69,13 @@ def blocks(provenance: Provenance) -> tuple[Block, ...]:
     mixed = [f.name for f in provenance.facts if f.name in MUST_AGREE and len(f.values) > 1]
     caution = Paragraph(f"Trials differ in {', '.join(mixed)}.", "caution")
     return (table, caution) if mixed else (table,)
+
+
+def _uncommitted(dirty: pd.Series[Any]) -> tuple[str, ...]:
+    """Returns "yes" if a trial's repository had changes; nothing if that is not known of any."""
+    if dirty.empty:
+        return ()
+    return ("yes",) if dirty.any() else ("no",)
 
 
 def _values(column: pd.Series[Any]) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from math import isfinite
 
 import numpy as np
 
-from harness.analysis.comparison import Comparison
-from harness.analysis.configs import STUDY, name_of
+from harness.analysis.comparison import TASK, Comparison
+from harness.analysis.configs import STUDY, learning_rate, name_of
 from harness.analysis.sensitivity import KEPT, FinalScores, Sensitivity, sensitivity
 from harness.analysis.tournament import varying_task_fields
 from harness.core.metrics import FINAL
@@ -38,7 +38,8 @@ UNKNOWN = "Insufficient data for regimes where the untrained net's score is not 
 
 @dataclass(frozen=True, slots=True)
 class LearningRateSensitivity:
-    """tried: how many points of a search this is about; 0 if it is about the trials compared."""
+    """tried: how many points of a search this is about; 0 if it is about the trials compared.
+    step: what the last value of a trial belongs to: "epoch", or another program's "step"."""
 
     metric: str
     direction: str
@@ -46,6 +47,7 @@ class LearningRateSensitivity:
     left_out: int
     insufficient: str
     tried: int
+    step: str = "epoch"
 
 
 def record(comparison: Comparison) -> LearningRateSensitivity | None:
@@ -54,10 +56,13 @@ def record(comparison: Comparison) -> LearningRateSensitivity | None:
     if "lr" not in comparison.shown:
         return None
     metric, direction = comparison.score.metric, comparison.score.direction
+    step = comparison.step
     if FINAL + metric not in comparison.trials:
-        missing = f"no trial has {metric} after its last epoch"
-        return LearningRateSensitivity(metric, direction, (), 0, missing, tried)
-    contend_by = ("optimizer",) if "optimizer" in comparison.shown else ()
+        missing = f"no trial has {metric} after its last {step}"
+        return LearningRateSensitivity(metric, direction, (), 0, missing, tried, step)
+    contend_by: tuple[str, ...] = ("optimizer",) if "optimizer" in comparison.shown else ()
+    if comparison.external is not None:
+        contend_by = tuple(name for name in comparison.contend_by if name not in ("lr", TASK))
     if STUDY in comparison.contend_by:
         contend_by = (STUDY,)
     task_fields = varying_task_fields(comparison, ())
@@ -70,7 +75,7 @@ def record(comparison: Comparison) -> LearningRateSensitivity | None:
         if len({of.lr for of in finals}) > 1
     ]
     left_out = max(len(groups) - MOST_GROUPS, 0)
-    return LearningRateSensitivity(metric, direction, tuple(labelled), left_out, "", tried)
+    return LearningRateSensitivity(metric, direction, tuple(labelled), left_out, "", tried, step)
 
 
 def blocks(rates: LearningRateSensitivity) -> tuple[Block, ...]:
@@ -78,7 +83,7 @@ def blocks(rates: LearningRateSensitivity) -> tuple[Block, ...]:
         reason = rates.insufficient or "no contender has two learning rates"
         return (Paragraph(f"Insufficient data: {reason}."),)
     intro = Paragraph(
-        f"Mean {rates.metric} over seeds after the last epoch, at the best of whatever else "
+        f"Mean {rates.metric} over seeds after the last {rates.step}, at the best of whatever else "
         f"varies. A good lr keeps {KEPT:.0%} of the best lr's gain over the untrained net; too low "
         "and too high lie below and above the best; diverged: half of the trials or more. "
         "Sensitivity: the mean share of the gain that is lost over the grid; 0 is none."
@@ -101,7 +106,7 @@ def _tried_differ(groups: Sequence[Sensitivity]) -> bool:
 def figures(rates: LearningRateSensitivity) -> tuple[Figure, ...]:
     return tuple(
         LineChart(
-            title=with_task(f"{rates.metric} after the last epoch over lr", task),
+            title=with_task(f"{rates.metric} after the last {rates.step} over lr", task),
             x="lr",
             y=rates.metric,
             log_x=True,
@@ -130,9 +135,8 @@ def _final_scores(
     values = {str(config): tuple(of) for config, of in done.groupby(PARAM_CONFIG)[column]}
     groups: dict[tuple[str, str], list[FinalScores]] = {}
     for config in comparison.configs:
-        scores = values.get(config.config_id, ())
-        if scores or config.diverged:
-            lr = float(config.labels["lr"])
+        scores, lr = values.get(config.config_id, ()), learning_rate(config.labels)
+        if (scores or config.diverged) and lr is not None:
             finals = FinalScores(lr=lr, values=scores, diverged=config.diverged)
             key = name_of(config.labels, task_fields), name_of(config.labels, contend_by)
             groups.setdefault(key, []).append(finals)
@@ -145,8 +149,9 @@ def _untrained_scores(
     comparison: Comparison, metric: str, task_fields: Sequence[str]
 ) -> dict[str, float | None]:
     """Returns the mean score of the untrained nets of each task. Weights at epoch 0 depend on model
-    and seed alone, so that one run of each is read."""
-    if comparison.details is None:
+    and seed alone, so that one run of each is read. What step 0 of another program is, nobody says.
+    """
+    if comparison.details is None or comparison.external is not None:
         return {}
     labels = {config.config_id: config.labels for config in comparison.configs}
     trials = comparison.trials[comparison.trials["outcome"].isin(FINISHED)]

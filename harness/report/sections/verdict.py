@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.analysis.comparison import Comparison
+from harness.analysis.comparison import UNSEEDED, Comparison
 from harness.analysis.configs import settings_of
 from harness.analysis.contenders import Improvement
 from harness.analysis.headline import FEWEST_SEEDS, Evidence, Headline, headline
@@ -19,6 +19,7 @@ from harness.report.blocks import Paragraph
 from harness.report.formatting import decimals_for, describe, p_value, probability, spread
 from harness.report.section import Section
 
+UNPAIRED = f"Insufficient data: {UNSEEDED}."
 MOST_NAMES = 4
 """Most contenders that a sentence about a tie names."""
 
@@ -73,7 +74,8 @@ def record(comparison: Comparison) -> Verdicts:
     differing: tuple[TwoLeaders, ...] = ()
     if tournament is not None:
         over_all = headline(tournament, comparison.generator("headline"), baseline)
-        sentence, compared_on = _over_all_tasks(over_all, tournament.metric), tournament.metric
+        compared_on = tournament.metric
+        sentence = UNPAIRED if comparison.unseeded else _over_all_tasks(over_all, compared_on)
         if over_all.improvement is not None and _is_ahead(over_all.improvement):
             differing = two_leaders(comparison, tournament, over_all.improvement.first)
     elif baseline is None:
@@ -196,10 +198,11 @@ def _standing(task: str, comparison: Comparison) -> TaskStanding:
     runner_up = _leader(behind[0], comparison) if behind else None
     named = [group.best for group in (*ahead, *behind)]
     seeds = min((config.n for config in named), default=0)
-    sentence = f"Insufficient data: no trial has a {comparison.score.metric}."
+    sentence = f"Insufficient data: no trial has {comparison.score.metric}."
     if leaders:
         same = not any(config.sd for config in named)
-        caution = _caution(seeds, same, alone=len(named) == 1)
+        noun = "trial" if comparison.unseeded else "seed"
+        caution = _caution(seeds, same, len(named) == 1, noun)
         sentence = f"{_lead(leaders, runner_up, comparison.score.metric)}. {caution}"
     sentence = f"{task}: {sentence}" if task else sentence
     return TaskStanding(task, leaders, runner_up, seeds, sentence)
@@ -234,13 +237,13 @@ def _lead(leaders: tuple[Leader, ...], runner_up: Leader | None, metric: str) ->
     return sentence
 
 
-def _caution(seeds: int, same: bool, alone: bool) -> str:
+def _caution(seeds: int, same: bool, alone: bool, noun: str) -> str:
     if seeds == 1:
-        return "Insufficient data: 1 seed proves nothing."
+        return f"Insufficient data: 1 {noun} proves nothing."
     if alone:
-        return f"{plural(seeds, 'seed')}, and nothing to compare it with."
+        return f"{plural(seeds, noun)}, and nothing to compare it with."
     flat = ", which all gave the same value" if same else ""
-    return f"{plural(seeds, 'seed')}{flat}: no claim of significance."
+    return f"{plural(seeds, noun)}{flat}: no claim of significance."
 
 
 SECTION = Section("verdict", "", record, blocks, order=0, brief=True)

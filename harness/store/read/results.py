@@ -28,7 +28,8 @@ from harness.store import names
 from harness.store.coordination.processes import is_dead
 from harness.store.long_values import restore
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL
-from harness.store.read.run_details import JoinedRunDetails, RunDetails
+from harness.store.read.external.roles import External
+from harness.store.read.run_details import Details, RunDetails
 from harness.store.read.runs import StoredRun, experiment_titles, search_runs, stored_run
 from harness.store.retry import with_retries
 from harness.store.store import Store
@@ -65,6 +66,7 @@ class Results:
     superseded: how many runs were left out because a later run replaces them.
     parent_id: the newest sweep's or study's run; "" if there is none.
     details: reads histories and files of these runs; None if there is only the table.
+    external: what is known of results that another program made; None for the harness's own.
     """
 
     experiment: str
@@ -76,7 +78,8 @@ class Results:
     expect: tuple[Mapping[str, Any], ...]
     superseded: int
     parent_id: str = ""
-    details: RunDetails | JoinedRunDetails | None = None
+    details: Details | None = None
+    external: External | None = None
 
     @property
     def scalars(self) -> tuple[str, ...]:
@@ -406,3 +409,10 @@ def _integer(text: str) -> int | None:
 
 RUN_COLUMNS = tuple(_run_columns(StoredRun("", "", "FINISHED", 0), ""))
 """Columns that every table has, besides those of fields and scalars."""
+
+
+def no_run(experiment: str) -> dict[str, Any]:
+    """Returns `RUN_COLUMNS` of a run of which another program kept nothing."""
+    unknown = dict.fromkeys(("exclusive", "git_dirty", "trial"))
+    known = {"tuning": False, "started": pd.NaT, "outcome": str(Outcome.DONE)}
+    return _run_columns(StoredRun("", "", "FINISHED", 0), experiment) | unknown | known

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
@@ -19,6 +19,7 @@ from harness.core.errors import StoreError
 from harness.core.records import Measured
 from harness.store.names import PROVENANCE_FILE, TAG_STACK_SIZE, WEIGHTS_FILE
 from harness.store.read.run_files import read_text
+from harness.store.read.runs import MetricPoint
 from harness.store.retry import with_retries
 from harness.store.store import Store
 
@@ -28,6 +29,29 @@ if TYPE_CHECKING:
 LONGEST_FILE = 200_000
 _COLUMNS = ["run_id", "metric", "step", "value"]
 _logger = logging.getLogger(__name__)
+
+
+class Details(Protocol):
+    """Reads histories and files of the runs of a table of results."""
+
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+        """See `RunDetails.histories`."""
+        ...
+
+    def text(self, run_id: str, name: str) -> str | None:
+        """See `RunDetails.text`."""
+        ...
+
+    def provenance(self) -> dict[str, Any]:
+        """See `RunDetails.provenance`."""
+        ...
+
+
+def history_table(points: Sequence[MetricPoint]) -> pd.DataFrame:
+    """Returns columns `run_id`, `metric`, `step`, `value`; ordered by step within a run and
+    metric."""
+    table = pd.DataFrame.from_records(points, columns=_COLUMNS)
+    return table.sort_values(["run_id", "metric", "step"], ignore_index=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +70,7 @@ class RunDetails:
         run_ids = list(dict.fromkeys(run_ids))
         if not run_ids or not metrics:
             return pd.DataFrame(columns=_COLUMNS)
-        points = self.store.histories(run_ids, list(metrics))
-        table = pd.DataFrame.from_records(points, columns=_COLUMNS)
-        return table.sort_values(["run_id", "metric", "step"], ignore_index=True)
+        return history_table(self.store.histories(run_ids, list(metrics)))
 
     def text(self, run_id: str, name: str) -> str | None:
         """Returns a text file of a run, cut to `LONGEST_FILE` characters.

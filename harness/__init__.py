@@ -5,6 +5,7 @@ __version__ = "1.0.0"
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.components.base import Batch as Batch
     from harness.components.base import DataInfo as DataInfo
     from harness.components.decorators import augmentation as augmentation
     from harness.components.decorators import dataset as dataset
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from harness.components.decorators import optimizer as optimizer
     from harness.components.decorators import scheduler as scheduler
     from harness.components.decorators import training_loop as training_loop
+    from harness.components.decorators import training_step as training_step
     from harness.components.trial_context import TrialContext as TrialContext
 
 DECORATORS = (
@@ -25,8 +27,9 @@ DECORATORS = (
     "optimizer",
     "scheduler",
     "training_loop",
+    "training_step",
 )
-RECORDS = {"DataInfo": "base", "TrialContext": "trial_context"}
+RECORDS = {"Batch": "base", "DataInfo": "base", "TrialContext": "trial_context"}
 """What the harness passes to a user's code, by the module that has it."""
 
 

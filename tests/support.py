@@ -66,6 +66,7 @@ def make_trial(**fields: Any) -> Trial:
         "optimizer": "sgd",
         "lr": 0.1,
         "scheduler": "constant",
+        "training_step": "none",
         "training_loop": "none",
         "loss": "cross_entropy",
         "seed": 0,

@@ -2,8 +2,8 @@
 
 A component is one file in `harness/components/<kind>/`. The file declares a class of options, a
 function that builds the component, and a frozen record of its kind (`Model`, `Optimizer`,
-`Scheduler`, `Dataset`, `Loss`, `Metric`, `Augmentation` or `TrainingLoop`) in the tuple
-`COMPONENTS`:
+`Scheduler`, `Dataset`, `Loss`, `Metric`, `Augmentation`, `TrainingStep` or `TrainingLoop`) in the
+tuple `COMPONENTS`:
 
     COMPONENTS = (Scheduler(name="step", options=StepOptions, build=build, …),)
 
@@ -24,7 +24,7 @@ from functools import cache
 from itertools import accumulate, pairwise
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -624,6 +624,31 @@ class Augmentation(Component):
     build: Callable[[Any], AugmentationFunction]
 
 
+class Batch(NamedTuple):
+    """A batch of training examples on the trial's device, augmented.
+
+    inputs: [B, *shape] float32. targets: [B] int64 or [B, T] float32.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStep(Component):
+    """What a batch's losses are in training; evaluation takes the trial's loss.
+
+    run: `(options, info, model, batch, generator)` → the loss of each example [B], and what the
+        metrics of training take, [B, outputs]. generator: on the batch's device; it is the trial's,
+        and starts anew with each epoch.
+    place: where it is defined, "my_step.py:12"; "" for the harness's own.
+    """
+
+    kind = "training_steps"
+    run: Callable[[Any, DataInfo, nn.Module, Batch, torch.Generator], Any]
+    place: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingLoop(Component):
     """A whole training of a user's own.
@@ -648,13 +673,14 @@ KINDS: Mapping[str, type[Component]] = {
         Loss,
         Metric,
         Augmentation,
+        TrainingStep,
         TrainingLoop,
     )
 }
 
 NONE: Final = "none"
 """The name of a component that stands for no component: of a trial whose training loop needs no
-data set, model or optimizer; and of the training loop of all other trials."""
+data set, model or optimizer; and of the training loop and step of all other trials."""
 
 
 def _refuse_use(*_: Any) -> Any:

@@ -117,6 +117,8 @@ def closest(name: str, allowed: Iterable[str]) -> str:
     begun = [c for c in names if len(given) > 2 and _letters(c).startswith(given)]
     if begun:
         return min(begun, key=len)
+    if len(_initials(name)) > 1 and _initials(name) in names:
+        return _initials(name)
     by_lower = {candidate.lower(): candidate for candidate in names}
     matches = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     if matches:

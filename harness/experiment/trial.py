@@ -30,6 +30,7 @@ from harness.components.base import (
     Options,
     Scheduler,
     TrainingLoop,
+    TrainingStep,
 )
 from harness.components.code.source import UserCode
 from harness.components.registry import activate, active_code, find, object_name
@@ -221,6 +222,13 @@ class Trial:
         Role.SETTING,
         "what training minimises; by default that of the data set's task",
         by_task=True,
+    )
+    training_step: Choice[TrainingStep] = declare(
+        Role.METHOD,
+        "a training step of one's own: the losses of a batch, in place of the loss in training",
+        NONE,
+        names_trial=True,
+        new=True,
     )
     training_loop: Choice[TrainingLoop] = declare(
         Role.METHOD,

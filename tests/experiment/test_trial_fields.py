@@ -22,6 +22,7 @@ def test_components() -> None:
         "model": "models",
         "optimizer": "optimizers",
         "scheduler": "schedulers",
+        "training_step": "training_steps",
         "training_loop": "training_loops",
         "loss": "losses",
     }
@@ -38,8 +39,9 @@ def test_required_fields_and_defaults_by_task() -> None:
 
 def test_roles() -> None:
     assert trial.TASK_FIELDS == ("dataset", "model")
-    assert trial.METHOD_FIELDS == ("optimizer", "lr", "scheduler", "training_loop")
-    components = ("dataset", "model", "optimizer", "scheduler", "training_loop")
+    own = ("training_step", "training_loop")
+    assert ("optimizer", "lr", "scheduler", *own) == trial.METHOD_FIELDS
+    components = ("dataset", "model", "optimizer", "scheduler", *own)
     assert (*components[:3], "lr", *components[3:]) == trial.MAIN_FIELDS
     assert components == trial.MAIN_COMPONENTS
     assert {"optimizer", "lr", "scheduler", "seed", "grad_clip"} == trial.STACKABLE_FIELDS

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.components.base import (
     Augmentation,
     AugmentationFunction,
+    Batch,
     Component,
     DataInfo,
     Loss,
@@ -25,6 +26,7 @@ from harness.components.base import (
     Options,
     Task,
     TrainingLoop,
+    TrainingStep,
 )
 from harness.components.code.optimizers import make_optimizer
 from harness.components.code.signatures import arguments, parameters, read_signature
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from harness.components.trial_context import TrialContext
 
 Adapter = Callable[[str, Any, Mapping[str, Any]], Component]
+
+STEP_FILLED: Final = ("model", "batch", "generator")
+"""What a training step takes by position, whatever it calls them."""
 
 
 def make_component(
@@ -170,6 +175,25 @@ def _augmentation(name: str, target: Any, details: Mapping[str, Any]) -> Augment
     return Augmentation(build=build, **_common(name, target, signature.options), **details)
 
 
+def _training_step(name: str, target: Any, details: Mapping[str, Any]) -> TrainingStep:
+    given = list(parameters(target, name).values())[: len(STEP_FILLED)]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if inspect.isclass(target) or [p.kind in positional for p in given] != [True] * 3:
+        wrong = f"training_step {name} must be a function whose first three parameters are a model,"
+        wrong += " a batch and a random generator"
+        hint = "write it as (model, batch, generator, …)"
+        raise InputError(Problem(wrong, where=place_of(target), hint=hint))
+    signature = read_signature(target, name, filled=[parameter.name for parameter in given])
+
+    def run(
+        options: Options, info: DataInfo, model: nn.Module, batch: Batch, random: torch.Generator
+    ) -> Any:
+        return target(model, batch, random, **arguments(signature, options, info))
+
+    place = place_of(target)
+    return TrainingStep(run=run, place=place, **_common(name, target, signature.options), **details)
+
+
 def _training_loop(name: str, target: Any, details: Mapping[str, Any]) -> TrainingLoop:
     first = next(iter(parameters(target, name).values()), None)
     if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
@@ -204,5 +228,6 @@ ADAPTERS: Final[Mapping[str, Adapter]] = {
     "losses": _loss,
     "metrics": _metric,
     "augmentations": _augmentation,
+    "training_steps": _training_step,
     "training_loops": _training_loop,
 }

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from harness.analysis.configs import VERSION_MARK, component_labels
-from harness.components.registry import UnknownComponent, find
+from harness.components.registry import UnknownComponent, find, object_name
 from harness.experiment.trial import COMPONENT_FIELDS
 from harness.store.names import PARAM_CONFIG, PARAM_TRIAL
 from harness.store.read.code_versions import read_codes
@@ -84,7 +84,10 @@ def separate_versions(
     for column in CHECKSUM_COLUMNS.values():
         trials[column] = _inferred(trials, column, data if column == "data" else None)
     for column in CHECKSUM_COLUMNS.values():
-        _separate_configs(trials, column)
+        _separate_configs(trials, trials[column])
+    codes = _codes(trials)
+    for _, identities in codes.values():
+        _separate_configs(trials, identities)
     for field, column in CHECKSUM_COLUMNS.items():
         if field not in trials:  # Trials of another program, which may have no model.
             continue
@@ -96,8 +99,8 @@ def separate_versions(
         current &= is_current
         trials[field] = groups.named(compared)
     planned = trials[PARAM_TRIAL].isin(list(data or ()))
-    for field, identities in _codes(trials).items():
-        groups = _Groups(trials, fields, field, "code", identities)
+    for field, (names, identities) in codes.items():
+        groups = _Groups(trials, fields, field, "code", identities, names)
         is_current = groups.is_newest(planned)
         versions += groups.versions(is_current)
         current &= is_current
@@ -105,18 +108,22 @@ def separate_versions(
     return VersionedTrials(trials, current, tuple(versions))
 
 
-def _codes(trials: pd.DataFrame) -> dict[str, pd.Series[Any]]:
-    """Returns the identities of the code of each field's components, by the fields that have any:
-    "" for a trial whose component is not a user's own."""
-    by_field: dict[str, dict[str, str]] = {}
+def _codes(trials: pd.DataFrame) -> dict[str, tuple[pd.Series[Any], pd.Series[Any]]]:
+    """Returns the names and the identities of the user's own components, by the fields that have
+    any; for a trial without one, the field's value and ""."""
+    names: dict[str, dict[str, str]] = {}
+    identities: dict[str, dict[str, str]] = {}
     for text in trials["code"].unique() if "code" in trials else ():
         for field, codes in read_codes(text).items():
             if field in trials.columns:
-                joined = "+".join(code for _, code in sorted(codes.items()))
-                by_field.setdefault(field, {})[text] = joined
+                names.setdefault(field, {})[text] = ", ".join(map(object_name, sorted(codes)))
+                identities.setdefault(field, {})[text] = "+".join(codes[n] for n in sorted(codes))
     return {
-        field: trials["code"].map(codes).fillna("").astype(object)
-        for field, codes in by_field.items()
+        field: (
+            trials["code"].map(names[field]).fillna(trials[field].astype(str)),
+            trials["code"].map(identities[field]).fillna("").astype(object),
+        )
+        for field in names
     }
 
 
@@ -132,11 +139,11 @@ def _inferred(
     return trials[column].where(trials[column] != "", inferred.where(inferred.notna(), ""))
 
 
-def _separate_configs(trials: pd.DataFrame, column: str) -> None:
+def _separate_configs(trials: pd.DataFrame, checksums: pd.Series[Any]) -> None:
     """Makes the trials of a config that have different checksums different configs. Earlier
     releases stored a run's trial under the planned data, whatever the worker found."""
-    several = trials.groupby(PARAM_CONFIG)[column].transform("nunique") > 1
-    version = "@" + trials[column].replace("", UNKNOWN).str[:DIGITS]
+    several = checksums.groupby(trials[PARAM_CONFIG]).transform("nunique") > 1
+    version = "@" + checksums.replace("", UNKNOWN).str[:DIGITS]
     trials[PARAM_CONFIG] = trials[PARAM_CONFIG].where(~several, trials[PARAM_CONFIG] + version)
 
 
@@ -178,7 +185,8 @@ def _options(fields: Sequence[str], field: str) -> list[str]:
 
 
 class _Groups:
-    """The trials by the component of one field and its options: each group may have versions."""
+    """The trials by the component of one field and its options, or by `names`: each group may have
+    versions."""
 
     def __init__(
         self,
@@ -187,11 +195,13 @@ class _Groups:
         field: str,
         of: str,
         checksums: pd.Series[Any],
+        names: pd.Series[Any] | None = None,
     ) -> None:
         self._field, self._trials = field, trials
         self._of, self._checksums = of, checksums
-        self._fields = fields
-        keys = trials[[field, *_options(fields, field)]].astype(str)
+        self._fields, self._names = fields, names
+        keys = trials[[field, *_options(fields, field)]] if names is None else names.to_frame()
+        keys = keys.astype(str)
         self._group = keys.groupby(list(keys.columns), sort=False).ngroup()
 
     def named(self, compared: pd.Series[bool]) -> pd.Series[Any]:
@@ -222,9 +232,10 @@ class _Groups:
         told = (count > 1) | ~is_current.groupby(self._group).transform("all")
         if not told.any():
             return []
-        labels = pd.Series(
-            component_labels(self._trials, self._fields, self._field), self._trials.index
-        )
+        labels = self._names
+        if labels is None:
+            names = component_labels(self._trials, self._fields, self._field)
+            labels = pd.Series(names, self._trials.index)
         texts, found = self._versions(), []
         for _, of_group in self._trials[told].groupby(self._group[told], sort=False):
             place = of_group.index

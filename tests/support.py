@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.components.base import Component
+from harness.components.base import Component, DataInfo
 from harness.components.registry import components, find
-from harness.experiment.trial import COMPONENT_FIELDS, Trial
+from harness.diagnostics.contract.case import Case
+from harness.diagnostics.contract.checks import examine
+from harness.experiment.trial import COMPONENT_FIELDS, Choice, Trial
 
 ComponentT = TypeVar("ComponentT", bound=Component)
 
@@ -92,3 +96,27 @@ def _whole(kind: str, choice: str | dict[str, Any]) -> dict[str, Any]:
     whole = {"name": choice} if isinstance(choice, str) else choice
     assert whole["name"] in components(kind), f"no {whole['name']} among {kind}"
     return whole
+
+
+def assert_keeps_contract(
+    choice: Choice[Any],
+    info: DataInfo,
+    outputs: int = 0,
+    data_root: Path = Path("nowhere"),
+    notes: str = "",
+    lacks: str = "",
+) -> None:
+    """Runs the checks that `python -m harness check` runs over a user's components. Those of the
+    package must not even give a note. notes: a pattern of those that are meant. lacks: the one
+    thing that this component is known to lack."""
+    findings = examine(Case(choice, info, outputs, data_root), Path("nowhere"))
+    assert findings
+    lacking = [f"{found.rule} {found.lacks}" for found in findings if found.lacks]
+    if lacks:
+        assert len(lacking) == 1, lacking
+        assert lacks in lacking[0]
+    else:
+        assert not lacking, lacking
+    given = [note for found in findings for note in found.notes]
+    others = [note for note in given if not (notes and re.match(notes, note))]
+    assert not others, others

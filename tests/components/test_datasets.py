@@ -17,13 +17,14 @@ from harness.components.datasets import california_housing
 from harness.components.registry import components
 from harness.components.shared.splitting import SPLITTING
 from harness.core.errors import DataMissing, InputError
+from harness.experiment.trial import Choice
 from harness.training.data import load_splits
 from tests.components.synthetic_data import (
     Evil,
     tensor_inputs,
     write_all,
 )
-from tests.support import make_trial, registered
+from tests.support import assert_keeps_contract, make_trial, registered
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,8 @@ def test_loads_what_it_describes(dataset, given, synthetic_root, data_root) -> N
         assert dataset.name == "california_housing", "every other one can be had or made"
         pytest.skip(str(error))
     assert len(bytes.fromhex(checksum)) == 32
+    assert_keeps_contract(Choice(dataset, options), info, data_root=root)
     raw = dataset.load(options, root)
-    assert raw.info == info
     trial = make_trial(dataset={"name": dataset.name, **given}, val_fraction=0.0)
     cut = load_splits(trial, root, torch.device("cpu"))
     assert info.examples in (None, len(cut.train))

@@ -13,7 +13,7 @@ from harness.components.base import DataInfo, Loss, Task
 from harness.components.losses.classification import FEW_CLASSES, MANY_EXAMPLES
 from harness.components.shared.metrics import median_classes
 from harness.experiment.trial import Choice
-from tests.support import registered
+from tests.support import assert_keeps_contract, registered
 
 INFOS = {
     Task.MULTICLASS: DataInfo(Task.MULTICLASS, (6,), ("a", "b", "c", "d")),
@@ -65,6 +65,11 @@ def test_each_task_has_one_default(task) -> None:
     defaults = [loss for loss in registered(Loss).values() if task in loss.default_for]
     assert len(defaults) == 1
     assert task in defaults[0].tasks
+
+
+@pytest.mark.parametrize(("choice", "task"), CASES)
+def test_keeps_the_contract(choice, task) -> None:
+    assert_keeps_contract(choice, INFOS[task])
 
 
 @pytest.mark.parametrize(("choice", "task"), CASES)

@@ -12,12 +12,13 @@ import torch
 from hypothesis import given, settings
 from sklearn import metrics as reference
 
-from harness.components.base import Metric, Task
+from harness.components.base import DataInfo, Metric, Task
 from harness.components.metrics import regression
 from harness.components.metrics.classification import confusion_matrices
 from harness.components.metrics.roc_auc import log_odds
 from harness.components.shared.metrics import median_classes, predicted_classes
-from tests.support import registered
+from harness.experiment.trial import Choice
+from tests.support import assert_keeps_contract, registered
 
 METRICS = registered(Metric)
 SETTINGS = settings(max_examples=80, deadline=None)
@@ -216,33 +217,15 @@ def test_targets_of_another_shape_are_refused_not_broadcast(name) -> None:
         measure(name, torch.zeros(5, 1), torch.zeros(5))
 
 
-@pytest.mark.parametrize("name", METRICS)
-@pytest.mark.parametrize("outputs", [torch.zeros(0, 6), torch.full((3, 6), torch.nan)])
-def test_nan_without_examples_and_for_outputs_that_are_not_finite(name, outputs) -> None:
-    of_classes = any(task.is_classification for task in METRICS[name].tasks)
-    targets = torch.zeros(len(outputs)).long() if of_classes else torch.zeros(len(outputs), 6)
-    assert math.isnan(measure(name, outputs, targets))
-
-
 PAIRS = [(name, task) for name, metric in METRICS.items() for task in sorted(metric.tasks)]
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
-def test_a_perfect_prediction_is_better_than_one_that_is_always_wrong(name, task) -> None:
-    """Directions are right: a perfect prediction against one that is always wrong."""
-    metric = METRICS[name]
-    if task.is_classification:
-        targets = torch.arange(12) % 6
-        perfect = 5 * torch.nn.functional.one_hot(targets, 6).float()
-        wrong = perfect.flip(1)
-    elif task is Task.MULTILABEL:
-        targets = (torch.arange(12)[:, None] % torch.tensor([2, 3]) == 0).float()
-        perfect, wrong = 2 * targets - 1, 1 - 2 * targets
-    else:
-        targets = torch.arange(1.0, 12)[:, None]
-        perfect, wrong = targets, 50 * targets.flip(0)
-    sign = 1 if metric.direction == "max" else -1
-    assert sign * metric.compute(perfect, targets) > sign * metric.compute(wrong, targets)
+def test_keeps_the_contract(name, task) -> None:
+    labels = tuple("abcdef") if task is not Task.BINARY else ("no", "yes")
+    classes = labels if task.is_classification or task is Task.MULTILABEL else ()
+    info = DataInfo(task, (6,), classes, targets=1 if task.is_classification else 6)
+    assert_keeps_contract(Choice(METRICS[name], METRICS[name].options()), info)
 
 
 def test_each_task_has_metrics_it_records_by_default() -> None:

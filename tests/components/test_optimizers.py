@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harness.components.base import Optimizer
+from harness.components.base import DataInfo, Optimizer, Task
 from harness.components.optimizers.adaptive import fused
 from harness.components.optimizers.torch_optim import NOT_OPTIONS, OTHERS, REGISTERED, UNSUPPORTED
 from harness.components.registry import UnknownComponent, components, find
 from harness.core.errors import InputError
 from harness.experiment.trial import Choice
-from tests.support import find_component, registered
+from tests.support import assert_keeps_contract, find_component, registered
 
 OWN = tuple(components("optimizers"))
 OF_TORCH = tuple(name for name, record in registered(Optimizer).items() if record.torch_class)
@@ -147,6 +147,17 @@ def test_nadam_first_step_looks_ahead() -> None:
     step = mu2 * 0.1 * 2 / (1 - mu1 * mu2) + (1 - mu1) * 2 / (1 - mu1)
     # torch keeps the product of μ in float32
     assert stepped("nadam", [2.0], eps=0) == pytest.approx(1 - 0.1 * step / 2, rel=1e-7)
+
+
+@pytest.mark.parametrize("name", OWN + RESOLVED)
+def test_keeps_the_contract(name) -> None:
+    # Rprop has a step size for each weight instead: lr is only its first value.
+    lacks = "another lr in its param_groups changes nothing" if name == "Rprop" else ""
+    info = DataInfo(Task.REGRESSION, (4,))
+    for options in find_component(Optimizer, name).tiny:
+        choice = Choice.of("optimizers", {"name": name, **options})
+        stacked = "its trials train one by one" if name == "LBFGS" else ""
+        assert_keeps_contract(choice, info, notes=stacked, lacks=lacks)
 
 
 @pytest.mark.parametrize("name", OWN + RESOLVED)

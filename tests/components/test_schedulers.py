@@ -14,14 +14,16 @@ from pydantic import ValidationError
 from torch.optim import lr_scheduler
 
 from harness.components.base import (
+    DataInfo,
     Horizon,
     MetricScheduleOptions,
     Schedule,
     Scheduler,
+    Task,
     TimeScheduleOptions,
 )
 from harness.experiment.trial import Choice
-from tests.support import make_trial, registered
+from tests.support import assert_keeps_contract, make_trial, registered
 
 STEPS = 100
 BASE = 0.3
@@ -216,6 +218,13 @@ def schedule(record: Scheduler, choice: Choice[Scheduler], horizon: Horizon) -> 
     built = record.build(choice.options, horizon)
     assert callable(built)
     return built
+
+
+@pytest.mark.parametrize("name", registered(Scheduler))
+def test_keeps_the_contract(name) -> None:
+    for options in registered(Scheduler)[name].tiny:
+        choice = Choice.of("schedulers", {"name": name, **options})
+        assert_keeps_contract(choice, DataInfo(Task.REGRESSION, (4,)))
 
 
 @pytest.mark.parametrize("name", registered(Scheduler))

@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tuning", "report"),
     ("inference", "diagnostics"),
     ("runner",),
-    ("sweep", "search", "compare", "predict", "doctor"),
+    ("sweep", "search", "compare", "predict", "doctor", "check"),
     ("__main__", "__init__"),
 )
 """Rooms, lowest first. A room imports those below it and itself, never one beside or above."""
@@ -44,6 +44,7 @@ LIGHT = (
     "compare",
     "predict",
     "doctor",
+    "check",
     "__main__",
 )
 

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from math import nan
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.components.base import (
@@ -62,7 +63,7 @@ def make_component(
 
 
 def _common(name: str, target: Any, options: type[Options]) -> dict[str, Any]:
-    first_line = (inspect.getdoc(target) or "").partition("\n")[0]
+    first_line = inspect.cleandoc(target.__doc__ or "").partition("\n")[0]  # not a base class's
     return {
         "name": name,
         "description": first_line or f"`{getattr(target, '__qualname__', name)}`",
@@ -146,6 +147,8 @@ def _metric(name: str, target: Any, details: Mapping[str, Any]) -> Metric:
         raise InputError(Problem(f"metric {name} has options ({names}): metrics have none"))
 
     def compute(outputs: Tensor, targets: Tensor) -> float:
+        if not len(targets) or not outputs.isfinite().all():
+            return nan
         try:
             return float(target(outputs, targets))
         except (TypeError, ValueError, RuntimeError) as error:

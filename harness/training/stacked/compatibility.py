@@ -14,7 +14,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from harness.experiment.trial import Trial
+from harness.components.base import DataInfo, Model
+from harness.experiment.trial import Choice, Trial
 from harness.training.stacked.modules.dropout import DropoutInterceptor
 from harness.training.stacked.modules.forward_pass import SharedInputs, Unstackable
 from harness.training.stacked.network import StackedNetwork
@@ -43,17 +44,22 @@ _VMAP_ERRORS: Final = {
 
 
 def stacking_refusal(trial: Trial, data_root: Path) -> str | None:
-    """Returns why a trial's model cannot train in a stack; None if nothing is known against it.
+    """Returns why a trial's model cannot train in a stack; None if nothing is known against it."""
+    info = trial.dataset.component.info(trial.dataset.options, data_root)
+    reason = model_refusal(trial.model, info, trial.loss.component.outputs(info))
+    return reason and f"model {trial.model.name}: {reason}"
+
+
+def model_refusal(choice: Choice[Model], info: DataInfo, outputs: int) -> str | None:
+    """Returns why a model cannot train in a stack; None if nothing is known against it.
 
     Runs the stacked layers on tensors without values (torch's meta device), without data or
     weights. A model that cannot be built or run so is not refused.
     """
-    info = trial.dataset.component.info(trial.dataset.options, data_root)
-    outputs = trial.loss.component.outputs(info)
     meta = torch.device("meta")
     try:
         with meta:
-            model = trial.model.component.build(trial.model.options, info, outputs)
+            model = choice.component.build(choice.options, info, outputs)
             network = StackedNetwork([model] * PROBE_TRIALS, meta)
             inputs = torch.empty((1, PROBE_EXAMPLES, *info.shape))
             index = torch.zeros(PROBE_TRIALS, dtype=torch.int64, device="cpu")
@@ -61,10 +67,9 @@ def stacking_refusal(trial: Trial, data_root: Path) -> str | None:
                 for training in (True, False):
                     network.forward_without_trace(inputs, SharedInputs.of(index, 1), training)
     except Unstackable as reason:
-        return f"model {trial.model.name}: {reason}"
+        return str(reason)
     except Exception as error:  # noqa: BLE001 - whatever a model raises that needs real weights
-        known = _explain_vmap_error(error)
-        return known and f"model {trial.model.name}: {known}"
+        return _explain_vmap_error(error)
     return None
 
 

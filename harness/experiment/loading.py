@@ -88,6 +88,7 @@ def load(
     given = tuple(overrides)
     file = read_file(Path(path))
     if run_code:
+        apply_overrides(file, (text for text in given if text.partition("=")[0].strip() == "code"))
         load_code(file)
         apply_overrides(file, given)
         return _read_experiment(file, given, data_root)

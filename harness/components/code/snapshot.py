@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
@@ -90,7 +90,8 @@ class CodeSnapshot(BaseModel):
     def describe(self) -> str:
         """Returns what runs: "net.py, schedulefree (with blocks.py, schedulefree 1.4.1)"."""
         packages = [package.replace("==", " ") for package in self.packages]
-        more = [*(name for name in self.files if name not in self.identities), *packages]
+        named = {PurePosixPath(entry).as_posix() for entry in self.identities}
+        more = [*(name for name in self.files if name not in named), *packages]
         if len(more) > MAX_LISTED:
             more[MAX_LISTED:] = [f"{len(more) - MAX_LISTED} more"]
         return ", ".join(self.identities) + (f" (with {', '.join(more)})" if more else "")

@@ -101,11 +101,14 @@ def sources_of(folder: Path, entry: str) -> Sources:
     try:
         if is_file(entry):
             return file_sources(_path(folder, entry))
+        _check_module_name(entry)
         return package_sources(entry)
     except ModuleNotFoundError as error:
         raise InputError(Problem(f"code: {error}", hint=INSTALL)) from error
     except SyntaxError as error:
-        raise InputError(_syntax_problem(error)) from error
+        raise InputError(_syntax_problem(error, entry)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(Problem(f"{entry} cannot be read as Python: {error}")) from error
 
 
 INSTALL: Final = "install it, or name a file, as my_model.py"
@@ -137,6 +140,7 @@ def load_module(folder: Path, entry: str) -> ModuleType:
     """
     if is_file(entry):
         return _load_file(_path(folder, entry), identity_of(folder, entry))
+    _check_module_name(entry)
     try:
         return importlib.import_module(entry)
     except ModuleNotFoundError as error:
@@ -146,6 +150,17 @@ def load_module(folder: Path, entry: str) -> ModuleType:
         raise InputError(_import_problem(error, Path(entry))) from error
     except Exception as error:
         raise InputError(_import_problem(error, Path(entry))) from error
+
+
+def _check_module_name(entry: str) -> None:
+    if ":" in entry and all(part.isidentifier() for part in entry_of(entry).split(".")):
+        hint = f"code: takes the whole file or module, {entry_of(entry)}"
+        raise InputError(Problem(f"{entry} names a part of a module", hint=hint))
+    if not all(part.isidentifier() for part in entry.split(".")):
+        hint = "my_net.py is a file beside the experiment file, my_package.nets a module"
+        raise InputError(
+            Problem(f"{entry} names no file that ends in .py and no module", hint=hint)
+        )
 
 
 def _path(folder: Path, entry: str) -> Path:
@@ -209,9 +224,10 @@ def searched_first(folder: Path) -> Iterator[None]:
             sys.path.append(str(folder))
 
 
-def _syntax_problem(error: SyntaxError) -> Problem:
-    name = Path(error.filename or "").name
-    return Problem(f"is not valid Python: {error.msg}", where=f"{name}:{error.lineno}")
+def _syntax_problem(error: SyntaxError, entry: str = "") -> Problem:
+    name = Path(error.filename or entry).name
+    line = f":{error.lineno}" if error.lineno else ""
+    return Problem(f"is not valid Python: {error.msg}", where=f"{name}{line}")
 
 
 def _import_problem(error: BaseException, path: Path) -> Problem:

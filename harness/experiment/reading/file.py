@@ -164,7 +164,7 @@ def apply_overrides(file: ExperimentFile, overrides: Iterable[str]) -> None:
 
 
 def code_entries(file: ExperimentFile) -> tuple[str, ...]:
-    """Returns the files and modules after `code:`; those that are not text are left out."""
+    """Returns the files and modules after `code:`. What is not text is left to validation."""
     named = file.values.get("code") or []
     entries = named if isinstance(named, list) else [named]
     return tuple(entry for entry in entries if isinstance(entry, str))
@@ -190,13 +190,10 @@ def load_code(file: ExperimentFile) -> None:
 
     Raises InputError if it cannot be run: nothing else of the file could be understood.
     """
-    named = file.values.get("code") or []
-    entries = [named] if isinstance(named, str) else named
-    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-        return  # Validation reports it.
-    code = UserCode(file.path.resolve().parent, tuple(entries))
-    for position, entry in enumerate(entries):
-        place: Keys = ("code",) if isinstance(named, str) else ("code", position)
+    code = UserCode(file.path.resolve().parent, code_entries(file))
+    named = file.values.get("code")
+    for entry in code.entries:
+        place: Keys = ("code", named.index(entry)) if isinstance(named, list) else ("code",)
         try:
             load_module(code.folder, entry)
         except InputError as error:

@@ -100,11 +100,11 @@ def write(tmp_path: Path) -> Iterator[Write]:
         path.write_text(dedent(experiment))
         return path
 
-    loaded = set(sys.modules)
     yield written
     registry.activate(None)
-    for module in set(sys.modules) - loaded:
-        del sys.modules[module]
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path):
+            del sys.modules[name]
 
 
 def chosen(experiment: Experiment, field: str) -> Any:
@@ -295,3 +295,43 @@ def test_a_file_without_code_has_none_of_the_file_before(write: Write) -> None:
         )
     )
     assert "my_net" not in components("models")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("3", "must be text or must be a list"),
+        ("[net.py, 3]", "must be text"),
+        (".", "names no file that ends in .py"),
+        ("a b", "names no file that ends in .py"),
+        ('"net.py:Net"', "code: takes the whole file or module, net.py"),
+        ('"torch.optim:SGD"', "code: takes the whole file or module, torch.optim"),
+        ("nul.py", "nul.py: is not valid Python"),
+        ("deep.py", "deep.py:1: is not valid Python"),
+        ("nested", "no module 'nested' is installed"),
+    ],
+)
+def test_an_entry_that_is_no_code_is_told(tmp_path: Path, code: str, told: str) -> None:
+    (tmp_path / "net.py").write_text("")
+    (tmp_path / "nul.py").write_bytes(b"x = '\0'\n")
+    (tmp_path / "deep.py").write_text("x = " + "(" * 9999 + ")" * 9999)
+    path = tmp_path / "x.yaml"
+    path.write_text(f"trial: {{dataset: iris, lr: 0.1}}\ncode: {code}\n")
+    with pytest.raises(InputError) as refused:
+        load(path)
+    assert told in str(refused.value)
+    with pytest.raises(InputError):
+        load(path, [f"code={code}"])
+
+
+def test_an_override_of_the_code_is_the_code_that_runs(tmp_path: Path) -> None:
+    (tmp_path / "first.py").write_text("raise RuntimeError('it ran')")
+    (tmp_path / "second.py").write_text(
+        "import harness\n@harness.model\ndef second(data: harness.DataInfo): ...\n"
+    )
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "trial: {dataset: iris, model: second, optimizer: sgd, lr: 0.1}\ncode: first.py\n"
+    )
+    experiment = load(path, ["code=second.py"])
+    assert list(experiment.source.identities) == ["second.py"]

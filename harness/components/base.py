@@ -315,6 +315,10 @@ def file_option(default: Any, description: str) -> Any:
     )
 
 
+NEW_OPTION: Final = "not_in_id_at_default"
+"""The mark of an option that `new_option` declares, in its JSON Schema."""
+
+
 def new_option(default: Any, description: str, **limits: Any) -> Any:
     """A pydantic field for an option that a component got after its first release.
 
@@ -323,9 +327,7 @@ def new_option(default: Any, description: str, **limits: Any) -> Any:
 
     limits: further arguments of pydantic's `Field` (gt, le, …).
     """
-    return Field(
-        default, description=description, json_schema_extra={"not_in_id_at_default": True}, **limits
-    )
+    return Field(default, description=description, json_schema_extra={NEW_OPTION: True}, **limits)
 
 
 # ---------------------------------------------------------------- the kinds

@@ -19,6 +19,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from harness.components.base import (
+    NEW_OPTION,
     NONE,
     Augmentation,
     Component,
@@ -85,9 +86,8 @@ class Choice(Generic[ComponentT]):
         new options that are at their default, and with the component's revision if above 1."""
         identity = self.resolved()
         for name, info in type(self.options).model_fields.items():
-            extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
             at_default = getattr(self.options, name) == info.get_default(call_default_factory=True)
-            if extra.get("not_in_id") or (extra.get("not_in_id_at_default") and at_default):
+            if _marked(info, "not_in_id") or (_marked(info, NEW_OPTION) and at_default):
                 del identity[name]
         revision = self.component.revision
         number = revision(self.options) if callable(revision) else revision
@@ -122,6 +122,11 @@ class Choice(Generic[ComponentT]):
         component: Any = find(kind, resolved["name"])
         options = {key: value for key, value in resolved.items() if key != "name"}
         return cls(component, component.options.model_validate(options))
+
+
+def _marked(info: FieldInfo, mark: str) -> bool:
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get(mark))
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +389,19 @@ def _find_choice(kind: str, resolved: Mapping[str, Any], code: str) -> Choice[An
     if choice.component.code != code:
         raise InputError(f"the code of {choice.name} has changed since the trial was planned")
     return choice
+
+
+def new_options(kind: str, name: str) -> dict[str, Any]:
+    """Returns the options that a component got after its first release, at their defaults, as
+    `Choice.resolved` has them. Empty for a component that is not registered."""
+    try:
+        options = find(kind, name).options
+    except InputError:
+        return {}
+    fields = options.model_fields.items()
+    new = {option for option, info in fields if _marked(info, NEW_OPTION)}
+    defaults = {option: options.model_fields[option].default for option in new}
+    return options.model_construct(**defaults).model_dump(mode="json", include=new)
 
 
 def plain(value: Any) -> Any:

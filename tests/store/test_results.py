@@ -11,6 +11,7 @@ import pytest
 from mlflow.entities import Metric, Param, RunTag
 
 from harness.core.errors import InputError
+from harness.experiment.trial import COMPONENT_FIELDS, new_options
 from harness.store import names
 from harness.store.read import results as reading
 from harness.store.read import runs as reader
@@ -18,7 +19,7 @@ from harness.store.read import tables
 from harness.store.read.results import experiment_names, find_trials, flatten, read_results
 from harness.store.read.runs import StoredRun
 from harness.store.store import Store, open_existing_store, open_store
-from tests.stored import results, seeds, sweep_run, trial_run
+from tests.stored import results, seeds, sweep_run, trial_run, without
 from tests.support import make_trial
 
 DEAD = json.dumps({"host": "", "boot": "", "pid": 1, "born": "0"})
@@ -235,3 +236,18 @@ def test_options_that_a_sweep_did_not_log_are_known() -> None:
     found = results(first, second, trial_run(0.7, optimizer="sgd")).trials
 
     assert list(found["optimizer.eps"]) == ["1e-08", "0.001", names.ABSENT]
+
+
+def test_a_trial_of_before_an_option_reads_like_one_of_today() -> None:
+    """Else the same configuration would be two: `digits` and `digits(task=auto)`."""
+    resolved = make_trial().resolved()
+    new = [
+        f"{field}.{option}"
+        for field, kind in COMPONENT_FIELDS.items()
+        if field in resolved
+        for option in new_options(kind, resolved[field]["name"])
+    ]
+    assert "dataset.task" in new
+    trials = results(trial_run(0.9, seed=0), without(trial_run(0.8, seed=1), *new)).trials
+    for name in new:
+        assert trials[name].nunique(dropna=False) == 1, name

@@ -23,7 +23,13 @@ from harness.core.metrics import (
 from harness.core.records import Measured, Outcome
 from harness.core.text import format_value
 from harness.experiment.experiment import Expectation
-from harness.experiment.trial import COMPONENT_LIST_FIELDS, MAIN_FIELDS, config_identity
+from harness.experiment.trial import (
+    COMPONENT_FIELDS,
+    COMPONENT_LIST_FIELDS,
+    MAIN_FIELDS,
+    config_identity,
+    new_options,
+)
 from harness.store import names
 from harness.store.coordination.processes import is_dead
 from harness.store.long_values import restore
@@ -279,6 +285,7 @@ class _FieldReader:
     def __init__(self) -> None:
         self._fields_by_config: dict[str, dict[str, str]] = {}
         self._params_by_identity: dict[str, Mapping[str, str]] = {}
+        self._new_options: dict[tuple[str, str], dict[str, Any]] = {}
 
     def read(self, run: StoredRun) -> dict[str, str]:
         """Returns a trial's fields.
@@ -291,10 +298,23 @@ class _FieldReader:
         config = params.get(PARAM_CONFIG, run.run_id)
         if config not in self._fields_by_config:
             resolved = _json_mapping(run.tags.get(names.TAG_TRIAL))
-            self._fields_by_config[config] = flatten(resolved)
+            self._fields_by_config[config] = flatten(self._of_today(resolved))
             self._params_by_identity.setdefault(_identity(resolved), params)
         ids = {PARAM_TRIAL: run.run_id, PARAM_CONFIG: config}
         return ids | self._fields_by_config[config] | params
+
+    def _of_today(self, resolved: Mapping[str, Any]) -> dict[str, Any]:
+        """Adds the options that the components got since the trial was stored, at their defaults:
+        it then reads like a trial of today."""
+        values = dict(resolved)
+        for field, kind in COMPONENT_FIELDS.items():
+            stored = values.get(field)
+            if isinstance(stored, Mapping):
+                key = kind, str(stored.get("name"))
+                if key not in self._new_options:
+                    self._new_options[key] = new_options(*key)
+                values[field] = {**self._new_options[key], **stored}
+        return values
 
     def _params_of_equal_trial(self, run: StoredRun) -> dict[str, str]:
         resolved = _json_mapping(run.tags.get(names.TAG_TRIAL))

@@ -143,7 +143,31 @@ AUGMENTATIONS = {
     "it draws from numpy.random": "images + 0 * np.random.rand()",
     "it changes the batch in place": "images.add_(1)",
 }
+STEP = """
+@harness.training_step
+def step(model, batch, generator, noise: float = 0.1):
+    inputs, targets = batch
+    BODY
+    outputs = model(inputs)
+    losses = nn.functional.cross_entropy(outputs, targets, reduction="none")
+    return RESULT
+"""
+STEPS = {
+    "it returns [6]; expected losses and outputs": ("", "losses"),
+    "its losses are [] for 6 examples; expected [6]": ("", "(losses.mean(), outputs)"),
+    "it returns a list; expected losses and outputs": ("", "[losses, outputs]"),
+    "its losses do not depend on the model": ("", "(losses.detach(), outputs)"),
+    "it changes the batch in place": ("inputs.mul_(2)", "(losses, outputs)"),
+    "the same generator gives other losses": (
+        "inputs = inputs + noise * torch.randn(inputs.shape)",
+        "(losses, outputs)",
+    ),
+}
 LACKING = [
+    *(
+        ("training_step: [step]", what, STEP.replace("BODY", body).replace("RESULT", result))
+        for what, (body, result) in STEPS.items()
+    ),
     *(("model: [own]", what, code) for what, code in MODELS.items()),
     *(("optimizer: [steps]", what, code) for what, code in OPTIMIZERS.items()),
     *(
@@ -212,6 +236,20 @@ def test_what_is_allowed_and_worth_knowing(run: Run, what: str, code: str) -> No
     done, output = run(code, "model: [own]" if "nn.Module" in code else "")
     assert done == 0, output
     assert what in output
+
+
+def test_a_training_step_that_lacks_nothing(run: Run) -> None:
+    noise = "inputs = inputs + noise * torch.randn(inputs.shape, generator=generator)"
+    code = STEP.replace("BODY", noise).replace("RESULT", "losses, outputs")
+    done, output = run(code, "training_step: [none, step, {name: step, noise: 0.5}]")
+    assert (done, output.splitlines()) == (
+        0,
+        [
+            "training_step step of mlp on iris: 4 checks ok",
+            "training_step step(noise=0.5) of mlp on iris: 4 checks ok",
+            "2 components checked: nothing is lacking",
+        ],
+    )
 
 
 def test_an_error_that_fails_many_checks_is_told_once(run: Run) -> None:

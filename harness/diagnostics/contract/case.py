@@ -28,7 +28,8 @@ class Case:
     """A component to check.
 
     info: what is known of the data set. outputs: how many values the model returns for an example.
-    dataset: the data set's name, for messages; "" where none is meant.
+    dataset: the data set's name, for messages; "" where none is meant. model: what a training step
+        trains; None for another component.
     """
 
     choice: Choice[Any]
@@ -36,12 +37,14 @@ class Case:
     outputs: int
     data_root: Path
     dataset: str = ""
+    model: Choice[Any] | None = None
 
     @property
     def label(self) -> str:
         """ "model net(width=128) on digits"."""
         on = f" on {self.dataset}" if self.dataset else ""
-        return f"{SINGULAR[self.choice.component.kind]} {self.choice.label}{on}"
+        of = f" of {self.model.label}" if self.model else ""
+        return f"{SINGULAR[self.choice.component.kind]} {self.choice.label}{of}{on}"
 
 
 Check = Callable[[Case], Iterable[str]]

@@ -27,13 +27,13 @@ those of a branch that begins at zero."""
 
 
 def build(case: Case, seed: int = 0) -> nn.Module:
-    """Returns the model as a trial with this seed builds it."""
+    """Returns the model of a case as a trial with this seed builds it."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        component = case.choice.component
-        model: nn.Module = component.build(case.choice.options, case.info, case.outputs)
+        choice = case.model or case.choice
+        model: nn.Module = choice.component.build(choice.options, case.info, case.outputs)
     return model
 
 

@@ -15,7 +15,7 @@ from harness.components.registry import SINGULAR, find, named_components
 from harness.core.text import plural
 from harness.diagnostics.contract.case import Case
 from harness.experiment.experiment import Experiment
-from harness.experiment.trial import COMPONENT_FIELDS, Choice
+from harness.experiment.trial import COMPONENT_FIELDS, COMPONENT_LIST_FIELDS, Choice
 
 SMALL: Final = DataInfo(Task.MULTICLASS, (4,), ("a", "b", "c"))
 """What the components of an experiment without a data set are checked on."""
@@ -38,7 +38,7 @@ def own_components(experiment: Experiment, data_root: Path) -> OwnComponents:
     used: dict[object, Case] = {}
     for case in _of_trials(experiment, data_root):
         outputs = case.outputs if case.choice.component.kind == "models" else 0
-        used.setdefault((case.choice, case.dataset, outputs), case)
+        used.setdefault((case.choice, case.dataset, case.model, outputs), case)
     for case in used.values():
         component = case.choice.component
         count[component.kind, component.name] += 1
@@ -48,7 +48,6 @@ def own_components(experiment: Experiment, data_root: Path) -> OwnComponents:
         if cases > MOST_CASES:
             more = plural(cases - MOST_CASES, "more set of options", "more sets of options")
             found.unchecked.append(f"{SINGULAR[kind]} {name}: {more} not checked")
-    dataset, info = _first_data(experiment, data_root)
     for component in (c for kind in KINDS for c in named_components(kind).values()):
         if component.code and (component.kind, component.name) not in count:
             try:
@@ -58,7 +57,7 @@ def own_components(experiment: Experiment, data_root: Path) -> OwnComponents:
                 label = f"{SINGULAR[component.kind]} {component.name}"
                 found.unchecked.append(f"{label}: no trial uses it, and {names} must be given")
                 continue
-            found.cases.append(_case(choice, info, _outputs(info), data_root, dataset))
+            found.cases.append(_case(choice, *_first_task(experiment), data_root))
     order = list(KINDS)
     found.cases.sort(key=lambda case: order.index(case.choice.component.kind))
     return found
@@ -66,22 +65,21 @@ def own_components(experiment: Experiment, data_root: Path) -> OwnComponents:
 
 def _of_trials(experiment: Experiment, data_root: Path) -> Iterator[Case]:
     """Yields the cases of the components that trials use."""
-    fields = ("dataset", "loss", "model", "optimizer", "scheduler", "augment", "metrics")
-    for name in fields[2:]:
-        for dataset, loss, value in experiment.grid.distinct(("dataset", "loss", name)):
-            data: Choice[Any] = dataset.value
-            info = _info(data, data_root)
-            absent = loss.value.component is ABSENT["losses"]
-            outputs = _outputs(info) if absent else loss.value.component.outputs(info)
-            for choice in (data, loss.value, *_choices(name, value.value)):
+    task = ("dataset", "model", "loss")
+    for name in (*COMPONENT_FIELDS, *COMPONENT_LIST_FIELDS, "metrics"):
+        if name in task:
+            continue
+        for *of_task, value in experiment.grid.distinct((*task, name)):
+            data, model, loss = (part.value for part in of_task)
+            for choice in (data, model, loss, *_choices(name, value.value)):
                 if choice.component.code:
-                    yield _case(choice, info, outputs, data_root, data.name)
+                    yield _case(choice, data, model, loss, data_root)
     if experiment.search is not None:
-        dataset_name, info = _first_data(experiment, data_root)
+        task_of_first = _first_task(experiment)
         for dimension in experiment.search.space:
             for value in getattr(dimension, "values", ()):
                 if dimension.field in COMPONENT_FIELDS and value.component.code:
-                    yield _case(value, info, _outputs(info), data_root, dataset_name)
+                    yield _case(value, *task_of_first, data_root)
 
 
 def _choices(field_name: str, value: Any) -> Iterable[Choice[Any]]:
@@ -91,16 +89,27 @@ def _choices(field_name: str, value: Any) -> Iterable[Choice[Any]]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _case(choice: Choice[Any], info: DataInfo, outputs: int, data_root: Path, dataset: str) -> Case:
-    """Returns a case that is equal for equal checks: an optimizer sees no data."""
+def _case(
+    choice: Choice[Any],
+    dataset: Choice[Any],
+    model: Choice[Any],
+    loss: Choice[Any],
+    data_root: Path,
+) -> Case:
+    """Returns the case of a component of trials with this task."""
+    info = _info(dataset, data_root)
+    is_absent = loss.component is ABSENT["losses"]
+    outputs = (info.classes or info.targets) if is_absent else loss.component.outputs(info)
     sees_data = choice.component.kind not in ("optimizers", "schedulers", "datasets")
-    return Case(choice, info, outputs, data_root, dataset if sees_data else "")
+    trains = choice.component.kind == "training_steps"
+    where = dataset.name if sees_data else ""
+    return Case(choice, info, outputs, data_root, where, model if trains else None)
 
 
-def _first_data(experiment: Experiment, data_root: Path) -> tuple[str, DataInfo]:
-    (first,) = next(iter(experiment.grid.distinct(["dataset"])))
-    choice: Choice[Any] = first.value
-    return choice.name, _info(choice, data_root)
+def _first_task(experiment: Experiment) -> tuple[Choice[Any], Choice[Any], Choice[Any]]:
+    """Returns the data set, the model and the loss of the first trial."""
+    dataset, model, loss = next(iter(experiment.grid.distinct(("dataset", "model", "loss"))))
+    return dataset.value, model.value, loss.value
 
 
 def _info(dataset: Choice[Any], data_root: Path) -> DataInfo:
@@ -108,7 +117,3 @@ def _info(dataset: Choice[Any], data_root: Path) -> DataInfo:
         return SMALL
     info: DataInfo = dataset.component.info(dataset.options, data_root)
     return info
-
-
-def _outputs(info: DataInfo) -> int:
-    return info.classes or info.targets

@@ -73,6 +73,8 @@ class DataInfo:
         None if their number is known only after loading.
     outputs: how many values the model must return for each example, as the loss wants; 0 until a
         model is built.
+    tokens: how many different token numbers there are, if inputs are such numbers, as int64; 0 if
+        inputs are floats.
     """
 
     task: Task
@@ -81,6 +83,7 @@ class DataInfo:
     targets: int = 1
     examples: int | None = None
     outputs: int = 0
+    tokens: int = 0
 
     @property
     def classes(self) -> int:
@@ -364,14 +367,16 @@ class Component:
 class Model(Component):
     """A network.
 
-    build: `(options, info, outputs) → nn.Module`, which maps [B, *info.shape] float32 to logits
-        [B, outputs] float32. It draws initial weights from torch's global generator, which the
-        caller has seeded. Its modules are importable by name, so that it can be pickled.
+    build: `(options, info, outputs) → nn.Module`, which maps [B, *info.shape] float32, or int64 if
+        inputs are token numbers, to logits [B, outputs] float32. It draws initial weights from
+        torch's global generator, which the caller has seeded. Its modules are importable by name,
+        so that it can be pickled.
     accepts: `(options, info)` → why this data set cannot be its input, or None.
     fingerprint: `(options)` → the SHA-256 of the files that it reads (pretrained weights), or "".
         Raises InputError that names a missing file. Does not import torch.
     channels_last: True if it trains faster on a CPU in torch's `channels_last` memory format. Its
         modules then must not call `view` on such tensors.
+    takes_tokens: whether its inputs may be token numbers.
     """
 
     kind = "models"
@@ -379,6 +384,7 @@ class Model(Component):
     accepts: Callable[[Any, DataInfo], str | None] = lambda _options, _info: None
     fingerprint: Callable[[Any], str] = lambda _options: ""
     channels_last: bool = False
+    takes_tokens: bool = False
 
 
 def _in_one_order(kinds: tuple[str, ...]) -> tuple[str, ...]:

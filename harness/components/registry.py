@@ -19,6 +19,7 @@ from types import ModuleType
 
 from harness.components.base import ABSENT, KINDS, NONE, Component
 from harness.components.code.adapters import make_component
+from harness.components.code.datasets import forget_data
 from harness.components.code.source import (
     UserCode,
     declared,
@@ -56,6 +57,8 @@ def activate(code: UserCode | None, reload: bool = False) -> None:
     global _active
     if reload or code != _active:
         _active = code
+        if reload:
+            forget_data()
         components.cache_clear()
         find.cache_clear()
 

@@ -61,7 +61,8 @@ def _refusing_layer(model: Choice[Model], info: DataInfo, batch_size: int) -> st
             part.register_forward_pre_hook(lambda *_, label=label: names.append(label))
         network.train()
         with torch.no_grad():
-            network(torch.empty((batch_size, *info.shape), device="meta"))
+            kind = torch.int64 if info.tokens else torch.float32
+            network(torch.empty((batch_size, *info.shape), dtype=kind, device="meta"))
     except ValueError as error:
         if "Expected more than 1" in str(error):  # As torch's normalisations say.
             return names[-1]

@@ -245,7 +245,8 @@ def _check_metrics(values: Values, infos: DataInfos, file: ExperimentFile) -> No
 
 def _check_augmentation(values: Values, infos: DataInfos, file: ExperimentFile) -> None:
     augment, dataset = values
-    if augment.value and not infos[dataset].is_image:
+    of_images = any(not choice.component.code for choice in augment.value)
+    if of_images and not infos[dataset].is_image:
         rule = f"changes images, but {dataset.value.name} has none"
         file.report(augment.keys, rule, "allowed: none")
 

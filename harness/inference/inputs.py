@@ -36,6 +36,10 @@ def read_inputs(paths: Sequence[Path], raw: RawData) -> FileInputs:
     """
     import torch
 
+    if not raw.info.is_image and (len(raw.info.shape) > 1 or raw.info.tokens):
+        kind = "token numbers" if raw.info.tokens else "sequences"
+        what = f"no file can be read: the model's inputs are {kind}, not images or a table"
+        raise InputError(Problem(what, hint="without files, the test split is predicted"))
     problems: list[Problem] = []
     files: list[FileInputs] = []
     for path in paths:

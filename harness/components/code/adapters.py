@@ -19,18 +19,27 @@ from harness.components.base import (
     Batch,
     Component,
     DataInfo,
+    Dataset,
     Loss,
     LossFunction,
     Metric,
     Model,
     Optimizer,
     Options,
+    Scheduler,
     Task,
     TrainingLoop,
     TrainingStep,
 )
+from harness.components.code.datasets import dataset_signature, own_dataset
 from harness.components.code.optimizers import make_optimizer
-from harness.components.code.signatures import arguments, parameters, read_signature
+from harness.components.code.schedulers import own_scheduler, scheduler_signature
+from harness.components.code.signatures import (
+    PLACEHOLDERS,
+    arguments,
+    parameters,
+    read_signature,
+)
 from harness.components.code.source import place_of
 from harness.core.errors import InputError, Problem
 
@@ -73,7 +82,7 @@ def _common(name: str, target: Any, options: type[Options]) -> dict[str, Any]:
 
 
 def _model(name: str, target: Any, details: Mapping[str, Any]) -> Model:
-    signature = read_signature(target, name, placeholders=True)
+    signature = read_signature(target, name, placeholders=PLACEHOLDERS)
 
     def build(options: Options, info: DataInfo, outputs: int) -> nn.Module:
         from torch import nn
@@ -85,7 +94,8 @@ def _model(name: str, target: Any, details: Mapping[str, Any]) -> Model:
             raise InputError(Problem(wrong, where=place_of(target)))
         return module
 
-    return Model(build=build, **_common(name, target, signature.options), **details)
+    own = {"takes_tokens": True, **_common(name, target, signature.options)}
+    return Model(build=build, **own, **details)
 
 
 def _optimizer(name: str, target: Any, details: Mapping[str, Any]) -> Optimizer:
@@ -213,6 +223,16 @@ def _training_loop(name: str, target: Any, details: Mapping[str, Any]) -> Traini
     return TrainingLoop(run=run, place=place, **_common(name, target, signature.options), **details)
 
 
+def _dataset(name: str, target: Any, details: Mapping[str, Any]) -> Dataset:
+    signature = dataset_signature(name, target)
+    return own_dataset(name, target, _common(name, target, signature.options), details)
+
+
+def _scheduler(name: str, target: Any, details: Mapping[str, Any]) -> Scheduler:
+    signature = scheduler_signature(name, target)
+    return own_scheduler(name, target, _common(name, target, signature.options), details)
+
+
 def _first_two(name: str, target: Any) -> tuple[str, str]:
     """Returns the names of the parameters that take a batch: the first two."""
     names = list(inspect.signature(target).parameters)
@@ -227,6 +247,8 @@ def _kind_of(value: object) -> str:
 
 ADAPTERS: Final[Mapping[str, Adapter]] = {
     "models": _model,
+    "datasets": _dataset,
+    "schedulers": _scheduler,
     "optimizers": _optimizer,
     "losses": _loss,
     "metrics": _metric,

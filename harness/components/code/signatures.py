@@ -23,22 +23,15 @@ from pydantic.fields import FieldInfo
 from harness.components.base import DataInfo, Options
 from harness.core.errors import InputError, Problem
 
-PLACEHOLDERS: Final = ("features", "classes", "outputs", "channels", "shape")
+PLACEHOLDERS: Final = ("features", "classes", "outputs", "channels", "shape", "tokens")
 """Names that stand for what the data set says: "$features" is `DataInfo.features`."""
 PLACEHOLDER_PATTERN: Final = rf"^\$({'|'.join(PLACEHOLDERS)})$"
 
-Placeholder = Annotated[str, StringConstraints(pattern=PLACEHOLDER_PATTERN)]
 LISTS: Final = Field(strict=False)
 """A tuple that takes a list: files have no tuples."""
 PLAIN: Final = (bool, int, float, str, type(None))
 RESERVED: Final = "name"
 """A component's own name stands under this key, beside its options."""
-
-
-class OpenOptions(Options):
-    """Options of a component that also takes keyword arguments of any other name."""
-
-    model_config = ConfigDict(extra="allow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +47,25 @@ class Signature:
 
 
 def read_signature(
-    of: Callable[..., Any], name: str, filled: Collection[str] = (), placeholders: bool = False
+    of: Callable[..., Any],
+    name: str,
+    filled: Collection[str] = (),
+    placeholders: Collection[str] = (),
+    base: type[Options] = Options,
 ) -> Signature:
     """Returns what a class or a function takes.
 
-    filled: parameters that the caller fills. placeholders: whether "$features" and the like may
-    stand for a value. Raises InputError for a parameter that no option can set.
+    filled: parameters that the caller fills. placeholders: names that may stand for a value,
+    as "$features". base: the options that every component of the kind has. Raises InputError for
+    a parameter that no option can set.
     """
     hints, descriptions = _hints(of), _descriptions(of)
     fields: dict[str, Any] = {}
     takes_data: list[str] = []
-    base: type[Options] = Options
     for parameter in parameters(of, name).values():
         hint = hints.get(parameter.name, parameter.empty)
         if parameter.kind is parameter.VAR_KEYWORD:
-            base = OpenOptions
+            base = _open(base)
         elif parameter.kind is parameter.VAR_POSITIONAL or parameter.name in filled:
             continue
         elif _is_data_info(hint, parameter.annotation):
@@ -81,6 +78,15 @@ def read_signature(
         warnings.simplefilter("ignore", UserWarning)
         options = create_model(f"{_camel(name)}Options", __base__=base, **fields)
     return Signature(options, tuple(takes_data))
+
+
+def _open(base: type[Options]) -> type[Options]:
+    """Returns options that also take keyword arguments of any other name."""
+
+    class OpenOptions(base):  # type: ignore[valid-type, misc]
+        model_config = ConfigDict(extra="allow")
+
+    return OpenOptions
 
 
 def parameters(of: Callable[..., Any], name: str) -> Mapping[str, inspect.Parameter]:
@@ -139,11 +145,13 @@ def _can_be_set(parameter: inspect.Parameter, name: str) -> bool:
 
 
 def _field(
-    parameter: inspect.Parameter, hint: Any, description: str, placeholders: bool
+    parameter: inspect.Parameter, hint: Any, description: str, placeholders: Collection[str]
 ) -> tuple[Any, FieldInfo]:
     annotation = _type(hint, parameter.default)
     if placeholders and annotation is not Any:
-        annotation = Union[annotation, Placeholder]  # noqa: UP007 - built at run time
+        pattern = rf"^\$({'|'.join(placeholders)})$"
+        placeholder = Annotated[str, StringConstraints(pattern=pattern)]
+        annotation = Union[annotation, placeholder]  # noqa: UP007 - built at run time
     default = ... if parameter.default is parameter.empty else parameter.default
     return annotation, Field(default, description=description)
 

@@ -190,6 +190,11 @@ def check_data(
         if reason:
             rule = f"{choice.name} cannot take {dataset.value.name}: {reason}"
             file.report(keys, rule)
+        elif info.tokens and not component.takes_tokens:
+            rule = f"{choice.name} cannot take {dataset.value.name}: its inputs are token numbers "
+            rule += f"(whole numbers below {info.tokens}), and the model takes floats"
+            hint = "return floats if they are measurements, or name a model of your own"
+            file.report(keys, rule, hint)
     if isinstance(component, Loss) and info.task not in component.tasks:
         losses = cast("Mapping[str, Loss]", components("losses")).items()
         fitting = ", ".join(name for name, loss in losses if info.task in loss.tasks)

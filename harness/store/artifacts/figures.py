@@ -249,7 +249,9 @@ def image_grid(name: str, predictions: Predictions, inputs: NDArray[np.uint8]) -
     inputs: [n, C, H, W], one or three channels.
     """
     images: Floats = inputs[:GALLERY_IMAGES].astype(np.float64)
-    images = images / images.max(initial=1.0)  # Data sets differ in the value that means white.
+    # Data sets differ in the values that mean white and black.
+    low = images.min(initial=0.0)
+    images = (images - low) / (images.max(initial=1.0) - low)
     images = image_pixels(images)
     images = images[: len(predictions)]
     true, predicted = predictions.true[: len(images)], predictions.predicted[: len(images)]

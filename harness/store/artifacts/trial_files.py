@@ -215,7 +215,8 @@ def _save_model(
     import torch
     from mlflow.models import Model, infer_signature
 
-    example = torch.zeros(EXAMPLE_BATCH, *info.shape)
+    kind = torch.int64 if info.tokens else torch.float32
+    example = torch.zeros(EXAMPLE_BATCH, *info.shape, dtype=kind)
     with torch.no_grad():
         signature = infer_signature(example.numpy(), network(example).numpy())
     with warnings.catch_warnings():

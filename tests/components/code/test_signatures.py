@@ -11,7 +11,7 @@ from torch import nn
 
 import harness
 from harness.components.base import DataInfo, Task
-from harness.components.code.signatures import arguments, read_signature, substitute
+from harness.components.code.signatures import PLACEHOLDERS, arguments, read_signature, substitute
 from harness.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ def test_descriptions_are_read_from_the_docstring() -> None:
 
 
 def test_every_option_has_a_json_schema() -> None:
-    schema = read_signature(Documented, "thing", placeholders=True).options.model_json_schema()
+    schema = read_signature(
+        Documented, "thing", placeholders=PLACEHOLDERS
+    ).options.model_json_schema()
     assert set(schema["properties"]) == {"width", "betas", "act", "rate", "depth", "clip"}
 
 
@@ -130,7 +132,7 @@ def test_placeholders_stand_for_what_is_known_of_the_data(value: Any, expected: 
 def test_a_placeholder_is_valid_where_a_number_is() -> None:
     def net(inputs: int, sizes: list[int] = [1]) -> None: ...  # noqa: B006
 
-    made = read_signature(net, "net", placeholders=True).options
+    made = read_signature(net, "net", placeholders=PLACEHOLDERS).options
     assert made.model_validate({"inputs": "$features"}).model_dump()["inputs"] == "$features"
     with pytest.raises(ValidationError):
         made.model_validate({"inputs": "$feature"})

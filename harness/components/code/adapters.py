@@ -14,6 +14,7 @@ from math import nan
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.components.base import (
+    KINDS,
     Augmentation,
     AugmentationFunction,
     Batch,
@@ -41,7 +42,7 @@ from harness.components.code.signatures import (
     read_signature,
 )
 from harness.components.code.source import place_of
-from harness.core.errors import InputError, Problem
+from harness.core.errors import InputError, Problem, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -67,8 +68,28 @@ def make_component(
         raise InputError(Problem(f"{name}: code of one's own cannot be one of the {kind} yet"))
     if not callable(target):
         raise InputError(Problem(f"{name} is {target!r}, and not a class or a function"))
-    component = ADAPTERS[kind](name, target, details or {})
+    component = ADAPTERS[kind](name, target, _checked(kind, name, target, details or {}))
     return replace(component, code=identity)
+
+
+def _checked(kind: str, name: str, target: Any, details: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a decorator says. Raises InputError for what it cannot say of this kind."""
+    allowed = DETAILS.get(kind, ())
+    for detail, value in details.items():
+        rule, hint = "", ""
+        if detail not in allowed:
+            rule, hint = f"says {detail!r}, which is unknown", did_you_mean(detail, allowed)
+            hint = hint if allowed else "it takes a name alone"
+        elif detail == "direction" and value not in ("max", "min"):
+            rule, hint = f"says direction={value!r}", "allowed: 'max', 'min'"
+        elif detail == "tasks" and not set(value) <= set(Task):
+            rule, hint = f"says tasks={value!r}", f"a list of: {', '.join(Task)}"
+        if rule:
+            kind_name = KINDS[kind].__name__.lower()
+            wrong = f"the decorator of {kind_name} {name} {rule}"
+            raise InputError(Problem(wrong, place_of(target), hint))
+    given = dict(details)
+    return given | ({"tasks": frozenset(map(Task, given["tasks"]))} if "tasks" in given else {})
 
 
 def _common(name: str, target: Any, options: type[Options]) -> dict[str, Any]:
@@ -114,15 +135,18 @@ def _loss(name: str, target: Any, details: Mapping[str, Any]) -> Loss:
         function: Any = target(**given) if inspect.isclass(target) else partial(target, **given)
 
         def loss(logits: Tensor, targets: Tensor) -> Tensor:
+            if logits.ndim > 2 and targets.ndim == 2:  # An autoencoder may return images.
+                logits = logits.flatten(1)
             return _of_each_example(name, function(logits, targets), len(targets), place_of(target))
 
         return loss
 
-    outputs = details.get("outputs")
+    given_outputs = details.get("outputs")
     return Loss(
         build=build,
-        outputs=_loss_outputs if outputs is None else lambda _info: int(outputs),
-        tasks=frozenset(Task),
+        outputs=_loss_outputs if given_outputs is None else lambda _info: int(given_outputs),
+        tasks=details.get("tasks", frozenset(Task)),
+        predict=details.get("predict"),
         **_common(name, target, signature.options),
     )
 
@@ -228,9 +252,9 @@ def _dataset(name: str, target: Any, details: Mapping[str, Any]) -> Dataset:
     return own_dataset(name, target, _common(name, target, signature.options), details)
 
 
-def _scheduler(name: str, target: Any, details: Mapping[str, Any]) -> Scheduler:
+def _scheduler(name: str, target: Any, _details: Mapping[str, Any]) -> Scheduler:
     signature = scheduler_signature(name, target)
-    return own_scheduler(name, target, _common(name, target, signature.options), details)
+    return own_scheduler(name, target, _common(name, target, signature.options))
 
 
 def _first_two(name: str, target: Any) -> tuple[str, str]:
@@ -245,6 +269,14 @@ def _kind_of(value: object) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
 
 
+DETAILS: Final[Mapping[str, tuple[str, ...]]] = {
+    "models": ("channels_last",),
+    "datasets": ("class_names", "files", "task"),
+    "optimizers": ("needs_closure", "one_by_one"),
+    "losses": ("outputs", "predict", "tasks"),
+    "metrics": ("direction", "min_classes", "tasks", "unit"),
+}
+"""What decorators say beside a name, by kind."""
 ADAPTERS: Final[Mapping[str, Adapter]] = {
     "models": _model,
     "datasets": _dataset,

@@ -37,7 +37,6 @@ from harness.core.errors import HarnessError, InputError, Problem
 
 T = TypeVar("T")
 
-DETAILS: Final = ("task", "class_names", "files")
 READ_SETS: Final = 2
 """Data sets that stay in memory, as they were read."""
 
@@ -84,10 +83,6 @@ def own_dataset(name: str, target: Any, common: Mapping[str, Any], details: Any)
     common: fields of the component. details: what the decorator says: `task`, `class_names`, and
     `files`, the paths of the files that it reads.
     """
-    unknown = set(details) - set(DETAILS)
-    if unknown:
-        rule = f"{name}: a data set has no {min(unknown)!r}"
-        raise InputError(Problem(rule, place_of(target), f"allowed: {', '.join(DETAILS)}"))
     source = _Source(name, target, details)
 
     def info(options: OwnDatasetOptions, root: Path) -> DataInfo:

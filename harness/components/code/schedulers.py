@@ -49,13 +49,8 @@ def scheduler_signature(name: str, target: Any) -> Signature:
     return read_signature(target, name, filled=(*names[:2], TOTAL), base=base)
 
 
-def own_scheduler(
-    name: str, target: Any, common: Mapping[str, Any], details: Mapping[str, Any]
-) -> Scheduler:
+def own_scheduler(name: str, target: Any, common: Mapping[str, Any]) -> Scheduler:
     """Returns the schedule that a function or a class of torch's is."""
-    if details:
-        rule = f"{name}: a scheduler has no {next(iter(details))!r}"
-        raise InputError(Problem(rule, place_of(target)))
     is_class = inspect.isclass(target)
     if is_class:
         _check_class(name, target)

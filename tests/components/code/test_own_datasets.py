@@ -318,7 +318,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "detail": (
         (TABLE, CLASSES),
         {"classes": 3},
-        "(?s)own: a data set has no 'classes'.*class_names",
+        "(?s)dataset own says 'classes'.*class_names",
     ),
     "test shape": (((TABLE, CLASSES), (IMAGES, CLASSES)), {}, "another shape than its training"),
 }

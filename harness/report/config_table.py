@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from harness.analysis.comparison import Comparison
 from harness.analysis.configs import Config
 from harness.experiment.trial import MAIN_FIELDS
 from harness.report.blocks import Column
@@ -72,16 +73,27 @@ def config_rows(configs: Sequence[Config], shown: Sequence[str]) -> tuple[Config
     return tuple(rows)
 
 
+def own_columns_of(comparison: Comparison) -> tuple[str, ...]:
+    """Returns the fields with a column each: of another program's results, what competes too."""
+    by = comparison.external.by if comparison.external else ()
+    return tuple(dict.fromkeys((*by, *OWN_COLUMNS)))
+
+
 def config_columns(
-    rows: Sequence[ConfigRow], metric: str, test: str | None, marks: Sequence[str] = ()
+    rows: Sequence[ConfigRow],
+    metric: str,
+    test: str | None,
+    own_columns: Sequence[str] = OWN_COLUMNS,
+    marks: Sequence[str] = (),
 ) -> tuple[list[Column], list[list[str]]]:
     """Returns the columns of the rows' fields, scores and seeds, and each row's cells.
 
-    marks: of each row, what stands behind its number of seeds.
+    own_columns: the fields that get a column each. marks: of each row, what stands behind its
+        number of seeds.
     """
     names = dict.fromkeys(name for row in rows for name in row.fields)
-    own = [name for name in OWN_COLUMNS if name in names]
-    other = [name for name in names if name not in (*OWN_COLUMNS, "dataset")]
+    own = [name for name in own_columns if name in names]
+    other = [name for name in names if name not in (*own_columns, "dataset")]
     columns = [Column(name, numeric=name == "lr") for name in own]
     columns += [Column("other")] if other else []
     columns += [Column(name, numeric=True) for name in (metric, "n", test) if name]

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator, validate
 
 from harness.analysis.comparison import Question
 from harness.core.errors import InputError
+from harness.report.blocks import ReportTable
 from harness.report.data_formats import json_text
 from harness.report.html import html
 from harness.report.markup import latex, markdown
@@ -252,6 +253,18 @@ def test_contenders_that_are_words_need_no_name_of_their_column() -> None:
     verdict = section_record(results(frame, by="method"), "verdict")
 
     assert "lion is ahead of adam on 2 of 2 tasks" in verdict.sentence
+
+
+def test_what_competes_has_a_column_of_its_own() -> None:
+    frame = runs().rename(columns={"optimizer": "method"})
+    report = build_report(results(frame, by="method", config=["lr"]))
+
+    for section in ("leaderboard", "best_of_each"):
+        (part,) = (part for part, _ in report.parts if part.name == section)
+        tables = [of for of in part.blocks(report.record(section)) if isinstance(of, ReportTable)]
+        assert [column.title for column in tables[0].columns if column.title != "#"][:3] == [
+            *("method", "lr", "acc")
+        ]
 
 
 def test_a_model_is_a_task_only_if_it_is_named_as_one() -> None:

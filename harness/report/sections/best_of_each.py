@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from harness.analysis.comparison import Comparison
 from harness.analysis.configs import STUDY
 from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task
-from harness.report.config_table import ConfigRow, config_columns, config_rows
+from harness.report.config_table import (
+    OWN_COLUMNS,
+    ConfigRow,
+    config_columns,
+    config_rows,
+    own_columns_of,
+)
 from harness.report.section import Section
 
 AT_THE_EDGE = (
@@ -37,13 +43,14 @@ class Best:
 @dataclass(frozen=True, slots=True)
 class BestOfEach:
     """The best configs by `metric`, with `test` beside it. rates_differ: whether several learning
-    rates were tried."""
+    rates were tried. columns: the fields that a table shows in a column each."""
 
     by: tuple[str, ...]
     metric: str
     test: str | None
     groups: tuple[Best, ...]
     rates_differ: bool
+    columns: tuple[str, ...] = OWN_COLUMNS
 
 
 def record(comparison: Comparison) -> BestOfEach | None:
@@ -68,6 +75,7 @@ def record(comparison: Comparison) -> BestOfEach | None:
         ),
         # The winners and defaults of a search do not show where its space ends.
         rates_differ="lr" in comparison.shown and comparison.tuning is None,
+        columns=own_columns_of(comparison),
     )
 
 
@@ -95,7 +103,7 @@ def blocks(best: BestOfEach) -> tuple[Block, ...]:
 def _table(best: BestOfEach, groups: Sequence[Best]) -> ReportTable:
     marks = ["=" if group.tied else "" for group in groups]
     rows = [group.row for group in groups]
-    shared, cells = config_columns(rows, best.metric, best.test, marks)
+    shared, cells = config_columns(rows, best.metric, best.test, best.columns, marks)
     lines = tuple((*of, IN_GRID[group.edge]) for of, group in zip(cells, groups, strict=True))
     table = ReportTable((*shared, Column("lr in grid")), lines, caption=groups[0].task)
     return table if best.rates_differ else table.without_last_column()

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from harness.analysis.comparison import Comparison
 from harness.core.text import plural
 from harness.report.blocks import Block, Column, Paragraph, ReportTable, by_task
-from harness.report.config_table import ConfigRow, config_columns, config_rows
+from harness.report.config_table import (
+    OWN_COLUMNS,
+    ConfigRow,
+    config_columns,
+    config_rows,
+    own_columns_of,
+)
 from harness.report.formatting import MISSING
 from harness.report.section import Section
 
@@ -21,12 +27,14 @@ DIVERGED_LAST = (
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """rows: ranked within each task. left_out: rows beyond `--top`."""
+    """rows: ranked within each task. left_out: rows beyond `--top`. columns: the fields that have a
+    column each in a table."""
 
     metric: str
     test: str | None
     rows: tuple[ConfigRow, ...]
     left_out: int
+    columns: tuple[str, ...] = OWN_COLUMNS
 
 
 def record(comparison: Comparison) -> Leaderboard:
@@ -34,7 +42,8 @@ def record(comparison: Comparison) -> Leaderboard:
     top = comparison.question.top
     shown = [row for of_task in by_task(rows).values() for row in of_task[:top]]
     score = comparison.score
-    return Leaderboard(score.metric, score.test, tuple(shown), len(rows) - len(shown))
+    columns, left_out = own_columns_of(comparison), len(rows) - len(shown)
+    return Leaderboard(score.metric, score.test, tuple(shown), left_out, columns)
 
 
 def blocks(board: Leaderboard) -> tuple[Block, ...]:
@@ -50,7 +59,7 @@ def blocks(board: Leaderboard) -> tuple[Block, ...]:
 
 
 def _table(board: Leaderboard, rows: Sequence[ConfigRow]) -> ReportTable:
-    shared, cells = config_columns(rows, board.metric, board.test)
+    shared, cells = config_columns(rows, board.metric, board.test, board.columns)
     ranks = [MISSING if row.rank is None else str(row.rank) for row in rows]
     columns = (Column("#", numeric=True), *shared, Column("note", remark=True))
     lines = tuple((rank, *of, _note(row)) for rank, of, row in zip(ranks, cells, rows, strict=True))

@@ -22,7 +22,7 @@ DEFAULT_LR = {
     **dict.fromkeys(("sgd", "momentum", "nesterov", "adam", "adamw", "radam"), 1e-3),
     **dict.fromkeys(("rmsprop", "adagrad", "ASGD", "Adafactor", "Rprop"), 1e-2),
     **dict.fromkeys(("nadam", "Adamax"), 2e-3),
-    "Adadelta": 1.0,
+    **dict.fromkeys(("Adadelta", "LBFGS"), 1.0),
 }
 """The learning rates that the optimizers of `torch.optim` use by default."""
 MOST_CONFIGS = 200

@@ -20,8 +20,9 @@ STREAMS: Final = ("init", "split/val", "split/test", "order/1", "dropout/1", "au
 
 SEEDING_RULE: Final = (
     "the first 8 bytes of the SHA-256 of harness/<seed>/<stream>, big-endian, halved; order, "
-    "dropout and augmentation restart with each epoch, whose number (from 1) is the stream's last "
-    "part; split/test, drawn from only where split_seed is null, is scikit-learn's random_state, "
+    "dropout, augmentation and training_step (what a training step of the user's own draws from) "
+    "restart with each epoch, whose number (from 1) is the stream's last part; split/test, "
+    "drawn from only where split_seed is null, is scikit-learn's random_state, "
     "the remainder by 2**32; a trial trained in a stack has a dropout stream for each layer, "
     "dropout/<epoch>/<layer>, and for each use inside a module that is one layer, "
     "dropout/<epoch>/<layer>.<use>"

@@ -206,11 +206,14 @@ def restore(context: TrainingContext, state: Mapping[str, Any]) -> ResumePoint:
     return ResumePoint(state["epoch"], clock, partial)
 
 
-def random_states(device: torch.device, augmentation: torch.Generator) -> dict[str, Tensor]:
+def random_states(
+    device: torch.device, streams: Mapping[str, torch.Generator]
+) -> dict[str, Tensor]:
     """Returns the states of the generators that are drawn from inside an epoch: torch's global
-    ones, which dropout uses, those of Python and numpy, which a user's code may use, and that of
-    the augmentations."""
-    states = {"cpu": torch.get_rng_state(), "augmentation": augmentation.get_state()}
+    ones, which dropout uses, those of Python and numpy, which a user's code may use, and `streams`,
+    those of the augmentations and of a training step of the user's own."""
+    states = {"cpu": torch.get_rng_state()}
+    states |= {name: stream.get_state() for name, stream in streams.items()}
     host = host_random_states()
     states |= {name: torch.tensor(state, dtype=torch.float64) for name, state in host.items()}
     if device.type == "cuda":
@@ -221,12 +224,13 @@ def random_states(device: torch.device, augmentation: torch.Generator) -> dict[s
 
 
 def set_random_states(
-    device: torch.device, augmentation: torch.Generator, states: Mapping[str, Tensor]
+    device: torch.device, streams: Mapping[str, torch.Generator], states: Mapping[str, Tensor]
 ) -> None:
     """Restores what `random_states` returned."""
     torch.set_rng_state(states["cpu"].cpu())
     set_host_random_states({n: states[n].tolist() for n in HOST_STREAMS if n in states})
-    augmentation.set_state(states["augmentation"].cpu())
+    for name, stream in streams.items():
+        stream.set_state(states[name].cpu())
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["device"].cpu(), device)
     elif device.type == "mps":

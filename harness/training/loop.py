@@ -8,6 +8,7 @@ from math import inf, isfinite
 import torch
 from torch import Tensor, nn
 
+from harness.components.base import Batch
 from harness.core.metrics import THROUGHPUT
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
 from harness.core.seeding import generator, seed_host_streams, stream_seed
@@ -30,6 +31,7 @@ from harness.training.evaluation import (
     predictions,
 )
 from harness.training.learning_rate import LearningRate
+from harness.training.own_step import STREAM, step_generator
 from harness.training.resources import ResourceMeter
 from harness.training.setup import STORED_INPUTS, TrainingContext, TrainingSetup
 
@@ -126,8 +128,11 @@ def _train_epoch(
     seed_host_streams(stream_seed(trial.seed, "dropout", epoch))
     order = torch.randperm(len(setup.data.train), generator=generator(trial.seed, "order", epoch))
     augmenting = generator(trial.seed, "augmentation", epoch, device=str(setup.device))
+    streams = {"augmentation": augmenting}
+    if setup.own_step is not None:
+        streams[STREAM] = step_generator(trial.seed, epoch, str(setup.device))
     if partial.random_states is not None:
-        set_random_states(setup.device, augmenting, partial.random_states)
+        set_random_states(setup.device, streams, partial.random_states)
     first_step = (epoch - 1) * setup.steps_per_epoch
     remaining = order[len(partial.batches) * trial.batch_size :]
     batches = setup.data.train.batches(trial.batch_size, remaining) if len(remaining) else ()
@@ -135,7 +140,9 @@ def _train_epoch(
     with policy.in_batches():
         for index, (inputs, targets) in enumerate(batches, len(partial.batches)):
             inputs = setup.augment(inputs, augmenting)
-            logits, losses = training_step(setup, first_step + index, inputs, targets)
+            logits, losses = training_step(
+                setup, first_step + index, inputs, targets, streams.get(STREAM)
+            )
             partial.batches.append(ModelOutputs(logits, losses, targets))
             is_checked = index % FINITE_CHECK_BATCHES == FINITE_CHECK_BATCHES - 1
             if is_checked and not losses.isfinite().all():
@@ -143,9 +150,9 @@ def _train_epoch(
             is_last = index == setup.steps_per_epoch - 1
             if policy.is_due(before_evaluation=is_last and is_evaluated(trial, epoch)):
                 meter.train_seconds += meter.lap()
-                states = random_states(setup.device, augmenting)
+                states = random_states(setup.device, streams)
                 yield capture(setup, meter, epoch - 1, partial, states)
-                set_random_states(setup.device, augmenting, states)
+                set_random_states(setup.device, streams, states)
                 meter.start()
     meter.train_seconds += meter.lap()
     trained = predictions(partial.batches, setup)
@@ -161,16 +168,21 @@ def is_evaluated(trial: Trial, epoch: int) -> bool:
 
 
 def training_step(
-    setup: TrainingSetup, step: int, inputs: Tensor, targets: Tensor
+    setup: TrainingSetup,
+    step: int,
+    inputs: Tensor,
+    targets: Tensor,
+    random: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Updates the model by one batch. Returns its logits [B, O] and losses [B], detached."""
+    """Updates the model by one batch. Returns its logits [B, O] and losses [B], detached.
+
+    random: what a training step of the user's own draws from.
+    """
     if step % setup.steps_per_epoch == 0 or not setup.learning_rate.constant_within_epoch:
         setup.optimizer.set_lr(setup.learning_rate.at(step))
 
     def evaluate() -> tuple[Tensor, Tensor]:
-        with setup.autocast:
-            logits = setup.model(inputs)
-        losses = setup.loss(logits.float(), targets)
+        logits, losses = _batch_losses(setup, Batch(inputs, targets), random)
         losses.mean().backward()
         if setup.trial.grad_clip is not None:
             nn.utils.clip_grad_norm_(setup.model.parameters(), setup.trial.grad_clip)
@@ -178,6 +190,20 @@ def training_step(
 
     logits, losses = setup.optimizer.step(evaluate, setup.model)
     return logits.detach().float(), losses.detach()
+
+
+def _batch_losses(
+    setup: TrainingSetup, batch: Batch, random: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Returns a batch's logits [B, O] and losses [B], of the trial's own training step if it has
+    one."""
+    if setup.own_step is not None and random is not None:
+        with setup.autocast:
+            logits, losses = setup.own_step(setup.model, batch, random)
+        return logits, losses.float()
+    with setup.autocast:
+        logits = setup.model(batch.inputs)
+    return logits, setup.loss(logits.float(), batch.targets)
 
 
 def _evaluate(

@@ -6,6 +6,7 @@ with its models on a few examples, before it trains.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from harness.components.base import DataInfo, Model
+from harness.components.base import Batch, DataInfo, Model
 from harness.experiment.trial import Choice, Trial
+from harness.training.own_step import OwnStep, step_generator
 from harness.training.stacked.modules.dropout import DropoutInterceptor
 from harness.training.stacked.modules.forward_pass import SharedInputs, Unstackable
 from harness.training.stacked.network import StackedNetwork
+from harness.training.stacked.own_step import StackedStep
 
 TOLERANCE = 1e-3
 """Relative and absolute, between results of a stack and of a model."""
@@ -30,6 +33,8 @@ PROBE_TRIALS, PROBE_EXAMPLES = 2, 4
 
 _LOGITS = ""
 """The key of logits beside those of buffers, whose names are not empty."""
+_LOSSES, _GRADIENT = " losses", " gradient"
+"""A name has no space."""
 
 _VMAP_ERRORS: Final = {
     "random operation": "it draws random numbers by itself, as attention does for its own dropout; "
@@ -211,3 +216,69 @@ def _explain_vmap_error(error: BaseException) -> str | None:
         (explanation for part, explanation in _VMAP_ERRORS.items() if part in message),
         f"torch cannot stack it: {first}",
     )
+
+
+def verify_step(
+    step: StackedStep,
+    network: StackedNetwork,
+    models: Sequence[nn.Module],
+    seeds: Sequence[int],
+    batch: Batch,
+) -> None:
+    """Compares a stack's training step with that of some of its models: outputs, losses, buffers
+    and gradients, with the same draws and without dropout.
+
+    models, seeds: of the trials, in the network's order. batch: [K, B, …]. Raises Unstackable if
+    they differ, and what the step raises.
+    """
+    device = batch.inputs.device
+    chosen = sorted({id(model): i for i, model in reversed(list(enumerate(models)))}.values())
+    alone = {}
+    for i in chosen[:TRAINED_MODELS]:
+        own = Batch(batch.inputs[i].clone(), batch.targets[i].clone())
+        model = models[i] if device.type == "cpu" else copy.deepcopy(models[i]).to(device)
+        alone[i] = _step_results(step.own, model, own, seeds[i])
+        _require_the_same_again(alone[i], _step_results(step.own, model, own, seeds[i]))
+    generators = [step_generator(seed, 1, str(device)) for seed in seeds]
+    buffers = {name: buffer.clone() for name, buffer in network.buffers.items()}
+    with explain_errors():
+        out, losses = step.run(
+            network.leaves(), buffers, batch, None, lambda draw: draw.from_each(generators)
+        )
+        network.backward(losses)
+    for i, expected in alone.items():
+        row = network.gradient[i]
+        mine = {_LOGITS: out[i], _LOSSES: losses[i]}
+        mine |= {name: buffer[i] for name, buffer in buffers.items()}
+        mine |= {f"{part.name}{_GRADIENT}": part.of_trial(row) for part in network.slices}
+        for name, value in expected.items():
+            tolerance = TOLERANCE * float(value.double().norm()) + TOLERANCE
+            result = mine[name].detach()
+            _require(result.shape == value.shape and not _distance(result, value) > tolerance)
+
+
+def _require_the_same_again(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+    if not all(torch.equal(second[name], value) for name, value in first.items()):
+        raise Unstackable(
+            "its training step gives other results a second time: in a stack it can draw from its "
+            "generator alone, and keep state in buffers alone"
+        )
+
+
+def _step_results(own: OwnStep, model: nn.Module, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+    """Returns the outputs, losses, buffers and gradients of a model's training step, without
+    dropout; then restores the buffers."""
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    with DropoutInterceptor(), forbid_hidden_state(model):
+        out, losses = own(model, batch, step_generator(seed, 1, str(batch.inputs.device)))
+    gradients = torch.autograd.grad(losses.mean(), parameters, allow_unused=True)
+    results = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    results |= {_LOGITS: out.detach(), _LOSSES: losses.detach()}
+    for name, parameter, gradient in zip(names, parameters, gradients, strict=True):
+        known = torch.zeros_like(parameter) if gradient is None else gradient
+        results[f"{name}{_GRADIENT}"] = known
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(before[name])
+    return results

@@ -96,6 +96,14 @@ class StackedNetwork:
         """Whether passes in training mode are compared with the models' before it trains."""
         return any(layer.is_verified_in_training for layer in self._layers)
 
+    def leaves(self) -> dict[str, Tensor]:
+        """Returns the parameters [K, …] as the model shapes them; `backward` differentiates by
+        them."""
+        return {
+            part.name: leaf.transpose(1, 2) if part.transposed else leaf
+            for part, leaf in zip(self.slices, self._leaves.values(), strict=True)
+        }
+
     def backward(self, losses: Tensor) -> None:
         """Computes `gradient` from the examples' losses [K, B]: that of each trial's mean loss."""
         weights = losses.new_full((1, 1), 1 / losses.shape[1]).expand_as(losses)

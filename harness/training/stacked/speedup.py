@@ -75,10 +75,11 @@ def _single_steps(
     """Trains a single trial by one batch whenever the next item is requested."""
     setup = TrainingSetup(trial, data_root, device, data)
     augmenting = torch.Generator(device)
+    random = None if setup.own_step is None else torch.Generator(device)
     while True:
         order = torch.randperm(len(data.train))
         for inputs, targets in data.train.batches(trial.batch_size, order):
-            training_step(setup, 0, setup.augment(inputs, augmenting), targets)
+            training_step(setup, 0, setup.augment(inputs, augmenting), targets, random)
             yield
 
 

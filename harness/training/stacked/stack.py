@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.components.base import Batch
 from harness.core.records import Outcome
 from harness.core.seeding import generator
 from harness.experiment.trial import (
@@ -24,10 +25,12 @@ from harness.experiment.trial import (
 from harness.training import device as devices
 from harness.training.evaluation import ModelOutputs, has_batch_norm
 from harness.training.learning_rate import LearningRate
+from harness.training.own_step import STREAM, step_generator
 from harness.training.resources import TooLarge, row_bytes, saved_tensors, step_bytes
 from harness.training.setup import TrainingContext, initial_model
-from harness.training.stacked.compatibility import verify
+from harness.training.stacked.compatibility import verify, verify_step
 from harness.training.stacked.data import load_stacked_splits
+from harness.training.stacked.modules.draws import Draw
 from harness.training.stacked.modules.dropout import EpochDropoutMasks
 from harness.training.stacked.modules.forward_pass import (
     DropoutMasks,
@@ -41,6 +44,7 @@ from harness.training.stacked.optimizer import (
     StackedOptimizer,
     order_by_rule,
 )
+from harness.training.stacked.own_step import StackedStep
 
 AVERAGED_STATISTICS = (
     "an optimizer in it evaluates other weights than it trains, for which batch normalisation "
@@ -86,10 +90,20 @@ class EpochStreams:
     ) -> None:
         self.masks = EpochDropoutMasks(seeds, seed_indices, epoch, like.dtype)
         self._augment = context.augment
+        self._seed_indices = seed_indices
+        self._step_generators = [
+            step_generator(seed, epoch, str(like.device))
+            for seed in (seeds if context.own_step else ())
+        ]
         self._generators = [
             generator(seed, "augmentation", epoch, device=str(like.device))
             for seed in (seeds if context.augmentations else ())
         ]
+
+    def draw(self, draw: Draw) -> Tensor:
+        """Returns what each trial's training step draws by one call, [K, …]."""
+        drawn = draw.from_each(self._step_generators)
+        return drawn.index_select(0, self._seed_indices.to(drawn.device))
 
     def augment_batch(self, inputs: Tensor) -> Tensor:
         """Augments the batches [seeds, B, …], each exactly as if its seed trained alone."""
@@ -101,12 +115,15 @@ class EpochStreams:
     def state(self) -> dict[str, Any]:
         """Returns what `load` needs to continue within the epoch."""
         augmentation = [stream.get_state() for stream in self._generators]
-        return {"masks": self.masks.state(), "augmentation": augmentation}
+        step = [stream.get_state() for stream in self._step_generators]
+        return {"masks": self.masks.state(), "augmentation": augmentation, STREAM: step}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continues within the epoch. Raises RuntimeError if the state is of another device."""
         self.masks.load(state["masks"])
         for stream, saved in zip(self._generators, state["augmentation"], strict=True):
+            stream.set_state(saved)
+        for stream, saved in zip(self._step_generators, state.get(STREAM, ()), strict=True):
             stream.set_state(saved)
 
 
@@ -174,8 +191,15 @@ class Stack(TrainingContext):
         self.outputs: dict[str, ModelOutputs] = {}
         self.final_metadata: dict[str, Any] = {}
         test = self.data.evaluated["test"]
-        inputs, _ = next(test.in_order(VERIFIED_EXAMPLES))
-        verify(self.network, by_trial, inputs, test.shared_inputs(self.seed_indices))
+        batch = Batch(*next(test.in_order(VERIFIED_EXAMPLES)))
+        shared = test.shared_inputs(self.seed_indices)
+        verify(self.network, by_trial, batch.inputs, shared)
+        self.stacked_step: StackedStep | None = None
+        if self.own_step is not None:
+            self.stacked_step = StackedStep(self.own_step, self._model, device)
+            seeds = [trial.trial.seed for trial in self.active]
+            expanded = Batch(*map(shared.expand, batch))
+            verify_step(self.stacked_step, self.network, by_trial, seeds, expanded)
 
     def state(self) -> dict[str, Any]:
         """Returns the trials that have ended too: where numbers lie in memory decides how they are
@@ -210,8 +234,10 @@ class Stack(TrainingContext):
         inputs, targets = self.data.train.gather(examples)
         with saved_tensors() as saved:
             inputs = streams.augment_batch(inputs)
-            logits = self.training_logits(network, inputs, shared, streams.masks)
-            losses = self.losses(logits, shared.expand(targets))
+            targets = shared.expand(targets)
+            logits, losses = self.training_pass(
+                network, inputs, targets, shared, streams.masks, streams
+            )
         saved.pop(network.values.untyped_storage().data_ptr(), None)
         example = sum(tensor[0, 0].nbytes for tensor in (logits, losses, targets))
         return row_bytes(network.values[0].nbytes, self.device) + step_bytes(
@@ -269,19 +295,20 @@ class Stack(TrainingContext):
         examples: Tensor,
         coefficients: Coefficients,
         masks: DropoutMasks,
-        augment: Callable[[Tensor], Tensor] | None = None,
+        streams: EpochStreams | None = None,
     ) -> ModelOutputs:
         """Updates every trial by one batch. Returns its logits, losses and targets.
 
-        examples: int64 [seeds, B], each seed's batch in the training split. augment: applied to the
-        inputs [seeds, B, …].
+        examples: int64 [seeds, B], each seed's batch in the training split. streams: of
+        augmentations, and of a training step that draws; None for a trial without them.
         """
         inputs, targets = self.data.train.gather(examples)
         targets = self.shared_inputs.expand(targets)
-        if augment is not None:
-            inputs = augment(inputs)
-        logits = self.training_logits(self.network, inputs, self.shared_inputs, masks)
-        losses = self.losses(logits, targets)
+        if streams is not None:
+            inputs = streams.augment_batch(inputs)
+        logits, losses = self.training_pass(
+            self.network, inputs, targets, self.shared_inputs, masks, streams
+        )
         self.network.backward(losses)
         self.optimizer.step(coefficients)
         return ModelOutputs(logits.detach(), losses.detach(), targets)
@@ -290,12 +317,34 @@ class Stack(TrainingContext):
         """The tensors that an update changes and the next one reads."""
         return [self.network.values, *self.network.buffers.values(), *self.optimizer.tensors()]
 
-    def training_logits(
-        self, network: StackedNetwork, inputs: Tensor, shared: SharedInputs, masks: DropoutMasks
-    ) -> Tensor:
-        """Computes `StackedNetwork.forward` at the trials' precision; returns at least float32."""
+    def training_pass(
+        self,
+        network: StackedNetwork,
+        inputs: Tensor,
+        targets: Tensor,
+        shared: SharedInputs,
+        masks: DropoutMasks,
+        streams: EpochStreams | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns logits [K, B, O] and losses [K, B] of a training batch, computed at the trials'
+        precision and at least in float32.
+
+        inputs: [S, B, …]. targets: [K, B, …].
+        """
+        if self.stacked_step is None:
+            with self.autocast:
+                logits = network.forward(inputs, shared, masks).float()
+            return logits, self.losses(logits, targets)
+        batch = Batch(shared.expand(inputs), targets)
         with self.autocast:
-            return network.forward(inputs, shared, masks).float()
+            logits, losses = self.stacked_step.run(
+                network.leaves(),
+                network.buffers,
+                batch,
+                masks,
+                None if streams is None else streams.draw,
+            )
+        return logits.float(), losses.float()
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Returns the losses [K, B] of logits [K, B, O]; a loss sees each example by itself."""

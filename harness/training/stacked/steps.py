@@ -83,7 +83,7 @@ class StepRunner:
             chosen, of_batch = batches[index]
             recording = self._recording
             if self._recorder is None or chosen.shape[1] < size:
-                yield self._stack.step(chosen, of_batch, masks, streams.augment_batch)
+                yield self._stack.step(chosen, of_batch, masks, streams)
             elif recording is None:
                 first_masks = StaticMasks(masks)
                 outputs = self._stack.step(chosen, of_batch, first_masks)
@@ -129,4 +129,6 @@ def recording_refusal(stack: Stack) -> str | None:
         return "an optimizer in it has no rule for a whole stack"
     if stack.augmentations:
         return "augmentations draw anew for every batch"
+    if stack.stacked_step is not None and stack.stacked_step.draws:
+        return "its training step draws anew for every batch"
     return None

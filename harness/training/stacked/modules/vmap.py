@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import chain
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -78,21 +78,44 @@ class _VmapModule:
     ) -> Tensor:
         has_masks = masks is not None
 
-        def call_one(
-            parameters: Values, buffers: Values, x: Tensor, masks: Sequence[Tensor]
-        ) -> tuple[Tensor, Values]:
+        def intercept(masks: Sequence[Tensor]) -> AbstractContextManager[Any]:
             if dropout is not None:
                 dropout.masks = masks if has_masks else None
-            values = parameters | buffers
-            with dropout or nullcontext():
-                out: Tensor = torch.func.functional_call(self._module, values, (x,))
-            return out, {n: values[n] for n in buffers if values[n] is not buffers[n]}
+            return dropout or nullcontext()
 
-        vmapped = torch.vmap(call_one, randomness="error")
-        out, reassigned = vmapped(parameters, buffers, x, masks or [])
-        for name, value in reassigned.items():
-            buffers[name].copy_(value.detach())
+        out: Tensor = run_vmapped(
+            self._module, parameters, buffers, (x,), intercept, list(masks or [])
+        )
         return out
+
+
+def run_vmapped(
+    module: nn.Module,
+    parameters: Values,
+    buffers: Values,
+    inputs: tuple[Tensor, ...],
+    intercept: Callable[[Any], AbstractContextManager[Any]],
+    drawn: Any,
+) -> Any:
+    """Returns what a module computes of inputs [K, …] with the values of each trial.
+
+    intercept: makes, of one trial's part of `drawn`, the context in which the module runs. Updates
+    `buffers` as the module updates its own.
+    """
+
+    def call_one(
+        parameters: Values, buffers: Values, inputs: tuple[Tensor, ...], drawn: Any
+    ) -> tuple[Any, Values]:
+        values = parameters | buffers
+        with intercept(drawn):
+            out = torch.func.functional_call(module, values, inputs)
+        return out, {n: values[n] for n in buffers if values[n] is not buffers[n]}
+
+    vmapped = torch.vmap(call_one, randomness="error")
+    out, reassigned = vmapped(parameters, buffers, inputs, drawn)
+    for name, value in reassigned.items():
+        buffers[name].copy_(value.detach())
+    return out
 
 
 def with_cumulative_averages(module: nn.Module) -> nn.Module:

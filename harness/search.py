@@ -72,7 +72,7 @@ def _main(argv: Sequence[str]) -> int:
             raise InputError(
                 Problem(
                     "the file has no `search:` block",
-                    where=str(experiment.path),
+                    where=experiment.where,
                     hint="add one, as docs/search.md shows, or run python -m harness.sweep",
                 )
             )

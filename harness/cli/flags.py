@@ -6,12 +6,13 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, nan
 from pathlib import Path
 from textwrap import indent
+from typing import Any
 
-from harness.core.errors import HarnessError, InputError
+from harness.core.errors import HarnessError, InputError, Problem, did_you_mean
 from harness.core.process import INTERRUPTED, Stopped
 
 OK = 0
@@ -107,6 +108,45 @@ def add_training_flags(parser: argparse.ArgumentParser, fuse: str, workers: str 
         help="training time between two checkpoints of a trial (default: 20 s, or longer where "
         "writing a checkpoint takes more than 2 %% of it; 0: as often as possible)",
     )
+
+
+def from_keywords(parser: argparse.ArgumentParser, given: Mapping[str, Any]) -> argparse.Namespace:
+    """Returns what the parser would of a command line with these values, each by its flag's name
+    with underscores. None stands for a flag that is left out.
+
+    Raises InputError for values that a flag does not take, and flags that do not go together.
+    """
+    actions = {action.dest: action for action in parser._actions}
+    values = {name: action.default for name, action in actions.items() if name != "help"}
+    problems = []
+    for name, value in given.items():
+        try:
+            if value is not None:
+                values[name] = _convert(actions[name], value)
+        except argparse.ArgumentTypeError as error:
+            problems.append(Problem(f"{name}: {error}"))
+    for group in parser._mutually_exclusive_groups:
+        both = [action.dest for action in group._group_actions if given.get(action.dest)]
+        if len(both) > 1:
+            problems.append(Problem(f"{' and '.join(both)} do not go together"))
+    if problems:
+        raise InputError(problems)
+    return argparse.Namespace(**values)
+
+
+def _convert(action: argparse.Action, value: Any) -> Any:
+    """Raises ArgumentTypeError for a value that a flag does not take."""
+    if action.nargs == 0:
+        if isinstance(value, bool):
+            return value
+        raise argparse.ArgumentTypeError(f"{value!r} is not True or False")
+    convert: Any = action.type or str
+    converted = convert(str(value))
+    if action.choices is not None and converted not in action.choices:
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is not known; {did_you_mean(str(value), action.choices)}"
+        )
+    return converted
 
 
 def check_training_flags(arguments: argparse.Namespace) -> None:

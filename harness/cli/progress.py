@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +19,8 @@ from harness.experiment.plan import PlannedTrial
 
 LINE_SECONDS = 10.0
 """Shortest time between two plain lines."""
+UPDATE_SECONDS = 0.5
+"""Shortest time between two changes of the line in a notebook."""
 TRIALS_BEFORE_ESTIMATE = 4
 """Trials that must have ended before the remaining time is estimated."""
 
@@ -67,6 +69,10 @@ class ProgressState:
             return ""
         value, name = self.best
         return f"best {self.goal.metric} {format_score(value)} ({name})"
+
+    def parts(self) -> list[str]:
+        """Returns what a line says: how many trials ended, outcomes, the best value."""
+        return [f"{self.ended}/{self.total} trials", self.counts(), self.best_so_far()]
 
     def resumptions(self) -> list[str]:
         """Returns lines that say how many trials were resumed, and why others were not."""
@@ -120,8 +126,19 @@ class ProgressDisplay:
 
 
 def progress_display(console: Console, total: int) -> ProgressDisplay:
-    """Returns a live bar if the console is a terminal, else plain lines."""
+    """Returns a live bar if the console is a terminal, one line that changes in a notebook, else
+    plain lines."""
+    if console.is_jupyter:
+        return NotebookLine()
     return ProgressBar(console, total) if console.is_terminal else ProgressLines(console)
+
+
+def print_line(console: Console, line: str) -> None:
+    """Prints a line as it is, without markup, colours or wrapping."""
+    if console.is_jupyter:  # There rich would make each line an output of its own.
+        print(line)
+    else:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class ProgressLines(ProgressDisplay):
@@ -143,7 +160,7 @@ class ProgressLines(ProgressDisplay):
         if now - self._last_line < LINE_SECONDS and not all_ended:
             return
         self._last_line = now
-        parts = [f"{state.ended}/{state.total} trials", state.counts(), state.best_so_far()]
+        parts = state.parts()
         if self._first_end is not None and TRIALS_BEFORE_ESTIMATE <= state.ended < state.total:
             # Measured from the first trial's end, so that the start-up time does not count.
             seconds_per_trial = (now - self._first_end) / (state.ended - 1)
@@ -151,7 +168,7 @@ class ProgressLines(ProgressDisplay):
         self._print("; ".join(part for part in parts if part))
 
     def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        print_line(self._console, text)
 
 
 class ProgressBar(ProgressDisplay):
@@ -181,3 +198,37 @@ class ProgressBar(ProgressDisplay):
             self._progress.console.print(message, markup=False, highlight=False)
         text = "; ".join(part for part in (state.counts(), state.best_so_far()) if part)
         self._progress.update(self._task, completed=state.ended, description=escape(text))
+
+
+class NotebookLine(ProgressDisplay):
+    """Shows one line in the output of a notebook's cell, which changes twice a second at most.
+    Messages about single trials are lines of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._text = "starting"
+        self._last_update = time.monotonic()
+
+    def __enter__(self) -> Self:
+        from IPython import display
+
+        show: Any = display.display
+        self._handle = show(self._content(), raw=True, display_id=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._update()
+
+    def show(self, state: ProgressState, planned: PlannedTrial, record: Record) -> None:
+        if message := self._message(planned, record):
+            print(message)
+        self._text = "; ".join(filter(None, state.parts()))
+        if time.monotonic() - self._last_update >= UPDATE_SECONDS:
+            self._update()
+
+    def _update(self) -> None:
+        self._last_update = time.monotonic()
+        self._handle.update(self._content(), raw=True)
+
+    def _content(self) -> dict[str, str]:
+        return {"text/plain": self._text}

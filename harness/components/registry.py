@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 
 from harness.components.base import ABSENT, KINDS, NONE, Component
 from harness.components.code.adapters import make_component
 from harness.components.code.datasets import forget_data
+from harness.components.code.objects import GivenObject
 from harness.components.code.source import (
     UserCode,
     declared,
@@ -78,10 +80,26 @@ def no_code() -> Iterator[None]:
         activate(before)
 
 
+def give(given: GivenObject) -> None:
+    """Makes a class or a function known that Python code gives in place of a component's name.
+
+    Raises InputError if another component has its name.
+    """
+    code = _active or UserCode(Path.cwd())
+    known = {each.name: each.identity for each in code.given if each.kind == given.kind}
+    known |= {name: component.code for name, component in components(given.kind).items()}
+    if given.name not in known:
+        activate(replace(code, given=(*code.given, given)))
+    elif known[given.name] != given.identity:
+        singular = SINGULAR[given.kind]
+        hint = f'call this one otherwise: @harness.{singular}(name="…")'
+        raise InputError(Problem(f"another {singular} is called {given.name!r}", hint=hint))
+
+
 def refer(kind: str, name: str) -> None:
     """Allows `find` to load what a file names by its place, as "my_net.py:Net". Raises CodeNotRun
     where no code may be loaded."""
-    if ":" not in name or _find_own(kind, name) is not None:
+    if ":" not in name or _find_own(kind, name) is not None or _find_given(kind, name):
         return
     if _active is None:
         raise CodeNotRun(f"{name} is code, which is not run here")
@@ -139,6 +157,8 @@ def find(kind: str, name: str) -> Component:
         return registered[name]
     if name == NONE and kind in ABSENT:
         return ABSENT[kind]
+    if given := _find_given(kind, name):
+        return make_component(kind, name, given.load(), given.identity, given.details)
     own = _find_own(kind, name)
     if own is not None:
         return own
@@ -150,11 +170,13 @@ def find(kind: str, name: str) -> Component:
 
 
 def named_components(kind: str) -> Mapping[str, Component]:
-    """Returns the registered components of a kind, and those that the experiment file in hand names
-    by their place."""
-    references = _active.references if _active is not None else ()
-    placed = {name: find(kind, name) for of, name in sorted(references) if of == kind}
-    return {**components(kind), **placed}
+    """Returns the registered components of a kind, and those that the experiment in hand names by
+    their place or gives as objects."""
+    if _active is None:
+        return components(kind)
+    given = {(each.kind, each.name) for each in _active.given}
+    others = sorted({*_active.references, *given})
+    return {**components(kind), **{name: find(kind, name) for of, name in others if of == kind}}
 
 
 def _own_code_hint(name: str) -> str:
@@ -176,6 +198,12 @@ def _find_own(kind: str, name: str) -> Component | None:
         if isinstance(component, KINDS[kind]):
             return component
     return None
+
+
+def _find_given(kind: str, name: str) -> GivenObject | None:
+    """Returns the object that Python code gave in place of a name."""
+    every = _active.given if _active is not None else ()
+    return next((given for given in every if (given.kind, given.name) == (kind, name)), None)
 
 
 def object_name(name: str) -> str:

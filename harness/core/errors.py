@@ -21,6 +21,10 @@ class HarnessError(Exception):
 
     exit_code = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """Returns what a notebook shows in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -81,6 +85,10 @@ def all_problems() -> Iterator[Attempt]:
 
 class DataMissing(InputError):
     """A file of a data set does not exist. The message says which file is expected where."""
+
+
+class TrialFailed(HarnessError):
+    """A trial failed where the first failure was to end the sweep or the search."""
 
 
 class NoResults(InputError):

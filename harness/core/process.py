@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -26,22 +27,29 @@ RARE_THRESHOLDS = (50_000, 20, 20)
 class Interrupted(KeyboardInterrupt):
     """The user or the system asked the process to stop. Its text is the signal's name."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Returns what a notebook shows in place of a traceback."""
+        return [f"interrupted ({self}): run the same again to continue"]
+
 
 class Stopped(Interrupted):
     """The process stops itself, as a signal would stop it. Its text says why, for the user."""
 
 
 class Interrupts:
-    """Handles SIGINT and SIGTERM while entered, in the main thread only.
+    """Handles SIGINT and SIGTERM while entered. In another thread than the main one it handles
+    none: Python allows it there alone.
 
     The first signal raises Interrupted, or, within `deferred`, when that block ends. The second
-    signal ends the process at once.
+    signal ends the process at once, unless the process is not ours to end (`owns_process`), as a
+    notebook's: then it raises Interrupted too.
 
     Python drops an exception that is raised while the garbage collector runs a finalizer, and a
     signal may arrive just then. A long loop therefore calls `check` in every iteration.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owns_process: bool = True) -> None:
+        self._owns_process = owns_process
         self._previous_handlers: dict[int, Any] = {}
         self._deferring = False
         self._pending = False
@@ -50,7 +58,8 @@ class Interrupts:
         self._request_stop: Callable[[], bool] | None = None
 
     def __enter__(self) -> Interrupts:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        is_main = threading.current_thread() is threading.main_thread()
+        for number in (signal.SIGINT, signal.SIGTERM) if is_main else ():
             self._previous_handlers[number] = signal.signal(number, self._handle)
         self._previous_hook = sys.unraisablehook
         sys.unraisablehook = self._unraisable
@@ -98,6 +107,8 @@ class Interrupts:
         self.check()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self._signalled and not self._owns_process:
+            raise Interrupted(signal.Signals(number).name)
         if self._signalled:
             os._exit(INTERRUPTED)
         self._signalled = True

@@ -20,6 +20,8 @@ Artifacts = Literal["best", "all", "none"]
 
 PARAMETERS: Final = "parameters"
 """The objective that counts a model's parameters."""
+PYTHON: Final = "harness.Experiment"
+"""Stands for the file's name where Python code gives the values."""
 COSTS: Final = (TRAIN_SECONDS, PARAMETERS)
 """Objectives that every trial has and that are minimised."""
 
@@ -181,6 +183,7 @@ class Experiment:
     sha256: the checksum of the file. overrides: what the command line changed of it.
     code: the user's code that the file names; None if it was not read from a file.
     source: the source of that code, as it was run.
+    written: as YAML, of an experiment that Python code gives; "" if it was read from a file.
     grid: each field's values and its combinations, from which the plan is made.
     """
 
@@ -199,7 +202,13 @@ class Experiment:
     overrides: tuple[str, ...] = ()
     code: UserCode | None = None
     source: CodeSnapshot = NO_CODE
+    written: str = ""
     grid: Grid = field(default_factory=Grid, repr=False, compare=False)
+
+    @property
+    def where(self) -> str:
+        """The file, as messages name it; "" if the experiment was read from none."""
+        return "" if self.path.name == PYTHON else str(self.path)
 
     @property
     def goal(self) -> Goal:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, cast
@@ -54,6 +55,7 @@ from harness.experiment.reading.validation import (
     validate_entries,
     validate_mapping,
 )
+from harness.experiment.reading.values import as_yaml, read_values
 from harness.experiment.reading.yaml import Keys
 from harness.experiment.trial import is_absent
 
@@ -100,6 +102,15 @@ def load(
             return _read_experiment(file, given, data_root)
     except CodeNotRun:
         raise _names_code(file) from None
+
+
+def load_values(values: Mapping[str, Any], data_root: Path | None = None) -> Experiment:
+    """Reads the experiment that Python code gives, with the fields of a file. Classes and functions
+    may stand for components. data_root, errors: as in `load`, with the name of each field
+    ("grid.model[0]") for its line."""
+    file = read_values(values)
+    written = as_yaml(file)
+    return replace(_read_experiment(file, (), data_root), written=written)
 
 
 def _read_experiment(

@@ -77,7 +77,7 @@ def make_plan(experiment: Experiment, data_root: Path | None = None) -> Plan:
     Raises InputError where only a search gives the trials a field, or where every combination is
     skipped, and `DataMissing` naming every file that is wanted and absent.
     """
-    search, where = experiment.search, str(experiment.path)
+    search, where = experiment.search, experiment.where
     hint = "give it in trial or in grid, or run python -m harness.search"
     missing = [
         Problem(f"{name} is missing: only search.space gives it", where, hint)

@@ -22,11 +22,12 @@ from harness.core.process import Interrupts
 from harness.core.records import FINISHED, Ended
 from harness.core.text import join_with_and, plural
 from harness.experiment.experiment import Experiment, Search
+from harness.experiment.plan import Plan
 from harness.report.html import attach_report
 from harness.runner.sweep import Session, compare, open_executor, release
 from harness.store.read.results import read_results
 from harness.store.retry import with_retries
-from harness.store.store import open_store
+from harness.store.store import Store, open_store
 from harness.store.write.background import BackgroundWriter
 from harness.store.write.sweep_writer import SweepWriter, finish
 from harness.tuning.attributes import UNMEASURED
@@ -58,11 +59,30 @@ def run(
     arguments: argparse.Namespace,
 ) -> int:
     """Runs a search from its studies' plans to the comparison. Returns the exit code."""
+    store, retraining, failed = tune(experiment, search, plans, arguments, Console())
+    if retraining.trials and not arguments.no_compare:
+        hint = "`make ui` shows every run, and each study's figures at its parent."
+        compare(store, retraining, SHOWN_CONFIGS, hint)
+    return SOME_FAILED if failed else OK
+
+
+def tune(
+    experiment: Experiment,
+    search: Search,
+    plans: Sequence[StudyPlan],
+    arguments: argparse.Namespace,
+    console: Console,
+    owns_process: bool = True,
+) -> tuple[Store, Plan, int]:
+    """Tunes every study and trains the winners again. owns_process: see `Interrupts`.
+
+    Returns the store, the plan of the winners, and how many trials failed.
+    """
     if arguments.fuse != "off":
         require_own_clocks(search)
     store = open_store()
     plan = search_plan(experiment, plans, search)
-    session = Session(Console(), store, plan, arguments)
+    session = Session(console, store, plan, arguments, owns_process=owns_process)
     session.say(session.describe_code())
     where = arguments.storage or search.storage
     with open_storage(where, store.home, store.journal(experiment.name)) as opened:
@@ -76,10 +96,7 @@ def run(
         winners = [(study.plan, study.tuned()) for study in studies]
     retraining, tags = plan_retraining(experiment, search, winners)
     failed += _retrain(replace(session, plan=retraining, title=RETRAINED, search_tags=tags))
-    if retraining.trials and not arguments.no_compare:
-        hint = "`make ui` shows every run, and each study's figures at its parent."
-        compare(store, retraining, SHOWN_CONFIGS, hint)
-    return SOME_FAILED if failed else OK
+    return store, retraining, failed
 
 
 def _tune(session: Session, studies: Sequence[TuningStudy]) -> int:
@@ -88,7 +105,7 @@ def _tune(session: Session, studies: Sequence[TuningStudy]) -> int:
     remaining = {study.plan.label: (study.remaining() or 0) * seeds for study in studies}
     plan, waited_for = session.plan, list[str]()
     with (
-        Interrupts() as interrupts,
+        Interrupts(session.owns_process) as interrupts,
         SweepWriter(session.store, plan, plan.experiment.goal, studies=remaining) as runs,
     ):
         if any(runs.outbox.trial_ids()):

@@ -13,7 +13,7 @@ from typing import Final
 from rich.console import Console
 
 from harness.cli.flags import OK, SOME_FAILED
-from harness.cli.progress import ProgressState, progress_display
+from harness.cli.progress import ProgressState, print_line, progress_display
 from harness.components.registry import activate
 from harness.core.errors import InputError
 from harness.core.paths import data_root
@@ -46,13 +46,35 @@ SHOWN_CONFIGS: Final = 10
 """Configs in the comparison at the end; `harness.compare` shows all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep did. trained: how many trials. failed: how many trials of the plan failed, those
+    of earlier sweeps included."""
+
+    store: Store
+    trained: int
+    failed: int
+
+
 def run(plan: Plan, arguments: argparse.Namespace) -> int:
     """Runs a sweep from its plan to the comparison. Returns the exit code."""
+    swept = sweep(plan, arguments, Console())
+    if not arguments.no_compare:
+        command = f"python -m harness.compare {shlex.quote(plan.experiment.name)}"
+        hint = f"`make ui` shows every run; `{command} --html report.html` draws the report."
+        compare(swept.store, plan, SHOWN_CONFIGS, hint, attach=bool(swept.trained))
+    return SOME_FAILED if swept.failed else OK
+
+
+def sweep(
+    plan: Plan, arguments: argparse.Namespace, console: Console, owns_process: bool = True
+) -> Swept:
+    """Trains what the store has not finished of a plan. owns_process: see `Interrupts`."""
     executor = open_executor([planned.trial for planned in plan.trials], arguments)
     latest = latest_runs_without_mlflow(plan.experiment.name)
     if latest is not None and _to_train(plan, latest, arguments)[0]:
         executor.prepare()  # Its workers start while this process imports MLflow.
-    session = Session(Console(), open_store(), plan, arguments)
+    session = Session(console, open_store(), plan, arguments, owns_process=owns_process)
     session.write_outbox()
     latest = session.latest_runs()
     todo, stored = _to_train(plan, latest, arguments)
@@ -63,11 +85,7 @@ def run(plan: Plan, arguments: argparse.Namespace) -> int:
         failed += session.train(todo, latest, executor, rerun=arguments.rerun)
     else:
         finish(session.store, plan)
-    if not arguments.no_compare:
-        command = f"python -m harness.compare {shlex.quote(plan.experiment.name)}"
-        hint = f"`make ui` shows every run; `{command} --html report.html` draws the report."
-        compare(session.store, plan, SHOWN_CONFIGS, hint, attach=bool(todo))
-    return SOME_FAILED if failed else OK
+    return Swept(session.store, len(todo), failed)
 
 
 def open_executor(trials: Sequence[Trial], arguments: argparse.Namespace) -> Executor:
@@ -113,6 +131,7 @@ class Session:
     """Trains a plan's trials and stores them, as a command's flags say.
 
     title: the name of the parent runs. search_tags: what a search records of trials, by trial id.
+    owns_process: see `Interrupts`.
     """
 
     console: Console
@@ -121,11 +140,12 @@ class Session:
     arguments: argparse.Namespace
     title: str = ""
     search_tags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    owns_process: bool = True
 
     def say(self, lines: Iterable[str]) -> None:
         """Prints lines as they are, without markup, colours or wrapping."""
         for line in lines:
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            print_line(self.console, line)
 
     @property
     def experiment_id(self) -> str:
@@ -200,7 +220,7 @@ class Session:
         with (
             nullcontext() if executor.is_local else rare_garbage_collection(),
             Claims(self.store, self.experiment_id, latest) as claims,
-            Interrupts() as interrupts,
+            Interrupts(self.owns_process) as interrupts,
             self.open_writer(len(todo)) as runs,
             ExitStack() as once_stored,
             BackgroundWriter(runs, in_step=executor.is_local) as writer,

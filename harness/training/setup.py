@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.components.base import Horizon, LossFunction, Metric, Task
-from harness.components.registry import components, find
+from harness.components.registry import find, named_components
 from harness.core.errors import InputError
 from harness.core.seeding import stream_seed
 from harness.experiment.batches import single_example_problem
@@ -159,7 +159,7 @@ def initial_model(trial: Trial, data: Splits, checksum: str = "") -> nn.Module:
 
 
 def _applicable_metrics(data: Splits) -> dict[str, Metric]:
-    metrics = {name: cast("Metric", metric) for name, metric in components("metrics").items()}
+    metrics = {name: cast("Metric", metric) for name, metric in named_components("metrics").items()}
     return {
         name: metric
         for name, metric in metrics.items()

@@ -23,10 +23,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("experiment",),
     ("training", "store", "cli"),
     ("execution", "analysis"),
-    ("tuning", "report"),
-    ("inference", "diagnostics"),
+    ("tuning", "report", "inference", "diagnostics"),
     ("runner",),
     ("sweep", "search", "compare", "predict", "doctor", "check"),
+    ("api",),
     ("__main__", "__init__"),
 )
 """Rooms, lowest first. A room imports those below it and itself, never one beside or above."""

@@ -28,6 +28,7 @@ PACKAGE_OF: Final = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "PyYAML
 REQUIRED: Final = frozenset(
     (
         "annotated-types",
+        "cloudpickle",
         "cmaes",
         "filelock",
         "jinja2",

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from harness.components.code.identity import Sources
 from harness.components.code.source import UserCode, sources_of
 from harness.core.errors import InputError
 
@@ -50,23 +51,41 @@ class CodeSnapshot(BaseModel):
     @classmethod
     def take(cls, folder: Path, entries: Collection[str]) -> CodeSnapshot:
         """Reads the code that these entries lead to. Raises InputError if one cannot be read."""
-        identities: dict[str, str] = {}
+        return cls._read(folder, {entry: sources_of(folder, entry) for entry in entries})
+
+    @classmethod
+    def of(cls, code: UserCode | None) -> CodeSnapshot:
+        """Reads all code that an experiment names or gives; nothing if there is none."""
+        if code is None:
+            return cls()
+        named = {entry: sources_of(code.folder, entry) for entry in code.named}
+        given = {each.entry(code.folder): each for each in code.given}
+        of_given = {entry: each.sources() for entry, each in given.items()}
+        snapshot = cls._read(code.folder, of_given | named)
+        texts = {
+            entry: SourceFile(digest=each.identity, text=each.text())
+            for entry, each in given.items()
+            if not each.is_importable
+        }
+        identities = {entry: each.identity for entry, each in given.items()}
+        update = {
+            "identities": {**snapshot.identities, **identities},
+            "files": {**snapshot.files, **texts},
+        }
+        return snapshot.model_copy(update=update)
+
+    @classmethod
+    def _read(cls, folder: Path, entries: Mapping[str, Sources]) -> CodeSnapshot:
         files: dict[str, SourceFile] = {}
         packages: set[str] = set()
-        for entry in entries:
-            sources = sources_of(folder, entry)
-            identities[entry] = sources.identity()
+        for sources in entries.values():
             packages |= sources.packages
             for module, path in sources.files.items():
                 digest = hashlib.sha256(sources.trees[module].encode()).hexdigest()[:16]
                 text = path.read_text(encoding="utf-8", errors="replace")
                 files[_name(path, folder, module)] = SourceFile(digest=digest, text=text)
+        identities = {entry: sources.identity() for entry, sources in entries.items()}
         return cls(identities=identities, files=files, packages=tuple(sorted(packages)))
-
-    @classmethod
-    def of(cls, code: UserCode | None) -> CodeSnapshot:
-        """Reads all code that an experiment file names; nothing if it names none."""
-        return cls.take(code.folder, code.named) if code is not None else cls()
 
     @classmethod
     def parse(cls, text: str) -> CodeSnapshot:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.components.code.identity import (
     Sources,
@@ -28,6 +28,9 @@ from harness.components.code.identity import (
     package_sources,
 )
 from harness.core.errors import InputError, Problem, did_you_mean
+
+if TYPE_CHECKING:
+    from harness.components.code.objects import GivenObject
 
 MARK: Final = "__harness_component__"
 """The attribute in which a decorator notes the kind and the name of a component."""
@@ -42,11 +45,13 @@ class UserCode:
         can be imported.
     references: the components that the file names by their place, as "my_net.py:Net", each with its
         kind. No other name leads to code.
+    given: the classes and functions that Python code gives in place of a name.
     """
 
     folder: Path
     entries: tuple[str, ...] = ()
     references: frozenset[tuple[str, str]] = frozenset()
+    given: tuple[GivenObject, ...] = ()
 
     @property
     def named(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from harness.components.code.source import UserCode, load_module
 from harness.components.registry import activate, components
 from harness.core.errors import InputError, Problem, did_you_mean
 from harness.core.text import plural
+from harness.experiment.experiment import PYTHON
 from harness.experiment.fields import COMPONENT_KINDS, FileFields, is_known, json_types, split
 from harness.experiment.reading import yaml
 from harness.experiment.reading.hints import field_hint
@@ -33,7 +34,10 @@ from harness.experiment.trial import LIST_FIELDS, TRIAL_FIELDS
 class ExperimentFile:
     """An experiment file and the problems found in it.
 
+    path: PYTHON, in the working folder, for values that Python code gives: their place is their
+        name ("grid.model[0]"), and not a line.
     values: the top-level mapping, with plain values throughout.
+    lines: the line of each value; for values from Python, their order.
     sha256: the file's checksum.
     overrides: the text of each override, by the place that it set.
     """
@@ -78,6 +82,8 @@ class ExperimentFile:
         near = self._nearest(keys)
         if near in self.overrides:
             return f"override {self.overrides[near]!r}"
+        if self.path.name == PYTHON:
+            return dotted(near)
         return f"{self.path}:{self.lines.get(near, 1)}"
 
     def overridden(self, name: str) -> bool:
@@ -116,7 +122,10 @@ class ExperimentFile:
         if near in self.overrides:
             order = (1, list(self.overrides).index(near))
         for problem in error.problems:
-            placed = Problem(problem.what, problem.where or self.where(keys), problem.hint)
+            where = problem.where or self.where(keys)
+            if problem.what.startswith(where):  # It names its place, in Python's values.
+                where = ""
+            placed = Problem(problem.what, where, problem.hint)
             self._problems.setdefault(placed, order)
 
     @property

@@ -76,7 +76,9 @@ def _parent_files(plan: Plan, summary: PlanSummary) -> Contents:
     source = plan.experiment.source
     if source.identities:
         texts[names.CODE_FILE] = source.to_json(redact)
-    if plan.experiment.path.is_file():
+    if plan.experiment.written:
+        texts["experiment.yaml"] = plan.experiment.written
+    elif plan.experiment.path.is_file():
         texts["experiment.yaml"] = plan.experiment.path.read_text(encoding="utf-8")
     # The address of a search's storage, for one, may contain a password.
     redacted = {name: redact(text) for name, text in texts.items()}

@@ -100,6 +100,17 @@ def test_an_mlflow_experiment(
     assert "lion leads with acc 0.5400 ± – (n = 1); next adam, 0.5200" in said(capsys)
 
 
+def test_names_of_code_run_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.py").write_text("open('ran', 'w').close()\nclass Net: pass\n")
+    frame = runs(seeds=2, tasks=("own.py:Net", "own:Net"), model="own.py:Net")
+    frame.to_csv("results.csv", index=False)
+
+    assert main(["--csv", "results.csv", *ROLES, "--section", "all"]) == 0
+
+    assert "own.py:Net" in said(capsys)
+    assert not Path("ran").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [

@@ -129,13 +129,15 @@ def _read(store: ExternalStore, experiment_id: str, name: str, roles: ColumnRole
     flags = {name: flag for name, flag in roles.flags.items() if name != roles.metric}
     require_columns(sorted(known), flags, "param or tag")
     complete, incomplete = _complete(counted, texts, roles)
-    kept = _latest(complete, texts, roles)
-    rows = _rows(kept, texts, roles)
+    rows = _rows(complete, texts, roles)
     refuse_respelled(rows, roles)
+    settings = setting_columns(rows, roles.descriptive)
+    places = _latest(complete, rows, settings, roles)
+    kept = [complete[place] for place in places]
     return _Found(
         runs=kept,
-        rows=rows,
-        settings=setting_columns(rows, roles.descriptive),
+        rows=rows.iloc[places].reset_index(drop=True),
+        settings=settings.iloc[places].reset_index(drop=True),
         scalars=_scalars(store, experiment_id, kept, roles, second),
         left_out=others | incomplete,
         replaced=len(complete) - len(kept),
@@ -204,17 +206,16 @@ def _rows(
 
 
 def _latest(
-    runs: Sequence[ExternalRun], texts: dict[str, dict[str, str]], roles: ColumnRoles
-) -> list[ExternalRun]:
-    """Returns the runs that count: of those with the same settings and seed, the newest that is
-    done, or else the newest.
+    runs: Sequence[ExternalRun], rows: pd.DataFrame, settings: pd.DataFrame, roles: ColumnRoles
+) -> list[int]:
+    """Returns the places of the runs that count: of those with the same settings and seed, the
+    newest that is done, or else the newest.
 
     Raises InputError if several are done, and differ in another param or tag.
     """
-    rows = _rows(runs, texts, roles).drop(columns=[COMMIT], errors="ignore")
-    settings = setting_columns(rows, roles.descriptive)
     if not roles.seed or not settings.duplicated().any():
-        return list(runs)
+        return list(range(len(runs)))
+    rows = rows.drop(columns=[COMMIT], errors="ignore")
     trial = settings.groupby(list(settings.columns), sort=False).ngroup()
     done = pd.Series([run.status == "FINISHED" for run in runs])
     distinct = rows[done].fillna(ABSENT).drop_duplicates()
@@ -227,7 +228,7 @@ def _latest(
     # Runs are in the order of their start.
     order = sorted(range(len(runs)), key=lambda row: (done[row], row))
     newest = dict(zip(trial[order], order, strict=True))
-    return [runs[row] for row in sorted(newest.values())]
+    return sorted(newest.values())
 
 
 def _run_table(runs: Sequence[ExternalRun], roles: ColumnRoles) -> pd.DataFrame:

@@ -78,11 +78,8 @@ def ancestors(run: ExternalRun, by_id: Mapping[str, ExternalRun]) -> list[Extern
 def described(run: ExternalRun, by_id: Mapping[str, ExternalRun]) -> dict[str, str]:
     """Returns a run's params and tags, and those of the runs that it lies in, by name. A param goes
     before a tag, and what is the run's own before what it has from others."""
-    outer = [
-        {key: value for key, value in of.tags.items() if not key.startswith("mlflow.")} | of.params
-        for of in reversed(ancestors(run, by_id))
-    ]
     texts: dict[str, str] = {}
-    for of in (*outer, run.tags, run.params):
-        texts |= of
-    return texts
+    for of in reversed(ancestors(run, by_id)):
+        own = {key: value for key, value in of.tags.items() if not key.startswith("mlflow.")}
+        texts |= own | of.params
+    return texts | run.tags | run.params

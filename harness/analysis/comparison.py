@@ -37,7 +37,8 @@ class Question:
 
     metric: ranks configs in place of the selection metric (see `ranking.choose_score`).
     where: compares only these trials.
-    by: compares the best config of each combination of these fields; by default, of each optimizer.
+    by: compares the best config of each combination of these fields; by default, of each training
+        loop and optimizer.
     top: the most rows of a table; None for all.
     planned: the trial ids of the experiment's file; other trials in the store are left out. None
         compares all trials.
@@ -86,8 +87,8 @@ class Comparison:
     shown: the fields that differ among configs, without the data set; empty for a single config.
     groups: the best config of each combination of `by`; by default, of each model and optimizer.
     contenders: what the verdict speaks of: the best config of each combination of `contend_by`. By
-        default, of each optimizer, or of each config if all have the same optimizer. For a search,
-        of each study: its winner may have any options.
+        default, of each training loop and optimizer, or of each config if these are all the same.
+        For a search, of each study: its winner may have any options.
     expectations: published figures, checked on all trials of the current data, whatever `where`
         is.
     versions: of data sets and weights of which the store has several (see `analysis.versions`).
@@ -188,9 +189,9 @@ def _compare(
     by = question.by or (external.by if external else ())
     if not by and len({config.labels.get(STUDY) for config in configs}) > 1:
         by = (STUDY,)
-    contenders_by = ("optimizer",) if "optimizer" in varied else varied
-    contend_by = by or contenders_by
-    by = by or tuple(name for name in ("model", "optimizer") if name in varied)
+    methods = tuple(name for name in ("training_loop", "optimizer") if name in varied)
+    contend_by = by or methods or varied
+    by = by or tuple(name for name in ("model", "training_loop", "optimizer") if name in varied)
     expect = results.expect if question.expect is None else question.expect
     return Comparison(
         experiment=results.experiment,

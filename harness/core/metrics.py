@@ -71,17 +71,22 @@ def best_epoch(history: Iterable[Measured], goal: Goal) -> Measured | None:
 
     Returns None if no evaluation measured the metric. The untrained model (epoch 0) is not
     considered, and neither are epochs without an evaluation: of these, only metrics of the training
-    split are known.
+    split are known. A training loop of a user's own may yield no other metrics: all its epochs are
+    considered then.
     """
     best: Measured | None = None
-    for measured in history:
+    measurements = list(history)
+    evaluated = [measured for measured in measurements if _is_evaluated(measured)]
+    for measured in evaluated or measurements:
         if goal.metric not in measured.values or measured.epoch == 0:
-            continue
-        if not any(name.startswith(MEASURED_AT_EVALUATIONS) for name in measured.values):
             continue
         if best is None or goal.better(measured.values[goal.metric], best.values[goal.metric]):
             best = measured
     return best
+
+
+def _is_evaluated(measured: Measured) -> bool:
+    return any(name.startswith(MEASURED_AT_EVALUATIONS) for name in measured.values)
 
 
 def summarise_trial(
@@ -103,6 +108,7 @@ def summarise_trial(
         reached = goal.metric in measured.values and goal.reached(measured.values[goal.metric])
         if measured.epoch and reached:
             summary[EPOCHS_TO_TARGET] = float(measured.epoch)
-            summary[EXAMPLES_TO_TARGET] = float(measured.examples)
+            if measured.examples:  # A training loop of a user's own does not count them.
+                summary[EXAMPLES_TO_TARGET] = float(measured.examples)
             break
     return summary

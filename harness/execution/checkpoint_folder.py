@@ -24,6 +24,9 @@ CHECKPOINTS_PER_FOLDER: Final = 2
 TRIAL_MARK: Final = ".member"
 """Suffix of the empty files in a stack's folder that name the trials without a stored result."""
 
+OWN_FOLDER: Final = "own"
+"""The folder in a trial's folder where a training loop of a user's own keeps its checkpoints."""
+
 _CHECKPOINT = re.compile(r"(\d{6,})-(\d{9,})\.pt")
 _FINAL = re.compile(r"(\d{6,})\.final")
 _logger = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ import torch
 from harness.core.errors import HarnessError
 from harness.core.records import Ended, Outcome, Record, Started
 from harness.execution.checkpoint_folder import (
+    OWN_FOLDER,
     CheckpointFolder,
     CheckpointWriteError,
     LoadedCheckpoint,
@@ -25,6 +26,7 @@ from harness.experiment.trial import Trial
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint, restore
 from harness.training.device import resolve
 from harness.training.loop import train
+from harness.training.own_loop import OwnLoop, run_own_loop
 from harness.training.setup import TrainingSetup
 from harness.training.stacked.loop import train_stack
 from harness.training.stacked.stack import Stack
@@ -171,11 +173,22 @@ class _Checkpointer:
     def _train_alone(self, state: Mapping[str, Any] | None = None) -> Items:
         task = self.task
         planned = task.fingerprint
+        if task.trial.has_own_loop:
+            return self._run_own_loop(state)
         setup = TrainingSetup(task.trial, task.data_root, self._device, planned=planned)
         resumed = None if state is None else restore(setup, state)
         items = train(setup, self.task.test_outputs, self.policy, resumed)
         key = self.task.key
         return (item if isinstance(item, Checkpoint) else (key, item) for item in items)
+
+    def _run_own_loop(self, state: Mapping[str, Any] | None) -> Items:
+        task = self.task
+        folder = None if self.folder is None else self.folder.path / OWN_FOLDER
+        context = OwnLoop(task.trial, task.data_root, self._device, task.fingerprint, folder)
+        if state is not None:
+            context.restore(state)
+        items = run_own_loop(context, self.policy, task.metric)
+        return (item if isinstance(item, Checkpoint) else (task.key, item) for item in items)
 
     def _resume_stack(self, trials: Mapping[str, Trial], state: Mapping[str, Any]) -> Items:
         task = self.task

@@ -171,7 +171,7 @@ def _keep_final(folder: Path, trial: Trial, done: bool) -> None:
     last = folder / f"{trial.epochs:06d}-{0:09d}.pt"
     final = folder / f"{trial.epochs:06d}.final"
     newest = final if final.is_file() else last if last.is_file() else None
-    if not done or newest is None:
+    if not done or newest is None or trial.has_own_loop:
         CheckpointFolder(folder).delete()
         return
     if why_not_continuable(trial, trial.epochs) is None:

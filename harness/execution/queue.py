@@ -81,6 +81,7 @@ def execute(
     stacks: Stacks | None = None,
     checkpoints: ExperimentCheckpoints | None = None,
     waiting: Callable[[int], None] = lambda _: None,
+    metric: str = "",
 ) -> Generator[TrialEvent | None]:
     """Trains `trials`, yielding each record with its trial. Yields None when a second has passed
     without a record, so that the caller can do other work.
@@ -89,7 +90,7 @@ def execute(
     trial that another process holds waits until that process has trained it, or is gone. stacks:
     which trials train as stacks. checkpoints: of the experiment; without them an interrupted trial
     starts again from the beginning. waiting: called every second with the number of trials that
-    other processes hold, while there is nothing else to do.
+    other processes hold, while there is nothing else to do. metric: as in `TrainingTask`.
 
     The executor gets only tasks that it has room for, so that an interruption leaves the rest
     untouched, and a trial that waits for its device holds up none on another. While the caller
@@ -98,7 +99,9 @@ def execute(
     """
     stacks = stacks or Stacks()
     queue = _Queue(trials, claim, stacks)
-    make = partial(make_task, data_root, test_outputs, checkpoints, stacks.speedup_file)
+    make = partial(
+        make_task, data_root, test_outputs, checkpoints, stacks.speedup_file, metric=metric
+    )
     try:
         yield from _start_tasks(queue, executor, make)
         while queue.training or queue.claimed_elsewhere:
@@ -121,10 +124,11 @@ def make_task(
     speedup_file: Path | None,
     trials: Sequence[PlannedTrial],
     folder: Path | None = None,
+    metric: str = "",
 ) -> TrainingTask:
     """Returns the task that trains one trial, or several as a stack.
 
-    folder: of the interrupted stack that they resume.
+    folder: of the interrupted stack that they resume. metric: as in `TrainingTask`.
     """
     return TrainingTask(
         {planned.trial_id: planned.trial for planned in trials},
@@ -133,6 +137,7 @@ def make_task(
         speedup_file=speedup_file,
         checkpoints=checkpoints.for_task(trials, folder) if checkpoints else None,
         fingerprint=trials[0].fingerprint,  # Those of a stack have one data set and one model.
+        metric=metric,
     )
 
 

@@ -29,6 +29,7 @@ AUTO_STACK_SIZE: Final = 128
 """The most trials of a stack with `--fuse auto`: more make a small network no faster, take more
 memory, and are all written at once."""
 NONE_ALIKE: Final = "no other trial is like it but for what a stack may vary"
+OWN_LOOP: Final = "a training loop of one's own trains one trial"
 _FIELD: Final = "gain"
 """The name of the speedup in the file."""
 
@@ -85,9 +86,8 @@ def plan_stacks(trials: Sequence[PlannedTrial], fuse: int | str, slots: int = 1)
     excluded: list[tuple[PlannedTrial, str]] = []
     key = _StackKey()
     for planned in trials:
-        optimizer = planned.trial.optimizer
-        if reason := optimizer.component.one_by_one(optimizer.options):
-            excluded.append((planned, f"optimizer {optimizer.name}: {reason}"))
+        if reason := _why_alone(planned.trial):
+            excluded.append((planned, reason))
         else:
             alike.setdefault(key.of(planned), []).append(planned)
     parts = [part for group in alike.values() for part in _divide(group, max_size, slots)]
@@ -95,6 +95,14 @@ def plan_stacks(trials: Sequence[PlannedTrial], fuse: int | str, slots: int = 1)
         stacks=tuple(tuple(part) for part in parts if len(part) > 1),
         singles=(*((part[0], NONE_ALIKE) for part in parts if len(part) == 1), *excluded),
     )
+
+
+def _why_alone(trial: Trial) -> str:
+    """Returns why a trial cannot be one of a stack, whatever its model; "" if it can."""
+    if trial.has_own_loop:
+        return OWN_LOOP
+    reason = trial.optimizer.component.one_by_one(trial.optimizer.options)
+    return f"optimizer {trial.optimizer.name}: {reason}" if reason else ""
 
 
 def _divide(

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
 from harness.components.base import Names, Options
+from harness.core.metrics import Direction
 from harness.experiment.experiment import Artifacts
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
@@ -249,6 +250,11 @@ class FileFields(Fields):
         examples=["val/accuracy", "val/loss", "test/r2"],
         description="the metric that trials are selected on; by default that of the data set's "
         "task, on val if there are validation examples",
+    )
+    direction: Direction | None = Field(
+        None,
+        description="whether higher or lower values of the metric are better; needed only where "
+        "just a training_loop knows the metric",
     )
     target: float | None = Field(
         None, description="value of the metric that time-to-target measures the way to"

@@ -185,8 +185,10 @@ def _expectations(file: ExperimentFile, read: ReadFields) -> tuple[Expectation, 
         metric, place = values["metric"], (*keys, "metric")
         # A condition may choose among the data sets: the metric need not fit all of them then.
         infos = [] if values["where"] else read.infos.values()
-        selection = resolve(metric.removeprefix(FINAL).removeprefix(BEST), infos, place, file)
-        if selection is not None and metric.startswith(BEST) and selection.name not in recorded:
+        plain_name = metric.removeprefix(FINAL).removeprefix(BEST)
+        selection = resolve(plain_name, infos, place, file, read.has_loops)
+        is_recorded = selection is None or selection.name in recorded or read.has_loops
+        if metric.startswith(BEST) and selection is not None and not is_recorded:
             hint = f"add {selection.name} to trial.metrics"
             file.report(
                 place, "is not recorded at each evaluation, so its best epoch is unknown", hint

@@ -237,6 +237,7 @@ class Session:
                     stacks=stacks,
                     checkpoints=checkpoints,
                     waiting=waiting.look,
+                    metric=self.plan.experiment.metric,
                 )
             ) as events,
         ):

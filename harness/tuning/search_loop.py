@@ -146,6 +146,7 @@ class SearchLoop:
                     self.checkpoints,
                     stacks_file() if measured else None,
                     trials,
+                    metric=self.studies[0].plan.search.objectives[0].metric,
                 )
             )
 

@@ -39,6 +39,7 @@ from harness.experiment.trial import (
     COMPONENT_FIELDS,
     Choice,
     Trial,
+    is_absent,
     make_config_id,
     make_trial_id,
     value_label,
@@ -206,6 +207,8 @@ class StudyPlan:
 
     def _check_batches(self, trial: Trial) -> None:
         """Raises InvalidPoint for a batch of one example on which the model cannot train."""
+        if is_absent("dataset", trial.dataset) or is_absent("model", trial.model):
+            return
         info = trial.dataset.component.info(trial.dataset.options, self.data_root)
         if info.examples is not None:
             n = info.examples - validation_size(info.examples, trial.val_fraction)

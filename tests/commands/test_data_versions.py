@@ -125,9 +125,9 @@ def test_a_file_that_changes_after_planning_fails_its_trials_and_nothing_else(
     (workspace / "e.yaml").write_text(FILE.format(path="t.csv"))
     make = queue.make_task
 
-    def replacing(*arguments: Any) -> Any:
+    def replacing(*arguments: Any, **options: Any) -> Any:
         (workspace / "t.csv").write_text(table(flip=True))
-        return make(*arguments)
+        return make(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(queue, "make_task", replacing)

@@ -240,8 +240,8 @@ def _training_loop(name: str, target: Any, details: Mapping[str, Any]) -> Traini
     signature = read_signature(target, name, filled=(first.name,))
 
     def run(options: Options, trial: TrialContext) -> Any:
-        wanted = dict.fromkeys(signature.takes_data, trial.data)
-        return target(trial, **arguments(signature, options), **wanted)
+        info = trial.data if signature.takes_data else None
+        return target(trial, **arguments(signature, options, info))
 
     place = place_of(target)
     return TrainingLoop(run=run, place=place, **_common(name, target, signature.options), **details)

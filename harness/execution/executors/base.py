@@ -54,7 +54,8 @@ class TrainingTask:
     outputs. speedup_file: a file of measured speedups, if the executor is to measure first whether
     the stack is faster than its trials one by one. checkpoints: where the trials keep them;
     without, an interrupted trial starts again. fingerprint: of what they were planned on; trials
-    that find other data or weights fail.
+    that find other data or weights fail. metric: what trials are selected on, which a training loop
+    of a user's own must yield.
 
     The executor sets `device`, the device slot that it chose (None leaves the choice to the trial's
     own field), and `exclusive`, whether no other task trains on that device at the same time, so
@@ -69,6 +70,7 @@ class TrainingTask:
     speedup_file: Path | None = None
     checkpoints: TaskCheckpoints | None = None
     fingerprint: Fingerprint = NO_FINGERPRINT
+    metric: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         sent = self.trials

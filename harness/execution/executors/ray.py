@@ -18,6 +18,7 @@ from harness.core.records import Ended, Outcome, Record, Started
 from harness.core.text import plural
 from harness.execution.devices import GPU_KINDS, available_cores
 from harness.execution.executors.base import CANCELLED, Event, TrainingTask
+from harness.experiment.trial import is_absent
 
 if TYPE_CHECKING:
     from harness.components.base import RawData
@@ -168,6 +169,8 @@ class RayExecutor:
         put once. The node reads a data set that is not in memory itself."""
         from harness.training.data import dataset_key, is_in_memory, load_dataset
 
+        if is_absent("dataset", task.trial.dataset):
+            return "", None
         source = task.trial.dataset, task.data_root, task.fingerprint.data
         key = dataset_key(*source)
         if key not in self._datasets:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 
@@ -30,6 +30,7 @@ from harness.experiment.trial import (
     COMPONENT_LIST_FIELDS,
     NO_AUGMENTATION,
     Choice,
+    is_absent,
 )
 
 DataInfos = Mapping[FieldValue, DataInfo]
@@ -209,7 +210,8 @@ def _a_data_set(info: DataInfo) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """metric: "val/accuracy". component: None for the loss."""
+    """metric: "val/accuracy". component: None for the loss, and for a metric that only a training
+    loop knows."""
 
     metric: str
     component: Metric | None
@@ -235,13 +237,24 @@ def _defaults(info: DataInfo) -> list[str]:
     return [name for name, m in metrics if info.task in m.default_for and _fits(m, info)]
 
 
-def select(file: ExperimentFile, infos: DataInfos, val_fraction: GridField) -> Selection | None:
-    """Returns the selection metric, given or by default; None after reporting why there is none."""
+def select(
+    file: ExperimentFile, infos: DataInfos, val_fraction: GridField, loops: GridField
+) -> Selection | None:
+    """Returns the selection metric, given or by default; None after reporting why there is none.
+
+    loops: the training loops. They may yield metrics that are not registered.
+    """
+    chosen = [is_absent(loops.name, value.value) for value in loops.values.values()]
+    may_be_own = not all(chosen)
     without_val = [value for value in val_fraction.values.values() if value.value == 0]
     metric = file.values.get("metric")
     if metric is None:
         first = next((_defaults(info) for info in infos.values()), [])
         if not first:
+            if may_be_own and not infos:
+                rule = "metric is missing: a training loop's trials are ranked by what it yields"
+                hint = "write metric: val/reward and direction: max, say"
+                file.report_text(("metric",), rule, hint)
             return None
         split = "test" if len(without_val) == len(val_fraction.values) else "val"
         metric = f"{split}/{first[0]}"
@@ -249,23 +262,60 @@ def select(file: ExperimentFile, infos: DataInfos, val_fraction: GridField) -> S
         rule = f"must be a split and a metric, given {shown(metric)}"
         file.report(("metric",), rule, metric_hint(str(metric)))
         return None
-    if metric.startswith("val/") and without_val:
+    if metric.startswith("val/") and without_val and infos:
         file.report(
             without_val[0].keys,
             f"is 0, so there are no validation examples for the metric {metric!r}",
             "select on test/… or train/…, or keep validation examples",
         )
-    return resolve(metric, infos.values(), ("metric",), file)
+    selection = resolve(metric, infos.values(), ("metric",), file, may_be_own)
+    if selection is None:
+        return None
+    if may_be_own and any(chosen) and not _is_registered(selection.name):
+        rule = f"only a training loop yields {metric}, and not all trials have one"
+        file.report(("metric",), rule, f"registered: {', '.join(_all_metrics())}")
+    return _with_direction(selection, file)
+
+
+def _with_direction(selection: Selection, file: ExperimentFile) -> Selection | None:
+    """Returns a metric with the direction that the file gives. Reports one that is not known, or
+    another than that of a registered metric."""
+    given: Any = file.values.get("direction")
+    if given not in get_args(Direction):
+        if given is None and not _is_registered(selection.name):
+            rule = f"no metric {selection.name!r} is registered, so its direction is not known"
+            file.report(("metric",), rule, "write direction: max, or direction: min, beside it")
+        return selection
+    if _is_registered(selection.name) and given != selection.direction:
+        better = "higher" if selection.direction == "max" else "lower"
+        file.report(
+            ("direction",), f"{better} values of {selection.metric} are better", "remove it"
+        )
+    return replace(selection, direction=given)
+
+
+def _is_registered(name: str) -> bool:
+    return name == LOSS or name in _all_metrics()
 
 
 def resolve(
-    metric: str, infos: Iterable[DataInfo], keys: Keys, file: ExperimentFile
+    metric: str,
+    infos: Iterable[DataInfo],
+    keys: Keys,
+    file: ExperimentFile,
+    may_be_own: bool = False,
 ) -> Selection | None:
     """Returns the metric of a name like "val/accuracy"; None after reporting that it is unknown, or
-    that it is not defined for a data set."""
+    that it is not defined for a data set.
+
+    may_be_own: whether a training loop may yield it under a name that is not registered. Its
+        direction is then that of the file.
+    """
     split, _, name = metric.partition("/")
     if name == LOSS:
         return Selection(metric, None, "min")
+    if may_be_own and not _is_registered(name):
+        return Selection(metric, None, "max")
     component = _find(name, keys, file, prefix=f"{split}/")
     if component is None:
         return None

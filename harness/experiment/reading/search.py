@@ -211,7 +211,10 @@ class _SearchBlock:
                 self.report(keys, f"unknown objective {name!r}", hint)
             else:
                 other = resolve(name, self.read.infos.values(), ("search", *keys), self.file)
-                if other is not None and other.name not in self.read.always_recorded():
+                recorded = self.read.has_loops or (
+                    other is not None and other.name in self.read.always_recorded()
+                )
+                if other is not None and not recorded:
                     hint = f"add {other.name} to trial.metrics"
                     self.report(keys, f"{name} is not recorded at each evaluation", hint)
                 if other is not None:

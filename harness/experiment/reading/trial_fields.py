@@ -275,6 +275,14 @@ class ReadFields:
         candidates = self.searched.get(root) or filter(None, named)
         return [c for c in candidates if option in c.component.options.model_fields]
 
+    @property
+    def has_loops(self) -> bool:
+        """Whether some trial may have a training loop of its own, which yields what it will."""
+        values = self.fields["training_loop"].values.values()
+        return "training_loop" in self.searched or not all(
+            is_absent("training_loop", value.value) for value in values
+        )
+
     def always_recorded(self) -> frozenset[str]:
         """Returns the measures that every trial records at each evaluation."""
         values = self.fields["metrics"].values.values()
@@ -303,7 +311,7 @@ def read_fields(file: ExperimentFile, entries: TrialEntries, data_root: Path) ->
         )
     )
     fields["loss"] = builder.component_field("loss", named["loss"])
-    selection = select(file, infos, fields["val_fraction"])
+    selection = select(file, infos, fields["val_fraction"], fields["training_loop"])
     listed = fields.get("metrics")
     fields["metrics"] = GridField(
         "metrics",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.experiment.plan import Plan, PlannedTrial
-from harness.experiment.trial import COMPONENT_FIELDS
+from harness.experiment.trial import COMPONENT_FIELDS, is_absent
 from harness.store.names import ABSENT, PARAM_CONFIG, PARAM_TRIAL, short_checksum
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ class ParamTable:
         return values | {PARAM_TRIAL: planned.trial_id, PARAM_CONFIG: planned.config_id}
 
 
-def dataset_input(planned: PlannedTrial) -> DatasetInput:
-    """Returns what MLflow's `log_inputs` takes. The digest is of the planned data: a worker trains
-    on no other."""
+def dataset_input(planned: PlannedTrial) -> DatasetInput | None:
+    """Returns what MLflow's `log_inputs` takes; None for a trial without a data set. The digest is
+    of the planned data: a worker trains on no other."""
+    if is_absent("dataset", planned.trial.dataset):
+        return None
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     choice = planned.trial.dataset

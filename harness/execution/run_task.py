@@ -215,13 +215,14 @@ def failure(error: Exception, task: TrainingTask) -> Ended:
 
     Its traceback is empty for an error of the harness, whose message tells the user what to do.
     """
-    if isinstance(error, HarnessError):
-        return Ended(Outcome.FAILED, {}, reason=str(error))
-    trace = "".join(traceback.format_exception(error))
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
     code = active_code()
-    if code is not None and (place := line_of(error, code.folder)):
-        reason = f"{place}: {reason}"
+    place = line_of(error, code.folder) if code is not None else ""
+    where = f"{place}: " if place else ""
+    if isinstance(error, HarnessError):
+        is_placed = any(problem.where for problem in getattr(error, "problems", ()))
+        return Ended(Outcome.FAILED, {}, reason=f"{'' if is_placed else where}{error}")
+    trace = "".join(traceback.format_exception(error))
+    reason = where + f"{type(error).__name__}: {error}".strip().splitlines()[0]
     if is_out_of_memory(error):
         reason = f"out of memory on {task.device or task.trial.device}: {reason}"
     traceback.clear_frames(error.__traceback__)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 import re
 import shutil
+import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from math import inf, isfinite
 from numbers import Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType, GeneratorType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import torch
@@ -167,22 +168,20 @@ def run_own_loop(
     yield Started(devices.metadata(context.device))
     context.seed_generators(0)
     meter = ResourceMeter(context.device, context.seconds_before)
-    loop = _Loop(context, metric)
-    epoch, values = context.done, context.last_values
-    with closing(loop), policy.training():
+    epoch, values, diverged = context.done, context.last_values, ""
+    with _Loop(context, metric) as loop, policy.training():
         while epoch < trial.epochs:
             meter.start()
             try:
                 measured = loop.next_metrics()
             except Diverged as reason:
-                yield Ended(Outcome.DIVERGED, {}, reason=str(reason))
-                return
+                diverged = str(reason)
+                break
             if measured is None:
                 break
-            values = measured
             policy.evaluation_seconds = meter.lap()
             meter.train_seconds += policy.evaluation_seconds
-            epoch += 1
+            epoch, values = epoch + 1, measured
             memory = meter.memory() if epoch == trial.epochs else {}
             yield Measured(epoch, {**values, **meter.seconds(), **memory}, 0)
             if context.is_resumable:
@@ -190,6 +189,9 @@ def run_own_loop(
             if policy.stop_requested:
                 return
             context.seed_generators(epoch + 1)
+    if diverged:
+        yield Ended(Outcome.DIVERGED, {}, reason=diverged)
+        return
     ended_early = f"ended after {epoch} of {plural(trial.epochs, 'epoch')}"
     yield Ended(Outcome.DONE, values, reason="" if epoch == trial.epochs else ended_early)
 
@@ -210,10 +212,24 @@ class _Loop:
             raise self._wrong(f"returned {_kind_of(returned)}, and not a generator", hint)
         self._iterator = iter(returned)
 
-    def close(self) -> None:
-        """Ends the loop where it stands: its `finally` blocks run."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Ends the loop where it stands: its `finally` blocks run. What they raise counts, unless
+        another error is on its way."""
+        with nullcontext() if kind is None else suppress(Exception):
+            self._close()
+
+    def _close(self) -> None:
         if isinstance(self._iterator, GeneratorType):
-            self._iterator.close()
+            try:
+                with self._no_exit():
+                    self._iterator.close()
+            except RuntimeError as error:
+                if "GeneratorExit" not in str(error):
+                    raise
+                raise self._wrong("yielded once more after it was ended") from error
 
     def next_metrics(self) -> dict[str, float] | None:
         """Returns the metrics of the next epoch; None if the loop has ended.
@@ -282,7 +298,10 @@ class _Loop:
         try:
             yield
         except SystemExit as error:
-            raise self._wrong("called sys.exit", "let it return") from error
+            *_, last = traceback.extract_tb(error.__traceback__)
+            where = f"{Path(last.filename).name}:{last.lineno}"
+            rule = f"training_loop {self._name} called sys.exit"
+            raise InputError(Problem(rule, where, "let it return")) from error
 
 
 _END: Final = object()

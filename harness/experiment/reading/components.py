@@ -81,6 +81,7 @@ def find_component(
         place = (*keys, "name") if isinstance(value, Mapping) else keys
         for problem in error.problems:
             what = problem.what.partition(": ")[2] or problem.what
+            what += f" ({problem.where})" if problem.where else ""
             file.report_text(place, f"{dotted(keys)}: {what}", problem.hint)
         return None
 

@@ -31,6 +31,7 @@ from harness.training.batch_sources import Batch, BatchSource
 from harness.training.checkpoint import Checkpoint, CheckpointPolicy, UnusableCheckpoint
 from harness.training.data import Splits, load_splits
 from harness.training.loop import Diverged
+from harness.training.optimizer import TrialOptimizer, undecayed_names
 from harness.training.resources import ResourceMeter
 from harness.training.setup import initial_model
 
@@ -122,8 +123,9 @@ class OwnLoop(TrialContext):
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         self._require("optimizer")
         self._require("lr")
-        choice = self.trial.optimizer
-        return choice.component.build(choice.options, model.parameters(), self.trial.lr)
+        choice, named = self.trial.optimizer, model.named_parameters()
+        without_decay = undecayed_names(choice, model)
+        return TrialOptimizer(choice, named, self.trial.lr, without_decay).torch
 
     def loss(self) -> LossFunction:
         self._require("loss")

@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.resolution import power_of_two
+from harness.components.base import NONE
 from harness.core.records import Outcome
+from harness.core.text import format_value
 from harness.experiment.trial import (
     COMPONENT_FIELDS,
     MAIN_COMPONENTS,
     MAIN_FIELDS,
+    NO_LR,
     NOT_IN_CONFIG_ID,
     TRIAL_FIELDS,
 )
@@ -27,6 +30,8 @@ STUDY = "study"
 """Label of a search's trials: the study that asked for them, or that they were retrained for."""
 SELF_EXPLANATORY = (*MAIN_COMPONENTS, STUDY, "experiment")
 """Fields whose values need no field name beside them: "adam", but "lr 0.1"."""
+NOT_GIVEN = {"dataset": NONE, "model": NONE, "optimizer": NONE, "lr": format_value(NO_LR)}
+"""What the fields hold that a trial with a training loop does without."""
 VERSION_MARK = " @ "
 """Stands between a data set and the version of its data (see `analysis.versions`)."""
 _NOT_OF_A_CONFIG = {PARAM_TRIAL, PARAM_CONFIG, *NOT_IN_CONFIG_ID}
@@ -130,9 +135,16 @@ def label_configs(trials: pd.DataFrame, fields: Sequence[str]) -> pd.DataFrame:
     configs = trials.drop_duplicates(PARAM_CONFIG).set_index(PARAM_CONFIG)
     names = {name for name in fields if not _is_option(name, fields)} - _NOT_OF_A_CONFIG
     ordered = [name for name in MAIN_FIELDS if name in names] + sorted(names - set(MAIN_FIELDS))
-    return pd.DataFrame(
+    labels = pd.DataFrame(
         {name: component_labels(configs, fields, name) for name in ordered}, index=configs.index
     )
+    has_loop = (
+        configs.reindex(columns=["training_loop"], fill_value=ABSENT)["training_loop"] != ABSENT
+    )
+    for name, absent in NOT_GIVEN.items():
+        if name in labels:
+            labels[name] = labels[name].mask(has_loop & (labels[name] == absent), ABSENT)
+    return labels
 
 
 def _is_option(name: str, fields: Collection[str]) -> bool:
@@ -186,10 +198,12 @@ def learning_rate(labels: Mapping[str, str]) -> float | None:
 
 
 def name_of(labels: Mapping[str, str], fields: Sequence[str]) -> str:
-    """Returns the text of some fields: "digits, mlp", or "lr 0.1"."""
+    """Returns the text of some fields: "digits, mlp", or "lr 0.1". What a training loop does
+    without is left out."""
+    named = [name for name in fields if name not in MAIN_FIELDS or labels[name] != ABSENT]
     return ", ".join(
         labels[name] if _explains_itself(name, labels[name]) else f"{name} {labels[name]}"
-        for name in fields
+        for name in named or fields
     )
 
 

@@ -14,7 +14,7 @@ from harness.analysis.configs import Config, name_of
 from harness.analysis.resolution import DOUBLE, resolution_of
 from harness.core.records import Outcome
 from harness.experiment.trial import TASK_FIELDS
-from harness.store.names import PARAM_CONFIG
+from harness.store.names import ABSENT, PARAM_CONFIG
 
 MOST_CONTENDERS = 12
 """Most contenders of a tournament: tests of all pairs of more would only show chance."""
@@ -136,12 +136,13 @@ def make_tournament(comparison: Comparison) -> Tournament | None:
 
 def varying_task_fields(comparison: Comparison, contend_by: Sequence[str]) -> tuple[str, ...]:
     """Returns the fields that tell tasks apart: those that differ and do not compete. Of results
-    that another program made, it is said which these are."""
+    that another program made, it is said which these are. A training loop that has no model may
+    compete with a model."""
     return tuple(
         name
         for name in (TASK_FIELDS if comparison.external is None else (TASK,))
         if name not in contend_by
-        and len({config.labels.get(name) for config in comparison.configs}) > 1
+        and len({config.labels.get(name) for config in comparison.configs} - {ABSENT}) > 1
     )
 
 

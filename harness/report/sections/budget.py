@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.comparison import Comparison
-from harness.analysis.configs import Config, name_of
+from harness.analysis.configs import Config, learning_rate, name_of
 from harness.analysis.tournament import make_tournament
 from harness.report.blocks import Block, Paragraph, ReportTable, by_task, columns, with_task
 from harness.report.figures import Figure, LineChart, LineSeries, Point
@@ -160,7 +160,7 @@ def _is_default(config: Config) -> bool:
     scheduler, _, options = config.labels.get("scheduler", "").partition("(")
     warmup = re.search(r"warmup_epochs=([^,)]+)", options)
     constant = scheduler == "constant" and (warmup is None or float(warmup[1]) == 0)
-    return constant and float(config.labels["lr"]) == DEFAULT_LR.get(optimizer)
+    return constant and learning_rate(config.labels) == DEFAULT_LR.get(optimizer)
 
 
 def _table(task: str, curves: Sequence[BudgetCurve]) -> ReportTable:

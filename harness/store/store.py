@@ -113,6 +113,10 @@ class Store:
             raise ValueError(f"not a trial's id: {trial_id!r}")
         return ClientReader(self).latest_runs(experiment_id, trial_id).get(trial_id)
 
+    def finished_by_code(self, experiment_id: str) -> dict[str, int]:
+        """Returns how many finished trials have each value of the tag of a user's code."""
+        return self._read(lambda reader: reader.finished_by_code(experiment_id))
+
     def runs(self, experiment_id: str) -> list[StoredRun]:
         """Returns all runs of an experiment that are not deleted, the oldest first."""
         return list(restore(self, self._read(lambda reader: reader.runs(experiment_id))))

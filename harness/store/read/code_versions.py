@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from harness.components.registry import object_name
-from harness.core.records import FINISHED
 from harness.experiment.plan import PlannedTrial
-from harness.store import names
 
 if TYPE_CHECKING:
     from harness.store.store import Store
@@ -22,22 +20,17 @@ def count_runs_of_other_code(
     """Returns how many finished runs of the experiment have a component of a plan's trials, but
     with other code, by the component's name."""
     current: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for codes in {
-        json.dumps(trial.trial.codes()): trial.trial.codes() for trial in planned
-    }.values():
-        for component, code in _components(codes):
+    for text in {json.dumps(trial.trial.codes()) for trial in planned}:
+        for component, code in _components(read_codes(text)):
             current[component].add(code)
     counts: Counter[str] = Counter()
-    for run in store.runs(experiment_id):
-        tags = run.tags
-        if tags.get(names.TAG_OUTCOME) in FINISHED and names.TAG_SUPERSEDED not in tags:
-            counts.update(
-                {
-                    component[1]
-                    for component, code in _components(read_codes(tags.get(names.TAG_CODE, "")))
-                    if component in current and code not in current[component]
-                }
-            )
+    for text, count in store.finished_by_code(experiment_id).items():
+        changed = {
+            component[1]
+            for component, code in _components(read_codes(text))
+            if component in current and code not in current[component]
+        }
+        counts.update(dict.fromkeys(changed, count))
     return dict(sorted(counts.items()))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from harness.core.metrics import BEST, EPOCHS_TO_TARGET, EXAMPLES_TO_TARGET, FINAL, THROUGHPUT
-from harness.core.records import Outcome
+from harness.core.records import FINISHED, Outcome
 from harness.store import names
 from harness.store.retry import with_retries
 
@@ -117,6 +118,17 @@ class ClientReader:
                 # Its process lost the server, or died, before it wrote the params.
                 without_params.append(_summary(run, trial))
         return latest_of_each_trial(without_params) | latest_of_each_trial(complete)
+
+    def finished_by_code(self, experiment_id: str) -> dict[str, int]:
+        """Returns how many finished trials have each value of `names.TAG_CODE`, without superseded
+        runs and those of no user's code."""
+        matches = f"tags.`{names.TAG_KIND}` = '{names.TRIAL}' AND tags.`{names.TAG_CODE}` != ''"
+        counts: Counter[str] = Counter()
+        for run in search_runs(self.store, [experiment_id], matches):
+            tags = run.data.tags
+            if tags.get(names.TAG_OUTCOME) in FINISHED and names.TAG_SUPERSEDED not in tags:
+                counts[tags[names.TAG_CODE]] += 1
+        return counts
 
     def runs(self, experiment_id: str) -> list[StoredRun]:
         """Returns all runs that are not deleted, the oldest first."""

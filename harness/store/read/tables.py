@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.metrics import BEST
+from harness.core.records import FINISHED
 from harness.store import names
 from harness.store.read.runs import (
     SUMMARY_METRICS,
@@ -53,6 +54,11 @@ class TableReader:
         with self._connect() as connection:
             rows = connection.execute(_SUMMARIES, {"experiment": int(experiment_id)}).fetchall()
         return latest_of_each_trial(RunSummary.of(*row) for row in rows)
+
+    def finished_by_code(self, experiment_id: str) -> dict[str, int]:
+        """See `ClientReader`."""
+        with self._connect() as connection:
+            return dict(connection.execute(_BY_CODE, (int(experiment_id),)).fetchall())
 
     def runs(self, experiment_id: str) -> list[StoredRun]:
         """See `ClientReader`."""
@@ -165,6 +171,14 @@ WHERE {_OF_EXPERIMENT} AND NOT m.is_nan AND (
 _TAGS = f"""
 SELECT t.run_uuid, t.key, t.value FROM runs r JOIN tags t ON t.run_uuid = r.run_uuid
 WHERE {_OF_EXPERIMENT} AND ({" OR ".join(f"t.key LIKE '{prefix}%'" for prefix in TAG_PREFIXES)})
+"""  # noqa: S608
+_BY_CODE = f"""
+SELECT code.value, COUNT(*) FROM runs r
+JOIN tags code ON code.run_uuid = r.run_uuid AND code.key = '{names.TAG_CODE}'
+JOIN tags outcome ON outcome.run_uuid = r.run_uuid AND outcome.key = '{names.TAG_OUTCOME}'
+    AND outcome.value IN ({", ".join(f"'{outcome}'" for outcome in sorted(FINISHED))})
+LEFT JOIN tags gone ON gone.run_uuid = r.run_uuid AND gone.key = '{names.TAG_SUPERSEDED}'
+WHERE {_OF_EXPERIMENT} AND gone.key IS NULL GROUP BY code.value
 """  # noqa: S608
 _DIGESTS = f"""
 SELECT DISTINCT r.run_uuid, d.digest FROM runs r

@@ -58,9 +58,12 @@ def require(condition: object, lacks: str) -> None:
 
 
 def inputs(info: DataInfo, examples: int = EXAMPLES, seed: int = 0) -> Tensor:
-    """Returns random inputs [B, *info.shape]."""
+    """Returns random inputs [B, *info.shape]: floats, or token numbers."""
     import torch
 
+    if info.tokens:
+        shape = (examples, *info.shape)
+        return torch.randint(info.tokens, shape, generator=generator(seed))
     return torch.randn(examples, *info.shape, generator=generator(seed))
 
 

@@ -32,7 +32,8 @@ def describes_what_it_loads(case: Case) -> Iterator[str]:
         ready = raw.prepare(inputs) if raw.prepare else inputs.float()
         found, wanted = list(ready.shape[1:]), list(info.shape)
         require(found == wanted, f"an input of {name} has the shape {found}; described: {wanted}")
-        stored = (torch.uint8, torch.float32) if info.is_image else (torch.float32, torch.float64)
+        stored = [torch.uint8, torch.float32] if info.is_image else [torch.float32, torch.float64]
+        stored = [torch.int64] if info.tokens else stored
         require(
             inputs.dtype in stored,
             f"the inputs of {name} are {inputs.dtype}; expected {' or '.join(map(str, stored))}",

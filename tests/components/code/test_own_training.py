@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from textwrap import dedent, indent
 
 import pytest
 
+from harness.check import main as check
 from harness.components import registry
 from harness.components.code.datasets import forget_data
 from harness.core.errors import InputError
@@ -241,6 +243,15 @@ def test_what_does_not_fit_is_told(write: Write, fields: dict[str, str], message
         load(write(**fields))
 
 
+def test_the_contract_holds_for_token_numbers(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, _, rest = CODE.partition("@harness.model\nclass Recurrent")
+    assert rest
+    path = write(head, dataset="words", model="bag")
+    assert check([str(path)]) == 0, capsys.readouterr().out
+
+
 def test_each_seed_has_its_own_validation_examples(write: Write) -> None:
     import torch
 
@@ -249,6 +260,21 @@ def test_each_seed_has_its_own_validation_examples(write: Write) -> None:
     assert len(cut[0].train) == len(cut[1].train) == 28
     assert not torch.equal(cut[0].train.first(28), cut[1].train.first(28))
     assert torch.equal(cut[0].test.first(8), cut[1].test.first(8))
+
+
+@pytest.mark.parametrize("name", ["own-data", "own-parts"])
+def test_the_examples_of_the_documentation_train(write: Write, tmp_path: Path, name: str) -> None:
+    write()
+    text = (Path(__file__).parents[3] / "docs" / "your-own-code.md").read_text()
+    for file, code in re.findall(r"`(\w+\.py)`:\n\n```python\n(.*?)```", text, re.DOTALL):
+        (tmp_path / file).write_text(code)
+    (block,) = re.findall(rf"```yaml\n(name: {name}\n.*?)```", text, re.DOTALL)
+    path = tmp_path / "example.yaml"
+    path.write_text(block)
+    for planned in make_plan(load(path, ["trial.epochs=1"])).trials:
+        *_, ended = records_of(planned.trial)
+        assert isinstance(ended, Ended)
+        assert ended.outcome is Outcome.DONE
 
 
 def test_an_autoencoder_of_own_images_returns_images(write: Write) -> None:

@@ -139,6 +139,12 @@ def test_two_columns_of_one_name_are_refused() -> None:
         results(frame, config=None)
 
 
+def test_columns_may_be_numbered() -> None:
+    frame = runs().rename(columns={"acc": 0, "lr": 1}).set_index("seed", drop=False)
+
+    assert results(frame, metric="0:max", config="1").scalars == ("given/0",)
+
+
 def test_no_rows_are_refused() -> None:
     with pytest.raises(InputError, match="there are no runs"):
         results(runs().iloc[:0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from harness.store.read.external.checks import (
     require_columns,
     require_settings,
 )
-from harness.store.read.external.columns import read_scores, setting_columns
+from harness.store.read.external.columns import Scores, read_scores, setting_columns
 from harness.store.read.external.notes import notes_about
 from harness.store.read.external.roles import ColumnRoles, External, column_roles
 from harness.store.read.results import Results
@@ -60,7 +60,8 @@ def results_of_frame(
     """
     roles = column_roles(by=by, metric=metric, task=task, seed=seed, config=config)
     places = [f"row {label}" for label in frame.index]
-    return results_of_rows(name, frame.reset_index(drop=True), roles, places)
+    rows = frame.reset_index(drop=True).rename(columns=str)
+    return results_of_rows(name, rows, roles, places)
 
 
 def results_of_rows(
@@ -85,22 +86,6 @@ def results_of_rows(
     require_settings(settings, roles, places)
     refuse_respelled(rows, roles)
     refuse_repeated_runs(rows, settings, roles, places)
-    diverged = np.logical_or.reduce([of.diverged for of in scores.values()])
-    outcomes = np.where(scores[roles.metric].missing, Outcome.FAILED, Outcome.DONE)
-    outcomes = np.where(diverged, Outcome.DIVERGED, outcomes)
-    reasons = {
-        Outcome.DIVERGED: f"its {join_with_and(metrics)} is not finite",
-        Outcome.FAILED: f"it has no {roles.metric}",
-        Outcome.DONE: "",
-    }
-    runs = pd.DataFrame(
-        {
-            "run_id": [f"{name}: {place}" for place in places],
-            "run_name": list(places),
-            "outcome": [str(outcome) for outcome in outcomes],
-            "reason": [reasons[outcome] for outcome in outcomes],
-        }
-    )
     scalars = pd.DataFrame({GIVEN + metric: of.values for metric, of in scores.items()})
     external = External(
         by=roles.by,
@@ -109,4 +94,25 @@ def results_of_rows(
         notes=tuple(notes_about(rows, settings, roles, metrics)),
         facts=tuple(facts),
     )
-    return assemble(name, settings, roles, runs, scalars, external)
+    return assemble(name, settings, roles, _run_table(name, scores, places), scalars, external)
+
+
+def _run_table(name: str, scores: Mapping[str, Scores], places: Sequence[str]) -> pd.DataFrame:
+    """Returns how each run ended, and why it has no score. scores: those that choose come first."""
+    metrics = list(scores)
+    diverged = np.logical_or.reduce([of.diverged for of in scores.values()])
+    outcomes = np.where(scores[metrics[0]].missing, Outcome.FAILED, Outcome.DONE)
+    outcomes = np.where(diverged, Outcome.DIVERGED, outcomes)
+    reasons = {
+        Outcome.DIVERGED: f"its {join_with_and(metrics)} is not finite",
+        Outcome.FAILED: f"it has no {metrics[0]}",
+        Outcome.DONE: "",
+    }
+    return pd.DataFrame(
+        {
+            "run_id": [f"{name}: {place}" for place in places],
+            "run_name": list(places),
+            "outcome": [str(outcome) for outcome in outcomes],
+            "reason": [reasons[outcome] for outcome in outcomes],
+        }
+    )

@@ -187,6 +187,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "instance": ({"trial": TRIAL | {"model": nn.ReLU()}}, "trial.model: must be a class"),
     "lambda": ({"trial": TRIAL | {"model": lambda data: None}}, "trial.model: a lambda"),
     "kind": ({"trial": TRIAL | {"model": doubled}}, "trial.model: doubled is declared to be"),
+    "torch kind": ({"trial": TRIAL | {"model": torch.optim.SGD}}, "trial.model: SGD is one of the"),
     "place": ({"trial": TRIAL | {"lr": Net}}, "trial.lr: must be a plain value, given "),
     "option object": (
         {"trial": TRIAL | {"model": {"name": Net, "width": nn.ReLU}}},

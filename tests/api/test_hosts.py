@@ -83,6 +83,31 @@ def test_a_script_needs_no_guard(tmp_path: Path, executor: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", range(2))
+def test_the_examples_of_the_documentation_run(tmp_path: Path, number: int) -> None:
+    page = (REPOSITORY / "docs" / "python.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    (tmp_path / "example.py").write_text(examples[number])
+    assert "n = 2" in run_python(["example.py"], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_data_set_of_the_script_reaches_the_workers(tmp_path: Path) -> None:
+    """The worker knows no file of a class of the script."""
+    blobs = (
+        "import torch\n"
+        "def blobs(n: int = 40):\n"
+        "    targets = torch.arange(n) % 3\n"
+        "    return torch.eye(3)[targets], targets\n"
+    )
+    run = program(executor="process", workers=2)
+    run = run.replace('"dataset": "logic_gate"', '"dataset": blobs')
+    (tmp_path / "script.py").write_text(blobs + run)
+    assert DONE in run_python(["script.py"], tmp_path)
+
+
+@pytest.mark.slow
 def test_workers_that_are_spawned_get_the_classes_too(tmp_path: Path) -> None:
     """On macOS and Windows each worker is a new process."""
     spawn = (

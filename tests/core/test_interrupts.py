@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -89,3 +90,32 @@ def test_a_process_that_stops_itself_ends_the_deferred_block_first(interrupts: I
     os.kill(os.getpid(), signal.SIGINT)  # One Ctrl-C does not cut what is written at the end.
     with pytest.raises(Stopped):
         interrupts.check()
+
+
+def test_a_second_signal_does_not_end_a_process_of_others() -> None:
+    """A notebook's kernel would lose all that its user has in it."""
+    with Interrupts(owns_process=False) as interrupts:
+        for name in ("SIGINT", "SIGTERM"):
+            with pytest.raises(Interrupted, match=name):
+                os.kill(os.getpid(), signal.Signals[name])
+        with pytest.raises(Interrupted):
+            interrupts.check()
+
+
+def test_another_thread_than_the_main_one_handles_no_signals() -> None:
+    def work() -> None:
+        with Interrupts() as interrupts, interrupts.deferred():
+            interrupts.check()
+        done.append(signal.getsignal(signal.SIGINT))
+
+    done: list[object] = []
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [signal.getsignal(signal.SIGINT)]
+
+
+def test_a_notebook_shows_one_line_of_an_interruption() -> None:
+    assert Interrupted("SIGINT")._render_traceback_() == [
+        "interrupted (SIGINT): run the same again to continue"
+    ]

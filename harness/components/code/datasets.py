@@ -29,7 +29,7 @@ from harness.components.base import (
 )
 from harness.components.code.examples import OwnExamples, read_examples, split_parts
 from harness.components.code.signatures import option_values, parameters, read_signature
-from harness.components.code.source import line_of, place_of
+from harness.components.code.source import folder_of, line_of, place_of
 from harness.components.code.targets import OwnTargets, describe_targets
 from harness.components.shared.data_files import missing_file, sha256
 from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions, training_size
@@ -136,7 +136,7 @@ class _Source:
         """Returns the declared files: beside the code, or below the data folder."""
         declared = self.details.get("files") or ()
         named = [declared] if isinstance(declared, (str, Path)) else declared
-        folder = _folder_of(self.target)
+        folder = folder_of(self.target) or Path.cwd()
         found = []
         for file in map(Path, named):
             places = [base / file.expanduser() for base in (folder, root)]
@@ -198,16 +198,9 @@ class _Source:
         except HarnessError:
             raise
         except (Exception, SystemExit) as error:
-            where = line_of(error, _folder_of(self.target)) or place_of(self.target)
+            where = line_of(error, (folder_of(self.target) or Path.cwd())) or place_of(self.target)
             what = f"dataset {self.name}: {type(error).__name__}: {error}"
             raise InputError(Problem(what, where)) from error
-
-
-def _folder_of(target: Any) -> Path:
-    try:
-        return Path(inspect.getfile(inspect.unwrap(target))).resolve().parent
-    except TypeError:  # Of a notebook's cell, for example.
-        return Path.cwd()
 
 
 @contextmanager

@@ -117,6 +117,7 @@ def give(kind: str, target: Any, folder: Path) -> GivenObject:
     declared to be of another kind, cannot be sent to other processes, or is older than its file.
     """
     mark = mark_of(target)
+    _require_kind(kind, target)
     if mark is not None and mark.kind != kind:
         raise InputError(f"{target.__name__} is declared to be one of the {mark.kind}")
     name = mark.name if mark else str(getattr(target, "__name__", LAMBDA))
@@ -137,6 +138,20 @@ def give(kind: str, target: Any, folder: Path) -> GivenObject:
 def _keep(target: Any, given: GivenObject) -> GivenObject:
     _given_here[given] = target
     return given
+
+
+def _require_kind(kind: str, target: Any) -> None:
+    """Raises InputError for a class of torch's that is plainly of another kind."""
+    import torch
+
+    bases = {
+        "optimizers": torch.optim.Optimizer,
+        "datasets": torch.utils.data.Dataset,
+        "schedulers": torch.optim.lr_scheduler.LRScheduler,
+    }
+    for other, base in bases.items():
+        if other != kind and inspect.isclass(target) and issubclass(target, base):
+            raise InputError(f"{target.__name__} is one of the {other}, a torch {base.__name__}")
 
 
 def _reference(place: Place, folder: Path) -> str:

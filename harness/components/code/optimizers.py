@@ -239,7 +239,7 @@ def _explain(error: Exception | None, target: Any) -> str:
         return "it differentiates gradients again, for which training keeps no graph"
     try:
         file = Path(inspect.getfile(inspect.unwrap(target)))
-    except TypeError:
+    except (TypeError, OSError):
         return message
     if error is None or is_installed(file):
         return f"{message}; {GROUPS}, {WRITE}"

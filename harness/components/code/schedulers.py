@@ -21,7 +21,7 @@ from harness.components.code.signatures import (
     parameters,
     read_signature,
 )
-from harness.components.code.source import line_of, place_of
+from harness.components.code.source import folder_of, line_of, place_of
 from harness.core.errors import InputError, Problem
 
 TOTAL: Final = "total"
@@ -146,8 +146,7 @@ def _told(name: str, target: Any) -> Iterator[None]:
         problems = [Problem(f"scheduler {name}: {p.what}", place, p.hint) for p in error.problems]
         raise InputError(problems) from error
     except Exception as error:
-        file = inspect.getsourcefile(target)
-        line = line_of(error, Path(file).parent) if file else ""
+        line = line_of(error, folder_of(target) or Path.cwd())
         what = f"scheduler {name}: {type(error).__name__}: {error}"
         hint = "in the options of a class, $total stands for the length of the run"
         raise InputError(Problem(what, line or place_of(target), hint)) from error

@@ -253,6 +253,17 @@ def line_of(error: BaseException, folder: Path) -> str:
     return ""
 
 
+def folder_of(target: Any) -> Path | None:
+    """Returns the folder of the file that defines a class or a function; None of what a notebook, a
+    shell or the script that runs defines, as a worker process knows no file of it."""
+    if getattr(target, "__module__", "") == "__main__":
+        return None
+    try:
+        return Path(inspect.getfile(inspect.unwrap(target))).resolve().parent
+    except (TypeError, OSError):
+        return None
+
+
 def place_of(target: Any) -> str:
     """Returns where a class or a function is defined, "my_net.py:12"; "" if it is not known."""
     try:

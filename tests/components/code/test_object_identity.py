@@ -22,6 +22,7 @@ import torch
 from harness.components.code.object_identity import object_identity, used_by
 from harness.components.code.objects import give, split_partial
 from harness.components.code.places import find_place, is_importable
+from harness.components.code.source import folder_of
 from harness.core.errors import InputError
 
 NET = '''
@@ -277,6 +278,13 @@ def test_a_class_of_a_functions_body_is_sent_by_its_value() -> None:
 def test_objects_without_names_are_refused(target: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         give("models", split_partial(target)[0], Path.cwd())
+
+
+def test_what_a_notebook_defines_lies_in_no_folder() -> None:
+    for known in (True, False):
+        net = Cells().run(NET, known).namespace["Net"]
+        assert folder_of(net) is None
+    assert folder_of(Cells) == Path(__file__).parent
 
 
 def test_what_cannot_be_sent_is_told() -> None:

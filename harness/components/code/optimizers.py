@@ -162,7 +162,7 @@ def _options(
                 hint = did_you_mean(extra, [*type(options).model_fields])
                 raise ValueError(f"{name} does not read an option {extra!r}; {hint}")
         if problem := observe(options).problem:
-            raise ValueError(problem)
+            raise ValueError(f"{name}: {problem}")
         return options
 
     decays = "weight_decay" in signature.options.model_fields
@@ -204,7 +204,7 @@ def _observe(build: OptimizerBuilder, options: Options, target: Any) -> Behaviou
                 first = first or error
             finally:
                 set_host_random_states(drawn)
-    return Behaviour(problem=_explain(first, target))
+    return Behaviour(problem=_explain(first, target, options))
 
 
 def _train(build: OptimizerBuilder, options: Options, needs_closure: bool) -> bool:
@@ -232,8 +232,9 @@ def _train(build: OptimizerBuilder, options: Options, needs_closure: bool) -> bo
     return not torch.equal(before[0], torch.get_rng_state()) or before[1] != host_random_states()
 
 
-def _explain(error: Exception | None, target: Any) -> str:
-    """Returns why an optimizer does not work, with the line of a user's own file."""
+def _explain(error: Exception | None, target: Any, options: Options) -> str:
+    """Returns why an optimizer does not work, with the line of a user's own file. A class of a
+    package that fails with its own defaults may want parameter groups."""
     message = str(error).strip().partition("\n")[0] or type(error).__name__
     if SECOND_ORDER in message:
         return "it differentiates gradients again, for which training keeps no graph"
@@ -242,6 +243,6 @@ def _explain(error: Exception | None, target: Any) -> str:
     except (TypeError, OSError):
         return message
     if error is None or is_installed(file):
-        return f"{message}; {GROUPS}, {WRITE}"
+        return message if options.model_fields_set else f"{message}; {GROUPS}, {WRITE}"
     place = line_of(error, file.parent)
     return f"{message} ({place})" if place else message

@@ -13,6 +13,7 @@ import typing
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
@@ -30,6 +31,8 @@ PLACEHOLDER_PATTERN: Final = rf"^\$({'|'.join(PLACEHOLDERS)})$"
 LISTS: Final = Field(strict=False)
 """A tuple that takes a list: files have no tuples."""
 PLAIN: Final = (bool, int, float, str, type(None))
+UNWRITTEN: Final = "null stands for a default that files and ids cannot hold, as infinity"
+"""Marks an option that is passed on only where it is not null."""
 RESERVED: Final = "name"
 """A component's own name stands under this key, beside its options."""
 
@@ -99,7 +102,11 @@ def parameters(of: Callable[..., Any], name: str) -> Mapping[str, inspect.Parame
 
 def option_values(options: Options) -> dict[str, Any]:
     """Returns the values of options by name, those of no declared name included."""
-    declared = {name: getattr(options, name) for name in type(options).model_fields}
+    declared = {
+        name: getattr(options, name)
+        for name, field in type(options).model_fields.items()
+        if getattr(options, name) is not None or UNWRITTEN not in field.metadata
+    }
     return declared | (options.model_extra or {})
 
 
@@ -153,6 +160,9 @@ def _field(
         placeholder = Annotated[str, StringConstraints(pattern=pattern)]
         annotation = Union[annotation, placeholder]  # noqa: UP007 - built at run time
     default = ... if parameter.default is parameter.empty else parameter.default
+    if isinstance(default, float) and not isfinite(default):
+        absent: Any = Field(None, description=description)
+        return Annotated[annotation | None, UNWRITTEN], absent
     return annotation, Field(default, description=description)
 
 

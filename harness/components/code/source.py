@@ -27,7 +27,7 @@ from harness.components.code.identity import (
     is_installed,
     package_sources,
 )
-from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.errors import InputError, Problem, closest, did_you_mean
 
 if TYPE_CHECKING:
     from harness.components.code.objects import GivenObject
@@ -127,7 +127,11 @@ def find_object(folder: Path, reference: str) -> Any:
     for part in name.split("."):
         if not hasattr(value, part):
             public = [known for known in vars(value) if not known.startswith("_")]
-            hint = did_you_mean(part, public) if len(public) <= MAX_NAMES else ""
+            near = closest(part, public)
+            if len(public) <= MAX_NAMES:
+                hint = did_you_mean(part, public)
+            else:
+                hint = f"did you mean {near!r}?" if near else ""
             raise InputError(Problem(f"{entry} has no {name!r}", hint=hint))
         value = getattr(value, part)
     return value

@@ -27,7 +27,7 @@ $(READY): pyproject.toml requirements.lock
 	@touch $@
 
 install-extras: $(READY) ## also install Ray and PostgreSQL's driver
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,ray,postgres]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,ray,postgres,optimizers]'
 
 sweep: $(READY) ## run EXPERIMENT (default: digits) and compare its trials
 	@$(BIN)/python -m harness.sweep $(EXPERIMENT) $(ARGS)

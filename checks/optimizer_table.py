@@ -38,7 +38,8 @@ grid:
 CUTS: Final = ((1, 3), (2, 0))
 """Where training stops: inside the second epoch of three, and after it."""
 NAME: Final = re.compile(rf"^.*{PACKAGE}:\w+:? ")
-HINT: Final = re.compile(r"; if it wants parameter groups.*$")
+HINT: Final = re.compile(r"(; if it wants parameter groups|: write a function around it).*$")
+REQUIRED: Final = re.compile(r"^trial\.optimizer\.(\w+): is required$")
 BLOCK: Final = re.compile(r"(<!-- optimizers -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -64,7 +65,8 @@ def outcome(name: str) -> tuple[str, str]:
         try:
             trials = [planned.trial for planned in make_plan(load(file), data_root()).trials]
         except InputError as error:
-            return HINT.sub("", NAME.sub("", error.problems[0].what)), ""
+            reason = HINT.sub("", NAME.sub("", error.problems[0].what))
+            return REQUIRED.sub(r"needs \1", reason), ""
     choice = trials[0].optimizer
     stacks = choice.component.one_by_one(choice.options)
     try:

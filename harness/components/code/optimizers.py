@@ -54,6 +54,8 @@ WRITE: Final = (
 STEPS: Final = 2
 SECOND_ORDER: Final = "does not require grad"
 """Part of torch's message where an optimizer differentiates a gradient again."""
+NO_GROUPS: Final = "Tensor.__contains__"
+"""Part of torch's message where an optimizer looks a key up in what it takes for a group."""
 GROUPS: Final = "if it wants parameter groups of its own"
 
 
@@ -111,9 +113,8 @@ def _check_parameters(name: str, target: Any) -> None:
         or parameter.kind is parameter.VAR_POSITIONAL
         for parameter in taken.values()
     ):
-        needed = [
-            p.name for p in taken.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD
-        ]
+        wanted = [p for p in taken.values() if p.default is p.empty and p.name not in FILLED]
+        needed = [p.name for p in wanted if p.kind is not p.VAR_KEYWORD]
         names = f"needs {', '.join(needed)}, and " if needed else ""
         wrong = f"{name} {names}takes no `params` or `named_parameters` to update"
         raise InputError(Problem(wrong, where=place_of(target), hint=WRITE))
@@ -238,6 +239,8 @@ def _explain(error: Exception | None, target: Any, options: Options) -> str:
     message = str(error).strip().partition("\n")[0] or type(error).__name__
     if SECOND_ORDER in message:
         return "it differentiates gradients again, for which training keeps no graph"
+    if NO_GROUPS in message:
+        return f"it wants parameter groups of its own: {WRITE}"
     try:
         file = Path(inspect.getfile(inspect.unwrap(target)))
     except (TypeError, OSError):

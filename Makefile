@@ -26,8 +26,8 @@ $(READY): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
 	@touch $@
 
-install-extras: $(READY) ## also install Ray and PostgreSQL's driver
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,ray,postgres,optimizers]'
+install-extras: $(READY) ## also install Ray, PostgreSQL's driver, Lightning and optimizers
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev,lightning,ray,postgres,optimizers]'
 
 sweep: $(READY) ## run EXPERIMENT (default: digits) and compare its trials
 	@$(BIN)/python -m harness.sweep $(EXPERIMENT) $(ARGS)

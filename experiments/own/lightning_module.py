@@ -54,14 +54,15 @@ def classifier(trial: harness.TrialContext, hidden: int = 64):
         accelerator=trial.device.type,
         devices=1,
         logger=False,
+        num_sanity_val_steps=0,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    done = trial.resume()
-    for epoch in range(done + 1, trial.epochs + 1):
+    for epoch in range(trial.resume() + 1, trial.epochs + 1):
         trainer.fit_loop.max_epochs = epoch
-        checkpoint = trial.folder / f"{done}.ckpt" if epoch == done + 1 and done else None
-        trainer.fit(module, *loaders, ckpt_path=checkpoint)
+        # A call of fit makes new optimizers: the checkpoint has the state of those before.
+        before = trial.folder / f"{epoch - 1}.ckpt"
+        trainer.fit(module, *loaders, ckpt_path=before if before.exists() else None)
         trainer.save_checkpoint(trial.folder / f"{epoch}.ckpt")
         yield trainer.callback_metrics

@@ -14,6 +14,7 @@ from harness.core.metrics import BEST, BEST_EPOCH, FINAL
 from harness.core.records import Outcome
 from harness.core.text import format_score
 from harness.store.names import (
+    ABSENT,
     PARAM_TRIAL,
     TAG_ARTIFACTS,
     TAG_CODE,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from harness.training.evaluation import ModelOutputs
     from harness.training.setup import TrainingSetup
 
+OWN_MODEL = "a training loop of the user's own keeps its model to itself"
 MAX_LISTED = 8
 """How many runs an error lists."""
 
@@ -92,6 +94,8 @@ class TrainedRun:
         weights = fetch_weights(store, self.run_id)
         if weights is None:
             problem = f"run {self.run_id} ({self.name}) has no weights stored"
+            if "training_loop" in self.resolved:
+                problem += f": {OWN_MODEL}"
             hint = _list_with_weights(read_results(store, self.experiment))
             raise InputError(Problem(problem, hint=hint))
         return weights
@@ -169,6 +173,8 @@ def _with_weights(results: Results) -> Any:
 
 def _list_with_weights(results: Results) -> str:
     trials = _with_weights(results)
+    if trials.empty and (results.trials["training_loop"] != ABSENT).all():
+        return OWN_MODEL
     if trials.empty:
         settings = "`artifacts: best` or `all` in its file"
         return f"none of the experiment has; set {settings} and run the sweep again with --rerun"

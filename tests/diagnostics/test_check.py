@@ -39,10 +39,10 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     def ran(code: str, grid: str = "", command: str = "check own.yaml") -> tuple[int, str]:
         (tmp_path / "own_parts.py").write_text(HEAD + dedent(code))
         others = ["model: [mlp]", "optimizer: [sgd]"]
-        axes = [grid, *(axis for axis in others if not grid.startswith(axis[:5]))]
+        others += ["dataset: [iris]"]
+        axes = [grid, *(axis for axis in others if axis[:5] not in grid)]
         (tmp_path / "own.yaml").write_text(
-            "code: own_parts.py\ntrial: {dataset: iris, lr: 0.1}\n"
-            f"grid: {{{', '.join(filter(None, axes))}}}\n"
+            f"code: own_parts.py\ntrial: {{lr: 0.1}}\ngrid: {{{', '.join(filter(None, axes))}}}\n"
         )
         done = __main__.main(command.split())
         output, error = capsys.readouterr()
@@ -163,7 +163,20 @@ STEPS = {
         "(losses, outputs)",
     ),
 }
+SCHEDULERS = {
+    "built again, it gives other rates": "lr * random.random()",
+    "its rate at t = 2 is -0.1": "lr - 0.1 * t",
+    "(own_parts.py:": "lr / (t - 1)",
+}
 LACKING = [
+    *(
+        (
+            "scheduler: [rates]",
+            what,
+            f"@harness.scheduler\ndef rates(lr, t):\n    return {value}\n",
+        )
+        for what, value in SCHEDULERS.items()
+    ),
     *(
         ("training_step: [step]", what, STEP.replace("BODY", body).replace("RESULT", result))
         for what, (body, result) in STEPS.items()
@@ -248,6 +261,39 @@ def test_a_training_step_that_lacks_nothing(run: Run) -> None:
             "training_step step of mlp on iris: 4 checks ok",
             "training_step step(noise=0.5) of mlp on iris: 4 checks ok",
             "2 components checked: nothing is lacking",
+        ],
+    )
+
+
+def test_data_sets_of_ones_own(run: Run) -> None:
+    code = """
+    @harness.dataset(class_names=["low", "high"])
+    def words(n: int = 40):
+        x = torch.randint(0, 9, (n, 5), generator=torch.Generator().manual_seed(0))
+        return x, (x[:, 0] > 4).long()
+
+    @harness.dataset(class_names=["low", "middle", "high"])
+    def numbers(n: int = 40):
+        x = torch.randn(n, 5, generator=torch.Generator().manual_seed(0))
+        return x, (x[:, 0] > 0).long()
+
+    @harness.model
+    class Counts(nn.Module):
+        def __init__(self, data: harness.DataInfo):
+            super().__init__()
+            self.words = nn.EmbeddingBag(data.tokens, data.outputs)
+        def forward(self, x):
+            return self.words(x)
+    """
+    done, output = run(code, "dataset: [words], model: [counts]")
+    assert (done, output.splitlines()) == (
+        0,
+        [
+            "model counts on words: 8 checks ok",
+            "dataset words: 3 checks ok",
+            "dataset numbers: 3 checks ok",
+            "  note: no training example has the class high",
+            "3 components checked: nothing is lacking",
         ],
     )
 

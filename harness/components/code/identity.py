@@ -209,8 +209,11 @@ def is_installed(path: Path) -> bool:
 
 def _installed_package(module: str) -> set[str]:
     """Returns the installed packages that provide a module, each as "name==version"."""
+    package = PACKAGE_OF.get(module, module)
+    if _normal(package) in REQUIRED:
+        return set()  # To read the metadata of torch takes 10 ms, each time.
     try:  # Most packages have the name of their module; to search all takes a second.
-        found = {PACKAGE_OF.get(module, module): metadata.version(PACKAGE_OF.get(module, module))}
+        found = {package: metadata.version(package)}
     except metadata.PackageNotFoundError:
         found = {name: metadata.version(name) for name in _distributions().get(module, ())}
     return {

@@ -48,6 +48,7 @@ class Experiment:
             and functions are components. They are run.
         skip: combinations to leave out: `{"when": {…}, "because": "…"}`.
         metric: what trials are selected on; by default that of the data set's task.
+        direction: "max" or "min", where only a training loop knows the metric.
         target: the value of the metric that time-to-target measures the way to.
         search: how `search` searches hyper-parameters.
         expect: published figures, which reports check.
@@ -68,6 +69,7 @@ class Experiment:
         code: str | Sequence[str] | None = None,
         skip: Sequence[Mapping[str, Any]] | None = None,
         metric: str | None = None,
+        direction: Literal["max", "min"] | None = None,
         target: float | None = None,
         search: Mapping[str, Any] | None = None,
         expect: Sequence[Mapping[str, Any]] | None = None,
@@ -82,6 +84,7 @@ class Experiment:
             "grid": grid,
             "skip": skip,
             "metric": metric,
+            "direction": direction,
             "target": target,
             "search": search,
             "expect": expect,

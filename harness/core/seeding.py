@@ -25,7 +25,8 @@ SEEDING_RULE: Final = (
     "drawn from only where split_seed is null, is scikit-learn's random_state, "
     "the remainder by 2**32; a trial trained in a stack has a dropout stream for each layer, "
     "dropout/<epoch>/<layer>, and for each use inside a module that is one layer, "
-    "dropout/<epoch>/<layer>.<use>"
+    "dropout/<epoch>/<layer>.<use>; a training loop of the user's own draws from loop/<epoch>, and "
+    "from loop/0 before the first epoch"
 )
 """How the streams are derived, as the store records it with each run."""
 

@@ -102,6 +102,11 @@ def test_code_is_a_part_of_its_id_and_a_trial_without_one_keeps_its_own(
             "trial: {training_loop: loop}\nmetric: val/reward\ndirection: up",
             "x.yaml:4: direction: must be one of 'max' or 'min'",
         ),
+        (
+            "trial: {training_loop: loop}\nsearch: {space: {training_loop.latent: [1, 2]}, "
+            "also: [parameters]}\n" + GIVEN,
+            "a training loop's parameters are not known",
+        ),
         ("trial: {training_loop: lop}\n" + GIVEN, "did you mean 'loop'?"),
         ("trial: {training_loop: {name: loop, latnt: 3}}\n" + GIVEN, "did you mean 'latent'?"),
         ("trial: {training_loop: loop, model: mlp}\n" + GIVEN, "model: is built for a data set"),

@@ -15,6 +15,7 @@ from harness.components.base import Options
 from harness.core.errors import closest, did_you_mean
 from harness.experiment.experiment import (
     COSTS,
+    PARAMETERS,
     Dimension,
     KnownPoint,
     Method,
@@ -203,6 +204,8 @@ class _SearchBlock:
             keys: Keys = ("also", position)
             if name in {objective.metric for objective in objectives}:
                 self.report(keys, f"{name!r} is an objective already")
+            elif name == PARAMETERS and self.read.has_loops:
+                self.report(keys, "a training loop's parameters are not known", "leave it out")
             elif name in COSTS:
                 objectives.append(Objective(name, "min"))
             elif not re.fullmatch(SELECTION_PATTERN, name):

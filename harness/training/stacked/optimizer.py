@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from harness.training.optimizer import TrialOptimizer, undecayed_names
 from harness.training.stacked.network import StackedNetwork
 from harness.training.stacked.update_rules import UpdateRule, update_rule_for
 
+PROBE_LR: Final = 0.123456789
+"""A rate that no optimizer has by itself: one that has another does not take the trial's."""
 Coefficients = tuple[Tensor, ...]
 """What one update needs beside the gradient: for each range of trials a table [C, trials, 1] of the
 C coefficients of its update rule, on the device. For trials with optimizers of their own the table
@@ -299,8 +301,10 @@ def _build_each(trials: Sequence[Trial], model: nn.Module) -> dict[Choice[Optimi
     """Builds each distinct optimizer on a model; the learning rate is set at each step."""
     built = {}
     for choice in dict.fromkeys(trial.optimizer for trial in trials):
-        optimizer = choice.component.build(choice.options, model.named_parameters(), 1.0)
-        rule, without_decay = update_rule_for(optimizer), undecayed_names(choice, model)
+        optimizer = choice.component.build(choice.options, model.named_parameters(), PROBE_LR)
+        takes_lr = optimizer.param_groups[0].get("lr") == PROBE_LR
+        rule = update_rule_for(optimizer) if takes_lr else None
+        without_decay = undecayed_names(choice, model)
         key = _RuleKey(None) if rule is None else _RuleKey(rule, without_decay)
         built[choice] = _Built(key, optimizer.param_groups[0], without_decay)
     return built

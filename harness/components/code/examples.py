@@ -133,11 +133,12 @@ def _from_items(given: Any, size: int) -> OwnExamples:
     for number in range(size):
         inputs, target = _example(given, number)
         _check_alike("input", first, inputs, number)
-        _check_values(inputs.unsqueeze(0), number)
-        tokens = max(tokens, _tokens(inputs))
-        _update(checksum, inputs)
         if kept is not None:
             kept[number] = inputs
+        else:
+            _check_values(inputs.unsqueeze(0), number)
+            tokens = max(tokens, _tokens(inputs))
+            _update(checksum, inputs)
         if (target is None) != (wanted is None):
             raise InputError(Problem(f"example {number} has no target", hint=PAIR))
         if target is not None and wanted is not None and targets is not None:
@@ -145,10 +146,12 @@ def _from_items(given: Any, size: int) -> OwnExamples:
                 targets = targets.to(target.dtype)
                 wanted = wanted.to(target.dtype)
             _check_alike("target", wanted, target, number)
-            _update(checksum, target)
             targets[number] = target
-    inputs_of_all = kept if kept is not None else LazyExamples(given)
-    return OwnExamples(inputs_of_all, targets, checksum.hexdigest(), tokens)
+    if kept is not None:
+        return _from_arrays(kept, targets)
+    if targets is not None:
+        _update(checksum, targets)
+    return OwnExamples(LazyExamples(given), targets, checksum.hexdigest(), tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,6 +185,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "field": ({"trial": TRIAL | {"optimiser": "sgd"}}, "trial.optimiser: unknown field"),
     "twice": ({"grid": {"lr": [0.1]}}, "grid.lr: is set in trial too (trial.lr)"),
     "instance": ({"trial": TRIAL | {"model": nn.ReLU()}}, "trial.model: must be a class"),
+    "layers": (
+        {"trial": TRIAL | {"model": nn.Sequential(nn.ReLU())}},
+        "trial.model: must be a class",
+    ),
+    "arrays": (
+        {"trial": TRIAL | {"dataset": (np.zeros((9, 9)), 3)}},
+        "trial.dataset[0]: must be a",
+    ),
+    "table": ({"trial": TRIAL | {"dataset": pd.DataFrame({"a": [1]})}}, "trial.dataset: must be a"),
     "lambda": ({"trial": TRIAL | {"model": lambda data: None}}, "trial.model: a lambda"),
     "kind": ({"trial": TRIAL | {"model": doubled}}, "trial.model: doubled is declared to be"),
     "torch kind": ({"trial": TRIAL | {"model": torch.optim.SGD}}, "trial.model: SGD is one of the"),
@@ -217,6 +226,15 @@ def test_two_components_of_one_name_are_refused() -> None:
 
     with pytest.raises(harness.InputError, match="another model is called 'mlp'"):
         planned(trial=TRIAL | {"model": mlp})
+
+
+def test_a_file_is_loaded_with_overrides(folder: Path) -> None:
+    file = folder / "mine.yaml"
+    file.write_text(yaml.safe_dump({"trial": TRIAL}))
+    assert repr(harness.load(file, ["seed=[0,1]"])) == "<Experiment 'mine': 2 combinations>"
+    file.write_text(yaml.safe_dump({"trial": TRIAL | {"lr": "high"}}))
+    with pytest.raises(harness.InputError, match=r"mine\.yaml:\d+: trial\.lr: must be a number"):
+        harness.load(file)
 
 
 def test_experiment_has_the_fields_of_a_file() -> None:

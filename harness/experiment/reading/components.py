@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 from pydantic import ValidationError
 
 from harness.components.base import Component, DataInfo, Loss, Metric, Model
-from harness.components.registry import SINGULAR, components, find, refer
+from harness.components.registry import SINGULAR, components, find, named_components, refer
 from harness.core.errors import InputError, did_you_mean
 from harness.core.metrics import Direction
 from harness.experiment.fields import (
@@ -224,7 +224,7 @@ class Selection:
 
 
 def _all_metrics() -> Mapping[str, Metric]:
-    return cast("Mapping[str, Metric]", components("metrics"))
+    return cast("Mapping[str, Metric]", named_components("metrics"))
 
 
 def _fits(metric: Metric, info: DataInfo) -> bool:

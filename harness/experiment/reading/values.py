@@ -6,10 +6,10 @@ and numpy's numbers are numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -24,7 +24,9 @@ from harness.experiment.reading.yaml import Keys
 
 KINDS: Mapping[str, str] = {**COMPONENT_KINDS, "metrics": "metrics"}
 """The kind of component that each trial field names."""
-NAME = "name"
+NAME: Final = "name"
+LISTS: Final = (Sequence, Set, Iterator)
+"""What is read as a list. Models and data sets can be iterated over too."""
 
 
 def read_values(values: Mapping[str, Any]) -> ExperimentFile:
@@ -62,9 +64,9 @@ class _Reader:
             return self.mapping(value, keys)
         if isinstance(value, Path):
             return str(value)
-        if hasattr(value, "tolist"):  # Arrays, series and numbers of numpy and pandas.
+        if hasattr(value, "tolist") and value.ndim <= 1:  # Numbers of numpy, pandas and torch.
             value = value.tolist()
-        if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        if isinstance(value, LISTS) and not isinstance(value, (str, bytes)):
             return [self.read(item, (*keys, place)) for place, item in enumerate(value)]
         if value is None or isinstance(value, (bool, int, float, str)):
             return value

@@ -377,6 +377,7 @@ class Model(Component):
     channels_last: True if it trains faster on a CPU in torch's `channels_last` memory format. Its
         modules then must not call `view` on such tensors.
     takes_tokens: whether its inputs may be token numbers.
+    place: where it is defined, "my_net.py:12"; "" for a model of the harness.
     """
 
     kind = "models"
@@ -385,6 +386,7 @@ class Model(Component):
     fingerprint: Callable[[Any], str] = lambda _options: ""
     channels_last: bool = False
     takes_tokens: bool = False
+    place: str = ""
 
 
 def _in_one_order(kinds: tuple[str, ...]) -> tuple[str, ...]:

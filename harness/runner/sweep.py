@@ -78,6 +78,11 @@ def sweep(
     session.write_outbox()
     latest = session.latest_runs()
     todo, stored = _to_train(plan, latest, arguments)
+    if todo and plan.experiment.source.identities:
+        from harness.training.model_check import require_models
+
+        activate(plan.experiment.code)
+        require_models((planned.trial for planned in todo), data_root())
     session.say(session.describe_code())
     session.say(_announcement(plan, todo, stored))
     failed = stored.get(Outcome.FAILED, 0)

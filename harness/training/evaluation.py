@@ -14,6 +14,7 @@ from torch.optim.swa_utils import update_bn
 from harness.components.base import Metric
 from harness.core.seeding import generator, stream_seed
 from harness.training.batch_sources import BatchSource
+from harness.training.model_check import require_outputs
 from harness.training.setup import TrainingContext, TrainingSetup
 
 BATCH_NORM: Final = nn.modules.batchnorm._BatchNorm
@@ -59,7 +60,9 @@ def evaluate(setup: TrainingSetup, source: BatchSource) -> ModelOutputs:
     setup.model.eval()
     with torch.inference_mode():
         for inputs, targets in source.batches(setup.trial.eval_batch_size):
-            logits = setup.model(inputs).float()
+            returned = setup.model(inputs)
+            require_outputs(setup.trial.model, returned, len(inputs), setup.wanted_outputs)
+            logits = returned.float()
             batches.append(ModelOutputs(logits, setup.loss(logits, targets), targets))
     setup.model.train()
     return predictions(batches, setup)

@@ -31,6 +31,7 @@ from harness.training.evaluation import (
     predictions,
 )
 from harness.training.learning_rate import LearningRate
+from harness.training.model_check import require_outputs
 from harness.training.own_step import STREAM, step_generator
 from harness.training.resources import ResourceMeter
 from harness.training.setup import STORED_INPUTS, TrainingContext, TrainingSetup
@@ -203,6 +204,7 @@ def _batch_losses(
         return logits, losses.float()
     with setup.autocast:
         logits = setup.model(batch.inputs)
+    require_outputs(setup.trial.model, logits, len(batch.inputs), setup.wanted_outputs)
     return logits, setup.loss(logits.float(), batch.targets)
 
 

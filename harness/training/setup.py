@@ -19,6 +19,7 @@ from harness.experiment.trial import NO_FINGERPRINT, Fingerprint, Trial
 from harness.training import device as devices
 from harness.training.data import Splits, load_splits
 from harness.training.learning_rate import LearningRate
+from harness.training.model_check import wanted_outputs
 from harness.training.optimizer import TrialOptimizer, undecayed_names
 from harness.training.own_step import OwnStep
 from harness.training.planned_files import load_planned
@@ -30,12 +31,12 @@ STORED_INPUTS = 64
 class TrainingContext(ABC):
     """What a single trial and a stack of trials need alike.
 
-    trial: the first of a stack. own_step: a training step of the user's own, or None. metrics:
-    computed at each evaluation. all_metrics: every registered metric that is defined for this data,
-    computed at the end. autocast: the context for forward passes in training, at the trial's
-    precision; it can be entered again. examples: the size of each split. parameter_count: of one
-    trial's model. stored_outputs: how many of the test outputs are stored; None for all. Those of
-    an autoencoder are as many values as the data.
+    trial: the first of a stack. own_step: a training step of the user's own, or None.
+    wanted_outputs: see `model_check`. metrics: computed at each evaluation. all_metrics: every
+    registered metric that is defined for this data, computed at the end. autocast: the context for
+    forward passes in training, at the trial's precision; it can be entered again. examples: the
+    size of each split. parameter_count: of one trial's model. stored_outputs: how many of the test
+    outputs are stored; None for all. Those of an autoencoder are as many values as the data.
 
     checkpoint_format: raised when older checkpoints can no longer be read. examples_dim: the
     dimension of a batch's outputs that counts examples.
@@ -52,6 +53,7 @@ class TrainingContext(ABC):
         self.device = device
         self.parameter_count = sum(p.numel() for p in model.parameters())
         self.loss: LossFunction = trial.loss.component.build(trial.loss.options)
+        self.wanted_outputs = wanted_outputs(trial, data.info)
         self.own_step = OwnStep.of(trial, data.info)
         self.metrics = {name: cast("Metric", find("metrics", name)) for name in trial.metrics}
         self.all_metrics = _applicable_metrics(data)

@@ -115,8 +115,8 @@ def _model(name: str, target: Any, details: Mapping[str, Any]) -> Model:
             raise InputError(Problem(wrong, where=place_of(target)))
         return module
 
-    own = {"takes_tokens": True, **_common(name, target, signature.options)}
-    return Model(build=build, **own, **details)
+    own: dict[str, Any] = {"takes_tokens": True, "place": place_of(target)}
+    return Model(build=build, **_common(name, target, signature.options), **own | dict(details))
 
 
 def _optimizer(name: str, target: Any, details: Mapping[str, Any]) -> Optimizer:

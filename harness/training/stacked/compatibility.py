@@ -79,17 +79,24 @@ def model_refusal(choice: Choice[Model], info: DataInfo, outputs: int) -> str | 
 
 
 def verify(
-    network: StackedNetwork, models: Sequence[nn.Module], x: Tensor, shared: SharedInputs
+    network: StackedNetwork,
+    models: Sequence[nn.Module],
+    x: Tensor,
+    shared: SharedInputs,
+    in_training: bool = True,
 ) -> None:
     """Compares a stack's outputs, and its buffers after a training batch, with those of its models.
 
     models: those of the network, in its order. x: [S, B, …], a few examples. Dropout is left out,
-    so that nothing is drawn. Raises Unstackable if they differ.
+    so that nothing is drawn. in_training: whether the models train by what they return. Raises
+    Unstackable if they differ.
     """
     inputs = list(shared.expand(x).cpu())
     evaluated = [_logits_in_evaluation(m, own) for m, own in zip(models, inputs, strict=True)]
     first = {id(model): i for i, model in reversed(list(enumerate(models)))}
-    chosen = sorted(first.values())[:TRAINED_MODELS] if network.is_verified_in_training else []
+    chosen = sorted(first.values())[:TRAINED_MODELS]
+    if not (in_training and network.is_verified_in_training):
+        chosen = []
     # The models run before the stack: a tensor that vmap leaves in a module is invalid afterwards.
     trained = {i: _training_results(models[i], inputs[i]) for i in chosen}
     with explain_errors():
@@ -134,8 +141,10 @@ def _logits_in_evaluation(model: nn.Module, x: Tensor) -> Tensor:
     """Returns a model's logits in evaluation mode; leaves it in training mode."""
     model.eval()
     with torch.no_grad():
-        logits: Tensor = model(x)
+        logits: object = model(x)
     model.train()
+    if not isinstance(logits, Tensor):
+        raise Unstackable(f"it returns a {type(logits).__name__}, and not a tensor")
     return logits
 
 

@@ -193,7 +193,7 @@ class Stack(TrainingContext):
         test = self.data.evaluated["test"]
         batch = Batch(*next(test.in_order(VERIFIED_EXAMPLES)))
         shared = test.shared_inputs(self.seed_indices)
-        verify(self.network, by_trial, batch.inputs, shared)
+        verify(self.network, by_trial, batch.inputs, shared, in_training=self.own_step is None)
         self.stacked_step: StackedStep | None = None
         if self.own_step is not None:
             self.stacked_step = StackedStep(self.own_step, self._model, device)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from harness.components.base import Horizon, LossFunction, Metric, Task
+from harness.components.base import DataInfo, Horizon, LossFunction, Metric, Task
 from harness.components.registry import find, named_components
 from harness.core.errors import InputError
 from harness.core.seeding import stream_seed
@@ -154,10 +154,22 @@ def initial_model(trial: Trial, data: Splits, checksum: str = "") -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(trial.seed, "init"))
             outputs = trial.loss.component.outputs(data.info)
-            return model.build(options, data.info, outputs)
+            built = model.build(options, data.info, outputs)
+            if any(map(nn.parameter.is_lazy, built.parameters())):
+                _initialise_lazy(built, data.info)
+            return built
 
     name = f"model {trial.model.name}"
     return load_planned(name, checksum, lambda: model.fingerprint(options), build)
+
+
+def _initialise_lazy(model: nn.Module, info: DataInfo) -> None:
+    """Gives the layers of torch's lazy modules their shapes and weights, by two examples of
+    zeros."""
+    dtype = torch.int64 if info.tokens else torch.float32
+    with torch.no_grad():
+        model.eval()(torch.zeros(2, *info.shape, dtype=dtype))
+    model.train()
 
 
 def _applicable_metrics(data: Splits) -> dict[str, Metric]:

@@ -23,12 +23,14 @@ from harness.components.code.adapters import make_component
 from harness.components.code.datasets import forget_data
 from harness.components.code.objects import GivenObject
 from harness.components.code.source import (
+    MARK,
     UserCode,
     declared,
     entry_of,
     find_object,
     identity_of,
     is_file,
+    place_of,
 )
 from harness.core.errors import HarnessError, InputError, Problem, did_you_mean
 
@@ -122,7 +124,7 @@ def components(kind: str) -> Mapping[str, Component]:
             if mark.kind == kind:
                 details = dict(mark.details)
                 component = make_component(kind, mark.name, target, identity, details)
-                _register(registered, component, entry)
+                _register(registered, component, place_of(target))
     return dict(sorted(registered.items()))
 
 
@@ -140,7 +142,9 @@ def _installed(kind: str) -> Mapping[str, Component]:
 def _register(registered: dict[str, Component], component: Component, origin: str) -> None:
     if component.name in registered:
         kind = component.kind
-        raise InputError(f"two {kind} are registered as {component.name!r}, the second by {origin}")
+        wrong = f"two {kind} are registered as {component.name!r}, the second by {origin}"
+        hint = f'give it another name: @harness.{SINGULAR[kind]}(name="…")'
+        raise InputError(Problem(wrong, hint=hint))
     registered[component.name] = component
 
 
@@ -165,7 +169,7 @@ def find(kind: str, name: str) -> Component:
     if _active is not None and (kind, name) in _active.references:
         target = find_object(_active.folder, name)
         return make_component(kind, name, target, identity_of(_active.folder, entry_of(name)))
-    hint = _own_code_hint(name) or did_you_mean(name, registered)
+    hint = _own_code_hint(name) or _undecorated(kind, name) or did_you_mean(name, registered)
     raise UnknownComponent(Problem(f"{SINGULAR[kind]}: no {name!r} is registered", hint=hint))
 
 
@@ -177,6 +181,14 @@ def named_components(kind: str) -> Mapping[str, Component]:
     given = {(each.kind, each.name) for each in _active.given}
     others = sorted({*_active.references, *given})
     return {**components(kind), **{name: find(kind, name) for of, name in others if of == kind}}
+
+
+def _undecorated(kind: str, name: str) -> str:
+    """Returns how a class or function without a decorator is named; "" if there is none."""
+    for entry, module in _active.modules() if _active else ():
+        if callable(vars(module).get(name)) and not hasattr(vars(module)[name], MARK):
+            return f'decorate it with @harness.{SINGULAR[kind]}, or name it "{entry}:{name}"'
+    return ""
 
 
 def _own_code_hint(name: str) -> str:

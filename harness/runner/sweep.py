@@ -19,7 +19,7 @@ from harness.core.errors import InputError
 from harness.core.paths import data_root
 from harness.core.process import Interrupts, rare_garbage_collection
 from harness.core.records import FINISHED, NOT_REPEATED, Ended, Outcome, Record
-from harness.core.text import plural
+from harness.core.text import join_with_and, plural
 from harness.execution.devices import (
     available_cores,
     available_gpus,
@@ -169,9 +169,10 @@ class Session:
         return [
             f"running code: {plan.experiment.source.describe()}",
             *(
-                f"the code of `{name}` changed since {plural(count, 'run')}: "
+                f"the code of {join_with_and(f'`{n}`' for n in changed if changed[n] == count)} "
+                f"changed since {plural(count, 'run')}: "
                 f"{'they are' if count > 1 else 'it is'} kept, and not compared"
-                for name, count in changed.items()
+                for count in dict.fromkeys(changed.values())
             ),
         ]
 

@@ -120,7 +120,7 @@ OPTIMIZERS = {
 CROSS_ENTROPY = "cross_entropy = nn.functional.cross_entropy\n"
 LOSSES = {
     "returned a single number for 6 examples (own_parts.py:8)": "cross_entropy(outputs, targets)",
-    "its value does not depend on the outputs": "0.0 * targets",
+    "values that do not depend on the model's outputs": "0.0 * targets",
     "its gradient is zero: nothing would train": "(0 * outputs).sum(1)",
     "for outputs that are NaN: a trial that diverged": "outputs.square().sum(1).nan_to_num()",
 }

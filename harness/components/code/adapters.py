@@ -74,12 +74,12 @@ def make_component(
 
 def _checked(kind: str, name: str, target: Any, details: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a decorator says. Raises InputError for what it cannot say of this kind."""
-    allowed = DETAILS.get(kind, ())
+    allowed = ("name", *DETAILS.get(kind, ()))
     for detail, value in details.items():
         rule, hint = "", ""
         if detail not in allowed:
             rule, hint = f"says {detail!r}, which is unknown", did_you_mean(detail, allowed)
-            hint = hint if allowed else "it takes a name alone"
+            hint = hint if len(allowed) > 1 else "it takes a name alone"
         elif detail == "direction" and value not in ("max", "min"):
             rule, hint = f"says direction={value!r}", "allowed: 'max', 'min'"
         elif detail == "tasks" and not set(value) <= set(Task):
@@ -137,7 +137,8 @@ def _loss(name: str, target: Any, details: Mapping[str, Any]) -> Loss:
         def loss(logits: Tensor, targets: Tensor) -> Tensor:
             if logits.ndim > 2 and targets.ndim == 2:  # An autoencoder may return images.
                 logits = logits.flatten(1)
-            return _of_each_example(name, function(logits, targets), len(targets), place_of(target))
+            values = function(logits, targets)
+            return _of_each_example(name, values, logits, place_of(target))
 
         return loss
 
@@ -156,13 +157,19 @@ def _loss_outputs(info: DataInfo) -> int:
     return info.classes or info.targets
 
 
-def _of_each_example(name: str, values: Tensor, examples: int, place: str) -> Tensor:
+def _of_each_example(name: str, values: Any, logits: Tensor, place: str) -> Tensor:
     """Returns the loss of each example, [B]; the mean over further dimensions.
 
-    Raises InputError for a loss that returns anything else.
+    values: what a loss returned for a batch of logits. Raises InputError for anything else, and
+    for values that no gradient leaves where one is wanted.
     """
-    if values.ndim == 0 or len(values) != examples:
-        shape = "a single number" if values.ndim == 0 else f"the shape {tuple(values.shape)}"
+    import torch
+
+    examples = len(logits)
+    is_tensor = isinstance(values, torch.Tensor)
+    if not is_tensor or values.ndim == 0 or len(values) != examples:
+        single = "a single number" if is_tensor else _kind_of(values)
+        shape = single if not is_tensor or not values.ndim else f"the shape {tuple(values.shape)}"
         raise InputError(
             Problem(
                 f"loss {name} returned {shape} for {examples} examples",
@@ -171,20 +178,27 @@ def _of_each_example(name: str, values: Tensor, examples: int, place: str) -> Te
                 "reduction='none'",
             )
         )
-    return values if values.ndim == 1 else values.flatten(1).mean(1)
+    if logits.requires_grad and not values.requires_grad and torch.is_grad_enabled():
+        what = f"loss {name} returned values that do not depend on the model's outputs"
+        hint = "did .detach(), .data, .item() or torch.no_grad() cut them off?"
+        raise InputError(Problem(what, where=place, hint=hint))
+    losses: Tensor = values
+    return losses if losses.ndim == 1 else losses.flatten(1).mean(1)
 
 
 def _metric(name: str, target: Any, details: Mapping[str, Any]) -> Metric:
     signature = read_signature(target, name, filled=_first_two(name, target))
     if signature.options.model_fields:
         names = ", ".join(signature.options.model_fields)
-        raise InputError(Problem(f"metric {name} has options ({names}): metrics have none"))
+        wrong = f"metric {name} has options ({names}): metrics have none"
+        raise InputError(Problem(wrong, place_of(target)))
 
     def compute(outputs: Tensor, targets: Tensor) -> float:
         if not len(targets) or not outputs.isfinite().all():
             return nan
+        value = target(outputs, targets)
         try:
-            return float(target(outputs, targets))
+            return float(value)
         except (TypeError, ValueError, RuntimeError) as error:
             problem = Problem(f"metric {name} returned no number: {error}", where=place_of(target))
             raise InputError(problem) from error
@@ -261,8 +275,17 @@ def _first_two(name: str, target: Any) -> tuple[str, str]:
     """Returns the names of the parameters that take a batch: the first two."""
     names = list(inspect.signature(target).parameters)
     if len(names) < 2:
-        raise InputError(Problem(f"{name} must take two tensors, and takes {len(names)}"))
+        wrong = f"{name} must take two tensors, and takes {len(names)}"
+        raise InputError(Problem(wrong, place_of(target)))
+    if names[0] in TARGET_NAMES:
+        wrong = f"the first parameter of {name} is {names[0]!r}"
+        hint = "the model's outputs come first, then the targets"
+        raise InputError(Problem(wrong, place_of(target), hint))
     return names[0], names[1]
+
+
+TARGET_NAMES: Final = ("target", "targets", "label", "labels", "y_true")
+"""A function whose first parameter has such a name takes targets first, as scikit-learn's do."""
 
 
 def _kind_of(value: object) -> str:

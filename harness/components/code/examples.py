@@ -48,12 +48,16 @@ def split_parts(given: Any) -> Mapping[str, Any]:
 
     given: what a user's class or function returned. Raises InputError if it is neither.
     """
+    import numpy as np
+
     if isinstance(given, Mapping):
         if "train" not in given or not set(given) <= set(SPLITS):
             keys = ", ".join(map(repr, given))
             hint = "a mapping has 'train', and 'test' if there are test examples"
             raise InputError(Problem(f"it returned a mapping with the keys {keys}", hint=hint))
         return given
+    if isinstance(given, tuple) and len(given) == 2 and _is_numbers(given[1]):
+        return {"train": tuple(map(np.asarray, given))}
     if isinstance(given, tuple) and len(given) == 2 and not any(map(_is_array, given)):
         return dict(zip(SPLITS, given, strict=True))
     return {"train": given}
@@ -73,6 +77,11 @@ def read_examples(given: Any) -> OwnExamples:
             raise InputError(Problem(what, hint="return a pair (inputs, targets)"))
         return _from_arrays(*given)
     return _from_items(given, _length(given))
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether a value is a list of single numbers: targets, as no split has such examples."""
+    return isinstance(value, list) and bool(value) and isinstance(value[0], int | float)
 
 
 def _is_array(value: Any) -> bool:

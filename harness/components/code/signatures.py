@@ -13,16 +13,17 @@ import typing
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, create_model
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 
 from harness.components.base import DataInfo, Options
-from harness.core.errors import InputError, Problem
+from harness.core.errors import InputError, Problem, did_you_mean
 
 PLACEHOLDERS: Final = ("features", "classes", "outputs", "channels", "shape", "tokens")
 """Names that stand for what the data set says: "$features" is `DataInfo.features`."""
@@ -159,11 +160,24 @@ def _field(
         pattern = rf"^\$({'|'.join(placeholders)})$"
         placeholder = Annotated[str, StringConstraints(pattern=pattern)]
         annotation = Union[annotation, placeholder]  # noqa: UP007 - built at run time
+    elif placeholders:
+        annotation = Annotated[
+            Any, AfterValidator(partial(_known_placeholder, tuple(placeholders)))
+        ]
     default = ... if parameter.default is parameter.empty else parameter.default
     if isinstance(default, float) and not isfinite(default):
         absent: Any = Field(None, description=description)
         return Annotated[annotation | None, UNWRITTEN], absent
     return annotation, Field(default, description=description)
+
+
+def _known_placeholder(placeholders: Collection[str], value: Any) -> Any:
+    """Returns a value of any type. Raises ValueError for an unknown placeholder."""
+    if isinstance(value, str) and re.match(r"^\$\w+$", value) and value[1:] not in placeholders:
+        raise ValueError(
+            f"stands for nothing ({did_you_mean(value, [f'${p}' for p in placeholders])})"
+        )
+    return value
 
 
 def _type(hint: Any, default: Any) -> Any:

@@ -7,6 +7,7 @@ nothing that a store holds is ever loaded.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -83,6 +84,9 @@ def declared(module: ModuleType) -> Iterator[tuple[Declared, Any]]:
         except TypeError:
             continue
         if isinstance(mark, Declared):
+            if mark.name == "<lambda>":
+                hint = 'give it one: name="…", or define a function'
+                raise InputError(Problem("a lambda has no name", place_of(value), hint))
             yield mark, value
 
 
@@ -200,7 +204,20 @@ def _load_file(path: Path, _identity: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise InputError(_import_problem(error, path)) from error
+    _check_names(path, module)
     return module
+
+
+def _check_names(path: Path, module: ModuleType) -> None:
+    """Raises InputError if a component has the name of one above it, which it would replace."""
+    lines: dict[str, int] = {}
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.decorator_list:
+            if node.name in lines and hasattr(vars(module).get(node.name), MARK):
+                what = f"{node.name} is defined in line {lines[node.name]} too"
+                hint = "Python keeps the last one alone: give one another name"
+                raise InputError(Problem(what, f"{path.name}:{node.lineno}", hint))
+            lines[node.name] = node.lineno
 
 
 def _forget_modules_of(folder: Path) -> None:
@@ -244,7 +261,9 @@ def _import_problem(error: BaseException, path: Path) -> Problem:
     if isinstance(error, SyntaxError):
         return _syntax_problem(error)
     where = line_of(error, path.parent) or path.name
-    return Problem(f"cannot be imported: {type(error).__name__}: {error}", where=where)
+    is_relative = isinstance(error, ImportError) and "relative import" in str(error)
+    hint = "import the files beside it by name: from blocks import Block" if is_relative else ""
+    return Problem(f"cannot be imported: {type(error).__name__}: {error}", where=where, hint=hint)
 
 
 def line_of(error: BaseException, folder: Path) -> str:

@@ -78,6 +78,10 @@ def _classes(flat: Tensor, task: Task, names: Sequence[str]) -> OwnTargets:
     _check(flat, flat >= 0, "is no class: classes are numbered from 0 on")
     numbers = flat[:, 0].long()
     count = max(len(names), int(numbers.max()) + 1)
+    lowest = int(numbers.min())
+    if lowest > 0 and not names:
+        hint = f"subtract {lowest}, or name all classes: class_names=[…]"
+        raise InputError(Problem(f"no example is of class 0: classes begin at {lowest}", hint=hint))
     if names:
         _check(flat, flat < len(names), f"is no class: class_names has {len(names)} names")
     if count < 2:

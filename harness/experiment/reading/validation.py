@@ -156,7 +156,7 @@ def _merged(details: list[ErrorDetails], info: FieldInfo, skip: int) -> Iterator
     items = [detail for detail in details if len(detail["loc"]) > skip]
     members = [member for member in get_args(info.annotation) if member is not NoneType]
     if items and get_origin(info.annotation) in (Union, UnionType) and len(members) > 1:
-        rules = " or ".join(dict.fromkeys(_rule(detail) for detail in details))
+        rules = " or ".join(dict.fromkeys(map(_rule, _without_placeholders(details))))
         rule = f"{rules}, given {shown(details[0]['input'])}"
         yield Message(details[0]["loc"][:skip], rule, allowed(info))
         return
@@ -164,6 +164,12 @@ def _merged(details: list[ErrorDetails], info: FieldInfo, skip: int) -> Iterator
         named = detail["type"] in ("missing", "extra_forbidden")
         suffix = "" if named else f", given {shown(detail['input'])}"
         yield Message(tuple(detail["loc"]), _rule(detail) + suffix, _hint(detail, info))
+
+
+def _without_placeholders(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leaves out that a value is none of "$features", …, which any option of a model may be."""
+    rest = [d for d in details if not str(d.get("ctx", {}).get("pattern", "")).startswith(r"^\$(")]
+    return rest or details
 
 
 def _rule(detail: ErrorDetails) -> str:

@@ -166,6 +166,28 @@ def test_a_loss_that_returns_a_scalar_is_told_with_its_line(write: Write) -> Non
         choice.component.build(choice.options)(torch.randn(5, 3), torch.zeros(5).long())
 
 
+@pytest.mark.parametrize("cut", ["outputs.detach().sum(1)", "[1.0] * 5"])
+def test_a_loss_that_has_no_gradient_is_told_with_its_line(write: Write, cut: str) -> None:
+    code = CODE + f"\n@harness.loss\ndef cut(outputs, targets):\n    return {cut}\n"
+    choice = chosen(load(write(with_grid(loss="cut"), code)), "loss")
+    loss, targets = choice.component.build(choice.options), torch.zeros(5).long()
+    with pytest.raises(
+        InputError, match=r"own_code.py:\d+: loss cut returned (values that|a list)"
+    ):
+        loss(torch.randn(5, 3, requires_grad=True), targets)
+    if "detach" in cut:
+        assert len(loss(torch.randn(5, 3), targets)) == 5, "evaluation needs none"
+
+
+def test_an_error_inside_a_metric_is_its_own(write: Write) -> None:
+    code = CODE + "\n@harness.metric\ndef wrong(outputs, targets):\n    return outputs @ outputs\n"
+    load(write(FILE.replace("lr: 0.1", "lr: 0.1, metrics: [accuracy, wrong]"), code))
+    metric = find("metrics", "wrong")
+    assert isinstance(metric, Metric)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        metric.compute(torch.ones(2, 3), torch.tensor([0, 1]))
+
+
 def test_a_metric_is_recorded_like_any_other(write: Write) -> None:
     text = FILE.replace("lr: 0.1", "lr: 0.1, metrics: [accuracy, hits]")
     assert chosen(load(write(text)), "metrics") == ("accuracy", "hits")
@@ -192,6 +214,12 @@ def test_a_subclass_of_a_component_is_none_by_itself(write: Write) -> None:
         ({"model": '"no_such_package:Net"'}, "no module 'no_such_package' is installed"),
         ({"model": "own_code.Plain"}, "own_code.py:Plain"),
         ({"loss": "{name: smooth, smoothing: big}"}, "must be a number"),
+        ({"model": "{name: my_net, width: wide}"}, "width: must be an integer, given 'wide'"),
+        (
+            {"model": '{name: "own_code.py:Plain", inputs: $feature, classes: $classes}'},
+            r"own.yaml:\d+: .*inputs: stands for nothing \(did you mean '\$features'",
+        ),
+        ({"model": "Plain"}, 'decorate it with @harness.model, or name it "own_code.py:Plain"'),
     ],
     ids=str,
 )
@@ -207,9 +235,42 @@ def test_a_wrong_name_or_option_is_told(write: Write, grid: dict[str, str], mess
         ("x = 1\nimport no_such_package\n", r"own_code.py:2: cannot be imported: ModuleNotFound"),
         ("x = 1\n\n1 / 0\n", r"own_code.py:3: cannot be imported: ZeroDivisionError"),
         ("import sys\nsys.exit(2)\n", r"own_code.py:2: cannot be imported: SystemExit"),
-        (CODE.replace("class MyNet", "class Mlp"), "two models are registered as 'mlp'"),
+        (
+            CODE.replace("class MyNet", "class Mlp"),
+            r"(?s)models are registered as 'mlp', the second by own_code.py:\d+.*another name",
+        ),
+        (CODE + CODE, r"own_code.py:\d+: MyNet is defined in line \d+ too"),
+        ("from .blocks import x\n", r"(?s)own_code.py:1: .*relative import.*from blocks import"),
+        (
+            "import harness\nx = harness.loss(lambda a, b: a)\n",
+            "own_code.py:2: a lambda has no name",
+        ),
+        (
+            "import harness\n@harness.model(nme='x')\ndef f(): ...\n",
+            r"(?s)own_code.py:2: .*'nme', which is unknown.*did you mean 'name'",
+        ),
+        (
+            "import harness\n@harness.metric\ndef f(y_true, y_pred): ...\n",
+            r"(?s)own_code.py:2: the first parameter of f is 'y_true'.*outputs come first",
+        ),
+        (
+            "import harness\n@harness.loss\ndef f(outputs): ...\n",
+            r"own_code.py:2: f must take two tensors, and takes 1",
+        ),
     ],
-    ids=["syntax", "import", "exception", "exit", "name taken"],
+    ids=[
+        "syntax",
+        "import",
+        "exception",
+        "exit",
+        "name taken",
+        "defined twice",
+        "relative import",
+        "lambda",
+        "wrong keyword",
+        "targets first",
+        "one parameter",
+    ],
 )
 def test_a_file_that_cannot_be_run_is_told_with_its_line(
     write: Write, code: str, message: str

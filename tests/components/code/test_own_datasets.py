@@ -82,7 +82,7 @@ def pairs(inputs: Any = TABLE, targets: Any = CLASSES) -> list[Any]:
 FORMS: dict[str, Any] = {
     "tensors": (TABLE, CLASSES),
     "arrays": (TABLE.numpy(), CLASSES.numpy().astype(np.int32)),
-    "columns": ([[1.0, 2.0]], [0]),
+    "lists": (TABLE.tolist(), CLASSES.tolist()),
     "tensor dataset": TensorDataset(TABLE, CLASSES),
     "items": Items(pairs()),
     "list of pairs": pairs(),
@@ -90,7 +90,6 @@ FORMS: dict[str, Any] = {
     "subset": torch.utils.data.Subset(Items(pairs()), range(12)),
     "mapping": {"train": (TABLE, CLASSES)},
 }
-del FORMS["columns"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -297,6 +296,11 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "random": (Random(pairs()), {}, "(?s)example 0 differs when it is read again.*augmentation"),
     "raises": (Strict(), {}, r"test_own_datasets.py:\d+: dataset own: KeyError: 'no such column'"),
     "negative class": ((TABLE, CLASSES - 1), {}, "target of example 0, -1, is no class"),
+    "from one": (
+        (TABLE, CLASSES + 1),
+        {},
+        "(?s)no example is of class 0: classes begin at 1.*subtr",
+    ),
     "half a class": ((TABLE, CLASSES / 2), {"task": "binary"}, "target of example 1, 0.5, is no c"),
     "too high": (
         (TABLE, CLASSES),

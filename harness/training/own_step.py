@@ -36,11 +36,15 @@ class OwnStep:
         self, model: nn.Module, batch: Batch, random: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Returns a batch's outputs [B, O] and losses [B]. Raises InputError for what a step must
-        not return, and for a step that changes its batch."""
+        not return, and for a step that changes its batch or computes gradients itself."""
         versions = batch.inputs._version, batch.targets._version
+        without_gradient = [p for p in model.parameters() if p.grad is None]
         result = self.run(model, batch, random)
         if versions != (batch.inputs._version, batch.targets._version):
             raise self._wrong("changed its batch in place", "work on a copy: batch.inputs.clone()")
+        if any(parameter.grad is not None for parameter in without_gradient):
+            wrong = "computed gradients itself, which would count twice"
+            raise self._wrong(wrong, "leave out .backward(): the harness does it")
         if not result[1].requires_grad and torch.is_grad_enabled():
             wrong = "returned losses that do not depend on the model's parameters"
             raise self._wrong(wrong, "did .detach(), .data or torch.no_grad() cut them off?")

@@ -142,3 +142,10 @@ def in_place(model: nn.Module, batch: harness.Batch, generator: torch.Generator)
 @harness.training_step
 def broken(model: nn.Module, batch: harness.Batch, generator: torch.Generator) -> Losses:
     return plain(model, batch.images, generator)  # type: ignore[attr-defined]
+
+
+@harness.training_step
+def backward(model: nn.Module, batch: harness.Batch, generator: torch.Generator) -> Losses:
+    losses, outputs = plain(model, batch, generator)
+    losses.mean().backward(retain_graph=True)
+    return losses, outputs

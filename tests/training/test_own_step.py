@@ -140,6 +140,7 @@ MISTAKES = {
     "fewer_outputs": "returned 2 outputs for each example",
     "detached": "returned losses that do not depend on the model's parameters",
     "in_place": "changed its batch in place",
+    "backward": "computed gradients itself, which would count twice",
 }
 
 

@@ -121,6 +121,7 @@ def test_tasks_are_ranked_apart() -> None:
     assert found == [("c", 1), ("a", 2), ("b", 1)]
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=4), min_size=1, max_size=4))
 def test_summaries_agree_with_the_standard_library(scores: list[list[float]]) -> None:
     runs = [run for i, some in enumerate(scores) for run in seeds(some, lr=0.1 * (i + 1))]

@@ -327,6 +327,7 @@ def test_joined_experiments_compete(project: Path, capsys: pytest.CaptureFixture
     assert "grid leads" in output or "from-file leads" in output
 
 
+@pytest.mark.slow
 def test_stores_are_read_side_by_side(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -372,6 +373,7 @@ def test_json_loses_no_character_whatever_the_encoding(
     assert "0.9803 ± 0.0015" in standing["sentence"]
 
 
+@pytest.mark.slow
 def test_output_that_a_terminal_cannot_encode_is_no_error(project: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "harness.compare", "grid"],

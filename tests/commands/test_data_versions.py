@@ -61,6 +61,7 @@ def compared(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_both_readers_give_the_checksum(project: Path) -> None:
     store = open_store(project)
     experiment = store.experiment("mine", create=False)

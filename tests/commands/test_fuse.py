@@ -58,6 +58,7 @@ def by_trial(workspace: Path) -> dict[tuple[str, str], dict[str, float]]:
     }
 
 
+@pytest.mark.slow
 def test_stacked_trials_and_single_ones_store_the_same(
     workspace: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -260,7 +260,9 @@ def _gone(group: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_sweep_says_so_and_can_continue(
     project: Path, endless: subprocess.Popen[str], number: signal.Signals
 ) -> None:
@@ -278,6 +280,7 @@ def test_an_interrupted_sweep_says_so_and_can_continue(
     assert run("endless.yaml", "epochs=1") == 0
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_leaves_no_worker_behind(
     project: Path, endless: subprocess.Popen[str]
 ) -> None:

@@ -213,6 +213,7 @@ def test_an_outage_holds_up_no_training_and_loses_nothing(
     assert not list(writer.outbox.trial_ids())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_sweep_that_gives_up_leaves_its_trials_to_the_next(
     wire: Wire, server: str, workspace: Path

@@ -370,6 +370,7 @@ def drain(executor: ProcessExecutor) -> list[Event]:
     return found
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_mid_epoch_costs_its_stack_nothing(
     executor: ProcessExecutor,
     checkpoints: ExperimentCheckpoints,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
@@ -19,8 +19,6 @@ from harness.core.errors import closest
 
 if TYPE_CHECKING:
     from torch import nn
-
-TINY: Final = ({"arch": "test_resnet", "drop_rate": 0.1}, {"arch": "test_convnext"})
 
 
 class TimmModelOptions(Options):
@@ -114,7 +112,7 @@ COMPONENTS = (
         description="any image classification model of timm, an optional package",
         reference="https://huggingface.co/docs/timm",
         options=TimmModelOptions,
-        tiny=TINY if find_spec("timm") else (),
+        tiny=(),  # timm is optional: its models have tests of their own.
         accepts=accepts,
         fingerprint=fingerprint,
         build=build,

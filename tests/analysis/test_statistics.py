@@ -122,6 +122,7 @@ def test_many_pairs_are_as_good_as_scipys_approximation() -> None:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_statsmodels(p: list[float]) -> None:

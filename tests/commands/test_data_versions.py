@@ -75,6 +75,7 @@ def test_both_readers_give_the_checksum(project: Path) -> None:
     assert set(trials["data"].iloc[-4:]) == {newest}
 
 
+@pytest.mark.slow
 def test_by_name_versions_are_apart_and_the_newest_is_current(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

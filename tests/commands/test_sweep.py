@@ -88,6 +88,7 @@ def test_trains_each_trial_once(project: Path, capsys: pytest.CaptureFixture[str
     assert statuses(project, "small") == {"FINISHED": 10}
 
 
+@pytest.mark.slow
 def test_prints_how_trials_compare(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sweep.main(["small.yaml", "--workers", "2"]) == 0
     output = capsys.readouterr().out
@@ -105,6 +106,7 @@ def test_rerun_replaces_earlier_runs(project: Path) -> None:
     assert sum(TAG_SUPERSEDED in one.data.tags for one in found) == 1  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_failed_trials_are_trained_again_only_if_asked(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -402,6 +402,7 @@ def test_a_worker_killed_in_mid_epoch_costs_its_stack_nothing(
     assert {start.metadata.get("resumed") for start in starts(events)} >= {1, 2}
 
 
+@pytest.mark.slow
 def test_a_worker_asked_to_stop_writes_its_stacks_checkpoint_first(
     executor: ProcessExecutor,
     tmp_path: Path,

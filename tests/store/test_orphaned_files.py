@@ -20,6 +20,8 @@ from harness.store.store import Store, open_store
 from harness.store.write.sweep_writer import SweepWriter, finish
 from tests.store.store_support import GOAL, digits, done, make_plan, runs, write
 
+pytestmark = pytest.mark.slow
+
 DIES = """
 import json, os, sys
 sys.path[:0] = json.loads(sys.argv[1])
@@ -27,7 +29,6 @@ from tests.store.store_support import GOAL, digits, done, make_plan
 from harness.store.store import open_store
 from harness.store.write.sweep_writer import SweepWriter
 
-pytestmark = pytest.mark.slow
 plan = make_plan([digits(seed=seed) for seed in range(3)])
 with SweepWriter(open_store(), plan, GOAL) as writer:
     for planned in plan.trials:

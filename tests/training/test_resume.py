@@ -85,6 +85,7 @@ def test_every_other_field_of_a_trial(name: str, data_root: Path) -> None:
     check(make_trial(**{**SMALL, **TRIALS[name]}), data_root)
 
 
+@pytest.mark.slow
 def test_data_that_streams_from_disk(tmp_path: Path) -> None:
     write_images(tmp_path / "images", each=12)
     trial = make_trial(

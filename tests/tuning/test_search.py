@@ -78,6 +78,7 @@ def test_a_study_stores_its_figures_with_its_parent_run(project: Path) -> None:
     assert "cdn.plot.ly" not in content.partition("<body>")[0]
 
 
+@pytest.mark.slow
 @quick
 def test_one_worker_is_reproducible_to_the_last_digit(
     project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
@@ -297,6 +298,7 @@ def test_other_pruners_run(project: Path, pruner: str) -> None:
     assert all(len(study.trials) == 4 for study in stored(project).values())
 
 
+@pytest.mark.slow
 @quick
 def test_wilcoxon_compares_seeds(project: Path) -> None:
     content = FILE.replace("grid: {", "grid: {seed: [1, 2, 3, 4, 5, 6], ")

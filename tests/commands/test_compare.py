@@ -155,6 +155,7 @@ def test_csv_has_all_configs_and_a_table_the_first(
     assert "10 configs more" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_table_shows_20_configs_by_default(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,6 +70,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_poor_results_give_valid_reports(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = list(CASES)
     for form in ("table", "markdown", "latex"):

@@ -96,6 +96,7 @@ def test_a_trial_that_diverges_ends_alone(executor: Executor, data_root: Path) -
     assert outcomes == {"a": Outcome.DONE, "b": Outcome.DONE, "x": Outcome.DIVERGED}
 
 
+@pytest.mark.slow
 def test_a_cancelled_trial_leaves_its_stack_alone(executor: Executor, data_root: Path) -> None:
     executor.submit(stack_of("abc", data_root, epochs=200))
     events = [executor.next(), executor.next()]
@@ -124,6 +125,7 @@ def test_a_stack_whose_trials_are_all_cancelled_frees_its_slot(
     assert executor.has_slot("cpu")
 
 
+@pytest.mark.slow
 def test_a_trial_is_cancelled_before_its_stack_begins(executor: Executor, data_root: Path) -> None:
     drain(executor, stack_of("z", data_root))
     executor.submit(stack_of("abc", data_root, epochs=200))

@@ -77,6 +77,7 @@ def test_ids_are_unique_and_links_lead_somewhere(page: str) -> None:
     assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
 
 
+@pytest.mark.slow
 def test_two_experiments_in_one_page_share_no_id() -> None:
     report = whole_report(full_grid())
     found = read(html([report, report]))

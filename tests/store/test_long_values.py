@@ -100,6 +100,7 @@ def test_a_lost_value_is_an_error_and_no_other_trial(workspace: Path, damage: st
         read_results(store, "test")
 
 
+@pytest.mark.slow
 def test_a_trial_that_an_earlier_release_left_out_is_read_from_its_provenance(
     workspace: Path,
 ) -> None:

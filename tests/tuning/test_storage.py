@@ -62,6 +62,7 @@ def test_a_complete_journal_is_not_changed(tmp_path: Path) -> None:
     assert not path.with_name("studies.journal.torn").exists()
 
 
+@pytest.mark.slow
 def test_a_lock_of_optuna_left_by_a_killed_search_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "studies.journal"
     fill(path)

@@ -23,6 +23,7 @@ def test_every_model_equals_itself_alone(model: dict[str, Any]) -> None:
     _compare(support.mixed_trials(model, optimizers, schedulers, whole_product=False))
 
 
+@pytest.mark.slow
 def test_every_optimizer_with_every_scheduler_equals_torch() -> None:
     trials = support.mixed_trials(SMALL, support.every_optimizer(), SCHEDULERS[::5], True)
     _compare(trials)

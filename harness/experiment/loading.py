@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, cast
 
-from harness.components.base import Metric
+from harness.components.base import NONE, Metric
 from harness.components.code.snapshot import CodeSnapshot
 from harness.components.code.source import entry_of
 from harness.components.registry import CodeNotRun, active_code, find, no_code
@@ -220,6 +220,7 @@ def _check_combinations(grid: Grid, infos: DataInfos, file: ExperimentFile) -> N
         ("val_fraction", "dataset"): _check_val_fraction,
         ("model", "batch_size", "val_fraction", "dataset"): _check_batches,
         ("scheduler", "metrics", "val_fraction"): _check_scheduler,
+        ("training_step", "training_loop"): _check_training_step,
     }
     for names, check in checks.items():
         for values in grid.distinct(names):
@@ -310,3 +311,11 @@ def _check_scheduler(values: Values, _infos: DataInfos, file: ExperimentFile) ->
         listed = ", ".join(f"{split}/{each}" for each in recorded)
         hint = f"recorded: {listed}; add it to trial.metrics"
         file.report(keys, f"follows {watched!r}, which is not recorded", hint)
+
+
+def _check_training_step(values: Values, _infos: DataInfos, file: ExperimentFile) -> None:
+    """A loop of the user's own takes its own steps."""
+    step, loop = values
+    if step.value.name != NONE and loop.value.name != NONE:
+        rule = f"the training loop {loop.value.name} takes its own steps, so that this is not used"
+        file.report(step.keys, rule, "leave out training_step, or skip the combination")

@@ -18,6 +18,10 @@ import harness
 @harness.training_loop
 def loop(trial, latent: int = 16):
     yield {"val/reward": 1.0}
+
+@harness.training_step
+def step(model, batch, generator):
+    ...
 """
 Read = Callable[[str], Experiment]
 GIVEN = "metric: val/reward\ndirection: max\n"
@@ -106,6 +110,10 @@ def test_code_is_a_part_of_its_id_and_a_trial_without_one_keeps_its_own(
             "trial: {training_loop: loop}\nsearch: {space: {training_loop.latent: [1, 2]}, "
             "also: [parameters]}\n" + GIVEN,
             "a training loop's parameters are not known",
+        ),
+        (
+            "trial: {training_loop: loop, training_step: step}\n" + GIVEN,
+            "takes its own steps, so that this is not used",
         ),
         ("trial: {training_loop: lop}\n" + GIVEN, "did you mean 'loop'?"),
         ("trial: {training_loop: {name: loop, latnt: 3}}\n" + GIVEN, "did you mean 'latent'?"),

@@ -19,7 +19,6 @@ from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter, create_model
-from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 
 from harness.components.base import DataInfo, Options
@@ -202,7 +201,7 @@ def _lenient(hint: Any) -> Any:
         return Annotated[tuple[items], LISTS]
     try:
         TypeAdapter(hint).json_schema()
-    except PydanticUserError:
+    except Exception:  # noqa: BLE001 - of a type that no file can write, pydantic raises many kinds
         return Any
     return hint
 

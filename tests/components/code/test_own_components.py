@@ -134,6 +134,7 @@ def test_a_decorated_model_has_options_and_is_built_for_the_data(write: Write) -
         ("model", "{name: factory, inputs: $features, outputs: $outputs}", Model),
         ("model", '{name: "own_code.py:Plain", inputs: $features, classes: $classes}', Model),
         ("model", '{name: "torch.nn:Linear", in_features: 4, out_features: $classes}', Model),
+        ("model", '{name: "torchvision.models:resnet18", num_classes: $classes}', Model),
         ("optimizer", "{name: sign_sgd, scale: 0.5}", Optimizer),
         ("optimizer", '{name: "torch.optim:AdamW", betas: [0.8, 0.9]}', Optimizer),
         ("loss", "{name: smooth, smoothing: 0.2}", Loss),

@@ -39,6 +39,8 @@ CUTS: Final = ((1, 3), (2, 0))
 """Where training stops: inside the second epoch of three, and after it."""
 NAME: Final = re.compile(rf"^.*{PACKAGE}:\w+:? ")
 HINT: Final = re.compile(r"(; if it wants parameter groups|: write a function around it).*$")
+PLACE: Final = re.compile(r" \(\w+\.py:\d+\)$")
+"""Where a package has the class."""
 REQUIRED: Final = re.compile(r"^trial\.optimizer\.(\w+): is required$")
 BLOCK: Final = re.compile(r"(<!-- optimizers -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -65,7 +67,7 @@ def outcome(name: str) -> tuple[str, str]:
         try:
             trials = [planned.trial for planned in make_plan(load(file), data_root()).trials]
         except InputError as error:
-            reason = HINT.sub("", NAME.sub("", error.problems[0].what))
+            reason = PLACE.sub("", HINT.sub("", NAME.sub("", error.problems[0].what)))
             return REQUIRED.sub(r"needs \1", reason), ""
     choice = trials[0].optimizer
     stacks = choice.component.one_by_one(choice.options)

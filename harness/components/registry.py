@@ -24,12 +24,13 @@ from harness.components.code.datasets import forget_data
 from harness.components.code.objects import GivenObject
 from harness.components.code.source import (
     MARK,
+    Loaded,
     UserCode,
     declared,
     entry_of,
     find_object,
-    identity_of,
     is_file,
+    load_entry,
     place_of,
 )
 from harness.core.errors import HarnessError, InputError, Problem, did_you_mean
@@ -63,8 +64,8 @@ def activate(code: UserCode | None, reload: bool = False) -> None:
         _active = code
         if reload:
             forget_data()
-        components.cache_clear()
-        find.cache_clear()
+        for known in (_loaded, components, find):
+            known.cache_clear()
 
 
 def active_code() -> UserCode | None:
@@ -87,11 +88,12 @@ def give(given: GivenObject) -> None:
 
     Raises InputError if another component has its name.
     """
+    global _active
     code = _active or UserCode(Path.cwd())
     known = {each.name: each.identity for each in code.given if each.kind == given.kind}
     known |= {name: component.code for name, component in components(given.kind).items()}
     if given.name not in known:
-        activate(replace(code, given=(*code.given, given)))
+        _active = replace(code, given=(*code.given, given))
     elif known[given.name] != given.identity:
         singular = SINGULAR[given.kind]
         hint = f'call this one otherwise: @harness.{singular}(name="…")'
@@ -101,11 +103,12 @@ def give(given: GivenObject) -> None:
 def refer(kind: str, name: str) -> None:
     """Allows `find` to load what a file names by its place, as "my_net.py:Net". Raises CodeNotRun
     where no code may be loaded."""
+    global _active
     if ":" not in name or _find_own(kind, name) is not None or _find_given(kind, name):
         return
     if _active is None:
         raise CodeNotRun(f"{name} is code, which is not run here")
-    activate(replace(_active, references=_active.references | {(kind, name)}))
+    _active = replace(_active, references=_active.references | {(kind, name)})
 
 
 @cache
@@ -118,14 +121,21 @@ def components(kind: str) -> Mapping[str, Component]:
     if _active is None or not _active.entries:
         return _installed(kind)
     registered = dict(_installed(kind))
-    for entry, module in _active.modules():
-        identity = identity_of(_active.folder, entry)
-        for mark, target in declared(module):
+    for loaded in map(_loaded, _active.entries):
+        for mark, target in declared(loaded.module):
             if mark.kind == kind:
                 details = dict(mark.details)
-                component = make_component(kind, mark.name, target, identity, details)
+                component = make_component(kind, mark.name, target, loaded.identity, details)
                 _register(registered, component, place_of(target))
     return dict(sorted(registered.items()))
+
+
+@cache
+def _loaded(entry: str) -> Loaded:
+    """Loads a file or a module that the active code names."""
+    if _active is None:
+        raise CodeNotRun(f"{entry} is code, which is not run here")
+    return load_entry(_active.folder, entry)
 
 
 @cache
@@ -167,8 +177,9 @@ def find(kind: str, name: str) -> Component:
     if own is not None:
         return own
     if _active is not None and (kind, name) in _active.references:
-        target = find_object(_active.folder, name)
-        return make_component(kind, name, target, identity_of(_active.folder, entry_of(name)))
+        loaded = _loaded(entry_of(name))
+        target = find_object(loaded.module, name)
+        return make_component(kind, name, target, loaded.identity)
     hint = _own_code_hint(name) or _undecorated(kind, name) or did_you_mean(name, registered)
     raise UnknownComponent(Problem(f"{SINGULAR[kind]}: no {name!r} is registered", hint=hint))
 
@@ -185,8 +196,9 @@ def named_components(kind: str) -> Mapping[str, Component]:
 
 def _undecorated(kind: str, name: str) -> str:
     """Returns how a class or function without a decorator is named; "" if there is none."""
-    for entry, module in _active.modules() if _active else ():
-        if callable(vars(module).get(name)) and not hasattr(vars(module)[name], MARK):
+    for entry in _active.entries if _active else ():
+        target = vars(_loaded(entry).module).get(name)
+        if callable(target) and not hasattr(target, MARK):
             return f'decorate it with @harness.{SINGULAR[kind]}, or name it "{entry}:{name}"'
     return ""
 

@@ -60,10 +60,13 @@ class UserCode:
         referred = sorted(entry_of(name) for _, name in self.references)
         return tuple(dict.fromkeys((*self.entries, *referred)))
 
-    def modules(self) -> Iterator[tuple[str, ModuleType]]:
-        """Yields each entry and its module. Raises InputError if one cannot be loaded."""
-        for entry in self.entries:
-            yield entry, load_module(self.folder, entry)
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The module of a file or of a package, and the identity of its code."""
+
+    module: ModuleType
+    identity: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +126,10 @@ def sources_of(folder: Path, entry: str) -> Sources:
 INSTALL: Final = "install it, or name a file, as my_model.py"
 
 
-def find_object(folder: Path, reference: str) -> Any:
-    """Returns what "my_net.py:Net" or "package.module:Net" names. Raises InputError."""
+def find_object(module: ModuleType, reference: str) -> Any:
+    """Returns what "my_net.py:Net" or "package.module:Net" names in its module. Raises
+    InputError."""
     entry, _, name = reference.rpartition(":")
-    module = load_module(folder, entry)
     value: Any = module
     for part in name.split("."):
         if not hasattr(value, part):
@@ -145,15 +148,21 @@ MAX_NAMES: Final = 40
 """Most names of a module that a message lists."""
 
 
-def load_module(folder: Path, entry: str) -> ModuleType:
-    """Returns the module of a file beside or below the experiment file, or of an installed module.
+def load_entry(folder: Path, entry: str) -> Loaded:
+    """Loads a file beside or below the experiment file, or an installed module.
 
     A file is run once in a process, as `import` does. Raises InputError, with file and line, for
     code that cannot be imported.
     """
     if is_file(entry):
-        return _load_file(_path(folder, entry), identity_of(folder, entry))
+        identity = identity_of(folder, entry)
+        return Loaded(_load_file(_path(folder, entry), identity), identity)
     _check_module_name(entry)
+    module = _import_module(entry)
+    return Loaded(module, identity_of(folder, entry))
+
+
+def _import_module(entry: str) -> ModuleType:
     try:
         return importlib.import_module(entry)
     except ModuleNotFoundError as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.components.base import KINDS
-from harness.components.code.source import UserCode, load_module
+from harness.components.code.source import UserCode, load_entry
 from harness.components.registry import activate, components
 from harness.core.errors import InputError, Problem, did_you_mean
 from harness.core.text import plural
@@ -204,7 +204,7 @@ def load_code(file: ExperimentFile) -> None:
     for entry in code.entries:
         place: Keys = ("code", named.index(entry)) if isinstance(named, list) else ("code",)
         try:
-            load_module(code.folder, entry)
+            load_entry(code.folder, entry)
         except InputError as error:
             file.report_error(place, error)
     file.raise_problems()

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from harness.components.registry import SINGULAR
+from harness.components.base import SINGULAR
 from harness.core.text import format_value
 from harness.experiment.fields import (
     COMPONENT_KINDS,

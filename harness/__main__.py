@@ -71,8 +71,8 @@ def list_components(names: Sequence[str]) -> str:
         file may stand first: then those of its own code are.
     Raises InputError for a name that is neither, and for a file whose code cannot be run.
     """
-    from harness.components.base import KINDS
-    from harness.components.registry import SINGULAR, components
+    from harness.components.base import KINDS, SINGULAR
+    from harness.components.registry import components
 
     listed_of: Callable[[str], Mapping[str, Component]] = components
     if names and names[0].endswith((".yaml", ".yml")):

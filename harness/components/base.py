@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Name
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from harness.core.text import snake_case
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -687,6 +689,9 @@ KINDS: Mapping[str, type[Component]] = {
         TrainingLoop,
     )
 }
+
+SINGULAR: Mapping[str, str] = {kind: snake_case(cls.__name__) for kind, cls in KINDS.items()}
+"""{"models": "model", "training_loops": "training_loop", …}."""
 
 NONE: Final = "none"
 """The name of a component that stands for no component: of a trial whose training loop needs no

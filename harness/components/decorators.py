@@ -12,11 +12,11 @@ width: 128}`. The object itself stays as it is.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from harness.components.code.source import MARK, Declared
+from harness.core.text import snake_case
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -41,15 +41,11 @@ class Decorator:
         underscores. details: fields of the component's record, as a metric's `direction`."""
 
         def mark(marked: Target) -> Target:
-            written = name or _snake_case(marked.__name__)
+            written = name or snake_case(marked.__name__)
             setattr(marked, MARK, Declared(self.kind, written, tuple(details.items())))
             return marked
 
         return mark if target is None else mark(target)
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 model = Decorator("models")

@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from harness.components.base import ABSENT, KINDS, NONE, Component
+from harness.components.base import ABSENT, KINDS, NONE, SINGULAR, Component
 from harness.components.code.adapters import make_component
 from harness.components.code.datasets import forget_data
 from harness.components.code.objects import GivenObject
@@ -36,10 +36,6 @@ from harness.components.code.source import (
 from harness.core.errors import HarnessError, InputError, Problem, did_you_mean
 
 ENTRY_POINT_GROUP = "harness.components"
-SINGULAR = {
-    kind: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower() for kind, cls in KINDS.items()
-}
-"""{"models": "model", "training_loops": "training_loop", …}."""
 
 
 class UnknownComponent(InputError):

@@ -98,6 +98,11 @@ def distinct_parts(paths: Sequence[str]) -> list[str]:
     return ["/".join(parts) for parts in split]
 
 
+def snake_case(name: str) -> str:
+    """Returns a class's name in lower case with underscores: "my_net" of "MyNet"."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
 def escape_formula(cell: object) -> str:
     """Returns a cell's text, with an apostrophe before what a spreadsheet would run as a formula.
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.components.base import KINDS, Component, Task
-from harness.components.registry import SINGULAR, components, find
+from harness.components.base import KINDS, SINGULAR, Component, Task
+from harness.components.registry import components, find
 from harness.experiment.trial import Choice
 
 ALL = [

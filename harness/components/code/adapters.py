@@ -14,7 +14,7 @@ from math import nan
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.components.base import (
-    KINDS,
+    SINGULAR,
     Augmentation,
     AugmentationFunction,
     Batch,
@@ -85,8 +85,7 @@ def _checked(kind: str, name: str, target: Any, details: Mapping[str, Any]) -> d
         elif detail == "tasks" and not set(value) <= set(Task):
             rule, hint = f"says tasks={value!r}", f"a list of: {', '.join(Task)}"
         if rule:
-            kind_name = KINDS[kind].__name__.lower()
-            wrong = f"the decorator of {kind_name} {name} {rule}"
+            wrong = f"the decorator of {SINGULAR[kind]} {name} {rule}"
             raise InputError(Problem(wrong, place_of(target), hint))
     given = dict(details)
     return given | ({"tasks": frozenset(map(Task, given["tasks"]))} if "tasks" in given else {})
@@ -128,7 +127,7 @@ def _loss(name: str, target: Any, details: Mapping[str, Any]) -> Loss:
     """A class (torch's way) is built with its options; a function takes them at each call."""
     filled = ("reduction", *(() if inspect.isclass(target) else _first_two(name, target)))
     signature = read_signature(target, name, filled=filled)
-    reduction = {"reduction": "none"} if "reduction" in inspect.signature(target).parameters else {}
+    reduction = {"reduction": "none"} if "reduction" in parameters(target, name) else {}
 
     def build(options: Options) -> LossFunction:
         given = arguments(signature, options) | reduction
@@ -273,7 +272,7 @@ def _scheduler(name: str, target: Any, _details: Mapping[str, Any]) -> Scheduler
 
 def _first_two(name: str, target: Any) -> tuple[str, str]:
     """Returns the names of the parameters that take a batch: the first two."""
-    names = list(inspect.signature(target).parameters)
+    names = list(parameters(target, name))
     if len(names) < 2:
         wrong = f"{name} must take two tensors, and takes {len(names)}"
         raise InputError(Problem(wrong, place_of(target)))

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.components.base import DataInfo, Task
-from harness.components.registry import SINGULAR
+from harness.components.base import SINGULAR, DataInfo, Task
 from harness.experiment.trial import Choice
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from harness.components.base import ABSENT, KINDS, DataInfo, Task
-from harness.components.registry import SINGULAR, find, named_components
+from harness.components.base import ABSENT, KINDS, SINGULAR, DataInfo, Task
+from harness.components.registry import find, named_components
 from harness.core.text import plural
 from harness.diagnostics.contract.case import Case
 from harness.experiment.experiment import Experiment

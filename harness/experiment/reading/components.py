@@ -9,8 +9,8 @@ from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 
-from harness.components.base import Component, DataInfo, Loss, Metric, Model
-from harness.components.registry import SINGULAR, components, find, named_components, refer
+from harness.components.base import SINGULAR, Component, DataInfo, Loss, Metric, Model
+from harness.components.registry import components, find, named_components, refer
 from harness.core.errors import InputError, did_you_mean
 from harness.core.metrics import Direction
 from harness.experiment.fields import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import floor, isinf, ulp
 from typing import Any, Final
 
-from harness.components.registry import SINGULAR
+from harness.components.base import SINGULAR
 from harness.core.text import format_value
 from harness.experiment.experiment import (
     CategoricalDimension,

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import yaml
 
+from harness.components.base import SINGULAR
 from harness.components.code.objects import give, is_component_object, split_partial
-from harness.components.registry import SINGULAR
 from harness.components.registry import give as make_known
 from harness.core.errors import InputError
 from harness.experiment.experiment import PYTHON

@@ -98,6 +98,11 @@ def distinct_parts(paths: Sequence[str]) -> list[str]:
     return ["/".join(parts) for parts in split]
 
 
+def kind_of(value: object) -> str:
+    """Returns what a value is, for messages: "a list"; "nothing" for None."""
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
 def snake_case(name: str) -> str:
     """Returns a class's name in lower case with underscores: "my_net" of "MyNet"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

@@ -18,6 +18,7 @@ from harness.components.base import DataInfo, Model
 from harness.components.code.source import line_of
 from harness.components.registry import active_code
 from harness.core.errors import InputError, Problem
+from harness.core.text import kind_of
 from harness.experiment.trial import Choice, Trial, is_absent
 from harness.training import device as devices
 
@@ -34,8 +35,7 @@ def require_outputs(choice: Choice[Model], outputs: object, examples: int, wante
     name, place = f"model {choice.name}", choice.component.place
     expected = f"[{examples}, {wanted or 'outputs'}]"
     if not isinstance(outputs, Tensor):
-        returned = "nothing" if outputs is None else f"a {type(outputs).__name__}"
-        wrong = f"{name} returned {returned}, and not a tensor of shape {expected}"
+        wrong = f"{name} returned {kind_of(outputs)}, and not a tensor of shape {expected}"
         hint = "does forward end with a return?" if outputs is None else ""
         if isinstance(outputs, tuple | list | dict):
             hint = "return the outputs alone in evaluation (if not self.training); a training_step"

@@ -24,7 +24,7 @@ from harness.components.trial_context import TrialContext
 from harness.core.errors import InputError, Problem
 from harness.core.records import Ended, Measured, Outcome, Record, Started
 from harness.core.seeding import generator, stream_seed
-from harness.core.text import plural
+from harness.core.text import kind_of, plural
 from harness.experiment.trial import Fingerprint, Trial, is_absent
 from harness.training import device as devices
 from harness.training.batch_sources import Batch, BatchSource
@@ -330,6 +330,4 @@ def _suggested(name: Any) -> str:
 
 
 def _kind_of(value: object) -> str:
-    if isinstance(value, str):
-        return "text"
-    return "nothing" if value is None else f"a {type(value).__name__}"
+    return "text" if isinstance(value, str) else kind_of(value)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from harness.components.base import NONE, Batch, DataInfo, TrainingStep
 from harness.core.errors import InputError, Problem
 from harness.core.seeding import generator
+from harness.core.text import kind_of
 from harness.experiment.trial import Trial
 
 STREAM = "training_step"
@@ -89,4 +90,4 @@ def step_generator(seed: int, epoch: int, device: str) -> torch.Generator:
 def _described(value: object) -> str:
     if isinstance(value, Tensor):
         return "a single number" if value.ndim == 0 else f"a tensor of shape {list(value.shape)}"
-    return "nothing" if value is None else f"a {type(value).__name__}"
+    return kind_of(value)

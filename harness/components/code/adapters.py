@@ -43,6 +43,7 @@ from harness.components.code.signatures import (
 )
 from harness.components.code.source import place_of
 from harness.core.errors import InputError, Problem, did_you_mean
+from harness.core.text import kind_of
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +111,7 @@ def _model(name: str, target: Any, details: Mapping[str, Any]) -> Model:
         described = replace(info, outputs=outputs)
         module = target(**arguments(signature, options, described))
         if not isinstance(module, nn.Module):
-            wrong = f"{name} returned {_kind_of(module)}, and not a torch.nn.Module"
+            wrong = f"{name} returned {kind_of(module)}, and not a torch.nn.Module"
             raise InputError(Problem(wrong, where=place_of(target)))
         return module
 
@@ -167,7 +168,7 @@ def _of_each_example(name: str, values: Any, logits: Tensor, place: str) -> Tens
     examples = len(logits)
     is_tensor = isinstance(values, torch.Tensor)
     if not is_tensor or values.ndim == 0 or len(values) != examples:
-        single = "a single number" if is_tensor else _kind_of(values)
+        single = "a single number" if is_tensor else kind_of(values)
         shape = single if not is_tensor or not values.ndim else f"the shape {tuple(values.shape)}"
         raise InputError(
             Problem(
@@ -285,10 +286,6 @@ def _first_two(name: str, target: Any) -> tuple[str, str]:
 
 TARGET_NAMES: Final = ("target", "targets", "label", "labels", "y_true")
 """A function whose first parameter has such a name takes targets first, as scikit-learn's do."""
-
-
-def _kind_of(value: object) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"
 
 
 DETAILS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -35,6 +35,7 @@ from harness.components.code.source import line_of, place_of
 from harness.components.optimizers.torch_optim import NOT_OPTIONS, SEVERAL_EVALUATIONS
 from harness.core.errors import InputError, Problem, did_you_mean
 from harness.core.seeding import host_random_states, set_host_random_states
+from harness.core.text import kind_of
 
 if TYPE_CHECKING:
     import torch
@@ -144,8 +145,7 @@ def _builder(name: str, target: Any) -> OptimizerBuilder:
         optimizer: torch.optim.Optimizer = target(*(() if is_given else (plain,)), **settings)
         missing = [key for key in INTERFACE if not hasattr(optimizer, key)]
         if missing:
-            kind = "nothing" if optimizer is None else f"a {type(optimizer).__name__}"
-            wrong = f"{name} returned {kind}, and not a torch.optim.Optimizer"
+            wrong = f"{name} returned {kind_of(optimizer)}, and not a torch.optim.Optimizer"
             raise InputError(Problem(wrong, where=place_of(target)))
         return optimizer
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,12 +28,17 @@ from harness.components.base import (
     Task,
 )
 from harness.components.code.examples import OwnExamples, read_examples, split_parts
-from harness.components.code.signatures import option_values, parameters, read_signature
-from harness.components.code.source import folder_of, line_of, place_of
+from harness.components.code.signatures import (
+    option_values,
+    parameters,
+    read_signature,
+    refuse_taken,
+)
+from harness.components.code.source import folder_of, told_with_line
 from harness.components.code.targets import OwnTargets, describe_targets
 from harness.components.shared.data_files import missing_file, sha256
 from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions, training_size
-from harness.core.errors import HarnessError, InputError, Problem
+from harness.core.errors import InputError, Problem
 
 T = TypeVar("T")
 
@@ -103,12 +108,7 @@ def own_dataset(name: str, target: Any, common: Mapping[str, Any], details: Any)
 def dataset_signature(name: str, target: Any) -> Any:
     """Returns the signature of a data set. Raises InputError for a parameter of a taken name."""
     given = parameters(target, name)
-    for taken in OwnDatasetOptions.model_fields:
-        if taken in given:
-            rule = (
-                f"{name}: every data set has an option {taken!r}: give the parameter another name"
-            )
-            raise InputError(Problem(rule, place_of(target)))
+    refuse_taken(given, OwnDatasetOptions, f"{name}: every data set", target)
     return read_signature(target, name, filled=_filled(given), base=OwnDatasetOptions)
 
 
@@ -151,7 +151,8 @@ class _Source:
         files = tuple(map(sha256, self.files(root)))
         key = (self.target, self.name, options.model_dump_json(), root, files)
         if key not in _read:
-            _read[key] = self._attempt(lambda: self._read(options, root))
+            with told_with_line(f"dataset {self.name}", self.target):
+                _read[key] = self._read(options, root)
             if len(_read) > READ_SETS:
                 _read.popitem(last=False)
         _read.move_to_end(key)
@@ -173,8 +174,7 @@ class _Source:
     def _parts(self, options: OwnDatasetOptions, root: Path) -> Mapping[str, Any]:
         """Calls the user's class or function: twice, if it has a parameter `train`."""
         filled = _filled(parameters(self.target, self.name))
-        own = OwnDatasetOptions.model_fields
-        given = {name: value for name, value in option_values(options).items() if name not in own}
+        given = option_values(options, without=OwnDatasetOptions)
         given |= {"root": str(root)} if "root" in filled else {}
         if "train" not in filled:
             return split_parts(self.target(**given))
@@ -182,25 +182,6 @@ class _Source:
             "train": self.target(train=True, **given),
             "test": self.target(train=False, **given),
         }
-
-    def _attempt(self, read: Callable[[], T]) -> T:
-        """Raises InputError with the user's own line, for whatever the code raises."""
-        try:
-            return read()
-        except InputError as error:
-            where = place_of(self.target)
-            raise InputError(
-                [
-                    Problem(f"dataset {self.name}: {p.what}", p.where or where, p.hint)
-                    for p in error.problems
-                ]
-            ) from error
-        except HarnessError:
-            raise
-        except (Exception, SystemExit) as error:
-            where = line_of(error, (folder_of(self.target) or Path.cwd())) or place_of(self.target)
-            what = f"dataset {self.name}: {type(error).__name__}: {error}"
-            raise InputError(Problem(what, where)) from error
 
 
 @contextmanager

@@ -136,8 +136,7 @@ def _builder(name: str, target: Any) -> OptimizerBuilder:
     ) -> torch.optim.Optimizer:
         named = list(named_parameters)
         plain = [parameter for _, parameter in named]
-        settings = option_values(options)
-        settings.pop("no_decay", None)
+        settings = option_values(options, without=DecayOptions)
         settings |= {key: named for key in NAMED_PARAMETERS if key in taken}
         settings |= {key: plain for key in PARAMETERS if key in taken}
         settings |= {key: lr for key in RATES if key in taken}

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from math import isfinite
-from pathlib import Path
 from typing import Any, Final
 
 from harness.components.base import Horizon, Schedule, Scheduler, TimeScheduleOptions
@@ -20,25 +18,22 @@ from harness.components.code.signatures import (
     option_values,
     parameters,
     read_signature,
+    refuse_taken,
 )
-from harness.components.code.source import folder_of, line_of, place_of
+from harness.components.code.source import place_of, told_with_line
 from harness.core.errors import InputError, Problem
 
 TOTAL: Final = "total"
 """A function's parameter that takes the length of the run, in the units of t. In the options of a
 class, "$total" stands for it."""
+HINT: Final = "in the options of a class, $total stands for the length of the run"
 OF_TORCH: Final = ("optimizer", "last_epoch", "verbose")
 """Parameters of torch's schedulers that are no options."""
 
 
 def scheduler_signature(name: str, target: Any) -> Signature:
     given = parameters(target, name)
-    taken = [option for option in TimeScheduleOptions.model_fields if option in given]
-    if taken:
-        rule = (
-            f"{name}: every scheduler has an option {taken[0]!r}: give the parameter another name"
-        )
-        raise InputError(Problem(rule, place_of(target)))
+    refuse_taken(given, TimeScheduleOptions, f"{name}: every scheduler", target)
     base, places = TimeScheduleOptions, (TOTAL,)
     if inspect.isclass(target):
         return read_signature(target, name, filled=OF_TORCH, placeholders=places, base=base)
@@ -58,8 +53,7 @@ def own_scheduler(name: str, target: Any, common: Mapping[str, Any]) -> Schedule
 
     def build(options: TimeScheduleOptions, horizon: Horizon) -> Schedule:
         total = horizon.units(options.by)
-        own = TimeScheduleOptions.model_fields
-        given = {key: value for key, value in option_values(options).items() if key not in own}
+        given = option_values(options, without=TimeScheduleOptions)
         given = {key: total if value == f"${TOTAL}" else value for key, value in given.items()}
         if is_class:
             return TorchSchedule(name, target, given)
@@ -67,7 +61,7 @@ def own_scheduler(name: str, target: Any, common: Mapping[str, Any]) -> Schedule
             given[TOTAL] = total
 
         def schedule(lr: float, t: int) -> float:
-            with _told(name, target):
+            with told_with_line(f"scheduler {name}", target, HINT):
                 return _rate(target(lr, t, **given), t)
 
         return schedule
@@ -90,7 +84,8 @@ class TorchSchedule:
         """By the base rate: the scheduler, and its rates so far."""
 
     def __call__(self, lr: float, t: int) -> float:
-        with _told(self._name, self._target), warnings.catch_warnings():
+        what = f"scheduler {self._name}"
+        with told_with_line(what, self._target, HINT), warnings.catch_warnings():
             # Of a step before the optimizer's: this optimizer never steps.
             warnings.simplefilter("ignore", UserWarning)
             if lr not in self._started:
@@ -134,19 +129,3 @@ def _rate(value: Any, t: int) -> float:
     if not isfinite(rate) or rate < 0:
         raise InputError(f"its rate at t = {t} is {rate}: a rate is finite, and at least 0")
     return rate
-
-
-@contextmanager
-def _told(name: str, target: Any) -> Iterator[None]:
-    """Raises InputError with the user's line for whatever the schedule raises."""
-    try:
-        yield
-    except InputError as error:
-        place = place_of(target)
-        problems = [Problem(f"scheduler {name}: {p.what}", place, p.hint) for p in error.problems]
-        raise InputError(problems) from error
-    except Exception as error:
-        line = line_of(error, folder_of(target) or Path.cwd())
-        what = f"scheduler {name}: {type(error).__name__}: {error}"
-        hint = "in the options of a class, $total stands for the length of the run"
-        raise InputError(Problem(what, line or place_of(target), hint)) from error

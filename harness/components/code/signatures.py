@@ -22,6 +22,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeA
 from pydantic.fields import FieldInfo
 
 from harness.components.base import DataInfo, Options
+from harness.components.code.source import place_of
 from harness.core.errors import InputError, Problem, did_you_mean
 
 PLACEHOLDERS: Final = ("features", "classes", "outputs", "channels", "shape", "tokens")
@@ -100,12 +101,29 @@ def parameters(of: Callable[..., Any], name: str) -> Mapping[str, inspect.Parame
         raise InputError(Problem(f"{name}: its parameters cannot be read: {error}")) from error
 
 
-def option_values(options: Options) -> dict[str, Any]:
-    """Returns the values of options by name, those of no declared name included."""
+def refuse_taken(
+    given: Collection[str], base: type[Options], owner: str, target: Callable[..., Any]
+) -> None:
+    """Raises InputError for a parameter with the name of an option that its whole kind has.
+
+    given: the parameters of a class or a function. owner: of the option, "net: every data set".
+    """
+    taken = next((option for option in base.model_fields if option in given), None)
+    if taken is not None:
+        rule = f"{owner} has an option {taken!r}: give the parameter another name"
+        raise InputError(Problem(rule, place_of(target)))
+
+
+def option_values(options: Options, without: type[Options] = Options) -> dict[str, Any]:
+    """Returns the values of options by name, those of no declared name included.
+
+    without: the options that the whole kind has, which are left out.
+    """
     declared = {
         name: getattr(options, name)
         for name, field in type(options).model_fields.items()
-        if getattr(options, name) is not None or UNWRITTEN not in field.metadata
+        if name not in without.model_fields
+        and (getattr(options, name) is not None or UNWRITTEN not in field.metadata)
     }
     return declared | (options.model_extra or {})
 

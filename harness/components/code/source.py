@@ -28,7 +28,7 @@ from harness.components.code.identity import (
     is_installed,
     package_sources,
 )
-from harness.core.errors import InputError, Problem, closest, did_you_mean
+from harness.core.errors import HarnessError, InputError, Problem, closest, did_you_mean
 
 if TYPE_CHECKING:
     from harness.components.code.objects import GivenObject
@@ -294,6 +294,26 @@ def folder_of(target: Any) -> Path | None:
         return Path(inspect.getfile(inspect.unwrap(target))).resolve().parent
     except (TypeError, OSError):
         return None
+
+
+@contextmanager
+def told_with_line(what: str, target: Any, hint: str = "") -> Iterator[None]:
+    """Raises InputError with the user's own line for whatever a class or a function raises.
+
+    what: it is, "dataset noise". hint: for errors that are not the harness's.
+    """
+    try:
+        yield
+    except InputError as error:
+        place = place_of(target)
+        problems = [Problem(f"{what}: {p.what}", p.where or place, p.hint) for p in error.problems]
+        raise InputError(problems) from error
+    except HarnessError:
+        raise
+    except (Exception, SystemExit) as error:
+        line = line_of(error, folder_of(target) or Path.cwd()) or place_of(target)
+        problem = Problem(f"{what}: {type(error).__name__}: {error}", line, hint)
+        raise InputError(problem) from error
 
 
 def place_of(target: Any) -> str:

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, cast
 
-from harness.components.base import NONE, Metric
+from harness.components.base import Metric
 from harness.components.code.snapshot import CodeSnapshot
 from harness.components.code.source import entry_of
 from harness.components.registry import CodeNotRun, active_code, find, no_code
@@ -316,6 +316,7 @@ def _check_scheduler(values: Values, _infos: DataInfos, file: ExperimentFile) ->
 def _check_training_step(values: Values, _infos: DataInfos, file: ExperimentFile) -> None:
     """A loop of the user's own takes its own steps."""
     step, loop = values
-    if step.value.name != NONE and loop.value.name != NONE:
+    given = not is_absent("training_step", step.value)
+    if given and not is_absent("training_loop", loop.value):
         rule = f"the training loop {loop.value.name} takes its own steps, so that this is not used"
         file.report(step.keys, rule, "leave out training_step, or skip the combination")

@@ -18,12 +18,10 @@ from harness.components.code.objects import give, is_component_object, split_par
 from harness.components.registry import give as make_known
 from harness.core.errors import InputError
 from harness.experiment.experiment import PYTHON
-from harness.experiment.fields import COMPONENT_KINDS
 from harness.experiment.reading.file import ExperimentFile, load_code
 from harness.experiment.reading.yaml import Keys
+from harness.experiment.trial import KIND_OF_FIELD
 
-KINDS: Mapping[str, str] = {**COMPONENT_KINDS, "metrics": "metrics"}
-"""The kind of component that each trial field names."""
 NAME: Final = "name"
 LISTS: Final = (Sequence, Set, Iterator)
 """What is read as a list. Models and data sets can be iterated over too."""
@@ -126,7 +124,7 @@ def _kind_of(keys: Keys) -> str | None:
     if len(names) > 1 and names[-1] == NAME:
         names.pop()
     in_fields = len(names) > 1 and names[0] in ("trial", "grid", "search", "skip", "expect")
-    return KINDS.get(names[-1]) if in_fields else None
+    return KIND_OF_FIELD.get(names[-1]) if in_fields else None
 
 
 def _without_positions(keys: Keys) -> Iterator[str]:

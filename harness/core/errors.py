@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -105,12 +106,17 @@ class StoreUnreachable(StoreError):
     """The MLflow store does not answer or is busy. The same call may succeed later."""
 
 
-def did_you_mean(name: str, allowed: Iterable[str], suggestion: str = "") -> str:
+def did_you_mean(name: str, allowed: Iterable[str], suggestion: str = "", most: float = inf) -> str:
     """Returns a hint for an unknown name: the suggestion, else the closest match, if any, and all
-    allowed names."""
+    allowed names.
+
+    most: more names than this are not listed.
+    """
     names = sorted(allowed)
     near = suggestion or closest(name, names)
     question = f"did you mean {near!r}? " if near else ""
+    if len(names) > most:
+        return question.rstrip()
     return f"{question}allowed: {', '.join(names) or 'none'}"
 
 

@@ -28,7 +28,7 @@ from harness.components.code.identity import (
     is_installed,
     package_sources,
 )
-from harness.core.errors import HarnessError, InputError, Problem, closest, did_you_mean
+from harness.core.errors import HarnessError, InputError, Problem, did_you_mean
 
 if TYPE_CHECKING:
     from harness.components.code.objects import GivenObject
@@ -134,18 +134,14 @@ def find_object(module: ModuleType, reference: str) -> Any:
     for part in name.split("."):
         if not hasattr(value, part):
             public = [known for known in vars(value) if not known.startswith("_")]
-            near = closest(part, public)
-            if len(public) <= MAX_NAMES:
-                hint = did_you_mean(part, public)
-            else:
-                hint = f"did you mean {near!r}?" if near else ""
+            hint = did_you_mean(part, public, most=MAX_NAMES)
             raise InputError(Problem(f"{entry} has no {name!r}", hint=hint))
         value = getattr(value, part)
     return value
 
 
 MAX_NAMES: Final = 40
-"""Most names of a module that a message lists."""
+"""Most names of a module, or files of a folder, that a message lists."""
 
 
 def load_entry(folder: Path, entry: str) -> Loaded:
@@ -192,7 +188,8 @@ def _path(folder: Path, entry: str) -> Path:
         raise InputError(Problem(rule, hint="code is read from beside or below that file"))
     if not path.is_file():
         names = sorted(str(p.relative_to(folder.resolve())) for p in folder.resolve().glob("*.py"))
-        raise InputError(Problem(f"no file {entry}", hint=did_you_mean(entry, names)))
+        hint = did_you_mean(entry, names, most=MAX_NAMES)
+        raise InputError(Problem(f"no file {entry}", hint=hint))
     return path
 
 

@@ -397,3 +397,13 @@ def test_an_override_of_the_code_is_the_code_that_runs(tmp_path: Path) -> None:
     )
     experiment = load(path, ["code=second.py"])
     assert list(experiment.source.identities) == ["second.py"]
+
+
+def test_a_folder_of_many_files_is_not_listed(write: Write, tmp_path: Path) -> None:
+    for number in range(50):
+        (tmp_path / f"other_{number}.py").touch()
+    path = write(FILE.replace("own_code.py", "own_cod.py"))
+    with pytest.raises(InputError) as told:
+        load(path)
+    assert "did you mean 'own_code.py'?" in str(told.value)
+    assert "other_1.py" not in str(told.value)

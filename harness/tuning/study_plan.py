@@ -275,8 +275,7 @@ def _per_values(planned: PlannedTrial, per: Sequence[str]) -> Iterator[tuple[str
         if name in planned.axes:
             yield name, planned.axes[name]
         elif "." not in name:
-            value = getattr(planned.trial, name)
-            yield name, value.label if isinstance(value, Choice) else value_label(value)
+            yield name, value_label(getattr(planned.trial, name))
 
 
 def search_plan(experiment: Experiment, studies: Sequence[StudyPlan], search: Search) -> Plan:

@@ -31,24 +31,24 @@ class SubGridPoints:
 
     def narrowed(self, dimension: Dimension) -> Dimension | None:
         """Returns the dimension with the values alone that the study's trials have, if any."""
-        root, option = split(dimension.field)
         if dimension.field not in self.axes or not isinstance(dimension, CategoricalDimension):
             return dimension
-        values: dict[str, Any] = {}
+        root, option = split(dimension.field)
+
+        def text_of(value: Any) -> str:
+            return repr(value) if option else _text(root, value, self.own_options)
+
+        found: dict[str, Any] = {}
         for trial in self.trials:
             value = getattr(trial, root)
-            if not option:
-                values.setdefault(_text(root, value, self.own_options), value)
-            elif option in type(value.options).model_fields:
-                found = getattr(value.options, option)
-                values.setdefault(repr(found), found)
-        listed = {
-            repr(value) if option else _text(root, value, self.own_options): value
-            for value in dimension.values
-        }
-        kept = {text: value for text, value in listed.items() if text in values}
-        values = {**kept, **values, **kept}
-        return replace(dimension, values=tuple(values.values())) if values else None
+            if option and option not in type(value.options).model_fields:
+                continue
+            value = getattr(value.options, option) if option else value
+            found.setdefault(text_of(value), value)
+        listed = {text_of(value): value for value in dimension.values}
+        kept = [value for text, value in listed.items() if text in found]
+        others = [value for text, value in found.items() if text not in listed]
+        return replace(dimension, values=(*kept, *others)) if found else None
 
     def _point(self, trial: Trial) -> tuple[str, ...]:
         roots = dict.fromkeys(split(name)[0] for name in self.axes)

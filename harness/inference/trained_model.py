@@ -19,6 +19,7 @@ from harness.store.names import (
     TAG_ARTIFACTS,
     TAG_CODE,
     TAG_METRIC,
+    TAG_PARENT,
     TAG_SUPERSEDED,
     short_checksum,
 )
@@ -132,7 +133,7 @@ def find_run(store: Store, reference: str) -> TrainedRun:
     name, trial_id = info.run_name or info.run_id, data.params.get(PARAM_TRIAL, "")
     ids = info.run_id, name, trial_id, data_digest(run)
     trial = stored_trial(store, run)
-    code, parent_id = read_codes(tags.get(TAG_CODE, "")), tags.get("mlflow.parentRunId", "")
+    code, parent_id = read_codes(tags.get(TAG_CODE, "")), tags.get(TAG_PARENT, "")
     selection = tags.get(TAG_METRIC, "")
     return TrainedRun(experiment, *ids, trial, data.metrics, selection, code, parent_id)
 

@@ -79,6 +79,8 @@ TAG_RESTARTED: Final = "harness.restarted"
 """Why it was trained from the start although it had checkpoints."""
 
 # Where a run comes from.
+TAG_PARENT: Final = "mlflow.parentRunId"
+"""On a trial: the run of its sweep or study."""
 TAG_VERSION: Final = "harness.version"
 TAG_GIT_COMMIT: Final = "mlflow.source.git.commit"
 """The commit of the repository of the experiment file."""

@@ -215,7 +215,7 @@ def _close_with_children(store: Store, experiment_id: str, parent: Run, supersed
     """Closes a parent run after its children, as nobody looks after children of a closed parent."""
     parent_id = parent.info.run_id
     reason = f"the lease of its process ran out: nothing was heard of it for {LEASE_SECONDS:.0f} s"
-    children = running_runs(store, experiment_id, f"tags.`mlflow.parentRunId` = '{parent_id}'")
+    children = running_runs(store, experiment_id, f"tags.`{names.TAG_PARENT}` = '{parent_id}'")
     for child in children:
         # If its process is alive after all, what it still writes does not count.
         store.set_tag(child.info.run_id, names.TAG_SUPERSEDED, superseded_by)

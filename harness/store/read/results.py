@@ -344,7 +344,7 @@ def _run_columns(run: StoredRun, experiment: str) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "run_name": run.name or run.run_id,
-        "parent_id": tags.get("mlflow.parentRunId"),
+        "parent_id": tags.get(names.TAG_PARENT),
         "experiment": experiment,
         "started": run.started,
         "data": run.data,

@@ -26,7 +26,7 @@ POINTS_A_RUN = 2500
 SUMMARY_PREFIXES = (FINAL, BEST, "time/", "memory/")
 SUMMARY_METRICS = (EPOCHS_TO_TARGET, EXAMPLES_TO_TARGET, THROUGHPUT)
 """The metrics that summarise a run; with the prefixes above, those that `StoredRun` holds."""
-TAG_PREFIXES = ("harness.", "mlflow.parentRunId", names.TAG_GIT_COMMIT)
+TAG_PREFIXES = ("harness.", names.TAG_PARENT, names.TAG_GIT_COMMIT)
 """The tags that `StoredRun` holds."""
 
 MetricPoint = tuple[str, str, int, float]

@@ -240,7 +240,7 @@ class SweepWriter:
         tags = self._tags | {
             names.TAG_TRIAL: json.dumps(planned.trial.resolved()),
             names.TAG_IDS: f"{planned.trial_id} {planned.config_id}",
-            "mlflow.parentRunId": parent.run_id,
+            names.TAG_PARENT: parent.run_id,
         }
         tags |= {
             names.TAG_SEARCH_PREFIX + key: format_value(value) for key, value in search.items()

@@ -14,7 +14,7 @@ import pandas as pd
 from harness.core.errors import InputError, NoResults, Problem, StoreError, did_you_mean
 from harness.core.metrics import BEST, FINAL, test_metric
 from harness.core.records import Outcome
-from harness.store.names import ABSENT
+from harness.store.names import ABSENT, TAG_GIT_COMMIT
 from harness.store.read.external.assembly import assemble
 from harness.store.read.external.checks import (
     refuse_repeated_runs,
@@ -27,7 +27,6 @@ from harness.store.read.external.mlflow_tables import ExternalTables
 from harness.store.read.external.notes import left_out, notes_about
 from harness.store.read.external.roles import ColumnRoles, External
 from harness.store.read.external.runs import (
-    COMMIT,
     LARGEST,
     ExternalRun,
     counted_runs,
@@ -198,7 +197,7 @@ def _rows(
     """Returns the params and tags of runs; of MLflow's own tags, the commit and those with a
     role."""
     names = dict.fromkeys(name for run in runs for name in texts[run.run_id])
-    wanted = (COMMIT, *roles.descriptive)
+    wanted = (TAG_GIT_COMMIT, *roles.descriptive)
     shown = [name for name in names if not name.startswith("mlflow.") or name in wanted]
     shown += [name for name in roles.descriptive if name not in names]
     columns = {name: [texts[run.run_id].get(name) for run in runs] for name in shown}
@@ -215,7 +214,7 @@ def _latest(
     """
     if not roles.seed or not settings.duplicated().any():
         return list(range(len(runs)))
-    rows = rows.drop(columns=[COMMIT], errors="ignore")
+    rows = rows.drop(columns=[TAG_GIT_COMMIT], errors="ignore")
     trial = settings.groupby(list(settings.columns), sort=False).ngroup()
     done = pd.Series([run.status == "FINISHED" for run in runs])
     distinct = rows[done].fillna(ABSENT).drop_duplicates()
@@ -238,7 +237,7 @@ def _run_table(runs: Sequence[ExternalRun], roles: ColumnRoles) -> pd.DataFrame:
             "run_id": [run.run_id for run in runs],
             "run_name": [run.name or run.run_id for run in runs],
             "started": pd.to_datetime([run.started for run in runs], unit="ms", utc=True),
-            "git_commit": [run.tags.get(COMMIT, "") for run in runs],
+            "git_commit": [run.tags.get(TAG_GIT_COMMIT, "") for run in runs],
             "outcome": [outcome for outcome, _ in outcomes],
             "reason": [reason for _, reason in outcomes],
         }

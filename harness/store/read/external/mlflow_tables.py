@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 
-from harness.store.read.external.runs import BestStep, ExternalRun, finite_or
+from harness.store.read.external.runs import LARGEST, BestStep, ExternalRun, finite_or
 from harness.store.read.runs import MetricPoint
 from harness.store.read.tables import BUSY_SECONDS, TableReader
 
@@ -105,7 +105,7 @@ _BEST = f"""
 WITH best AS (
     SELECT m.run_uuid, {{best}}(m.value) AS value
     FROM runs r JOIN metrics m ON m.run_uuid = r.run_uuid AND m.key = :metric
-    WHERE {_OF_EXPERIMENT} AND NOT m.is_nan AND ABS(m.value) < 1.79e308
+    WHERE {_OF_EXPERIMENT} AND NOT m.is_nan AND ABS(m.value) < {LARGEST}
     GROUP BY m.run_uuid
 ), place AS (
     SELECT b.run_uuid, b.value, MIN(m.step) AS step

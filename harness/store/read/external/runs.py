@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 
+from harness.store.names import TAG_PARENT
+
 LARGEST = 1.79e308
 """MLflow's databases keep an infinite value as the largest number."""
-PARENT = "mlflow.parentRunId"
-COMMIT = "mlflow.source.git.commit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def counted_runs(
     Where a run has others inside it, the innermost runs with the metric are the trials.
     """
     by_id = {run.run_id: run for run in runs}
-    parents = {run.tags.get(PARENT, "") for run in by_id.values()}
+    parents = {run.tags.get(TAG_PARENT, "") for run in by_id.values()}
     around = {run.run_id for run in by_id.values() if metric in run.metrics}
     around = {outer.run_id for run_id in around for outer in ancestors(by_id[run_id], by_id)}
     counted, groups, parts = [], 0, 0
@@ -68,10 +68,10 @@ def counted_runs(
 def ancestors(run: ExternalRun, by_id: Mapping[str, ExternalRun]) -> list[ExternalRun]:
     """Returns the runs that a run lies in, the innermost first."""
     found: list[ExternalRun] = []
-    parent = by_id.get(run.tags.get(PARENT, ""))
+    parent = by_id.get(run.tags.get(TAG_PARENT, ""))
     while parent is not None and parent is not run and parent not in found:
         found.append(parent)
-        parent = by_id.get(parent.tags.get(PARENT, ""))
+        parent = by_id.get(parent.tags.get(TAG_PARENT, ""))
     return found
 
 

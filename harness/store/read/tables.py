@@ -128,8 +128,15 @@ class TableReader:
         return first, second
 
     def _connect(self) -> closing[sqlite3.Connection]:
-        uri = f"{self.database.as_uri()}?mode=ro"
-        return closing(sqlite3.connect(uri, uri=True, timeout=self.busy_seconds))
+        return open_for_reading(self.database, self.busy_seconds)
+
+
+def open_for_reading(
+    database: Path, busy_seconds: float = BUSY_SECONDS
+) -> closing[sqlite3.Connection]:
+    """Opens a database file, which must exist, without changing it."""
+    uri = f"{database.as_uri()}?mode=ro"
+    return closing(sqlite3.connect(uri, uri=True, timeout=busy_seconds))
 
 
 def _marks(values: Sequence[str]) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 
 from harness.store.read.external.runs import LARGEST, BestStep, ExternalRun, finite_or
 from harness.store.read.runs import MetricPoint
-from harness.store.read.tables import BUSY_SECONDS, TableReader
+from harness.store.read.tables import TableReader, open_for_reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,7 @@ class ExternalTables:
     def experiments(self) -> dict[str, str]:
         """Returns the id of every experiment that is not deleted, by its name."""
         query = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
-        with self._connect() as connection:
+        with open_for_reading(self.database) as connection:
             return {name: str(number) for name, number in connection.execute(query)}
 
     def runs(self, experiment_id: str, metrics: Sequence[str]) -> list[ExternalRun]:
@@ -35,7 +33,7 @@ class ExternalTables:
         metrics: of which each run has the last value.
         """
         values = {"experiment": int(experiment_id)}
-        with self._connect() as connection:
+        with open_for_reading(self.database) as connection:
             connection.execute("BEGIN")  # All queries see the same moment.
             runs = {row[0]: ExternalRun(*row) for row in connection.execute(_RUNS, values)}
             for run_id, key, value in connection.execute(_PARAMS, values):
@@ -50,7 +48,7 @@ class ExternalTables:
 
     def metric_names(self, experiment_id: str) -> list[str]:
         """Returns the names of all metrics of an experiment's runs."""
-        with self._connect() as connection:
+        with open_for_reading(self.database) as connection:
             rows = connection.execute(_METRICS, {"experiment": int(experiment_id)})
             return [row[0] for row in rows]
 
@@ -64,7 +62,7 @@ class ExternalTables:
         query = _BEST.format(best="MAX" if highest else "MIN")
         values = {"experiment": int(experiment_id), "metric": metric, "beside": beside}
         best = {}
-        with self._connect() as connection:
+        with open_for_reading(self.database) as connection:
             for run_id, value, other, is_nan in connection.execute(query, values):
                 missing = other is None or is_nan
                 best[run_id] = BestStep(value, nan if missing else finite_or(other, nan))
@@ -73,10 +71,6 @@ class ExternalTables:
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str]) -> list[MetricPoint]:
         """Returns all points of these metrics of these runs that are numbers, in any order."""
         return TableReader(self.database).histories(run_ids, metrics)
-
-    def _connect(self) -> closing[sqlite3.Connection]:
-        uri = f"{self.database.as_uri()}?mode=ro"
-        return closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS))
 
 
 _OF_EXPERIMENT = "r.experiment_id = :experiment AND r.lifecycle_stage = 'active'"

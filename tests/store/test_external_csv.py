@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.components.shared.dataframes import SEPARATORS
 from harness.core.errors import InputError
-from harness.store.read.external.csv_file import SEPARATORS, read_csv
+from harness.store.read.external.csv_file import read_csv
 from harness.store.read.external.roles import ColumnRoles
 from harness.store.read.results import Results
 from tests.external_support import runs

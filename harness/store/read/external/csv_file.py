@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.components.shared.dataframes import SEPARATORS
 from harness.core.errors import InputError, Problem
 from harness.core.text import plural
 from harness.store.read.external.frame import results_of_rows
 from harness.store.read.external.roles import ColumnRoles
 from harness.store.read.results import Results
-
-SEPARATORS = (",", ";", "\t", "|")
 
 
 def read_csv(path: Path, roles: ColumnRoles) -> Results:

@@ -58,6 +58,11 @@ class InputError(HarnessError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message; "" if it has none."""
+    return next(iter(str(error).splitlines()), "")
+
+
 class Attempt:
     """Calls functions, and notes the problems of an InputError. problems: those of all calls."""
 

@@ -18,6 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.core.errors import first_line
+
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
@@ -68,7 +70,7 @@ def load_checksummed(path: Path) -> Any:
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise DamagedFile(f"torch cannot read it: {str(error).splitlines()[0]}") from error
+        raise DamagedFile(f"torch cannot read it: {first_line(error)}") from error
 
 
 def load_or_warn(path: Path, consequence: str) -> Any:

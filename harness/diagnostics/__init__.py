@@ -13,7 +13,7 @@ from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 
-from harness.core.errors import StoreError
+from harness.core.errors import StoreError, first_line
 from harness.core.text import format_bytes, plural
 
 MIN_FREE_BYTES = 1 << 30
@@ -135,7 +135,7 @@ def check_devices() -> Iterator[Finding]:
             correct = float((ones @ ones).sum()) == 64.0**3
             described = _describe(name)
         except (RuntimeError, AssertionError) as error:
-            yield wrong("devices", f"{name}: {str(error).splitlines()[0]}")
+            yield wrong("devices", f"{name}: {first_line(error)}")
             continue
         yield ok("devices", described) if correct else wrong("devices", f"{name} miscalculates")
 

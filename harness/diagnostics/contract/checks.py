@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.components.code.source import line_of
-from harness.core.errors import InputError
+from harness.core.errors import InputError, first_line
 from harness.core.text import plural
 from harness.diagnostics.contract import (
     augmentations,
@@ -62,8 +62,7 @@ def run_check(check: Check, case: Case, folder: Path) -> Finding:
         told = (f"{p.what}{_at(p.where)}{': ' if p.hint else ''}{p.hint}" for p in error.problems)
         return Finding(rule, lacks="; ".join(told))
     except Exception as error:  # noqa: BLE001 - a component may raise anything
-        first, *_ = str(error).splitlines() or [""]
-        raised = f"it raises {type(error).__name__}: {first}"
+        raised = f"it raises {type(error).__name__}: {first_line(error)}"
         return Finding(rule, lacks=raised + _at(line_of(error, folder)))
 
 

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from harness.core.errors import first_line
 from harness.diagnostics.contract.case import Case, Check, Lacking, generator, listed, require
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ def resumes_from_its_state_dict(case: Case) -> Iterator[str]:
         resumed.model.load_state_dict(part.model.state_dict())
         resumed.optimizer.load(torch.load(file, weights_only=True))
     except Exception as error:
-        first, *_ = str(error).splitlines() or [""]
-        raise Lacking(f"its state_dict cannot be stored and loaded: {first}") from error
+        what = f"its state_dict cannot be stored and loaded: {first_line(error)}"
+        raise Lacking(what) from error
     resumed.train(STEPS, STEPS)
     expected, found = whole.weights, resumed.weights
     differing = [name for name in expected if not torch.equal(expected[name], found[name])]

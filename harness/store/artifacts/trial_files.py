@@ -17,7 +17,7 @@ import numpy as np
 
 from harness.components.base import DataInfo, Task
 from harness.core import paths
-from harness.core.errors import StoreError
+from harness.core.errors import StoreError, first_line
 from harness.core.records import TestOutputs
 from harness.core.text import format_csv
 from harness.experiment.plan import PlannedTrial
@@ -180,7 +180,7 @@ def _attempt(missing: list[str], purpose: str, action: Callable[[], None]) -> No
         raise
     except Exception as error:  # Whatever torch and matplotlib raise.
         _logger.debug("no %s", purpose, exc_info=True)
-        reason = str(error).splitlines()[0][:200]
+        reason = first_line(error)[:200]
         missing.append(f"{purpose} ({type(error).__name__}: {reason})")
 
 

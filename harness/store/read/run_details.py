@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
-from harness.core.errors import StoreError
+from harness.core.errors import StoreError, first_line
 from harness.core.records import Measured
 from harness.store.names import PROVENANCE_FILE, TAG_STACK_SIZE, WEIGHTS_FILE
 from harness.store.read.run_files import read_text
@@ -175,7 +175,7 @@ def fetch_weights(store: Store, run_id: str) -> dict[str, Tensor] | None:
         try:
             state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise StoreError(f"the weights of run {run_id} cannot be read: {reason}") from error
         return state
 

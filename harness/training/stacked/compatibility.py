@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.components.base import Batch, DataInfo, Model
+from harness.core.errors import first_line
 from harness.experiment.trial import Choice, Trial
 from harness.training.own_step import OwnStep, step_generator
 from harness.training.stacked.modules.dropout import DropoutInterceptor
@@ -210,8 +211,7 @@ def explain_errors() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, NotImplementedError) as error:
-        first, *_ = str(error).splitlines() or [""]
-        explanation = _explain_vmap_error(error) or f"torch cannot stack it: {first}"
+        explanation = _explain_vmap_error(error) or f"torch cannot stack it: {first_line(error)}"
         raise Unstackable(explanation) from error
 
 
@@ -220,10 +220,9 @@ def _explain_vmap_error(error: BaseException) -> str | None:
     message = str(error)
     if not message.startswith("vmap: "):
         return None
-    first, *_ = message.splitlines()
     return next(
         (explanation for part, explanation in _VMAP_ERRORS.items() if part in message),
-        f"torch cannot stack it: {first}",
+        f"torch cannot stack it: {first_line(error)}",
     )
 
 

@@ -134,7 +134,7 @@ def _draw_test_gallery(folder: Path, model: TrainedModel, predictions: Predictio
     from harness.store.artifacts.trial_files import prediction_columns
     from harness.training.batch_sources import InMemorySource, StreamingSource
 
-    ranks = _errors(predictions) if predictions.probabilities is None else predictions.right
+    ranks = -predictions.errors if predictions.probabilities is None else predictions.right
     # False sorts before True; equals stay in the split's order.
     order = ranks.argsort(kind="stable")[:MAX_IMAGES].tolist()
     source = model.setup.data.test
@@ -154,11 +154,6 @@ def _draw_test_gallery(folder: Path, model: TrainedModel, predictions: Predictio
         subtitle = f"{mistakes} mistakes on {len(predictions)} test images, mistakes first"
     shown = [(image.numpy(), *of) for image, of in zip(images, captions, strict=True)]
     return _draw_gallery(folder, f"{model.run.name}\n{subtitle}", shown)
-
-
-def _errors(predictions: Predictions) -> Any:
-    """Returns the negative of the mean squared error of each example, [N]."""
-    return -((predictions.predicted - predictions.true) ** 2).mean(axis=1)
 
 
 def _caption(predictions: Predictions, index: int) -> tuple[str, bool | None]:

@@ -64,6 +64,12 @@ class Predictions:
         right: NDArray[np.bool_] = (self.true == self.predicted).reshape(len(self), -1).all(axis=1)
         return right
 
+    @property
+    def errors(self) -> Floats:
+        """The mean squared error of each example of a regression: [N]."""
+        errors: Floats = np.square(self.predicted - self.true).mean(axis=1)
+        return errors
+
     def names(self, number: Any) -> str:
         """Returns the name of a class, or the names of the labels of an example, [L]."""
         if self.task is not Task.MULTILABEL:

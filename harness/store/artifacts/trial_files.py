@@ -95,7 +95,7 @@ def prediction_columns(
     task, true, predicted = predictions.task, predictions.true, predictions.predicted
     pairs = {"true": true, "predicted": predicted} if targets_known else {"predicted": predicted}
     if task is Task.AUTOENCODING:
-        return {"error": np.square(predicted - true).mean(axis=1).tolist()}
+        return {"error": predictions.errors.tolist()}
     if predictions.probabilities is None:
         numbers = range(predicted.shape[1])
         ends = [f"_{number + 1}" for number in numbers] if len(numbers) > 1 else [""]

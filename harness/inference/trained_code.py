@@ -28,7 +28,10 @@ def use_code(store: Store, run: TrainedRun, experiment: Path | None) -> None:
     experiment: the file that names the code, which lies beside or below it.
     Raises InputError if no file is given, if it does not name the code, and if that has changed.
     """
-    names = sorted({name for by_name in run.code.values() for name in by_name})
+    trained = {
+        name: identity for by_name in run.code.values() for name, identity in by_name.items()
+    }
+    names = sorted(trained)
     if not names:
         return
     if experiment is None:
@@ -46,10 +49,7 @@ def use_code(store: Store, run: TrainedRun, experiment: Path | None) -> None:
     folder = experiment.resolve().parent
     entries = list(dict.fromkeys((*code_entries(file), *map(entry_of, sorted(references)))))
     on_disk = {identity: entry for entry in entries for identity in _identity(folder, entry)}
-    trained = {
-        name: identity for by_name in run.code.values() for name, identity in by_name.items()
-    }
-    if differing := sorted(name for name in names if trained[name] not in on_disk):
+    if differing := [name for name in names if trained[name] not in on_disk]:
         raise _changed(run, _stored_source(store, run), folder, entries, differing)
     used = {on_disk[identity]: None for identity in trained.values()}
     activate(UserCode(folder, tuple(used), frozenset(_references(run.code))))

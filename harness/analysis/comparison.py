@@ -74,6 +74,12 @@ class Question:
             data={trial: short_checksum(sha256) for trial, sha256 in summary.data.items()},
         )
 
+    def of_file(self, summary: PlanSummary) -> Question:
+        """Returns the question of `of_plan` or, for a search, of all trials of its experiment: a
+        search's file does not list the points that it tries, nor their winners."""
+        question = self.of_plan(summary)
+        return replace(question, planned=None, seeds=None) if summary.is_search else question
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:

@@ -135,11 +135,8 @@ class Results:
 def of_plan(store: Store, plan: Plan) -> Results:
     """Returns the results of a plan's trials; of a search, all trials of its experiment."""
     summary = PlanSummary.of(plan)
-    question = Question().of_plan(summary)
-    if summary.is_search:
-        # A search's file does not list the points that it tries, nor their winners.
-        question = replace(question, planned=None, seeds=None)
-    return Results(read_results(store, plan.experiment.name, summary.goal), question)
+    stored = read_results(store, plan.experiment.name, summary.goal)
+    return Results(stored, Question().of_file(summary))
 
 
 @overload

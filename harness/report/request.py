@@ -182,11 +182,7 @@ def _read(
             plan = _stored_plan(store, asked, asked.code) if asked.code else asked.plan
             with _says_to_run(asked):
                 results = read_results(store, asked.name, plan.goal if plan else None)
-            wanted = question.of_plan(plan) if plan else question
-            if plan and plan.is_search:
-                # A search's file does not list the points that it tried, nor their winners.
-                wanted = replace(wanted, planned=None, seeds=None)
-            yield Request(label, results, wanted)
+            yield Request(label, results, question.of_file(plan) if plan else question)
 
 
 def _stored_plan(store: Store, asked: Asked, code: NamesCode) -> PlanSummary | None:

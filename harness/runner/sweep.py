@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from rich.console import Console
@@ -212,9 +212,8 @@ class Session:
 
         latest: the store's latest runs when `todo` was chosen. rerun: ignore checkpoints.
         """
-        activate(
-            self.plan.experiment.code
-        )  # Another file may have been read since the plan was made.
+        # Another file may have been read since the plan was made.
+        activate(self.plan.experiment.code)
         progress = ProgressState(len(todo), self.plan.experiment.goal)
         self.say([f"training: {executor.description}"])
         checkpoints = self.checkpoints(fresh=rerun)
@@ -279,9 +278,8 @@ class Session:
             return
         if record.outcome is Outcome.FAILED:
             # A search trains a point that failed no more.
-            again = (
-                ", and with --retry-failed this one too" if "retry_failed" in self.arguments else ""
-            )
+            is_repeatable = "retry_failed" in self.arguments
+            again = ", and with --retry-failed this one too" if is_repeatable else ""
             interrupts.stop(
                 f"stopped at the first failure: {planned.name}: {record.reason}\n"
                 f"    {progress.ended} of {plural(progress.total, 'trial')} ended; "
@@ -343,8 +341,9 @@ def compare(store: Store, plan: Plan, top: int, hint: str, attach: bool = False)
     from harness.store.read.results import read_results
 
     results = read_results(store, plan.experiment.name, plan.experiment.goal)
-    report = build_report(results, Question(top=top).of_plan(plan))
+    question = Question().of_plan(plan)
+    report = build_report(results, replace(question, top=top))
     sys.stdout.write("\n" + for_stdout([report]))
     if attach:
-        attach_report(store, results, Question().of_plan(plan))
+        attach_report(store, results, question)
     sys.stdout.write(f"\nNext: {hint}\n")

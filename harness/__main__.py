@@ -73,9 +73,10 @@ def list_components(names: Sequence[str]) -> str:
     """
     from harness.components.base import KINDS, SINGULAR
     from harness.components.registry import components
+    from harness.core.paths import EXPERIMENT_SUFFIXES
 
     listed_of: Callable[[str], Mapping[str, Component]] = components
-    if names and names[0].endswith((".yaml", ".yml")):
+    if names and names[0].endswith(EXPERIMENT_SUFFIXES):
         listed_of, names = _own_components(Path(names[0])), names[1:]
     registered = {name for kind in KINDS for name in listed_of(kind)}
     plural_or_component = [name for name in names if name not in SINGULAR.values()]

@@ -15,6 +15,7 @@ from harness.api.comparison import Comparison, one_or_several
 from harness.api.errors import told_plainly
 from harness.api.tables import curves_table, trials_table
 from harness.core.errors import InputError, Problem
+from harness.core.paths import EXPERIMENT_SUFFIXES
 from harness.experiment.plan_summary import PlanSummary
 from harness.report.request import Request
 from harness.report.section import build_report, choose_sections
@@ -205,7 +206,7 @@ def results(
         kind = type(source).__name__
         what = f"results: must be an experiment's name or a DataFrame, given {kind}"
         raise InputError(Problem(what))
-    if source.endswith((".yaml", ".yml")):
+    if source.endswith(EXPERIMENT_SUFFIXES):
         hint = f"harness.load({source!r}).results() are those of the trials that a file asks for"
         raise InputError(Problem(f"{source!r} is a file, not an experiment's name", hint=hint))
     if by or metric or task or seed or config:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
+
+EXPERIMENT_SUFFIXES: Final = (".yaml", ".yml")
+"""How the name of an experiment file ends; that of an experiment or a component does not."""
 
 
 def project_root() -> Path:

@@ -16,7 +16,7 @@ from harness.analysis.trials import join
 from harness.components.code.source import identity_of
 from harness.components.shared.data_files import offline
 from harness.core.errors import DataMissing, InputError, NoResults, Problem, StoreError
-from harness.core.paths import data_root
+from harness.core.paths import EXPERIMENT_SUFFIXES, data_root
 from harness.core.text import distinct_parts, join_with_and
 from harness.experiment.loading import NamesCode, load
 from harness.experiment.plan import make_plan, plan_bases
@@ -34,7 +34,6 @@ from harness.store.store import Store, open_existing_store
 
 DEFAULT_TOP = 20
 """Configs of a table for people, unless `--top` asks for another number."""
-SUFFIXES = (".yaml", ".yml")
 FORMATS = {
     "table": for_stdout,
     "markdown": markdown,
@@ -133,7 +132,7 @@ def write_html(requests: Sequence[Request], path: Path) -> None:
 
 def _experiment(name_or_file: str) -> Asked:
     """Reads a file, and plans it if its data is available."""
-    if not name_or_file.endswith(SUFFIXES):
+    if not name_or_file.endswith(EXPERIMENT_SUFFIXES):
         return Asked(name_or_file)
     with offline("comparing downloads nothing"):
         try:

@@ -28,10 +28,9 @@ def use_code(store: Store, run: TrainedRun, experiment: Path | None) -> None:
     experiment: the file that names the code, which lies beside or below it.
     Raises InputError if no file is given, if it does not name the code, and if that has changed.
     """
-    trained = {
-        name: identity for by_name in run.code.values() for name, identity in by_name.items()
-    }
-    names = sorted(trained)
+    # A model and a loss may have one name.
+    trained = [named for by_name in run.code.values() for named in by_name.items()]
+    names = sorted({name for name, _ in trained})
     if not names:
         return
     if experiment is None:
@@ -49,9 +48,9 @@ def use_code(store: Store, run: TrainedRun, experiment: Path | None) -> None:
     folder = experiment.resolve().parent
     entries = list(dict.fromkeys((*code_entries(file), *map(entry_of, sorted(references)))))
     on_disk = {identity: entry for entry in entries for identity in _identity(folder, entry)}
-    if differing := [name for name in names if trained[name] not in on_disk]:
+    if differing := sorted({name for name, identity in trained if identity not in on_disk}):
         raise _changed(run, _stored_source(store, run), folder, entries, differing)
-    used = {on_disk[identity]: None for identity in trained.values()}
+    used = {on_disk[identity]: None for _, identity in trained}
     activate(UserCode(folder, tuple(used), frozenset(_references(run.code))))
 
 

@@ -22,22 +22,9 @@ from harness.components.registry import active_code
 from harness.experiment.fields import FileFields
 from harness.experiment.loading import load, load_values
 from harness.experiment.plan import make_plan
+from tests.api.own_net import Net
 
 TRIAL = {"dataset": "digits", "model": "mlp", "optimizer": "adamw", "lr": 0.1, "epochs": 1}
-
-
-class Net(nn.Module):
-    """A network of a test."""
-
-    def __init__(self, data: harness.DataInfo, width: int = 8) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Flatten(), nn.Linear(data.features, width), nn.Linear(width, data.outputs)
-        )
-
-    def forward(self, batch: Tensor) -> Tensor:
-        logits: Tensor = self.layers(batch)
-        return logits
 
 
 def make_net(data: harness.DataInfo) -> nn.Module:

@@ -10,24 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from torch import Tensor, nn
 
 import harness
 from harness.api.tables import typed_column
-
-
-class Net(nn.Module):
-    """A network of a test."""
-
-    def __init__(self, data: harness.DataInfo, width: int = 8) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Flatten(), nn.Linear(data.features, width), nn.Linear(width, data.outputs)
-        )
-
-    def forward(self, batch: Tensor) -> Tensor:
-        logits: Tensor = self.layers(batch)
-        return logits
+from tests.api.own_net import Net
 
 
 def experiment() -> harness.Experiment:

@@ -30,6 +30,7 @@ from harness.components.code.source import (
     entry_of,
     find_object,
     is_file,
+    line_of,
     load_entry,
     place_of,
 )
@@ -66,6 +67,12 @@ def activate(code: UserCode | None, reload: bool = False) -> None:
 
 def active_code() -> UserCode | None:
     return _active
+
+
+def line_of_code(error: BaseException) -> str:
+    """Returns the line of the active code in which an error was raised (see `line_of`); "" if there
+    is none."""
+    return "" if _active is None else line_of(error, _active.folder)
 
 
 @contextmanager

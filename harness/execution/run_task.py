@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.components.code.source import line_of
-from harness.components.registry import active_code
+from harness.components.registry import line_of_code
 from harness.core.errors import HarnessError
 from harness.core.records import FINISHED, Ended, Measured, Outcome, Record, Started
 from harness.execution.checkpoint_folder import CheckpointFolder, CheckpointWriteError
@@ -215,8 +214,7 @@ def failure(error: Exception, task: TrainingTask) -> Ended:
 
     Its traceback is empty for an error of the harness, whose message tells the user what to do.
     """
-    code = active_code()
-    place = line_of(error, code.folder) if code is not None else ""
+    place = line_of_code(error)
     where = f"{place}: " if place else ""
     if isinstance(error, HarnessError):
         is_placed = any(problem.where for problem in getattr(error, "problems", ()))

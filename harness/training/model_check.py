@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from harness.components.base import DataInfo, Model
-from harness.components.code.source import line_of
-from harness.components.registry import active_code
-from harness.core.errors import InputError, Problem
+from harness.components.registry import line_of_code
+from harness.core.errors import InputError, Problem, first_line
 from harness.core.text import kind_of
 from harness.experiment.trial import Choice, Trial, is_absent
 from harness.training import device as devices
@@ -92,10 +91,8 @@ def _problem(trial: Trial, data_root: Path) -> Problem | None:
     except InputError as error:
         return error.problems[0]
     except Exception as error:  # noqa: BLE001 - whatever a user's code raises
-        first = (str(error).splitlines() or [""])[0]
         shape = ", ".join(map(str, ("B", *info.shape)))
         what = f"model {choice.name} cannot take examples of {trial.dataset.name}, [{shape}]: "
-        code = active_code()
-        place = (line_of(error, code.folder) if code else "") or choice.component.place
-        return Problem(f"{what}{type(error).__name__}: {first}", place)
+        place = line_of_code(error) or choice.component.place
+        return Problem(f"{what}{type(error).__name__}: {first_line(error)}", place)
     return None

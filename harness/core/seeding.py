@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -63,10 +64,12 @@ HOST_STREAMS: Final = ("python", "numpy")
 """Global random streams of the host, beside torch's: a user's code may draw from them."""
 
 
-def seed_host_streams(seed: int) -> None:
-    """Seeds Python's and numpy's global random numbers."""
+def seed_global_streams(seed: int) -> None:
+    """Seeds torch's global random numbers, and those of `HOST_STREAMS`."""
     import numpy as np
+    import torch
 
+    torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
 
@@ -79,6 +82,16 @@ def host_random_states() -> dict[str, list[float]]:
     python = [version, *words, isinstance(cached, float), cached or 0.0]
     _, keys, *rest = np.random.get_state(legacy=True)
     return {"python": python, "numpy": [*map(int, keys), *rest]}
+
+
+@contextmanager
+def host_streams_kept() -> Iterator[None]:
+    """Restores the states of `HOST_STREAMS` on exit."""
+    states = host_random_states()
+    try:
+        yield
+    finally:
+        set_host_random_states(states)
 
 
 def set_host_random_states(states: Mapping[str, Sequence[float]]) -> None:

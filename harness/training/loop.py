@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from harness.components.base import Batch
 from harness.core.metrics import THROUGHPUT
 from harness.core.records import BatchLosses, Ended, Measured, Outcome, Record, Started, TestOutputs
-from harness.core.seeding import generator, seed_host_streams, stream_seed
+from harness.core.seeding import generator, seed_global_streams, stream_seed
 from harness.experiment.trial import Trial
 from harness.training.checkpoint import (
     Checkpoint,
@@ -125,8 +125,7 @@ def _train_epoch(
     trial = setup.trial
     # Dropout draws from the global generators, which nothing else here uses. They are seeded for
     # each epoch: a resumed trial needs no state of them, and nothing between epochs disturbs them.
-    torch.manual_seed(stream_seed(trial.seed, "dropout", epoch))
-    seed_host_streams(stream_seed(trial.seed, "dropout", epoch))
+    seed_global_streams(stream_seed(trial.seed, "dropout", epoch))
     order = torch.randperm(len(setup.data.train), generator=generator(trial.seed, "order", epoch))
     augmenting = generator(trial.seed, "augmentation", epoch, device=str(setup.device))
     streams = {"augmentation": augmenting}

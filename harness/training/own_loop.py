@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import shutil
 import traceback
@@ -23,7 +22,7 @@ from harness.components.base import DataInfo, LossFunction
 from harness.components.trial_context import TrialContext
 from harness.core.errors import InputError, Problem
 from harness.core.records import Ended, Measured, Outcome, Record, Started
-from harness.core.seeding import generator, stream_seed
+from harness.core.seeding import generator, seed_global_streams, stream_seed
 from harness.core.text import kind_of, plural
 from harness.experiment.trial import Fingerprint, Trial, is_absent
 from harness.training import device as devices
@@ -38,8 +37,6 @@ from harness.training.setup import initial_model
 FORMAT: Final = "training_loop 1"
 METRIC: Final = re.compile(r"(train|val|test)/[A-Za-z0-9_]+")
 EXAMPLE: Final = 'yield {"val/accuracy": 0.9}, say'
-_SEEDS: Final = 2**32
-"""numpy takes seeds below this."""
 
 
 class OwnLoop(TrialContext):
@@ -83,10 +80,7 @@ class OwnLoop(TrialContext):
 
     def seed_generators(self, epoch: int) -> None:
         """Seeds torch, numpy and random: for epoch 0, what precedes the first."""
-        seed = stream_seed(self.seed, "loop", epoch)
-        torch.manual_seed(seed)
-        np.random.seed(seed % _SEEDS)
-        random.seed(seed)
+        seed_global_streams(stream_seed(self.seed, "loop", epoch))
 
     @property
     def folder(self) -> Path:

@@ -39,6 +39,7 @@ from harness.components.code.targets import OwnTargets, describe_targets
 from harness.components.shared.data_files import missing_file, sha256
 from harness.components.shared.splitting import SPLITTING, StratifiedSplitOptions, training_size
 from harness.core.errors import InputError, Problem
+from harness.core.seeding import host_streams_kept, seed_global_streams
 
 T = TypeVar("T")
 
@@ -187,21 +188,11 @@ class _Source:
 @contextmanager
 def _seeded() -> Iterator[None]:
     """While entered, random numbers are the same in every process."""
-    import random
-
-    import numpy as np
     import torch
 
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            random.seed(0)
-            np.random.seed(0)
-            torch.manual_seed(0)
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
+    with host_streams_kept(), torch.random.fork_rng(devices=[]):
+        seed_global_streams(0)
+        yield
 
 
 def _class_names(names: Any, details: Mapping[str, Any]) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from harness.components.code.signatures import (
 from harness.components.code.source import line_of, place_of
 from harness.components.optimizers.torch_optim import NOT_OPTIONS, SEVERAL_EVALUATIONS
 from harness.core.errors import InputError, Problem, did_you_mean
-from harness.core.seeding import host_random_states, set_host_random_states
+from harness.core.seeding import host_random_states, host_streams_kept
 from harness.core.text import kind_of
 
 if TYPE_CHECKING:
@@ -191,19 +191,17 @@ def _observe(build: OptimizerBuilder, options: Options, target: Any) -> Behaviou
     import torch
 
     first: Exception | None = None
-    drawn = host_random_states()
     with warnings.catch_warnings(), torch.random.fork_rng([]), torch.enable_grad():
         warnings.simplefilter("ignore")
         for needs_closure in (False, True):
             torch.manual_seed(0)
             try:
-                return Behaviour(needs_closure, _train(build, options, needs_closure))
+                with host_streams_kept():
+                    return Behaviour(needs_closure, _train(build, options, needs_closure))
             except InputError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a user's code raises
                 first = first or error
-            finally:
-                set_host_random_states(drawn)
     return Behaviour(problem=_explain(first, target, options))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.core.seeding import host_random_states
 from harness.diagnostics.contract.case import Case, Check, generator, require, shape_of
 
 if TYPE_CHECKING:
@@ -32,21 +32,21 @@ def keeps_the_shape(case: Case) -> Iterator[str]:
 
 def draws_from_its_generator_alone(case: Case) -> Iterator[str]:
     """Its generator is its only source of random numbers."""
-    import numpy as np
     import torch
 
     batch = _images(case)
     first = _apply(case, batch, 1)
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state(legacy=False)["state"]
+    state, host = torch.get_rng_state(), host_random_states()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         again = _apply(case, batch, 1)
     rule = "draw all random numbers from the generator that it is given"
     require(torch.equal(first, again), f"the same generator gives another result: {rule}")
-    used = torch.get_rng_state(), random.getstate(), np.random.get_state(legacy=False)["state"]
-    require(torch.equal(states[0], used[0]), f"it draws from torch's global generator: {rule}")
-    require(states[1] == used[1], f"it draws from Python's random: {rule}")
-    require(str(states[2]) == str(used[2]), f"it draws from numpy.random: {rule}")
+    used = host_random_states()
+    is_kept = torch.equal(state, torch.get_rng_state())
+    require(is_kept, f"it draws from torch's global generator: {rule}")
+    require(host["python"] == used["python"], f"it draws from Python's random: {rule}")
+    require(host["numpy"] == used["numpy"], f"it draws from numpy.random: {rule}")
     if torch.equal(first, _apply(case, batch, 2)):
         yield "every generator gives the same result: it changes nothing at random"
 

@@ -172,23 +172,23 @@ class _Checkpointer:
 
     def _train_alone(self, state: Mapping[str, Any] | None = None) -> Items:
         task = self.task
-        planned = task.fingerprint
         if task.trial.has_own_loop:
-            return self._run_own_loop(state)
-        setup = TrainingSetup(task.trial, task.data_root, self._device, planned=planned)
-        resumed = None if state is None else restore(setup, state)
-        items = train(setup, self.task.test_outputs, self.policy, resumed)
-        key = self.task.key
+            items = self._run_own_loop(state)
+        else:
+            planned = task.fingerprint
+            setup = TrainingSetup(task.trial, task.data_root, self._device, planned=planned)
+            resumed = None if state is None else restore(setup, state)
+            items = train(setup, task.test_outputs, self.policy, resumed)
+        key = task.key
         return (item if isinstance(item, Checkpoint) else (key, item) for item in items)
 
-    def _run_own_loop(self, state: Mapping[str, Any] | None) -> Items:
+    def _run_own_loop(self, state: Mapping[str, Any] | None) -> Iterator[Record | Checkpoint]:
         task = self.task
         folder = None if self.folder is None else self.folder.path / OWN_FOLDER
         context = OwnLoop(task.trial, task.data_root, self._device, task.fingerprint, folder)
         if state is not None:
             context.restore(state)
-        items = run_own_loop(context, self.policy, task.metric)
-        return (item if isinstance(item, Checkpoint) else (task.key, item) for item in items)
+        return run_own_loop(context, self.policy, task.metric)
 
     def _resume_stack(self, trials: Mapping[str, Trial], state: Mapping[str, Any]) -> Items:
         task = self.task

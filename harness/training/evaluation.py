@@ -68,8 +68,8 @@ def evaluate(setup: TrainingSetup, source: BatchSource) -> ModelOutputs:
     return predictions(batches, setup)
 
 
-def has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(part, BATCH_NORM) for part in model.modules())
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    return [part for part in model.modules() if isinstance(part, BATCH_NORM)]
 
 
 @contextmanager
@@ -81,8 +81,9 @@ def evaluation_weights(setup: TrainingSetup, epoch: int) -> Iterator[None]:
     that training has left are of the other weights.
     """
     with setup.optimizer.evaluation_weights():
-        norms = [part for part in setup.model.modules() if isinstance(part, BATCH_NORM)]
-        if not norms or not setup.optimizer.averages or epoch == 0:
+        renews = setup.optimizer.averages and epoch > 0
+        norms = batch_norms(setup.model) if renews else []
+        if not norms:
             yield
             return
         buffers = [buffer for norm in norms for buffer in norm.buffers()]

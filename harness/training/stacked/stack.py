@@ -23,7 +23,7 @@ from harness.experiment.trial import (
     Trial,
 )
 from harness.training import device as devices
-from harness.training.evaluation import ModelOutputs, has_batch_norm
+from harness.training.evaluation import ModelOutputs, batch_norms
 from harness.training.learning_rate import LearningRate
 from harness.training.own_step import STREAM, step_generator
 from harness.training.resources import TooLarge, row_bytes, saved_tensors, step_bytes
@@ -180,7 +180,7 @@ class Stack(TrainingContext):
         by_trial = [models[trial.trial.seed] for trial in self.active]
         self.network = StackedNetwork(by_trial, device)
         self.optimizer = self._new_optimizer()
-        if self.optimizer.averages and has_batch_norm(self._model):
+        if self.optimizer.averages and batch_norms(self._model):
             raise Unstackable(AVERAGED_STATISTICS)
         seed_indices = [self.seeds.index(trial.trial.seed) for trial in self.active]
         self.seed_indices = torch.tensor(seed_indices).to(device)

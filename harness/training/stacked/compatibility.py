@@ -94,10 +94,7 @@ def verify(
     """
     inputs = list(shared.expand(x).cpu())
     evaluated = [_logits_in_evaluation(m, own) for m, own in zip(models, inputs, strict=True)]
-    first = {id(model): i for i, model in reversed(list(enumerate(models)))}
-    chosen = sorted(first.values())[:TRAINED_MODELS]
-    if not (in_training and network.is_verified_in_training):
-        chosen = []
+    chosen = _trained(models) if in_training and network.is_verified_in_training else []
     # The models run before the stack: a tensor that vmap leaves in a module is invalid afterwards.
     trained = {i: _training_results(models[i], inputs[i]) for i in chosen}
     with explain_errors():
@@ -112,6 +109,12 @@ def verify(
         for i, results in trained.items():
             mine = {name: buffer[i] for name, buffer in buffers.items()} | {_LOGITS: logits[i]}
             _compare_in_training(models[i], inputs[i], results, mine)
+
+
+def _trained(models: Sequence[nn.Module]) -> list[int]:
+    """Returns the places of the models that are trained on a batch: different ones."""
+    first = {id(model): i for i, model in reversed(list(enumerate(models)))}
+    return sorted(first.values())[:TRAINED_MODELS]
 
 
 def _compare_in_training(
@@ -152,14 +155,22 @@ def _logits_in_evaluation(model: nn.Module, x: Tensor) -> Tensor:
 def _training_results(model: nn.Module, x: Tensor) -> Mapping[str, Tensor]:
     """Returns a model's logits in training mode, without dropout, and its buffers after it; then
     restores the buffers."""
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    before = _copies_of_buffers(model)
     with torch.no_grad(), DropoutInterceptor(), forbid_hidden_state(model):
         logits: Tensor = model(x)
-    after = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    after = _copies_of_buffers(model)
+    _restore_buffers(model, before)
+    return after | {_LOGITS: logits}
+
+
+def _copies_of_buffers(model: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+
+def _restore_buffers(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, buffer in model.named_buffers():
-            buffer.copy_(before[name])
-    return after | {_LOGITS: logits}
+            buffer.copy_(values[name])
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
@@ -240,9 +251,8 @@ def verify_step(
     they differ, and what the step raises.
     """
     device = batch.inputs.device
-    chosen = sorted({id(model): i for i, model in reversed(list(enumerate(models)))}.values())
     alone = {}
-    for i in chosen[:TRAINED_MODELS]:
+    for i in _trained(models):
         own = Batch(batch.inputs[i].clone(), batch.targets[i].clone())
         model = models[i] if device.type == "cpu" else copy.deepcopy(models[i]).to(device)
         alone[i] = _step_results(step.own, model, own, seeds[i])
@@ -276,17 +286,15 @@ def _require_the_same_again(first: Mapping[str, Tensor], second: Mapping[str, Te
 def _step_results(own: OwnStep, model: nn.Module, batch: Batch, seed: int) -> Mapping[str, Tensor]:
     """Returns the outputs, losses, buffers and gradients of a model's training step, without
     dropout; then restores the buffers."""
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    before = _copies_of_buffers(model)
     names, parameters = zip(*model.named_parameters(), strict=True)
     with DropoutInterceptor(), forbid_hidden_state(model):
         out, losses = own(model, batch, step_generator(seed, 1, str(batch.inputs.device)))
     gradients = torch.autograd.grad(losses.mean(), parameters, allow_unused=True)
-    results = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    results = _copies_of_buffers(model)
     results |= {_LOGITS: out.detach(), _LOSSES: losses.detach()}
     for name, parameter, gradient in zip(names, parameters, gradients, strict=True):
         known = torch.zeros_like(parameter) if gradient is None else gradient
         results[f"{name}{_GRADIENT}"] = known
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            buffer.copy_(before[name])
+    _restore_buffers(model, before)
     return results

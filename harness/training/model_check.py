@@ -1,6 +1,6 @@
 """Whether a model of a user's own takes the examples and returns what it must.
 
-`model_problem` runs before a sweep trains; `require_outputs` at every evaluation.
+`require_models` runs before a sweep trains; `require_outputs` at every evaluation.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def require_outputs(choice: Choice[Model], outputs: object, examples: int, wante
 
     wanted: values of each row; 0 for any number.
     """
+    if isinstance(outputs, Tensor) and _fits(outputs.shape, examples, wanted):
+        return
     name, place = f"model {choice.name}", choice.component.place
     expected = f"[{examples}, {wanted or 'outputs'}]"
     if not isinstance(outputs, Tensor):
@@ -40,12 +42,20 @@ def require_outputs(choice: Choice[Model], outputs: object, examples: int, wante
             hint = "return the outputs alone in evaluation (if not self.training); a training_step"
             hint += " can call the model's other methods"
         raise InputError(Problem(wrong, place, hint))
-    given = list(outputs.shape)
-    fits = len(given) > 1 and given[0] == examples
-    if not fits or (wanted and prod(given[1:]) != wanted):
-        wrong = f"{name} returned outputs of shape {given}, and not {expected}"
-        hint = "a parameter of type harness.DataInfo, or $outputs, says how many outputs are wanted"
-        raise InputError(Problem(wrong, place, hint))
+    wrong = f"{name} returned outputs of shape {list(outputs.shape)}, and not {expected}"
+    hint = "a parameter of type harness.DataInfo, or $outputs, says how many outputs are wanted"
+    raise InputError(Problem(wrong, place, hint))
+
+
+def _fits(shape: torch.Size, examples: int, wanted: int) -> bool:
+    is_row_each = len(shape) > 1 and shape[0] == examples
+    return is_row_each and (not wanted or prod(shape[1:]) == wanted)
+
+
+def zero_examples(info: DataInfo) -> Tensor:
+    """Returns examples of zeros, [2, *info.shape]: floats, or token numbers."""
+    kind = torch.int64 if info.tokens else torch.float32
+    return torch.zeros(EXAMPLES, *info.shape, dtype=kind)
 
 
 def wanted_outputs(trial: Trial, info: DataInfo) -> int:
@@ -77,8 +87,7 @@ def _problem(trial: Trial, data_root: Path) -> Problem | None:
     zeros."""
     choice = trial.model
     info = trial.dataset.component.info(trial.dataset.options, data_root)
-    dtype = torch.int64 if info.tokens else torch.float32
-    examples = torch.zeros(EXAMPLES, *info.shape, dtype=dtype)
+    examples = zero_examples(info)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             outputs = trial.loss.component.outputs(info)

@@ -19,7 +19,7 @@ from harness.experiment.trial import NO_FINGERPRINT, Fingerprint, Trial
 from harness.training import device as devices
 from harness.training.data import Splits, load_splits
 from harness.training.learning_rate import LearningRate
-from harness.training.model_check import wanted_outputs
+from harness.training.model_check import wanted_outputs, zero_examples
 from harness.training.optimizer import TrialOptimizer, undecayed_names
 from harness.training.own_step import OwnStep
 from harness.training.planned_files import load_planned
@@ -166,9 +166,8 @@ def initial_model(trial: Trial, data: Splits, checksum: str = "") -> nn.Module:
 def _initialise_lazy(model: nn.Module, info: DataInfo) -> None:
     """Gives the layers of torch's lazy modules their shapes and weights, by two examples of
     zeros."""
-    dtype = torch.int64 if info.tokens else torch.float32
     with torch.no_grad():
-        model.eval()(torch.zeros(2, *info.shape, dtype=dtype))
+        model.eval()(zero_examples(info))
     model.train()
 
 

@@ -94,7 +94,8 @@ def make_trial(**fields: Any) -> Trial:
 
 def _whole(kind: str, choice: str | dict[str, Any]) -> dict[str, Any]:
     whole = {"name": choice} if isinstance(choice, str) else choice
-    assert whole["name"] in components(kind), f"no {whole['name']} among {kind}"
+    name = whole["name"]
+    assert ":" in name or name in components(kind), f"no {name} among {kind}"
     return whole
 
 

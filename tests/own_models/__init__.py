@@ -1,6 +1,7 @@
 """Models of well-known shapes, written as their users write them. None knows of the harness.
 
-`MODELS` says how an experiment file names each: its fields beside those of `FIELDS`.
+`MODELS` says how an experiment file names each: its fields beside `FIELDS` and those of a small
+trial (`tests.support.make_trial`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import Any, Final
 
 from harness.components import registry
 from harness.components.code.source import UserCode
-from harness.components.registry import find
-from harness.experiment.trial import Choice, Trial
+from harness.experiment.trial import Trial
+from tests.support import make_trial
 
 HERE: Final = Path(__file__).parent
 IMAGES: Final = {"in_channels": "$channels", "num_classes": "$classes"}
@@ -98,34 +99,7 @@ MODELS: Final[dict[str, dict[str, Any]]] = {
     },
 }
 STEPS: Final = ("representations.py:elbo", "representations.py:contrastive")
-FIELDS: Final[dict[str, Any]] = {
-    "dataset": "digits",
-    "optimizer": "adam",
-    "lr": 0.003,
-    "scheduler": "constant",
-    "training_step": "none",
-    "training_loop": "none",
-    "loss": "cross_entropy",
-    "device": "cpu",
-    "batch_size": 64,
-    "eval_batch_size": 512,
-    "val_fraction": 0.1,
-    "eval_every": 1,
-    "log_every": 0,
-    "augment": [],
-    "precision": "fp32",
-    "grad_clip": None,
-    "metrics": ["accuracy"],
-}
-KINDS: Final = {
-    "dataset": "datasets",
-    "model": "models",
-    "optimizer": "optimizers",
-    "scheduler": "schedulers",
-    "training_step": "training_steps",
-    "training_loop": "training_loops",
-    "loss": "losses",
-}
+FIELDS: Final[dict[str, Any]] = {"optimizer": "adam", "lr": 0.003}
 
 
 def own_trial(name: str, seed: int = 0, epochs: int = 1, **fields: Any) -> Trial:
@@ -135,12 +109,4 @@ def own_trial(name: str, seed: int = 0, epochs: int = 1, **fields: Any) -> Trial
     code = UserCode(HERE, ("data.py",), frozenset(named))
     if registry.active_code() != code:
         registry.activate(code)
-    values = {**FIELDS, **MODELS[name], **fields, "seed": seed, "epochs": epochs}
-    for field, kind in KINDS.items():
-        given = values[field]
-        whole = {"name": given} if isinstance(given, str) else dict(given)
-        component = find(kind, whole.pop("name"))
-        values[field] = Choice(component, component.options.model_validate(whole))
-    values["metrics"] = tuple(values["metrics"])
-    values["augment"] = tuple(values["augment"])
-    return Trial(**values)
+    return make_trial(**{**FIELDS, **MODELS[name], **fields, "seed": seed, "epochs": epochs})

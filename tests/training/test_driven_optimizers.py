@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,6 @@ def chosen(cls: Any, needs_closure: bool = False) -> Choice[Optimizer]:
 
 
 def trial_with(choice: Choice[Optimizer], **fields: Any) -> Trial:
-    from dataclasses import replace
-
     return replace(make_trial(**{**SMALL, **fields}), optimizer=choice)
 
 

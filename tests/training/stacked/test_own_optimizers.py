@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from harness.components.base import Optimizer
 from harness.core.records import Ended, Measured, Record
 from harness.execution.stacking import plan_stacks
 from harness.experiment.trial import Choice, Trial
-from harness.training.checkpoint import Checkpoint, CheckpointPolicy
+from harness.training.checkpoint import Checkpoint
 from harness.training.loop import train
 from harness.training.setup import TrainingSetup
 from harness.training.stacked.modules.forward_pass import Unstackable
@@ -23,6 +22,7 @@ from harness.training.stacked.stack import Stack
 from harness.training.stacked.steps import recording_refusal
 from tests.resume_support import assert_same, comparable, planned
 from tests.support import make_trial
+from tests.training.stacked import test_stack_resume as stacks
 from tests.training.stacked.stacked_support import train_items
 from tests.training.test_driven_optimizers import LBFGS, Averaged, Odd, chosen
 
@@ -87,20 +87,10 @@ def test_each_equals_its_trial_alone(grad_clip: float | None, data_root: Path) -
 
 def test_resumes_to_the_bit(data_root: Path) -> None:
     trials = trials_of(*CHOICES)
-    whole = list(train_items(trials, data_root, test_outputs=True))
-    cuts = {}
-    for item in train_items(trials, data_root, policy=CheckpointPolicy(0)):
-        if isinstance(item, Checkpoint) and (item.epoch, item.batch) in ((1, 3), (2, 0)):
-            buffer = io.BytesIO()
-            torch.save(item.state, buffer)
-            buffer.seek(0)
-            cuts[item.epoch, item.batch] = torch.load(buffer, weights_only=True)
-    assert len(cuts) == 2
-    for cut in cuts.values():
-        rest = list(train_items(trials, data_root, state=cut, test_outputs=True))
-        for key, _ in trials:
-            mine, expected = (comparable(records_of(items, key)) for items in (rest, whole))
-            assert_same(mine[1:], expected[len(expected) - len(mine) + 1 :])
+    whole = stacks.by_key(train_items(trials, data_root, test_outputs=True))
+    cuts = stacks.states(trials, data_root)
+    for place in ((1, 3), (2, 0)):
+        stacks.check(trials, data_root, cuts[place], whole)
 
 
 def test_evaluation_changes_nothing_about_the_training(data_root: Path) -> None:

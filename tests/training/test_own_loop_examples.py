@@ -43,6 +43,15 @@ def metrics_of(records: list[Record], metric: str) -> list[float]:
     return [record.values[metric] for record in records if isinstance(record, Measured)]
 
 
+def interrupted(metric: str, planned: PlannedTrial, folder: Path) -> list[float]:
+    """The metrics of a trial that is killed after its second epoch, and goes on."""
+    checkpoints = ExperimentCheckpoints(folder)
+    for record in run(make_task(Path(), False, checkpoints, None, [planned])):
+        if isinstance(record, Measured) and record.epoch == 2:
+            break
+    return metrics_of(train(metric, planned, checkpoints), metric)
+
+
 def test_reinforce_learns_its_way() -> None:
     metric, trials = trials_of("reinforce", "lr=0.01", "seed=0", "epochs=8")
     with_baseline, without = (metrics_of(train(metric, planned), metric) for planned in trials)
@@ -63,11 +72,7 @@ def test_a_gan_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     metric, trials = trials_of("gan", "epochs=3", "lr=1e-3", "seed=0")
     planned = trials[0]
     whole = metrics_of(train(metric, planned), metric)
-    checkpoints = ExperimentCheckpoints(tmp_path)
-    for record in run(make_task(Path(), False, checkpoints, None, [planned])):
-        if isinstance(record, Measured) and record.epoch == 2:
-            break
-    assert metrics_of(train(metric, planned, checkpoints), metric) == whole
+    assert interrupted(metric, planned, tmp_path) == whole
 
 
 @pytest.mark.slow
@@ -77,8 +82,4 @@ def test_a_lightning_module_is_trained_by_its_trainer(tmp_path: Path) -> None:
     planned = trials[0]
     whole = metrics_of(train(metric, planned), metric)
     assert whole[-1] > 0.8
-    checkpoints = ExperimentCheckpoints(tmp_path)
-    for record in run(make_task(Path(), False, checkpoints, None, [planned])):
-        if isinstance(record, Measured) and record.epoch == 2:
-            break
-    assert metrics_of(train(metric, planned, checkpoints), metric) == whole
+    assert interrupted(metric, planned, tmp_path) == whole

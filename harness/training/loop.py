@@ -188,7 +188,9 @@ def training_step(
             nn.utils.clip_grad_norm_(setup.model.parameters(), setup.trial.grad_clip)
         return logits, losses
 
-    logits, losses = setup.optimizer.step(evaluate, setup.model)
+    logits, losses = setup.optimizer.step(
+        evaluate, setup.model, () if random is None else (random,)
+    )
     return logits.detach().float(), losses.detach()
 
 

@@ -68,17 +68,23 @@ class TrialOptimizer:
             elif isinstance(own, float | int):
                 group["lr"] = own * (lr / self._lr)
 
-    def step(self, evaluate: Callable[[], Evaluation], model: nn.Module) -> Evaluation:
+    def step(
+        self,
+        evaluate: Callable[[], Evaluation],
+        model: nn.Module,
+        streams: Sequence[torch.Generator] = (),
+    ) -> Evaluation:
         """Updates the parameters by one batch. Returns the first evaluation's results.
 
-        evaluate: computes the batch's losses and adds the gradients of their mean.
+        evaluate: computes the batch's losses and adds the gradients of their mean. streams: what it
+        draws from, beside torch's global streams.
         """
         self.torch.zero_grad(set_to_none=True)
         if not self._needs_closure:
             results = evaluate()
             self.torch.step()
             return results
-        closure = _Closure(evaluate, model, self._parameters)
+        closure = _Closure(evaluate, model, self._parameters, streams)
         results = closure.begin()
         self.torch.step(closure)  # type: ignore[arg-type]
         closure.end()
@@ -119,15 +125,20 @@ class TrialOptimizer:
 class _Closure:
     """Evaluates a batch again for an optimizer that asks for it.
 
-    Every evaluation of a batch sees the same dropout masks, and leaves random streams as it found
-    them. Buffers, as the statistics of batch normalisation, change by the first one alone.
+    Every evaluation of a batch sees the same random numbers, and leaves random streams as the first
+    one did. Buffers, as the statistics of batch normalisation, change by the first one alone.
     """
 
     def __init__(
-        self, evaluate: Callable[[], Evaluation], model: nn.Module, parameters: Sequence[Tensor]
+        self,
+        evaluate: Callable[[], Evaluation],
+        model: nn.Module,
+        parameters: Sequence[Tensor],
+        streams: Sequence[torch.Generator],
     ) -> None:
         self._evaluate = evaluate
         self._parameters = parameters
+        self._streams = streams
         self._buffers = list(model.buffers())
         self._devices = [p.device for p in parameters[:1] if p.device.type == "cuda"]
 
@@ -135,6 +146,7 @@ class _Closure:
         """Evaluates for the first time. The gradients are in place before `step`, as SAM needs."""
         self._buffers_before = _copies(self._buffers)
         self._random_states = self._get_random_states()
+        self._streams_before = self._get_streams()
         results = self._evaluate()
         self._buffers_after = _copies(self._buffers)
         self._first: Tensor | None = results[1].mean().detach()
@@ -149,9 +161,12 @@ class _Closure:
         for parameter in self._parameters:
             parameter.grad = None
         _assign(self._buffers, self._buffers_before)
+        streams_now = self._get_streams()
         with torch.enable_grad(), torch.random.fork_rng(self._devices):
             self._set_random_states()
+            self._set_streams(self._streams_before)
             _, losses = self._evaluate()
+        self._set_streams(streams_now)
         return losses.mean().detach()
 
     def end(self) -> None:
@@ -162,6 +177,13 @@ class _Closure:
         now = [*self._parameters, *_gradients(self._parameters)]
         before = [*self._seen, *self._gradients]
         return len(now) == len(before) and all(map(torch.equal, now, before))
+
+    def _get_streams(self) -> list[Tensor]:
+        return [stream.get_state() for stream in self._streams]
+
+    def _set_streams(self, states: Iterable[Tensor]) -> None:
+        for stream, state in zip(self._streams, states, strict=True):
+            stream.set_state(state)
 
     def _get_random_states(self) -> list[Tensor]:
         return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, self._devices)]

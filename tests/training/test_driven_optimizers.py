@@ -182,6 +182,29 @@ def test_all_evaluations_of_a_batch_see_one_mask_and_count_once(choice: Choice[O
     assert torch.equal(after, expected), "later draws do not depend on how often it evaluates"
 
 
+@pytest.mark.parametrize("choice", [LBFGS, chosen(SAM, True)], ids=["LBFGS", "SAM"])
+def test_all_evaluations_of_a_batch_see_one_draw_of_a_training_step(
+    choice: Choice[Optimizer],
+) -> None:
+    theta = nn.Parameter(torch.ones(3))
+    optimizer = TrialOptimizer(choice, [("theta", theta)], 0.1)
+    stream, expected = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    for _ in range(2):
+        drawn: list[Tensor] = []
+
+        def evaluate(drawn: list[Tensor] = drawn) -> tuple[Tensor, Tensor]:
+            drawn.append(torch.rand(3, generator=stream))
+            losses = (theta - drawn[-1]).square()
+            losses.mean().backward()
+            return losses, losses
+
+        optimizer.step(evaluate, nn.Module(), [stream])
+        assert len(drawn) > 1
+        once = torch.rand(3, generator=expected)
+        assert all(torch.equal(each, once) for each in drawn)
+    assert torch.equal(stream.get_state(), expected.get_state()), "each batch draws once"
+
+
 def test_the_loss_of_a_batch_is_that_of_the_first_evaluation() -> None:
     _, recorded, _ = steps_of(chosen(SAM, True), steps=1)
     _, expected, _ = steps_of(chosen(torch.optim.SGD), steps=1)
